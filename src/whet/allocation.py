@@ -1,0 +1,90 @@
+"""How much each layer keeps under one budget.
+
+Each layer offers options, each with a cost and a loss. `uniform` gives every layer the same share; `minimise` spends the budget where it saves most loss:
+the options on a layer's lower convex hull are taken in order of loss saved per cost, which is optimal for every budget that a hull step exactly meets, and what is left of the budget buys
+the best single improvements.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Options", "minimise", "uniform"]
+
+
+class Options(NamedTuple):
+    """What one layer can become, from cheapest to dearest."""
+
+    costs: np.ndarray[Any, Any]
+    """(options,) rising; parameters or seconds."""
+    losses: np.ndarray[Any, Any]
+    """(options,) in one unit for all layers."""
+
+
+def uniform(layers: Mapping[str, Options], budgets: Mapping[str, float]) -> dict[str, int]:
+    """Return, per layer, its dearest option within its own budget, or the cheapest if none is."""
+    return {
+        name: max(0, int(np.searchsorted(options.costs, budgets[name], side="right")) - 1)
+        for name, options in layers.items()
+    }
+
+
+def minimise(layers: Mapping[str, Options], budget: float) -> dict[str, int]:
+    """Return the options that minimise the summed loss within the budget.
+
+    Every layer starts at its cheapest option, also where those alone exceed the budget.
+    """
+    hulls = {name: _lower_hull(options) for name, options in layers.items()}
+    chosen = {name: hull[0] for name, hull in hulls.items()}
+    left = budget - sum(float(layers[name].costs[i]) for name, i in chosen.items())
+    steps = [
+        (_slope(layers[name], before, after), name, before, after)
+        for name, hull in hulls.items()
+        for before, after in zip(hull, hull[1:], strict=False)
+    ]
+    stopped: set[str] = set()
+    for _, name, before, after in sorted(steps):
+        price = float(layers[name].costs[after] - layers[name].costs[before])
+        if name in stopped or price > left:
+            stopped.add(name)
+            continue
+        chosen[name] = after
+        left -= price
+    return _spend(layers, chosen, left)
+
+
+def _spend(layers: Mapping[str, Options], chosen: dict[str, int], left: float) -> dict[str, int]:
+    """Use what is left of the budget on the best affordable improvements, one layer at a time."""
+    while True:
+        best: tuple[float, str, int] | None = None
+        for name, now in chosen.items():
+            costs, losses = layers[name]
+            affordable = np.flatnonzero((costs - costs[now] <= left) & (losses < losses[now]))
+            if len(affordable):
+                option = int(affordable[np.argmin(losses[affordable])])
+                gain = float(losses[now] - losses[option])
+                if best is None or gain > best[0]:
+                    best = (gain, name, option)
+        if best is None:
+            return chosen
+        _, name, option = best
+        left -= float(layers[name].costs[option] - layers[name].costs[chosen[name]])
+        chosen[name] = option
+
+
+def _slope(options: Options, before: int, after: int) -> float:
+    cost = options.costs[after] - options.costs[before]
+    return float((options.losses[after] - options.losses[before]) / cost)
+
+
+def _lower_hull(options: Options) -> Sequence[int]:
+    """The options on the lower convex hull of loss over cost, as far as the loss falls."""
+    hull: list[int] = []
+    for i in range(len(options.costs)):
+        if hull and options.losses[i] >= options.losses[hull[-1]]:
+            continue
+        while len(hull) > 1 and _slope(options, hull[-2], hull[-1]) >= _slope(options, hull[-1], i):
+            hull.pop()
+        hull.append(i)
+    return hull

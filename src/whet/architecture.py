@@ -1,0 +1,100 @@
+"""Where a model keeps its blocks and their linear layers.
+
+The blocks are the longest list of equal modules: that finds the layers of BERT, DistilBERT, RoBERTa, GPT-2 and Llama alike, and leaves out
+embeddings, poolers and heads.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Self
+
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from whet.errors import InvalidModel, NothingToCompress
+from whet.layer import CompressedLayer
+
+__all__ = ["Architecture", "dense_bias", "dense_weight", "is_dense"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The parts of one model, by module name."""
+
+    blocks: tuple[str, ...]
+    """The repeated blocks, first to last."""
+    linears: tuple[str, ...]
+    """The dense linear layers inside the blocks, in the order of the modules; those with shared weights are left out."""
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Self:
+        """Return the parts of `model`.
+
+        Raises:
+            InvalidModel: it has no list of equal blocks.
+        """
+        lists = [
+            (name, module)
+            for name, module in model.named_modules()
+            if isinstance(module, nn.ModuleList)
+            and len(module) > 0
+            and len({type(child) for child in module}) == 1
+        ]
+        if not lists:
+            raise InvalidModel(
+                f"the model must have a list of equal blocks, but {type(model).__name__} has none"
+            )
+        # the outermost of the longest: lists inside a block come later
+        name, blocks = max(lists, key=lambda pair: len(pair[1]))
+        names = tuple(f"{name}.{i}" for i in range(len(blocks)))
+        return cls(names, tuple(_dense_below(model, names)))
+
+    def matching(self, include: str) -> tuple[str, ...]:
+        """Return the names of the linear layers that the wildcard `include` matches.
+
+        Raises:
+            NothingToCompress: it matches none.
+        """
+        found = tuple(name for name in self.linears if fnmatchcase(name, include))
+        if not found:
+            here = (
+                f"the linear layers here are {', '.join(self.linears[:6])}, ..."
+                if self.linears
+                else "there is none"
+            )
+            raise NothingToCompress(f"no linear layer matches {include!r}; {here}")
+        return found
+
+
+def is_dense(module: nn.Module) -> bool:
+    """Return whether the module is an ordinary linear layer or GPT-2's transposed one."""
+    return type(module) is nn.Linear or isinstance(module, Conv1D)
+
+
+def dense_weight(module: nn.Module) -> Tensor:
+    """Return the weight of a dense layer as (out, in), whichever way round it is kept."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach().T if isinstance(module, Conv1D) else weight.detach()
+
+
+def dense_bias(module: nn.Module) -> Tensor | None:
+    """Return the bias of a dense layer, (out,), or None."""
+    bias = module.bias
+    return bias.detach() if isinstance(bias, Tensor) else None
+
+
+def _dense_below(model: nn.Module, blocks: tuple[str, ...]) -> list[str]:
+    owners: dict[int, int] = {}
+    for _, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    found: list[str] = []
+    for block in blocks:
+        compressed: tuple[str, ...] = ()
+        for name, module in model.get_submodule(block).named_modules(prefix=block):
+            if isinstance(module, CompressedLayer):
+                compressed += (f"{name}.",)
+            elif is_dense(module) and not name.startswith(compressed) and owners[id(module.weight)] == 1:
+                found.append(name)
+    return found

@@ -1,0 +1,236 @@
+"""A compressed model as a folder that transformers reads.
+
+`config.json` carries the structure in `quantization_config` under quant_method "whet", which importing this module makes known to transformers;
+beside the weights lie the tokenizer, the recipe, the measurements, a model card, and a manifest with the digest of every file.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from whet.checkpoint import load_model
+from whet.errors import InvalidArtifact
+from whet.output import new_folder, write_text
+from whet.recipe import Recipe
+from whet.surgery import describe, rebuild
+from whet.trial import Trial
+
+__all__ = [
+    "MANIFEST",
+    "card",
+    "digest",
+    "is_artifact",
+    "load",
+    "record",
+    "save",
+    "trials",
+    "verify",
+    "versions",
+]
+
+QUANT_METHOD = "whet"
+MANIFEST = "manifest.json"
+RECIPE = "recipe.yaml"
+MEASUREMENTS = "measurements.jsonl"
+CARD = "README.md"
+_PACKAGES = ("whet", "torch", "transformers", "numpy")
+
+
+@register_quantization_config(QUANT_METHOD)
+class WhetConfig(QuantizationConfigMixin):  # type: ignore[misc]
+    """The structure of a compressed model, as it stands in config.json."""
+
+    def __init__(self, structure: Mapping[str, Mapping[str, Any]], **others: Any) -> None:
+        self.quant_method = QUANT_METHOD
+        self.structure = structure
+
+
+@register_quantizer(QUANT_METHOD)
+class WhetQuantizer(HfQuantizer):  # type: ignore[misc]
+    """Gives an empty model the layers that its weights were saved from."""
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **others: Any) -> None:
+        rebuild(model, self.quantization_config.structure)
+
+    def is_serializable(self) -> bool:
+        """Return that a loaded model can be saved again."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """The factors are ordinary weights, and can be trained on."""
+        return True
+
+    @property
+    def is_qat_trainable(self) -> bool:
+        """Lets transformers.Trainer train all weights, not only adapters."""
+        return True
+
+
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    recipe: Recipe,
+    origin: str,
+    seed: int,
+    overwrite: bool = False,
+    extras: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write a model with everything that is known of it; the folder appears whole or not at all.
+
+    Args:
+        model: dense or compressed.
+        tokenizer: saved beside it.
+        folder: the place.
+        recipe: what was done to it.
+        origin: folder or hub name that it was made from.
+        seed: that it was made with.
+        overwrite: whether an existing folder may be replaced.
+        extras: more files, by name.
+
+    Raises:
+        OutputExists, OutputNotWritten: the place is taken or cannot be written.
+    """
+    structure = describe(model)
+    if structure:
+        model.config.quantization_config = WhetConfig(structure)
+    with new_folder(folder, overwrite=overwrite) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        (draft / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+        (draft / MEASUREMENTS).touch()
+        for name, content in (extras or {}).items():
+            (draft / name).write_bytes(content)
+        (draft / CARD).write_text(card(folder.name, recipe, origin, []), encoding="utf-8")
+        about = {"origin": origin, "seed": seed, "versions": versions()}
+        (draft / MANIFEST).write_text(_manifest(draft, about), encoding="utf-8")
+
+
+def load(folder: Path) -> PreTrainedModel:
+    """Return the model of an artifact, after checking that no file was altered.
+
+    Raises:
+        InvalidArtifact: a file is missing, truncated or altered.
+        InvalidModel: it cannot be loaded.
+    """
+    verify(folder)
+    return load_model(folder)
+
+
+def is_artifact(folder: str | Path) -> bool:
+    """Return whether a folder was written by `save`."""
+    return (Path(folder) / MANIFEST).is_file()
+
+
+def verify(folder: Path) -> None:
+    """Compare every file with its digest in the manifest.
+
+    Raises:
+        InvalidArtifact: a file is missing, truncated or altered, or the manifest cannot be read.
+    """
+    for name, expected in _read_manifest(folder)["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise InvalidArtifact(
+                f"every file of the manifest must be there, but {folder} lacks {name}; copy it again"
+            )
+        if _sha256(path) != expected:
+            raise InvalidArtifact(
+                f"files must match the manifest, but {path} was truncated or altered; copy it again"
+            )
+
+
+def digest(folder: Path) -> str:
+    """Return one digest of the model's own files, leaving out what is written about it later."""
+    files = _read_manifest(folder)["files"]
+    own = {name: value for name, value in files.items() if name not in (CARD, MEASUREMENTS)}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+def record(folder: Path, trial: Trial) -> None:
+    """Add a measured trial to an artifact, and show it in its model card."""
+    manifest = _read_manifest(folder)
+    known = [*trials(folder), trial]
+    write_text(folder / MEASUREMENTS, "".join(f"{one.to_json()}\n" for one in known))
+    recipe = Recipe.read(folder / RECIPE)
+    write_text(folder / CARD, card(folder.name, recipe, manifest["origin"], known))
+    about = {key: value for key, value in manifest.items() if key != "files"}
+    write_text(folder / MANIFEST, _manifest(folder, about))
+
+
+def trials(folder: Path) -> list[Trial]:
+    """Return the trials recorded in an artifact, oldest first."""
+    lines = (folder / MEASUREMENTS).read_text(encoding="utf-8").splitlines()
+    return [Trial.from_json(line) for line in lines]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that results depend on."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in _PACKAGES
+    }
+
+
+def card(name: str, recipe: Recipe, origin: str, measured: Sequence[Trial]) -> str:
+    """Return the model card: what it is, how to load it, how it was made, what was measured last."""
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags: [whet, compressed]",
+        "---",
+        f"# {name}",
+        "",
+        f"Made from `{origin}` by whet: {recipe}.",
+        "",
+        "```python",
+        "import whet  # makes the structure known to transformers",
+        "from transformers import pipeline",
+        "",
+        f'classify = pipeline("text-classification", model="{name}")',
+        "```",
+        "",
+        "## Measured",
+        "",
+    ]
+    lines += (
+        measured[-1].markdown()
+        if measured
+        else ["Not yet: `whet measure ORIGINAL THIS --task TASK` fills this in."]
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _manifest(folder: Path, about: Mapping[str, Any]) -> str:
+    files = {
+        path.name: _sha256(path)
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST and path.is_file()
+    }
+    return json.dumps({**about, "files": files}, indent=1) + "\n"
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidArtifact(
+            f"{folder} must hold a readable {MANIFEST}, but {error}; copy it again"
+        ) from error
+    if not isinstance(manifest, dict) or "files" not in manifest:
+        raise InvalidArtifact(f"{folder / MANIFEST} must list the files, but it does not; copy it again")
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,126 @@
+"""Load tokenizers and models: weights as safetensors in fp32, never a pickle, never code from the checkpoint."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from whet.errors import InvalidModel
+
+__all__ = ["check_finite", "load_model", "load_tokenizer", "max_positions", "new_head"]
+
+_SAFE: dict[str, Any] = {"trust_remote_code": False}
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a folder or hub name; one without a padding token pads with its end token.
+
+    Raises:
+        InvalidModel: there is none, or it can neither pad nor end.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source), **_SAFE)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable(source, error) from error
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise InvalidModel(
+                f"the tokenizer must have a padding or an end token, but {source} has neither; add one"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(source: str | Path) -> PreTrainedModel:
+    """Return the sequence classifier or regressor of a folder or hub name, in fp32 and eval mode.
+
+    Raises:
+        InvalidModel: it cannot be loaded, its head was never trained, or its weights are not finite.
+    """
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            str(source), dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_SAFE
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise _unloadable(source, error) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InvalidModel(
+            f"every weight must be in the checkpoint, but {source} lacks {', '.join(missing[:4])}; "
+            "fine-tune it first: whet finetune"
+        )
+    check_finite(model)
+    return model.eval()
+
+
+def new_head(
+    source: str | Path, label_names: Sequence[str] | None, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel:
+    """Return a base model with a new head for these classes, or for one score if there are none.
+
+    Raises:
+        InvalidModel: the base cannot be loaded or its weights are not finite.
+    """
+    names = list(label_names) if label_names is not None else ["score"]
+    try:
+        config = AutoConfig.from_pretrained(
+            str(source),
+            num_labels=len(names),
+            id2label=dict(enumerate(names)),
+            label2id={name: i for i, name in enumerate(names)},
+            problem_type="single_label_classification" if label_names is not None else "regression",
+            **_SAFE,
+        )
+        config.pad_token_id = tokenizer.pad_token_id
+        model = AutoModelForSequenceClassification.from_pretrained(
+            str(source), config=config, dtype=torch.float32, use_safetensors=True, **_SAFE
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise _unloadable(source, error) from error
+    check_finite(model)
+    return model
+
+
+def check_finite(model: nn.Module) -> None:
+    """Refuse a model with weights that are NaN or infinite.
+
+    Raises:
+        InvalidModel: some are; the message names the first few tensors.
+    """
+    bad = [
+        name
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if bad:
+        raise InvalidModel(
+            f"all weights must be finite, but got NaN or infinity in {', '.join(bad[:4])}; train it again"
+        )
+
+
+def max_positions(model: PreTrainedModel) -> int | None:
+    """Return how many tokens the model can read at once, or None where its configuration does not say."""
+    config = model.config
+    positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    # RoBERTa numbers positions from padding_idx + 1, and so loses the first two
+    return (
+        positions - 2
+        if positions and config.model_type in ("roberta", "xlm-roberta", "camembert")
+        else positions
+    )
+
+
+def _unloadable(source: str | Path, error: Exception) -> InvalidModel:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return InvalidModel(
+        f"the model must be a folder or hub name that transformers can read, but got {source}: {reason}"
+    )

@@ -1,0 +1,61 @@
+"""A compressed layer describes itself, so that an empty one can be rebuilt before weights are loaded into it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from whet.errors import InvalidArtifact
+from whet.lookup import members
+
+__all__ = ["CompressedLayer", "empty_layer"]
+
+
+class CompressedLayer(nn.Module, ABC):
+    """Stands in for a dense layer.
+
+    It keeps a `weight` buffer without elements. Where whet is not imported, transformers would otherwise ignore the
+    unknown structure, fill the dense layer with random weights and only warn; the size mismatch makes that load fail.
+    """
+
+    weight: torch.Tensor
+    """(0,); the guard described above, in the layer's dtype."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.empty(0))
+
+    @classmethod
+    def kind(cls) -> str:
+        """Return the name under which the layer is saved: its module's name."""
+        return cls.__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def structure(self) -> dict[str, Any]:
+        """Return what `empty` needs to build the same layer without weights, as JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def empty(cls, structure: Mapping[str, Any]) -> Self:
+        """Return a layer of that structure whose weights are still to be loaded."""
+
+
+def empty_layer(kind: str, structure: Mapping[str, Any]) -> CompressedLayer:
+    """Return the empty layer that a saved model describes.
+
+    Raises:
+        InvalidArtifact: this version of whet knows no such layer, or the description lacks something.
+    """
+    known = {layer.kind(): layer for layer in members("whet.layers", CompressedLayer)}  # type: ignore[type-abstract]
+    if kind not in known:
+        raise InvalidArtifact(
+            f"a saved layer must be one of {', '.join(sorted(known))}, but got {kind!r}; update whet"
+        )
+    try:
+        return known[kind].empty(structure)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidArtifact(
+            f"a saved {kind} layer must be complete, but got {dict(structure)}: {error}"
+        ) from error

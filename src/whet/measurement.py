@@ -1,0 +1,198 @@
+"""A measured number never travels without its unit, its 95 % interval, the number of observations and its conditions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from whet.errors import InvalidParameter
+
+__all__ = [
+    "Better",
+    "Comparison",
+    "Interval",
+    "Measurement",
+    "bootstrap",
+    "mcnemar",
+    "paired_bootstrap",
+    "paired_ratio",
+]
+
+Better = Literal["higher", "lower"]
+Array = np.ndarray[Any, Any]
+
+RESAMPLES = 1000
+"""Bootstrap resamples: the ends of a 95 % interval are then good to about a tenth of its width."""
+
+
+class Interval(NamedTuple):
+    """The two ends of a 95 % interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How a model differs from the baseline, on the same examples or in the same interleaved runs."""
+
+    kind: Literal["difference", "ratio"]
+    """Model minus baseline, or the factor by which the model is better than the baseline."""
+    value: float
+    """The difference or ratio."""
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    """Upper end of its 95 % interval."""
+    p_value: float
+    """Chance of a difference this large if there were none, two-sided."""
+    test: str
+    """The test that gave the p-value."""
+
+    @property
+    def real(self) -> bool:
+        """Whether chance alone is an unlikely explanation: p < 0.05."""
+        return self.p_value < 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One number about one model."""
+
+    metric: str
+    """What was measured, such as `accuracy` or `latency_p95`."""
+    value: float
+    """The number."""
+    unit: str
+    """Its unit; empty for shares and correlations."""
+    low: float
+    """Lower end of its 95 % interval; equal to the value where the number is a count."""
+    high: float
+    """Upper end of its 95 % interval."""
+    n: int
+    """Observations behind it: examples, runs, or 1 for a count."""
+    better: Better
+    """Which way is good."""
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    """What it depends on beyond the model: shape, batch size, rounds."""
+    versus: Comparison | None = None
+    """Against the baseline; None for the baseline itself and for counts."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter where the interval does not hold the value."""
+        if not self.low <= self.value <= self.high:
+            raise InvalidParameter(
+                f"low <= value <= high must hold, but got low={self.low}, value={self.value}, high={self.high} "
+                f"for {self.metric}; widen the interval"
+            )
+
+    @classmethod
+    def count(cls, metric: str, value: float, unit: str, *, better: Better = "lower") -> "Measurement":
+        """Return a number that is exact."""
+        return cls(metric=metric, value=value, unit=unit, low=value, high=value, n=1, better=better)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the measurement as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> "Measurement":
+        """Return the measurement that `to_dict` described."""
+        versus = entry.get("versus")
+        return cls(**{**entry, "versus": None if versus is None else Comparison(**versus)})
+
+
+def bootstrap(statistic: Callable[[Array], float], count: int, *, seed: int) -> Interval:
+    """Return the 95 % percentile interval of a statistic over resampled examples.
+
+    Args:
+        statistic: takes (count,) indices drawn with replacement.
+        count: the number of examples.
+        seed: of the resampling.
+    """
+    values = [statistic(indices) for indices in _resamples(count, seed)]
+    return _percentiles(np.asarray(values))
+
+
+def paired_bootstrap(
+    statistic: Callable[[Array], float], baseline: Callable[[Array], float], count: int, *, seed: int
+) -> Comparison:
+    """Return the difference of two statistics over the same resampled examples.
+
+    The p-value is twice the share of resamples on the far side of zero, at least 2 / (resamples + 1).
+    """
+    differences = np.asarray([statistic(drawn) - baseline(drawn) for drawn in _resamples(count, seed)])
+    everyone = np.arange(count)
+    value = statistic(everyone) - baseline(everyone)
+    interval = _percentiles(differences)
+    return Comparison(
+        kind="difference",
+        value=value,
+        low=min(interval.low, value),
+        high=max(interval.high, value),
+        p_value=_two_sided(differences),
+        test="paired bootstrap",
+    )
+
+
+def mcnemar(right: Array, baseline_right: Array, *, seed: int) -> Comparison:
+    """Return the difference of two accuracies with McNemar's exact test.
+
+    Args:
+        right: (examples,) whether the model was right.
+        baseline_right: (examples,) whether the baseline was.
+        seed: of the interval's bootstrap.
+
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12, 1947.
+    """
+    gained, lost = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
+    p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    difference = right.astype(float) - baseline_right.astype(float)
+    interval = bootstrap(lambda drawn: float(difference[drawn].mean()), len(difference), seed=seed)
+    value = float(difference.mean())
+    return Comparison(
+        kind="difference",
+        value=value,
+        low=min(interval.low, value),
+        high=max(interval.high, value),
+        p_value=p_value,
+        test="McNemar, exact",
+    )
+
+
+def paired_ratio(baseline: Sequence[float], model: Sequence[float], *, seed: int) -> Comparison:
+    """Return how many times faster the model is, from times taken in the same interleaved rounds.
+
+    The value is the median of the rounds' ratios; the test is Wilcoxon's signed-rank test of their logarithms.
+    """
+    ratios = np.asarray(baseline, dtype=float) / np.asarray(model, dtype=float)
+    value = float(np.median(ratios))
+    interval = bootstrap(lambda drawn: float(np.median(ratios[drawn])), len(ratios), seed=seed)
+    logs = np.log(ratios)
+    p_value = float(stats.wilcoxon(logs).pvalue) if np.any(logs != 0) else 1.0
+    return Comparison(
+        kind="ratio",
+        value=value,
+        low=min(interval.low, value),
+        high=max(interval.high, value),
+        p_value=p_value,
+        test="Wilcoxon signed-rank over interleaved rounds",
+    )
+
+
+def _resamples(count: int, seed: int) -> list[Array]:
+    generator = np.random.default_rng(seed)
+    return [generator.integers(count, size=count) for _ in range(RESAMPLES)]
+
+
+def _percentiles(values: Array) -> Interval:
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return Interval(float(low), float(high))
+
+
+def _two_sided(differences: Array) -> float:
+    worse = (np.sum(differences <= 0) + 1) / (len(differences) + 1)
+    better = (np.sum(differences >= 0) + 1) / (len(differences) + 1)
+    return float(min(1.0, 2 * min(worse, better)))

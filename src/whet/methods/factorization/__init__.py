@@ -1,0 +1,1 @@
+"""Low rank: a dense layer becomes two thinner ones."""

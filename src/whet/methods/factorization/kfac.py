@@ -1,0 +1,81 @@
+"""Truncated SVD that minimises what a layer's error costs in KL, by the second moments of its inputs and output gradients.
+
+To second order, replacing W by W' raises KL(original ‖ compressed) by ½ tr(G ΔW C ΔWᵀ), with C = E[x xᵀ] and G the second moment of the gradient at
+the outputs. The optimum of rank k is G^{-½} [G^½ W C^½]_k C^{-½}. On the input side, with B = E[Wᵀg (Wᵀg)ᵀ] and V_k the k leading
+eigenvectors of C^½ B C^½, it is W C^½ V_k V_kᵀ C^{-½}; on the output side, with K = E[Wx (Wx)ᵀ] and E_k those of G^½ K G^½, it is
+G^{-½} E_k E_kᵀ G^½ W. The tail of the eigenvalues is the loss, in one unit for all layers, so that layers can share a budget.
+
+Source: Martens, Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", ICML 2015, arXiv 1503.05671, for the
+curvature; Chekalina et al., "Generalized Fisher-Weighted SVD", 2025, arXiv 2505.17974, for its use in low rank.
+Differs: only the narrower side is decomposed; C is centred and the bias makes up for the mean; gradients need no labels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from whet.architecture import dense_weight
+from whet.factorization import Factorization, Spectrum, calibrated
+from whet.linalg import Roots, leading, roots, tail
+from whet.parameter import Range
+from whet.resources import Resources
+from whet.statistics import Moments, Side, collect, side_of
+
+__all__ = ["Kfac", "centred", "spectrum"]
+
+ACTIVATION_DAMPING = 1e-6
+
+
+def centred(moments: Moments) -> Tensor:
+    """Return the (d, d) covariance of what the moments describe."""
+    return moments.second - moments.mean.outer(moments.mean)
+
+
+def spectrum(weight: Tensor, metric: Roots, other: Tensor, mean: Tensor | None) -> Spectrum:
+    """Return the decomposition that minimises tr(G ΔW C ΔWᵀ) at every rank.
+
+    Args:
+        weight: (out, in); only its shape matters.
+        metric: roots of the moment that weighs the projection: of C on the input side, of G on the output side.
+        other: (d, d) the other moment on that side: B on the input side, K on the output side.
+        mean: (d,) mean of x or of Wx.
+    """
+    energies, vectors = leading(metric.root @ other @ metric.root)
+    onto, back = metric.root @ vectors, vectors.T @ metric.inverse
+    losses = tail(energies / 2, relative=False)
+    if side_of(weight) is Side.INPUT:
+        return Spectrum(onto, back, losses, mean)
+    return Spectrum(back.T, onto.T, losses, mean)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kfac(Factorization):
+    """Factorise each linear layer in the metric of the model's own loss."""
+
+    allocation: Literal["uniform", "by_loss"] = "by_loss"
+    """Every layer keeps the same share, or the summed loss is minimised under one budget."""
+    damping: Annotated[float, Range(above=0)] = 1e-3
+    """Added to the gradient moment, as a share of its mean eigenvalue."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+
+    def spectra(
+        self, model: nn.Module, layers: tuple[str, ...], resources: Resources
+    ) -> Iterator[tuple[str, Spectrum]]:
+        """See `Factorization.spectra`; one forward and one backward pass over the calibration batches."""
+        moments = collect(model, calibrated(resources), layers, seed=resources.seed)
+        shared: dict[int, Roots] = {}
+        for name in layers:
+            weight, found = dense_weight(model.get_submodule(name)), moments[name]
+            assert found.gradient is not None
+            if side_of(weight) is Side.INPUT:
+                key = id(found.second)
+                if key not in shared:
+                    shared = {key: roots(centred(found), damping=ACTIVATION_DAMPING)}
+                yield name, spectrum(weight, shared[key], found.gradient, found.mean)
+            else:
+                metric = roots(found.gradient, damping=self.damping)
+                yield name, spectrum(weight, metric, centred(found), found.mean)
+            del moments[name], found

@@ -1,0 +1,90 @@
+"""Output folders that are whole or absent: written beside their place under another name, then renamed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from whet.errors import OutputExists, OutputNotWritten
+
+__all__ = ["check_output", "new_folder", "write_text"]
+
+
+def check_output(folder: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> None:
+    """Refuse a place that cannot or must not be written, before any work.
+
+    Raises:
+        OutputExists: the folder holds something and `overwrite` is off, or holds an input or the working folder.
+        OutputNotWritten: the place cannot be written.
+    """
+    place = folder.resolve()
+    for kept in (Path.cwd(), *(path.resolve() for path in inputs if path.exists())):
+        if place == kept or place in kept.parents:
+            raise OutputExists(
+                f"the output folder must be one of its own, but got {folder}, which holds {kept}; name another"
+            )
+    if place.exists() and not place.is_dir():
+        raise OutputExists(f"the output must be a folder, but {folder} is a file; name another")
+    if place.is_dir() and any(place.iterdir()) and not overwrite:
+        raise OutputExists(
+            f"the output folder must be new or empty, but {folder} holds files; name another or give --overwrite"
+        )
+    parent = next(path for path in place.parents if path.exists())
+    if not os.access(parent, os.W_OK):
+        raise OutputNotWritten(f"the output folder must be writable, but {parent} is not; name another")
+
+
+@contextmanager
+def new_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty folder to write into; it takes the place of `folder` when the block ends, and goes if it fails.
+
+    Raises:
+        OutputExists: `folder` holds something and `overwrite` is off.
+        OutputNotWritten: something could not be written, on a full disk for one.
+    """
+    check_output(folder, overwrite=overwrite)
+    place = folder.resolve()
+    draft = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        _swap(draft, place)
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OutputExists | OutputNotWritten):
+            raise
+        raise OutputNotWritten(
+            f"{folder} must be writable to its end, but {error}; free some space or name another"
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that it is either the old or the new one, never half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise OutputNotWritten(
+            f"{path} must be writable, but {error}; free some space or name another"
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _swap(draft: Path, place: Path) -> None:
+    if not place.exists():
+        draft.rename(place)
+        return
+    old = place.with_name(f".{place.name}.{os.getpid()}.old")
+    place.rename(old)
+    try:
+        draft.rename(place)
+    except OSError:
+        old.rename(place)
+        raise
+    shutil.rmtree(old)

@@ -1,0 +1,140 @@
+"""Ranges of parameters, written once in the annotation: checked on construction and shown by `whet methods`."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+from whet.errors import InvalidParameter
+
+__all__ = ["Parameter", "Range", "check", "parameters"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Bounds of a number."""
+
+    above: float | None = None
+    """The number is greater than this."""
+    least: float | None = None
+    """The number is this or greater."""
+    below: float | None = None
+    """The number is smaller than this."""
+    most: float | None = None
+    """The number is this or smaller."""
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            (self.above is None or value > self.above)
+            and (self.least is None or value >= self.least)
+            and (self.below is None or value < self.below)
+            and (self.most is None or value <= self.most)
+        )
+
+    def stated(self, name: str) -> str:
+        """Return the range in words, such as `0 < keep <= 1`."""
+        left = (
+            f"{self.above:g} < "
+            if self.above is not None
+            else f"{self.least:g} <= "
+            if self.least is not None
+            else ""
+        )
+        right = (
+            f" < {self.below:g}"
+            if self.below is not None
+            else f" <= {self.most:g}"
+            if self.most is not None
+            else ""
+        )
+        return f"{left}{name}{right}"
+
+
+class Parameter(NamedTuple):
+    """One parameter of a method, for people."""
+
+    name: str
+    kind: str
+    stated: str
+    default: Any
+    meaning: str
+
+
+def check(instance: Any) -> None:
+    """Check every annotated field of a dataclass instance.
+
+    Raises:
+        InvalidParameter: a value has the wrong type, is outside its range, or is none of the choices.
+    """
+    hints = get_type_hints(type(instance), include_extras=True)
+    meanings = _meanings(type(instance))
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        bare, bounds = _unpack(hints[field.name])
+        advice = f"{field.name} is: {meanings.get(field.name, 'a parameter')}"
+        if get_origin(bare) is Literal:
+            if value not in get_args(bare):
+                choices = ", ".join(map(str, get_args(bare)))
+                raise InvalidParameter(
+                    f"{field.name} must be one of {choices}, but got {field.name}={value!r}; {advice}"
+                )
+        elif bare in (int, float, str, bool) and not _has_type(value, bare):
+            raise InvalidParameter(
+                f"{field.name} must be of type {bare.__name__}, but got {field.name}={value!r}; {advice}"
+            )
+        if bounds is not None and value not in bounds:
+            raise InvalidParameter(
+                f"{bounds.stated(field.name)} must hold, but got {field.name}={value}; {advice}"
+            )
+
+
+def parameters(owner: type) -> list[Parameter]:
+    """Return the parameters of a dataclass with their ranges and docstrings."""
+    hints = get_type_hints(owner, include_extras=True)
+    meanings = _meanings(owner)
+    rows = []
+    for field in dataclasses.fields(owner):
+        bare, bounds = _unpack(hints[field.name])
+        choices = get_args(bare) if get_origin(bare) is Literal else ()
+        kind = "choice" if choices else getattr(bare, "__name__", str(bare))
+        stated = " | ".join(map(str, choices)) if choices else bounds.stated(field.name) if bounds else ""
+        default = None if field.default is dataclasses.MISSING else field.default
+        rows.append(Parameter(field.name, kind, stated, default, meanings.get(field.name, "")))
+    return rows
+
+
+def _has_type(value: Any, wanted: type) -> bool:
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+
+
+def _unpack(hint: Any) -> tuple[Any, Range | None]:
+    if get_origin(hint) is Annotated:
+        bare, *extras = get_args(hint)
+        return bare, next((extra for extra in extras if isinstance(extra, Range)), None)
+    return hint, None
+
+
+def _meanings(owner: type) -> dict[str, str]:
+    """The docstring under each field, of the class and its bases."""
+    found: dict[str, str] = {}
+    for cls in reversed(owner.__mro__[:-1]):
+        if not dataclasses.is_dataclass(cls):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and _is_text(text):
+                found[field.target.id] = inspect.cleandoc(text.value.value)  # type: ignore[attr-defined]
+    return found
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -1,0 +1,136 @@
+"""An ordered list of methods, checked before any work, and its YAML or JSON form."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import yaml
+from torch import nn
+
+from whet.errors import InvalidRecipe, MissingResource
+from whet.method import Method, method_from
+from whet.resources import Resources
+from whet.surgery import copy_model, describe
+
+__all__ = ["Recipe", "Step"]
+
+
+class Step(NamedTuple):
+    """What one method did."""
+
+    method: Method
+    """The method."""
+    layers: int
+    """Layers whose structure it changed."""
+    parameters_before: int
+    """Parameters of the whole model before it."""
+    parameters_after: int
+    """Parameters of the whole model after it."""
+    seconds: float
+    """Wall-clock time."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Methods in the order in which they are applied; the empty recipe is the baseline."""
+
+    methods: tuple[Method, ...] = ()
+    """The steps; their stages never fall."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidRecipe where a step belongs before the one ahead of it."""
+        for first, second in zip(self.methods, self.methods[1:], strict=False):
+            if second.stage < first.stage:
+                raise InvalidRecipe(
+                    f"{second.name()} ({second.stage.name}) must come before {first.name()} ({first.stage.name}), "
+                    "but got it after; swap the two steps"
+                )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the recipe in a YAML or JSON file.
+
+        Raises:
+            InvalidRecipe: the file is missing or is not a list of steps.
+            UnknownName, InvalidParameter: a step is wrong.
+        """
+        try:
+            entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InvalidRecipe(f"the recipe must be a YAML or JSON file, but got {path}: {error}") from error
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InvalidRecipe(
+                f"the recipe must be a list of steps such as `- method: kfac`, but {path} is not; correct it"
+            )
+        return cls.from_list(entries)
+
+    @classmethod
+    def from_list(cls, entries: Iterable[dict[str, Any]]) -> Self:
+        """Return the recipe that `to_list` described."""
+        return cls(tuple(method_from(entry) for entry in entries))
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return the steps as JSON values."""
+        return [method.to_dict() for method in self.methods]
+
+    def to_yaml(self) -> str:
+        """Return the file form."""
+        text: str = yaml.safe_dump(self.to_list(), sort_keys=False)
+        return text
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Fields of Resources that some step reads."""
+        return frozenset().union(*(method.needs for method in self.methods))
+
+    def check(self, resources: Resources) -> None:
+        """Refuse resources that lack something a step needs.
+
+        Raises:
+            MissingResource: the message names the step and what it lacks.
+        """
+        for method in self.methods:
+            for need in sorted(method.needs):
+                if getattr(resources, need) is None:
+                    what = "a teacher" if need == "teacher" else f"{need} data"
+                    raise MissingResource(
+                        f"{method.name()} needs {what}, but got none; give --task or --train-file"
+                    )
+
+    def apply(
+        self, model: nn.Module, resources: Resources, *, report: Callable[[Step], None] = lambda step: None
+    ) -> nn.Module:
+        """Return a compressed copy of `model`; the original stays as it is.
+
+        Args:
+            model: any model with linear layers.
+            resources: what the steps need.
+            report: called after each step.
+
+        Raises:
+            MissingResource: before any work.
+        """
+        self.check(resources)
+        compressed: nn.Module = copy_model(model)
+        for method in self.methods:
+            start, before, known = time.perf_counter(), _parameters(compressed), describe(compressed)
+            compressed = method.apply(compressed, resources.only(method.needs)).eval()
+            changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
+            report(Step(method, changed, before, _parameters(compressed), time.perf_counter() - start))
+        return compressed
+
+    def __str__(self) -> str:
+        return " → ".join(map(str, self.methods)) or "nothing"
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def as_recipe(methods: Sequence[Method] | Method | Recipe) -> Recipe:
+    """Return a recipe from one method or several."""
+    if isinstance(methods, Recipe):
+        return methods
+    return Recipe((methods,) if isinstance(methods, Method) else tuple(methods))

@@ -1,0 +1,134 @@
+"""Tables and pictures of what was measured."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from whet.frontier import Frontier
+from whet.measurement import Measurement
+from whet.training import Epoch
+from whet.trial import Trial
+
+__all__ = ["curve_csv", "curve_picture", "table", "trade_off_picture"]
+
+SHOWN = (
+    "accuracy",
+    "matthews",
+    "pearson",
+    "f1",
+    "macro_f1",
+    "spearman",
+    "kl",
+    "changed",
+    "throughput",
+    "latency_median",
+    "latency_p95",
+    "parameters",
+    "disk",
+)
+"""Metrics of the short table, in the order of its columns."""
+
+
+def curve_csv(curve: Sequence[Epoch]) -> bytes:
+    """Return a learning curve as CSV, one row an epoch."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Epoch._fields)
+    writer.writerows(curve)
+    return text.getvalue().encode()
+
+
+def curve_picture(curve: Sequence[Epoch], *, metric: str) -> bytes:
+    """Return a learning curve as PNG: losses on the left, the validation metric on the right."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    losses, quality = figure.subplots(1, 2)
+    epochs = [row.epoch for row in curve]
+    losses.plot(epochs, [row.training_loss for row in curve], marker="o", label="training")
+    losses.plot(epochs, [row.validation_loss for row in curve], marker="s", label="held-out training data")
+    losses.set(xlabel="epoch", ylabel="loss")
+    losses.legend()
+    quality.plot(epochs, [row.validation_metric for row in curve], marker="s", color="C1")
+    quality.set(xlabel="epoch", ylabel=f"{metric} on held-out training data")
+    return _png(figure)
+
+
+def table(trials: Sequence[Trial], *, title: str) -> Table:
+    """Return a terminal table: one row a model, ± half the 95 % interval, and a star where the difference is real."""
+    names = [name for name in SHOWN if any(one.metric == name for one in trials[0].measurements)]
+    shown = Table(title=title, caption="± half of the 95 % interval; * differs from the first row, p < 0.05")
+    shown.add_column("model")
+    for name in names:
+        unit = trials[0].get(name).unit
+        shown.add_column(f"{name}\n{unit}" if unit else name, justify="right")
+    shown.add_column("speedup", justify="right")
+    for trial in trials:
+        shown.add_row(trial.name, *(_cell(trial.get(name)) for name in names), _speedup(trial))
+    return shown
+
+
+def trade_off_picture(trials: Sequence[Trial], *, quality: str, cost: str) -> bytes:
+    """Return quality against cost as PNG, with 95 % intervals both ways; the frontier is joined by a line."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for trial in trials:
+        x, y = trial.get(cost), trial.get(quality)
+        axes.errorbar(x.value, y.value, xerr=_arms(x), yerr=_arms(y), fmt="o", capsize=3, label=trial.name)
+    best = sorted(Frontier.of(trials, (quality, cost)).trials, key=lambda trial: trial.get(cost).value)
+    axes.plot(
+        [trial.get(cost).value for trial in best],
+        [trial.get(quality).value for trial in best],
+        color="0.6",
+        linestyle="--",
+        zorder=0,
+        label="not dominated",
+    )
+    unit = trials[0].get(cost).unit
+    axes.set(xlabel=f"{cost} ({unit})" if unit else cost, ylabel=quality)
+    axes.legend(fontsize="small")
+    return _png(figure)
+
+
+def _cell(one: Measurement) -> str:
+    digits = _digits(one.value)
+    arm = (one.high - one.low) / 2
+    star = "*" if one.versus is not None and one.versus.real else ""
+    return f"{one.value:.{digits}f}{f' ±{arm:.{digits}f}' if arm else ''}{star}"
+
+
+def _digits(value: float) -> int:
+    size = abs(value)
+    return 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 2 else 3 if size >= 0.01 else 4
+
+
+def _speedup(trial: Trial) -> str:
+    ratio = trial.get("throughput").versus
+    return (
+        "1"
+        if ratio is None
+        else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}){'*' if ratio.real else ''}"
+    )
+
+
+def _arms(one: Measurement) -> list[list[float]]:
+    return [[one.value - one.low], [one.high - one.value]]
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # a fixed software tag keeps the file the same from run to run
+    with mpl.rc_context({"svg.hashsalt": "whet"}):
+        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": "whet"})
+    return buffer.getvalue()
+
+
+def rows(trials: Sequence[Trial]) -> list[Mapping[str, Any]]:
+    """Return the trials as JSON values."""
+    return [
+        {"name": trial.name, "measurements": {one.metric: one.to_dict() for one in trial.measurements}}
+        for trial in trials
+    ]

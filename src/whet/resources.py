@@ -1,0 +1,86 @@
+"""What a method may work with: encoded examples, and the model to learn from.
+
+A resource that is absent is None; a method says in `needs` which it reads, and gets no others.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+__all__ = ["Batch", "Batches", "Examples", "Resources"]
+
+Batch = Mapping[str, Tensor]
+"""A model's keyword arguments: input_ids and attention_mask, (batch, length) int64, and what else the tokenizer makes."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Sentences or pairs of sentences, with a label each."""
+
+    texts: Sequence[str]
+    """First sentences."""
+    labels: Sequence[int] | Sequence[float]
+    """Class indices into the task's label names, or scores."""
+    pairs: Sequence[str] | None = None
+    """Second sentences, if the task has them."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> "Examples":
+        """Return the examples at these positions, in that order."""
+        return Examples(
+            texts=[self.texts[i] for i in indices],
+            labels=np.asarray(self.labels)[np.asarray(indices, dtype=int)].tolist(),
+            pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
+        )
+
+    def sample(self, count: int, *, seed: int) -> "Examples":
+        """Return `count` examples drawn without replacement, or all if there are no more."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self.take(order[:count])
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Encoded examples, shortest first, padded to the longest of their batch."""
+
+    batches: Sequence[Batch]
+    """The padded batches, without labels."""
+    labels: np.ndarray[Any, Any]
+    """(examples,) class indices or scores, in the order of the batches."""
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+    @property
+    def tokens(self) -> int:
+        """Number of real tokens, padding left out."""
+        return sum(int(batch["attention_mask"].sum()) for batch in self.batches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Everything a recipe's methods may read."""
+
+    calibration: Batches | None = None
+    """A sample of the training data, for statistics."""
+    train: Batches | None = None
+    """The training data."""
+    validation: Batches | None = None
+    """Training data held out for choices; never the dev split."""
+    teacher: nn.Module | None = None
+    """The model to learn from, in eval mode."""
+    seed: int = 0
+    """Every random choice of a method starts from it; always present."""
+
+    def only(self, needs: frozenset[str]) -> "Resources":
+        """Return these resources without those that `needs` leaves out."""
+        hidden = {field.name: None for field in fields(self) if field.name not in needs | {"seed"}}
+        return replace(self, **hidden)  # type: ignore[arg-type]

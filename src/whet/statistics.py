@@ -1,0 +1,221 @@
+"""One pass over calibration data: second moments of what enters and leaves each linear layer, and of its gradients.
+
+For a layer y = Wx + b only the narrower side is needed. On the input side z = x and h = Wᵀg; on the output side z = Wx and h = g,
+where g is the gradient that reaches y. Both moments, E[z zᵀ] and E[h hᵀ], are then min(in, out) wide, and layers that read the same
+tensor (query, key, value) share the first.
+
+Gradients are of the Fisher's kind: noise v with covariance diag(p) − ppᵀ is sent back from the logits, which costs one backward pass for any
+number of classes and needs no labels. That covariance is the curvature of KL(p ‖ ·), so E[h hᵀ] measures what a change of z costs in KL.
+
+Source: Martens, Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", 2015, arXiv 1503.05671.
+Differs: random signs shaped to the exact covariance, instead of sampled labels, which a confident model would almost never draw wrong.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from whet.architecture import dense_bias, dense_weight
+from whet.errors import InvalidModel
+from whet.resources import Batch, Batches
+
+__all__ = ["Moments", "Side", "collect", "fisher_noise", "side_of"]
+
+
+class Side(Enum):
+    """The narrower side of a layer."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+class Moments(NamedTuple):
+    """What calibration says of one layer, on its narrower side, in float64."""
+
+    mean: Tensor
+    """(d,) mean of z over real tokens."""
+    second: Tensor
+    """(d, d) mean of z zᵀ over real tokens."""
+    gradient: Tensor | None
+    """(d, d) sum of h hᵀ over the tokens of an example, mean over examples; None if it was not asked for."""
+
+
+def side_of(weight: Tensor) -> Side:
+    """Return the narrower side of a weight of shape (out, in); the input's if both are equal, since inputs can be shared."""
+    return Side.INPUT if weight.shape[1] <= weight.shape[0] else Side.OUTPUT
+
+
+def fisher_noise(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Return noise shaped like `logits` with the covariance that is the curvature of KL in them.
+
+    Args:
+        logits: (..., classes); with one class they are scores with unit variance.
+        generator: a CPU generator of random signs.
+    """
+    signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
+    if logits.shape[-1] == 1:
+        return signs
+    p = logits.detach().softmax(-1)
+    noise = p.sqrt() * signs
+    return noise - p * noise.sum(-1, keepdim=True)
+
+
+def collect(
+    model: nn.Module, batches: Batches, layers: Sequence[str], *, seed: int | None = None
+) -> dict[str, Moments]:
+    """Return the moments of the named dense layers, from one pass over the batches.
+
+    Args:
+        model: in eval mode; its weights and their `requires_grad` are left as they were.
+        batches: the calibration data; padding is left out.
+        layers: names of dense layers.
+        seed: asks for gradient moments too, with noise from this seed.
+
+    Raises:
+        InvalidModel: a layer does not see one row per token.
+    """
+    collector = _Collector(model, layers, gradients=seed is not None)
+    generator = torch.Generator().manual_seed(seed or 0)
+    with collector.hooked(), _frozen(model), torch.set_grad_enabled(seed is not None):
+        for batch in batches:
+            collector.run(batch, generator)
+    return collector.moments()
+
+
+class _Sum:
+    """A running sum of rows and of their outer products: fp32 products, float64 sums."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: Tensor | None = None
+        self.second: Tensor | None = None
+
+    def add(self, rows: Tensor) -> None:
+        product, total = rows.T @ rows, rows.sum(0)
+        if self.first is None or self.second is None:
+            self.first, self.second = total.double(), product.double()
+        else:
+            self.first += total
+            self.second += product
+        self.count += len(rows)
+
+    def means(self) -> tuple[Tensor, Tensor]:
+        assert self.first is not None and self.second is not None
+        return self.first / self.count, self.second / self.count
+
+
+class _Collector:
+    """The hooks of one pass."""
+
+    def __init__(self, model: nn.Module, layers: Sequence[str], *, gradients: bool) -> None:
+        self.model = model
+        self.layers = {name: model.get_submodule(name) for name in layers}
+        self.sides = {name: side_of(dense_weight(layer)) for name, layer in self.layers.items()}
+        self.gradients = gradients
+        self.activations = {name: _Sum() for name in layers}
+        self.backward = {name: _Sum() for name in layers}
+        self.examples = 0
+        self.kept = torch.empty(0, dtype=torch.long)
+        self.last_input: tuple[Tensor, str] | None = None
+
+    def run(self, batch: Batch, generator: torch.Generator) -> None:
+        """Pass one batch forward and, for gradients, noise back from the logits."""
+        device = next(self.model.parameters()).device
+        moved = {key: value.to(device) for key, value in batch.items()}
+        mask = moved["attention_mask"]
+        self.kept = mask.reshape(-1).nonzero().squeeze(-1)
+        self.examples += len(mask)
+        logits = self.model(**moved).logits
+        if self.gradients:
+            noise = fisher_noise(logits, generator)
+            if logits.dim() == 3:
+                noise = noise * mask[..., None]
+            logits.backward(noise)
+        self.last_input = None
+
+    @contextlib.contextmanager
+    def hooked(self) -> Iterator[None]:
+        """Hooks on every layer, and a gradient path from the embeddings up, while the block runs."""
+        handles = []
+        for name, layer in self.layers.items():
+            if self.sides[name] is Side.INPUT:
+                handles.append(layer.register_forward_pre_hook(self._input_hook(name)))
+            else:
+                handles.append(layer.register_forward_hook(self._output_hook(name, dense_bias(layer))))
+        if self.gradients:
+            embeddings = self.model.get_input_embeddings()  # type: ignore[operator]
+            handles.append(
+                embeddings.register_forward_hook(lambda _module, _inputs, out: out.requires_grad_())
+            )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def moments(self) -> dict[str, Moments]:
+        """What was collected, by layer."""
+        shared: dict[int, tuple[Tensor, Tensor]] = {}
+        found = {}
+        for name in self.layers:
+            total = self.activations[name]
+            mean, second = shared.setdefault(id(total), total.means())
+            gradient = self.backward[name].second
+            found[name] = Moments(mean, second, None if gradient is None else gradient / self.examples)
+        return found
+
+    def _input_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            tensor = inputs[0]
+            if self.last_input is not None and self.last_input[0] is tensor:
+                self.activations[name] = self.activations[self.last_input[1]]
+            else:
+                self.activations[name].add(self._rows(tensor.detach(), name))
+                self.last_input = (tensor, name)
+            if not self.gradients:
+                return None
+            # a view of its own, so that the gradient is what comes back through this layer alone
+            own = tensor.view_as(tensor)
+            own.register_hook(self._gradient_hook(name))
+            return (own, *inputs[1:])
+
+        return hook
+
+    def _output_hook(
+        self, name: str, bias: Tensor | None
+    ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], out: Tensor) -> None:
+            rows = self._rows(out.detach(), name)
+            self.activations[name].add(rows if bias is None else rows - bias)
+            if self.gradients:
+                out.register_hook(self._gradient_hook(name))
+
+        return hook
+
+    def _gradient_hook(self, name: str) -> Callable[[Tensor], None]:
+        return lambda gradient: self.backward[name].add(self._rows(gradient, name))
+
+    def _rows(self, tensor: Tensor, name: str) -> Tensor:
+        rows = tensor.reshape(-1, tensor.shape[-1])
+        if len(rows) <= int(self.kept[-1]):
+            raise InvalidModel(
+                f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out"
+            )
+        return rows[self.kept] if len(self.kept) < len(rows) else rows
+
+
+@contextlib.contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """No gradients of weights while the block runs: only those of activations are wanted, at half the cost."""
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, value in wanted.items():
+            parameter.requires_grad_(value)

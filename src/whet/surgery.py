@@ -1,0 +1,44 @@
+"""The only place that changes a model's structure: copy, replace, describe, rebuild."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import nn
+
+from whet.layer import CompressedLayer, empty_layer
+
+__all__ = ["copy_model", "describe", "rebuild", "replace"]
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def copy_model(model: Model) -> Model:
+    """Return an independent copy in eval mode; tied weights stay tied."""
+    return copy.deepcopy(model).eval()
+
+
+def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put `layer` in the place of the module called `name`."""
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, layer)
+
+
+def describe(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """Return the kind and structure of every compressed layer, by module name, as JSON values."""
+    return {
+        name: {"kind": module.kind(), **module.structure()}
+        for name, module in model.named_modules()
+        if isinstance(module, CompressedLayer)
+    }
+
+
+def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> None:
+    """Replace dense layers by the empty compressed ones that `describe` listed.
+
+    Raises:
+        InvalidArtifact: a layer is of an unknown kind or badly described.
+    """
+    for name, entry in structure.items():
+        layer = empty_layer(entry["kind"], {key: value for key, value in entry.items() if key != "kind"})
+        replace(model, name, layer)

@@ -1,0 +1,166 @@
+"""The one training path, on transformers.Trainer: resumable, with a progress bar, and a row of figures per epoch."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+
+from whet.encoding import tokenize
+from whet.errors import InvalidParameter
+from whet.parameter import Range, check
+from whet.progress import Bar
+from whet.resources import Examples
+
+from typing import Annotated
+
+__all__ = ["Epoch", "Scorer", "TrainingSettings", "train"]
+
+Scorer = Callable[[Any, Any], float]
+"""From labels and logits, both (examples, ...), to the metric that counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How long and how fast to train."""
+
+    epochs: Annotated[float, Range(above=0)] = 5
+    """Passes over the training data."""
+    learning_rate: Annotated[float, Range(above=0)] = 5e-5
+    """Peak of AdamW's learning rate; it falls linearly to zero."""
+    batch_size: Annotated[int, Range(least=1)] = 32
+    """Examples a step."""
+    weight_decay: Annotated[float, Range(least=0)] = 0.01
+    """AdamW's decoupled weight decay."""
+    warmup: Annotated[float, Range(least=0, below=1)] = 0.06
+    """Share of the steps over which the learning rate rises."""
+    max_length: Annotated[int, Range(least=2)] = 128
+    """Longer inputs are cut, in tokens."""
+    seed: int = 0
+    """Of the head, the order of examples and dropout."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a value outside its range."""
+        check(self)
+
+
+class Epoch(NamedTuple):
+    """One row of the learning curve."""
+
+    epoch: float
+    training_loss: float
+    validation_loss: float
+    validation_metric: float
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    examples: Examples,
+    validation: Examples,
+    settings: TrainingSettings,
+    scorer: Scorer,
+    scratch: Path,
+    progress: Bar,
+    device: str = "cpu",
+) -> list[Epoch]:
+    """Train `model` in place and return its learning curve.
+
+    Checkpoints go to `scratch`; a run that finds one there goes on from it.
+
+    Raises:
+        InvalidParameter: `scratch` holds a run with other settings.
+    """
+    _claim(scratch, settings)
+    steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=64,
+        weight_decay=settings.weight_decay,
+        warmup_steps=round(settings.warmup * steps),
+        seed=settings.seed,
+        eval_strategy="epoch",
+        logging_strategy="epoch",
+        save_steps=max(50, steps // 10),
+        save_total_limit=1,
+        train_sampling_strategy="group_by_length",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=device != "cpu",
+        use_cpu=device == "cpu",
+        log_level="error",
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=tokenize(examples, tokenizer, max_length=settings.max_length),
+        eval_dataset=tokenize(validation, tokenizer, max_length=settings.max_length),
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=lambda output: _score(output, scorer),
+        callbacks=[_Progress(progress)],
+    )
+    trainer.pop_callback(_printer())
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(scratch)))
+    model.eval()
+    return _curve(trainer.state.log_history)
+
+
+def _printer() -> type[TrainerCallback]:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def _claim(scratch: Path, settings: TrainingSettings) -> None:
+    record = scratch / "settings.json"
+    wanted = dataclasses.asdict(settings)
+    if record.is_file() and json.loads(record.read_text()) != wanted:
+        raise InvalidParameter(
+            f"an interrupted run must go on with its own settings, but got others than {record} holds; "
+            f"give those, or delete {scratch}"
+        )
+    scratch.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(wanted, indent=1))
+
+
+def _score(output: EvalPrediction, scorer: Scorer) -> dict[str, float]:
+    return {"metric": scorer(output.label_ids, output.predictions)}
+
+
+def _curve(history: Sequence[dict[str, float]]) -> list[Epoch]:
+    losses = {row["epoch"]: row["loss"] for row in history if "loss" in row}
+    return [
+        Epoch(row["epoch"], losses.get(row["epoch"], float("nan")), row["eval_loss"], row["eval_metric"])
+        for row in history
+        if "eval_loss" in row
+    ]
+
+
+class _Progress(TrainerCallback):
+    """Moves the bar at every step."""
+
+    def __init__(self, progress: Bar) -> None:
+        self._progress = progress
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        """Set the bar to the share of steps done."""
+        self._progress.reach(state.global_step / state.max_steps)
