@@ -4,9 +4,37 @@ Importing it makes the saved structure of compressed models known to transformer
 `AutoModelForSequenceClassification.from_pretrained(folder)` gives the exact model.
 """
 
+from whet.benchmark import Benchmark
+from whet.frontier import Frontier
+from whet.inspection import inspect
+from whet.measurement import Comparison, Measurement
+from whet.method import Method, Stage, method_named, methods
 from whet.recipe import Recipe
-from whet.task import task_named
+from whet.resources import Resources
+from whet.task import Task, task_from_files, task_named
 from whet.training import TrainingSettings
-from whet.verbs import finetune
+from whet.trial import Trial
+from whet.verbs import Calibration, compress, finetune, measure
 
-__all__ = ["Recipe", "TrainingSettings", "finetune", "task_named"]
+__all__ = [
+    "Benchmark",
+    "Calibration",
+    "Comparison",
+    "Frontier",
+    "Measurement",
+    "Method",
+    "Recipe",
+    "Resources",
+    "Stage",
+    "Task",
+    "TrainingSettings",
+    "Trial",
+    "compress",
+    "finetune",
+    "inspect",
+    "measure",
+    "method_named",
+    "methods",
+    "task_from_files",
+    "task_named",
+]

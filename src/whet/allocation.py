@@ -1,11 +1,13 @@
 """How much each layer keeps under one budget.
 
-Each layer offers options, each with a cost and a loss. `uniform` gives every layer the same share; `minimise` spends the budget where it saves most loss:
-the options on a layer's lower convex hull are taken in order of loss saved per cost, which is optimal for every budget that a hull step exactly meets, and what is left of the budget buys
-the best single improvements.
+Each layer offers options, each with a cost and a loss. `uniform` gives every layer the same share; `minimise` spends
+the budget where it saves most loss: the options on a layer's lower convex hull are taken in order of loss saved per
+cost, which is optimal for every budget that a hull step exactly meets, and what is left of the budget buys the best
+single improvements.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +43,7 @@ def minimise(layers: Mapping[str, Options], budget: float) -> dict[str, int]:
     steps = [
         (_slope(layers[name], before, after), name, before, after)
         for name, hull in hulls.items()
-        for before, after in zip(hull, hull[1:], strict=False)
+        for before, after in pairwise(hull)
     ]
     stopped: set[str] = set()
     for _, name, before, after in sorted(steps):

@@ -1,7 +1,7 @@
 """Where a model keeps its blocks and their linear layers.
 
-The blocks are the longest list of equal modules: that finds the layers of BERT, DistilBERT, RoBERTa, GPT-2 and Llama alike, and leaves out
-embeddings, poolers and heads.
+The blocks are the longest list of equal modules: that finds the layers of BERT, DistilBERT, RoBERTa, GPT-2 and Llama
+alike, and leaves out embeddings, poolers and heads.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Architecture:
     blocks: tuple[str, ...]
     """The repeated blocks, first to last."""
     linears: tuple[str, ...]
-    """The dense linear layers inside the blocks, in the order of the modules; those with shared weights are left out."""
+    """The dense linear layers inside the blocks, in module order; those with shared weights are left out."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Self:
@@ -36,14 +36,10 @@ class Architecture:
         lists = [
             (name, module)
             for name, module in model.named_modules()
-            if isinstance(module, nn.ModuleList)
-            and len(module) > 0
-            and len({type(child) for child in module}) == 1
+            if isinstance(module, nn.ModuleList) and len(module) > 0 and len({type(child) for child in module}) == 1
         ]
         if not lists:
-            raise InvalidModel(
-                f"the model must have a list of equal blocks, but {type(model).__name__} has none"
-            )
+            raise InvalidModel(f"the model must have a list of equal blocks, but {type(model).__name__} has none")
         # the outermost of the longest: lists inside a block come later
         name, blocks = max(lists, key=lambda pair: len(pair[1]))
         names = tuple(f"{name}.{i}" for i in range(len(blocks)))
@@ -57,11 +53,7 @@ class Architecture:
         """
         found = tuple(name for name in self.linears if fnmatchcase(name, include))
         if not found:
-            here = (
-                f"the linear layers here are {', '.join(self.linears[:6])}, ..."
-                if self.linears
-                else "there is none"
-            )
+            here = f"the linear layers here are {', '.join(self.linears[:6])}, ..." if self.linears else "there is none"
             raise NothingToCompress(f"no linear layer matches {include!r}; {here}")
         return found
 

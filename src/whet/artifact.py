@@ -1,7 +1,8 @@
 """A compressed model as a folder that transformers reads.
 
-`config.json` carries the structure in `quantization_config` under quant_method "whet", which importing this module makes known to transformers;
-beside the weights lie the tokenizer, the recipe, the measurements, a model card, and a manifest with the digest of every file.
+`config.json` carries the structure in `quantization_config` under quant_method "whet", which importing this module
+makes known to transformers; beside the weights lie the tokenizer, the recipe, the measurements, a model card, and a
+manifest with the digest of every file.
 """
 
 import hashlib
@@ -45,7 +46,7 @@ _PACKAGES = ("whet", "torch", "transformers", "numpy")
 
 
 @register_quantization_config(QUANT_METHOD)
-class WhetConfig(QuantizationConfigMixin):  # type: ignore[misc]
+class WhetConfig(QuantizationConfigMixin):
     """The structure of a compressed model, as it stands in config.json."""
 
     def __init__(self, structure: Mapping[str, Mapping[str, Any]], **others: Any) -> None:
@@ -54,7 +55,7 @@ class WhetConfig(QuantizationConfigMixin):  # type: ignore[misc]
 
 
 @register_quantizer(QUANT_METHOD)
-class WhetQuantizer(HfQuantizer):  # type: ignore[misc]
+class WhetQuantizer(HfQuantizer):
     """Gives an empty model the layers that its weights were saved from."""
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **others: Any) -> None:
@@ -141,13 +142,9 @@ def verify(folder: Path) -> None:
     for name, expected in _read_manifest(folder)["files"].items():
         path = folder / name
         if not path.is_file():
-            raise InvalidArtifact(
-                f"every file of the manifest must be there, but {folder} lacks {name}; copy it again"
-            )
+            raise InvalidArtifact(f"every file of the manifest must be there, but {folder} lacks {name}; copy it again")
         if _sha256(path) != expected:
-            raise InvalidArtifact(
-                f"files must match the manifest, but {path} was truncated or altered; copy it again"
-            )
+            raise InvalidArtifact(f"files must match the manifest, but {path} was truncated or altered; copy it again")
 
 
 def digest(folder: Path) -> str:
@@ -176,9 +173,7 @@ def trials(folder: Path) -> list[Trial]:
 
 def versions() -> dict[str, str]:
     """Return the versions that results depend on."""
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in _PACKAGES
-    }
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def card(name: str, recipe: Recipe, origin: str, measured: Sequence[Trial]) -> str:
@@ -203,19 +198,13 @@ def card(name: str, recipe: Recipe, origin: str, measured: Sequence[Trial]) -> s
         "",
     ]
     lines += (
-        measured[-1].markdown()
-        if measured
-        else ["Not yet: `whet measure ORIGINAL THIS --task TASK` fills this in."]
+        measured[-1].markdown() if measured else ["Not yet: `whet measure ORIGINAL THIS --task TASK` fills this in."]
     )
     return "\n".join(lines) + "\n"
 
 
 def _manifest(folder: Path, about: Mapping[str, Any]) -> str:
-    files = {
-        path.name: _sha256(path)
-        for path in sorted(folder.iterdir())
-        if path.name != MANIFEST and path.is_file()
-    }
+    files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST and path.is_file()}
     return json.dumps({**about, "files": files}, indent=1) + "\n"
 
 
@@ -223,9 +212,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InvalidArtifact(
-            f"{folder} must hold a readable {MANIFEST}, but {error}; copy it again"
-        ) from error
+        raise InvalidArtifact(f"{folder} must hold a readable {MANIFEST}, but {error}; copy it again") from error
     if not isinstance(manifest, dict) or "files" not in manifest:
         raise InvalidArtifact(f"{folder / MANIFEST} must list the files, but it does not; copy it again")
     return manifest

@@ -13,10 +13,11 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 
 from whet.errors import InvalidModel
 
-__all__ = ["check_finite", "load_model", "load_tokenizer", "max_positions", "new_head"]
+__all__ = ["check_finite", "load_model", "load_tokenizer", "max_positions", "new_head", "weight_files"]
 
 _SAFE: dict[str, Any] = {"trust_remote_code": False}
 
@@ -33,9 +34,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         raise _unloadable(source, error) from error
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
-            raise InvalidModel(
-                f"the tokenizer must have a padding or an end token, but {source} has neither; add one"
-            )
+            raise InvalidModel(f"the tokenizer must have a padding or an end token, but {source} has neither; add one")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -112,11 +111,7 @@ def max_positions(model: PreTrainedModel) -> int | None:
     config = model.config
     positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     # RoBERTa numbers positions from padding_idx + 1, and so loses the first two
-    return (
-        positions - 2
-        if positions and config.model_type in ("roberta", "xlm-roberta", "camembert")
-        else positions
-    )
+    return positions - 2 if positions and config.model_type in ("roberta", "xlm-roberta", "camembert") else positions
 
 
 def _unloadable(source: str | Path, error: Exception) -> InvalidModel:
@@ -124,3 +119,9 @@ def _unloadable(source: str | Path, error: Exception) -> InvalidModel:
     return InvalidModel(
         f"the model must be a folder or hub name that transformers can read, but got {source}: {reason}"
     )
+
+
+def weight_files(source: str | Path) -> list[Path]:
+    """Return the files that hold the weights of a folder, or of a hub name that has been loaded before."""
+    config = Path(cached_file(str(source), "config.json"))
+    return sorted(config.parent.glob("*.safetensors"))

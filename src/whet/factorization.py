@@ -1,8 +1,9 @@
 """What every low-rank method shares: choose ranks under one budget and put two thin layers in the place of a dense one.
 
 With R a matrix on the narrower side of W (d = min(in, out)), every factorization here is a projection P Q of rank k put
-beside the weight: W ≈ W P_k Q_k on the input side, W ≈ P_k Q_k W on the output side, with P_k the first k columns of P and Q_k the first k rows
-of Q. One decomposition so gives the factors of every rank, and no matrix of the wide side is ever decomposed.
+beside the weight: W ≈ W P_k Q_k on the input side, W ≈ P_k Q_k W on the output side, with P_k the first k columns of P
+and Q_k the first k rows of Q. One decomposition so gives the factors of every rank, and no matrix of the wide side is
+ever decomposed.
 """
 
 from abc import abstractmethod
@@ -15,11 +16,11 @@ from torch import Tensor, nn
 
 from whet.allocation import Options, minimise, uniform
 from whet.architecture import Architecture, dense_bias, dense_weight
+from whet.errors import MissingResource
 from whet.layers.low_rank import LowRank
 from whet.method import Method, Stage
 from whet.parameter import Range
 from whet.progress import track
-from whet.errors import MissingResource
 from whet.resources import Batches, Resources
 from whet.statistics import Side, side_of
 from whet.surgery import replace

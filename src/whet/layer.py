@@ -48,14 +48,11 @@ def empty_layer(kind: str, structure: Mapping[str, Any]) -> CompressedLayer:
     Raises:
         InvalidArtifact: this version of whet knows no such layer, or the description lacks something.
     """
-    known = {layer.kind(): layer for layer in members("whet.layers", CompressedLayer)}  # type: ignore[type-abstract]
+    known = {layer.kind(): layer for layer in members("whet.layers", CompressedLayer)}
     if kind not in known:
-        raise InvalidArtifact(
-            f"a saved layer must be one of {', '.join(sorted(known))}, but got {kind!r}; update whet"
-        )
+        raise InvalidArtifact(f"a saved layer must be one of {', '.join(sorted(known))}, but got {kind!r}; update whet")
     try:
-        return known[kind].empty(structure)
+        layer: CompressedLayer = known[kind].empty(structure)
+        return layer
     except (KeyError, TypeError, ValueError) as error:
-        raise InvalidArtifact(
-            f"a saved {kind} layer must be complete, but got {dict(structure)}: {error}"
-        ) from error
+        raise InvalidArtifact(f"a saved {kind} layer must be complete, but got {dict(structure)}: {error}") from error

@@ -1,4 +1,4 @@
-"""A measured number never travels without its unit, its 95 % interval, the number of observations and its conditions."""
+"""A measured number: never without its unit, its 95 % interval, the number of observations and its conditions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -145,7 +145,8 @@ def mcnemar(right: Array, baseline_right: Array, *, seed: int) -> Comparison:
         baseline_right: (examples,) whether the baseline was.
         seed: of the interval's bootstrap.
 
-    Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12, 1947.
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12,
+    1947.
     """
     gained, lost = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
     p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0

@@ -85,7 +85,7 @@ class Method(ABC):
 
 def methods() -> dict[str, type[Method]]:
     """Return every method by its full name."""
-    return {method.name(): method for method in members("whet.methods", Method)}  # type: ignore[type-abstract]
+    return {method.name(): method for method in members("whet.methods", Method)}
 
 
 def method_named(name: str) -> type[Method]:

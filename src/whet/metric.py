@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,35 +14,33 @@ from whet.resources import Batches
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Metric", "Quality", "Subject", "Workload", "metric_named", "metrics", "quality_named"]
+__all__ = ["Metric", "Quality", "Subject", "metric_named", "metrics", "quality_named"]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One model to be measured."""
+    """One model to be measured, with the same examples as every other, in its own tokens."""
 
     name: str
     """What the table calls it."""
+    source: str
+    """Folder or hub name that it was loaded from."""
     model: nn.Module
-    """In eval mode, on the device where it is measured."""
-    folder: Path | None
-    """Where it is saved; None if it is not."""
-    logits: np.ndarray[Any, Any]
-    """(examples, classes) its answers to the workload's dev examples, in the order of the batches."""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What the models are measured on."""
-
+    """In eval mode, on `device`."""
+    device: str
+    """As torch names it."""
+    max_length: int
+    """Longest input in tokens."""
     dev: Batches
     """The dev examples, shortest first, padded batch by batch."""
+    logits: Array
+    """(examples, classes) its answers to them, in that order; the classes in the task's order."""
     singles: Batches
     """A sample of the dev examples spread evenly over their lengths, one a batch."""
     timed: Batches
-    """A sample spread the same way, in the batches of `dev`'s size."""
+    """A sample spread the same way, in batches of the size of `dev`'s."""
     rounds: int
-    """How often each timed batch runs on each model."""
+    """How often each timed batch runs."""
     seed: int
     """Of resampling and of the order of runs."""
 
@@ -57,7 +54,7 @@ class Metric(ABC):
     """Whether it applies to every task; the others are asked for by the task."""
 
     @abstractmethod
-    def measure(self, subjects: Sequence[Subject], workload: Workload) -> list[list[Measurement]]:
+    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
         """Return the measurements of each subject; those after the first are compared with the first."""
 
 
@@ -84,20 +81,18 @@ class Quality(Metric):
             seed=seed,
         )
 
-    def measure(self, subjects: Sequence[Subject], workload: Workload) -> list[list[Measurement]]:
+    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
-        labels = workload.dev.labels
+        labels = subjects[0].dev.labels
         predictions = [self.predict(subject.logits) for subject in subjects]
         return [
-            [self._measurement(labels, predicted, predictions[0] if i else None, workload.seed)]
+            [self._measurement(labels, predicted, predictions[0] if i else None, subjects[0].seed)]
             for i, predicted in enumerate(predictions)
         ]
 
     def _measurement(self, labels: Array, predicted: Array, baseline: Array | None, seed: int) -> Measurement:
         value = self.score(labels, predicted)
-        interval = bootstrap(
-            lambda drawn: self.score(labels[drawn], predicted[drawn]), len(labels), seed=seed
-        )
+        interval = bootstrap(lambda drawn: self.score(labels[drawn], predicted[drawn]), len(labels), seed=seed)
         return Measurement(
             metric=self.name,
             value=value,
@@ -112,7 +107,7 @@ class Quality(Metric):
 
 def metrics() -> dict[str, type[Metric]]:
     """Return every metric by name."""
-    return {metric.name: metric for metric in members("whet.metrics", Metric)}  # type: ignore[type-abstract]
+    return {metric.name: metric for metric in members("whet.metrics", Metric)}
 
 
 def metric_named(name: str) -> Metric:

@@ -69,9 +69,7 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     except OSError as error:
-        raise OutputNotWritten(
-            f"{path} must be writable, but {error}; free some space or name another"
-        ) from error
+        raise OutputNotWritten(f"{path} must be writable, but {error}; free some space or name another") from error
     finally:
         draft.unlink(missing_ok=True)
 

@@ -36,18 +36,10 @@ class Range:
     def stated(self, name: str) -> str:
         """Return the range in words, such as `0 < keep <= 1`."""
         left = (
-            f"{self.above:g} < "
-            if self.above is not None
-            else f"{self.least:g} <= "
-            if self.least is not None
-            else ""
+            f"{self.above:g} < " if self.above is not None else f"{self.least:g} <= " if self.least is not None else ""
         )
         right = (
-            f" < {self.below:g}"
-            if self.below is not None
-            else f" <= {self.most:g}"
-            if self.most is not None
-            else ""
+            f" < {self.below:g}" if self.below is not None else f" <= {self.most:g}" if self.most is not None else ""
         )
         return f"{left}{name}{right}"
 
@@ -85,9 +77,7 @@ def check(instance: Any) -> None:
                 f"{field.name} must be of type {bare.__name__}, but got {field.name}={value!r}; {advice}"
             )
         if bounds is not None and value not in bounds:
-            raise InvalidParameter(
-                f"{bounds.stated(field.name)} must hold, but got {field.name}={value}; {advice}"
-            )
+            raise InvalidParameter(f"{bounds.stated(field.name)} must hold, but got {field.name}={value}; {advice}")
 
 
 def parameters(owner: type) -> list[Parameter]:
@@ -133,8 +123,4 @@ def _meanings(owner: type) -> dict[str, str]:
 
 
 def _is_text(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

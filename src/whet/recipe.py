@@ -95,9 +95,7 @@ class Recipe:
             for need in sorted(method.needs):
                 if getattr(resources, need) is None:
                     what = "a teacher" if need == "teacher" else f"{need} data"
-                    raise MissingResource(
-                        f"{method.name()} needs {what}, but got none; give --task or --train-file"
-                    )
+                    raise MissingResource(f"{method.name()} needs {what}, but got none; give --task or --train-file")
 
     def apply(
         self, model: nn.Module, resources: Resources, *, report: Callable[[Step], None] = lambda step: None

@@ -108,9 +108,7 @@ def _digits(value: float) -> int:
 def _speedup(trial: Trial) -> str:
     ratio = trial.get("throughput").versus
     return (
-        "1"
-        if ratio is None
-        else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}){'*' if ratio.real else ''}"
+        "1" if ratio is None else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}){'*' if ratio.real else ''}"
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 __all__ = ["Batch", "Batches", "Examples", "Resources"]
 
 Batch = Mapping[str, Tensor]
-"""A model's keyword arguments: input_ids and attention_mask, (batch, length) int64, and what else the tokenizer makes."""
+"""A model's keyword arguments: input_ids and attention_mask, (batch, length) int64, and others of the tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Batches:
-    """Encoded examples, shortest first, padded to the longest of their batch."""
+    """Encoded examples, each padded to the longest of its batch."""
 
     batches: Sequence[Batch]
     """The padded batches, without labels."""

@@ -1,14 +1,17 @@
 """One pass over calibration data: second moments of what enters and leaves each linear layer, and of its gradients.
 
-For a layer y = Wx + b only the narrower side is needed. On the input side z = x and h = Wᵀg; on the output side z = Wx and h = g,
-where g is the gradient that reaches y. Both moments, E[z zᵀ] and E[h hᵀ], are then min(in, out) wide, and layers that read the same
-tensor (query, key, value) share the first.
+For a layer y = Wx + b only the narrower side is needed. On the input side z = x and h = Wᵀg; on the output side z = Wx
+and h = g, where g is the gradient that reaches y. Both moments, E[z zᵀ] and E[h hᵀ], are then min(in, out) wide, and
+layers that read the same tensor (query, key, value) share the first.
 
-Gradients are of the Fisher's kind: noise v with covariance diag(p) − ppᵀ is sent back from the logits, which costs one backward pass for any
-number of classes and needs no labels. That covariance is the curvature of KL(p ‖ ·), so E[h hᵀ] measures what a change of z costs in KL.
+Gradients are of the Fisher's kind: noise v with covariance diag(p) − ppᵀ is sent back from the logits, which costs one
+backward pass for any number of classes and needs no labels. That covariance is the curvature of KL(p ‖ ·), so E[h hᵀ]
+measures what a change of z costs in KL.
 
-Source: Martens, Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", 2015, arXiv 1503.05671.
-Differs: random signs shaped to the exact covariance, instead of sampled labels, which a confident model would almost never draw wrong.
+Source: Martens, Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", 2015, arXiv
+1503.05671.
+Differs: random signs shaped to the exact covariance, instead of sampled labels, which a confident model would almost
+never draw wrong.
 """
 
 import contextlib
@@ -45,7 +48,7 @@ class Moments(NamedTuple):
 
 
 def side_of(weight: Tensor) -> Side:
-    """Return the narrower side of a weight of shape (out, in); the input's if both are equal, since inputs can be shared."""
+    """Return the narrower side of a weight (out, in); the input's if both are equal, since inputs can be shared."""
     return Side.INPUT if weight.shape[1] <= weight.shape[0] else Side.OUTPUT
 
 
@@ -148,9 +151,7 @@ class _Collector:
                 handles.append(layer.register_forward_hook(self._output_hook(name, dense_bias(layer))))
         if self.gradients:
             embeddings = self.model.get_input_embeddings()  # type: ignore[operator]
-            handles.append(
-                embeddings.register_forward_hook(lambda _module, _inputs, out: out.requires_grad_())
-            )
+            handles.append(embeddings.register_forward_hook(lambda _module, _inputs, out: out.requires_grad_()))
         try:
             yield
         finally:
@@ -185,9 +186,7 @@ class _Collector:
 
         return hook
 
-    def _output_hook(
-        self, name: str, bias: Tensor | None
-    ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def _output_hook(self, name: str, bias: Tensor | None) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], out: Tensor) -> None:
             rows = self._rows(out.detach(), name)
             self.activations[name].add(rows if bias is None else rows - bias)
@@ -202,9 +201,7 @@ class _Collector:
     def _rows(self, tensor: Tensor, name: str) -> Tensor:
         rows = tensor.reshape(-1, tensor.shape[-1])
         if len(rows) <= int(self.kept[-1]):
-            raise InvalidModel(
-                f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out"
-            )
+            raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out")
         return rows[self.kept] if len(self.kept) < len(rows) else rows
 
 

@@ -1,6 +1,11 @@
-"""Read one data file into text columns: CSV, TSV, JSONL or Parquet, also compressed with gzip."""
+"""Read a CSV, TSV, JSONL or Parquet file, also one packed with gzip, into text columns, and turn these into labels."""
 
 import csv
+import gzip
+import io
+import json
+import math
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,10 +13,10 @@ import pandas as pd
 
 from whet.errors import InvalidData
 
-__all__ = ["FORMATS", "read_table"]
+__all__ = ["FORMATS", "class_indices", "finite_scores", "read_table"]
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
-"""File endings that can be read; each may be followed by .gz."""
+FORMATS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
+"""File endings that can be read; each may be followed by .gz. A .txt file is read as TSV."""
 
 
 def read_table(
@@ -31,17 +36,67 @@ def read_table(
     if not path.is_file():
         raise InvalidData(f"the data file must exist, but got {path}; check the path")
     if path.stat().st_size == 0:
-        raise InvalidData(f"the data file must hold rows, but {path} is empty")
+        raise InvalidData(f"the data file must hold rows, but {path} is empty; write it again")
     frame = _read_frame(path, header)
+    if frame.empty:
+        raise InvalidData(f"the data file must hold rows, but {path} has none; write it again")
     absent = [column for column in columns if column not in frame.columns]
     if absent:
         raise InvalidData(
             f"the columns {', '.join(absent)} must be in {path}, "
             f"but got {', '.join(map(str, frame.columns))}; name the right ones"
         )
-    if frame.empty:
-        raise InvalidData(f"the data file must hold rows, but {path} has only a header")
     return {column: _strings(frame[column], column, path, missing_as) for column in columns}
+
+
+def class_indices(labels: Sequence[str], names: Sequence[str], *, source: Path | str) -> list[int]:
+    """Return the place of each label in `names`.
+
+    Args:
+        labels: one label a row, as the file spells them.
+        names: every label that may occur, in the order of the classes.
+        source: where the labels come from, for the message.
+
+    Raises:
+        InvalidData: a label is not among the names.
+    """
+    place = {name: i for i, name in enumerate(names)}
+    unknown = sorted(set(labels) - set(place))
+    if unknown:
+        raise InvalidData(
+            f"labels in {source} must be {_listed(names)}, but got {_listed(unknown)}; correct or remove these rows"
+        )
+    return [place[label] for label in labels]
+
+
+def finite_scores(raw: Sequence[str], *, source: Path | str) -> list[float]:
+    """Return a column of scores as numbers.
+
+    Args:
+        raw: one score a row, as text.
+        source: where the scores come from, for the message.
+
+    Raises:
+        InvalidData: a score is no number, or NaN or infinite.
+    """
+    scores = []
+    for row, text in enumerate(raw, start=1):
+        try:
+            score = float(text)
+        except ValueError:
+            score = math.nan
+        if not math.isfinite(score):
+            raise InvalidData(
+                f"scores in {source} must be finite numbers, but got {text!r} in row {row}; "
+                "correct the row, or name the column of scores"
+            )
+        scores.append(score)
+    return scores
+
+
+def _listed(names: Sequence[str], limit: int = 10) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def _strings(values: pd.Series, column: str, path: Path, missing_as: str | None) -> list[str]:
@@ -50,7 +105,8 @@ def _strings(values: pd.Series, column: str, path: Path, missing_as: str | None)
         if missing_as is None:
             rows = ", ".join(str(row + 1) for row in missing.to_numpy().nonzero()[0][:5])
             raise InvalidData(
-                f"column {column} must be filled in every row, but {path} has empty cells in rows {rows}"
+                f"column {column} must be filled in every row, but {path} has empty cells in rows {rows}; "
+                "fill or remove them"
             )
         values = values.where(~missing, missing_as)
     return [str(value) for value in values]
@@ -59,24 +115,61 @@ def _strings(values: pd.Series, column: str, path: Path, missing_as: str | None)
 def _read_frame(path: Path, header: Sequence[str] | None) -> pd.DataFrame:
     endings = [ending for ending in path.suffixes if ending != ".gz"]
     ending = endings[-1].lower() if endings else ""
+    if ending not in FORMATS:
+        raise InvalidData(f"the data file must end in {', '.join(FORMATS)}, but got {path.name}; convert or rename it")
     try:
-        if ending in (".csv", ".tsv"):
-            return pd.read_csv(
-                path,
-                sep="\t" if ending == ".tsv" else ",",
-                quoting=csv.QUOTE_NONE if ending == ".tsv" else csv.QUOTE_MINIMAL,
-                names=list(header) if header else None,
-                header=None if header else 0,
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8",
-            )
         if ending == ".jsonl":
-            return pd.read_json(path, lines=True, dtype=False, convert_dates=False, encoding="utf-8")
+            return _read_jsonl(path)
         if ending == ".parquet":
-            return pd.read_parquet(path)
+            packed = path.suffix == ".gz"
+            return pd.read_parquet(io.BytesIO(gzip.decompress(path.read_bytes())) if packed else path)
+        return _read_separated(path, header, "," if ending == ".csv" else "\t")
     except UnicodeDecodeError as error:
-        raise InvalidData(f"{path} must be UTF-8, but byte {error.start} is not; convert it first") from error
-    except (ValueError, OSError) as error:
-        raise InvalidData(f"{path} must be readable as {ending[1:]}, but it is not: {error}") from error
-    raise InvalidData(f"the data file must end in {', '.join(FORMATS)}, but got {path.name}")
+        raise InvalidData(
+            f"{path} must be UTF-8, but byte 0x{error.object[error.start]:02x} in it is not; convert it first"
+        ) from error
+    except InvalidData:
+        raise
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidData(
+            f"{path} must be readable as {ending[1:]}, but it is not: {reason}; repair or convert it"
+        ) from error
+
+
+def _read_jsonl(path: Path) -> pd.DataFrame:
+    opened = gzip.open if path.suffix == ".gz" else open
+    rows = []
+    with opened(path, "rt", encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{error.msg} in line {number}, column {error.colno}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"no object in line {number}")
+            rows.append(row)
+    # as objects, since pandas would turn the whole numbers of a column with gaps into fractions
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _read_separated(path: Path, header: Sequence[str] | None, separator: str) -> pd.DataFrame:
+    frame = pd.read_csv(
+        path,
+        sep=separator,
+        quoting=csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE,
+        names=list(header) if header else None,
+        header=None if header else 0,
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8",
+    )
+    # pandas takes the first cells as row names if the lines hold more cells than the header, and shifts every column
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise InvalidData(
+            f"the lines of {path} must hold as many cells as its header names, but got more; "
+            "quote cells that hold the separator"
+        )
+    return frame

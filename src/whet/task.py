@@ -1,22 +1,24 @@
 """A task: the sentences that a model must still be right about, their labels, and how being right is scored.
 
-Three disjoint splits. `train` and `validation` are both cut from the official training data, always in the same way, so that
-fine-tuning and every later choice agree on what was never trained on; `dev` is for the final measurement only.
+Three disjoint splits. `train` and `validation` are both cut from the official training data, always in the same way, so
+that fine-tuning and every later choice agree on what was never trained on; `dev` is for the final measurement only.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData
 from whet.lookup import choose, members
 from whet.resources import Examples
 
-__all__ = ["Splits", "Task", "read_hub", "task_named", "task_names"]
+__all__ = ["Splits", "Task", "local_folder", "read_hub", "task_from_files", "task_named", "task_names"]
 
 VALIDATION_SHARE = 0.05
 """Share of the official training data that is held out for choices."""
@@ -46,6 +48,10 @@ class Task(ABC):
 
     names: ClassVar[tuple[str, ...]]
     """The task names that this class serves."""
+    reads_files: ClassVar[bool] = False
+    """Whether this is the class that `task_from_files` makes."""
+    group_size: ClassVar[int] = 1
+    """So many examples in a row belong together, and stay in one split."""
 
     @property
     @abstractmethod
@@ -65,6 +71,10 @@ class Task(ABC):
             InvalidData: files are missing or cannot be used.
         """
 
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """Return the tokenizer of a task whose language is its own; None for the others."""
+        return None
+
     @cached_property
     def splits(self) -> Splits:
         """The task's three splits, checked.
@@ -76,11 +86,35 @@ class Task(ABC):
         for part, examples in (("training", official), ("dev", dev)):
             if self.label_names is not None and len(set(examples.labels)) < 2:
                 raise InvalidData(
-                    f"the {part} data of {self.name} must hold at least two classes, but got one only"
+                    f"the {part} data of {self.name} must hold at least two classes, but got one only; "
+                    "give data with examples of every class"
                 )
-        order = np.random.default_rng(0).permutation(len(official))
+        groups = np.random.default_rng(0).permutation(len(official) // self.group_size)
+        order = (groups[:, None] * self.group_size + np.arange(self.group_size)).ravel()
         held_out = min(VALIDATION_LIMIT, int(len(official) * VALIDATION_SHARE))
+        held_out -= held_out % self.group_size
         return Splits(official.take(order[held_out:]), official.take(order[:held_out]), dev)
+
+
+def local_folder(data_dir: Path, name: str, *, files: Sequence[str] = ()) -> Path:
+    """Return the folder of a data set below `data_dir`, or `data_dir` itself.
+
+    Args:
+        data_dir: what the user gave.
+        name: the folder's name, or its path such as glue/CoLA; of a path, the last part alone will do.
+        files: if `data_dir` holds all of these, it is the folder, whatever its name.
+
+    Raises:
+        InvalidData: there is no such folder.
+    """
+    parts = Path(name).parts
+    candidates = [data_dir.joinpath(*parts[start:]) for start in reversed(range(len(parts)))]
+    if data_dir.resolve().name == parts[-1] or (files and all((data_dir / file).is_file() for file in files)):
+        candidates.insert(0, data_dir)
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise InvalidData(f"--data-dir must hold a folder {parts[-1]}, but {data_dir} does not; give the folder above it")
 
 
 def read_hub(path: str, split: str, *, name: str | None = None) -> Any:
@@ -94,14 +128,12 @@ def read_hub(path: str, split: str, *, name: str | None = None) -> Any:
     try:
         return datasets.load_dataset(path, name, split=split)
     except (OSError, ValueError) as error:
-        raise InvalidData(
-            f"{path} must be reachable on the hub, but it is not: {error}; or give --data-dir"
-        ) from error
+        raise InvalidData(f"{path} must be reachable on the hub, but it is not: {error}; or give --data-dir") from error
 
 
 def task_names() -> tuple[str, ...]:
     """Return every task name that can be given on the command line."""
-    return tuple(name for task in members("whet.tasks", Task) for name in task.names)  # type: ignore[type-abstract]
+    return tuple(name for task in members("whet.tasks", Task) for name in task.names)
 
 
 def task_named(name: str, *, data_dir: Path | None = None) -> Task:
@@ -111,7 +143,34 @@ def task_named(name: str, *, data_dir: Path | None = None) -> Task:
         UnknownName: there is none; the message gives the nearest.
     """
     choose(name, task_names(), what="the task")
-    for task in members("whet.tasks", Task):  # type: ignore[type-abstract]
+    for task in members("whet.tasks", Task):
         if name in task.names:
-            return task(name=name, data_dir=data_dir)
+            found: Task = task(name=name, data_dir=data_dir)
+            return found
     raise AssertionError(name)
+
+
+def task_from_files(
+    train_file: Path,
+    dev_file: Path,
+    *,
+    text: str,
+    text_pair: str | None = None,
+    label: str = "label",
+    metric: str | None = None,
+) -> Task:
+    """Return the task that a user's own two files make; they are read when its labels or splits are asked for.
+
+    Args:
+        train_file: examples for training, in any format of `whet.table.FORMATS`.
+        dev_file: examples for the final measurement, with the same columns.
+        text: the column of the sentences.
+        text_pair: the column of the second sentences, if the task has them.
+        label: the column of the classes or scores.
+        metric: name of a quality metric; accuracy if None. With pearson or spearman, the labels are scores.
+    """
+    from_files: Any = next(task for task in members("whet.tasks", Task) if task.reads_files)
+    task: Task = from_files(
+        train_file=train_file, dev_file=dev_file, text=text, text_pair=text_pair, label=label, metric=metric
+    )
+    return task

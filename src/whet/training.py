@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from transformers import (
     DataCollatorWithPadding,
@@ -17,6 +17,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
 from whet.encoding import tokenize
@@ -24,8 +25,6 @@ from whet.errors import InvalidParameter
 from whet.parameter import Range, check
 from whet.progress import Bar
 from whet.resources import Examples
-
-from typing import Annotated
 
 __all__ = ["Epoch", "Scorer", "TrainingSettings", "train"]
 
@@ -116,16 +115,10 @@ def train(
         compute_metrics=lambda output: _score(output, scorer),
         callbacks=[_Progress(progress)],
     )
-    trainer.pop_callback(_printer())
+    trainer.pop_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(scratch)))
     model.eval()
     return _curve(trainer.state.log_history)
-
-
-def _printer() -> type[TrainerCallback]:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback
 
 
 def _claim(scratch: Path, settings: TrainingSettings) -> None:
@@ -159,8 +152,6 @@ class _Progress(TrainerCallback):
     def __init__(self, progress: Bar) -> None:
         self._progress = progress
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any) -> None:
         """Set the bar to the share of steps done."""
         self._progress.reach(state.global_step / state.max_steps)

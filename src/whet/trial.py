@@ -58,9 +58,7 @@ class Trial:
         """Return the trial that `to_json` wrote."""
         entry = json.loads(line)
         found = [Measurement.from_dict(one) for one in entry["measurements"]]
-        return cls(
-            entry["name"], entry["recipe"], entry["seed"], found, entry["artifact"], entry["conditions"]
-        )
+        return cls(entry["name"], entry["recipe"], entry["seed"], found, entry["artifact"], entry["conditions"])
 
     def markdown(self) -> list[str]:
         """Return the lines of a table of everything measured."""

@@ -1,24 +1,33 @@
 """The verbs of the command line as functions: fine-tune, compress, measure, inspect."""
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import transformers
-from transformers import PreTrainedModel
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from whet import artifact
-from whet.checkpoint import load_model, load_tokenizer, max_positions, new_head
+from whet.benchmark import Benchmark, class_order, load_any
+from whet.checkpoint import check_finite, load_tokenizer, max_positions, new_head
+from whet.encoding import encode, shortest_first
+from whet.errors import InvalidData
 from whet.metric import quality_named
 from whet.output import check_output
+from whet.parameter import Range, check
 from whet.progress import bar
-from whet.recipe import Recipe
+from whet.recipe import Recipe, Step
 from whet.report import curve_csv, curve_picture
+from whet.resources import Resources
 from whet.task import Task
 from whet.training import Epoch, TrainingSettings, train
+from whet.trial import Trial
 
-__all__ = ["finetune"]
+__all__ = ["Calibration", "Compressed", "compress", "finetune", "measure", "prepare"]
 
 
 def finetune(
@@ -77,3 +86,115 @@ def finetune(
     )
     shutil.rmtree(scratch)
     return curve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The sample of training data that methods look at."""
+
+    examples: Annotated[int, Range(least=1)] = 512
+    """Training examples drawn; all, where there are fewer."""
+    batch_size: Annotated[int, Range(least=1)] = 16
+    """Examples a batch: the larger, the faster, and the more memory."""
+    max_length: Annotated[int, Range(least=2)] = 128
+    """Longer inputs are cut, in tokens."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a value outside its range."""
+        check(self)
+
+
+class Compressed(NamedTuple):
+    """What compressing a model gave."""
+
+    model: nn.Module
+    """The compressed model, in eval mode."""
+    steps: list[Step]
+    """What each method did."""
+
+
+def compress(
+    model: str | Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    task: Task | None = None,
+    calibration: Calibration | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    overwrite: bool = False,
+    report: Callable[[Step], None] = lambda step: None,
+) -> Compressed:
+    """Compress a fine-tuned model by a recipe and save the result to `out`.
+
+    Args:
+        model: folder or hub name.
+        recipe: what to do.
+        out: folder of the new model.
+        task: gives the calibration data, from training data only; needed where a method needs data.
+        calibration: how much of it.
+        seed: of the sample and of every random choice.
+        device: where to compute, as torch names it.
+        overwrite: whether `out` may be replaced.
+        report: called after each step.
+
+    Raises:
+        WhetError: anything wrong with the model, the recipe, the data or the place, before any work.
+    """
+    check_output(out, overwrite=overwrite, inputs=(Path(model),))
+    if task is None:
+        recipe.check(Resources(seed=seed))
+    original, tokenizer = load_any(model).to(device), load_tokenizer(model)
+    resources = Resources(seed=seed)
+    if task is not None:
+        class_order(original, task)
+        resources = prepare(original, tokenizer, task, calibration or Calibration(), seed=seed, device=device)
+    steps: list[Step] = []
+
+    def done(step: Step) -> None:
+        steps.append(step)
+        report(step)
+
+    compressed = recipe.apply(original, resources, report=done)
+    check_finite(compressed)
+    artifact.save(compressed, tokenizer, out, recipe=recipe, origin=str(model), seed=seed, overwrite=overwrite)
+    return Compressed(compressed, steps)
+
+
+def prepare(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    calibration: Calibration,
+    *,
+    seed: int,
+    device: str,
+) -> Resources:
+    """Return what methods may work with, from the task's training data.
+
+    Raises:
+        InvalidData: there is less of it than one batch.
+    """
+    train = task.splits.train
+    if min(len(train), calibration.examples) < calibration.batch_size:
+        raise InvalidData(
+            f"calibration must fill one batch of {calibration.batch_size}, but got {calibration.examples} of "
+            f"{len(train)} training examples; give more, or a smaller batch"
+        )
+    length = min(calibration.max_length, max_positions(model) or calibration.max_length)
+    sample = shortest_first(train.sample(calibration.examples, seed=seed), tokenizer, max_length=length)
+    batches = encode(sample, tokenizer, max_length=length, batch_size=calibration.batch_size, device=device)
+    return Resources(calibration=batches, seed=seed)
+
+
+def measure(models: Sequence[str | Path], task: Task, *, benchmark: Benchmark | None = None) -> list[Trial]:
+    """Measure models side by side; the first is the baseline, and compressed ones keep their row in their folder.
+
+    Raises:
+        WhetError: anything wrong with a model or the data, before any timing.
+    """
+    trials = (benchmark or Benchmark()).run(models, task)
+    for source, trial in zip(models, trials, strict=True):
+        if artifact.is_artifact(source) and os.access(source, os.W_OK):
+            artifact.record(Path(source), trial)
+    return trials

@@ -54,9 +54,7 @@ class LowRank(CompressedLayer):
     @classmethod
     def empty(cls, structure: Mapping[str, Any]) -> Self:
         """See `CompressedLayer.empty`."""
-        return cls(
-            structure["in_features"], structure["out_features"], structure["rank"], bias=structure["bias"]
-        )
+        return cls(structure["in_features"], structure["out_features"], structure["rank"], bias=structure["bias"])
 
     def extra_repr(self) -> str:
         """Return the shape for `print(model)`."""

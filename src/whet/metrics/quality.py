@@ -1,4 +1,4 @@
-"""How often, or how nearly, the model is right: the metrics of GLUE and macro F1, as scikit-learn and SciPy compute them."""
+"""How often, or how nearly, the model is right: the metrics of GLUE and macro F1, by scikit-learn and SciPy."""
 
 import warnings
 from abc import abstractmethod
@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from whet.measurement import Comparison, mcnemar
 from whet.metric import Quality
 
-__all__ = ["Accuracy", "F1", "MacroF1", "Matthews", "Pearson", "Spearman"]
+__all__ = ["F1", "Accuracy", "MacroF1", "Matthews", "Pearson", "Spearman"]
 
 Array = np.ndarray[Any, Any]
 

@@ -1,16 +1,17 @@
 """The GLUE tasks, from the hub or from the official TSV files.
 
-Source: Wang et al., "GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding", 2018, arXiv 1804.07461.
-Differs: MNLI is measured on the matched dev set; WNLI's dev set is adversarial, so that its majority class is hard to beat.
+Source: Wang et al., "GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding", 2018,
+arXiv 1804.07461.
+Differs: MNLI is measured on the matched dev set; WNLI's dev set is adversarial, so that its majority class is hard to
+beat.
 """
 
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from whet.errors import InvalidData
 from whet.resources import Examples
-from whet.table import read_table
-from whet.task import Task, read_hub
+from whet.table import class_indices, finite_scores, read_table
+from whet.task import Task, local_folder, read_hub
 
 __all__ = ["Glue"]
 
@@ -82,9 +83,7 @@ LAYOUTS = {
         "is_duplicate",
     ),
     "glue/rte": Layout("RTE", ("accuracy",), _ENTAILMENT, _PAIR, _PAIR, "label", _ENTAILMENT),
-    "glue/sst2": Layout(
-        "SST-2", ("accuracy",), ("negative", "positive"), ("sentence",), ("sentence",), "label"
-    ),
+    "glue/sst2": Layout("SST-2", ("accuracy",), ("negative", "positive"), ("sentence",), ("sentence",), "label"),
     "glue/stsb": Layout("STS-B", ("pearson", "spearman"), None, _PAIR, _PAIR, "score"),
     "glue/wnli": Layout("WNLI", ("accuracy",), ("not_entailment", "entailment"), _PAIR, _PAIR, "label"),
 }
@@ -110,20 +109,8 @@ class Glue(Task):
         layout = LAYOUTS[self.name]
         if self.data_dir is None:
             return self._read_hub("train"), self._read_hub(layout.hub_dev)
-        folder = self._folder(self.data_dir)
+        folder = local_folder(self.data_dir, f"glue/{layout.folder}")
         return self._read_file(folder / "train.tsv"), self._read_file(folder / f"{layout.dev}.tsv")
-
-    def _folder(self, data_dir: Path) -> Path:
-        name = LAYOUTS[self.name].folder
-        candidates = [data_dir / name, data_dir / "glue" / name]
-        if data_dir.name == name:
-            candidates.insert(0, data_dir)
-        for folder in candidates:
-            if folder.is_dir():
-                return folder
-        raise InvalidData(
-            f"--data-dir must hold a folder {name}, but {data_dir} does not; give the folder above it"
-        )
 
     def _read_file(self, path: Path) -> Examples:
         layout = LAYOUTS[self.name]
@@ -131,13 +118,8 @@ class Glue(Task):
         columns = [table[column] for column in layout.file_columns]
         raw = table[layout.file_label]
         if layout.label_names is None:
-            return Examples(columns[0], _scores(raw, path), columns[1])
-        unknown = sorted(set(raw) - set(layout.file_labels))
-        if unknown:
-            raise InvalidData(
-                f"labels in {path} must be {', '.join(layout.file_labels)}, but got {', '.join(unknown[:5])}"
-            )
-        labels = [layout.file_labels.index(label) for label in raw]
+            return Examples(columns[0], finite_scores(raw, source=path), columns[1])
+        labels = class_indices(raw, layout.file_labels, source=path)
         return Examples(columns[0], labels, columns[1] if len(columns) > 1 else None)
 
     def _read_hub(self, split: str) -> Examples:
@@ -145,10 +127,3 @@ class Glue(Task):
         rows = read_hub("nyu-mll/glue", split, name=self.name.removeprefix("glue/"))
         columns = [list(rows[column]) for column in layout.hub_columns]
         return Examples(columns[0], list(rows["label"]), columns[1] if len(columns) > 1 else None)
-
-
-def _scores(raw: list[str], path: Path) -> list[float]:
-    try:
-        return [float(value) for value in raw]
-    except ValueError as error:
-        raise InvalidData(f"scores in {path} must be numbers, but {error}") from error

@@ -1,13 +1,16 @@
-"""Truncated SVD that minimises what a layer's error costs in KL, by the second moments of its inputs and output gradients.
+"""Truncated SVD that minimises what a layer's error costs in KL, by second moments of inputs and gradients.
 
-To second order, replacing W by W' raises KL(original ‖ compressed) by ½ tr(G ΔW C ΔWᵀ), with C = E[x xᵀ] and G the second moment of the gradient at
-the outputs. The optimum of rank k is G^{-½} [G^½ W C^½]_k C^{-½}. On the input side, with B = E[Wᵀg (Wᵀg)ᵀ] and V_k the k leading
-eigenvectors of C^½ B C^½, it is W C^½ V_k V_kᵀ C^{-½}; on the output side, with K = E[Wx (Wx)ᵀ] and E_k those of G^½ K G^½, it is
-G^{-½} E_k E_kᵀ G^½ W. The tail of the eigenvalues is the loss, in one unit for all layers, so that layers can share a budget.
+To second order, replacing W by W' raises KL(original ‖ compressed) by ½ tr(G ΔW C ΔWᵀ), with C = E[x xᵀ] and G the
+second moment of the gradient at the outputs. The optimum of rank k is G^{-½} [G^½ W C^½]_k C^{-½}. On the input side,
+with B = E[Wᵀg (Wᵀg)ᵀ] and V_k the k leading eigenvectors of C^½ B C^½, it is W C^½ V_k V_kᵀ C^{-½}; on the output side,
+with K = E[Wx (Wx)ᵀ] and E_k those of G^½ K G^½, it is G^{-½} E_k E_kᵀ G^½ W. The tail of the eigenvalues is the loss,
+in one unit for all layers, so that layers can share a budget.
 
-Source: Martens, Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", ICML 2015, arXiv 1503.05671, for the
-curvature; Chekalina et al., "Generalized Fisher-Weighted SVD", 2025, arXiv 2505.17974, for its use in low rank.
-Differs: only the narrower side is decomposed; C is centred and the bias makes up for the mean; gradients need no labels.
+Source: Martens, Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", ICML 2015, arXiv
+1503.05671, for the curvature; Chekalina et al., "Generalized Fisher-Weighted SVD", 2025, arXiv 2505.17974, for its use
+in low rank.
+Differs: only the narrower side is decomposed; C is centred and the bias makes up for the mean; gradients need no
+labels.
 """
 
 from collections.abc import Iterator

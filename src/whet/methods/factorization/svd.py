@@ -1,9 +1,10 @@
 """Truncated SVD of the weights alone.
 
-Minimises ‖W − W'‖ over W' of rank k: the k leading singular directions, whatever inputs the layer sees. With d the narrower side of W,
-WᵀW or WWᵀ (d × d) gives them by one eigendecomposition.
+Minimises ‖W − W'‖ over W' of rank k: the k leading singular directions, whatever inputs the layer sees. With d the
+narrower side of W, WᵀW or WWᵀ (d × d) gives them by one eigendecomposition.
 
-Source: Eckart, Young, "The approximation of one matrix by another of lower rank", Psychometrika 1, 1936, doi 10.1007/BF02288367.
+Source: Eckart, Young, "The approximation of one matrix by another of lower rank", Psychometrika 1, 1936, doi
+10.1007/BF02288367.
 Differs: losses are relative to ‖W‖², so that layers of different scale can share a budget.
 """
 
@@ -11,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from whet.architecture import dense_weight

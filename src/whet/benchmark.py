@@ -1,0 +1,177 @@
+"""Measure models side by side on one task: the same examples, the same batches, the same machine, in one run."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from whet import artifact
+from whet.checkpoint import load_model, load_tokenizer, max_positions
+from whet.encoding import encode, shortest_first
+from whet.errors import InvalidData
+from whet.machine import machine
+from whet.metric import Metric, Subject, metric_named, metrics
+from whet.parameter import Range, check
+from whet.progress import track
+from whet.recipe import Recipe
+from whet.resources import Batches, Examples
+from whet.task import Task
+from whet.trial import Trial
+
+__all__ = ["Benchmark", "answer", "class_order", "load_any"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """How models are measured; the same for every model of a run."""
+
+    batch_size: Annotated[int, Range(least=1)] = 32
+    """Examples a batch."""
+    max_length: Annotated[int, Range(least=2)] = 128
+    """Longer inputs are cut, in tokens."""
+    rounds: Annotated[int, Range(least=6)] = 10
+    """Interleaved rounds of timing; fewer than 6 cannot show a difference at p < 0.05."""
+    singles: Annotated[int, Range(least=2)] = 50
+    """Dev sentences that are timed one by one."""
+    timed: Annotated[int, Range(least=2)] = 256
+    """Dev sentences that are timed in batches."""
+    seed: int = 0
+    """Of resampling and of the order of runs."""
+    device: str = "cpu"
+    """Where models run, as torch names it."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a value outside its range."""
+        check(self)
+
+    def run(self, sources: Sequence[str | Path], task: Task) -> list[Trial]:
+        """Return one trial per model; the first is the baseline.
+
+        Raises:
+            InvalidData: the task's data cannot be used, or a model's head does not fit it.
+            InvalidModel, InvalidArtifact: a model cannot be loaded or was altered.
+        """
+        dev = task.splits.dev
+        length = self.max_length
+        first = load_tokenizer(sources[0])
+        examples = shortest_first(dev, first, max_length=length)
+        subjects = [self._subject(source, task, examples) for source in sources]
+        measured: list[list[Any]] = [[] for _ in subjects]
+        for metric in self._metrics(task):
+            for own, found in zip(measured, metric.measure(subjects), strict=True):
+                own.extend(found)
+        conditions = self._conditions(task, dev)
+        return [
+            Trial(subject.name, _recipe(source), self.seed, own, _digest(source), conditions)
+            for subject, source, own in zip(subjects, sources, measured, strict=True)
+        ]
+
+    def _metrics(self, task: Task) -> list[Metric]:
+        universal = [name for name, metric in metrics().items() if metric.universal]
+        return [metric_named(name) for name in (*task.metrics, *universal)]
+
+    def _subject(self, source: str | Path, task: Task, examples: Examples) -> Subject:
+        model = load_any(source)
+        tokenizer = load_tokenizer(source)
+        order = class_order(model, task)
+        length = min(self.max_length, max_positions(model) or self.max_length)
+        name = Path(source).resolve().name if Path(source).exists() else str(source)
+
+        def encoded(some: Examples, batch_size: int) -> Batches:
+            return encode(some, tokenizer, max_length=length, batch_size=batch_size, device=self.device)
+
+        dev = encoded(examples, self.batch_size)
+        model.to(self.device)
+        return Subject(
+            name=name,
+            source=str(source),
+            model=model,
+            device=self.device,
+            max_length=length,
+            dev=dev,
+            logits=answer(model, dev, what=name)[:, order],
+            singles=encoded(_spread(examples, self.singles), 1),
+            timed=encoded(_spread(examples, self.timed), self.batch_size),
+            rounds=self.rounds,
+            seed=self.seed,
+        )
+
+    def _conditions(self, task: Task, dev: Examples) -> dict[str, Any]:
+        content = json.dumps([list(dev.texts), list(dev.pairs or []), list(dev.labels)])
+        return {
+            "task": task.name,
+            "data_sha256": hashlib.sha256(content.encode()).hexdigest(),
+            **machine(self.device).to_dict(),
+            "runtime": "pytorch",
+            "dtype": "float32",
+            "batch_size": self.batch_size,
+            "max_length": self.max_length,
+            "padding": "to the longest of a batch, sorted by length",
+            "rounds": self.rounds,
+            "versions": artifact.versions(),
+        }
+
+
+def load_any(source: str | Path) -> nn.Module:
+    """Return the model of an artifact, after checking its digests, or of any other folder or hub name."""
+    model: nn.Module = artifact.load(Path(source)) if artifact.is_artifact(source) else load_model(source)
+    return model
+
+
+def answer(model: nn.Module, batches: Batches, *, what: str) -> np.ndarray[Any, Any]:
+    """Return (examples, classes) float32 logits, in the order of the batches.
+
+    Raises:
+        InvalidModel: they are not finite.
+    """
+    with torch.inference_mode():
+        found = [model(**batch).logits.cpu() for batch in track(batches.batches, f"answers of {what}")]
+    logits = torch.cat(found).numpy()
+    if not np.isfinite(logits).all():
+        raise InvalidData(f"answers must be finite, but {what} gave NaN or infinity; check its weights")
+    return logits
+
+
+def class_order(model: nn.Module, task: Task) -> list[int]:
+    """Return the model's class index for each of the task's classes.
+
+    Raises:
+        InvalidData: the model's head has other classes, or scores where the task has classes.
+    """
+    config: Any = model.config
+    wanted = task.label_names if task.label_names is not None else ("score",)
+    if config.num_labels != len(wanted):
+        raise InvalidData(
+            f"the model's head must have the task's {len(wanted)} classes ({', '.join(wanted)}), "
+            f"but got {config.num_labels}; fine-tune it on this task, or name the right one"
+        )
+    known = {str(name).lower(): index for index, name in config.id2label.items()}
+    unnamed = all(name.startswith("label_") for name in known) or task.label_names is None
+    if unnamed:
+        return list(range(len(wanted)))
+    unknown = [name for name in wanted if name.lower() not in known]
+    if unknown:
+        raise InvalidData(
+            f"the model's head must know the labels {', '.join(wanted)}, but it knows {', '.join(known)}; "
+            "rename the data's labels or the model's id2label"
+        )
+    return [known[name.lower()] for name in wanted]
+
+
+def _spread(examples: Examples, count: int) -> Examples:
+    """A sample of sorted examples, evenly over their lengths."""
+    return examples.take(np.unique(np.linspace(0, len(examples) - 1, min(count, len(examples))).round().astype(int)))
+
+
+def _recipe(source: str | Path) -> list[dict[str, Any]]:
+    return Recipe.read(Path(source) / artifact.RECIPE).to_list() if artifact.is_artifact(source) else []
+
+
+def _digest(source: str | Path) -> str | None:
+    return artifact.digest(Path(source)) if artifact.is_artifact(source) else None

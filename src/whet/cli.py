@@ -1,0 +1,347 @@
+"""The command line: the verbs of `whet.verbs`, with progress bars, tables or JSON, and errors as sentences."""
+
+import dataclasses
+import enum
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import rich
+import torch
+import transformers
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from whet import demonstration, verbs
+from whet.benchmark import Benchmark
+from whet.errors import InvalidParameter, InvalidRecipe, WhetError
+from whet.inspection import Inspection
+from whet.inspection import inspect as inspect_model
+from whet.method import method_from, method_named
+from whet.method import methods as all_methods
+from whet.parameter import parameters
+from whet.recipe import Recipe, Step
+from whet.report import table, trade_off_picture
+from whet.task import Task, task_from_files, task_named
+from whet.training import TrainingSettings
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Make fine-tuned NLP Transformers smaller and faster, and prove what that cost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+class Format(enum.Enum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+TaskName = Annotated[str | None, typer.Option("--task", help="Such as glue/mrpc, imdb, agreement.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with the task's local files; without it, the hub.")]
+TrainFile = Annotated[Path | None, typer.Option(help="Own training data: CSV, TSV, JSONL or Parquet.")]
+DevFile = Annotated[Path | None, typer.Option(help="Own data for the final measurement.")]
+Text = Annotated[str, typer.Option(help="Column of the own data with the text.")]
+TextPair = Annotated[str | None, typer.Option(help="Column with the second text.")]
+Label = Annotated[str, typer.Option(help="Column with the label.")]
+MetricName = Annotated[str | None, typer.Option("--metric", help="Metric of the own data that counts.")]
+Out = Annotated[Path, typer.Option(help="Folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of the processor; all cores if not given.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+MaxLength = Annotated[int, typer.Option(help="Longer inputs are cut, in tokens.")]
+
+
+@app.command()
+def finetune(
+    base: Annotated[str, typer.Argument(help="Folder or hub name of a base model.")],
+    out: Out,
+    task: TaskName = None,
+    data_dir: DataDir = None,
+    train_file: TrainFile = None,
+    dev_file: DevFile = None,
+    text: Text = "text",
+    text_pair: TextPair = None,
+    label: Label = "label",
+    metric: MetricName = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the training data.")] = 5,
+    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 5e-5,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
+    max_length: MaxLength = 128,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a base model for a task; an interrupted run goes on where it stopped."""
+    _use(device, threads)
+    settings = TrainingSettings(
+        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed
+    )
+    chosen = _task(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
+    curve = verbs.finetune(base, chosen, out, settings=settings, device=device, overwrite=overwrite)
+    if as_json:
+        _print_json([row._asdict() for row in curve])
+        return
+    shown = Table(title=f"{out}: {chosen.metrics[0]} on held-out training data")
+    for name in curve[0]._fields:
+        shown.add_column(name.replace("_", " "), justify="right")
+    for row in curve:
+        shown.add_row(*(f"{value:.4g}" for value in row))
+    rich.print(shown)
+
+
+@app.command()
+def compress(
+    model: Annotated[str, typer.Argument(help="Folder or hub name of a fine-tuned model.")],
+    out: Out,
+    recipe: Annotated[Path | None, typer.Option(help="YAML or JSON file with the steps.")] = None,
+    method: Annotated[str | None, typer.Option(help="One method instead; whet methods lists them.")] = None,
+    keep: Annotated[float | None, typer.Option(help="Its share of parameters kept, such as 0.4.")] = None,
+    parameter: Annotated[list[str] | None, typer.Option("--set", help="Another parameter, as NAME=VALUE.")] = None,
+    task: TaskName = None,
+    data_dir: DataDir = None,
+    train_file: TrainFile = None,
+    dev_file: DevFile = None,
+    text: Text = "text",
+    text_pair: TextPair = None,
+    label: Label = "label",
+    metric: MetricName = None,
+    calibration: Annotated[int, typer.Option(help="Training examples that methods look at.")] = 512,
+    batch_size: Annotated[int, typer.Option(help="Of those, a batch.")] = 16,
+    max_length: MaxLength = 128,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model smaller by a recipe or by one method, and save it."""
+    _use(device, threads)
+    steps = _recipe(recipe, method, keep, parameter or [])
+    chosen = None
+    if task is not None or train_file is not None:
+        chosen = _task(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
+    done = verbs.compress(
+        model,
+        steps,
+        out,
+        task=chosen,
+        calibration=verbs.Calibration(examples=calibration, batch_size=batch_size, max_length=max_length),
+        seed=seed,
+        device=device,
+        overwrite=overwrite,
+        report=(lambda step: None) if as_json else _print_step,
+    )
+    if as_json:
+        _print_json([{**step._asdict(), "method": step.method.to_dict()} for step in done.steps])
+    else:
+        rich.print(f"saved to [bold]{out}[/]; measure it: whet measure {model} {out} --task ...")
+
+
+@app.command()
+def measure(
+    models: Annotated[list[str], typer.Argument(help="Folders or hub names; the first is the baseline.")],
+    task: TaskName = None,
+    data_dir: DataDir = None,
+    train_file: TrainFile = None,
+    dev_file: DevFile = None,
+    text: Text = "text",
+    text_pair: TextPair = None,
+    label: Label = "label",
+    metric: MetricName = None,
+    batch_size: Annotated[int, typer.Option(help="Sentences a batch.")] = 32,
+    max_length: MaxLength = 128,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 10,
+    picture: Annotated[Path | None, typer.Option(help="PNG of quality against latency to write.")] = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure models side by side: quality, fidelity, speed, size, memory; each with its interval and a paired test."""
+    _use(device, threads)
+    chosen = _task(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
+    benchmark = Benchmark(batch_size=batch_size, max_length=max_length, rounds=rounds, seed=seed, device=device)
+    trials = verbs.measure(models, chosen, benchmark=benchmark)
+    if picture is not None:
+        picture.write_bytes(trade_off_picture(trials, quality=chosen.metrics[0], cost="latency_median"))
+    if as_json:
+        _print_json([json.loads(trial.to_json()) for trial in trials])
+    else:
+        rich.print(table(trials, title=f"{chosen.name}, {len(chosen.splits.dev)} dev examples"))
+
+
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(help="Folder or hub name.")],
+    batch_size: Annotated[int, typer.Option(help="Sentences a batch.")] = 32,
+    length: Annotated[int, typer.Option(help="Tokens a sentence.")] = 64,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a model's parameters and time are, and which methods can help on this machine."""
+    _use("cpu", threads)
+    found = inspect_model(model, batch=(batch_size, length))
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        _print_inspection(found)
+
+
+@app.command()
+def methods(as_json: AsJson = False) -> None:
+    """List every method with its parameters, their ranges, and its source."""
+    if as_json:
+        _print_json(
+            {
+                name: {
+                    "summary": method.summary(),
+                    "stage": method.stage.name,
+                    "needs": sorted(method.needs),
+                    "parameters": [row._asdict() for row in parameters(method)],
+                    "source": method.source(),
+                }
+                for name, method in all_methods().items()
+            }
+        )
+        return
+    for name, method in all_methods().items():
+        shown = Table(
+            "parameter", "range", "default", "meaning", title=f"{name} ({method.stage.name})", title_justify="left"
+        )
+        for row in parameters(method):
+            shown.add_row(
+                row.name, row.stated or row.kind, "" if row.default is None else str(row.default), row.meaning
+            )
+        rich.print(method.summary(), shown, f"Source: {method.source()}\n", sep="\n")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Run the main job on a built-in task: train, compress by three recipes, measure, save, reload."""
+    _use("cpu", threads)
+    demonstration.run(out, seed=seed, say=rich.print)
+
+
+def main() -> None:
+    """Run the command line; bad input ends with a sentence and exit code 2."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        app(standalone_mode=False)
+    except WhetError as error:
+        Console(stderr=True).print(f"{type(error).__name__}: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        Console(stderr=True).print("stopped; nothing half-written was left")
+        sys.exit(130)
+
+
+def _use(device: str, threads: int | None) -> None:
+    if threads is not None:
+        if threads < 1:
+            raise InvalidParameter(f"1 <= threads must hold, but got threads={threads}; leave it out to use all cores")
+        torch.set_num_threads(threads)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidParameter(f"the device must be one that torch can use, but got {device!r}; try cpu") from error
+
+
+def _task(
+    name: str | None,
+    data_dir: Path | None,
+    train_file: Path | None,
+    dev_file: Path | None,
+    text: str,
+    text_pair: str | None,
+    label: str,
+    metric: str | None,
+) -> Task:
+    if (name is None) == (train_file is None):
+        raise InvalidParameter("one of --task and --train-file must be given, but got both or none; give one")
+    if name is not None:
+        return task_named(name, data_dir=data_dir)
+    if train_file is None or dev_file is None:
+        raise InvalidParameter("--dev-file must be given with --train-file, but got none; add it")
+    return task_from_files(train_file, dev_file, text=text, text_pair=text_pair, label=label, metric=metric)
+
+
+def _recipe(path: Path | None, method: str | None, keep: float | None, settings: list[str]) -> Recipe:
+    if (path is None) == (method is None):
+        raise InvalidRecipe("one of --recipe and --method must be given, but got both or none; give one")
+    if path is not None:
+        if keep is not None or settings:
+            raise InvalidRecipe("--keep and --set belong to --method, but got them with --recipe; put them in the file")
+        return Recipe.read(path)
+    entry: dict[str, Any] = {"method": method_named(str(method)).name()}
+    if keep is not None:
+        entry["keep"] = keep
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InvalidParameter(f"--set must be NAME=VALUE, but got {setting!r}; such as --set allocation=uniform")
+        entry[key] = _value(value)
+    return Recipe((method_from(entry),))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _print_step(step: Step) -> None:
+    share = step.parameters_after / step.parameters_before
+    rich.print(
+        f"[bold]{step.method}[/]: {step.layers} layers changed, parameters {step.parameters_before:,} → "
+        f"{step.parameters_after:,} ({share:.1%}), {step.seconds:.1f} s"
+    )
+
+
+def _print_inspection(found: Inspection) -> None:
+    size, length = found.batch
+    modules = Table("module", "kind", "shape", title=f"{size} sentences of {length} tokens")
+    for name in ("parameters", "share", "ms", "time"):
+        modules.add_column(name, justify="right")
+    for row in found.modules:
+        modules.add_row(
+            row.name, row.kind, row.shape, f"{row.parameters:,}", f"{row.share:.1%}", f"{row.milliseconds:.2f}",
+            f"{row.time_share:.1%}",
+        )  # fmt: skip
+    evens = Table("layers", "shape", title="where two thin products pay")
+    for name in ("fewer parameters below rank", "faster up to rank", "speedup of the smallest rank"):
+        evens.add_column(name, justify="right")
+    for even in found.break_evens:
+        evens.add_row(
+            str(even.layers),
+            even.shape,
+            str(even.by_parameters),
+            str(even.by_time or "none"),
+            f"{even.best_speedup:.2f}",
+        )
+    rich.print(modules, evens, *(f"• {line}" for line in found.advice), sep="\n")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)

@@ -1,0 +1,70 @@
+"""What the machine is: results hold only for it, and methods pay only where its instructions let them."""
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+__all__ = ["INSTRUCTION_SETS", "Machine", "machine"]
+
+INSTRUCTION_SETS = {
+    "avx2": "fp32 products, 8 at a time",
+    "avx512f": "fp32 products, 16 at a time",
+    "avx512_vnni": "int8 products",
+    "avx_vnni": "int8 products",
+    "amx_int8": "int8 products in tiles",
+    "avx512_bf16": "bf16 products",
+    "amx_bf16": "bf16 products in tiles",
+    "asimddp": "int8 products",
+    "bf16": "bf16 products",
+}
+"""Instruction sets that matter to compressed models, as Linux names them, and what they speed up."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine as results record it."""
+
+    cpu: str
+    """The processor's name."""
+    cores: int
+    """Processors that this process may use."""
+    threads: int
+    """Threads that torch uses."""
+    memory_gib: float
+    """Main memory."""
+    instruction_sets: tuple[str, ...]
+    """Those of INSTRUCTION_SETS that it has."""
+    device: str
+    """Where models run: cpu, or the accelerator's name."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the machine as JSON values."""
+        return asdict(self)
+
+
+def machine(device: str = "cpu") -> Machine:
+    """Return this machine, with the device named as torch names it."""
+    described = _cpu_fields()
+    flags = set(described.get("flags", described.get("Features", "")).split())
+    return Machine(
+        cpu=described.get("model name", platform.processor() or platform.machine()),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        instruction_sets=tuple(name for name in INSTRUCTION_SETS if name in flags),
+        device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+    )
+
+
+def _cpu_fields() -> dict[str, str]:
+    """The first processor's lines of /proc/cpuinfo; nothing on systems without it."""
+    path = Path("/proc/cpuinfo")
+    if not path.is_file():
+        return {}
+    first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}

@@ -1,0 +1,60 @@
+"""How far a model's answers are from the baseline's, whether right or wrong.
+
+For classes: KL(baseline ‖ model) in nats, and the share of examples whose predicted class changed. For scores: KL
+between normal distributions of unit variance, which is half the squared difference; no share, since every score changes
+a little.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.special import log_softmax
+
+from whet.measurement import Measurement, bootstrap
+from whet.metric import Metric, Subject
+
+__all__ = ["Fidelity", "divergences"]
+
+Array = np.ndarray[Any, Any]
+
+
+def divergences(baseline: Array, model: Array) -> Array:
+    """Return (examples,) KL(baseline ‖ model) in nats from (examples, classes) logits."""
+    if baseline.shape[1] == 1:
+        halves: Array = (baseline[:, 0] - model[:, 0]) ** 2 / 2
+        return halves
+    p, q = (log_softmax(logits.astype(float), axis=1) for logits in (baseline, model))
+    found: Array = (np.exp(p) * (p - q)).sum(1).clip(min=0)
+    return found
+
+
+class Fidelity(Metric):
+    """Means over the dev examples, with bootstrap intervals; the baseline's are zero by definition."""
+
+    name: ClassVar[str] = "fidelity"
+
+    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+        """See `Metric.measure`."""
+        return [self._against(subjects[0].logits, subject) for subject in subjects]
+
+    def _against(self, baseline: Array, subject: Subject) -> list[Measurement]:
+        found = [_mean("kl", divergences(baseline, subject.logits), "nats", subject.seed)]
+        if baseline.shape[1] > 1:
+            changed = (baseline.argmax(1) != subject.logits.argmax(1)).astype(float)
+            found.append(_mean("changed", changed, "", subject.seed))
+        return found
+
+
+def _mean(metric: str, values: Array, unit: str, seed: int) -> Measurement:
+    interval = bootstrap(lambda drawn: float(values[drawn].mean()), len(values), seed=seed)
+    mean = float(values.mean())
+    return Measurement(
+        metric=metric,
+        value=mean,
+        unit=unit,
+        low=min(interval.low, mean),
+        high=max(interval.high, mean),
+        n=len(values),
+        better="lower",
+    )

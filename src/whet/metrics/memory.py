@@ -1,0 +1,103 @@
+"""How much memory a fresh process needs to load a model and answer its longest batch.
+
+One helper process imports everything once, then forks a child for every run; a child's peak, less what it held before
+loading, is the model's own. Forking keeps imports out of the figure and out of the time.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from whet.errors import InvalidModel
+from whet.measurement import Measurement
+from whet.metric import Metric, Subject
+
+__all__ = ["Memory"]
+
+RUNS = 3
+"""Children per model; their spread is the interval."""
+
+
+class Memory(Metric):
+    """Peak resident memory, median of a few processes."""
+
+    name: ClassVar[str] = "memory"
+
+    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+        """See `Metric.measure`."""
+        if subjects[0].device != "cpu":
+            return [[] for _ in subjects]
+        jobs: list[dict[str, Any]] = [
+            {"source": subject.source, "shape": list(subject.dev.batches[-1]["input_ids"].shape)}
+            for subject in subjects
+        ]
+        helper = subprocess.run(
+            [sys.executable, "-m", __name__], input=json.dumps(jobs), capture_output=True, text=True, check=False
+        )
+        if helper.returncode != 0:
+            raise InvalidModel(
+                f"every model must run in a fresh process, but one failed: {helper.stderr.strip()[-500:]}"
+            )
+        peaks = json.loads(helper.stdout)
+        return [[_measurement(runs, job["shape"])] for runs, job in zip(peaks, jobs, strict=True)]
+
+
+def _measurement(runs: list[float], shape: list[int]) -> Measurement:
+    return Measurement(
+        metric="peak_memory",
+        value=float(np.median(runs)),
+        unit="MiB",
+        low=min(runs),
+        high=max(runs),
+        n=len(runs),
+        better="lower",
+        conditions={"batch": shape, "interval": "range of the runs"},
+    )
+
+
+def _in_child(source: str, shape: list[int]) -> float:
+    """MiB that a forked child needs at its peak beyond what it starts with."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.write(writer, json.dumps(_peak(source, shape)).encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if status != 0:
+        raise InvalidModel(f"the model must run in a fresh process, but {source} did not; see above")
+    return float(json.loads(answer))
+
+
+def _peak(source: str, shape: list[int]) -> float:
+    import torch
+
+    from whet.checkpoint import load_model
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model = load_model(source)
+    ids = torch.ones(shape, dtype=torch.long)
+    with torch.inference_mode():
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+def _serve(jobs: list[dict[str, Any]]) -> list[list[float]]:
+
+    return [[_in_child(job["source"], job["shape"]) for _ in range(RUNS)] for job in jobs]
+
+
+if __name__ == "__main__":
+    print(json.dumps(_serve(json.loads(sys.stdin.read()))))

@@ -1,0 +1,29 @@
+"""How big a model is: parameters, those that are not zero, and MiB of weights on disk."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from whet.checkpoint import weight_files
+from whet.measurement import Measurement
+from whet.metric import Metric, Subject
+
+__all__ = ["Size"]
+
+
+class Size(Metric):
+    """Exact counts; tied weights count once."""
+
+    name: ClassVar[str] = "size"
+
+    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+        """See `Metric.measure`."""
+        return [self._counts(subject) for subject in subjects]
+
+    def _counts(self, subject: Subject) -> list[Measurement]:
+        weights = list(subject.model.parameters())
+        stored = sum(path.stat().st_size for path in weight_files(subject.source))
+        return [
+            Measurement.count("parameters", sum(weight.numel() for weight in weights), ""),
+            Measurement.count("nonzeros", sum(int(weight.count_nonzero()) for weight in weights), ""),
+            Measurement.count("disk", stored / 2**20, "MiB"),
+        ]

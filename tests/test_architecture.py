@@ -1,0 +1,157 @@
+"""The rules of imports: they go down the levels, siblings never meet, and nobody names a sibling from outside.
+
+Where this table differs from a module that you add, change the table in the same commit and say why.
+"""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import whet
+from whet.lookup import members
+from whet.method import Method
+
+SOURCE = Path(whet.__file__).parent
+PLURALS = ("layers", "methods", "metrics", "tasks")
+
+LEVELS = {
+    0: ("errors",),
+    1: ("layer", "linalg", "lookup", "machine", "measurement", "output", "parameter", "progress", "resources", "table"),
+    2: (
+        "allocation",
+        "architecture",
+        "checkpoint",
+        "encoding",
+        "grammar",
+        "layers",
+        "statistics",
+        "surgery",
+        "training",
+    ),
+    3: ("factorization", "method", "metric", "task"),
+    4: ("methods", "metrics", "tasks"),
+    5: ("artifact", "frontier", "recipe", "trial"),
+    6: ("benchmark", "inspection", "report"),
+    7: ("__init__", "cli", "demonstration", "verbs"),
+}
+WITHIN = {
+    "layer": {"lookup"},
+    "table": {"resources"},
+    "surgery": {"architecture"},
+    "statistics": {"architecture"},
+    "training": {"encoding"},
+    "factorization": {"method"},
+    "artifact": {"recipe", "trial"},
+    "frontier": {"trial"},
+    "inspection": {"benchmark"},
+    "demonstration": {"verbs"},
+    "cli": {"demonstration", "verbs"},
+    "__init__": {"verbs"},
+}
+"""Imports within a level, beyond the table."""
+
+
+def files() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    """The module's place in the table: a plural folder stands for all its siblings."""
+    relative = path.relative_to(SOURCE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of the whet modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "whet":
+            if node.module == "whet":
+                found |= {f"whet.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("whet.")}
+    return found
+
+
+def level(name: str) -> int:
+    return next(number for number, parts in LEVELS.items() if name in parts)
+
+
+def test_every_module_has_a_level():
+    known = {name for parts in LEVELS.values() for name in parts}
+    assert {part(path) for path in files()} <= known
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_down(path):
+    own = part(path)
+    for name in imported(path):
+        other = name.split(".")[1]
+        if other == own:
+            continue
+        allowed = level(other) < level(own) or other in WITHIN.get(own, set())
+        assert allowed, f"{own} (level {level(own)}) imports {other} (level {level(other)})"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_nobody_names_a_sibling(path):
+    """Layers are the exception: a method must name the layer that it makes."""
+    own = part(path)
+    for name in imported(path):
+        pieces = name.split(".")
+        if pieces[1] in PLURALS and len(pieces) > 2:
+            assert pieces[1] == "layers" and own != "layers", f"{path.name} names {name}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_surgery_puts_modules_into_models(path):
+    if path.name == "surgery.py":
+        return
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    names = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
+    attributes = {node.func.attr for node in calls if isinstance(node.func, ast.Attribute)}
+    assert "setattr" not in names and not attributes & {"add_module", "register_module"}
+
+
+def test_no_cycles():
+    graph = {path: imported(path) for path in files()}
+    names = {"whet." + ".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in files()}
+    done: set[Path] = set()
+
+    def visit(path: Path, trail: tuple[Path, ...]) -> None:
+        assert path not in trail, f"a cycle through {path.name}"
+        if path not in done:
+            for name in graph[path]:
+                if name in names:
+                    visit(names[name], (*trail, path))
+            done.add(path)
+
+    for path in files():
+        visit(path, ())
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_modules_and_functions_are_short(path):
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[1].lineno if ast.get_docstring(node) and len(node.body) > 1 else node.body[0].lineno
+            assert (node.end_lineno or 0) - first < 60, f"{node.name} is long"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_all_lists_what_exists(path):
+    name = ".".join(("whet", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+    module = importlib.import_module(name)
+    for public in getattr(module, "__all__", []):
+        assert hasattr(module, public), f"{name}.__all__ names {public}"
+
+
+@pytest.mark.parametrize("method", members("whet.methods", Method), ids=lambda method: method.name())
+def test_every_method_names_its_source(method):
+    assert method.source(), f"the docstring of {method.__module__} must have a line `Source: ...`"
