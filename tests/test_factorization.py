@@ -186,10 +186,14 @@ def test_a_model_that_is_already_factorised_is_refused(method: type[Factorizatio
         method(keep=0.2).apply(model, resources())
 
 
+@pytest.mark.parametrize("allocation", ["uniform", "by_loss"])
 @every_method
-def test_keeping_everything_leaves_the_model_alone(method: type[Factorization]):
+def test_keeping_everything_leaves_the_model_alone(
+    method: type[Factorization], allocation: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(method, "spectra", None)  # nor is anything computed
     model = tiny_model("bert")
-    compressed = method(keep=1.0).apply(copy_model(model), resources())
+    compressed = method(keep=1.0, allocation=allocation).apply(copy_model(model), resources())
     state = compressed.state_dict()
     assert list(state) == list(model.state_dict())
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())

@@ -15,7 +15,6 @@ from whet.layer import CompressedLayer
 from whet.method import Method, method_from, methods
 from whet.recipe import Recipe
 from whet.resources import Batches, Resources
-from whet.surgery import copy_model
 
 METHODS = sorted(methods().values(), key=lambda method: method.name())
 FAMILIES = ("bert", "distilbert", "roberta", "gpt2", "llama")
@@ -148,7 +147,7 @@ def test_refuses_unknown_and_invalid_parameters(method):
 
 @every_method
 def test_every_weight_it_leaves_is_found_again(method):
-    """What a later stage works on: every linear weight of a block lies in a standard layer, or in one that names itself."""
+    """What a later stage works on: a compressed layer holds its weights in standard modules."""
     compressed = run(method(**method.example))
     kept = [module for module in compressed.modules() if isinstance(module, CompressedLayer)]
     for layer in kept:
@@ -172,7 +171,10 @@ def test_rising_stages_go_together_and_can_be_saved(first, second, tmp_path, tok
     assert torch.equal(logits(artifact.load(tmp_path / "model")), logits(compressed))
 
 
-def test_copies_share_nothing():
-    model = tiny_model("bert")
-    copied = {value.data_ptr() for value in copy_model(model).parameters()}
-    assert not copied & {value.data_ptr() for value in model.parameters()}
+@every_method
+@every_family
+def test_shares_no_weight_with_the_original(method, family):
+    model = tiny_model(family)
+    compressed = Recipe((method(**method.example),)).apply(model, everything())
+    own = {value.data_ptr() for value in compressed.parameters()}
+    assert not own & {value.data_ptr() for value in model.parameters()}

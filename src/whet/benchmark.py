@@ -14,9 +14,9 @@ from torch import nn
 from whet import artifact
 from whet.checkpoint import load_model, load_tokenizer, max_positions
 from whet.encoding import encode, shortest_first
-from whet.errors import InvalidData
+from whet.errors import InvalidData, InvalidModel
 from whet.machine import machine
-from whet.metric import Metric, Subject, metric_named, metrics
+from whet.metric import Metric, Subject, metrics, quality_named
 from whet.parameter import Range, check
 from whet.progress import track
 from whet.recipe import Recipe
@@ -41,7 +41,7 @@ class Benchmark:
     """Dev sentences that are timed one by one."""
     timed: Annotated[int, Range(least=2)] = 256
     """Dev sentences that are timed in batches."""
-    seed: int = 0
+    seed: Annotated[int, Range(least=0)] = 0
     """Of resampling and of the order of runs."""
     device: str = "cpu"
     """Where models run, as torch names it."""
@@ -57,13 +57,14 @@ class Benchmark:
             InvalidData: the task's data cannot be used, or a model's head does not fit it.
             InvalidModel, InvalidArtifact: a model cannot be loaded or was altered.
         """
+        chosen = self._metrics(task)
         dev = task.splits.dev
         length = self.max_length
         first = load_tokenizer(sources[0])
         examples = shortest_first(dev, first, max_length=length)
         subjects = [self._subject(source, task, examples) for source in sources]
         measured: list[list[Any]] = [[] for _ in subjects]
-        for metric in self._metrics(task):
+        for metric in chosen:
             for own, found in zip(measured, metric.measure(subjects), strict=True):
                 own.extend(found)
         conditions = self._conditions(task, dev)
@@ -73,8 +74,8 @@ class Benchmark:
         ]
 
     def _metrics(self, task: Task) -> list[Metric]:
-        universal = [name for name, metric in metrics().items() if metric.universal]
-        return [metric_named(name) for name in (*task.metrics, *universal)]
+        universal = [metric() for metric in metrics().values() if metric.universal]
+        return [*map(quality_named, task.metrics), *universal]
 
     def _subject(self, source: str | Path, task: Task, examples: Examples) -> Subject:
         model = load_any(source)
@@ -134,7 +135,7 @@ def answer(model: nn.Module, batches: Batches, *, what: str) -> np.ndarray[Any, 
         found = [model(**batch).logits.cpu() for batch in track(batches.batches, f"answers of {what}")]
     logits = torch.cat(found).numpy()
     if not np.isfinite(logits).all():
-        raise InvalidData(f"answers must be finite, but {what} gave NaN or infinity; check its weights")
+        raise InvalidModel(f"answers must be finite, but {what} gave NaN or infinity; check its weights")
     return logits
 
 
@@ -147,9 +148,10 @@ def class_order(model: nn.Module, task: Task) -> list[int]:
     config: Any = model.config
     wanted = task.label_names if task.label_names is not None else ("score",)
     if config.num_labels != len(wanted):
+        asked = "give one score" if task.label_names is None else f"have the task's classes {_listed(wanted)}"
         raise InvalidData(
-            f"the model's head must have the task's {len(wanted)} classes ({', '.join(wanted)}), "
-            f"but got {config.num_labels}; fine-tune it on this task, or name the right one"
+            f"the model's head must {asked}, but got num_labels={config.num_labels}; "
+            "fine-tune it on this task, or name the right task or column"
         )
     known = {str(name).lower(): index for index, name in config.id2label.items()}
     unnamed = all(name.startswith("label_") for name in known) or task.label_names is None
@@ -158,10 +160,14 @@ def class_order(model: nn.Module, task: Task) -> list[int]:
     unknown = [name for name in wanted if name.lower() not in known]
     if unknown:
         raise InvalidData(
-            f"the model's head must know the labels {', '.join(wanted)}, but it knows {', '.join(known)}; "
+            f"the model's head must know the labels {_listed(wanted)}, but it knows {_listed(tuple(known))}; "
             "rename the data's labels or the model's id2label"
         )
     return [known[name.lower()] for name in wanted]
+
+
+def _listed(names: Sequence[str], limit: int = 10) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _spread(examples: Examples, count: int) -> Examples:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -15,10 +16,12 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from whet.errors import InvalidModel
+from whet.errors import InvalidModel, WhetError
 
 __all__ = ["check_finite", "load_model", "load_tokenizer", "max_positions", "new_head", "weight_files"]
 
+_FAILURES = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
+"""What transformers raises for what it cannot read."""
 _SAFE: dict[str, Any] = {"trust_remote_code": False}
 
 
@@ -30,8 +33,13 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), **_SAFE)
-    except (OSError, ValueError, KeyError) as error:
+    except _FAILURES as error:
         raise _unloadable(source, error) from error
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        # transformers makes an empty one where there are no files, and every word is then unknown to it
+        raise InvalidModel(
+            f"the tokenizer must know words, but {source} has none or an empty one; add the model's tokenizer files"
+        )
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise InvalidModel(f"the tokenizer must have a padding or an end token, but {source} has neither; add one")
@@ -45,11 +53,14 @@ def load_model(source: str | Path) -> PreTrainedModel:
     Raises:
         InvalidModel: it cannot be loaded, its head was never trained, or its weights are not finite.
     """
+    _refuse_file(source)
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             str(source), dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_SAFE
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except WhetError:
+        raise
+    except _FAILURES as error:
         raise _unloadable(source, error) from error
     missing = sorted(report["missing_keys"])
     if missing:
@@ -58,6 +69,9 @@ def load_model(source: str | Path) -> PreTrainedModel:
             "fine-tune it first: whet finetune"
         )
     check_finite(model)
+    if getattr(model.config, "pad_token_id", None) is None:
+        # a decoder's head finds the last token of a padded sentence by this id
+        model.config.pad_token_id = load_tokenizer(source).pad_token_id
     return model.eval()
 
 
@@ -67,10 +81,12 @@ def new_head(
     """Return a base model with a new head for these classes, or for one score if there are none.
 
     Raises:
-        InvalidModel: the base cannot be loaded or its weights are not finite.
+        InvalidModel: the base cannot be loaded, has a head of another size, or its weights are not finite.
     """
+    _refuse_file(source)
     names = list(label_names) if label_names is not None else ["score"]
     try:
+        _refuse_other_head(source, len(names))
         config = AutoConfig.from_pretrained(
             str(source),
             num_labels=len(names),
@@ -83,7 +99,9 @@ def new_head(
         model = AutoModelForSequenceClassification.from_pretrained(
             str(source), config=config, dtype=torch.float32, use_safetensors=True, **_SAFE
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except WhetError:
+        raise
+    except _FAILURES as error:
         raise _unloadable(source, error) from error
     check_finite(model)
     return model
@@ -117,8 +135,25 @@ def max_positions(model: PreTrainedModel) -> int | None:
 def _unloadable(source: str | Path, error: Exception) -> InvalidModel:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return InvalidModel(
-        f"the model must be a folder or hub name that transformers can read, but got {source}: {reason}"
+        f"the model must be a folder or hub name that transformers can read, but got {source!s}: "
+        f"{reason.rstrip('.')}; check the name, or what the folder holds"
     )
+
+
+def _refuse_other_head(source: str | Path, classes: int) -> None:
+    config = AutoConfig.from_pretrained(str(source), **_SAFE)
+    trained = any("ForSequenceClassification" in name for name in config.architectures or ())
+    if trained and config.num_labels != classes:
+        raise InvalidModel(
+            f"the base must have no head, or one for the task's {classes} classes, but {source} has "
+            f"num_labels={config.num_labels}; name the base that it was trained from"
+        )
+
+
+def _refuse_file(source: str | Path) -> None:
+    # transformers would take it for weights, pickled ones even
+    if Path(source).is_file():
+        raise InvalidModel(f"the model must be a folder or hub name, but got the file {source}; name its folder")
 
 
 def weight_files(source: str | Path) -> list[Path]:

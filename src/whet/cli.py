@@ -1,26 +1,26 @@
 """The command line: the verbs of `whet.verbs`, with progress bars, tables or JSON, and errors as sentences."""
 
 import dataclasses
-import enum
 import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import rich
 import torch
 import transformers
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from whet import demonstration, verbs
 from whet.benchmark import Benchmark
-from whet.errors import InvalidParameter, InvalidRecipe, WhetError
+from whet.errors import InvalidParameter, InvalidRecipe, OutputNotWritten, WhetError
 from whet.inspection import Inspection
 from whet.inspection import inspect as inspect_model
 from whet.method import method_from, method_named
 from whet.method import methods as all_methods
+from whet.metric import quality_named
 from whet.parameter import parameters
 from whet.recipe import Recipe, Step
 from whet.report import table, trade_off_picture
@@ -37,11 +37,12 @@ app = typer.Typer(
 )
 
 
-class Format(enum.Enum):
-    """How results are printed."""
-
-    TABLE = "table"
-    JSON = "json"
+_UsageError: Any = typer.BadParameter.__bases__[0]
+"""What typer raises for options it does not know; click's own or typer's copy of it, by version."""
+_WIDE = 1000
+"""Columns that every table fits into."""
+_STOPPED = 130
+"""The exit code that typer answers Ctrl-C with."""
 
 
 TaskName = Annotated[str | None, typer.Option("--task", help="Such as glue/mrpc, imdb, agreement.")]
@@ -54,7 +55,7 @@ Label = Annotated[str, typer.Option(help="Column with the label.")]
 MetricName = Annotated[str | None, typer.Option("--metric", help="Metric of the own data that counts.")]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of every random choice.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of the processor; all cores if not given.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -93,12 +94,12 @@ def finetune(
     if as_json:
         _print_json([row._asdict() for row in curve])
         return
-    shown = Table(title=f"{out}: {chosen.metrics[0]} on held-out training data")
+    shown = Table(title=escape(f"{out}: {chosen.metrics[0]} on held-out training data"))
     for name in curve[0]._fields:
         shown.add_column(name.replace("_", " "), justify="right")
     for row in curve:
         shown.add_row(*(f"{value:.4g}" for value in row))
-    rich.print(shown)
+    _show(shown)
 
 
 @app.command()
@@ -118,7 +119,7 @@ def compress(
     label: Label = "label",
     metric: MetricName = None,
     calibration: Annotated[int, typer.Option(help="Training examples that methods look at.")] = 512,
-    batch_size: Annotated[int, typer.Option(help="Of those, a batch.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Of those, a batch.")] = 8,
     max_length: MaxLength = 128,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -130,7 +131,7 @@ def compress(
     _use(device, threads)
     steps = _recipe(recipe, method, keep, parameter or [])
     chosen = None
-    if task is not None or train_file is not None:
+    if any(given is not None for given in (task, data_dir, train_file, dev_file)):
         chosen = _task(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
     done = verbs.compress(
         model,
@@ -146,7 +147,7 @@ def compress(
     if as_json:
         _print_json([{**step._asdict(), "method": step.method.to_dict()} for step in done.steps])
     else:
-        rich.print(f"saved to [bold]{out}[/]; measure it: whet measure {model} {out} --task ...")
+        _show(f"saved to {out}; measure it: whet measure {model} {out} --task ...")
 
 
 @app.command()
@@ -173,13 +174,15 @@ def measure(
     _use(device, threads)
     chosen = _task(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
     benchmark = Benchmark(batch_size=batch_size, max_length=max_length, rounds=rounds, seed=seed, device=device)
+    if picture is not None and (picture.is_dir() or not picture.parent.is_dir()):
+        raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {picture}; name another")
     trials = verbs.measure(models, chosen, benchmark=benchmark)
     if picture is not None:
-        picture.write_bytes(trade_off_picture(trials, quality=chosen.metrics[0], cost="latency_median"))
+        _write(picture, trade_off_picture(trials, quality=chosen.metrics[0], cost="latency_median"))
     if as_json:
         _print_json([json.loads(trial.to_json()) for trial in trials])
     else:
-        rich.print(table(trials, title=f"{chosen.name}, {len(chosen.splits.dev)} dev examples"))
+        _show(table(trials, title=f"{chosen.name}, {len(chosen.splits.dev)} dev examples"))
 
 
 @app.command()
@@ -224,7 +227,7 @@ def methods(as_json: AsJson = False) -> None:
             shown.add_row(
                 row.name, row.stated or row.kind, "" if row.default is None else str(row.default), row.meaning
             )
-        rich.print(method.summary(), shown, f"Source: {method.source()}\n", sep="\n")
+        _show(method.summary(), shown, f"Source: {method.source()}\n")
 
 
 @app.command()
@@ -235,7 +238,7 @@ def demo(
 ) -> None:
     """Run the main job on a built-in task: train, compress by three recipes, measure, save, reload."""
     _use("cpu", threads)
-    demonstration.run(out, seed=seed, say=rich.print)
+    demonstration.run(out, seed=seed, say=_show)
 
 
 def main() -> None:
@@ -243,13 +246,40 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except WhetError as error:
-        Console(stderr=True).print(f"{type(error).__name__}: {error}", markup=False, highlight=False, soft_wrap=True)
+        _say(f"{type(error).__name__}: {error}")
+        sys.exit(2)
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "whet"
+        problem = (error.format_message() or "No command.").strip().rstrip(".")
+        _say(f"UsageError: the command line must be one that whet knows, but got: {problem}; see {command} --help")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("stopped; nothing half-written was left")
-        sys.exit(130)
+        code = _STOPPED
+    if code == _STOPPED:
+        _say("stopped; nothing half-written was left")
+    sys.exit(code)
+
+
+def _say(sentence: str) -> None:
+    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _show(*parts: str | Table) -> None:
+    """Print lines as they are, and tables as wide as they need to be where no terminal limits them."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
+    for part in parts:
+        console.print(part, markup=False, soft_wrap=isinstance(part, str))
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OutputNotWritten(f"{path} must be writable, but {error}; free some space or name another") from error
 
 
 def _use(device: str, threads: int | None) -> None:
@@ -258,7 +288,8 @@ def _use(device: str, threads: int | None) -> None:
             raise InvalidParameter(f"1 <= threads must hold, but got threads={threads}; leave it out to use all cores")
         torch.set_num_threads(threads)
     try:
-        torch.empty(0, device=device)
+        # a device without memory, such as meta, has no number to give back
+        torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise InvalidParameter(f"the device must be one that torch can use, but got {device!r}; try cpu") from error
 
@@ -276,9 +307,17 @@ def _task(
     if (name is None) == (train_file is None):
         raise InvalidParameter("one of --task and --train-file must be given, but got both or none; give one")
     if name is not None:
+        if any(given is not None for given in (dev_file, text_pair, metric)):
+            raise InvalidParameter(
+                "--dev-file, --text-pair and --metric must go with --train-file, but got one with --task; leave it out"
+            )
         return task_named(name, data_dir=data_dir)
+    if data_dir is not None:
+        raise InvalidParameter("--data-dir must go with --task, but got it with --train-file; leave it out")
     if train_file is None or dev_file is None:
         raise InvalidParameter("--dev-file must be given with --train-file, but got none; add it")
+    if metric is not None:
+        quality_named(metric)
     return task_from_files(train_file, dev_file, text=text, text_pair=text_pair, label=label, metric=metric)
 
 
@@ -296,6 +335,8 @@ def _recipe(path: Path | None, method: str | None, keep: float | None, settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise InvalidParameter(f"--set must be NAME=VALUE, but got {setting!r}; such as --set allocation=uniform")
+        if key in entry:
+            raise InvalidParameter(f"{key} must be given once, but got {setting!r} as well; leave one out")
         entry[key] = _value(value)
     return Recipe((method_from(entry),))
 
@@ -309,8 +350,8 @@ def _value(text: str) -> Any:
 
 def _print_step(step: Step) -> None:
     share = step.parameters_after / step.parameters_before
-    rich.print(
-        f"[bold]{step.method}[/]: {step.layers} layers changed, parameters {step.parameters_before:,} → "
+    _show(
+        f"{step.method}: {step.layers} layers changed, parameters {step.parameters_before:,} → "
         f"{step.parameters_after:,} ({share:.1%}), {step.seconds:.1f} s"
     )
 
@@ -336,7 +377,7 @@ def _print_inspection(found: Inspection) -> None:
             str(even.by_time or "none"),
             f"{even.best_speedup:.2f}",
         )
-    rich.print(modules, evens, *(f"• {line}" for line in found.advice), sep="\n")
+    _show(modules, evens, *(f"• {line}" for line in found.advice))
 
 
 def _print_json(value: Any) -> None:

@@ -70,7 +70,7 @@ def factors(weight: Tensor, spectrum: Spectrum, rank: int) -> Factors:
         rank: 1 ... r.
     """
     dense = weight.double()
-    p, q = spectrum.p[:, :rank], spectrum.q[:rank]
+    p, q = spectrum.p[:, :rank].double(), spectrum.q[:rank].double()
     on_input = side_of(weight) is Side.INPUT
     u, v = (dense @ p, q) if on_input else (p, q @ dense)
     shift = None
@@ -121,7 +121,8 @@ class Factorization(Method):
         if self.keep == 1:
             return model
         dense = {name: dense_weight(model.get_submodule(name)) for name in names}
-        found = dict(track_spectra(self.spectra(model, names, resources), len(names)))
+        spectra = track(self.spectra(model, names, resources), "decomposing", total=len(names))
+        found = {name: _offered(dense[name], spectrum) for name, spectrum in spectra}
         ranks = self._ranks(dense, found)
         for name, rank in ranks.items():
             if rank is not None:
@@ -139,9 +140,10 @@ class Factorization(Method):
         return {name: ranks[name][i] if i < len(ranks[name]) else None for name, i in chosen.items()}
 
 
-def track_spectra(found: Iterator[tuple[str, Spectrum]], total: int) -> Iterator[tuple[str, Spectrum]]:
-    """Yield the decompositions under a progress bar."""
-    return track(found, "decomposing", total=total)
+def _offered(weight: Tensor, spectrum: Spectrum) -> Spectrum:
+    """The part of a spectrum that may be used, in the weight's dtype: all layers hold theirs at once."""
+    ranks = break_even(weight)
+    return spectrum._replace(p=spectrum.p[:, :ranks].to(weight), q=spectrum.q[:ranks].to(weight))
 
 
 def _rank_grid(weight: Tensor, spectrum: Spectrum) -> list[int]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from whet.architecture import Architecture, dense_weight
 from whet.benchmark import load_any
+from whet.checkpoint import max_positions
+from whet.errors import InvalidParameter
 from whet.factorization import break_even
 from whet.machine import INSTRUCTION_SETS, Machine, machine
 from whet.progress import track
@@ -81,21 +83,24 @@ def inspect(model: str | Path, *, batch: tuple[int, int] = (32, 64), rounds: int
 
     Args:
         model: folder or hub name.
-        batch: sentences and tokens a sentence to time it with.
+        batch: sentences and tokens a sentence to time it with; fewer tokens if the model cannot read as many.
         rounds: forward passes that are timed.
 
     Raises:
         InvalidModel, InvalidArtifact: the model cannot be loaded or was altered.
+        InvalidParameter: a sentence or a token is the least.
     """
+    if min(batch) < 1:
+        raise InvalidParameter(f"1 <= sentences, tokens must hold, but got {batch[0]} of {batch[1]}; give 1 or more")
     loaded = load_any(model)
-    size, length = batch
+    size, length = batch[0], min(batch[1], max_positions(loaded) or batch[1])
     vocabulary = int(loaded.config.vocab_size)  # type: ignore[union-attr, arg-type]
     ids = torch.randint(vocabulary // 2, vocabulary, (size, length), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     rows = _modules(loaded, inputs, rounds)
     evens = _break_evens(loaded, tokens=size * length, rounds=rounds)
     here = machine()
-    return Inspection(here, batch, rows, evens, _advice(here, evens))
+    return Inspection(here, (size, length), rows, evens, _advice(here, evens))
 
 
 def _modules(model: nn.Module, inputs: dict[str, Tensor], rounds: int) -> list[ModuleRow]:

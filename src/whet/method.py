@@ -51,7 +51,9 @@ class Method(ABC):
 
     @abstractmethod
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """Return the compressed model; `model` may be changed and must not be used again.
+        """Return the compressed model; `model` must not be used again.
+
+        Its layers may be replaced. Its weights may be written to from stage TRAINING on; before, they are the original's.
 
         Raises:
             NothingToCompress: the model has nothing that this method can work on.

@@ -1,7 +1,7 @@
 """An ordered list of methods, checked before any work, and its YAML or JSON form."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -10,9 +10,9 @@ import yaml
 from torch import nn
 
 from whet.errors import InvalidRecipe, MissingResource
-from whet.method import Method, method_from
+from whet.method import Method, Stage, method_from
 from whet.resources import Resources
-from whet.surgery import copy_model, describe
+from whet.surgery import copy_model, describe, own_weights
 
 __all__ = ["Recipe", "Step"]
 
@@ -113,10 +113,13 @@ class Recipe:
         self.check(resources)
         compressed: nn.Module = copy_model(model)
         for method in self.methods:
+            if method.stage >= Stage.TRAINING:
+                own_weights(compressed, model)
             start, before, known = time.perf_counter(), _parameters(compressed), describe(compressed)
             compressed = method.apply(compressed, resources.only(method.needs)).eval()
             changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
             report(Step(method, changed, before, _parameters(compressed), time.perf_counter() - start))
+        own_weights(compressed, model)
         return compressed
 
     def __str__(self) -> str:
@@ -125,10 +128,3 @@ class Recipe:
 
 def _parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def as_recipe(methods: Sequence[Method] | Method | Recipe) -> Recipe:
-    """Return a recipe from one method or several."""
-    if isinstance(methods, Recipe):
-        return methods
-    return Recipe((methods,) if isinstance(methods, Method) else tuple(methods))

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from rich.markup import escape
 from rich.table import Table
 
 from whet.frontier import Frontier
@@ -60,14 +61,15 @@ def curve_picture(curve: Sequence[Epoch], *, metric: str) -> bytes:
 def table(trials: Sequence[Trial], *, title: str) -> Table:
     """Return a terminal table: one row a model, ± half the 95 % interval, and a star where the difference is real."""
     names = [name for name in SHOWN if any(one.metric == name for one in trials[0].measurements)]
-    shown = Table(title=title, caption="± half of the 95 % interval; * differs from the first row, p < 0.05")
-    shown.add_column("model")
+    shown = Table(title=escape(title), caption="± half of the 95 % interval; * differs from the first row, p < 0.05")
+    # folded rather than cut: half a number misleads
+    shown.add_column("model", overflow="fold")
     for name in names:
         unit = trials[0].get(name).unit
-        shown.add_column(f"{name}\n{unit}" if unit else name, justify="right")
-    shown.add_column("speedup", justify="right")
+        shown.add_column(f"{name}\n{unit}" if unit else name, justify="right", overflow="fold")
+    shown.add_column("speedup", justify="right", overflow="fold")
     for trial in trials:
-        shown.add_row(trial.name, *(_cell(trial.get(name)) for name in names), _speedup(trial))
+        shown.add_row(escape(trial.name), *(_cell(trial.get(name)) for name in names), _speedup(trial))
     return shown
 
 

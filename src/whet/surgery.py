@@ -8,14 +8,30 @@ from torch import nn
 
 from whet.layer import CompressedLayer, empty_layer
 
-__all__ = ["copy_model", "describe", "rebuild", "replace"]
+__all__ = ["copy_model", "describe", "own_weights", "rebuild", "replace"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def copy_model(model: Model) -> Model:
-    """Return an independent copy in eval mode; tied weights stay tied."""
-    return copy.deepcopy(model).eval()
+    """Return a copy in eval mode with modules of its own but the same weights, which nobody may write to.
+
+    Methods that replace layers need no second set of weights; `own_weights` makes one for those that train them.
+    """
+    shared = {id(parameter): parameter for parameter in model.parameters()}
+    return copy.deepcopy(model, shared).eval()
+
+
+def own_weights(model: nn.Module, others: nn.Module) -> None:
+    """Give `model` weights of its own where they are still those of `others`; tied weights stay tied."""
+    foreign = {id(parameter) for parameter in others.parameters()}
+    own: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in foreign:
+                if id(parameter) not in own:
+                    own[id(parameter)] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+                setattr(module, name, own[id(parameter)])
 
 
 def replace(model: nn.Module, name: str, layer: nn.Module) -> None:

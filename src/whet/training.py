@@ -1,7 +1,9 @@
 """The one training path, on transformers.Trainer: resumable, with a progress bar, and a row of figures per epoch."""
 
 import dataclasses
+import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,19 +38,19 @@ Scorer = Callable[[Any, Any], float]
 class TrainingSettings:
     """How long and how fast to train."""
 
-    epochs: Annotated[float, Range(above=0)] = 5
+    epochs: Annotated[float, Range(above=0, below=math.inf)] = 5
     """Passes over the training data."""
-    learning_rate: Annotated[float, Range(above=0)] = 5e-5
+    learning_rate: Annotated[float, Range(above=0, below=math.inf)] = 5e-5
     """Peak of AdamW's learning rate; it falls linearly to zero."""
     batch_size: Annotated[int, Range(least=1)] = 32
     """Examples a step."""
-    weight_decay: Annotated[float, Range(least=0)] = 0.01
+    weight_decay: Annotated[float, Range(least=0, below=math.inf)] = 0.01
     """AdamW's decoupled weight decay."""
     warmup: Annotated[float, Range(least=0, below=1)] = 0.06
     """Share of the steps over which the learning rate rises."""
     max_length: Annotated[int, Range(least=2)] = 128
     """Longer inputs are cut, in tokens."""
-    seed: int = 0
+    seed: Annotated[int, Range(least=0, below=2**32)] = 0
     """Of the head, the order of examples and dropout."""
 
     def __post_init__(self) -> None:
@@ -82,9 +84,9 @@ def train(
     Checkpoints go to `scratch`; a run that finds one there goes on from it.
 
     Raises:
-        InvalidParameter: `scratch` holds a run with other settings.
+        InvalidParameter: `scratch` holds a run with other settings, of another model or with other data.
     """
-    _claim(scratch, settings)
+    _claim(scratch, settings, model, examples)
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
     arguments = TrainingArguments(
         output_dir=str(scratch),
@@ -121,12 +123,17 @@ def train(
     return _curve(trainer.state.log_history)
 
 
-def _claim(scratch: Path, settings: TrainingSettings) -> None:
+def _claim(scratch: Path, settings: TrainingSettings, model: PreTrainedModel, examples: Examples) -> None:
+    """Say in `scratch` whose checkpoints it holds; without a checkpoint there is nothing to be told apart."""
     record = scratch / "settings.json"
-    wanted = dataclasses.asdict(settings)
-    if record.is_file() and json.loads(record.read_text()) != wanted:
+    content = json.dumps([list(examples.texts), list(examples.pairs or []), list(examples.labels)])
+    data = hashlib.sha256(content.encode()).hexdigest()
+    wanted = {"model": model.name_or_path, "data_sha256": data, **dataclasses.asdict(settings)}
+    begun = scratch.is_dir() and get_last_checkpoint(str(scratch)) is not None
+    if begun and record.is_file() and (held := json.loads(record.read_text())) != wanted:
+        others = ", ".join(f"{key}={value}" for key, value in wanted.items() if held.get(key) != value)
         raise InvalidParameter(
-            f"an interrupted run must go on with its own settings, but got others than {record} holds; "
+            f"an interrupted run must go on with its own settings, but got {others}, which {record} does not hold; "
             f"give those, or delete {scratch}"
         )
     scratch.mkdir(parents=True, exist_ok=True)

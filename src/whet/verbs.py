@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -15,7 +15,7 @@ from whet import artifact
 from whet.benchmark import Benchmark, class_order, load_any
 from whet.checkpoint import check_finite, load_tokenizer, max_positions, new_head
 from whet.encoding import encode, shortest_first
-from whet.errors import InvalidData
+from whet.errors import InvalidData, InvalidModel
 from whet.metric import quality_named
 from whet.output import check_output
 from whet.parameter import Range, check
@@ -56,9 +56,14 @@ def finetune(
     """
     check_output(out, overwrite=overwrite, inputs=(Path(base),))
     splits = task.splits
+    if not len(splits.validation):
+        raise InvalidData(
+            f"{task.name} must have training data to hold out, but got {len(splits.train)} examples in all; give 20"
+        )
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(base)
     model = new_head(base, task.label_names, tokenizer)
+    length = min(settings.max_length, max_positions(model) or settings.max_length)
     quality = quality_named(task.metrics[0])
     scratch = out.resolve().with_name(f".{out.resolve().name}.training")
     with bar(f"fine-tuning on {task.name}", 1) as progress:
@@ -67,11 +72,17 @@ def finetune(
             tokenizer,
             examples=splits.train,
             validation=splits.validation,
-            settings=settings,
+            settings=replace(settings, max_length=length),
             scorer=lambda labels, logits: quality.score(labels, quality.predict(logits)),
             scratch=scratch,
             progress=progress,
             device=device,
+        )
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        shutil.rmtree(scratch)
+        raise InvalidModel(
+            f"training must end with finite weights, but got others at learning_rate={settings.learning_rate:g}; "
+            "give a smaller one"
         )
     pictures = {"curve.csv": curve_csv(curve), "curve.png": curve_picture(curve, metric=quality.name)}
     artifact.save(
@@ -94,8 +105,8 @@ class Calibration:
 
     examples: Annotated[int, Range(least=1)] = 512
     """Training examples drawn; all, where there are fewer."""
-    batch_size: Annotated[int, Range(least=1)] = 16
-    """Examples a batch: the larger, the faster, and the more memory."""
+    batch_size: Annotated[int, Range(least=1)] = 8
+    """Examples a batch; gradients hold the activations of one batch, so that memory grows with it."""
     max_length: Annotated[int, Range(least=2)] = 128
     """Longer inputs are cut, in tokens."""
 
@@ -144,6 +155,8 @@ def compress(
     check_output(out, overwrite=overwrite, inputs=(Path(model),))
     if task is None:
         recipe.check(Resources(seed=seed))
+    else:
+        _ = task.splits  # bad data are refused before anything is loaded
     original, tokenizer = load_any(model).to(device), load_tokenizer(model)
     resources = Resources(seed=seed)
     if task is not None:
