@@ -52,7 +52,9 @@ class Store(Fake):
 
 
 class Shift(Fake):
-    """Changes every weight."""
+    """Changes every weight, as a method may from stage TRAINING on."""
+
+    stage = Stage.TRAINING
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         with torch.no_grad():

@@ -78,7 +78,7 @@ def dense_bias(module: nn.Module) -> Tensor | None:
 
 def _dense_below(model: nn.Module, blocks: tuple[str, ...]) -> list[str]:
     owners: dict[int, int] = {}
-    for _, module in model.named_modules():
+    for _, module in model.named_modules(remove_duplicate=False):
         for parameter in module.parameters(recurse=False):
             owners[id(parameter)] = owners.get(id(parameter), 0) + 1
     found: list[str] = []

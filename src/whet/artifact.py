@@ -42,6 +42,8 @@ MANIFEST = "manifest.json"
 RECIPE = "recipe.yaml"
 MEASUREMENTS = "measurements.jsonl"
 CARD = "README.md"
+_NOTES = (CARD, MEASUREMENTS)
+"""What is written about the model after it was saved, and may be edited."""
 _PACKAGES = ("whet", "torch", "transformers", "numpy")
 
 
@@ -134,7 +136,7 @@ def is_artifact(folder: str | Path) -> bool:
 
 
 def verify(folder: Path) -> None:
-    """Compare every file with its digest in the manifest.
+    """Compare every file of the model with its digest in the manifest; the notes about it must only be there.
 
     Raises:
         InvalidArtifact: a file is missing, truncated or altered, or the manifest cannot be read.
@@ -143,19 +145,25 @@ def verify(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise InvalidArtifact(f"every file of the manifest must be there, but {folder} lacks {name}; copy it again")
-        if _sha256(path) != expected:
+        # notes change after the model was saved: a card edited, or a record cut short, must not lose the model
+        if name not in _NOTES and _sha256(path) != expected:
             raise InvalidArtifact(f"files must match the manifest, but {path} was truncated or altered; copy it again")
 
 
 def digest(folder: Path) -> str:
     """Return one digest of the model's own files, leaving out what is written about it later."""
     files = _read_manifest(folder)["files"]
-    own = {name: value for name, value in files.items() if name not in (CARD, MEASUREMENTS)}
+    own = {name: value for name, value in files.items() if name not in _NOTES}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def record(folder: Path, trial: Trial) -> None:
-    """Add a measured trial to an artifact, and show it in its model card."""
+    """Add a measured trial to an artifact, and show it in its model card.
+
+    Raises:
+        InvalidArtifact: what it holds already cannot be read.
+        OutputNotWritten: the folder cannot be written.
+    """
     manifest = _read_manifest(folder)
     known = [*trials(folder), trial]
     write_text(folder / MEASUREMENTS, "".join(f"{one.to_json()}\n" for one in known))
@@ -166,9 +174,16 @@ def record(folder: Path, trial: Trial) -> None:
 
 
 def trials(folder: Path) -> list[Trial]:
-    """Return the trials recorded in an artifact, oldest first."""
-    lines = (folder / MEASUREMENTS).read_text(encoding="utf-8").splitlines()
-    return [Trial.from_json(line) for line in lines]
+    """Return the trials recorded in an artifact, oldest first.
+
+    Raises:
+        InvalidArtifact: they cannot be read.
+    """
+    path = folder / MEASUREMENTS
+    try:
+        return [Trial.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidArtifact(f"{path} must hold one trial a line, but {error!r}; empty it or copy it again") from error
 
 
 def versions() -> dict[str, str]:

@@ -246,7 +246,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="whet", standalone_mode=False)
     except WhetError as error:
         _say(f"{type(error).__name__}: {error}")
         sys.exit(2)
@@ -272,7 +272,8 @@ def _show(*parts: str | Table) -> None:
     if not console.is_terminal:
         console = Console(width=_WIDE)
     for part in parts:
-        console.print(part, markup=False, soft_wrap=isinstance(part, str))
+        line = isinstance(part, str)
+        console.print(part, markup=not line, soft_wrap=line)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -65,9 +65,8 @@ def run(out: Path, *, seed: int = 0, say: Callable[[Any], None] = print) -> list
     best = _best(folders, task)
     shutil.copytree(out / best, out / "best")
     _reload(out / best, out / "best", task)
-    say(
-        f"4. the smallest within a point on held-out training data is {best}; saved to {out / 'best'}, reloaded, bit-equal"
-    )
+    say(f"4. the smallest within a point on held-out training data: {best}")
+    say(f"   saved to {out / 'best'}, reloaded by plain transformers, bit-equal")
     say(f"   the picture: {picture}")
     return trials
 

@@ -7,7 +7,7 @@ ever decomposed.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -123,21 +123,24 @@ class Factorization(Method):
         dense = {name: dense_weight(model.get_submodule(name)) for name in names}
         spectra = track(self.spectra(model, names, resources), "decomposing", total=len(names))
         found = {name: _offered(dense[name], spectrum) for name, spectrum in spectra}
-        ranks = self._ranks(dense, found)
+        biased = {name for name in names if dense_bias(model.get_submodule(name)) is not None}
+        ranks = self._ranks(dense, found, biased=biased)
         for name, rank in ranks.items():
             if rank is not None:
                 _factorize(model, name, found[name], rank)
         return model
 
-    def _ranks(self, dense: Mapping[str, Tensor], found: Mapping[str, Spectrum]) -> dict[str, int | None]:
+    def _ranks(
+        self, dense: Mapping[str, Tensor], found: Mapping[str, Spectrum], *, biased: Set[str]
+    ) -> dict[str, int | None]:
         """The rank of each layer; None leaves it dense."""
-        ranks = {name: _rank_grid(weight, found[name]) for name, weight in dense.items()}
-        options = {name: _options(dense[name], found[name], ranks[name]) for name in dense}
+        offers = {name: _offers(weight, found[name], biased=name in biased) for name, weight in dense.items()}
+        options = {name: offer.options for name, offer in offers.items()}
         if self.allocation == "uniform":
             chosen = uniform(options, {name: self.keep * weight.numel() for name, weight in dense.items()})
         else:
             chosen = minimise(options, self.keep * sum(weight.numel() for weight in dense.values()))
-        return {name: ranks[name][i] if i < len(ranks[name]) else None for name, i in chosen.items()}
+        return {name: offers[name].ranks[i] for name, i in chosen.items()}
 
 
 def _offered(weight: Tensor, spectrum: Spectrum) -> Spectrum:
@@ -146,17 +149,25 @@ def _offered(weight: Tensor, spectrum: Spectrum) -> Spectrum:
     return spectrum._replace(p=spectrum.p[:, :ranks].to(weight), q=spectrum.q[:ranks].to(weight))
 
 
-def _rank_grid(weight: Tensor, spectrum: Spectrum) -> list[int]:
-    """The ranks offered: multiples of a step, below break-even."""
+class _Offer(NamedTuple):
+    """What one layer can become."""
+
+    ranks: list[int | None]
+    """Rising; None, the last, is dense."""
+    options: Options
+    """Their parameters and losses."""
+
+
+def _offers(weight: Tensor, spectrum: Spectrum, *, biased: bool) -> _Offer:
+    """Multiples of a step that hold fewer parameters than the dense layer, and the dense layer itself."""
     step = max(1, min(weight.shape) // GRID)
-    last = min(break_even(weight) - 1, len(spectrum.losses) - 1)
-    return list(range(step, last + 1, step)) or [1]
-
-
-def _options(weight: Tensor, spectrum: Spectrum, ranks: list[int]) -> Options:
-    costs = [rank * sum(weight.shape) for rank in ranks] + [weight.numel()]
+    # a layer without bias gains one where the mean is made up for
+    bias = 0 if biased or spectrum.mean is None else weight.shape[0]
+    fewer = [rank for rank in range(1, break_even(weight) + 1) if rank * sum(weight.shape) + bias < weight.numel()]
+    ranks = [rank for rank in fewer if rank % step == 0] or fewer[:1]
+    costs = [rank * sum(weight.shape) + bias for rank in ranks] + [weight.numel()]
     losses = [float(spectrum.losses[rank]) for rank in ranks] + [0.0]
-    return Options(np.asarray(costs, dtype=float), np.asarray(losses))
+    return _Offer([*ranks, None], Options(np.asarray(costs, dtype=float), np.asarray(losses)))
 
 
 def _factorize(model: nn.Module, name: str, spectrum: Spectrum, rank: int) -> None:

@@ -194,6 +194,7 @@ def _percentiles(values: Array) -> Interval:
 
 
 def _two_sided(differences: Array) -> float:
+    differences = differences[~np.isnan(differences)]
     worse = (np.sum(differences <= 0) + 1) / (len(differences) + 1)
     better = (np.sum(differences >= 0) + 1) / (len(differences) + 1)
     return float(min(1.0, 2 * min(worse, better)))

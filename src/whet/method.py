@@ -53,7 +53,7 @@ class Method(ABC):
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         """Return the compressed model; `model` must not be used again.
 
-        Its layers may be replaced. Its weights may be written to from stage TRAINING on; before, they are the original's.
+        Its layers may be replaced. Its weights are the original's, and may be written to from stage TRAINING on only.
 
         Raises:
             NothingToCompress: the model has nothing that this method can work on.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from safetensors import SafetensorError
 
 from whet.errors import OutputExists, OutputNotWritten
@@ -26,8 +27,9 @@ def check_output(folder: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()
             raise OutputExists(
                 f"the output folder must be one of its own, but got {folder}, which holds {kept}; name another"
             )
-    if place.exists() and not place.is_dir():
-        raise OutputExists(f"the output must be a folder, but {folder} is a file; name another")
+    taken = next((path for path in (place, *place.parents) if path.exists() and not path.is_dir()), None)
+    if taken is not None:
+        raise OutputExists(f"the output must be a folder, but got {folder}, and {taken} is a file; name another")
     if place.is_dir() and any(place.iterdir()) and not overwrite:
         raise OutputExists(
             f"the output folder must be new or empty, but {folder} holds files; name another or give --overwrite"
@@ -47,6 +49,7 @@ def new_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     check_output(folder, overwrite=overwrite)
     place = folder.resolve()
+    _sweep(place)
     draft = place.with_name(f".{place.name}.{os.getpid()}.partial")
     try:
         draft.mkdir(parents=True)
@@ -72,6 +75,14 @@ def write_text(path: Path, text: str) -> None:
         raise OutputNotWritten(f"{path} must be writable, but {error}; free some space or name another") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what killed runs left of their drafts."""
+    for left in place.parent.glob(f".{place.name}.*.partial"):
+        owner = left.name.removesuffix(".partial").rpartition(".")[2]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _swap(draft: Path, place: Path) -> None:

@@ -1,5 +1,6 @@
 """An ordered list of methods, checked before any work, and its YAML or JSON form."""
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +16,15 @@ from whet.resources import Resources
 from whet.surgery import copy_model, describe, own_weights
 
 __all__ = ["Recipe", "Step"]
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-05 as a number, as JSON and YAML 1.2 do; YAML 1.1 wants 1.0e-05."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 class Step(NamedTuple):
@@ -57,7 +67,7 @@ class Recipe:
             UnknownName, InvalidParameter: a step is wrong.
         """
         try:
-            entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+            entries = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe loader
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InvalidRecipe(f"the recipe must be a YAML or JSON file, but got {path}: {error}") from error
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

@@ -98,6 +98,7 @@ class _Sum:
         self.second: Tensor | None = None
 
     def add(self, rows: Tensor) -> None:
+        rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
         product, total = rows.T @ rows, rows.sum(0)
         if self.first is None or self.second is None:
             self.first, self.second = total.double(), product.double()
@@ -107,7 +108,8 @@ class _Sum:
         self.count += len(rows)
 
     def means(self) -> tuple[Tensor, Tensor]:
-        assert self.first is not None and self.second is not None
+        if self.first is None or self.second is None:
+            raise InvalidModel("every layer must run on the calibration data, but one did not; leave it out")
         return self.first / self.count, self.second / self.count
 
 
@@ -122,6 +124,7 @@ class _Collector:
         self.activations = {name: _Sum() for name in layers}
         self.backward = {name: _Sum() for name in layers}
         self.examples = 0
+        self.tokens = 0
         self.kept = torch.empty(0, dtype=torch.long)
         self.last_input: tuple[Tensor, str] | None = None
 
@@ -130,6 +133,7 @@ class _Collector:
         device = next(self.model.parameters()).device
         moved = {key: value.to(device) for key, value in batch.items()}
         mask = moved["attention_mask"]
+        self.tokens = mask.numel()
         self.kept = mask.reshape(-1).nonzero().squeeze(-1)
         self.examples += len(mask)
         logits = self.model(**moved).logits
@@ -200,7 +204,7 @@ class _Collector:
 
     def _rows(self, tensor: Tensor, name: str) -> Tensor:
         rows = tensor.reshape(-1, tensor.shape[-1])
-        if len(rows) <= int(self.kept[-1]):
+        if len(rows) != self.tokens:
             raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out")
         return rows[self.kept] if len(self.kept) < len(rows) else rows
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from whet.errors import InvalidArtifact
 from whet.layer import CompressedLayer, empty_layer
 
 __all__ = ["copy_model", "describe", "own_weights", "rebuild", "replace"]
@@ -56,5 +57,8 @@ def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> Non
         InvalidArtifact: a layer is of an unknown kind or badly described.
     """
     for name, entry in structure.items():
-        layer = empty_layer(entry["kind"], {key: value for key, value in entry.items() if key != "kind"})
-        replace(model, name, layer)
+        layer = empty_layer(str(entry.get("kind")), {key: value for key, value in entry.items() if key != "kind"})
+        try:
+            replace(model, name, layer)
+        except AttributeError as error:
+            raise InvalidArtifact(f"the model must have the saved layer {name}, but {error}; copy it again") from error

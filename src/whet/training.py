@@ -4,11 +4,13 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+from safetensors import SafetensorError
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -23,7 +25,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
 from whet.encoding import tokenize
-from whet.errors import InvalidParameter
+from whet.errors import InvalidParameter, OutputNotWritten
 from whet.parameter import Range, check
 from whet.progress import Bar
 from whet.resources import Examples
@@ -85,6 +87,7 @@ def train(
 
     Raises:
         InvalidParameter: `scratch` holds a run with other settings, of another model or with other data.
+        OutputNotWritten: a checkpoint could not be written, on a full disk for one.
     """
     _claim(scratch, settings, model, examples)
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
@@ -118,7 +121,8 @@ def train(
         callbacks=[_Progress(progress)],
     )
     trainer.pop_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(scratch)))
+    with _writing(scratch):
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(scratch)))
     model.eval()
     return _curve(trainer.state.log_history)
 
@@ -138,6 +142,19 @@ def _claim(scratch: Path, settings: TrainingSettings, model: PreTrainedModel, ex
         )
     scratch.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps(wanted, indent=1))
+
+
+@contextmanager
+def _writing(scratch: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch's own writer says nothing else when the disk is full
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise
+        raise OutputNotWritten(
+            f"{scratch} must be writable to its end, but {error}; free some space and call it again"
+        ) from error
 
 
 def _score(output: EvalPrediction, scorer: Scorer) -> dict[str, float]:

@@ -67,8 +67,11 @@ class Trial:
             versus = "" if one.versus is None else f"{one.versus.value:+.4g} (p = {one.versus.p_value:.2g})"
             if one.versus is not None and one.versus.kind == "ratio":
                 versus = f"{one.versus.value:.3g} times better (p = {one.versus.p_value:.2g})"
-            rows.append(
-                f"| {one.metric} | {one.value:.5g} {one.unit} | {one.low:.5g} to {one.high:.5g} | {one.n} | {versus} |"
-            )
+            value, low, high = (_plain(number) for number in (one.value, one.low, one.high))
+            rows.append(f"| {one.metric} | {value} {one.unit} | {low} to {high} | {one.n} | {versus} |")
         conditions = ", ".join(f"{key}: {value}" for key, value in (self.conditions or {}).items())
         return [*rows, "", f"Conditions: {conditions}."]
+
+
+def _plain(value: float) -> str:
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 1e4 else f"{value:.5g}"

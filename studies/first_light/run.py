@@ -23,7 +23,7 @@ FINE_TUNING: dict[str, dict[str, Any]] = {
     "glue/cola": {"epochs": 5, "learning_rate": 1e-4},
     "glue/rte": {"epochs": 5, "learning_rate": 1e-4},
     "glue/stsb": {"epochs": 3, "learning_rate": 1e-4},
-    "glue/sst2": {"epochs": 1, "learning_rate": 1e-4},
+    "glue/sst2": {"epochs": 0.5, "learning_rate": 1e-4},
 }
 """The learning rate was chosen on MRPC's held-out training data: .847 right with 1e-4, .809 with 5e-5."""
 METHODS: dict[str, dict[str, Any]] = {
@@ -69,7 +69,8 @@ def measure(name: str, base: str, data_dir: Path | None, folder: Path) -> list[d
             recipe = whet.Recipe.from_list([{**entry, "keep": keep}])
             calibration = whet.Calibration(examples=CALIBRATION)
             whet.compress(dense, recipe, folders[-1], task=task, calibration=calibration, overwrite=True)
-    return [json.loads(trial.to_json()) for trial in whet.measure(folders, task)]
+    benchmark = whet.Benchmark(rounds=8, timed=128)
+    return [json.loads(trial.to_json()) for trial in whet.measure(folders, task, benchmark=benchmark)]
 
 
 def tables(found: dict[str, list[dict[str, Any]]]) -> str:
