@@ -128,8 +128,9 @@ def max_positions(model: PreTrainedModel) -> int | None:
     """Return how many tokens the model can read at once, or None where its configuration does not say."""
     config = model.config
     positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    # RoBERTa numbers positions from padding_idx + 1, and so loses the first two
-    return positions - 2 if positions and config.model_type in ("roberta", "xlm-roberta", "camembert") else positions
+    # RoBERTa numbers positions from padding_idx + 1, and so loses the first two, as its padding mostly is 1
+    offset = config.model_type in ("roberta", "xlm-roberta", "camembert")
+    return positions - config.pad_token_id - 1 if positions and offset else positions
 
 
 def _unloadable(source: str | Path, error: Exception) -> InvalidModel:

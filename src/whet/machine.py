@@ -44,7 +44,7 @@ class Machine:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the machine as JSON values."""
-        return asdict(self)
+        return asdict(self) | {"instruction_sets": list(self.instruction_sets)}
 
 
 def machine(device: str = "cpu") -> Machine:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from transformers import (
     DataCollatorWithPadding,
@@ -22,6 +23,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
 from whet.encoding import tokenize
@@ -104,14 +106,13 @@ def train(
         logging_strategy="epoch",
         save_steps=max(50, steps // 10),
         save_total_limit=1,
-        train_sampling_strategy="group_by_length",
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=device != "cpu",
         use_cpu=device == "cpu",
         log_level="error",
     )
-    trainer = Trainer(
+    trainer = _Trainer(
         model=model,
         args=arguments,
         train_dataset=tokenize(examples, tokenizer, max_length=settings.max_length),
@@ -168,6 +169,27 @@ def _curve(history: Sequence[dict[str, float]]) -> list[Epoch]:
         for row in history
         if "eval_loss" in row
     ]
+
+
+class _ByLength(LengthGroupedSampler):
+    """Batches of like length; seed and epoch alone decide their order, so that a resumed epoch goes on with its own."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        size, seed = trainer.args.train_batch_size, trainer.args.seed
+        super().__init__(size, dataset=trainer.train_dataset, model_input_name="input_ids")
+        self._seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the order of this epoch next; the trainer says so before each."""
+        self.generator = torch.Generator().manual_seed(self._seed + epoch)
+
+
+class _Trainer(Trainer):
+    """Takes its examples in the order of `_ByLength`."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> _ByLength:
+        return _ByLength(self)
 
 
 class _Progress(TrainerCallback):

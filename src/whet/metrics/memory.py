@@ -41,9 +41,8 @@ class Memory(Metric):
             [sys.executable, "-m", __name__], input=json.dumps(jobs), capture_output=True, text=True, check=False
         )
         if helper.returncode != 0:
-            raise InvalidModel(
-                f"every model must run in a fresh process, but one failed: {helper.stderr.strip()[-500:]}"
-            )
+            reason = helper.stderr.strip().rpartition("\n")[2]
+            raise InvalidModel(f"every model must run in a fresh process, but got {reason}; try it alone")
         peaks = json.loads(helper.stdout)
         return [[_measurement(runs, job["shape"])] for runs, job in zip(peaks, jobs, strict=True)]
 
@@ -66,19 +65,20 @@ def _in_child(source: str, shape: list[int]) -> float:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        status = 1
         try:
             os.write(writer, json.dumps(_peak(source, shape)).encode())
-            status = 0
+        except Exception as error:
+            os.write(writer, json.dumps(f"{type(error).__name__} for {source}: {error}").encode())
         finally:
-            os._exit(status)
+            os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         answer = pipe.read()
     _, status = os.waitpid(child, 0)
-    if status != 0:
-        raise InvalidModel(f"the model must run in a fresh process, but {source} did not; see above")
-    return float(json.loads(answer))
+    found = json.loads(answer) if answer else f"exit status {os.waitstatus_to_exitcode(status)} for {source}"
+    if isinstance(found, str):
+        sys.exit(" ".join(found.split()))
+    return float(found)
 
 
 def _peak(source: str, shape: list[int]) -> float:

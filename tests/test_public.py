@@ -1,0 +1,65 @@
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import whet
+
+MODULES = sorted(info.name for info in pkgutil.walk_packages(whet.__path__, prefix="whet."))
+
+
+def test_public_names_are_sorted_and_there():
+    assert whet.__all__ == sorted(whet.__all__)
+    assert len(set(whet.__all__)) == len(whet.__all__)
+    for name in whet.__all__:
+        assert getattr(whet, name) is not None
+
+
+@pytest.mark.xfail(strict=True, reason="importing the package whet.methods hides the function whet.methods")
+def test_no_public_name_is_hidden_by_a_module():
+    """A module of the same name takes the name's place as soon as it is imported."""
+    whet.methods()
+    assert not {name for name in whet.__all__ if inspect.ismodule(getattr(whet, name))}
+    assert whet.methods()
+
+
+def test_star_import_gives_the_public_names():
+    space: dict[str, object] = {}
+    exec("from whet import *", space)
+    assert set(space) - {"__builtins__"} == set(whet.__all__)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_a_module_shows_is_described(name):
+    module = importlib.import_module(name)
+    assert module.__doc__, f"{name} must say what it is"
+    for public in getattr(module, "__all__", []):
+        value = getattr(module, public)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert value.__doc__ and value.__doc__.strip(), f"{name}.{public} must say what it is"
+            assert not value.__doc__.startswith(f"{public}("), f"{name}.{public} has the docstring that dataclass makes"
+        if inspect.isclass(value) and value.__module__ == name:
+            for member, function in vars(value).items():
+                if inspect.isfunction(function) and not member.startswith("_"):
+                    assert function.__doc__, f"{name}.{public}.{member} must say what it returns"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "whet.cli"])
+def test_all_lists_what_a_module_shows(name):
+    module = importlib.import_module(name)
+    listed = getattr(module, "__all__", None)
+    if listed is not None:
+        assert sorted(listed) == sorted(set(listed)), f"{name}.__all__ repeats a name"
+
+
+def test_types_are_shipped():
+    assert (Path(whet.__file__).parent / "py.typed").is_file()
+    assert "Typing :: Typed" in (importlib.metadata.metadata("whet").get_all("Classifier") or [])
+
+
+def test_the_command_is_installed():
+    scripts = {entry.name: entry.value for entry in importlib.metadata.entry_points(group="console_scripts")}
+    assert scripts["whet"] == "whet.cli:main"

@@ -1,0 +1,56 @@
+"""The real pretrained models beside the checkout go through the whole path; skipped where they are absent."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+import whet
+from whet import artifact
+from whet.checkpoint import load_tokenizer, new_head
+from whet.encoding import encode
+from whet.method import methods
+from whet.resources import Resources
+
+pytestmark = pytest.mark.data
+
+
+@pytest.fixture(scope="session")
+def models_dir(data_dir: Path) -> Path:
+    return data_dir.parent / "models"
+
+
+@pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "stories260k"])
+@pytest.mark.parametrize("method", sorted(methods()))
+def test_compresses_saves_and_reloads_bit_equal(name, method, models_dir, data_dir, tmp_path):
+    task = whet.task_named("glue/rte", data_dir=data_dir)
+    tokenizer = load_tokenizer(models_dir / name)
+    dense = new_head(models_dir / name, task.label_names, tokenizer)
+    artifact.save(dense, tokenizer, tmp_path / "dense", recipe=whet.Recipe(), origin=name, seed=0)
+    recipe = whet.Recipe.from_list([{"method": method, "keep": 0.4}])
+    calibration = whet.Calibration(examples=16, batch_size=8)
+    done = whet.compress(tmp_path / "dense", recipe, tmp_path / "small", task=task, calibration=calibration)
+    batch = encode(task.splits.validation.take(range(4)), tokenizer, max_length=64, batch_size=4).batches[0]
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "small").eval()
+    with torch.inference_mode():
+        assert torch.equal(plain(**batch).logits, done.model(**batch).logits)
+    [step] = done.steps
+    assert step.layers > 0 and step.parameters_after < step.parameters_before
+
+
+def test_a_decoder_keeps_its_tied_head(models_dir, data_dir, tmp_path):
+    source = models_dir / "stories260k"
+    tokenizer = load_tokenizer(source)
+    story = (data_dir / "stories" / "stories.txt").read_text(encoding="utf-8")[:2000]
+    batch = dict(tokenizer(story, truncation=True, max_length=128, return_tensors="pt", return_token_type_ids=False))
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    calibration = whet.resources.Batches([batch], torch.zeros(1).numpy())
+    recipe = whet.Recipe.from_list([{"method": "kfac", "keep": 0.5}])
+    compressed = recipe.apply(model, Resources(calibration=calibration))
+    artifact.save(compressed, tokenizer, tmp_path / "small", recipe=recipe, origin=str(source), seed=0)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "small").eval()
+    for one in (compressed, plain):
+        assert one.get_output_embeddings().weight is one.get_input_embeddings().weight
+    with torch.inference_mode():
+        assert torch.equal(plain(**batch).logits, compressed(**batch).logits)

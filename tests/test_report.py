@@ -1,0 +1,116 @@
+import io
+
+import numpy as np
+import pytest
+from matplotlib import image
+from rich.console import Console
+
+from whet.errors import UnknownName
+from whet.measurement import Comparison, Measurement
+from whet.report import curve_csv, curve_picture, rows, table, trade_off_picture
+from whet.training import Epoch
+from whet.trial import Trial
+
+CURVE = [Epoch(1.0, 0.7, 0.6, 0.5), Epoch(2.0, 0.5, 0.55, 0.75)]
+
+
+def measured(metric: str, value: float, versus: Comparison | None = None, unit: str = "") -> Measurement:
+    better = "lower" if unit == "ms" else "higher"
+    return Measurement(
+        metric=metric, value=value, unit=unit, low=value * 0.9, high=value * 1.1, n=9, better=better, versus=versus
+    )
+
+
+def compared(value: float, p_value: float) -> Comparison:
+    return Comparison(kind="ratio", value=value, low=value * 0.9, high=value * 1.1, p_value=p_value, test="none")
+
+
+def trial(name: str, accuracy: float, latency: float, *, speedup: Comparison | None = None) -> Trial:
+    worse = None if speedup is None else compared(1.0, 0.01)
+    return Trial(
+        name,
+        [],
+        0,
+        [
+            measured("accuracy", accuracy, worse),
+            measured("throughput", 1000 / latency, speedup, "1/s"),
+            measured("latency_median", latency, speedup, "ms"),
+            Measurement.count("parameters", 66_955_010, ""),
+        ],
+    )
+
+
+TRIALS = [trial("dense", 0.9, 10.0), trial("half [v2]", 0.8, 5.0, speedup=compared(2.0, 0.001))]
+
+
+def drawn(trials, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(trials, title="the [title]"))
+    return console.file.getvalue()
+
+
+def test_the_table_holds_names_numbers_and_stars():
+    text = drawn(TRIALS)
+    for word in ("the [title]", "dense", "half [v2]", "accuracy", "latency_median", "ms", "66955010", "speedup"):
+        assert word in text
+    dense, half = (next(line for line in text.splitlines() if name in line) for name in ("dense", "half"))
+    assert "*" not in dense
+    assert "0.800 ±0.080*" in half
+    assert "2.00 (1.80 to 2.20)*" in half
+
+
+def test_a_difference_that_may_be_chance_has_no_star():
+    assert "2.00 (1.80 to 2.20)*" not in drawn([TRIALS[0], trial("x", 0.9, 5.0, speedup=compared(2.0, 0.05))])
+
+
+def test_metrics_that_were_not_measured_have_no_column():
+    text = drawn(TRIALS)
+    assert "pearson" not in text and "disk" not in text
+
+
+def test_a_narrow_terminal_folds_numbers_and_cuts_none():
+    text = drawn(TRIALS, width=50)
+    assert "…" not in text
+    joined = "".join(line.split("│")[-2].strip() for line in text.splitlines() if "│" in line)
+    assert "2.00(1.80to2.20)*" in joined.replace(" ", "")
+
+
+def is_picture(content: bytes) -> np.ndarray:
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    pixels = image.imread(io.BytesIO(content))
+    assert pixels.std() > 0.01
+    return pixels
+
+
+@pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1], [*TRIALS, trial("slow", 0.7, 20.0)]])
+def test_trade_offs_are_pictures(trials):
+    is_picture(trade_off_picture(trials, quality="accuracy", cost="latency_median"))
+
+
+def test_curves_are_pictures():
+    for curve in (CURVE, CURVE[:1]):
+        is_picture(curve_picture(curve, metric="accuracy"))
+
+
+def test_pictures_are_the_same_again():
+    assert curve_picture(CURVE, metric="accuracy") == curve_picture(CURVE, metric="accuracy")
+    first, second = (trade_off_picture(TRIALS, quality="accuracy", cost="latency_median") for _ in range(2))
+    assert first == second
+    assert first != trade_off_picture(TRIALS[:1], quality="accuracy", cost="latency_median")
+
+
+def test_a_trade_off_of_what_was_not_measured_is_refused():
+    with pytest.raises(UnknownName, match="the metric must have been measured, but got 'f1'"):
+        trade_off_picture(TRIALS, quality="f1", cost="latency_median")
+
+
+def test_curves_are_tables():
+    assert curve_csv(CURVE) == (
+        b"epoch,training_loss,validation_loss,validation_metric\n1.0,0.7,0.6,0.5\n2.0,0.5,0.55,0.75\n"
+    )
+
+
+def test_rows_are_json_values():
+    found = rows(TRIALS)
+    assert [row["name"] for row in found] == ["dense", "half [v2]"]
+    assert found[1]["measurements"]["throughput"]["versus"]["value"] == 2

@@ -1,0 +1,196 @@
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from transformers import Trainer, set_seed
+
+from helpers import tiny_model
+from whet.errors import InvalidParameter, OutputNotWritten
+from whet.progress import bar
+from whet.resources import Examples
+from whet.training import Epoch, TrainingSettings, train
+
+SETTINGS = TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=8, max_length=16)
+
+
+def examples(count: int, *, words: tuple[int, int] = (5, 60), seed: int = 0) -> Examples:
+    """Sentences of which the first word says the class."""
+    random = np.random.default_rng(seed)
+    rows = [random.integers(*words, size=random.integers(2, 9)) for _ in range(count)]
+    return Examples([" ".join(f"w{word}" for word in row) for row in rows], [int(row[0]) % 3 for row in rows])
+
+
+class Stop(Exception):
+    """Ends a training half-way."""
+
+
+@pytest.fixture
+def learn(tokenizer, tmp_path):
+    """Train a tiny model; `stop` is the step at which it is interrupted."""
+
+    def learned(settings=SETTINGS, *, train_on=None, stop=None, scratch="scratch", name="base", **others):
+        set_seed(settings.seed)
+        model = tiny_model("bert")
+        model.name_or_path = name
+        reached = []
+        with bar("x", 1) as progress:
+
+            def reach(done):
+                reached.append(done)
+                if stop is not None and len(reached) == stop:
+                    raise Stop
+
+            progress.reach = reach
+            curve = train(
+                model,
+                tokenizer,
+                examples=train_on or examples(60),
+                validation=examples(20, words=(60, 99), seed=1),
+                settings=settings,
+                scorer=lambda labels, logits: float((labels == logits.argmax(-1)).mean()),
+                scratch=tmp_path / scratch,
+                progress=progress,
+                **others,
+            )
+        return model, curve, reached
+
+    return learned
+
+
+def test_the_curve_has_a_row_an_epoch(learn):
+    model, curve, reached = learn()
+    assert [row.epoch for row in curve] == [1, 2]
+    assert Epoch._fields == ("epoch", "training_loss", "validation_loss", "validation_metric")
+    assert all(math.isfinite(value) for row in curve for value in row)
+    assert all(0 <= row.validation_metric <= 1 for row in curve)
+    assert not model.training
+    assert reached[-1] == 1 and reached == sorted(reached)
+
+
+def test_a_part_of_an_epoch_has_a_row_too(learn):
+    _, curve, _ = learn(TrainingSettings(epochs=0.5, batch_size=8, max_length=16))
+    assert len(curve) == 1
+    assert 0 < curve[0].epoch <= 1
+
+
+def test_training_learns(learn):
+    single = Examples(["w5", "w6", "w7"] * 20, [0, 1, 2] * 20)
+    _, curve, _ = learn(TrainingSettings(epochs=10, learning_rate=3e-3, batch_size=10, max_length=16), train_on=single)
+    assert curve[-1].training_loss < 0.3 * curve[0].training_loss
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_others(learn):
+    one, other, third = (
+        learn(TrainingSettings(epochs=1, max_length=16, seed=seed), scratch=f"s{i}")[0].classifier.weight
+        for i, seed in enumerate((1, 1, 2))
+    )
+    assert torch.equal(one, other)
+    assert not torch.equal(one, third)
+
+
+def test_validation_examples_are_never_trained_on(learn, monkeypatch):
+    seen = {True: set(), False: set()}
+    step, predict = Trainer.training_step, Trainer.prediction_step
+
+    def note(training, inputs):
+        seen[training] |= set(inputs["input_ids"].unique().tolist())
+        return inputs
+
+    monkeypatch.setattr(
+        Trainer, "training_step", lambda self, model, inputs, *rest: step(self, model, note(True, inputs), *rest)
+    )
+    monkeypatch.setattr(
+        Trainer,
+        "prediction_step",
+        lambda self, model, inputs, *rest, **more: predict(self, model, note(False, inputs), *rest, **more),
+    )
+    learn()
+    special = {0, 2, 3}
+    assert seen[True] - special and max(seen[True]) < 60
+    assert seen[False] - special and min(seen[False] - special) >= 60
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(learn, monkeypatch):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=70)
+    steps, step = [], Trainer.training_step
+    monkeypatch.setattr(Trainer, "training_step", lambda *args, **rest: steps.append(1) or step(*args, **rest))
+    resumed, curve, _ = learn(settings)
+    assert len(steps) == 90 - 50, "from the checkpoint at step 50"
+    whole, expected, _ = learn(settings, scratch="other")
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+    assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"settings": TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=1, max_length=16)}, "epochs=3"),
+        ({"settings": TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=8)}, "max_length=8"),
+        ({"name": "another"}, "model=another"),
+        ({"train_on": examples(60, seed=9)}, "data_sha256=[0-9a-f]{64}"),
+    ],
+    ids=["settings", "length", "model", "data"],
+)
+def test_another_run_does_not_go_on_from_it(learn, changes, told):
+    settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=55)
+    with pytest.raises(
+        InvalidParameter,
+        match=rf"must go on with its own settings, but got {told}, which .*settings.json does not hold; ",
+    ):
+        learn(**{"settings": settings, **changes})
+
+
+def test_a_run_that_left_no_checkpoint_does_not_stand_in_the_way(learn):
+    with pytest.raises(Stop):
+        learn(stop=2)
+    learn(TrainingSettings(epochs=1, max_length=16))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), RuntimeError("[enforce fail at inline_container.cc:672] . unexpected")],
+)
+def test_a_full_disk_is_told(learn, monkeypatch, error):
+    def full(*args, **others):
+        raise error
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", full)
+    with pytest.raises(
+        OutputNotWritten, match=r"scratch must be writable to its end, but .*; free some space and call"
+    ):
+        learn()
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(learn, monkeypatch):
+    def broken(*args, **others):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(Trainer, "training_step", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        learn()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0.0), ("epochs", math.inf), ("epochs", math.nan), ("learning_rate", 0.0),
+        ("learning_rate", math.inf),
+        ("batch_size", 0), ("weight_decay", -0.1), ("weight_decay", math.inf), ("warmup", 1.0), ("max_length", 1),
+        ("seed", -1), ("seed", 2**32),
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(field, value):
+    with pytest.raises(InvalidParameter, match=rf"{field}.* must hold, but got {field}={value}; {field} is: "):
+        TrainingSettings(**{field: value})
+
+
+def test_scratch_holds_one_checkpoint_at_most(learn, tmp_path):
+    learn(TrainingSettings(epochs=2, batch_size=1, max_length=16))
+    assert len(list((tmp_path / "scratch").glob("checkpoint-*"))) == 1
+    shutil.rmtree(tmp_path / "scratch")
