@@ -25,13 +25,13 @@ from helpers import VOCAB, tiny_batches, tiny_model
 from whet import artifact
 from whet.errors import InvalidArtifact, InvalidModel, OutputNotWritten
 from whet.measurement import Measurement
-from whet.method import methods
+from whet.method import all_methods
 from whet.recipe import Recipe
 from whet.resources import Resources
 from whet.surgery import describe
 from whet.trial import Trial
 
-METHODS = sorted(methods())
+METHODS = sorted(all_methods())
 
 
 def resources() -> Resources:
@@ -40,7 +40,7 @@ def resources() -> Resources:
 
 
 def recipe_of(name: str) -> Recipe:
-    method = methods()[name]
+    method = all_methods()[name]
     return Recipe((method(**method.example),))
 
 

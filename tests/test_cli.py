@@ -17,15 +17,15 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Tr
 from folders import classifier, edit_json, save, tree, write_rows
 from helpers import tiny_model
 from whet import artifact, cli
-from whet.method import methods
+from whet.method import all_methods
 from whet.metrics.memory import Memory
 from whet.recipe import Recipe
 from whet.resources import Resources
 
 PNG = b"\x89PNG\r\n\x1a\n"
 OWN = ["--train-file", "train.csv", "--dev-file", "dev.csv"]
-NEEDS_NOTHING = next(method for _, method in sorted(methods().items()) if not method.needs)
-NEEDS_DATA = next(method for _, method in sorted(methods().items()) if "calibration" in method.needs)
+NEEDS_NOTHING = next(method for _, method in sorted(all_methods().items()) if not method.needs)
+NEEDS_DATA = next(method for _, method in sorted(all_methods().items()) if "calibration" in method.needs)
 BLIND = ["--method", NEEDS_NOTHING.name(), "--keep", "0.5"]
 DATA = ["--method", NEEDS_DATA.name(), "--keep", "0.5"]
 
@@ -119,9 +119,9 @@ def test_finetune_cuts_what_the_model_cannot_read(place, run):
     assert run("finetune", "base", "--out", "new", *OWN, "--epochs", "1").code == 0
 
 
-@pytest.mark.parametrize("name", sorted(methods()))
+@pytest.mark.parametrize("name", sorted(all_methods()))
 def test_compress_by_a_method(place, run, name):
-    keep = ["--keep", "0.5"] if "keep" in methods()[name].example else []
+    keep = ["--keep", "0.5"] if "keep" in all_methods()[name].example else []
     done = run("compress", "model", "--out", "new", "--method", name, *keep, *OWN, "--json")
     assert (done.code, done.err) == (0, "")
     step = json.loads(done.out)[0]
@@ -218,10 +218,10 @@ def test_methods(run):
     done = run("methods")
     assert (done.code, done.err) == (0, "")
     found = json.loads(run("methods", "--json").out)
-    assert set(found) == set(methods())
+    assert set(found) == set(all_methods())
     for name, method in found.items():
         assert name in done.out and method["source"] in done.out
-        assert {row["name"] for row in method["parameters"]} >= set(methods()[name].example)
+        assert {row["name"] for row in method["parameters"]} >= set(all_methods()[name].example)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["compress", "--help"]])

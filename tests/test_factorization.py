@@ -11,12 +11,12 @@ from whet.architecture import Architecture, dense_bias, dense_weight
 from whet.errors import NothingToCompress
 from whet.factorization import Factorization, Spectrum, break_even, factors
 from whet.layers.low_rank import LowRank
-from whet.method import methods
+from whet.method import all_methods
 from whet.methods.factorization import svd
 from whet.resources import Resources
 from whet.surgery import copy_model
 
-LOW_RANK = {name: method for name, method in methods().items() if issubclass(method, Factorization)}
+LOW_RANK = {name: method for name, method in all_methods().items() if issubclass(method, Factorization)}
 BASICS = ("factorization.drone", "factorization.kfac", "factorization.svd")
 every_method = pytest.mark.parametrize("method", LOW_RANK.values(), ids=LOW_RANK)
 

@@ -11,7 +11,7 @@ from whet.errors import InvalidModel, InvalidParameter
 from whet.factorization import break_even
 from whet.inspection import inspect
 from whet.machine import INSTRUCTION_SETS, Machine, machine
-from whet.method import methods
+from whet.method import all_methods
 from whet.recipe import Recipe
 from whet.resources import Resources
 
@@ -50,7 +50,7 @@ def test_an_inspection_is_json(tmp_path, tokenizer):
 
 
 def test_a_compressed_model_can_be_inspected(tmp_path, tokenizer):
-    method = next(method for _, method in sorted(methods().items()) if not method.needs)
+    method = next(method for _, method in sorted(all_methods().items()) if not method.needs)
     recipe = Recipe((method(**method.example),))
     compressed = recipe.apply(classifier(), Resources())
     artifact.save(compressed, tokenizer, tmp_path / "small", recipe=recipe, origin="tiny", seed=0)

@@ -12,11 +12,11 @@ from helpers import tiny_batches, tiny_model
 from whet import artifact
 from whet.errors import InvalidParameter, MissingResource
 from whet.layer import CompressedLayer
-from whet.method import Method, method_from, methods
+from whet.method import Method, all_methods, method_from
 from whet.recipe import Recipe
 from whet.resources import Batches, Resources
 
-METHODS = sorted(methods().values(), key=lambda method: method.name())
+METHODS = sorted(all_methods().values(), key=lambda method: method.name())
 FAMILIES = ("bert", "distilbert", "roberta", "gpt2", "llama")
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name())
 every_family = pytest.mark.parametrize("family", FAMILIES)

@@ -10,7 +10,7 @@ import whet
 from whet import artifact
 from whet.checkpoint import load_tokenizer, new_head
 from whet.encoding import encode
-from whet.method import methods
+from whet.method import all_methods
 from whet.resources import Resources
 
 pytestmark = pytest.mark.data
@@ -22,7 +22,7 @@ def models_dir(data_dir: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "stories260k"])
-@pytest.mark.parametrize("method", sorted(methods()))
+@pytest.mark.parametrize("method", sorted(all_methods()))
 def test_compresses_saves_and_reloads_bit_equal(name, method, models_dir, data_dir, tmp_path):
     task = whet.task_named("glue/rte", data_dir=data_dir)
     tokenizer = load_tokenizer(models_dir / name)

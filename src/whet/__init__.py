@@ -8,7 +8,7 @@ from whet.benchmark import Benchmark
 from whet.frontier import Frontier
 from whet.inspection import inspect
 from whet.measurement import Comparison, Measurement
-from whet.method import Method, Stage, method_named, methods
+from whet.method import Method, Stage, all_methods, method_named
 from whet.recipe import Recipe
 from whet.resources import Resources
 from whet.task import Task, task_from_files, task_named
@@ -29,12 +29,12 @@ __all__ = [
     "Task",
     "TrainingSettings",
     "Trial",
+    "all_methods",
     "compress",
     "finetune",
     "inspect",
     "measure",
     "method_named",
-    "methods",
     "task_from_files",
     "task_named",
 ]

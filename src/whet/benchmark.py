@@ -74,8 +74,8 @@ class Benchmark:
         ]
 
     def _metrics(self, task: Task) -> list[Metric]:
-        universal = [metric() for metric in metrics().values() if metric.universal]
-        return [*map(quality_named, task.metrics), *universal]
+        asked = {name: quality_named(name) for name in task.metrics}
+        return list((asked | {name: metric() for name, metric in metrics().items() if metric.universal}).values())
 
     def _subject(self, source: str | Path, task: Task, examples: Examples) -> Subject:
         model = load_any(source)

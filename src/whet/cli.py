@@ -18,8 +18,7 @@ from whet.benchmark import Benchmark
 from whet.errors import InvalidParameter, InvalidRecipe, OutputNotWritten, WhetError
 from whet.inspection import Inspection
 from whet.inspection import inspect as inspect_model
-from whet.method import method_from, method_named
-from whet.method import methods as all_methods
+from whet.method import all_methods, method_from, method_named
 from whet.metric import quality_named
 from whet.parameter import parameters
 from whet.recipe import Recipe, Step
@@ -258,7 +257,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED
     if code == _STOPPED:
-        _say("stopped; nothing half-written was left")
+        _say("stopped; nothing half-written was left, and the same whet finetune goes on where it stopped")
     sys.exit(code)
 
 

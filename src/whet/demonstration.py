@@ -51,7 +51,7 @@ def run(out: Path, *, seed: int = 0, say: Callable[[Any], None] = print) -> list
     task = task_named(TASK)
     _make_base(task, out / "base", seed=seed)
     say(f"1. training a 4-layer BERT on {len(task.splits.train):,} sentences of the task {TASK}")
-    settings = TrainingSettings(epochs=2, learning_rate=3e-4, batch_size=64, max_length=_LENGTH, seed=seed)
+    settings = TrainingSettings(epochs=3, learning_rate=3e-4, batch_size=32, max_length=_LENGTH, seed=seed)
     finetune(out / "base", task, out / "dense", settings=settings)
     for name, steps in RECIPES.items():
         say(f"2. compressing: {name}")
@@ -84,6 +84,9 @@ def _make_base(task: Task, folder: Path, *, seed: int) -> None:
         intermediate_size=1024,
         max_position_embeddings=64,
         pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.05,  # at the default of 0.02, so small a model takes thousands of steps to begin to learn
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
     with new_folder(folder, overwrite=False) as draft:
         BertModel(config).save_pretrained(draft)

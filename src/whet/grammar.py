@@ -1,10 +1,10 @@
 """A small English grammar that makes minimal pairs: two sentences of which one wrong word is the only difference.
 
-Three rules are tested, mostly with words in between that point the other way. A verb agrees with its subject ("the
-king near the girls is old"). A reflexive agrees with its subject ("the king that saw the girls hid himself").
-Polarity: any and ever stand only in the scope of no, few or not, that is later in the same clause; some and already
-stand only outside ("the king that saw no girls has already returned"). Whatever decides between right and wrong is
-drawn with equal chances, so that no single word tells the label.
+Three rules are tested, a third of the time with words in between that point the other way. A verb agrees with its
+subject ("the king near the girls is old"). A reflexive agrees with its subject ("the king that saw the girls hid
+himself"). Polarity: any and ever stand only in the scope of no, few or not, that is later in the same clause; some and
+already stand only outside ("the king that saw no girls has already returned"). Whatever decides between right and wrong
+is drawn with equal chances, so that no single word tells the label.
 
 Source: Warstadt et al., "BLiMP: The Benchmark of Linguistic Minimal Pairs for English", TACL 2020, arXiv 1912.00582.
 Differs: one small grammar instead of 67. It refuses some and already in scope, where English leaves a second reading;
@@ -48,11 +48,11 @@ def _forms(text: str) -> tuple[_Forms, ...]:
     return tuple(_Forms(*word.split("/")) for word in text.split())
 
 
-_MEN = _forms("man/men king/kings boy/boys brother/brothers father/fathers waiter/waiters wizard/wizards monk/monks")
-_WOMEN = _forms("woman/women queen/queens girl/girls sister/sisters mother/mothers witch/witches lady/ladies nun/nuns")
-_MACHINES = _forms("robot/robots machine/machines rocket/rockets train/trains truck/trucks car/cars drone/drones")
-_PEOPLE = _forms("student/students teacher/teachers doctor/doctors lawyer/lawyers driver/drivers singer/singers")
-_THINGS = _forms("book/books letter/letters picture/pictures map/maps song/songs film/films key/keys box/boxes")
+_MEN = _forms("man/men king/kings boy/boys brother/brothers")
+_WOMEN = _forms("woman/women queen/queens girl/girls sister/sisters")
+_MACHINES = _forms("robot/robots machine/machines rocket/rockets train/trains")
+_PEOPLE = _forms("student/students teacher/teachers doctor/doctors lawyer/lawyers")
+_THINGS = _forms("book/books letter/letters picture/pictures map/maps")
 _ACTORS = _MEN + _WOMEN + _MACHINES + _PEOPLE
 
 _DETERMINERS = (("the", "the", "this", "every"), ("the", "the", "these", "many"))
@@ -141,7 +141,7 @@ def _polarity(random: Random) -> Pair:
     negated = in_scope and random.random() < 0.4
     licensed = in_scope and not negated
     determiner = random.choice((_LICENSORS if licensed else _DETERMINERS)[number])
-    clause = f"that {_negative_clause(random)} " if random.random() < 0.6 else ""
+    clause = f"that {_negative_clause(random)} " if random.random() < 0.3 else ""
     start = f"{determiner} {random.choice(_ACTORS)[number]} {clause}{_HAVE[number]}{' not' if negated else ''}"
     if random.randrange(2):
         return _pair(random, start, _ADVERB_ITEMS[in_scope], _ADVERB_ITEMS[1 - in_scope], random.choice(_WAITED))
@@ -169,7 +169,7 @@ def _of_class(random: Random, reflexive: int) -> _Forms:
 
 def _subject(random: Random, noun: _Forms, number: int, *, distractor: str | None = None, sort: _Sort = "actor") -> str:
     determiner = random.choice(_DETERMINERS[number])
-    modified = random.random() < 0.65
+    modified = random.random() < 0.35
     adjective = f"{random.choice(_ADJECTIVES)} " if not modified or random.random() < 0.2 else ""
     head = f"{determiner} {adjective}{noun[number]}"
     if not modified:

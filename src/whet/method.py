@@ -16,7 +16,7 @@ from whet.lookup import choose, members
 from whet.parameter import check
 from whet.resources import Resources
 
-__all__ = ["Method", "Stage", "method_from", "method_named", "methods"]
+__all__ = ["Method", "Stage", "all_methods", "method_from", "method_named"]
 
 
 class Stage(IntEnum):
@@ -85,7 +85,7 @@ class Method(ABC):
         return f"{self.name()}({shown})"
 
 
-def methods() -> dict[str, type[Method]]:
+def all_methods() -> dict[str, type[Method]]:
     """Return every method by its full name."""
     return {method.name(): method for method in members("whet.methods", Method)}
 
@@ -96,7 +96,7 @@ def method_named(name: str) -> type[Method]:
     Raises:
         UnknownName: there is none; the message gives the nearest.
     """
-    known = methods()
+    known = all_methods()
     short = {full.rpartition(".")[2]: full for full in known}
     full = short.get(name, name)
     if full not in known:

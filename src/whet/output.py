@@ -93,7 +93,7 @@ def _swap(draft: Path, place: Path) -> None:
     place.rename(old)
     try:
         draft.rename(place)
-    except OSError:
+    except BaseException:
         old.rename(place)
         raise
     shutil.rmtree(old)

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import math
 import textwrap
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -76,6 +77,8 @@ def check(instance: Any) -> None:
             raise InvalidParameter(
                 f"{field.name} must be of type {bare.__name__}, but got {field.name}={value!r}; {advice}"
             )
+        if isinstance(value, float) and math.isinf(value):
+            raise InvalidParameter(f"{field.name} must be finite, but got {field.name}={value}; {advice}")
         if bounds is not None and value not in bounds:
             raise InvalidParameter(f"{bounds.stated(field.name)} must hold, but got {field.name}={value}; {advice}")
 

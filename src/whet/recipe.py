@@ -69,7 +69,10 @@ class Recipe:
         try:
             entries = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe loader
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InvalidRecipe(f"the recipe must be a YAML or JSON file, but got {path}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise InvalidRecipe(
+                f"the recipe must be a YAML or JSON file, but got {path}: {reason}; correct it"
+            ) from error
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise InvalidRecipe(
                 f"the recipe must be a list of steps such as `- method: kfac`, but {path} is not; correct it"

@@ -19,13 +19,14 @@ import whet
 
 HERE = Path(__file__).parent
 FINE_TUNING: dict[str, dict[str, Any]] = {
-    "glue/mrpc": {"epochs": 5, "learning_rate": 1e-4},
+    "glue/mrpc": {"epochs": 3, "learning_rate": 1e-4},
     "glue/cola": {"epochs": 5, "learning_rate": 1e-4},
     "glue/rte": {"epochs": 5, "learning_rate": 1e-4},
     "glue/stsb": {"epochs": 3, "learning_rate": 1e-4},
     "glue/sst2": {"epochs": 0.5, "learning_rate": 1e-4},
 }
-"""The learning rate was chosen on MRPC's held-out training data: .847 right with 1e-4, .809 with 5e-5."""
+"""Chosen on MRPC's held-out training data: accuracy .85 with 1e-4 against .81 with 5e-5; loss .47 after 3 epochs against
+.58 after 5. STS-B and SST-2 are trained for less time than would be best."""
 METHODS: dict[str, dict[str, Any]] = {
     "svd uniform": {"method": "svd"},
     "drone uniform": {"method": "drone"},
@@ -69,7 +70,7 @@ def measure(name: str, base: str, data_dir: Path | None, folder: Path) -> list[d
             recipe = whet.Recipe.from_list([{**entry, "keep": keep}])
             calibration = whet.Calibration(examples=CALIBRATION)
             whet.compress(dense, recipe, folders[-1], task=task, calibration=calibration, overwrite=True)
-    benchmark = whet.Benchmark(rounds=8, timed=128)
+    benchmark = whet.Benchmark(rounds=6, timed=128)
     return [json.loads(trial.to_json()) for trial in whet.measure(folders, task, benchmark=benchmark)]
 
 

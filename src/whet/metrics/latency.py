@@ -20,7 +20,7 @@ __all__ = ["FIXED_SHAPES", "Latency", "interleaved"]
 
 Array = np.ndarray[Any, Any]
 
-FIXED_SHAPES = ((1, 128), (32, 128))
+FIXED_SHAPES = ((1, 128), (8, 128))
 """Batch size and length in tokens, without padding."""
 WARM_UP = 2
 """Rounds that are run and thrown away."""

@@ -1,15 +1,15 @@
-"""How often, or how nearly, the model is right: the metrics of GLUE and macro F1, by scikit-learn and SciPy."""
+"""How often, or how nearly, the model is right: the metrics of GLUE, and macro F1."""
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy import stats
-from sklearn.metrics import f1_score, matthews_corrcoef
 
-from whet.measurement import Comparison, mcnemar
-from whet.metric import Quality
+from whet.measurement import Comparison, Measurement, mcnemar
+from whet.metric import Quality, Subject
 
 __all__ = ["F1", "Accuracy", "MacroF1", "Matthews", "Pearson", "Spearman"]
 
@@ -30,34 +30,70 @@ class Accuracy(Quality):
         return mcnemar(model == labels, baseline == labels, seed=seed)
 
 
-class F1(Quality):
-    """F1 of class 1, as for MRPC and QQP."""
+class _FromConfusion(Quality):
+    """A metric of the confusion counts alone, which a resample needs far less time for than for its examples."""
+
+    def score(self, labels: Array, predictions: Array) -> float:
+        """See `Quality.score`."""
+        classes = int(max(labels.max(), predictions.max())) + 1
+        counts = np.bincount(labels * classes + predictions, minlength=classes * classes)
+        return self.of(counts.reshape(classes, classes).astype(float))
+
+    @abstractmethod
+    def of(self, confusion: Array) -> float:
+        """Return the metric of (classes, classes) counts, labels in rows and predictions in columns."""
+
+
+def _f1_by_class(confusion: Array) -> Array:
+    """F1 of each class that occurs among labels or predictions."""
+    occurring = confusion.sum(0) + confusion.sum(1)
+    found: Array = 2 * confusion.diagonal()[occurring > 0] / occurring[occurring > 0]
+    return found
+
+
+class F1(_FromConfusion):
+    """F1 of class 1, as for MRPC and QQP; zero where the model never says it."""
 
     name: ClassVar[str] = "f1"
 
-    def score(self, labels: Array, predictions: Array) -> float:
-        """See `Quality.score`."""
-        return float(f1_score(labels, predictions, zero_division=0.0))
+    def of(self, confusion: Array) -> float:
+        """See `_FromConfusion.of`."""
+        if len(confusion) < 2:
+            return 0.0
+        occurring = confusion[1].sum() + confusion[:, 1].sum()
+        return float(2 * confusion[1, 1] / occurring) if occurring else 0.0
 
 
-class MacroF1(Quality):
-    """Mean of the F1 of every class."""
+class MacroF1(_FromConfusion):
+    """Mean of the F1 of every class; measured wherever there are classes."""
 
     name: ClassVar[str] = "macro_f1"
+    universal: ClassVar[bool] = True
 
-    def score(self, labels: Array, predictions: Array) -> float:
-        """See `Quality.score`."""
-        return float(f1_score(labels, predictions, average="macro", zero_division=0.0))
+    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+        """See `Metric.measure`."""
+        return super().measure(subjects) if subjects[0].logits.shape[1] > 1 else [[] for _ in subjects]
+
+    def of(self, confusion: Array) -> float:
+        """See `_FromConfusion.of`."""
+        return float(_f1_by_class(confusion).mean())
 
 
-class Matthews(Quality):
-    """Matthews' correlation, as for CoLA; zero where the model always says the same."""
+class Matthews(_FromConfusion):
+    """Matthews' correlation, as for CoLA; zero where the model always says the same.
+
+    Source: Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", 2004,
+    doi 10.1016/j.compbiolchem.2004.09.006.
+    """
 
     name: ClassVar[str] = "matthews"
 
-    def score(self, labels: Array, predictions: Array) -> float:
-        """See `Quality.score`."""
-        return float(matthews_corrcoef(labels, predictions))
+    def of(self, confusion: Array) -> float:
+        """See `_FromConfusion.of`."""
+        total, right = confusion.sum(), confusion.trace()
+        said, true = confusion.sum(0), confusion.sum(1)
+        spread = (total**2 - said @ said) * (total**2 - true @ true)
+        return float((right * total - said @ true) / np.sqrt(spread)) if spread > 0 else 0.0
 
 
 class _Correlation(Quality):
