@@ -20,7 +20,7 @@ def test_bootstrap_intervals_of_normal_means_hold_the_truth_about_19_times_in_20
     held = 0
     for trial in range(200):
         sample = np.random.default_rng(trial).normal(3.0, 2.0, size=60)
-        low, high = bootstrap(lambda drawn, sample=sample: float(sample[drawn].mean()), len(sample), seed=trial)
+        _, low, high = bootstrap(lambda drawn, sample=sample: float(sample[drawn].mean()), len(sample), seed=trial)
         held += low <= 3.0 <= high
     # percentile intervals of 60 values are a little narrow; 200 trials have a standard error of 1.6 points
     assert 0.89 <= held / 200 <= 0.985
@@ -28,7 +28,7 @@ def test_bootstrap_intervals_of_normal_means_hold_the_truth_about_19_times_in_20
 
 def test_bootstrap_intervals_of_means_are_as_wide_as_theory_says():
     sample = np.random.default_rng(0).normal(size=400)
-    low, high = bootstrap(lambda drawn: float(sample[drawn].mean()), len(sample), seed=0)
+    _, low, high = bootstrap(lambda drawn: float(sample[drawn].mean()), len(sample), seed=0)
     assert high - low == pytest.approx(2 * 1.96 * sample.std() / math.sqrt(400), rel=0.1)
 
 

@@ -1,7 +1,5 @@
 """Measure models side by side on one task: the same examples, the same batches, the same machine, in one run."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +102,9 @@ class Benchmark:
         )
 
     def _conditions(self, task: Task, dev: Examples) -> dict[str, Any]:
-        content = json.dumps([list(dev.texts), list(dev.pairs or []), list(dev.labels)])
         return {
             "task": task.name,
-            "data_sha256": hashlib.sha256(content.encode()).hexdigest(),
+            "data_sha256": dev.digest(),
             **machine(self.device).to_dict(),
             "runtime": "pytorch",
             "dtype": "float32",

@@ -12,7 +12,7 @@ from whet.errors import InvalidParameter
 __all__ = [
     "Better",
     "Comparison",
-    "Interval",
+    "Estimate",
     "Measurement",
     "bootstrap",
     "mcnemar",
@@ -27,9 +27,10 @@ RESAMPLES = 1000
 """Bootstrap resamples: the ends of a 95 % interval are then good to about a tenth of its width."""
 
 
-class Interval(NamedTuple):
-    """The two ends of a 95 % interval."""
+class Estimate(NamedTuple):
+    """A value and its 95 % interval, which holds it."""
 
+    value: float
     low: float
     high: float
 
@@ -104,16 +105,15 @@ class Measurement:
         return cls(**{**entry, "versus": None if versus is None else Comparison(**versus)})
 
 
-def bootstrap(statistic: Callable[[Array], float], count: int, *, seed: int) -> Interval:
-    """Return the 95 % percentile interval of a statistic over resampled examples.
+def bootstrap(statistic: Callable[[Array], float], count: int, *, seed: int) -> Estimate:
+    """Return a statistic of all examples, with the 95 % percentile interval over resampled ones.
 
     Args:
-        statistic: takes (count,) indices drawn with replacement.
+        statistic: takes indices drawn with replacement, (count,).
         count: the number of examples.
         seed: of the resampling.
     """
-    values = [statistic(indices) for indices in _resamples(count, seed)]
-    return _percentiles(np.asarray(values))
+    return _estimate(statistic(np.arange(count)), [statistic(drawn) for drawn in _resamples(count, seed)])
 
 
 def paired_bootstrap(
@@ -123,18 +123,11 @@ def paired_bootstrap(
 
     The p-value is twice the share of resamples on the far side of zero, at least 2 / (resamples + 1).
     """
-    differences = np.asarray([statistic(drawn) - baseline(drawn) for drawn in _resamples(count, seed)])
+    differences = [statistic(drawn) - baseline(drawn) for drawn in _resamples(count, seed)]
     everyone = np.arange(count)
-    value = statistic(everyone) - baseline(everyone)
-    interval = _percentiles(differences)
-    return Comparison(
-        kind="difference",
-        value=value,
-        low=min(interval.low, value),
-        high=max(interval.high, value),
-        p_value=_two_sided(differences),
-        test="paired bootstrap",
-    )
+    estimate = _estimate(statistic(everyone) - baseline(everyone), differences)
+    p_value = _two_sided(np.asarray(differences))
+    return Comparison(kind="difference", **estimate._asdict(), p_value=p_value, test="paired bootstrap")
 
 
 def mcnemar(right: Array, baseline_right: Array, *, seed: int) -> Comparison:
@@ -151,16 +144,8 @@ def mcnemar(right: Array, baseline_right: Array, *, seed: int) -> Comparison:
     gained, lost = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
     p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     difference = right.astype(float) - baseline_right.astype(float)
-    interval = bootstrap(lambda drawn: float(difference[drawn].mean()), len(difference), seed=seed)
-    value = float(difference.mean())
-    return Comparison(
-        kind="difference",
-        value=value,
-        low=min(interval.low, value),
-        high=max(interval.high, value),
-        p_value=p_value,
-        test="McNemar, exact",
-    )
+    estimate = bootstrap(lambda drawn: float(difference[drawn].mean()), len(difference), seed=seed)
+    return Comparison(kind="difference", **estimate._asdict(), p_value=p_value, test="McNemar, exact")
 
 
 def paired_ratio(baseline: Sequence[float], model: Sequence[float], *, seed: int) -> Comparison:
@@ -169,18 +154,11 @@ def paired_ratio(baseline: Sequence[float], model: Sequence[float], *, seed: int
     The value is the median of the rounds' ratios; the test is Wilcoxon's signed-rank test of their logarithms.
     """
     ratios = np.asarray(baseline, dtype=float) / np.asarray(model, dtype=float)
-    value = float(np.median(ratios))
-    interval = bootstrap(lambda drawn: float(np.median(ratios[drawn])), len(ratios), seed=seed)
+    estimate = bootstrap(lambda drawn: float(np.median(ratios[drawn])), len(ratios), seed=seed)
     logs = np.log(ratios)
     p_value = float(stats.wilcoxon(logs).pvalue) if np.any(logs != 0) else 1.0
-    return Comparison(
-        kind="ratio",
-        value=value,
-        low=min(interval.low, value),
-        high=max(interval.high, value),
-        p_value=p_value,
-        test="Wilcoxon signed-rank over interleaved rounds",
-    )
+    test = "Wilcoxon signed-rank over interleaved rounds"
+    return Comparison(kind="ratio", **estimate._asdict(), p_value=p_value, test=test)
 
 
 def _resamples(count: int, seed: int) -> list[Array]:
@@ -188,9 +166,9 @@ def _resamples(count: int, seed: int) -> list[Array]:
     return [generator.integers(count, size=count) for _ in range(RESAMPLES)]
 
 
-def _percentiles(values: Array) -> Interval:
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return Interval(float(low), float(high))
+def _estimate(value: float, resampled: Sequence[float]) -> Estimate:
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return Estimate(value, min(float(low), value), max(float(high), value))
 
 
 def _two_sided(differences: Array) -> float:

@@ -91,14 +91,11 @@ class Quality(Metric):
         ]
 
     def _measurement(self, labels: Array, predicted: Array, baseline: Array | None, seed: int) -> Measurement:
-        value = self.score(labels, predicted)
-        interval = bootstrap(lambda drawn: self.score(labels[drawn], predicted[drawn]), len(labels), seed=seed)
+        estimate = bootstrap(lambda drawn: self.score(labels[drawn], predicted[drawn]), len(labels), seed=seed)
         return Measurement(
             metric=self.name,
-            value=value,
+            **estimate._asdict(),
             unit="",
-            low=min(interval.low, value),
-            high=max(interval.high, value),
             n=len(labels),
             better="higher",
             versus=None if baseline is None else self.compare(labels, predicted, baseline, seed=seed),

@@ -3,6 +3,8 @@
 A resource that is absent is None; a method says in `needs` which it reads, and gets no others.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -37,6 +39,11 @@ class Examples:
             labels=np.asarray(self.labels)[np.asarray(indices, dtype=int)].tolist(),
             pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
         )
+
+    def digest(self) -> str:
+        """Return the SHA-256 of texts and labels, which says whether two runs saw the same data."""
+        content = json.dumps([list(self.texts), list(self.pairs or []), list(self.labels)])
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def sample(self, count: int, *, seed: int) -> "Examples":
         """Return `count` examples drawn without replacement, or all if there are no more."""

@@ -1,7 +1,6 @@
 """The one training path, on transformers.Trainer: resumable, with a progress bar, and a row of figures per epoch."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -131,9 +130,7 @@ def train(
 def _claim(scratch: Path, settings: TrainingSettings, model: PreTrainedModel, examples: Examples) -> None:
     """Say in `scratch` whose checkpoints it holds; without a checkpoint there is nothing to be told apart."""
     record = scratch / "settings.json"
-    content = json.dumps([list(examples.texts), list(examples.pairs or []), list(examples.labels)])
-    data = hashlib.sha256(content.encode()).hexdigest()
-    wanted = {"model": model.name_or_path, "data_sha256": data, **dataclasses.asdict(settings)}
+    wanted = {"model": model.name_or_path, "data_sha256": examples.digest(), **dataclasses.asdict(settings)}
     begun = scratch.is_dir() and get_last_checkpoint(str(scratch)) is not None
     if begun and record.is_file() and (held := json.loads(record.read_text())) != wanted:
         others = ", ".join(f"{key}={value}" for key, value in wanted.items() if held.get(key) != value)

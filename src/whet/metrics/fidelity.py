@@ -47,14 +47,5 @@ class Fidelity(Metric):
 
 
 def _mean(metric: str, values: Array, unit: str, seed: int) -> Measurement:
-    interval = bootstrap(lambda drawn: float(values[drawn].mean()), len(values), seed=seed)
-    mean = float(values.mean())
-    return Measurement(
-        metric=metric,
-        value=mean,
-        unit=unit,
-        low=min(interval.low, mean),
-        high=max(interval.high, mean),
-        n=len(values),
-        better="lower",
-    )
+    estimate = bootstrap(lambda drawn: float(values[drawn].mean()), len(values), seed=seed)
+    return Measurement(metric=metric, **estimate._asdict(), unit=unit, n=len(values), better="lower")

@@ -61,13 +61,8 @@ class Latency(Metric):
             medians = np.median(times[i], axis=0)  # of each sentence over rounds
             for metric, percentile in (("latency_median", 50), ("latency_p95", 95)):
                 statistic = _percentile(percentile)
-                interval = bootstrap(
-                    lambda drawn, s=statistic, m=medians: s(m[drawn]),  # type: ignore[misc]
-                    len(medians),
-                    seed=subject.seed,
-                )
-                value, versus = statistic(medians), _versus(times, i, statistic, subject.seed)
-                rows.append(_row(metric, value, "ms", interval, len(medians), "lower", versus))
+                versus = _versus(times, i, statistic, subject.seed)
+                rows.append(_row(metric, "ms", "lower", medians, statistic, versus, subject.seed))
         return [rows[2 * i : 2 * i + 2] for i in range(len(subjects))]
 
     def _batched(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
@@ -75,8 +70,14 @@ class Latency(Metric):
         count = len(subjects[0].timed.labels)
         return [
             [
-                _over_rounds(
-                    "throughput", count / times[i].sum(1), "1/s", "higher", _versus(times, i, np.sum, s.seed), s.seed
+                _row(
+                    "throughput",
+                    "1/s",
+                    "higher",
+                    count / times[i].sum(1),
+                    _percentile(50),
+                    _versus(times, i, np.sum, s.seed),
+                    s.seed,
                 )
             ]
             for i, s in enumerate(subjects)
@@ -92,11 +93,12 @@ class Latency(Metric):
             found.append(
                 [
                     [
-                        _over_rounds(
+                        _row(
                             f"latency_{size}x{length}",
-                            times[i, :, 0],
                             "ms",
                             "lower",
+                            times[i, :, 0],
+                            _percentile(50),
                             _versus(times, i, np.sum, subject.seed),
                             subject.seed,
                         )
@@ -139,21 +141,14 @@ def _versus(times: Array, i: int, statistic: Callable[[Array], float], seed: int
     return paired_ratio(baseline, own, seed=seed)
 
 
-def _over_rounds(
-    metric: str, values: Array, unit: str, better: Better, versus: Comparison | None, seed: int
-) -> Measurement:
-    interval = bootstrap(lambda drawn: float(np.median(values[drawn])), len(values), seed=seed)
-    return _row(metric, float(np.median(values)), unit, interval, len(values), better, versus)
-
-
 def _row(
     metric: str,
-    value: float,
     unit: str,
-    interval: tuple[float, float],
-    n: int,
     better: Better,
+    values: Array,
+    statistic: Callable[[Array], float],
     versus: Comparison | None,
+    seed: int,
 ) -> Measurement:
-    low, high = min(interval[0], value), max(interval[1], value)
-    return Measurement(metric=metric, value=value, unit=unit, low=low, high=high, n=n, better=better, versus=versus)
+    estimate = bootstrap(lambda drawn: statistic(values[drawn]), len(values), seed=seed)
+    return Measurement(metric=metric, **estimate._asdict(), unit=unit, n=len(values), better=better, versus=versus)
