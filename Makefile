@@ -2,11 +2,13 @@
 .PHONY: demo test check clean
 
 PYTHON ?= python3
+# threads that wait asleep lose little on a quiet machine, and nearly everything is lost without on a busy one
+export OMP_WAIT_POLICY ?= passive
 BIN := .venv/bin
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "whet needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { echo "whet needs venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
