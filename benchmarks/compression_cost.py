@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a fine-tuned MiniLM-L6")
     parser.add_argument("--task", default="glue/mrpc")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     found: dict[str, dict[str, float]] = {}
     for name in SHAPES:
@@ -75,7 +75,7 @@ def loader(name: str, model: Path | None, task: str, data_dir: Path | None) -> C
         assert model is not None
         loaded = load_any(model)
         chosen = whet.task_named(task, data_dir=data_dir)
-        calibration = Calibration(examples=366)
+        calibration = Calibration(examples=96)
         found = prepare(loaded, load_tokenizer(model), chosen, calibration, seed=0, device="cpu").calibration
         assert found is not None
         return loaded, found
@@ -83,10 +83,10 @@ def loader(name: str, model: Path | None, task: str, data_dir: Path | None) -> C
     def random() -> tuple[nn.Module, Batches]:
         torch.manual_seed(0)
         loaded = BertForSequenceClassification(BertConfig(**SHAPES[name])).eval()
-        lengths = np.linspace(30, 80, 16).astype(int)
+        lengths = np.linspace(40, 70, 4).astype(int)
         ids = [torch.randint(1000, 30000, (8, length)) for length in lengths]
         batches = [{"input_ids": one, "attention_mask": torch.ones_like(one)} for one in ids]
-        return loaded, Batches(batches, np.zeros(128))
+        return loaded, Batches(batches, np.zeros(32))
 
     return real if name == "MiniLM-L6" and model is not None else random
 

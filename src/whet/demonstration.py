@@ -61,7 +61,7 @@ def run(out: Path, *, seed: int = 0, say: Callable[[Any], None] = print) -> list
     trials = measure(folders, task, benchmark=Benchmark(max_length=_LENGTH, seed=seed))
     say(table(trials, title=f"{TASK}: {len(task.splits.dev):,} dev sentences"))
     picture = out / "trade_off.png"
-    picture.write_bytes(trade_off_picture(trials, quality="accuracy", cost="latency_median"))
+    picture.write_bytes(trade_off_picture(trials, quality="accuracy", costs=("latency_median", "throughput")))
     best = _best(folders, task)
     shutil.copytree(out / best, out / "best")
     _reload(out / best, out / "best", task)

@@ -73,25 +73,20 @@ def table(trials: Sequence[Trial], *, title: str) -> Table:
     return shown
 
 
-def trade_off_picture(trials: Sequence[Trial], *, quality: str, cost: str) -> bytes:
-    """Return quality against cost as PNG, with 95 % intervals both ways; the frontier is joined by a line."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for trial in trials:
-        x, y = trial.get(cost), trial.get(quality)
-        axes.errorbar(x.value, y.value, xerr=_arms(x), yerr=_arms(y), fmt="o", capsize=3, label=trial.name)
-    best = sorted(Frontier.of(trials, (quality, cost)).trials, key=lambda trial: trial.get(cost).value)
-    axes.plot(
-        [trial.get(cost).value for trial in best],
-        [trial.get(quality).value for trial in best],
-        color="0.6",
-        linestyle="--",
-        zorder=0,
-        label="not dominated",
-    )
-    unit = trials[0].get(cost).unit
-    axes.set(xlabel=f"{cost} ({unit})" if unit else cost, ylabel=quality)
-    axes.legend(fontsize="small")
+def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[str]) -> bytes:
+    """Return quality against each cost as PNG, with 95 % intervals both ways; a line joins what nothing dominates."""
+    figure = Figure(figsize=(5.5 * len(costs), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(costs), squeeze=False)[0]
+    for axes, cost in zip(panels, costs, strict=True):
+        for trial in trials:
+            x, y = trial.get(cost), trial.get(quality)
+            axes.errorbar(x.value, y.value, xerr=_arms(x), yerr=_arms(y), fmt="o", capsize=3, label=trial.name)
+        best = sorted(Frontier.of(trials, (quality, cost)).trials, key=lambda trial: trial.get(cost).value)
+        xs, ys = ([trial.get(metric).value for trial in best] for metric in (cost, quality))
+        axes.plot(xs, ys, color="0.6", linestyle="--", zorder=0, label="not dominated")
+        unit = trials[0].get(cost).unit
+        axes.set(xlabel=f"{cost} ({unit})" if unit else cost, ylabel=quality)
+    panels[0].legend(fontsize="small")
     return _png(figure)
 
 
