@@ -65,7 +65,7 @@ def trials(root) -> dict[str, Trial]:
 
 def test_all_metrics_are_there_for_every_model(trials):
     expected = {
-        "accuracy", "kl", "changed", "latency_median", "latency_p95", "throughput",
+        "accuracy", "macro_f1", "kl", "changed", "latency_median", "latency_p95", "throughput",
         "parameters", "nonzeros", "disk", "peak_memory",
     }  # fmt: skip
     for name, trial in trials.items():

@@ -177,7 +177,7 @@ def measure(
         raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {picture}; name another")
     trials = verbs.measure(models, chosen, benchmark=benchmark)
     if picture is not None:
-        _write(picture, trade_off_picture(trials, quality=chosen.metrics[0], cost="latency_median"))
+        _write(picture, trade_off_picture(trials, quality=chosen.metrics[0], costs=("latency_median", "throughput")))
     if as_json:
         _print_json([json.loads(trial.to_json()) for trial in trials])
     else:
@@ -257,7 +257,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED
     if code == _STOPPED:
-        _say("stopped; nothing half-written was left, and the same whet finetune goes on where it stopped")
+        _say("stopped; nothing half-written was left")
     sys.exit(code)
 
 

@@ -77,10 +77,10 @@ def check(instance: Any) -> None:
             raise InvalidParameter(
                 f"{field.name} must be of type {bare.__name__}, but got {field.name}={value!r}; {advice}"
             )
-        if isinstance(value, float) and math.isinf(value):
-            raise InvalidParameter(f"{field.name} must be finite, but got {field.name}={value}; {advice}")
         if bounds is not None and value not in bounds:
             raise InvalidParameter(f"{bounds.stated(field.name)} must hold, but got {field.name}={value}; {advice}")
+        if isinstance(value, float) and math.isinf(value):
+            raise InvalidParameter(f"{field.name} must be finite, but got {field.name}={value}; {advice}")
 
 
 def parameters(owner: type) -> list[Parameter]:

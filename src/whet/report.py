@@ -2,8 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -119,11 +118,3 @@ def _png(figure: Figure) -> bytes:
     with mpl.rc_context({"svg.hashsalt": "whet"}):
         figure.savefig(buffer, format="png", dpi=130, metadata={"Software": "whet"})
     return buffer.getvalue()
-
-
-def rows(trials: Sequence[Trial]) -> list[Mapping[str, Any]]:
-    """Return the trials as JSON values."""
-    return [
-        {"name": trial.name, "measurements": {one.metric: one.to_dict() for one in trial.measurements}}
-        for trial in trials
-    ]
