@@ -83,8 +83,8 @@ def loader(name: str, model: Path | None, task: str, data_dir: Path | None) -> C
     def random() -> tuple[nn.Module, Batches]:
         torch.manual_seed(0)
         loaded = BertForSequenceClassification(BertConfig(**SHAPES[name])).eval()
-        lengths = np.linspace(40, 70, 4).astype(int)
-        ids = [torch.randint(1000, 30000, (8, length)) for length in lengths]
+        lengths = np.linspace(40, 70, 8).astype(int)
+        ids = [torch.randint(1000, 30000, (4, length)) for length in lengths]
         batches = [{"input_ids": one, "attention_mask": torch.ones_like(one)} for one in ids]
         return loaded, Batches(batches, np.zeros(32))
 
@@ -124,7 +124,7 @@ def decompositions(model: nn.Module, batches: Batches, method: str) -> float:
     step = whet.method_named(method)(keep=0.4)  # type: ignore[call-arg]
     assert isinstance(step, Factorization)
     names = Architecture.of(model).linears
-    resources = Resources(calibration=Batches(batches.batches[:1], batches.labels[:8]))
+    resources = Resources(calibration=Batches(batches.batches[:1], batches.labels[:4]))
     start = time.perf_counter()
     if "calibration" in step.needs:
         collect(model, resources.calibration or batches, names, seed=0 if method == "kfac" else None)

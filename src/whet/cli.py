@@ -118,7 +118,7 @@ def compress(
     label: Label = "label",
     metric: MetricName = None,
     calibration: Annotated[int, typer.Option(help="Training examples that methods look at.")] = 512,
-    batch_size: Annotated[int, typer.Option(help="Of those, a batch.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Of those, a batch.")] = 4,
     max_length: MaxLength = 128,
     seed: Seed = 0,
     device: Device = "cpu",

@@ -105,7 +105,7 @@ class Calibration:
 
     examples: Annotated[int, Range(least=1)] = 512
     """Training examples drawn; all, where there are fewer."""
-    batch_size: Annotated[int, Range(least=1)] = 8
+    batch_size: Annotated[int, Range(least=1)] = 4
     """Examples a batch; gradients hold the activations of one batch, so that memory grows with it."""
     max_length: Annotated[int, Range(least=2)] = 128
     """Longer inputs are cut, in tokens."""
