@@ -110,7 +110,8 @@ class _Sum:
     def means(self) -> tuple[Tensor, Tensor]:
         if self.first is None or self.second is None:
             raise InvalidModel("every layer must run on the calibration data, but one did not; leave it out")
-        return self.first / self.count, self.second / self.count
+        # in place: a second set of all moments would double the memory
+        return self.first.div_(self.count), self.second.div_(self.count)
 
 
 class _Collector:
@@ -168,9 +169,11 @@ class _Collector:
         found = {}
         for name in self.layers:
             total = self.activations[name]
-            mean, second = shared.setdefault(id(total), total.means())
+            if id(total) not in shared:
+                shared[id(total)] = total.means()
+            mean, second = shared[id(total)]
             gradient = self.backward[name].second
-            found[name] = Moments(mean, second, None if gradient is None else gradient / self.examples)
+            found[name] = Moments(mean, second, None if gradient is None else gradient.div_(self.examples))
         return found
 
     def _input_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]:
