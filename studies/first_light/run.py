@@ -25,8 +25,8 @@ FINE_TUNING: dict[str, dict[str, Any]] = {
     "glue/stsb": {"epochs": 3, "learning_rate": 1e-4},
     "glue/sst2": {"epochs": 0.5, "learning_rate": 1e-4},
 }
-"""Chosen on MRPC's held-out training data: accuracy .85 with 1e-4 against .81 with 5e-5, and loss .47 after 3 epochs
-against .58 after 5. STS-B and SST-2 are trained for less time than would be best."""
+"""MRPC's were changed twice after dev figures had been seen, so that its results are optimistic: see README.md. STS-B and
+SST-2 are trained for less time than would be best."""
 METHODS: dict[str, dict[str, Any]] = {
     "svd uniform": {"method": "svd"},
     "drone uniform": {"method": "drone"},
