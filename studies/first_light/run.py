@@ -25,7 +25,7 @@ FINE_TUNING: dict[str, dict[str, Any]] = {
     "glue/stsb": {"epochs": 3, "learning_rate": 1e-4},
     "glue/sst2": {"epochs": 0.5, "learning_rate": 1e-4},
 }
-"""MRPC's were changed twice after dev figures had been seen, so that its results are optimistic: see README.md. STS-B and
+"""MRPC's were changed twice after dev figures had been seen: its results are optimistic, see README.md. STS-B and
 SST-2 are trained for less time than would be best."""
 METHODS: dict[str, dict[str, Any]] = {
     "svd uniform": {"method": "svd"},
