@@ -15,11 +15,11 @@ from folders import LABELS, classifier, edit_json, save, write_rows
 from helpers import tiny_batches, tiny_model
 from whet import artifact
 from whet.benchmark import Benchmark, answer, class_order
+from whet.divergence import divergences
 from whet.errors import InvalidData, InvalidModel, InvalidParameter, UnknownName
 from whet.measurement import Measurement
 from whet.method import all_methods
 from whet.metric import Quality, Subject, metric_named, metrics, quality_named
-from whet.metrics.fidelity import divergences
 from whet.metrics.latency import Latency
 from whet.metrics.memory import Memory
 from whet.metrics.size import Size

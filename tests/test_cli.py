@@ -338,7 +338,11 @@ BAD = {
         )
         for value, shown in (("0", "0.0"), ("-1", "-1.0"), ("1.5", "1.5"), ("nan", "nan"), ("inf", "inf"))
     },
-    "no keep": (nothing, [*COMPRESS, *BLIND[:2]], r"must be given keep, but got none; see whet methods"),
+    "no keep": (
+        nothing,
+        [*COMPRESS, *BLIND[:2]],
+        r"keep must be given with allocation=uniform, but got none; such as keep=0.4",
+    ),
     "a parameter of another type": (
         nothing,
         [*COMPRESS, *BLIND[:2], "--set", "keep=much"],

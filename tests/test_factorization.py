@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from helpers import FAMILIES, Family, tiny_batches, tiny_model
 from whet.architecture import Architecture, dense_bias, dense_weight
 from whet.errors import NothingToCompress
-from whet.factorization import Factorization, Spectrum, break_even, factors
+from whet.factorization import Factorization
 from whet.layers.low_rank import LowRank
 from whet.method import all_methods
-from whet.methods.factorization import svd
 from whet.resources import Resources
+from whet.spectrum import Spectrum, break_even, factors, of_weight
 from whet.surgery import copy_model
 
 LOW_RANK = {name: method for name, method in all_methods().items() if issubclass(method, Factorization)}
@@ -68,7 +68,7 @@ def test_factors_are_balanced_and_balancing_changes_nothing(shape: tuple[int, in
 def test_directions_without_weight_stay_finite():
     weight = torch.zeros(6, 4)
     weight[0, 0] = 1
-    u, v, _ = factors(weight, svd.spectrum(weight), 3)
+    u, v, _ = factors(weight, of_weight(weight), 3)
     assert u.isfinite().all()
     assert v.isfinite().all()
     torch.testing.assert_close(u @ v, weight)
@@ -77,7 +77,7 @@ def test_directions_without_weight_stay_finite():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_factors_have_the_dtype_of_the_weight(dtype: torch.dtype):
     weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
-    u, v, shift = factors(weight, svd.spectrum(weight)._replace(mean=torch.ones(4).double()), 2)
+    u, v, shift = factors(weight, of_weight(weight)._replace(mean=torch.ones(4).double()), 2)
     assert (u.dtype, v.dtype, shift.dtype) == (dtype, dtype, dtype)
 
 
@@ -231,7 +231,7 @@ class Alone(Factorization):
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
         for name in layers:
-            yield name, svd.spectrum(dense_weight(model.get_submodule(name)))
+            yield name, of_weight(dense_weight(model.get_submodule(name)))
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "by_loss"])

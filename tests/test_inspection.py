@@ -8,12 +8,12 @@ from folders import classifier, save
 from helpers import FAMILIES, tiny_model
 from whet import artifact
 from whet.errors import InvalidModel, InvalidParameter
-from whet.factorization import break_even
 from whet.inspection import inspect
 from whet.machine import INSTRUCTION_SETS, Machine, machine
 from whet.method import all_methods
 from whet.recipe import Recipe
 from whet.resources import Resources
+from whet.spectrum import break_even
 
 
 @pytest.mark.parametrize("family", FAMILIES)

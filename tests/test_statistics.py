@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from helpers import FAMILIES, Family, padded, sentences_of, tiny_batches, tiny_model
 from whet.architecture import Architecture, dense_bias, dense_weight
 from whet.errors import InvalidModel
+from whet.passes import fisher_noise
 from whet.resources import Batch, Batches
-from whet.statistics import Moments, Side, collect, fisher_noise, side_of
+from whet.statistics import Moments, Side, collect, side_of
 
 ENCODERS: tuple[Family, ...] = ("bert", "distilbert", "roberta")
 

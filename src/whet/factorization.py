@@ -1,86 +1,42 @@
 """What every low-rank method shares: choose ranks under one budget and put two thin layers in the place of a dense one.
 
-With R a matrix on the narrower side of W (d = min(in, out)), every factorization here is a projection P Q of rank k put
-beside the weight: W ≈ W P_k Q_k on the input side, W ≈ P_k Q_k W on the output side, with P_k the first k columns of P
-and Q_k the first k rows of Q. One decomposition so gives the factors of every rank, and no matrix of the wide side is
-ever decomposed.
+A method gives every layer its spectrum: the factors of all ranks and what each costs. Ranks then follow from the budget
+in one way for all methods.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from whet.allocation import Options, minimise, uniform
-from whet.architecture import Architecture, dense_bias, dense_weight
-from whet.errors import MissingResource
-from whet.layers.low_rank import LowRank
+from whet.allocation import minimise, uniform
+from whet.architecture import Architecture, dense_weight
+from whet.candidate import Candidate, accepted_ranks, planned_ranks, timed_ranks
+from whet.errors import InvalidData, InvalidParameter, MissingResource
 from whet.method import Method, Stage
 from whet.parameter import Range
 from whet.progress import track
+from whet.rank_search import Ranks, algorithm_2, by_time, latencies_of
+from whet.refit import Refit, refit
 from whet.resources import Batches, Resources
-from whet.statistics import Side, side_of
-from whet.surgery import replace
+from whet.spectrum import Spectrum
+from whet.stopwatch import representative
+from whet.surgery import copy_model, replace
 
-__all__ = ["Factorization", "Factors", "Spectrum", "break_even", "calibrated", "factors"]
+__all__ = ["Allocation", "Factorization", "calibrated"]
 
-GRID = 48
-"""Ranks offered per layer: enough that the best one is near, few enough to search."""
-
-
-class Spectrum(NamedTuple):
-    """The factors of one layer at every rank at once, in float64."""
-
-    p: Tensor
-    """(d, r)."""
-    q: Tensor
-    """(r, d)."""
-    losses: Tensor
-    """(r + 1,) loss at ranks 0 ... r, falling to zero; comparable between layers."""
-    mean: Tensor | None = None
-    """(d,) mean of what is projected; given, the bias makes up for the part of it that is cut off."""
-
-
-class Factors(NamedTuple):
-    """W ≈ u @ v, and what the bias gains."""
-
-    u: Tensor
-    """(out, rank)."""
-    v: Tensor
-    """(rank, in)."""
-    shift: Tensor | None
-    """(out,) to add to the bias, or None."""
-
-
-def break_even(weight: Tensor) -> int:
-    """Return the rank from which two factors hold as many parameters as the dense weight (out, in)."""
-    out_features, in_features = weight.shape
-    return out_features * in_features // (out_features + in_features)
-
-
-def factors(weight: Tensor, spectrum: Spectrum, rank: int) -> Factors:
-    """Return the factors of `weight` at one rank, of equal column and row norms, in its dtype.
-
-    Args:
-        weight: (out, in).
-        spectrum: its decomposition.
-        rank: 1 ... r.
-    """
-    dense = weight.double()
-    p, q = spectrum.p[:, :rank].double(), spectrum.q[:rank].double()
-    on_input = side_of(weight) is Side.INPUT
-    u, v = (dense @ p, q) if on_input else (p, q @ dense)
-    shift = None
-    if spectrum.mean is not None:
-        lost = spectrum.mean - p @ (q @ spectrum.mean)
-        shift = (dense @ lost if on_input else lost).to(weight)
-    # equal norms change nothing in exact arithmetic, and keep both factors in range for training and int8
-    tiny = np.finfo(np.float64).tiny
-    scale = (v.norm(dim=1).clamp_min(tiny) / u.norm(dim=0).clamp_min(tiny)).sqrt()
-    return Factors((u * scale).to(weight), (v / scale[:, None]).to(weight), shift)
+Allocation = Literal["uniform", "by_loss", "by_time", "algorithm_2", "ranks"]
+"""How a method shares its budget out."""
+BUDGETS: dict[str, dict[str, Any]] = {
+    "uniform": {"keep": 0.4},
+    "by_loss": {"keep": 0.4},
+    "by_time": {"speedup": 2},
+    "algorithm_2": {"allowed_kl": 0.02},
+    "ranks": {"ranks": {"*": 96}},
+}
+"""The parameter that says how much, for each allocation, and a value to name in errors."""
 
 
 def calibrated(resources: Resources) -> Batches:
@@ -98,16 +54,51 @@ def calibrated(resources: Resources) -> Batches:
 class Factorization(Method):
     """A method that gives every layer a spectrum; ranks, replacement and budget are the same for all."""
 
-    keep: Annotated[float, Range(above=0, most=1)]
-    """Share of the matched linear parameters that is kept, such as 0.4."""
-    allocation: Literal["uniform", "by_loss"] = "uniform"
-    """Every layer keeps the same share, or the summed loss is minimised under one budget."""
+    keep: Annotated[float | None, Range(above=0, most=1)] = None
+    """Share of the matched linear parameters that is kept, such as 0.4; for the allocations uniform and by_loss."""
+    allocation: Allocation = "uniform"
+    """Who gets how much: every layer the same share (uniform), the least summed loss under one budget of parameters
+    (by_loss) or of measured time (by_time), DRONE's own search (algorithm_2), or a plan (ranks)."""
     include: str = "*"
     """Wildcard over module names; layers that it does not match stay as they are."""
+    speedup: Annotated[float | None, Range(above=1)] = None
+    """How many times as fast the model shall be here, such as 2; for the allocation by_time."""
+    allowed_kl: Annotated[float | None, Range(above=0)] = None
+    """Mean KL to the original that held-out training examples may show, in nats; for the allocation algorithm_2."""
+    acceptance: Literal["cumulative", "fixed"] = "cumulative"
+    """In algorithm_2, whether layers may use what those before them left over, or hold the sum to their own share."""
+    ranks: Mapping[str, int | float] | None = None
+    """Plan for the allocation ranks: for each wildcard over names a rank, or a share of the layer's narrower side."""
+    calibration: Literal["one_shot", "sequential"] = "one_shot"
+    """Whether factors are fitted once more, in forward order, to the inputs that the compressed layers before them
+    give and to the outputs of the original."""
 
     stage: ClassVar[Stage] = Stage.STRUCTURE
     example: ClassVar[dict[str, Any]] = {"keep": 0.5}
     mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
+    refits: ClassVar[Refit] = Refit.OUTER
+    """What sequential calibration fits: both factors only where it is the outputs' error that the method minimises."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a parameter outside its range, missing, or not one of the allocation's own."""
+        super().__post_init__()
+        ((wanted, typical),) = BUDGETS[self.allocation].items()
+        if getattr(self, wanted) is None:
+            raise InvalidParameter(
+                f"{wanted} must be given with allocation={self.allocation}, but got none; such as {wanted}={typical}"
+            )
+        for name in sorted({name for budget in BUDGETS.values() for name in budget} - {wanted}):
+            if getattr(self, name) is not None:
+                raise InvalidParameter(
+                    f"{name} must be left out with allocation={self.allocation}, but got {name}={getattr(self, name)}; "
+                    f"give {wanted} alone, or another allocation"
+                )
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """See `Method.reads`; text is needed to time layers with, and held-out text to accept ranks."""
+        more = {"by_time": {"calibration"}, "algorithm_2": {"calibration", "validation"}}.get(self.allocation, set())
+        return self.needs | more | ({"calibration"} if self.calibration == "sequential" else set())
 
     @abstractmethod
     def spectra(
@@ -120,60 +111,89 @@ class Factorization(Method):
         names = Architecture.of(model).matching(self.include)
         if self.keep == 1:
             return model
-        dense = {name: dense_weight(model.get_submodule(name)) for name in names}
-        spectra = track(self.spectra(model, names, resources), "decomposing", total=len(names))
-        found = {name: _offered(dense[name], spectrum) for name, spectrum in spectra}
-        biased = {name for name in names if dense_bias(model.get_submodule(name)) is not None}
-        ranks = self._ranks(dense, found, biased=biased)
-        for name, rank in ranks.items():
-            if rank is not None:
-                _factorize(model, name, found[name], rank)
+        original = copy_model(model)
+        if self.allocation == "algorithm_2":
+            chosen = self._search(model, original, names, resources)
+        else:
+            chosen = self._decompose(model, names, resources)
+        if self.calibration == "sequential":
+            layers = [name for name, rank in chosen.items() if rank is not None]
+            refit(model, original, calibrated(resources), layers, what=self.refits)
         return model
 
-    def _ranks(
-        self, dense: Mapping[str, Tensor], found: Mapping[str, Spectrum], *, biased: Set[str]
-    ) -> dict[str, int | None]:
-        """The rank of each layer; None leaves it dense."""
-        offers = {name: _offers(weight, found[name], biased=name in biased) for name, weight in dense.items()}
+    def _decompose(self, model: nn.Module, names: tuple[str, ...], resources: Resources) -> Ranks:
+        """Choose all ranks from one decomposition of every layer, and put the factors in."""
+        planned = None if self.ranks is None else planned_ranks(model, names, self.ranks)
+        names = names if planned is None else tuple(planned)
+        layers = {name: model.get_submodule(name) for name in names}
+        spectra = track(self.spectra(model, names, resources), "decomposing", total=len(names))
+        found = {name: Candidate.of(layers[name], spectrum) for name, spectrum in spectra}
+
+        def build(ranks: Ranks) -> nn.Module:
+            return _with_ranks(copy_model(model), found, ranks)
+
+        chosen: Ranks = dict(planned) if planned is not None else self._choose(model, found, resources, build)
+        self._check_tokens(chosen, resources)
+        _with_ranks(model, found, chosen)
+        return chosen
+
+    def _choose(
+        self,
+        model: nn.Module,
+        found: Mapping[str, Candidate],
+        resources: Resources,
+        build: Callable[[Ranks], nn.Module],
+    ) -> Ranks:
+        if self.speedup is not None:
+            losses = {name: one.losses(timed_ranks(one.weight)) for name, one in found.items()}
+            batches = representative(calibrated(resources))
+            return by_time(model, losses, batches, speedup=self.speedup, build=build)
+        assert self.keep is not None
+        offers = {name: one.offer() for name, one in found.items()}
         options = {name: offer.options for name, offer in offers.items()}
+        sizes = {name: one.weight.numel() for name, one in found.items()}
         if self.allocation == "uniform":
-            chosen = uniform(options, {name: self.keep * weight.numel() for name, weight in dense.items()})
+            chosen = uniform(options, {name: self.keep * size for name, size in sizes.items()})
         else:
-            chosen = minimise(options, self.keep * sum(weight.numel() for weight in dense.values()))
+            chosen = minimise(options, self.keep * sum(sizes.values()))
         return {name: offers[name].ranks[i] for name, i in chosen.items()}
 
+    def _search(self, model: nn.Module, original: nn.Module, names: tuple[str, ...], resources: Resources) -> Ranks:
+        """DRONE's Algorithm 2: statistics of each layer are taken on the model as compressed so far."""
+        assert self.allowed_kl is not None and resources.validation is not None
+        grid = {name: accepted_ranks(dense_weight(model.get_submodule(name))) for name in names}
+        batches = representative(calibrated(resources))
+        seconds = {name: own.dense for name, own in latencies_of(model, dict.fromkeys(names, ()), batches).items()}
 
-def _offered(weight: Tensor, spectrum: Spectrum) -> Spectrum:
-    """The part of a spectrum that may be used, in the weight's dtype: all layers hold theirs at once."""
-    ranks = break_even(weight)
-    return spectrum._replace(p=spectrum.p[:, :ranks].to(weight), q=spectrum.q[:ranks].to(weight))
+        def factorize(name: str) -> Callable[[int | None], None]:
+            dense = model.get_submodule(name)
+            candidate = Candidate.of(dense, dict(self.spectra(model, (name,), resources))[name])
+            return lambda rank: replace(model, name, dense if rank is None else candidate.layer(rank))
+
+        chosen = algorithm_2(
+            model,
+            original,
+            grid,
+            resources.validation,
+            seconds=seconds,
+            allowed_kl=self.allowed_kl,
+            acceptance=self.acceptance,
+            factorize=factorize,
+        )
+        self._check_tokens(chosen, resources)
+        return chosen
+
+    def _check_tokens(self, chosen: Ranks, resources: Resources) -> None:
+        largest = max((rank for rank in chosen.values() if rank is not None), default=0)
+        if "calibration" in self.needs and calibrated(resources).tokens < largest:
+            raise InvalidData(
+                f"calibration must have as many tokens as the largest rank, {largest}, but got "
+                f"{calibrated(resources).tokens} tokens; give more examples"
+            )
 
 
-class _Offer(NamedTuple):
-    """What one layer can become."""
-
-    ranks: list[int | None]
-    """Rising; None, the last, is dense."""
-    options: Options
-    """Their parameters and losses."""
-
-
-def _offers(weight: Tensor, spectrum: Spectrum, *, biased: bool) -> _Offer:
-    """Multiples of a step that hold fewer parameters than the dense layer, and the dense layer itself."""
-    step = max(1, min(weight.shape) // GRID)
-    # a layer without bias gains one where the mean is made up for
-    bias = 0 if biased or spectrum.mean is None else weight.shape[0]
-    fewer = [rank for rank in range(1, break_even(weight) + 1) if rank * sum(weight.shape) + bias < weight.numel()]
-    ranks = [rank for rank in fewer if rank % step == 0] or fewer[:1]
-    costs = [rank * sum(weight.shape) + bias for rank in ranks] + [weight.numel()]
-    losses = [float(spectrum.losses[rank]) for rank in ranks] + [0.0]
-    return _Offer([*ranks, None], Options(np.asarray(costs, dtype=float), np.asarray(losses)))
-
-
-def _factorize(model: nn.Module, name: str, spectrum: Spectrum, rank: int) -> None:
-    layer = model.get_submodule(name)
-    u, v, shift = factors(dense_weight(layer), spectrum, rank)
-    bias = dense_bias(layer)
-    if shift is not None:
-        bias = shift if bias is None else bias + shift
-    replace(model, name, LowRank.of(u, v, bias))
+def _with_ranks(model: nn.Module, found: Mapping[str, Candidate], ranks: Ranks) -> nn.Module:
+    for name, rank in ranks.items():
+        if rank is not None:
+            replace(model, name, found[name].layer(rank))
+    return model

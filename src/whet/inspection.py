@@ -14,9 +14,9 @@ from whet.architecture import Architecture, dense_weight
 from whet.benchmark import load_any
 from whet.checkpoint import max_positions
 from whet.errors import InvalidParameter
-from whet.factorization import break_even
 from whet.machine import INSTRUCTION_SETS, Machine, machine
 from whet.progress import track
+from whet.spectrum import break_even
 
 __all__ = ["BreakEven", "Inspection", "ModuleRow", "inspect"]
 

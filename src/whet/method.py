@@ -59,6 +59,11 @@ class Method(ABC):
             NothingToCompress: the model has nothing that this method can work on.
         """
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Fields of Resources that it reads with these parameters: `needs`, and more where a parameter asks for it."""
+        return self.needs
+
     @classmethod
     def name(cls) -> str:
         """Return the method's full name, such as `factorization.drone`: where its module lies."""

@@ -6,6 +6,7 @@ import inspect
 import math
 import textwrap
 from dataclasses import dataclass
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from whet.errors import InvalidParameter
@@ -65,7 +66,9 @@ def check(instance: Any) -> None:
     meanings = _meanings(type(instance))
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
-        bare, bounds = _unpack(hints[field.name])
+        bare, bounds, optional = _unpack(hints[field.name])
+        if optional and value is None:
+            continue
         advice = f"{field.name} is: {meanings.get(field.name, 'a parameter')}"
         if get_origin(bare) is Literal:
             if value not in get_args(bare):
@@ -89,7 +92,7 @@ def parameters(owner: type) -> list[Parameter]:
     meanings = _meanings(owner)
     rows = []
     for field in dataclasses.fields(owner):
-        bare, bounds = _unpack(hints[field.name])
+        bare, bounds, _ = _unpack(hints[field.name])
         choices = get_args(bare) if get_origin(bare) is Literal else ()
         kind = "choice" if choices else getattr(bare, "__name__", str(bare))
         stated = " | ".join(map(str, choices)) if choices else bounds.stated(field.name) if bounds else ""
@@ -104,11 +107,22 @@ def _has_type(value: Any, wanted: type) -> bool:
     return isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
 
 
-def _unpack(hint: Any) -> tuple[Any, Range | None]:
+class _Hint(NamedTuple):
+    """An annotation, taken apart."""
+
+    bare: Any
+    bounds: Range | None
+    optional: bool
+
+
+def _unpack(hint: Any) -> _Hint:
+    bounds = None
     if get_origin(hint) is Annotated:
-        bare, *extras = get_args(hint)
-        return bare, next((extra for extra in extras if isinstance(extra, Range)), None)
-    return hint, None
+        hint, *extras = get_args(hint)
+        bounds = next((extra for extra in extras if isinstance(extra, Range)), None)
+    if get_origin(hint) is UnionType and len(get_args(hint)) == 2 and NoneType in get_args(hint):
+        return _Hint(next(one for one in get_args(hint) if one is not NoneType), bounds, optional=True)
+    return _Hint(hint, bounds, optional=False)
 
 
 def _meanings(owner: type) -> dict[str, str]:

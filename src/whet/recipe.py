@@ -96,7 +96,7 @@ class Recipe:
     @property
     def needs(self) -> frozenset[str]:
         """Fields of Resources that some step reads."""
-        return frozenset().union(*(method.needs for method in self.methods))
+        return frozenset().union(*(method.reads for method in self.methods))
 
     def check(self, resources: Resources) -> None:
         """Refuse resources that lack something a step needs.
@@ -105,7 +105,7 @@ class Recipe:
             MissingResource: the message names the step and what it lacks.
         """
         for method in self.methods:
-            for need in sorted(method.needs):
+            for need in sorted(method.reads):
                 if getattr(resources, need) is None:
                     what = "a teacher" if need == "teacher" else f"{need} data"
                     raise MissingResource(f"{method.name()} needs {what}, but got none; give --task or --train-file")
@@ -129,7 +129,7 @@ class Recipe:
             if method.stage >= Stage.TRAINING:
                 own_weights(compressed, model)
             start, before, known = time.perf_counter(), _parameters(compressed), describe(compressed)
-            compressed = method.apply(compressed, resources.only(method.needs)).eval()
+            compressed = method.apply(compressed, resources.only(method.reads)).eval()
             changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
             report(Step(method, changed, before, _parameters(compressed), time.perf_counter() - start))
         own_weights(compressed, model)

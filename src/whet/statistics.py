@@ -4,29 +4,23 @@ For a layer y = Wx + b only the narrower side is needed. On the input side z = x
 and h = g, where g is the gradient that reaches y. Both moments, E[z zᵀ] and E[h hᵀ], are then min(in, out) wide, and
 layers that read the same tensor (query, key, value) share the first.
 
-Gradients are of the Fisher's kind: noise v with covariance diag(p) − ppᵀ is sent back from the logits, which costs one
-backward pass for any number of classes and needs no labels. That covariance is the curvature of KL(p ‖ ·), so E[h hᵀ]
-measures what a change of z costs in KL.
-
-Source: Martens, Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", 2015, arXiv
-1503.05671.
-Differs: random signs shaped to the exact covariance, instead of sampled labels, which a confident model would almost
-never draw wrong.
+Gradients are those of `passes.fisher_noise`, so that E[h hᵀ] measures what a change of z costs in KL.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from whet.architecture import dense_bias, dense_weight
 from whet.errors import InvalidModel
+from whet.passes import activation_gradients, hooked, moved, send_back_noise
 from whet.resources import Batch, Batches
 
-__all__ = ["Moments", "Side", "collect", "fisher_noise", "side_of"]
+__all__ = ["Moments", "Side", "collect", "side_of"]
 
 
 class Side(Enum):
@@ -52,21 +46,6 @@ def side_of(weight: Tensor) -> Side:
     return Side.INPUT if weight.shape[1] <= weight.shape[0] else Side.OUTPUT
 
 
-def fisher_noise(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Return noise shaped like `logits` with the covariance that is the curvature of KL in them.
-
-    Args:
-        logits: (..., classes); with one class they are scores with unit variance.
-        generator: a CPU generator of random signs.
-    """
-    signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
-    if logits.shape[-1] == 1:
-        return signs
-    p = logits.detach().softmax(-1)
-    noise = p.sqrt() * signs
-    return noise - p * noise.sum(-1, keepdim=True)
-
-
 def collect(
     model: nn.Module, batches: Batches, layers: Sequence[str], *, seed: int | None = None
 ) -> dict[str, Moments]:
@@ -83,7 +62,8 @@ def collect(
     """
     collector = _Collector(model, layers, gradients=seed is not None)
     generator = torch.Generator().manual_seed(seed or 0)
-    with collector.hooked(), _frozen(model), torch.set_grad_enabled(seed is not None):
+    gradients = torch.no_grad() if seed is None else activation_gradients(model)
+    with hooked(collector.handles()), gradients:
         for batch in batches:
             collector.run(batch, generator)
     return collector.moments()
@@ -131,37 +111,25 @@ class _Collector:
 
     def run(self, batch: Batch, generator: torch.Generator) -> None:
         """Pass one batch forward and, for gradients, noise back from the logits."""
-        device = next(self.model.parameters()).device
-        moved = {key: value.to(device) for key, value in batch.items()}
-        mask = moved["attention_mask"]
+        inputs = moved(batch, self.model)
+        mask = inputs["attention_mask"]
         self.tokens = mask.numel()
         self.kept = mask.reshape(-1).nonzero().squeeze(-1)
         self.examples += len(mask)
-        logits = self.model(**moved).logits
+        logits = self.model(**inputs).logits
         if self.gradients:
-            noise = fisher_noise(logits, generator)
-            if logits.dim() == 3:
-                noise = noise * mask[..., None]
-            logits.backward(noise)
+            send_back_noise(logits, mask, generator)
         self.last_input = None
 
-    @contextlib.contextmanager
-    def hooked(self) -> Iterator[None]:
-        """Hooks on every layer, and a gradient path from the embeddings up, while the block runs."""
-        handles = []
+    def handles(self) -> list[RemovableHandle]:
+        """Put hooks on every layer."""
+        handles: list[RemovableHandle] = []
         for name, layer in self.layers.items():
             if self.sides[name] is Side.INPUT:
                 handles.append(layer.register_forward_pre_hook(self._input_hook(name)))
             else:
                 handles.append(layer.register_forward_hook(self._output_hook(name, dense_bias(layer))))
-        if self.gradients:
-            embeddings = self.model.get_input_embeddings()  # type: ignore[operator]
-            handles.append(embeddings.register_forward_hook(lambda _module, _inputs, out: out.requires_grad_()))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        return handles
 
     def moments(self) -> dict[str, Moments]:
         """What was collected, by layer."""
@@ -210,16 +178,3 @@ class _Collector:
         if len(rows) != self.tokens:
             raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out")
         return rows[self.kept] if len(self.kept) < len(rows) else rows
-
-
-@contextlib.contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No gradients of weights while the block runs: only those of activations are wanted, at half the cost."""
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    try:
-        for parameter in wanted:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, value in wanted.items():
-            parameter.requires_grad_(value)

@@ -21,12 +21,11 @@ import whet
 from whet.architecture import Architecture, dense_bias, dense_weight
 from whet.benchmark import answer, load_any
 from whet.checkpoint import load_tokenizer
+from whet.divergence import divergences
 from whet.encoding import encode
-from whet.factorization import break_even, factors
 from whet.layers.low_rank import LowRank
-from whet.methods.factorization.drone import spectrum
-from whet.metrics.fidelity import divergences
 from whet.resources import Batches
+from whet.spectrum import break_even, factors, of_outputs
 from whet.statistics import Moments, collect
 from whet.surgery import copy_model, replace
 from whet.verbs import Calibration, prepare
@@ -83,8 +82,11 @@ def main() -> None:
 def low_rank(layer: nn.Module, moments: Moments, *, centred: bool) -> LowRank:
     """Return the layer's DRONE factors at KEEP, with centred moments and the bias moved, or without."""
     weight = dense_weight(layer)
-    second = moments.second - moments.mean.outer(moments.mean) if centred else moments.second
-    found = spectrum(weight, second)._replace(mean=moments.mean if centred else None)
+    found = (
+        of_outputs(weight, moments.second - moments.mean.outer(moments.mean), moments.mean)
+        if centred
+        else of_outputs(weight, moments.second)
+    )
     u, v, shift = factors(weight, found, int(KEEP * break_even(weight)))
     bias = dense_bias(layer)
     return LowRank.of(u, v, bias if shift is None or bias is None else bias + shift)

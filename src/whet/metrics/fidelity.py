@@ -9,24 +9,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import log_softmax
 
+from whet.divergence import divergences
 from whet.measurement import Measurement, bootstrap
 from whet.metric import Metric, Subject
 
-__all__ = ["Fidelity", "divergences"]
+__all__ = ["Fidelity"]
 
 Array = np.ndarray[Any, Any]
-
-
-def divergences(baseline: Array, model: Array) -> Array:
-    """Return (examples,) KL(baseline ‖ model) in nats from (examples, classes) logits."""
-    if baseline.shape[1] == 1:
-        halves: Array = (baseline[:, 0] - model[:, 0]) ** 2 / 2
-        return halves
-    p, q = (log_softmax(logits.astype(float), axis=1) for logits in (baseline, model))
-    found: Array = (np.exp(p) * (p - q)).sum(1).clip(min=0)
-    return found
 
 
 class Fidelity(Metric):

@@ -5,11 +5,10 @@ from torch import Tensor
 from helpers import tiny_batches, tiny_model
 from whet.architecture import dense_weight
 from whet.errors import InvalidParameter, MissingResource
-from whet.factorization import factors
 from whet.layers.low_rank import LowRank
-from whet.methods.factorization import svd
-from whet.methods.factorization.drone import Drone, spectrum
+from whet.methods.factorization.drone import Drone
 from whet.resources import Resources
+from whet.spectrum import factors, of_outputs, of_weight
 from whet.surgery import copy_model
 
 SHAPES = [(6, 9), (9, 6), (7, 7)]
@@ -33,7 +32,7 @@ def second_moment(weight: Tensor, inputs: Tensor) -> Tensor:
 
 
 def product(weight: Tensor, inputs: Tensor, rank: int) -> Tensor:
-    u, v, shift = factors(weight, spectrum(weight, second_moment(weight, inputs)), rank)
+    u, v, shift = factors(weight, of_outputs(weight, second_moment(weight, inputs)), rank)
     assert u.shape == (weight.shape[0], rank)
     assert v.shape == (rank, weight.shape[1])
     assert shift is None
@@ -86,7 +85,7 @@ def test_ranks_above_that_of_the_inputs_stay_exact_on_them(shape: tuple[int, int
 @pytest.mark.parametrize("shape", SHAPES)
 def test_losses_are_the_share_of_the_output_energy_that_is_lost(shape: tuple[int, int], input_rank: int | None):
     weight, inputs = draw(*shape), calibration(shape[1], rank=input_rank)
-    losses = spectrum(weight, second_moment(weight, inputs)).losses
+    losses = of_outputs(weight, second_moment(weight, inputs)).losses
     assert len(losses) == min(shape) + 1
     singular = torch.linalg.svdvals(weight @ inputs).square()
     for rank in range(1, min(shape) + 1):
@@ -107,7 +106,7 @@ def test_full_rank_is_exact(shape: tuple[int, int]):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nothing_of_the_same_rank_is_better(shape: tuple[int, int]):
     weight, inputs, rank = draw(*shape), calibration(shape[1]), 3
-    u, v, _ = factors(weight, spectrum(weight, second_moment(weight, inputs)), rank)
+    u, v, _ = factors(weight, of_outputs(weight, second_moment(weight, inputs)), rank)
     least = relative_error(weight, u @ v, inputs)
     assert least < relative_error(weight, factors_of_svd(weight, rank), inputs)
     for seed in range(30):
@@ -120,7 +119,7 @@ def test_nothing_of_the_same_rank_is_better(shape: tuple[int, int]):
 
 
 def factors_of_svd(weight: Tensor, rank: int) -> Tensor:
-    u, v, _ = factors(weight, svd.spectrum(weight), rank)
+    u, v, _ = factors(weight, of_weight(weight), rank)
     return u @ v
 
 
@@ -131,7 +130,7 @@ def test_white_inputs_give_plain_svd(shape: tuple[int, int]):
     for rank in range(1, min(shape) + 1):
         torch.testing.assert_close(product(weight, inputs, rank), factors_of_svd(weight, rank), rtol=0, atol=1e-9)
     torch.testing.assert_close(
-        spectrum(weight, second_moment(weight, inputs)).losses, svd.spectrum(weight).losses, rtol=1e-9, atol=1e-12
+        of_outputs(weight, second_moment(weight, inputs)).losses, of_weight(weight).losses, rtol=1e-9, atol=1e-12
     )
 
 
@@ -190,7 +189,10 @@ def test_in_a_model_it_is_optimal_on_the_real_tokens(name: str, rank: int):
     ("given", "message"),
     [
         ({"keep": 0}, r"0 < keep <= 1 must hold, but got keep=0"),
-        ({"keep": 0.5, "allocation": None}, r"allocation must be one of uniform, by_loss, but got allocation=None"),
+        (
+            {"keep": 0.5, "allocation": None},
+            r"allocation must be one of uniform, by_loss, by_time, algorithm_2, ranks, but got allocation=None",
+        ),
     ],
 )
 def test_bad_parameters_are_refused(given: dict, message: str):

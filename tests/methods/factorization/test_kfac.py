@@ -7,11 +7,11 @@ from torch import Tensor
 from helpers import Family, tiny_batches, tiny_model
 from whet.architecture import Architecture, dense_bias, dense_weight
 from whet.errors import InvalidParameter, MissingResource
-from whet.factorization import Factors, Spectrum, factors
 from whet.layers.low_rank import LowRank
 from whet.linalg import Roots, roots
-from whet.methods.factorization.kfac import ACTIVATION_DAMPING, Kfac, centred, spectrum
+from whet.methods.factorization.kfac import ACTIVATION_DAMPING, Kfac
 from whet.resources import Resources
+from whet.spectrum import Factors, Spectrum, centred, factors, of_metric
 from whet.statistics import Moments, Side, collect, side_of
 from whet.surgery import copy_model
 
@@ -49,10 +49,10 @@ class Layer:
         """From the moments of the narrower side alone."""
         if self.on_input:
             h = self.g @ self.weight
-            return spectrum(self.weight, roots(self.c, damping=ACTIVATION_DAMPING), h.T @ h / len(h), self.mean)
+            return of_metric(self.weight, roots(self.c, damping=ACTIVATION_DAMPING), h.T @ h / len(h), self.mean)
         z = self.x @ self.weight.T
         moments = Moments(z.mean(0), z.T @ z / len(z), None)
-        return spectrum(self.weight, roots(self.gradient, damping=DAMPING), centred(moments), moments.mean)
+        return of_metric(self.weight, roots(self.gradient, damping=DAMPING), centred(moments), moments.mean)
 
     def factors(self, rank: int) -> Factors:
         return factors(self.weight, self.spectrum(), rank)
@@ -247,7 +247,7 @@ def test_small_losses_foretell_the_divergence():
     runs = [collect(model, batches, [name], seed=seed)[name] for seed in range(10)]
     gradient = torch.stack([run.gradient for run in runs]).mean(0)
     weight = dense_weight(model.get_submodule(name))
-    whole = spectrum(weight, roots(gradient, damping=DAMPING), centred(runs[0]), runs[0].mean)
+    whole = of_metric(weight, roots(gradient, damping=DAMPING), centred(runs[0]), runs[0].mean)
     rank = 28
     u, v, shift = factors(weight, whole, rank)
     compressed = copy.deepcopy(model)
@@ -268,7 +268,10 @@ def test_small_losses_foretell_the_divergence():
         ({"keep": 0.5, "damping": 0.0}, r"0 < damping must hold, but got damping=0.0; damping is: Added"),
         ({"keep": 0.5, "damping": -1e-3}, r"0 < damping must hold, but got damping=-0.001"),
         ({"keep": 0.5, "damping": "auto"}, r"damping must be of type float, but got damping='auto'"),
-        ({"keep": 0.5, "allocation": "best"}, r"allocation must be one of uniform, by_loss, but got allocation='best'"),
+        (
+            {"keep": 0.5, "allocation": "best"},
+            r"allocation must be one of uniform, by_loss, by_time, algorithm_2, ranks, but got allocation='best'",
+        ),
     ],
 )
 def test_bad_parameters_are_refused(given: dict, message: str):

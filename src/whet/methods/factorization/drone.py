@@ -15,36 +15,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whet.architecture import dense_weight
-from whet.factorization import Factorization, Spectrum, calibrated
-from whet.linalg import leading, square_root, tail
+from whet.factorization import Factorization, calibrated
+from whet.refit import Refit
 from whet.resources import Resources
-from whet.statistics import Side, collect, side_of
+from whet.spectrum import Spectrum, of_outputs
+from whet.statistics import collect
 
-__all__ = ["Drone", "spectrum"]
-
-
-def spectrum(weight: Tensor, second: Tensor) -> Spectrum:
-    """Return the decomposition that minimises E‖Wx − W'x‖² at every rank.
-
-    Args:
-        weight: (out, in), any float dtype; computed in float64.
-        second: (d, d) second moment on the narrower side: E[x xᵀ] of the input, or E[Wx (Wx)ᵀ] of the output.
-    """
-    if side_of(weight) is Side.OUTPUT:
-        energies, vectors = leading(second)
-        return Spectrum(vectors, vectors.T, tail(energies, relative=True))
-    dense = weight.double()
-    gram = dense.T @ dense
-    root = square_root(second)
-    energies, vectors = leading(root @ gram @ root)
-    # directions without energy are cut off: dividing by their sigma would only scale rounding errors
-    inverse = torch.where(energies > energies[0] * 1e-14, energies.rsqrt(), 0)
-    p = root @ vectors * inverse
-    return Spectrum(p, p.T @ gram, tail(energies, relative=True))
+__all__ = ["Drone"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +32,7 @@ class Drone(Factorization):
     """Factorise each linear layer in the metric of its calibration outputs."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+    refits: ClassVar[Refit] = Refit.BOTH
 
     def spectra(
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
@@ -59,4 +40,4 @@ class Drone(Factorization):
         """See `Factorization.spectra`; one forward pass, O(d²) memory a layer, d its narrower side."""
         moments = collect(model, calibrated(resources), layers)
         for name in layers:
-            yield name, spectrum(dense_weight(model.get_submodule(name)), moments.pop(name).second)
+            yield name, of_outputs(dense_weight(model.get_submodule(name)), moments.pop(name).second)

@@ -15,50 +15,29 @@ labels.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from whet.architecture import dense_weight
-from whet.factorization import Factorization, Spectrum, calibrated
-from whet.linalg import Roots, leading, roots, tail
+from whet.factorization import Allocation, Factorization, calibrated
+from whet.linalg import Roots, roots
 from whet.parameter import Range
 from whet.resources import Resources
-from whet.statistics import Moments, Side, collect, side_of
+from whet.spectrum import Spectrum, centred, of_metric
+from whet.statistics import Side, collect, side_of
 
-__all__ = ["Kfac", "centred", "spectrum"]
+__all__ = ["Kfac"]
 
 ACTIVATION_DAMPING = 1e-6
-
-
-def centred(moments: Moments) -> Tensor:
-    """Return the (d, d) covariance of what the moments describe."""
-    return moments.second - moments.mean.outer(moments.mean)
-
-
-def spectrum(weight: Tensor, metric: Roots, other: Tensor, mean: Tensor | None) -> Spectrum:
-    """Return the decomposition that minimises tr(G ΔW C ΔWᵀ) at every rank.
-
-    Args:
-        weight: (out, in); only its shape matters.
-        metric: roots of the moment that weighs the projection: of C on the input side, of G on the output side.
-        other: (d, d) the other moment on that side: B on the input side, K on the output side.
-        mean: (d,) mean of x or of Wx.
-    """
-    energies, vectors = leading(metric.root @ other @ metric.root)
-    onto, back = metric.root @ vectors, vectors.T @ metric.inverse
-    losses = tail(energies / 2, relative=False)
-    if side_of(weight) is Side.INPUT:
-        return Spectrum(onto, back, losses, mean)
-    return Spectrum(back.T, onto.T, losses, mean)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kfac(Factorization):
     """Factorise each linear layer in the metric of the model's own loss."""
 
-    allocation: Literal["uniform", "by_loss"] = "by_loss"
-    """Every layer keeps the same share, or the summed loss is minimised under one budget."""
+    allocation: Allocation = "by_loss"
+    """See `Factorization`; losses are comparable between layers here, so that they may share one budget."""
     damping: Annotated[float, Range(above=0)] = 1e-3
     """Added to the gradient moment, as a share of its mean eigenvalue."""
 
@@ -77,8 +56,8 @@ class Kfac(Factorization):
                 key = id(found.second)
                 if key not in shared:
                     shared = {key: roots(centred(found), damping=ACTIVATION_DAMPING)}
-                yield name, spectrum(weight, shared[key], found.gradient, found.mean)
+                yield name, of_metric(weight, shared[key], found.gradient, found.mean)
             else:
                 metric = roots(found.gradient, damping=self.damping)
-                yield name, spectrum(weight, metric, centred(found), found.mean)
+                yield name, of_metric(weight, metric, centred(found), found.mean)
             del moments[name], found

@@ -12,26 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from whet.architecture import dense_weight
-from whet.factorization import Factorization, Spectrum
-from whet.linalg import leading, tail
+from whet.factorization import Factorization
 from whet.resources import Resources
-from whet.statistics import Side, side_of
+from whet.spectrum import Spectrum, of_weight
 
-__all__ = ["Svd", "spectrum"]
-
-
-def spectrum(weight: Tensor) -> Spectrum:
-    """Return the decomposition that minimises ‖W − W'‖ at every rank.
-
-    Args:
-        weight: (out, in), any float dtype; computed in float64.
-    """
-    dense = weight.double()
-    energies, vectors = leading(dense.T @ dense if side_of(weight) is Side.INPUT else dense @ dense.T)
-    return Spectrum(vectors, vectors.T, tail(energies, relative=True))
+__all__ = ["Svd"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,4 +33,4 @@ class Svd(Factorization):
     ) -> Iterator[tuple[str, Spectrum]]:
         """See `Factorization.spectra`."""
         for name in layers:
-            yield name, spectrum(dense_weight(model.get_submodule(name)))
+            yield name, of_weight(dense_weight(model.get_submodule(name)))

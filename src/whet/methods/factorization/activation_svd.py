@@ -1,0 +1,42 @@
+"""Truncated SVD of the weights, each input feature weighted by how large it is on calibration data.
+
+Minimises ‖(W − W') S‖ with S = diag(E|x|)^α: the best rank-k part of W S, times S⁻¹. It looks at each feature alone,
+where `drone` sees how features move together.
+
+Source: Yuan, Shang, Song, Wu, Yan, Sun, "ASVD: Activation-aware Singular Value Decomposition for Compressing Large
+Language Models", 2023, arXiv 2312.05821.
+Differs: an exact decomposition instead of a randomised one; padding tokens are left out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from torch import nn
+
+from whet.architecture import dense_weight
+from whet.factorization import Factorization, calibrated
+from whet.importance import floored, magnitudes
+from whet.parameter import Range
+from whet.resources import Resources
+from whet.spectrum import Spectrum, of_scaled_weight
+
+__all__ = ["ActivationSvd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationSvd(Factorization):
+    """Factorise each linear layer with its input features weighted by their mean magnitude."""
+
+    alpha: Annotated[float, Range(least=0, most=1)] = 0.5
+    """Power of the magnitudes; 0 is plain SVD."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+
+    def spectra(
+        self, model: nn.Module, layers: tuple[str, ...], resources: Resources
+    ) -> Iterator[tuple[str, Spectrum]]:
+        """See `Factorization.spectra`; one forward pass, O(in) memory a layer."""
+        found = magnitudes(model, calibrated(resources), layers)
+        for name in layers:
+            yield name, of_scaled_weight(dense_weight(model.get_submodule(name)), floored(found[name]) ** self.alpha)

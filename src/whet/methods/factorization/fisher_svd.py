@@ -1,0 +1,38 @@
+"""Truncated SVD of the weights, each input feature weighted by the Fisher information of the weights that read it.
+
+Minimises ‖(W − W') S‖ with S = diag(Σ_j F_ji)^½, F_ji = E[(∂L/∂W_ji)²]: the best rank-k part of W S, times S⁻¹. A
+closed form needs one weight for a whole input feature, though the Fisher information differs from weight to weight.
+
+Source: Hsu, Hua, Chang, Lou, Shen, Jin, "Language model compression with weighted low-rank factorization", ICLR 2022,
+arXiv 2207.00112.
+Differs: gradients of single examples, of the model's own predictions instead of labels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from whet.architecture import dense_weight
+from whet.factorization import Factorization, calibrated
+from whet.importance import floored, sensitivities
+from whet.resources import Resources
+from whet.spectrum import Spectrum, of_scaled_weight
+
+__all__ = ["FisherSvd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FisherSvd(Factorization):
+    """Factorise each linear layer with its input features weighted by their Fisher information."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+
+    def spectra(
+        self, model: nn.Module, layers: tuple[str, ...], resources: Resources
+    ) -> Iterator[tuple[str, Spectrum]]:
+        """See `Factorization.spectra`; a forward and a backward pass, O(in) memory a layer."""
+        found = sensitivities(model, calibrated(resources), layers, seed=resources.seed)
+        for name in layers:
+            yield name, of_scaled_weight(dense_weight(model.get_submodule(name)), floored(found[name]).sqrt())

@@ -1,0 +1,82 @@
+"""One pass of a model over calibration data: hooks, gradients of activations, and noise sent back from the logits.
+
+Gradients are those of random noise h at the logits, with E[h hᵀ] the covariance diag(p) − p pᵀ of the model's own
+predictions. That is the curvature of KL(p ‖ ·), so that what comes back measures what a change costs in KL, in one
+backward pass for any number of classes and without labels.
+
+Source: Martens, Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", 2015, arXiv
+1503.05671.
+Differs: random signs shaped to the exact covariance, instead of sampled labels, which a confident model would almost
+never draw wrong.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from whet.resources import Batch
+
+__all__ = ["activation_gradients", "fisher_noise", "hooked", "moved", "send_back_noise"]
+
+
+def moved(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
+    """Return the batch on the model's device."""
+    device = next(model.parameters()).device
+    return {key: value.to(device) for key, value in batch.items()}
+
+
+@contextlib.contextmanager
+def hooked(handles: Sequence[RemovableHandle]) -> Iterator[None]:
+    """Remove the hooks when the block ends."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def activation_gradients(model: nn.Module) -> Iterator[None]:
+    """Gradients of activations from the embeddings up, and none of weights, while the block runs: half the cost."""
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    embeddings = model.get_input_embeddings()  # type: ignore[operator]
+    handle = embeddings.register_forward_hook(lambda _module, _inputs, out: out.requires_grad_())
+    try:
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        with torch.enable_grad():
+            yield
+    finally:
+        handle.remove()
+        for parameter, value in wanted.items():
+            parameter.requires_grad_(value)
+
+
+def fisher_noise(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Return noise shaped like `logits` with the covariance that is the curvature of KL in them.
+
+    Args:
+        logits: (..., classes); with one class they are scores with unit variance.
+        generator: a CPU generator of random signs.
+    """
+    signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
+    if logits.shape[-1] == 1:
+        return signs
+    p = logits.detach().softmax(-1)
+    noise = p.sqrt() * signs
+    return noise - p * noise.sum(-1, keepdim=True)
+
+
+def send_back_noise(logits: Tensor, mask: Tensor, generator: torch.Generator) -> None:
+    """Run the backward pass of `fisher_noise` at the logits.
+
+    Args:
+        logits: (examples, classes), or (examples, tokens, classes) for a model that answers at every token.
+        mask: (examples, tokens) the attention mask; padding sends nothing back.
+        generator: a CPU generator.
+    """
+    noise = fisher_noise(logits, generator)
+    logits.backward(noise * mask[..., None] if logits.dim() == 3 else noise)

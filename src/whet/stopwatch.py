@@ -1,0 +1,118 @@
+"""How long dense and factored layers take on this machine, at the batch sizes and lengths of the task's own text.
+
+Tables decide which rank is worth what time: two thin products do not pay from the rank on where they hold fewer
+parameters, but from where they are measured faster. All candidates of a shape are timed in turn, so that whatever else
+the machine does falls on all of them alike, and a larger rank is never taken to be faster than a smaller one.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whet.layers.low_rank import LowRank
+from whet.passes import moved
+from whet.resources import Batch, Batches
+
+__all__ = ["Latencies", "layer_latencies", "model_latencies", "representative", "take_turns"]
+
+WARM_UP = 3
+ROUNDS = 15
+
+
+class Latencies(NamedTuple):
+    """Seconds that one shape of layer takes for all representative batches together."""
+
+    dense: float
+    """The dense layer."""
+    factored: dict[int, float]
+    """Two factors, by rank; never falling."""
+
+
+def representative(batches: Batches, *, batch_size: int = 32, count: int = 3) -> list[Batch]:
+    """Return a few batches that stand for all: of the size in which models are run, spread over the lengths.
+
+    Args:
+        batches: the task's own text, shortest first.
+        batch_size: examples a batch.
+        count: batches returned, or fewer where there is less text.
+    """
+    joined = _rejoined(batches.batches, batch_size)
+    places = np.unique(np.linspace(0, len(joined) - 1, 2 * count + 1).round().astype(int)[1::2])
+    return [joined[place] for place in places]
+
+
+def take_turns(runs: Sequence[Callable[[], Any]], *, rounds: int = ROUNDS, device: str = "cpu") -> np.ndarray[Any, Any]:
+    """Return (rounds, runs) seconds of calls that take turns, after a few that are thrown away."""
+    seconds = np.zeros((rounds + WARM_UP, len(runs)))
+    with torch.inference_mode():
+        for i in range(rounds + WARM_UP):
+            for j, run in enumerate(runs):
+                _synchronize(device)
+                start = time.perf_counter()
+                run()
+                _synchronize(device)
+                seconds[i, j] = time.perf_counter() - start
+    return seconds[WARM_UP:]
+
+
+def layer_latencies(weight: Tensor, ranks: Sequence[int], batches: Sequence[Batch], *, bias: bool = True) -> Latencies:
+    """Return what a layer of this shape takes, dense and at every rank.
+
+    Args:
+        weight: (out, in), of the dtype and on the device that count; its values do not matter.
+        ranks: rising.
+        batches: from `representative`; only their shapes matter.
+        bias: whether the layer has one.
+    """
+    out_features, in_features = weight.shape
+    dense = nn.Linear(in_features, out_features, bias=bias).to(weight)
+    layers = [dense, *(LowRank(in_features, out_features, rank, bias=bias).to(weight) for rank in ranks)]
+    total = np.zeros(len(layers))
+    for batch in batches:
+        inputs = torch.randn(*batch["input_ids"].shape, in_features).to(weight)
+        seconds = take_turns([lambda layer=layer: layer(inputs) for layer in layers], device=weight.device.type)  # type: ignore[misc]  # noqa: B023
+        total += np.median(seconds, axis=0)
+    rising = np.maximum.accumulate(total[1:])
+    return Latencies(float(total[0]), dict(zip(ranks, map(float, rising), strict=True)))
+
+
+def model_latencies(models: Sequence[nn.Module], batches: Sequence[Batch]) -> list[float]:
+    """Return the seconds that each model takes for the batches, all models in turn."""
+    total = np.zeros(len(models))
+    device = next(models[0].parameters()).device.type
+    for batch in batches:
+        inputs = moved(batch, models[0])
+        seconds = take_turns([lambda model=model: model(**inputs) for model in models], device=device)  # type: ignore[misc]  # noqa: B023
+        total += np.median(seconds, axis=0)
+    return [float(one) for one in total]
+
+
+def _rejoined(batches: Sequence[Batch], batch_size: int) -> list[dict[str, Tensor]]:
+    """Small batches put together; ids and masks are padded with zeros, since only shapes matter here."""
+    groups: list[list[Batch]] = [[]]
+    for batch in batches:
+        if groups[-1] and sum(map(_size, groups[-1])) + _size(batch) > batch_size:
+            groups.append([])
+        groups[-1].append(batch)
+    return [_padded(group) for group in groups]
+
+
+def _size(batch: Batch) -> int:
+    return len(batch["attention_mask"])
+
+
+def _padded(group: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    length = max(batch["attention_mask"].shape[1] for batch in group)
+    return {
+        key: torch.cat([nn.functional.pad(batch[key], (0, length - batch[key].shape[1])) for batch in group])
+        for key in group[0]
+    }
+
+
+def _synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
