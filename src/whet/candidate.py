@@ -102,6 +102,9 @@ def planned_ranks(model: nn.Module, names: Sequence[str], plan: Mapping[str, int
     """
     if not plan:
         raise InvalidParameter("ranks must name at least one layer, but got none; such as {'*.query': 96}")
+    for pattern, given in plan.items():
+        if not isinstance(given, int | float):
+            raise InvalidParameter(f"ranks must hold numbers, but got {pattern!r}: {given!r}; give ranks or shares")
     found: dict[str, int] = {}
     for pattern, given in plan.items():
         own = [name for name in names if fnmatchcase(name, pattern) and name not in found]

@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 
 from helpers import tiny_batches, tiny_model
+from laws import SHAPES, TOKENS, calibration, draw, second_moment
 from whet.architecture import dense_weight
 from whet.errors import InvalidParameter, MissingResource
 from whet.layers.low_rank import LowRank
@@ -10,25 +11,6 @@ from whet.methods.factorization.drone import Drone
 from whet.resources import Resources
 from whet.spectrum import factors, of_outputs, of_weight
 from whet.surgery import copy_model
-
-SHAPES = [(6, 9), (9, 6), (7, 7)]
-TOKENS = 40
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def calibration(features: int, *, rank: int | None = None) -> Tensor:
-    """(features, TOKENS) inputs, correlated and with a mean, as columns."""
-    inputs = draw(features, rank or features, seed=1) @ (draw(rank or features, TOKENS, seed=2) + 0.5)
-    return inputs * torch.linspace(0.2, 2.0, features, dtype=torch.float64)[:, None]
-
-
-def second_moment(weight: Tensor, inputs: Tensor) -> Tensor:
-    """On the narrower side, the input's if both are equal."""
-    rows = inputs if weight.shape[1] <= weight.shape[0] else weight @ inputs
-    return rows @ rows.T / rows.shape[1]
 
 
 def product(weight: Tensor, inputs: Tensor, rank: int) -> Tensor:

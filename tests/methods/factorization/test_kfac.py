@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from helpers import Family, tiny_batches, tiny_model
+from laws import SHAPES, draw
 from whet.architecture import Architecture, dense_bias, dense_weight
 from whet.errors import InvalidParameter, MissingResource
 from whet.layers.low_rank import LowRank
@@ -15,12 +16,7 @@ from whet.spectrum import Factors, Spectrum, centred, factors, of_metric
 from whet.statistics import Moments, Side, collect, side_of
 from whet.surgery import copy_model
 
-SHAPES = [(6, 9), (9, 6), (7, 7)]
 DAMPING = 1e-3
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 class Layer:

@@ -3,16 +3,11 @@ import torch
 from torch import Tensor
 
 from helpers import tiny_batches, tiny_model
+from laws import SHAPES, draw
 from whet.errors import InvalidParameter
 from whet.methods.factorization.svd import Svd
 from whet.resources import Resources
 from whet.spectrum import factors, of_weight
-
-SHAPES = [(6, 9), (9, 6), (7, 7)]
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def product(weight: Tensor, rank: int) -> Tensor:
