@@ -22,15 +22,13 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: met
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-def everything(seed: int = 0) -> Resources:
+def everything(family: str = "bert") -> Resources:
     batches = tiny_batches()
-    return Resources(
-        calibration=batches, train=batches, validation=tiny_batches(seed=1), teacher=tiny_model("bert"), seed=seed
-    )
+    return Resources(calibration=batches, train=batches, validation=tiny_batches(seed=1), teacher=tiny_model(family))
 
 
 def run(method: Method, family: str = "bert", resources: Resources | None = None) -> nn.Module:
-    return Recipe((method,)).apply(tiny_model(family), resources or everything())
+    return Recipe((method,)).apply(tiny_model(family), resources or everything(family))
 
 
 def logits(model: nn.Module, batches: Batches | None = None) -> torch.Tensor:
@@ -53,7 +51,7 @@ def test_leaves_the_input_model_unchanged(method, family):
     model = tiny_model(family)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    Recipe((method(**method.example),)).apply(model, everything())
+    Recipe((method(**method.example),)).apply(model, everything(family))
     assert before.keys() == model.state_dict().keys()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert flags == {name: parameter.requires_grad for name, parameter in model.named_parameters()}
@@ -111,7 +109,8 @@ def test_is_blind_to_what_padding_holds(method, family):
         else _wider(batch)
         for batch in batches
     ]
-    changed = dataclasses.replace(everything(), calibration=Batches(other, batches.labels))
+    moved = Batches(other, batches.labels)
+    changed = dataclasses.replace(everything(family), calibration=moved, train=moved)
     step = method(**method.example)
     first, second = logits(run(step, family)), logits(run(step, family, changed))
     assert (first - second).abs().max() <= 1e-3 * first.abs().max()
@@ -175,6 +174,6 @@ def test_rising_stages_go_together_and_can_be_saved(first, second, tmp_path, tok
 @every_family
 def test_shares_no_weight_with_the_original(method, family):
     model = tiny_model(family)
-    compressed = Recipe((method(**method.example),)).apply(model, everything())
+    compressed = Recipe((method(**method.example),)).apply(model, everything(family))
     own = {value.data_ptr() for value in compressed.parameters()}
     assert not own & {value.data_ptr() for value in model.parameters()}

@@ -16,7 +16,7 @@ from whet.methods.factorization.drone import Drone
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.svd import Svd
 from whet.parameter import Range
-from whet.recipe import Recipe, Step
+from whet.recipe import SHIPPED, Recipe, Step
 from whet.resources import Resources
 
 
@@ -278,3 +278,15 @@ def test_recipes_read_like_sentences():
     text = str(Recipe((Svd(keep=0.5), Kfac(keep=0.25))))
     assert text.startswith("factorization.svd(keep=0.5")
     assert " → factorization.kfac(keep=0.25" in text
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_found_by_name(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe.read(Path(path.stem))
+    assert len(recipe.methods) > 1
+    # a file of one's own goes first
+    Path(path.stem).write_text("[]")
+    assert Recipe.read(Path(path.stem)) == Recipe()
+    with pytest.raises(InvalidRecipe, match="must be a YAML or JSON file, but got elsewhere"):
+        Recipe.read(Path("elsewhere") / path.stem)

@@ -17,6 +17,9 @@ from whet.surgery import copy_model, describe, own_weights
 
 __all__ = ["Recipe", "Step"]
 
+SHIPPED = Path(__file__).parent / "recipes"
+"""Recipes that come with the package; a file of the user's own with such a name goes first."""
+
 
 class _Loader(yaml.SafeLoader):
     """Reads 1e-05 as a number, as JSON and YAML 1.2 do; YAML 1.1 wants 1.0e-05."""
@@ -60,12 +63,15 @@ class Recipe:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the recipe in a YAML or JSON file.
+        """Return the recipe in a YAML or JSON file, or the shipped one of that name, such as `drone_retrain`.
 
         Raises:
             InvalidRecipe: the file is missing or is not a list of steps.
             UnknownName, InvalidParameter: a step is wrong.
         """
+        shipped = SHIPPED / f"{path}.yaml"
+        if not path.exists() and path.name == str(path) and shipped.is_file():
+            path = shipped
         try:
             entries = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe loader
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -66,6 +66,14 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         return iter(self.batches)
 
+    def share(self, part: float, *, seed: int) -> "Batches":
+        """Return this part of the batches, at least one, drawn without replacement and left in their order."""
+        count = max(1, round(part * len(self)))
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        ends = np.cumsum([len(batch["input_ids"]) for batch in self.batches])
+        labels = [self.labels[ends[i] - len(self.batches[i]["input_ids"]) : ends[i]] for i in drawn]
+        return Batches([self.batches[i] for i in drawn], np.concatenate(labels))
+
     @property
     def tokens(self) -> int:
         """Number of real tokens, padding left out."""

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor, nn
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -25,13 +27,14 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
+from whet.distillation import hidden_states_loss, logits_loss
 from whet.encoding import tokenize
 from whet.errors import InvalidParameter, OutputNotWritten
 from whet.parameter import Range, check
-from whet.progress import Bar
-from whet.resources import Examples
+from whet.progress import Bar, bar
+from whet.resources import Batches, Examples
 
-__all__ = ["Epoch", "Scorer", "TrainingSettings", "train"]
+__all__ = ["Epoch", "Scorer", "TrainingSettings", "distil", "train"]
 
 Scorer = Callable[[Any, Any], float]
 """From labels and logits, both (examples, ...), to the metric that counts."""
@@ -93,23 +96,16 @@ def train(
     _claim(scratch, settings, model, examples)
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
     arguments = TrainingArguments(
+        **_shared(settings.epochs, settings.learning_rate, settings.seed, device),
         output_dir=str(scratch),
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=64,
         weight_decay=settings.weight_decay,
         warmup_steps=round(settings.warmup * steps),
-        seed=settings.seed,
         eval_strategy="epoch",
         logging_strategy="epoch",
         save_steps=max(50, steps // 10),
         save_total_limit=1,
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=device != "cpu",
-        use_cpu=device == "cpu",
-        log_level="error",
     )
     trainer = _Trainer(
         model=model,
@@ -125,6 +121,72 @@ def train(
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(scratch)))
     model.eval()
     return _curve(trainer.state.log_history)
+
+
+def distil(
+    model: nn.Module,
+    teacher: nn.Module,
+    batches: Batches,
+    *,
+    epochs: float,
+    learning_rate: float,
+    temperature: float,
+    hidden_states: float,
+    seed: int,
+) -> None:
+    """Train `model` in place to give the teacher's predictions and hidden states.
+
+    Args:
+        model: of the same depth and width as the teacher.
+        teacher: in eval mode.
+        batches: what both read; every step takes one of them, in an order drawn anew each epoch.
+        epochs: passes over the batches.
+        learning_rate: AdamW's peak; it falls linearly to zero.
+        temperature: divides the logits of both.
+        hidden_states: weight of the error after each block, against 1 for the predictions; see `distillation`.
+        seed: of the order.
+    """
+    device = next(model.parameters()).device.type
+    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    with tempfile.TemporaryDirectory() as scratch, bar("distilling", 1) as progress:
+        trainer = _Distiller(
+            teacher,
+            temperature=temperature,
+            hidden_states=hidden_states,
+            model=model,
+            args=TrainingArguments(
+                **_shared(epochs, learning_rate, seed, device),
+                output_dir=scratch,
+                per_device_train_batch_size=1,
+                weight_decay=0.0,
+                warmup_steps=round(0.06 * epochs * len(batches)),
+                save_strategy="no",
+                remove_unused_columns=False,
+            ),
+            train_dataset=list(batches),
+            data_collator=lambda batch: dict(batch[0]),
+            callbacks=[_Progress(progress)],
+        )
+        trainer.pop_callback(PrinterCallback)
+        trainer.train()
+    model.eval()
+    for parameter, flag in flags.items():
+        parameter.requires_grad_(flag)
+        parameter.grad = None
+
+
+def _shared(epochs: float, learning_rate: float, seed: int, device: str) -> dict[str, Any]:
+    """What every training asks of the trainer."""
+    return {
+        "num_train_epochs": epochs,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": device != "cpu",
+        "use_cpu": device == "cpu",
+        "log_level": "error",
+    }
 
 
 def _claim(scratch: Path, settings: TrainingSettings, model: PreTrainedModel, examples: Examples) -> None:
@@ -187,6 +249,30 @@ class _Trainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _ByLength:
         return _ByLength(self)
+
+
+class _Distiller(Trainer):
+    """Learns from a teacher instead of labels."""
+
+    def __init__(self, teacher: nn.Module, *, temperature: float, hidden_states: float, **others: Any) -> None:
+        super().__init__(**others)
+        self._teacher = teacher
+        self._temperature = temperature
+        self._weight = hidden_states
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], **_: Any) -> Tensor:
+        """Return the loss of one batch."""
+        asked = {**inputs, "output_hidden_states": self._weight > 0}
+        with torch.no_grad():
+            wanted = self._teacher(**asked)
+        # without dropout: it would be noise that the teacher's answers do not have
+        own, mask = model.eval()(**asked), inputs["attention_mask"].bool()
+        # a model that answers at every token answers for padding too
+        logits = [out.logits[mask] if out.logits.dim() == 3 else out.logits for out in (own, wanted)]
+        loss = logits_loss(*logits, temperature=self._temperature)
+        if self._weight > 0:
+            loss = loss + self._weight * hidden_states_loss(own.hidden_states[1:], wanted.hidden_states[1:], mask)
+        return loss
 
 
 class _Progress(TrainerCallback):

@@ -22,12 +22,15 @@ from whet.parameter import Range, check
 from whet.progress import bar
 from whet.recipe import Recipe, Step
 from whet.report import curve_csv, curve_picture
-from whet.resources import Resources
+from whet.resources import Batches, Examples, Resources
 from whet.task import Task
 from whet.training import Epoch, TrainingSettings, train
 from whet.trial import Trial
 
 __all__ = ["Calibration", "Compressed", "compress", "finetune", "measure", "prepare"]
+
+TRAINING_BATCH = 32
+"""Examples a batch of what methods train on or choose by."""
 
 
 def finetune(
@@ -161,7 +164,9 @@ def compress(
     resources = Resources(seed=seed)
     if task is not None:
         class_order(original, task)
-        resources = prepare(original, tokenizer, task, calibration or Calibration(), seed=seed, device=device)
+        resources = prepare(
+            original, tokenizer, task, calibration or Calibration(), seed=seed, device=device, needs=recipe.needs
+        )
     steps: list[Step] = []
 
     def done(step: Step) -> None:
@@ -182,22 +187,45 @@ def prepare(
     *,
     seed: int,
     device: str,
+    needs: frozenset[str] = frozenset({"calibration"}),
 ) -> Resources:
-    """Return what methods may work with, from the task's training data.
+    """Return what methods may work with, from the task's training data: calibration data, and what else they need.
+
+    Args:
+        model: the original, which is the teacher too.
+        tokenizer: its own.
+        task: gives the data.
+        calibration: how much of it methods look at.
+        seed: of the sample and of every random choice.
+        device: where the batches go.
+        needs: fields of `Resources`.
 
     Raises:
-        InvalidData: there is less of it than one batch.
+        InvalidData: there is less training data than one batch, or none is held out where a method chooses by it.
     """
-    train = task.splits.train
+    train, held_out = task.splits.train, task.splits.validation
+    if "validation" in needs and not len(held_out):
+        raise InvalidData(
+            f"{task.name} must have training data to hold out, but got {len(train)} examples in all; give 20"
+        )
     if min(len(train), calibration.examples) < calibration.batch_size:
         raise InvalidData(
             f"calibration must fill one batch of {calibration.batch_size}, but got {calibration.examples} of "
             f"{len(train)} training examples; give more, or a smaller batch"
         )
     length = min(calibration.max_length, max_positions(model) or calibration.max_length)
-    sample = shortest_first(train.sample(calibration.examples, seed=seed), tokenizer, max_length=length)
-    batches = encode(sample, tokenizer, max_length=length, batch_size=calibration.batch_size, device=device)
-    return Resources(calibration=batches, seed=seed)
+
+    def batches(examples: Examples, size: int) -> Batches:
+        ordered = shortest_first(examples, tokenizer, max_length=length)
+        return encode(ordered, tokenizer, max_length=length, batch_size=size, device=device)
+
+    return Resources(
+        calibration=batches(train.sample(calibration.examples, seed=seed), calibration.batch_size),
+        train=batches(train, TRAINING_BATCH) if "train" in needs else None,
+        validation=batches(held_out, TRAINING_BATCH) if "validation" in needs else None,
+        teacher=model if "teacher" in needs else None,
+        seed=seed,
+    )
 
 
 def measure(models: Sequence[str | Path], task: Task, *, benchmark: Benchmark | None = None) -> list[Trial]:

@@ -1,0 +1,1 @@
+"""Recovery: train a compressed model to answer as its original did."""

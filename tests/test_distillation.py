@@ -1,0 +1,79 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from helpers import tiny_batches, tiny_model
+from whet.distillation import hidden_states_loss, logits_loss
+from whet.errors import InvalidParameter, MissingResource
+from whet.methods.factorization.svd import Svd
+from whet.methods.recovery.distillation import Distillation
+from whet.recipe import Recipe
+from whet.resources import Resources
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
+def test_the_loss_of_logits_is_their_divergence(temperature: float):
+    student, teacher = draw(7, 3), draw(7, 3, seed=1)
+    p, q = (torch.distributions.Categorical(logits=logits / temperature) for logits in (teacher, student))
+    expected = torch.distributions.kl_divergence(p, q).mean() * temperature**2
+    torch.testing.assert_close(logits_loss(student, teacher, temperature=temperature), expected)
+    assert float(logits_loss(teacher, teacher + 3, temperature=temperature)) == pytest.approx(0, abs=1e-6)
+
+
+def test_scores_lose_half_their_squared_difference():
+    student, teacher = draw(7, 1), draw(7, 1, seed=1)
+    torch.testing.assert_close(logits_loss(student, teacher), (student - teacher).square().mean() / 2)
+
+
+def test_hidden_states_lose_a_share_of_the_teachers_variance():
+    teacher, mask = [5 * draw(4, 6, 8) + 3, draw(4, 6, 8, seed=1)], torch.ones(4, 6, dtype=torch.bool)
+    mask[2, 3:] = False
+    # their mean instead of themselves: all of the variance is lost
+    means = [states[mask].mean(0).expand_as(states) for states in teacher]
+    assert float(hidden_states_loss(means, teacher, mask)) == pytest.approx(1, rel=0.05)
+    assert float(hidden_states_loss(teacher, teacher, mask)) == 0
+    other = [states.clone() for states in teacher]
+    for states in other:
+        states[2, 3:] = 100.0  # padding
+    assert float(hidden_states_loss(other, teacher, mask)) == 0
+
+
+def distance(model: nn.Module, teacher: nn.Module) -> float:
+    with torch.no_grad():
+        losses = [logits_loss(model(**batch).logits, teacher(**batch).logits) for batch in tiny_batches()]
+    return float(torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("hidden_states", [0.0, 1.0])
+def test_a_factored_model_comes_closer_to_its_original(hidden_states: float):
+    teacher = tiny_model("bert")
+    resources = Resources(train=tiny_batches(), teacher=teacher)
+    factored = Recipe((Svd(keep=0.3),)).apply(teacher, resources)
+    recovery = Distillation(epochs=20, learning_rate=3e-3, hidden_states=hidden_states)
+    recovered = Recipe((Svd(keep=0.3), recovery)).apply(teacher, resources)
+    assert distance(recovered, teacher) < distance(factored, teacher) / 2
+    assert sum(p.numel() for p in recovered.parameters()) == sum(p.numel() for p in factored.parameters())
+
+
+def test_a_share_of_the_batches_is_drawn_without_replacement():
+    batches = tiny_batches(count=10)
+    drawn = batches.share(0.3, seed=1)
+    assert len(drawn) == 3
+    assert [any(one is other for other in batches) for one in drawn] == [True] * 3
+    assert len({id(one) for one in drawn}) == 3
+    for one, labels in zip(drawn, drawn.labels.reshape(3, -1), strict=True):
+        place = next(i for i, other in enumerate(batches) if other is one)
+        assert (batches.labels[4 * place : 4 * place + 4] == labels).all()
+    assert len(batches.share(1e-9, seed=0)) == 1
+    assert list(batches.share(1.0, seed=0)) == list(batches)
+
+
+def test_it_asks_for_a_teacher():
+    with pytest.raises(MissingResource, match="training data and a teacher must be given"):
+        Distillation().apply(tiny_model("bert"), Resources())
+    with pytest.raises(InvalidParameter, match="0 < epochs < inf must hold"):
+        Distillation(epochs=0)
