@@ -1,4 +1,5 @@
 import errno
+import importlib.metadata
 import json
 import os
 import re
@@ -16,7 +17,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Tr
 
 from folders import classifier, edit_json, save, tree, write_rows
 from helpers import tiny_model
-from whet import artifact, cli
+from whet import artifact, cli, verbs
+from whet.layers.low_rank import LowRank
 from whet.method import all_methods
 from whet.metrics.memory import Memory
 from whet.recipe import Recipe
@@ -28,6 +30,7 @@ NEEDS_NOTHING = next(method for _, method in sorted(all_methods().items()) if no
 NEEDS_DATA = next(method for _, method in sorted(all_methods().items()) if "calibration" in method.needs)
 BLIND = ["--method", NEEDS_NOTHING.name(), "--keep", "0.5"]
 DATA = ["--method", NEEDS_DATA.name(), "--keep", "0.5"]
+LAST = NEEDS_NOTHING.name().rpartition(".")[2]
 
 
 class Ran(NamedTuple):
@@ -130,6 +133,59 @@ def test_compress_by_a_method(place, run, name):
     assert artifact.load(Path("new"))
 
 
+@pytest.mark.parametrize("words", [["finetune", "base", "--epochs", "1"], ["compress", "model", "--keep", "0.5"]])
+def test_without_dev_data_the_outcome_is_the_same(place, run, words):
+    for out, own in (("one", OWN), ("two", OWN[:2])):
+        done = run(*words, "--out", out, *own)
+        assert (done.code, done.err) == (0, "")
+    assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[Recipe]:
+    """The recipes that were to be applied, of which none is."""
+    recipes: list[Recipe] = []
+
+    def note(model, recipe, out, **others):
+        recipes.append(recipe)
+        return verbs.Compressed(torch.nn.Identity(), [])
+
+    monkeypatch.setattr(verbs, "compress", note)
+    return recipes
+
+
+@pytest.mark.parametrize(
+    ("words", "step"),
+    [
+        (["--keep", "0.4"], {"method": "kfac", "keep": 0.4}),
+        (["--speedup", "2"], {"method": "kfac", "allocation": "by_time", "speedup": 2.0}),
+        (["--speedup", "2", "--method", LAST], {"method": LAST, "allocation": "by_time", "speedup": 2.0}),
+        (
+            ["--speedup", "2", "--set", "allocation=by_loss"],
+            {"method": "kfac", "allocation": "by_loss", "speedup": 2.0},
+        ),
+        (
+            ["--method", LAST, "--set", "allocation=ranks", "--set", 'ranks={"*.query": 3, "*.a=b": 0.5}'],
+            {"method": LAST, "allocation": "ranks", "ranks": {"*.query": 3, "*.a=b": 0.5}},
+        ),
+    ],
+)
+def test_options_make_the_recipe(place, run, asked, words, step):
+    done = run("compress", "model", "--out", "new", *words)
+    assert (done.code, done.err) == (0, "")
+    assert asked == [Recipe.from_list([step])]
+
+
+def test_compress_by_a_plan_of_ranks(place, run):
+    plan = ["--set", "allocation=ranks", "--set", 'ranks={"*.query": 3}']
+    done = run("compress", "model", "--out", "new", *BLIND[:2], *plan)
+    assert (done.code, done.err) == (0, "")
+    assert "2 layers changed" in done.out
+    model = artifact.load(Path("new"))
+    assert {layer.rank for layer in model.modules() if isinstance(layer, LowRank)} == {3}
+    assert Recipe.read(Path("new/recipe.yaml")).methods[0].ranks == {"*.query": 3}
+
+
 @pytest.mark.parametrize("kind", ["yaml", "json"])
 def test_compress_by_a_recipe(place, run, kind):
     recipe = Recipe((NEEDS_NOTHING(keep=0.5),))
@@ -224,6 +280,16 @@ def test_methods(run):
         assert {row["name"] for row in method["parameters"]} >= set(all_methods()[name].example)
 
 
+def test_version(run):
+    assert run("--version") == Ran(0, f"whet {importlib.metadata.version('whet')}\n", "")
+
+
+def test_what_may_be_given_twice(place, run, asked):
+    several = ["--set", "include=*.0.*", "--set", "keep=0.5"]
+    assert run("compress", "model", "--out", "new", *BLIND[:2], *several, "--overwrite", "--overwrite").code == 0
+    assert asked == [Recipe((NEEDS_NOTHING(keep=0.5, include="*.0.*"),))]
+
+
 @pytest.mark.parametrize("words", [["--help"], ["compress", "--help"]])
 def test_help_is_no_error(run, words):
     done = run(*words)
@@ -282,7 +348,6 @@ COMPRESS = ["compress", "model", "--out", "new"]
 BY_RECIPE = [*COMPRESS, "--recipe", "r.yaml"]
 FINETUNE = ["finetune", "base", "--out", "new", *OWN, "--epochs", "1"]
 MEASURE = ["measure", "model", *OWN]
-LAST = NEEDS_NOTHING.name().rpartition(".")[2]
 
 BAD = {
     # words that whet does not know
@@ -296,6 +361,14 @@ BAD = {
     "an option without value": (nothing, [*COMPRESS, "--method"], r"got: Option '--method' requires an argument"),
     "a negative seed": (nothing, [*COMPRESS, *BLIND, "--seed", "-1"], r"Invalid value for '--seed': .*greater"),
     "a huge seed": (nothing, [*FINETUNE, "--seed", str(2**32)], r"Invalid value for '--seed': .*less"),
+    **{
+        f"{option} twice": (
+            nothing,
+            [*COMPRESS, *BLIND, *OWN, option, value, f"{option}={value}"],
+            rf"^UsageError: .* got: Option '{option}' given more than once; see whet compress --help\n$",
+        )
+        for option, value in (("--keep", "0.5"), ("--train-file", "x"), ("--seed", "1"), ("--device", "cpu"))
+    },
     # names
     "an unknown task": (
         nothing,
@@ -341,7 +414,7 @@ BAD = {
     "no keep": (
         nothing,
         [*COMPRESS, *BLIND[:2]],
-        r"keep must be given with allocation=uniform, but got none; such as keep=0.4",
+        r"keep or speedup must be given with allocation=uniform, but got none; such as keep=0.4",
     ),
     "a parameter of another type": (
         nothing,
@@ -483,7 +556,7 @@ BAD = {
     ),
     "no dev file": (
         nothing,
-        [*COMPRESS, *DATA, *OWN[:2]],
+        ["measure", "model", *OWN[:2]],
         r"--dev-file must be given with --train-file, but got none; add it",
     ),
     "a dev file alone": (nothing, [*COMPRESS, *BLIND, *OWN[2:]], r"one of --task and --train-file must be given"),
@@ -559,7 +632,24 @@ BAD = {
     "a recipe and a parameter": (
         nothing,
         [*BY_RECIPE, "--keep", "0.5"],
-        r"--keep and --set .*, but got them with --recipe; put them in the file",
+        r"--keep, --speedup and --set .*, but got them with --recipe; put them in the file",
+    ),
+    "a recipe and a speedup": (nothing, [*BY_RECIPE, "--speedup", "2"], r"--speedup and --set .*, but got them with"),
+    "a share and a speedup": (
+        nothing,
+        [*COMPRESS, *BLIND, "--speedup", "2"],
+        r"one of --keep and --speedup must be given, but got both; leave one out",
+    ),
+    "no speedup": (nothing, [*COMPRESS, "--speedup", "1"], r"1 < speedup must hold, but got speedup=1.0; speedup is"),
+    "a share alone, without data": (
+        nothing,
+        [*COMPRESS, "--keep", "0.4"],
+        r"factorization.kfac needs calibration data, but got none; give --task or --train-file",
+    ),
+    "a plan that is no mapping": (
+        nothing,
+        [*COMPRESS, *BLIND[:2], "--set", "allocation=ranks", "--set", "ranks=96"],
+        r"ranks must be a mapping from text, but got ranks=96; ranks is: Plan",
     ),
     "a missing recipe": (nothing, BY_RECIPE, r"the recipe must be a YAML or JSON file, but got r.yaml: "),
     "a recipe that is no list": (

@@ -15,6 +15,7 @@ from whet.errors import InvalidParameter
 from whet.layers.low_rank import LowRank
 from whet.methods.factorization.drone import Drone
 from whet.methods.factorization.kfac import Kfac
+from whet.methods.factorization.svd import Svd
 from whet.rank_search import by_time
 from whet.resources import Resources
 from whet.stopwatch import Latencies, layer_latencies, representative, take_turns
@@ -48,21 +49,27 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module], float]:
     return whole
 
 
+@pytest.mark.parametrize("allocation", ["by_time", "by_loss", "uniform"])
 @pytest.mark.parametrize("speedup", [1.2, 1.5, 2.0, 3.0])
-def test_the_model_is_as_fast_as_was_asked_and_not_much_faster(counted: Callable[[nn.Module], float], speedup: float):
+def test_the_model_is_as_fast_as_was_asked_and_not_much_faster(
+    counted: Callable[[nn.Module], float], speedup: float, allocation: Any
+):
     model = tiny_model("bert")
-    method = Kfac(allocation="by_time", speedup=speedup)
+    method = Kfac(allocation=allocation, speedup=speedup)
     compressed = method.apply(copy_model(model), Resources(calibration=tiny_batches()))
     reached = counted(model) / counted(compressed)
     assert 0.98 * speedup <= reached <= 1.1 * speedup
 
 
-def test_a_speedup_that_no_rank_reaches_is_refused_with_the_best(counted: Callable[[nn.Module], float]):
+@pytest.mark.parametrize("allocation", ["by_time", "by_loss", "uniform"])
+def test_a_speedup_that_no_rank_reaches_is_refused_with_the_best(
+    counted: Callable[[nn.Module], float], allocation: Any
+):
     model = tiny_model("bert")
     fewest = Drone(allocation="ranks", ranks={"*": 1})
     best = counted(model) / counted(fewest.apply(copy_model(model), Resources(calibration=tiny_batches())))
     with pytest.raises(InvalidParameter, match=rf"speedup <= {best:.2f} must hold on this machine, but got speedup=50"):
-        Drone(allocation="by_time", speedup=50).apply(copy_model(model), Resources(calibration=tiny_batches()))
+        Drone(allocation=allocation, speedup=50).apply(copy_model(model), Resources(calibration=tiny_batches()))
 
 
 def test_no_choice_within_the_time_loses_less(counted: Callable[[nn.Module], float]):
@@ -132,6 +139,9 @@ def test_what_a_layer_leaves_over_is_for_the_next_only_if_cumulative(counted: Ca
 
 def test_what_methods_read_follows_from_their_parameters():
     assert Kfac(keep=0.5).reads == {"calibration"}
+    assert Svd(keep=0.5).reads == frozenset()
+    assert Svd(speedup=2.0).reads == {"calibration"}
+    assert Svd(keep=0.5, calibration="sequential").reads == {"calibration"}
     assert Drone(allocation="algorithm_2", allowed_kl=0.1).reads == {"calibration", "validation"}
 
 

@@ -203,7 +203,8 @@ def test_unknown_and_missing_parameters_are_refused():
     ):
         Recipe.from_list([{"method": "svd", "kep": 0.5}])
     with pytest.raises(
-        InvalidParameter, match=r"keep must be given with allocation=uniform, but got none; such as keep=0\.4"
+        InvalidParameter,
+        match=r"keep or speedup must be given with allocation=uniform, but got none; such as keep=0\.4",
     ):
         Recipe.from_list([{"method": "svd"}])
     with pytest.raises(InvalidParameter, match="0 < keep <= 1 must hold, but got keep=2"):

@@ -18,7 +18,7 @@ from whet.errors import InvalidData, InvalidParameter, MissingResource
 from whet.method import Method, Stage
 from whet.parameter import Range
 from whet.progress import track
-from whet.rank_search import Ranks, algorithm_2, by_time, latencies_of
+from whet.rank_search import Ranks, algorithm_2, at_speed, by_time, latencies_of
 from whet.refit import Refit, refit
 from whet.resources import Batches, Resources
 from whet.spectrum import Spectrum
@@ -30,13 +30,13 @@ __all__ = ["Allocation", "Factorization", "calibrated"]
 Allocation = Literal["uniform", "by_loss", "by_time", "algorithm_2", "ranks"]
 """How a method shares its budget out."""
 BUDGETS: dict[str, dict[str, Any]] = {
-    "uniform": {"keep": 0.4},
-    "by_loss": {"keep": 0.4},
+    "uniform": {"keep": 0.4, "speedup": 2},
+    "by_loss": {"keep": 0.4, "speedup": 2},
     "by_time": {"speedup": 2},
     "algorithm_2": {"allowed_kl": 0.02},
     "ranks": {"ranks": {"*": 96}},
 }
-"""The parameter that says how much, for each allocation, and a value to name in errors."""
+"""The parameters of which one says how much, for each allocation, with values to name in errors."""
 
 
 def calibrated(resources: Resources) -> Batches:
@@ -62,7 +62,8 @@ class Factorization(Method):
     include: str = "*"
     """Wildcard over module names; layers that it does not match stay as they are."""
     speedup: Annotated[float | None, Range(above=1)] = None
-    """How many times as fast the model shall be here, such as 2; for the allocation by_time."""
+    """How many times as many sentences a second the model shall take here, such as 2; for the allocation by_time, and
+    in the place of keep."""
     allowed_kl: Annotated[float | None, Range(above=0)] = None
     """Mean KL to the original that held-out training examples may show, in nats; for the allocation algorithm_2."""
     acceptance: Literal["cumulative", "fixed"] = "cumulative"
@@ -82,23 +83,27 @@ class Factorization(Method):
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a parameter outside its range, missing, or not one of the allocation's own."""
         super().__post_init__()
-        ((wanted, typical),) = BUDGETS[self.allocation].items()
-        if getattr(self, wanted) is None:
+        budgets = {name: value for budget in BUDGETS.values() for name, value in budget.items()}
+        given = {name: getattr(self, name) for name in budgets if getattr(self, name) is not None}
+        own = BUDGETS[self.allocation]
+        wanted = " or ".join(own)
+        typical = " or ".join(f"{name}={value}" for name, value in own.items())
+        if not given.keys() & own.keys():
             raise InvalidParameter(
-                f"{wanted} must be given with allocation={self.allocation}, but got none; such as {wanted}={typical}"
+                f"{wanted} must be given with allocation={self.allocation}, but got none; such as {typical}"
             )
-        for name in sorted({name for budget in BUDGETS.values() for name in budget} - {wanted}):
-            if getattr(self, name) is not None:
-                raise InvalidParameter(
-                    f"{name} must be left out with allocation={self.allocation}, but got {name}={getattr(self, name)}; "
-                    f"give {wanted} alone, or another allocation"
-                )
+        if len(given) > 1:
+            stated = ", ".join(f"{name}={value}" for name, value in given.items())
+            raise InvalidParameter(
+                f"{wanted} must be given alone with allocation={self.allocation}, but got {stated}; leave one out"
+            )
 
     @property
     def reads(self) -> frozenset[str]:
         """See `Method.reads`; text is needed to time layers with, and held-out text to accept ranks."""
-        more = {"by_time": {"calibration"}, "algorithm_2": {"calibration", "validation"}}.get(self.allocation, set())
-        return self.needs | more | ({"calibration"} if self.calibration == "sequential" else set())
+        timed = self.speedup is not None or self.allocation == "algorithm_2"
+        more = {"calibration"} if timed or self.calibration == "sequential" else set()
+        return self.needs | more | ({"validation"} if self.allocation == "algorithm_2" else set())
 
     @abstractmethod
     def spectra(
@@ -144,19 +149,26 @@ class Factorization(Method):
         resources: Resources,
         build: Callable[[Ranks], nn.Module],
     ) -> Ranks:
-        if self.speedup is not None:
+        if self.allocation == "by_time":
+            assert self.speedup is not None
             losses = {name: one.losses(timed_ranks(one.weight)) for name, one in found.items()}
             batches = representative(calibrated(resources))
             return by_time(model, losses, batches, speedup=self.speedup, build=build)
-        assert self.keep is not None
         offers = {name: one.offer() for name, one in found.items()}
         options = {name: offer.options for name, offer in offers.items()}
         sizes = {name: one.weight.numel() for name, one in found.items()}
-        if self.allocation == "uniform":
-            chosen = uniform(options, {name: self.keep * size for name, size in sizes.items()})
-        else:
-            chosen = minimise(options, self.keep * sum(sizes.values()))
-        return {name: offers[name].ranks[i] for name, i in chosen.items()}
+
+        def choose(keep: float) -> Ranks:
+            if self.allocation == "uniform":
+                chosen = uniform(options, {name: keep * size for name, size in sizes.items()})
+            else:
+                chosen = minimise(options, keep * sum(sizes.values()))
+            return {name: offers[name].ranks[i] for name, i in chosen.items()}
+
+        if self.keep is not None:
+            return choose(self.keep)
+        assert self.speedup is not None
+        return at_speed(model, choose, representative(calibrated(resources)), speedup=self.speedup, build=build)
 
     def _search(self, model: nn.Module, original: nn.Module, names: tuple[str, ...], resources: Resources) -> Ranks:
         """DRONE's Algorithm 2: statistics of each layer are taken on the model as compressed so far."""

@@ -2,7 +2,8 @@
 
 `by_time` fills a table of latencies for every shape of layer and minimises the summed loss under what is left of the
 wanted time after everything that is not a layer; the model that comes out is timed, and the budget moved until it is as
-fast as was asked. `algorithm_2` spreads an allowed KL over the layers by the time that each takes, goes through them in
+fast as was asked. `at_speed` finds the share of parameters that gives a speed, for allocations that count parameters.
+`algorithm_2` spreads an allowed KL over the layers by the time that each takes, goes through them in
 forward order, and takes the smallest rank that stays within.
 
 Source: Chen, Yu, Dhillon, Hsieh, "DRONE: Data-aware Low-rank Compression for Large NLP Models", NeurIPS 2021, Algorithm
@@ -26,13 +27,19 @@ from whet.progress import track
 from whet.resources import Batch, Batches
 from whet.stopwatch import Latencies, layer_latencies, model_latencies
 
-__all__ = ["Ranks", "algorithm_2", "by_time", "latencies_of"]
+__all__ = ["Ranks", "algorithm_2", "at_speed", "by_time", "latencies_of"]
 
 Ranks = dict[str, int | None]
 """Each layer's rank; None leaves it dense."""
-ATTEMPTS = 4
+ATTEMPTS = 6
+"""Times that a budget is moved."""
 CLOSE = 0.98
 """A model is as fast as was asked from this share of the speedup on: the rest is noise."""
+
+SMALLEST = 0.01
+"""Share of the parameters at which bisection begins."""
+RESOLUTION = 0.015
+"""Share of the parameters at which it ends."""
 
 
 def latencies_of(
@@ -90,7 +97,48 @@ def by_time(
         budget -= (compressed - dense / speedup) * whole / dense
     if found is not None:
         return found
-    raise InvalidParameter(f"speedup <= {fastest:.2f} must hold on this machine, but got speedup={speedup}; give less")
+    raise _too_fast(fastest, speedup)
+
+
+def at_speed(
+    model: nn.Module,
+    choose: Callable[[float], Ranks],
+    batches: Sequence[Batch],
+    *,
+    speedup: float,
+    build: Callable[[Ranks], nn.Module],
+) -> Ranks:
+    """Return the ranks of the largest share with which the model is `speedup` times as fast, found by bisection.
+
+    Args:
+        model: the dense model.
+        choose: gives the ranks at a share of the parameters, more than 0 and at most 1.
+        batches: what to time with.
+        speedup: more than 1; of the whole model.
+        build: returns a model with these ranks, which is timed.
+
+    Raises:
+        InvalidParameter: no share is as fast; the message gives the best that can be reached.
+    """
+
+    def reached(keep: float) -> float:
+        dense, compressed = model_latencies([model, build(choose(keep))], batches)
+        return dense / compressed
+
+    low, high = SMALLEST, 1.0
+    if (best := reached(low)) < CLOSE * speedup:
+        raise _too_fast(best, speedup)
+    while high - low > RESOLUTION:
+        middle = (low + high) / 2
+        if reached(middle) >= CLOSE * speedup:
+            low = middle
+        else:
+            high = middle
+    return choose(low)
+
+
+def _too_fast(best: float, speedup: float) -> InvalidParameter:
+    return InvalidParameter(f"speedup <= {best:.2f} must hold on this machine, but got speedup={speedup}; give less")
 
 
 def _faster(table: Latencies, losses: Mapping[int, float]) -> tuple[list[int | None], Options]:
