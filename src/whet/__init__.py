@@ -1,12 +1,14 @@
 """Make fine-tuned NLP Transformers smaller and faster, and prove what that cost.
 
 Importing it makes the saved structure of compressed models known to transformers, so that
-`AutoModelForSequenceClassification.from_pretrained(folder)` gives the exact model.
+`AutoModelForSequenceClassification.from_pretrained(folder)` gives the exact model, and its LSTM language model to
+`AutoModelForCausalLM`.
 """
 
 from whet.benchmark import Benchmark
 from whet.frontier import Frontier
 from whet.inspection import inspect
+from whet.lstm import LstmConfig, LstmForCausalLM
 from whet.measurement import Comparison, Measurement
 from whet.method import Method, Stage, all_methods, method_named
 from whet.recipe import Recipe
@@ -21,6 +23,8 @@ __all__ = [
     "Calibration",
     "Comparison",
     "Frontier",
+    "LstmConfig",
+    "LstmForCausalLM",
     "Measurement",
     "Method",
     "Recipe",

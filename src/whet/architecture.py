@@ -1,7 +1,8 @@
 """Where a model keeps its blocks and their linear layers.
 
 The blocks are the longest list of equal modules: that finds the layers of BERT, DistilBERT, RoBERTa, GPT-2 and Llama
-alike, and leaves out embeddings, poolers and heads.
+alike, and leaves out embeddings, poolers and heads. A model whose head is worth compressing names it in an attribute
+`linears_after_blocks`, a tuple of module names.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ class Architecture:
     blocks: tuple[str, ...]
     """The repeated blocks, first to last."""
     linears: tuple[str, ...]
-    """The dense linear layers inside the blocks, in module order; those with shared weights are left out."""
+    """The dense linear layers inside the blocks, in module order, and those that the model itself names; those with
+    shared weights are left out."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Self:
@@ -43,7 +45,8 @@ class Architecture:
         # the outermost of the longest: lists inside a block come later
         name, blocks = max(lists, key=lambda pair: len(pair[1]))
         names = tuple(f"{name}.{i}" for i in range(len(blocks)))
-        return cls(names, tuple(_dense_below(model, names)))
+        named: tuple[str, ...] = getattr(model, "linears_after_blocks", ())
+        return cls(names, tuple(_dense_below(model, (*names, *named))))
 
     def matching(self, include: str) -> tuple[str, ...]:
         """Return the names of the linear layers that the wildcard `include` matches.
@@ -76,15 +79,15 @@ def dense_bias(module: nn.Module) -> Tensor | None:
     return bias.detach() if isinstance(bias, Tensor) else None
 
 
-def _dense_below(model: nn.Module, blocks: tuple[str, ...]) -> list[str]:
+def _dense_below(model: nn.Module, parts: tuple[str, ...]) -> list[str]:
     owners: dict[int, int] = {}
     for _, module in model.named_modules(remove_duplicate=False):
         for parameter in module.parameters(recurse=False):
             owners[id(parameter)] = owners.get(id(parameter), 0) + 1
     found: list[str] = []
-    for block in blocks:
+    for part in parts:
         compressed: tuple[str, ...] = ()
-        for name, module in model.get_submodule(block).named_modules(prefix=block):
+        for name, module in model.get_submodule(part).named_modules(prefix=part):
             if isinstance(module, CompressedLayer):
                 compressed += (f"{name}.",)
             elif is_dense(module) and not name.startswith(compressed) and owners[id(module.weight)] == 1:

@@ -5,6 +5,9 @@ and h = g, where g is the gradient that reaches y. Both moments, E[z zᵀ] and E
 layers that read the same tensor (query, key, value) share the first.
 
 Gradients are those of `passes.fisher_noise`, so that E[h hᵀ] measures what a change of z costs in KL.
+
+A layer sees (batch, length, in) in one call, or, as the recurrent layers of an LSTM, one or more time steps of every
+example in each of several calls; together they must be all the tokens of the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -105,18 +108,24 @@ class _Collector:
         self.activations = {name: _Sum() for name in layers}
         self.backward = {name: _Sum() for name in layers}
         self.examples = 0
-        self.tokens = 0
-        self.kept = torch.empty(0, dtype=torch.long)
+        self.mask = torch.empty(0, 0, dtype=torch.bool)
+        self.steps = dict.fromkeys(layers, 0)
         self.last_input: tuple[Tensor, str] | None = None
 
     def run(self, batch: Batch, generator: torch.Generator) -> None:
         """Pass one batch forward and, for gradients, noise back from the logits."""
         inputs = moved(batch, self.model)
         mask = inputs["attention_mask"]
-        self.tokens = mask.numel()
-        self.kept = mask.reshape(-1).nonzero().squeeze(-1)
+        self.mask, self.steps = mask.bool(), dict.fromkeys(self.layers, 0)
         self.examples += len(mask)
         logits = self.model(**inputs).logits
+        for name, steps in self.steps.items():
+            # a layer without any is refused at the end: one that runs on some batches only is none
+            if 0 < steps < mask.shape[1]:
+                raise InvalidModel(
+                    f"{name} must see one row per token, but got {steps} of the {mask.shape[1]} of each example; "
+                    "leave it out"
+                )
         if self.gradients:
             send_back_noise(logits, mask, generator)
         self.last_input = None
@@ -147,34 +156,48 @@ class _Collector:
     def _input_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
             tensor = inputs[0]
+            real = self._real(tensor, name)
             if self.last_input is not None and self.last_input[0] is tensor:
                 self.activations[name] = self.activations[self.last_input[1]]
             else:
-                self.activations[name].add(self._rows(tensor.detach(), name))
+                self.activations[name].add(_rows(tensor.detach(), real))
                 self.last_input = (tensor, name)
             if not self.gradients:
                 return None
             # a view of its own, so that the gradient is what comes back through this layer alone
-            own = tensor.view_as(tensor)
-            own.register_hook(self._gradient_hook(name))
+            # (the first state of a recurrent layer comes from nowhere, and has no gradient to begin with)
+            own = tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
+            own.register_hook(self._gradient_hook(name, real))
             return (own, *inputs[1:])
 
         return hook
 
     def _output_hook(self, name: str, bias: Tensor | None) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], out: Tensor) -> None:
-            rows = self._rows(out.detach(), name)
+            real = self._real(out, name)
+            rows = _rows(out.detach(), real)
             self.activations[name].add(rows if bias is None else rows - bias)
             if self.gradients:
-                out.register_hook(self._gradient_hook(name))
+                # (in place where it has no gradient yet: the model goes on with this very tensor)
+                own = out if out.requires_grad else out.requires_grad_()
+                own.register_hook(self._gradient_hook(name, real))
 
         return hook
 
-    def _gradient_hook(self, name: str) -> Callable[[Tensor], None]:
-        return lambda gradient: self.backward[name].add(self._rows(gradient, name))
+    def _gradient_hook(self, name: str, real: Tensor) -> Callable[[Tensor], None]:
+        return lambda gradient: self.backward[name].add(_rows(gradient, real))
 
-    def _rows(self, tensor: Tensor, name: str) -> Tensor:
-        rows = tensor.reshape(-1, tensor.shape[-1])
-        if len(rows) != self.tokens:
+    def _real(self, tensor: Tensor, name: str) -> Tensor:
+        """Which rows of a layer's next call are real: it holds the next time steps of every example."""
+        examples, length = self.mask.shape
+        steps, rest = divmod(tensor[..., 0].numel(), examples)
+        start = self.steps[name]
+        self.steps[name] = end = start + steps
+        if rest or end > length:
             raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out")
-        return rows[self.kept] if len(self.kept) < len(rows) else rows
+        return self.mask[:, start:end].reshape(-1).nonzero().squeeze(-1)
+
+
+def _rows(tensor: Tensor, real: Tensor) -> Tensor:
+    rows = tensor.reshape(-1, tensor.shape[-1])
+    return rows[real] if len(real) < len(rows) else rows

@@ -19,8 +19,9 @@ from whet.resources import Batch, Batches
 
 __all__ = ["Latencies", "layer_latencies", "model_latencies", "representative", "take_turns"]
 
-WARM_UP = 3
-ROUNDS = 15
+WARM_UP = 2
+LAYER_ROUNDS, MODEL_ROUNDS = 12, 6
+"""Rounds of timing; whole models take longer, and vary less."""
 
 
 class Latencies(NamedTuple):
@@ -45,7 +46,7 @@ def representative(batches: Batches, *, batch_size: int = 32, count: int = 3) ->
     return [joined[place] for place in places]
 
 
-def take_turns(runs: Sequence[Callable[[], Any]], *, rounds: int = ROUNDS, device: str = "cpu") -> np.ndarray[Any, Any]:
+def take_turns(runs: Sequence[Callable[[], Any]], *, rounds: int, device: str = "cpu") -> np.ndarray[Any, Any]:
     """Return (rounds, runs) seconds of calls that take turns, after a few that are thrown away."""
     seconds = np.zeros((rounds + WARM_UP, len(runs)))
     with torch.inference_mode():
@@ -74,7 +75,8 @@ def layer_latencies(weight: Tensor, ranks: Sequence[int], batches: Sequence[Batc
     total = np.zeros(len(layers))
     for batch in batches:
         inputs = torch.randn(*batch["input_ids"].shape, in_features).to(weight)
-        seconds = take_turns([lambda layer=layer: layer(inputs) for layer in layers], device=weight.device.type)  # type: ignore[misc]  # noqa: B023
+        runs = [lambda layer=layer: layer(inputs) for layer in layers]  # noqa: B023
+        seconds = take_turns(runs, rounds=LAYER_ROUNDS, device=weight.device.type)
         total += np.median(seconds, axis=0)
     rising = np.maximum.accumulate(total[1:])
     return Latencies(float(total[0]), dict(zip(ranks, map(float, rising), strict=True)))
@@ -86,7 +88,8 @@ def model_latencies(models: Sequence[nn.Module], batches: Sequence[Batch]) -> li
     device = next(models[0].parameters()).device.type
     for batch in batches:
         inputs = moved(batch, models[0])
-        seconds = take_turns([lambda model=model: model(**inputs) for model in models], device=device)  # type: ignore[misc]  # noqa: B023
+        runs = [lambda model=model: model(**inputs) for model in models]  # noqa: B023
+        seconds = take_turns(runs, rounds=MODEL_ROUNDS, device=device)
         total += np.median(seconds, axis=0)
     return [float(one) for one in total]
 
