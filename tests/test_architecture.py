@@ -34,6 +34,7 @@ LEVELS = {
     2: (
         "allocation",
         "architecture",
+        "bptt",
         "candidate",
         "checkpoint",
         "distillation",
@@ -41,12 +42,14 @@ LEVELS = {
         "grammar",
         "importance",
         "layers",
+        "lstm",
         "passes",
         "rank_search",
         "refit",
         "spectrum",
         "statistics",
         "stopwatch",
+        "stream",
         "surgery",
         "training",
     ),
@@ -54,13 +57,15 @@ LEVELS = {
     4: ("methods", "metrics", "tasks"),
     5: ("artifact", "frontier", "recipe", "trial"),
     6: ("benchmark", "inspection", "report"),
-    7: ("__init__", "cli", "demonstration", "verbs"),
+    7: ("__init__", "cli", "demonstration", "options", "verbs"),
 }
 WITHIN = {
     "layer": {"lookup"},
     "table": {"resources"},
     "surgery": {"architecture"},
     "importance": {"architecture", "passes"},
+    "bptt": {"stream", "training"},
+    "lstm": {"architecture"},
     "candidate": {"allocation", "architecture", "layers", "spectrum"},
     "rank_search": {"allocation", "architecture", "passes", "stopwatch"},
     "refit": {"layers", "passes", "spectrum", "statistics"},
@@ -73,7 +78,7 @@ WITHIN = {
     "frontier": {"trial"},
     "inspection": {"benchmark"},
     "demonstration": {"verbs"},
-    "cli": {"demonstration", "verbs"},
+    "cli": {"demonstration", "options", "verbs"},
     "__init__": {"verbs"},
 }
 """Imports within a level, beyond the table."""

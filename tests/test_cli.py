@@ -19,7 +19,7 @@ from folders import classifier, edit_json, save, tree, write_rows
 from helpers import tiny_model
 from whet import artifact, cli, verbs
 from whet.layers.low_rank import LowRank
-from whet.method import all_methods
+from whet.method import Stage, all_methods
 from whet.metrics.memory import Memory
 from whet.recipe import Recipe
 from whet.resources import Resources
@@ -129,7 +129,7 @@ def test_compress_by_a_method(place, run, name):
     assert (done.code, done.err) == (0, "")
     step = json.loads(done.out)[0]
     assert step["method"]["method"] == name
-    assert step["parameters_after"] < step["parameters_before"]
+    assert step["parameters_after"] < step["parameters_before"] or all_methods()[name].stage >= Stage.TRAINING
     assert artifact.load(Path("new"))
 
 
@@ -866,8 +866,8 @@ def test_an_interrupted_training_goes_on_where_it_stopped(place, stop, run, sent
     assert done.code == (130 if sent == signal.SIGINT else -signal.SIGKILL)
     assert not (place / "new").exists()
 
-    for words in (["--epochs", "3"], ["--learning-rate", "1e-4"], ["--seed", "1"]):
-        refused = run("finetune", base, "--out", "new", *own, *TRAIN, *words)
+    for words in (["--epochs", "3", *TRAIN[2:]], [*TRAIN[:-1], "1e-4"], [*TRAIN, "--seed", "1"]):
+        refused = run("finetune", base, "--out", "new", *own, *words)
         assert refused.code == 2
         assert re.search(
             r"^InvalidParameter: an interrupted run must go on with its own settings, but got .*=.*, which .*settings"

@@ -41,6 +41,7 @@ def test_is_frozen_and_survives_its_file_form(method):
     step = method(**method.example)
     with pytest.raises(dataclasses.FrozenInstanceError):
         step.include = "x"
+    assert step.to_dict().keys() == {"method", *(field.name for field in dataclasses.fields(step))}
     assert method_from(step.to_dict()) == step
     assert Recipe.from_list(Recipe((step,)).to_list()) == Recipe((step,))
 
@@ -69,6 +70,15 @@ def test_keeps_the_interface_and_changes_something(method, family):
     assert logits(compressed).shape == logits(original).shape
     assert not torch.equal(logits(compressed), logits(original))
     assert logits(compressed).isfinite().all()
+
+
+@every_method
+def test_a_model_in_training_mode_gives_the_same(method):
+    model = tiny_model("bert").train()
+    compressed = Recipe((method(**method.example),)).apply(model, everything())
+    assert not any(module.training for module in compressed.modules())
+    assert all(module.training for module in model.modules())
+    assert torch.equal(logits(compressed), logits(run(method(**method.example))))
 
 
 @every_method

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -44,18 +45,21 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True)
 class Child(Base):
-    """Three more."""
+    """Four more."""
 
     mode: Literal["fast", "exact"] = "fast"
     """Which way."""
     name: str = "x"
     on: bool = False
     """Whether to."""
+    plan: Mapping[str, int] | None = None
+    """How much
+    for each."""
 
 
 def test_good_values_pass():
     Child(keep=1)
-    Child(keep=0.5, bits=2, mode="exact", name="", on=True)
+    Child(keep=0.5, bits=2, mode="exact", name="", on=True, plan={"a": 1})
 
 
 @pytest.mark.parametrize(
@@ -75,6 +79,8 @@ def test_good_values_pass():
         ({"mode": ["fast"]}, r"^mode must be one of fast, exact, but got mode=\['fast'\]"),
         ({"name": 3}, r"^name must be of type str, but got name=3; name is: a parameter$"),
         ({"on": 1}, r"^on must be of type bool, but got on=1"),
+        ({"plan": 3}, r"^plan must be a mapping from text, but got plan=3; plan is: How much for each\.$"),
+        ({"plan": {3: 3}}, r"^plan must be a mapping from text, but got plan=\{3: 3\}"),
     ],
 )
 def test_bad_values_are_refused_with_range_value_and_meaning(given: dict, message: str):
@@ -84,14 +90,15 @@ def test_bad_values_are_refused_with_range_value_and_meaning(given: dict, messag
 
 def test_parameters_are_listed_for_people_with_those_of_the_base_first():
     listed = parameters(Child)
-    assert [one.name for one in listed] == ["keep", "bits", "mode", "name", "on"]
-    assert [one.kind for one in listed] == ["float", "int", "choice", "str", "bool"]
-    assert [one.stated for one in listed] == ["0 < keep <= 1", "2 <= bits <= 8", "fast | exact", "", ""]
-    assert [one.default for one in listed] == [None, 8, "fast", "x", False]
+    assert [one.name for one in listed] == ["keep", "bits", "mode", "name", "on", "plan"]
+    assert [one.kind for one in listed] == ["float", "int", "choice", "str", "bool", "Mapping"]
+    assert [one.stated for one in listed] == ["0 < keep <= 1", "2 <= bits <= 8", "fast | exact", "", "", ""]
+    assert [one.default for one in listed] == [None, 8, "fast", "x", False, None]
     assert [one.meaning for one in listed] == [
         "Share that stays.",
         "Bits of a weight.",
         "Which way.",
         "",
         "Whether to.",
+        "How much for each.",
     ]

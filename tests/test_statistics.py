@@ -176,7 +176,8 @@ def test_any_choice_of_layers_gives_the_same_moments():
         assert_close(collect(model, batches, [name], seed=0)[name], together[name], rtol=1e-6)
 
 
-def test_the_second_moment_is_the_exact_fisher_over_all_signs(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_the_second_moment_is_the_exact_fisher_over_all_signs(monkeypatch: pytest.MonkeyPatch, temperature: float):
     """Averaged over every pattern of signs, the gradient moment is Σ J'(diag(p) − pp')J, J by explicit autograd."""
     model, batches = tiny_model("bert"), tiny_batches(count=2)
     layers = Architecture.of(model).linears
@@ -186,10 +187,10 @@ def test_the_second_moment_is_the_exact_fisher_over_all_signs(monkeypatch: pytes
         monkeypatch.setattr(
             torch, "randint", lambda _low, _high, shape, pattern=pattern, **_: torch.tensor(pattern).expand(shape)
         )
-        for name, moments in collect(model, batches, layers, seed=0).items():
+        for name, moments in collect(model, batches, layers, seed=0, temperature=temperature).items():
             assert moments.gradient is not None
             total[name] = total[name] + moments.gradient / len(patterns)
-    exact = exact_fisher(model, batches, layers)
+    exact = exact_fisher(model, batches, layers, temperature)
     for name in layers:
         torch.testing.assert_close(total[name], exact[name], rtol=0, atol=2e-5 * float(exact[name].abs().max()))
 
@@ -207,13 +208,15 @@ def test_averages_over_seeds_converge_to_the_exact_fisher():
         assert float(gradients.mean(0).trace() / exact[name].trace()) == pytest.approx(1, abs=0.08)
 
 
-def exact_fisher(model: nn.Module, batches: Batches, layers: tuple[str, ...]) -> dict[str, Tensor]:
+def exact_fisher(
+    model: nn.Module, batches: Batches, layers: tuple[str, ...], temperature: float = 1.0
+) -> dict[str, Tensor]:
     exact = double(model)
     sentences = [sentence for batch in sentences_of(batches) for sentence in batch]
     total = {name: torch.zeros(()).double() for name in layers}
     for sentence in sentences:
         found = Pass(exact, layers, sentence)
-        p = found.logits.detach().softmax(-1)
+        p = (found.logits.detach() / temperature).softmax(-1)
         curvature = p.diag() - p.outer(p)
         for name in layers:
             jacobian = torch.stack([found.gradients(name, unit) for unit in torch.eye(len(p)).double()])

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from transformers import Trainer, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 
 from helpers import tiny_model
 from whet.errors import InvalidParameter, OutputNotWritten
@@ -144,6 +144,44 @@ def test_another_run_does_not_go_on_from_it(learn, changes, told):
         match=rf"must go on with its own settings, but got {told}, which .*settings.json does not hold; ",
     ):
         learn(**{"settings": settings, **changes})
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "cuda:0", "cuda", "mps"])
+def test_a_training_is_placed_where_it_was_told(learn, monkeypatch, device):
+    """Of two GPUs transformers would take the first, and copy the model to both."""
+    seen = []
+
+    def note(trainer, **others):
+        seen.append(
+            (trainer.args.device, trainer.accelerator.device, trainer.args.n_gpu, trainer.args.train_batch_size)
+        )
+        raise Stop
+
+    def with_two(arguments):
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.cuda, "device_count", lambda: 2)
+            choose(arguments)
+
+    choose = TrainingArguments.__post_init__
+    monkeypatch.setattr(TrainingArguments, "__post_init__", with_two)
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(Trainer, "_move_model_to_device", lambda *others: None)
+    monkeypatch.setattr(Trainer, "train", note)
+    with pytest.raises(Stop):
+        learn(device=device)
+    place = torch.device(device)
+    assert seen == [(place, place, 1, SETTINGS.batch_size)]
+    assert chosen == ([place] if ":" in device else [])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_training_ends_on_the_last_gpu(learn):
+    device = f"cuda:{torch.cuda.device_count() - 1}"
+    model, curve, _ = learn(device=device)
+    assert {str(parameter.device) for parameter in model.parameters()} == {device}
+    assert len(curve) == 2
 
 
 def test_a_run_that_left_no_checkpoint_does_not_stand_in_the_way(learn):

@@ -13,6 +13,7 @@ from whet import artifact
 from whet.checkpoint import load_model, load_tokenizer, max_positions
 from whet.encoding import encode, shortest_first
 from whet.errors import InvalidData, InvalidModel
+from whet.lookup import choose
 from whet.machine import machine
 from whet.metric import Metric, Subject, metrics, quality_named
 from whet.parameter import Range, check
@@ -43,6 +44,8 @@ class Benchmark:
     """Of resampling and of the order of runs."""
     device: str = "cpu"
     """Where models run, as torch names it."""
+    metrics: tuple[str, ...] | None = None
+    """Names of what is measured besides the task's own metrics, such as fidelity; everything if None."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range."""
@@ -57,6 +60,8 @@ class Benchmark:
         """
         chosen = self._metrics(task)
         dev = task.splits.dev
+        if not len(dev):
+            raise InvalidData("--dev-file must be given with --train-file, but got none; add it")
         length = self.max_length
         first = load_tokenizer(sources[0])
         examples = shortest_first(dev, first, max_length=length)
@@ -73,7 +78,9 @@ class Benchmark:
 
     def _metrics(self, task: Task) -> list[Metric]:
         asked = {name: quality_named(name) for name in task.metrics}
-        return list((asked | {name: metric() for name, metric in metrics().items() if metric.universal}).values())
+        others = {name: metric for name, metric in metrics().items() if metric.universal}
+        wanted = others if self.metrics is None else {choose(name, others, what="the metric") for name in self.metrics}
+        return list((asked | {name: others[name]() for name in others if name in wanted}).values())
 
     def _subject(self, source: str | Path, task: Task, examples: Examples) -> Subject:
         model = load_any(source)

@@ -15,15 +15,39 @@ from rich.table import Table
 
 from whet import demonstration, verbs
 from whet.benchmark import Benchmark
-from whet.errors import InvalidParameter, InvalidRecipe, OutputNotWritten, WhetError
+from whet.errors import InvalidParameter, OutputNotWritten, WhetError
 from whet.inspection import Inspection
 from whet.inspection import inspect as inspect_model
-from whet.method import all_methods, method_from, method_named
-from whet.metric import quality_named
+from whet.method import all_methods
+from whet.options import (
+    AsJson,
+    DataDir,
+    DevFile,
+    Device,
+    Keep,
+    Label,
+    MaxLength,
+    MethodName,
+    MetricName,
+    Out,
+    Overwrite,
+    RecipeFile,
+    Seed,
+    Settings,
+    Speedup,
+    TaskName,
+    Text,
+    TextPair,
+    Threads,
+    TrainFile,
+    Verb,
+    Version,
+    recipe_of,
+    task_of,
+)
 from whet.parameter import parameters
-from whet.recipe import Recipe, Step
+from whet.recipe import Step
 from whet.report import table, trade_off_picture
-from whet.task import Task, task_from_files, task_named
 from whet.training import TrainingSettings
 
 __all__ = ["app", "main"]
@@ -44,24 +68,12 @@ _STOPPED = 130
 """The exit code that typer answers Ctrl-C with."""
 
 
-TaskName = Annotated[str | None, typer.Option("--task", help="Such as glue/mrpc, imdb, agreement.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder with the task's local files; without it, the hub.")]
-TrainFile = Annotated[Path | None, typer.Option(help="Own training data: CSV, TSV, JSONL or Parquet.")]
-DevFile = Annotated[Path | None, typer.Option(help="Own data for the final measurement.")]
-Text = Annotated[str, typer.Option(help="Column of the own data with the text.")]
-TextPair = Annotated[str | None, typer.Option(help="Column with the second text.")]
-Label = Annotated[str, typer.Option(help="Column with the label.")]
-MetricName = Annotated[str | None, typer.Option("--metric", help="Metric of the own data that counts.")]
-Out = Annotated[Path, typer.Option(help="Folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of every random choice.")]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
-Threads = Annotated[int | None, typer.Option(help="Threads of the processor; all cores if not given.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-MaxLength = Annotated[int, typer.Option(help="Longer inputs are cut, in tokens.")]
+@app.callback()
+def _root(version: Version = False) -> None:
+    """See the app's help."""
 
 
-@app.command()
+@app.command(cls=Verb)
 def finetune(
     base: Annotated[str, typer.Argument(help="Folder or hub name of a base model.")],
     out: Out,
@@ -88,7 +100,7 @@ def finetune(
     settings = TrainingSettings(
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed
     )
-    chosen = _task(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
+    chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
     curve = verbs.finetune(base, chosen, out, settings=settings, device=device, overwrite=overwrite)
     if as_json:
         _print_json([row._asdict() for row in curve])
@@ -101,14 +113,15 @@ def finetune(
     _show(shown)
 
 
-@app.command()
+@app.command(cls=Verb)
 def compress(
     model: Annotated[str, typer.Argument(help="Folder or hub name of a fine-tuned model.")],
     out: Out,
-    recipe: Annotated[Path | None, typer.Option(help="YAML or JSON file with the steps.")] = None,
-    method: Annotated[str | None, typer.Option(help="One method instead; whet methods lists them.")] = None,
-    keep: Annotated[float | None, typer.Option(help="Its share of parameters kept, such as 0.4.")] = None,
-    parameter: Annotated[list[str] | None, typer.Option("--set", help="Another parameter, as NAME=VALUE.")] = None,
+    recipe: RecipeFile = None,
+    method: MethodName = None,
+    keep: Keep = None,
+    speedup: Speedup = None,
+    parameter: Settings = None,
     task: TaskName = None,
     data_dir: DataDir = None,
     train_file: TrainFile = None,
@@ -128,10 +141,10 @@ def compress(
 ) -> None:
     """Make a model smaller by a recipe or by one method, and save it."""
     _use(device, threads)
-    steps = _recipe(recipe, method, keep, parameter or [])
+    steps = recipe_of(recipe, method, keep, speedup, parameter or [])
     chosen = None
     if any(given is not None for given in (task, data_dir, train_file, dev_file)):
-        chosen = _task(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
+        chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
     done = verbs.compress(
         model,
         steps,
@@ -149,7 +162,7 @@ def compress(
         _show(f"saved to {out}; measure it: whet measure {model} {out} --task ...")
 
 
-@app.command()
+@app.command(cls=Verb)
 def measure(
     models: Annotated[list[str], typer.Argument(help="Folders or hub names; the first is the baseline.")],
     task: TaskName = None,
@@ -171,7 +184,7 @@ def measure(
 ) -> None:
     """Measure models side by side: quality, fidelity, speed, size, memory; each with its interval and a paired test."""
     _use(device, threads)
-    chosen = _task(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
+    chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
     benchmark = Benchmark(batch_size=batch_size, max_length=max_length, rounds=rounds, seed=seed, device=device)
     if picture is not None and (picture.is_dir() or not picture.parent.is_dir()):
         raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {picture}; name another")
@@ -184,7 +197,7 @@ def measure(
         _show(table(trials, title=f"{chosen.name}, {len(chosen.splits.dev)} dev examples"))
 
 
-@app.command()
+@app.command(cls=Verb)
 def inspect(
     model: Annotated[str, typer.Argument(help="Folder or hub name.")],
     batch_size: Annotated[int, typer.Option(help="Sentences a batch.")] = 32,
@@ -201,7 +214,7 @@ def inspect(
         _print_inspection(found)
 
 
-@app.command()
+@app.command(cls=Verb)
 def methods(as_json: AsJson = False) -> None:
     """List every method with its parameters, their ranges, and its source."""
     if as_json:
@@ -229,7 +242,7 @@ def methods(as_json: AsJson = False) -> None:
         _show(method.summary(), shown, f"Source: {method.source()}\n")
 
 
-@app.command()
+@app.command(cls=Verb)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
     seed: Seed = 0,
@@ -292,60 +305,6 @@ def _use(device: str, threads: int | None) -> None:
         torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise InvalidParameter(f"the device must be one that torch can use, but got {device!r}; try cpu") from error
-
-
-def _task(
-    name: str | None,
-    data_dir: Path | None,
-    train_file: Path | None,
-    dev_file: Path | None,
-    text: str,
-    text_pair: str | None,
-    label: str,
-    metric: str | None,
-) -> Task:
-    if (name is None) == (train_file is None):
-        raise InvalidParameter("one of --task and --train-file must be given, but got both or none; give one")
-    if name is not None:
-        if any(given is not None for given in (dev_file, text_pair, metric)):
-            raise InvalidParameter(
-                "--dev-file, --text-pair and --metric must go with --train-file, but got one with --task; leave it out"
-            )
-        return task_named(name, data_dir=data_dir)
-    if data_dir is not None:
-        raise InvalidParameter("--data-dir must go with --task, but got it with --train-file; leave it out")
-    if train_file is None or dev_file is None:
-        raise InvalidParameter("--dev-file must be given with --train-file, but got none; add it")
-    if metric is not None:
-        quality_named(metric)
-    return task_from_files(train_file, dev_file, text=text, text_pair=text_pair, label=label, metric=metric)
-
-
-def _recipe(path: Path | None, method: str | None, keep: float | None, settings: list[str]) -> Recipe:
-    if (path is None) == (method is None):
-        raise InvalidRecipe("one of --recipe and --method must be given, but got both or none; give one")
-    if path is not None:
-        if keep is not None or settings:
-            raise InvalidRecipe("--keep and --set belong to --method, but got them with --recipe; put them in the file")
-        return Recipe.read(path)
-    entry: dict[str, Any] = {"method": method_named(str(method)).name()}
-    if keep is not None:
-        entry["keep"] = keep
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise InvalidParameter(f"--set must be NAME=VALUE, but got {setting!r}; such as --set allocation=uniform")
-        if key in entry:
-            raise InvalidParameter(f"{key} must be given once, but got {setting!r} as well; leave one out")
-        entry[key] = _value(value)
-    return Recipe((method_from(entry),))
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _print_step(step: Step) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import math
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -80,6 +81,12 @@ def check(instance: Any) -> None:
             raise InvalidParameter(
                 f"{field.name} must be of type {bare.__name__}, but got {field.name}={value!r}; {advice}"
             )
+        if get_origin(bare) is Mapping and not (
+            isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+        ):
+            raise InvalidParameter(
+                f"{field.name} must be a mapping from text, but got {field.name}={value!r}; {advice}"
+            )
         if bounds is not None and value not in bounds:
             raise InvalidParameter(f"{bounds.stated(field.name)} must hold, but got {field.name}={value}; {advice}")
         if isinstance(value, float) and math.isinf(value):
@@ -135,7 +142,7 @@ def _meanings(owner: type) -> dict[str, str]:
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and _is_text(text):
-                found[field.target.id] = inspect.cleandoc(text.value.value)  # type: ignore[attr-defined]
+                found[field.target.id] = " ".join(text.value.value.split())  # type: ignore[attr-defined]
     return found
 
 

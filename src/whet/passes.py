@@ -70,13 +70,14 @@ def fisher_noise(logits: Tensor, generator: torch.Generator) -> Tensor:
     return noise - p * noise.sum(-1, keepdim=True)
 
 
-def send_back_noise(logits: Tensor, mask: Tensor, generator: torch.Generator) -> None:
+def send_back_noise(logits: Tensor, mask: Tensor, generator: torch.Generator, *, temperature: float = 1.0) -> None:
     """Run the backward pass of `fisher_noise` at the logits.
 
     Args:
         logits: (examples, classes), or (examples, tokens, classes) for a model that answers at every token.
         mask: (examples, tokens) the attention mask; padding sends nothing back.
         generator: a CPU generator.
+        temperature: more than 0; predictions are softened by it, so that examples of which a model is sure count too.
     """
-    noise = fisher_noise(logits, generator)
+    noise = fisher_noise(logits if logits.shape[-1] == 1 else logits / temperature, generator)
     logits.backward(noise * mask[..., None] if logits.dim() == 3 else noise)

@@ -50,7 +50,7 @@ def side_of(weight: Tensor) -> Side:
 
 
 def collect(
-    model: nn.Module, batches: Batches, layers: Sequence[str], *, seed: int | None = None
+    model: nn.Module, batches: Batches, layers: Sequence[str], *, seed: int | None = None, temperature: float = 1.0
 ) -> dict[str, Moments]:
     """Return the moments of the named dense layers, from one pass over the batches.
 
@@ -59,6 +59,7 @@ def collect(
         batches: the calibration data; padding is left out.
         layers: names of dense layers.
         seed: asks for gradient moments too, with noise from this seed.
+        temperature: softens the predictions whose noise it is; see `passes.send_back_noise`.
 
     Raises:
         InvalidModel: a layer does not see one row per token.
@@ -68,7 +69,7 @@ def collect(
     gradients = torch.no_grad() if seed is None else activation_gradients(model)
     with hooked(collector.handles()), gradients:
         for batch in batches:
-            collector.run(batch, generator)
+            collector.run(batch, generator, temperature)
     return collector.moments()
 
 
@@ -112,7 +113,7 @@ class _Collector:
         self.steps = dict.fromkeys(layers, 0)
         self.last_input: tuple[Tensor, str] | None = None
 
-    def run(self, batch: Batch, generator: torch.Generator) -> None:
+    def run(self, batch: Batch, generator: torch.Generator, temperature: float) -> None:
         """Pass one batch forward and, for gradients, noise back from the logits."""
         inputs = moved(batch, self.model)
         mask = inputs["attention_mask"]
@@ -127,7 +128,7 @@ class _Collector:
                     "leave it out"
                 )
         if self.gradients:
-            send_back_noise(logits, mask, generator)
+            send_back_noise(logits, mask, generator, temperature=temperature)
         self.last_input = None
 
     def handles(self) -> list[RemovableHandle]:

@@ -34,7 +34,7 @@ class Splits(NamedTuple):
     validation: Examples
     """Held out of the official training data; for choices."""
     dev: Examples
-    """For the final measurement only."""
+    """For the final measurement only; empty where a user has given none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Task(ABC):
 
     @abstractmethod
     def read(self) -> tuple[Examples, Examples]:
-        """Return the official training examples and the examples for the final measurement.
+        """Return the official training examples and the examples for the final measurement, which may be none.
 
         Raises:
             InvalidData: files are missing or cannot be used.
@@ -84,7 +84,8 @@ class Task(ABC):
         """
         official, dev = self.read()
         for part, examples in (("training", official), ("dev", dev)):
-            if self.label_names is not None and len(set(examples.labels)) < 2:
+            given = part == "training" or len(examples) > 0
+            if given and self.label_names is not None and len(set(examples.labels)) < 2:
                 raise InvalidData(
                     f"the {part} data of {self.name} must hold at least two classes, but got one only; "
                     "give data with examples of every class"
@@ -152,18 +153,18 @@ def task_named(name: str, *, data_dir: Path | None = None) -> Task:
 
 def task_from_files(
     train_file: Path,
-    dev_file: Path,
+    dev_file: Path | None = None,
     *,
     text: str,
     text_pair: str | None = None,
     label: str = "label",
     metric: str | None = None,
 ) -> Task:
-    """Return the task that a user's own two files make; they are read when its labels or splits are asked for.
+    """Return the task that a user's own files make; they are read when its labels or splits are asked for.
 
     Args:
         train_file: examples for training, in any format of `whet.table.FORMATS`.
-        dev_file: examples for the final measurement, with the same columns.
+        dev_file: examples for the final measurement, with the same columns; without it, nothing can be measured.
         text: the column of the sentences.
         text_pair: the column of the second sentences, if the task has them.
         label: the column of the classes or scores.

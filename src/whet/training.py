@@ -109,7 +109,7 @@ def train(
     )
     trainer = _Trainer(
         model=model,
-        args=arguments,
+        args=_placed(arguments, device),
         train_dataset=tokenize(examples, tokenizer, max_length=settings.max_length),
         eval_dataset=tokenize(validation, tokenizer, max_length=settings.max_length),
         data_collator=DataCollatorWithPadding(tokenizer),
@@ -146,23 +146,24 @@ def distil(
         hidden_states: weight of the error after each block, against 1 for the predictions; see `distillation`.
         seed: of the order.
     """
-    device = next(model.parameters()).device.type
+    device = str(next(model.parameters()).device)
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     with tempfile.TemporaryDirectory() as scratch, bar("distilling", 1) as progress:
+        arguments = TrainingArguments(
+            **_shared(epochs, learning_rate, seed, device),
+            output_dir=scratch,
+            per_device_train_batch_size=1,
+            weight_decay=0.0,
+            warmup_steps=round(0.06 * epochs * len(batches)),
+            save_strategy="no",
+            remove_unused_columns=False,
+        )
         trainer = _Distiller(
             teacher,
             temperature=temperature,
             hidden_states=hidden_states,
             model=model,
-            args=TrainingArguments(
-                **_shared(epochs, learning_rate, seed, device),
-                output_dir=scratch,
-                per_device_train_batch_size=1,
-                weight_decay=0.0,
-                warmup_steps=round(0.06 * epochs * len(batches)),
-                save_strategy="no",
-                remove_unused_columns=False,
-            ),
+            args=_placed(arguments, device),
             train_dataset=list(batches),
             data_collator=lambda batch: dict(batch[0]),
             callbacks=[_Progress(progress)],
@@ -187,6 +188,20 @@ def _shared(epochs: float, learning_rate: float, seed: int, device: str) -> dict
         "use_cpu": device == "cpu",
         "log_level": "error",
     }
+
+
+def _placed(arguments: TrainingArguments, device: str) -> TrainingArguments:
+    """Keep to the device that was named: of several GPUs, transformers takes the first and copies the model to all."""
+    place = torch.device(device)
+    if place.type == "cpu":
+        return arguments
+    # one state for all of accelerate, which reads its device there
+    arguments.distributed_state.device = place
+    arguments._n_gpu = 1
+    vars(arguments)["_setup_devices"] = place  # where the choice is kept once it is made
+    if place.index is not None and place.type == "cuda":
+        torch.cuda.set_device(place)  # its random state is the one that checkpoints keep
+    return arguments
 
 
 def _claim(scratch: Path, settings: TrainingSettings, model: PreTrainedModel, examples: Examples) -> None:

@@ -29,6 +29,15 @@ def test_the_classes_are_the_sorted_labels_of_the_training_file(tmp_path):
         assert part.labels == [int(text[1:]) % 3 == 0 for text in part.texts]
 
 
+@pytest.mark.parametrize("text_pair", [None, "other"])
+def test_without_a_dev_file_the_other_splits_are_the_same(tmp_path, text_pair):
+    train, dev = files(tmp_path)
+    with_dev, without = (task_from_files(train, *more, text="text", text_pair=text_pair) for more in ((dev,), ()))
+    assert without.splits[:2] == with_dev.splits[:2]
+    assert without.label_names == with_dev.label_names
+    assert len(without.splits.dev) == 0
+
+
 def test_pairs_and_another_label_column(tmp_path):
     task = task_from_files(*files(tmp_path), text="other", text_pair="text", label="label", metric="macro_f1")
     assert task.metrics == ("macro_f1",)

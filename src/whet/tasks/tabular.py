@@ -22,14 +22,14 @@ _CORRELATIONS = ("pearson", "spearman")
 
 @dataclass(frozen=True, kw_only=True)
 class Tabular(Task):
-    """Sentences, or pairs of them, and their labels, from two files."""
+    """Sentences, or pairs of them, and their labels, from files."""
 
     name: str = field(default="tabular", init=False)
     """Always the same; the files say what the task is."""
     train_file: Path
     """Examples for training."""
-    dev_file: Path
-    """Examples for the final measurement."""
+    dev_file: Path | None = None
+    """Examples for the final measurement; compressing and fine-tuning need none."""
     text: str
     """The column of the sentences."""
     text_pair: str | None = None
@@ -58,10 +58,10 @@ class Tabular(Task):
             raise InvalidData(
                 f"f1 must score two classes, but got {len(self._classes)} in {self.train_file}; use macro_f1"
             )
-        return (
-            self._examples(self._train_columns, self.train_file),
-            self._examples(self._columns(self.dev_file), self.dev_file),
-        )
+        train = self._examples(self._train_columns, self.train_file)
+        if self.dev_file is None:
+            return train, Examples([], [], [] if self.text_pair else None)
+        return train, self._examples(self._columns(self.dev_file), self.dev_file)
 
     @cached_property
     def _train_columns(self) -> Mapping[str, list[str]]:

@@ -50,6 +50,16 @@ def test_without_a_power_it_is_plain_svd():
     assert not torch.allclose(other.losses, plain.losses)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_that_power_of_the_magnitudes_scales_the_weight(alpha: float):
+    model, resources = tiny_model("bert"), Resources(calibration=tiny_batches())
+    scale = floored(magnitudes(model, tiny_batches(), (LAYER,))[LAYER]) ** alpha
+    expected = of_scaled_weight(dense_weight(model.get_submodule(LAYER)), scale)
+    found = dict(ActivationSvd(keep=0.5, alpha=alpha).spectra(model, (LAYER,), resources))[LAYER]
+    torch.testing.assert_close(found.losses, expected.losses)
+    assert scale.max() / scale.min() > 1.1  # features do differ here
+
+
 def test_a_feature_that_is_never_seen_does_no_harm():
     weight, seen = draw(6, 9), torch.ones(9).double()
     seen[4] = 0

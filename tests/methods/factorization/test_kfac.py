@@ -213,14 +213,15 @@ def mean_output(model, name, batches) -> Tensor:
     return torch.cat([row[mask] for row, mask in zip(rows, masks, strict=True)]).double().mean(0)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 5.0])
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
-def test_the_spectra_of_a_model_are_those_of_its_moments(family: Family):
+def test_the_spectra_of_a_model_are_those_of_its_moments(family: Family, temperature: float):
     """Every layer gets its own metric: what one keeps for layers with shared inputs must not leak into others."""
     model, batches = tiny_model(family), tiny_batches()
     names = Architecture.of(model).linears
     resources = Resources(calibration=batches, seed=4)
-    found = dict(Kfac(keep=0.5).spectra(model, names, resources))
-    moments = collect(model, batches, names, seed=4)
+    found = dict(Kfac(keep=0.5, temperature=temperature).spectra(model, names, resources))
+    moments = collect(model, batches, names, seed=4, temperature=temperature)
     assert list(found) == list(names)
     for name in names:
         weight, own = dense_weight(model.get_submodule(name)), moments[name]
@@ -263,6 +264,7 @@ def test_small_losses_foretell_the_divergence():
         ({"keep": 2}, r"0 < keep <= 1 must hold, but got keep=2"),
         ({"keep": 0.5, "damping": 0.0}, r"0 < damping must hold, but got damping=0.0; damping is: Added"),
         ({"keep": 0.5, "damping": -1e-3}, r"0 < damping must hold, but got damping=-0.001"),
+        ({"keep": 0.5, "temperature": 0.0}, r"0 < temperature < inf must hold, but got temperature=0.0"),
         ({"keep": 0.5, "damping": "auto"}, r"damping must be of type float, but got damping='auto'"),
         (
             {"keep": 0.5, "allocation": "best"},

@@ -10,9 +10,10 @@ Source: Martens, Grosse, "Optimizing Neural Networks with Kronecker-factored App
 1503.05671, for the curvature; Chekalina et al., "Generalized Fisher-Weighted SVD", 2025, arXiv 2505.17974, for its use
 in low rank.
 Differs: only the narrower side is decomposed; C is centred and the bias makes up for the mean; gradients need no
-labels.
+labels, and start from softened predictions (chosen on held-out training data, see studies/first_light).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -41,13 +42,17 @@ class Kfac(Factorization):
     damping: Annotated[float, Range(above=0)] = 1e-3
     """Added to the gradient moment, as a share of its mean eigenvalue."""
 
+    temperature: Annotated[float, Range(above=0, below=math.inf)] = 3.0
+    """Softens the predictions that gradients start from. A model is surer of its training text than of any other; at 1
+    the examples that it has learnt by heart would hardly count."""
+
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def spectra(
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
         """See `Factorization.spectra`; one forward and one backward pass over the calibration batches."""
-        moments = collect(model, calibrated(resources), layers, seed=resources.seed)
+        moments = collect(model, calibrated(resources), layers, seed=resources.seed, temperature=self.temperature)
         shared: dict[int, Roots] = {}
         for name in layers:
             weight, found = dense_weight(model.get_submodule(name)), moments[name]

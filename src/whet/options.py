@@ -1,0 +1,176 @@
+"""What the verbs of the command line share: their options, and the task or recipe that options make together."""
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperOption
+
+from whet.errors import InvalidParameter, InvalidRecipe
+from whet.method import method_from, method_named
+from whet.metric import quality_named
+from whet.recipe import Recipe
+from whet.task import Task, task_from_files, task_named
+
+__all__ = [
+    "AsJson",
+    "DataDir",
+    "DevFile",
+    "Device",
+    "Keep",
+    "Label",
+    "MaxLength",
+    "MethodName",
+    "MetricName",
+    "Out",
+    "Overwrite",
+    "RecipeFile",
+    "Seed",
+    "Settings",
+    "Speedup",
+    "TaskName",
+    "Text",
+    "TextPair",
+    "Threads",
+    "TrainFile",
+    "Verb",
+    "Version",
+    "recipe_of",
+    "task_of",
+]
+
+DEFAULT_METHOD = "kfac"
+"""Which method --keep or --speedup alone asks for."""
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"whet {importlib.metadata.version('whet')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+]
+
+TaskName = Annotated[str | None, typer.Option("--task", help="Such as glue/mrpc, imdb, agreement.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with the task's local files; without it, the hub.")]
+TrainFile = Annotated[Path | None, typer.Option(help="Own training data: CSV, TSV, JSONL or Parquet.")]
+DevFile = Annotated[Path | None, typer.Option(help="Own data for the final measurement; only measure needs it.")]
+Text = Annotated[str, typer.Option(help="Column of the own data with the text.")]
+TextPair = Annotated[str | None, typer.Option(help="Column with the second text.")]
+Label = Annotated[str, typer.Option(help="Column with the label.")]
+MetricName = Annotated[str | None, typer.Option("--metric", help="Metric of the own data that counts.")]
+
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="YAML or JSON file with the steps.")]
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help=f"One method instead; whet methods lists them. {DEFAULT_METHOD} if only --keep or --speedup is given.",
+    ),
+]
+Keep = Annotated[float | None, typer.Option(help="Its share of parameters kept, such as 0.4.")]
+Speedup = Annotated[
+    float | None, typer.Option(help="Instead, how many times as fast the model shall be here, such as 2: by_time.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Another parameter, as NAME=VALUE; lists and mappings as JSON.")
+]
+
+Out = Annotated[Path, typer.Option(help="Folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of every random choice.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of the processor; all cores if not given.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+MaxLength = Annotated[int, typer.Option(help="Longer inputs are cut, in tokens.")]
+
+
+class Verb(TyperCommand):
+    """Refuses an option of one value that is given twice, where click takes the last without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See click's `Command.parse_args`."""
+        given = self.make_parser(ctx).parse_args(args=list(args))[-1]
+        for option in given:
+            single = isinstance(option, TyperOption) and not (option.multiple or option.is_flag)
+            if single and given.count(option) > 1:
+                ctx.fail(f"Option {option.opts[0]!r} given more than once.")
+        return super().parse_args(ctx, args)
+
+
+def task_of(
+    name: str | None,
+    data_dir: Path | None,
+    train_file: Path | None,
+    dev_file: Path | None,
+    text: str,
+    text_pair: str | None,
+    label: str,
+    metric: str | None,
+) -> Task:
+    """Return the task that these options make.
+
+    Raises:
+        InvalidParameter, UnknownName: they do not go together, or name what there is not.
+    """
+    if (name is None) == (train_file is None):
+        raise InvalidParameter("one of --task and --train-file must be given, but got both or none; give one")
+    if train_file is None:
+        if any(given is not None for given in (dev_file, text_pair, metric)):
+            raise InvalidParameter(
+                "--dev-file, --text-pair and --metric must go with --train-file, but got one with --task; leave it out"
+            )
+        return task_named(str(name), data_dir=data_dir)
+    if data_dir is not None:
+        raise InvalidParameter("--data-dir must go with --task, but got it with --train-file; leave it out")
+    if metric is not None:
+        quality_named(metric)
+    return task_from_files(train_file, dev_file, text=text, text_pair=text_pair, label=label, metric=metric)
+
+
+def recipe_of(
+    path: Path | None, method: str | None, keep: float | None, speedup: float | None, settings: list[str]
+) -> Recipe:
+    """Return the recipe that these options make.
+
+    Raises:
+        InvalidRecipe, InvalidParameter, UnknownName: they do not go together, or are wrong in themselves.
+    """
+    if keep is not None and speedup is not None:
+        raise InvalidRecipe("one of --keep and --speedup must be given, but got both; leave one out")
+    if path is None and method is None and (keep is not None or speedup is not None):
+        method = DEFAULT_METHOD
+    if (path is None) == (method is None):
+        raise InvalidRecipe("one of --recipe and --method must be given, but got both or none; give one")
+    if path is not None:
+        if keep is not None or speedup is not None or settings:
+            raise InvalidRecipe(
+                "--keep, --speedup and --set belong to --method, but got them with --recipe; put them in the file"
+            )
+        return Recipe.read(path)
+    entry: dict[str, Any] = {"method": method_named(str(method)).name()}
+    if keep is not None:
+        entry["keep"] = keep
+    if speedup is not None:
+        entry["speedup"] = speedup
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InvalidParameter(f"--set must be NAME=VALUE, but got {setting!r}; such as --set allocation=uniform")
+        if key in entry:
+            raise InvalidParameter(f"{key} must be given once, but got {setting!r} as well; leave one out")
+        entry[key] = _value(value)
+    if speedup is not None:
+        entry.setdefault("allocation", "by_time")
+    return Recipe((method_from(entry),))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
