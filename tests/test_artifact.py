@@ -34,14 +34,15 @@ from whet.trial import Trial
 METHODS = sorted(all_methods())
 
 
-def resources() -> Resources:
-    batches = tiny_batches()
-    return Resources(calibration=batches, train=batches, validation=tiny_batches(seed=1), teacher=tiny_model("bert"))
-
-
 def recipe_of(name: str) -> Recipe:
     method = all_methods()[name]
     return Recipe((method(**method.example),))
+
+
+def compressed_by(name: str, model: nn.Module) -> nn.Module:
+    batches = tiny_batches()
+    resources = Resources(calibration=batches, train=batches, validation=tiny_batches(seed=1), teacher=model)
+    return recipe_of(name).apply(model, resources)
 
 
 def logits(model: nn.Module) -> torch.Tensor:
@@ -54,7 +55,7 @@ def saved(tokenizer, tmp_path_factory) -> dict[str, Path]:
     """One artifact a method; never changed."""
     root = tmp_path_factory.mktemp("artifacts")
     for name in METHODS:
-        compressed = recipe_of(name).apply(classifier(), resources())
+        compressed = compressed_by(name, classifier())
         artifact.save(compressed, tokenizer, root / name, recipe=recipe_of(name), origin="tiny", seed=3)
     return {name: root / name for name in METHODS}
 
@@ -70,7 +71,7 @@ def test_importing_whet_is_enough_for_plain_transformers(saved):
     assert whet.__all__
     for name, path in saved.items():
         plain = AutoModelForSequenceClassification.from_pretrained(path).eval()
-        expected = recipe_of(name).apply(classifier(), resources())
+        expected = compressed_by(name, classifier())
         assert torch.equal(logits(plain), logits(expected)), name
         assert describe(plain) == describe(expected)
 
@@ -352,7 +353,7 @@ def causal(family: str) -> nn.Module:
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 @pytest.mark.parametrize("name", METHODS)
 def test_tied_weights_stay_tied(family, name, tmp_path, tokenizer):
-    compressed = recipe_of(name).apply(causal(family), resources())
+    compressed = compressed_by(name, causal(family))
     assert compressed.lm_head.weight is compressed.get_input_embeddings().weight
     artifact.save(compressed, tokenizer, tmp_path / "lm", recipe=recipe_of(name), origin="tiny", seed=0)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "lm").eval()

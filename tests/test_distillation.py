@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from helpers import tiny_batches, tiny_model
 from whet.distillation import hidden_states_loss, logits_loss
-from whet.errors import InvalidParameter, MissingResource
+from whet.errors import InvalidModel, InvalidParameter, MissingResource
 from whet.methods.factorization.svd import Svd
 from whet.methods.recovery.distillation import Distillation
 from whet.recipe import Recipe
@@ -27,6 +27,12 @@ def test_the_loss_of_logits_is_their_divergence(temperature: float):
 def test_scores_lose_half_their_squared_difference():
     student, teacher = draw(7, 1), draw(7, 1, seed=1)
     torch.testing.assert_close(logits_loss(student, teacher), (student - teacher).square().mean() / 2)
+
+
+def test_a_teacher_of_other_labels_is_answered():
+    three = Resources(train=tiny_batches(), teacher=tiny_model("bert", 3))
+    with pytest.raises(InvalidModel, match="as many labels as the model that learns from it, 2, but got 3"):
+        Recipe((Distillation(epochs=1),)).apply(tiny_model("bert", 2), three)
 
 
 def test_hidden_states_lose_a_share_of_the_teachers_variance():

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
+from whet.errors import InvalidModel
+
 __all__ = ["hidden_states_loss", "logits_loss"]
 
 
@@ -22,7 +24,15 @@ def logits_loss(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -
         student: (..., classes) logits; one class is a score, with half the squared difference as its loss.
         teacher: of the same shape.
         temperature: more than 0; divides both logits.
+
+    Raises:
+        InvalidModel: the two answer with other shapes.
     """
+    if student.shape != teacher.shape:
+        raise InvalidModel(
+            f"the original must have as many labels as the model that learns from it, {student.shape[-1]}, "
+            f"but got {teacher.shape[-1]}"
+        )
     if student.shape[-1] == 1:
         return (student - teacher).square().mean() / 2
     flat = [(logits / temperature).flatten(0, -2).log_softmax(-1) for logits in (student, teacher)]
