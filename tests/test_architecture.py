@@ -34,6 +34,7 @@ LEVELS = {
     2: (
         "allocation",
         "architecture",
+        "attention",
         "bptt",
         "candidate",
         "checkpoint",
@@ -63,6 +64,7 @@ WITHIN = {
     "layer": {"lookup"},
     "table": {"resources"},
     "surgery": {"architecture"},
+    "attention": {"layers", "spectrum"},
     "importance": {"architecture", "passes"},
     "bptt": {"stream", "training"},
     "lstm": {"architecture"},

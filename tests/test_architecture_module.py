@@ -7,6 +7,8 @@ from helpers import FAMILIES, Family, tiny_model
 from whet.architecture import Architecture, dense_bias, dense_weight, is_dense
 from whet.errors import InvalidModel, NothingToCompress
 from whet.layers.low_rank import LowRank
+from whet.methods.factorization.svd import Svd
+from whet.resources import Resources
 from whet.surgery import replace
 
 BERT = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"]
@@ -72,6 +74,18 @@ def test_a_layer_with_a_shared_weight_is_left_out():
         "bert.encoder.layer.0.intermediate.dense",
         "bert.encoder.layer.1.intermediate.dense",
     }
+
+
+def test_a_pattern_of_shared_weights_only_is_told_why():
+    model = tiny_model("bert")
+    first, second = (model.bert.encoder.layer[i].intermediate.dense for i in (0, 1))
+    second.weight = first.weight
+    why = r"weights of their own, but '\*intermediate\*' matches only bert\.encoder\.layer\.0\.intermediate\.dense, "
+    with pytest.raises(NothingToCompress, match=why):
+        Architecture.of(model).matching("*intermediate*")
+    with pytest.raises(NothingToCompress, match=why):
+        Svd(allocation="ranks", ranks={"*query": 4, "*intermediate*": 4}).apply(model, Resources())
+    assert len(Architecture.of(model).matching("*")) == 10
 
 
 def test_a_weight_shared_with_something_outside_the_blocks_is_left_out():

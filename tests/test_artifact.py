@@ -21,7 +21,7 @@ from transformers import (
 
 import whet
 from folders import LABELS, classifier, edit_json, save
-from helpers import VOCAB, tiny_batches, tiny_model
+from helpers import REFUSED, VOCAB, tiny_batches, tiny_model
 from whet import artifact
 from whet.errors import InvalidArtifact, InvalidModel, OutputNotWritten
 from whet.measurement import Measurement
@@ -351,7 +351,7 @@ def causal(family: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", sorted(set(METHODS) - set(REFUSED)))
 def test_tied_weights_stay_tied(family, name, tmp_path, tokenizer):
     compressed = compressed_by(name, causal(family))
     assert compressed.lm_head.weight is compressed.get_input_embeddings().weight

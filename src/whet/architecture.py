@@ -25,8 +25,9 @@ class Architecture:
     blocks: tuple[str, ...]
     """The repeated blocks, first to last."""
     linears: tuple[str, ...]
-    """The dense linear layers inside the blocks, in module order, and those that the model itself names; those with
-    shared weights are left out."""
+    """The dense linear layers inside the blocks, in module order, and those that the model itself names."""
+    shared: tuple[str, ...] = ()
+    """Those of them whose weights other modules use too; they are left out of `linears`."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Self:
@@ -46,7 +47,7 @@ class Architecture:
         name, blocks = max(lists, key=lambda pair: len(pair[1]))
         names = tuple(f"{name}.{i}" for i in range(len(blocks)))
         named: tuple[str, ...] = getattr(model, "linears_after_blocks", ())
-        return cls(names, tuple(_dense_below(model, (*names, *named))))
+        return cls(names, *_dense_below(model, (*names, *named)))
 
     def matching(self, include: str) -> tuple[str, ...]:
         """Return the names of the linear layers that the wildcard `include` matches.
@@ -56,9 +57,23 @@ class Architecture:
         """
         found = tuple(name for name in self.linears if fnmatchcase(name, include))
         if not found:
+            self.refuse_shared(include)
             here = f"the linear layers here are {', '.join(self.linears[:6])}, ..." if self.linears else "there is none"
             raise NothingToCompress(f"no linear layer matches {include!r}; {here}")
         return found
+
+    def refuse_shared(self, pattern: str) -> None:
+        """Refuse a wildcard that matches layers with shared weights and no others.
+
+        Raises:
+            NothingToCompress: it does.
+        """
+        shared = [name for name in self.shared if fnmatchcase(name, pattern)]
+        if shared and not any(fnmatchcase(name, pattern) for name in self.linears):
+            raise NothingToCompress(
+                f"layers must have weights of their own, but {pattern!r} matches only {', '.join(shared[:4])}, whose "
+                "weights other modules use too; leave them out"
+            )
 
 
 def is_dense(module: nn.Module) -> bool:
@@ -79,17 +94,19 @@ def dense_bias(module: nn.Module) -> Tensor | None:
     return bias.detach() if isinstance(bias, Tensor) else None
 
 
-def _dense_below(model: nn.Module, parts: tuple[str, ...]) -> list[str]:
+def _dense_below(model: nn.Module, parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of dense layers with weights of their own, and with shared ones."""
     owners: dict[int, int] = {}
     for _, module in model.named_modules(remove_duplicate=False):
         for parameter in module.parameters(recurse=False):
             owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    found: list[str] = []
+    own: list[str] = []
+    shared: list[str] = []
     for part in parts:
         compressed: tuple[str, ...] = ()
         for name, module in model.get_submodule(part).named_modules(prefix=part):
             if isinstance(module, CompressedLayer):
                 compressed += (f"{name}.",)
-            elif is_dense(module) and not name.startswith(compressed) and owners[id(module.weight)] == 1:
-                found.append(name)
-    return found
+            elif is_dense(module) and not name.startswith(compressed):
+                (own if owners[id(module.weight)] == 1 else shared).append(name)
+    return tuple(own), tuple(shared)

@@ -113,7 +113,10 @@ class Factorization(Method):
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         """See `Method.apply`."""
-        names = Architecture.of(model).matching(self.include)
+        architecture = Architecture.of(model)
+        for pattern in self.ranks or ():
+            architecture.refuse_shared(pattern)
+        names = architecture.matching(self.include)
         if self.keep == 1:
             return model
         original = copy_model(model)

@@ -1,7 +1,6 @@
 """Where a model's parameters and time are, and which methods can help on this machine."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,9 @@ from whet.checkpoint import max_positions
 from whet.errors import InvalidParameter
 from whet.machine import INSTRUCTION_SETS, Machine, machine
 from whet.progress import track
+from whet.resources import Batch
 from whet.spectrum import break_even
+from whet.stopwatch import layer_latencies
 
 __all__ = ["BreakEven", "Inspection", "ModuleRow", "inspect"]
 
@@ -98,7 +99,7 @@ def inspect(model: str | Path, *, batch: tuple[int, int] = (32, 64), rounds: int
     ids = torch.randint(vocabulary // 2, vocabulary, (size, length), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     rows = _modules(loaded, inputs, rounds)
-    evens = _break_evens(loaded, tokens=size * length, rounds=rounds)
+    evens = _break_evens(loaded, inputs)
     here = machine()
     return Inspection(here, (size, length), rows, evens, _advice(here, evens))
 
@@ -144,35 +145,22 @@ def _stop_watch(module: nn.Module, spent: list[float]) -> list[torch.utils.hooks
     return [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
 
 
-def _break_evens(model: nn.Module, *, tokens: int, rounds: int) -> list[BreakEven]:
+def _break_evens(model: nn.Module, batch: Batch) -> list[BreakEven]:
     weights = [dense_weight(model.get_submodule(name)) for name in Architecture.of(model).linears]
     shapes = {tuple(weight.shape): weight for weight in weights}
     return [
-        _break_even(weight, sum(tuple(other.shape) == shape for other in weights), tokens, rounds)
+        _break_even(weight, sum(tuple(other.shape) == shape for other in weights), batch)
         for shape, weight in shapes.items()
     ]
 
 
-def _break_even(weight: Tensor, layers: int, tokens: int, rounds: int) -> BreakEven:
-    out_features, in_features = weight.shape
+def _break_even(weight: Tensor, layers: int, batch: Batch) -> BreakEven:
     limit = break_even(weight)
     ranks = sorted({max(1, round(limit * share)) for share in SHARES})
-    inputs = torch.randn(tokens, in_features)
-    dense = nn.Linear(in_features, out_features)
-    runs: list[Callable[[], Tensor]] = [lambda: dense(inputs)]
-    for rank in ranks:
-        pair = nn.Sequential(nn.Linear(in_features, rank, bias=False), nn.Linear(rank, out_features))
-        runs.append(lambda pair=pair: pair(inputs))  # type: ignore[misc]
-    seconds = np.zeros((rounds + WARM_UP, len(runs)))
-    with torch.inference_mode():
-        for i in range(rounds + WARM_UP):
-            for j, run in enumerate(runs):
-                start = time.perf_counter()
-                run()
-                seconds[i, j] = time.perf_counter() - start
-    ratios = np.median(seconds[WARM_UP:, :1] / seconds[WARM_UP:, 1:], axis=0)
-    faster = [rank for rank, ratio in zip(ranks, ratios, strict=True) if ratio > 1]
-    return BreakEven(f"{out_features}x{in_features}", layers, limit, max(faster, default=0), float(ratios[0]))
+    table = layer_latencies(weight, ranks, [batch])
+    faster = [rank for rank, seconds in table.factored.items() if seconds < table.dense]
+    shape = "x".join(map(str, weight.shape))
+    return BreakEven(shape, layers, limit, max(faster, default=0), table.dense / table.factored[ranks[0]])
 
 
 def _advice(here: Machine, evens: list[BreakEven]) -> list[str]:

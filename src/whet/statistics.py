@@ -10,7 +10,7 @@ A layer sees (batch, length, in) in one call, or, as the recurrent layers of an 
 example in each of several calls; together they must be all the tokens of the batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -50,7 +50,13 @@ def side_of(weight: Tensor) -> Side:
 
 
 def collect(
-    model: nn.Module, batches: Batches, layers: Sequence[str], *, seed: int | None = None, temperature: float = 1.0
+    model: nn.Module,
+    batches: Batches,
+    layers: Sequence[str],
+    *,
+    seed: int | None = None,
+    temperature: float = 1.0,
+    sides: Mapping[str, Side] | None = None,
 ) -> dict[str, Moments]:
     """Return the moments of the named dense layers, from one pass over the batches.
 
@@ -60,11 +66,12 @@ def collect(
         layers: names of dense layers.
         seed: asks for gradient moments too, with noise from this seed.
         temperature: softens the predictions whose noise it is; see `passes.send_back_noise`.
+        sides: the side on which each layer is looked at, if it is not the narrower.
 
     Raises:
         InvalidModel: a layer does not see one row per token.
     """
-    collector = _Collector(model, layers, gradients=seed is not None)
+    collector = _Collector(model, layers, sides or {}, gradients=seed is not None)
     generator = torch.Generator().manual_seed(seed or 0)
     gradients = torch.no_grad() if seed is None else activation_gradients(model)
     with hooked(collector.handles()), gradients:
@@ -101,10 +108,11 @@ class _Sum:
 class _Collector:
     """The hooks of one pass."""
 
-    def __init__(self, model: nn.Module, layers: Sequence[str], *, gradients: bool) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[str], sides: Mapping[str, Side], *, gradients: bool) -> None:
         self.model = model
         self.layers = {name: model.get_submodule(name) for name in layers}
-        self.sides = {name: side_of(dense_weight(layer)) for name, layer in self.layers.items()}
+        narrower = {name: side_of(dense_weight(layer)) for name, layer in self.layers.items()}
+        self.sides = {**narrower, **sides}
         self.gradients = gradients
         self.activations = {name: _Sum() for name in layers}
         self.backward = {name: _Sum() for name in layers}

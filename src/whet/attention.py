@@ -1,0 +1,166 @@
+"""Where an encoder keeps its self-attention, and what its heads become when they are made narrower.
+
+A head scores qᵀk and puts out values v mixed by the scores. Between query and key, and between value and output, stands
+no function, so that a projection P Q of rank k put there merges into what is on both sides: qᵀ P Q k = (Pᵀq)ᵀ(Q k), and
+W_o P Q v = (W_o P)(Q v).
+"""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from whet.errors import NothingToCompress
+from whet.layers.attention import Attention
+from whet.layers.resized import Resized
+from whet.spectrum import Spectrum
+
+__all__ = ["Reduced", "SelfAttention", "Widths", "head_blocks", "reduced"]
+
+LAYOUTS: dict[frozenset[str], tuple[str, str, str, str]] = {
+    frozenset({"query", "key", "value", "dropout"}): ("query", "key", "value", "..output.dense"),
+    frozenset({"q_lin", "k_lin", "v_lin", "out_lin", "dropout"}): ("q_lin", "k_lin", "v_lin", "out_lin"),
+}
+"""What is inside a module tells how it is built: BERT's and its descendants', and DistilBERT's."""
+
+
+class Widths(NamedTuple):
+    """Features of each head."""
+
+    scores: int
+    """Of queries and keys."""
+    values: int
+
+
+class SelfAttention(NamedTuple):
+    """One self-attention by module names."""
+
+    name: str
+    query: str
+    key: str
+    value: str
+    output: str
+    width: int
+    """Features of each head."""
+
+    @classmethod
+    def all_of(cls, model: nn.Module, include: str) -> list[Self]:
+        """Return those whose name the wildcard matches, in module order.
+
+        Raises:
+            NothingToCompress: there is none, or none that can be made narrower.
+        """
+        known = [found for name, module in model.named_modules() if (found := cls._of(model, name, module)) is not None]
+        matching = [found for found in known if fnmatchcase(found.name, include)]
+        if matching:
+            return matching
+        if known:
+            names = ", ".join(found.name for found in known[:6])
+            raise NothingToCompress(f"no attention matches {include!r}; the attentions here are {names}, ...")
+        raise NothingToCompress(f"{_why_not(model)}; factor the projections instead, with --method kfac")
+
+    @classmethod
+    def _of(cls, model: nn.Module, name: str, module: nn.Module) -> Self | None:
+        layout = LAYOUTS.get(frozenset(child for child, _ in module.named_children()))
+        if layout is None or getattr(module, "is_decoder", False) or getattr(module, "is_causal", False):
+            return None
+        parent = name.rpartition(".")[0]
+        query, key, value, output = (
+            f"{parent}.{part[2:]}" if part.startswith("..") else f"{name}.{part}" for part in layout
+        )
+        if not all(type(model.get_submodule(part)) is nn.Linear for part in (query, key, value, output)):
+            return None
+        width: Any = module.attention_head_size
+        return cls(name, query, key, value, output, width)
+
+    @property
+    def inside(self) -> bool:
+        """Whether the output projection is a part of the module."""
+        return self.output.startswith(f"{self.name}.")
+
+
+class Reduced(NamedTuple):
+    """What takes the place of an attention and, where that is another module, of its output projection."""
+
+    attention: Attention
+    output: Resized | None
+
+
+def _why_not(model: nn.Module) -> str:
+    kind = type(model).__name__
+    if any("rotary" in name.lower() for name, _ in model.named_modules()):
+        return (
+            f"the heads of {kind} cannot be made narrower: rotary positions turn queries and keys between their "
+            "projections and their product, so that nothing merges across"
+        )
+    return (
+        f"heads can be made narrower where an encoder has linear layers of its own for query, key, value and output, "
+        f"as BERT, RoBERTa and DistilBERT, but got {kind}"
+    )
+
+
+def head_blocks(matrix: Tensor, width: int) -> Tensor:
+    """Return (heads, width, width), the diagonal blocks of a moment over all heads' features."""
+    heads = len(matrix) // width
+    return matrix.reshape(heads, width, heads, width).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+
+
+def reduced(
+    model: nn.Module, place: SelfAttention, scores: Sequence[Spectrum], values: Sequence[Spectrum], widths: Widths
+) -> Reduced:
+    """Return the narrower modules.
+
+    Args:
+        model: the dense model.
+        place: which attention.
+        scores: each head's projection between query and key.
+        values: each head's projection between value and output; with a mean, the bias makes up for what is cut off.
+        widths: ranks of these projections.
+    """
+    dense: Any = model.get_submodule(place.name)
+    query, key, value, output = (_linear(model, name) for name in (place.query, place.key, place.value, place.output))
+    layer = Attention(
+        query.in_features,
+        heads=len(scores),
+        query_key_width=widths.scores,
+        value_width=widths.values,
+        scaling=dense.scaling,
+        dropout=dense.dropout.p,
+        bias=query.bias is not None,
+        output=place.inside,
+    ).to(query.weight)
+    outside = None
+    if layer.output is None:
+        width = len(values) * widths.values
+        outside = Resized(width, output.out_features, bias=True).to(query.weight)
+    _merge_before(query, layer.query, [one.p[:, : widths.scores].T for one in scores])
+    _merge_before(key, layer.key, [one.q[: widths.scores] for one in scores])
+    _merge_before(value, layer.value, [one.q[: widths.values] for one in values])
+    _merge_after(output, layer.output if outside is None else outside.linear, values, widths.values)
+    return Reduced(layer, outside)
+
+
+def _linear(model: nn.Module, name: str) -> nn.Linear:
+    found = model.get_submodule(name)
+    assert isinstance(found, nn.Linear)
+    return found
+
+
+def _merge_before(dense: nn.Linear, narrow: nn.Linear, projections: Sequence[Tensor]) -> None:
+    """Project what each head of the dense layer gives."""
+    across = torch.block_diag(*projections)
+    narrow.weight.data.copy_(across @ dense.weight.detach().double())
+    if dense.bias is not None:
+        narrow.bias.data.copy_(across @ dense.bias.detach().double())
+
+
+def _merge_after(dense: nn.Linear, narrow: nn.Linear | None, spectra: Sequence[Spectrum], width: int) -> None:
+    """Read what each head gives from its projection."""
+    assert narrow is not None
+    weight = dense.weight.detach().double()
+    narrow.weight.data.copy_(weight @ torch.block_diag(*(one.p[:, :width] for one in spectra)))
+    lost = [one.mean - one.p[:, :width] @ (one.q[:width] @ one.mean) for one in spectra if one.mean is not None]
+    shift = weight @ torch.cat(lost) if lost else weight.new_zeros(len(weight))
+    narrow.bias.data.copy_(shift if dense.bias is None else shift + dense.bias.detach())

@@ -1,0 +1,92 @@
+"""Self-attention whose heads are narrower than the model's: one width for queries and keys, another for values.
+
+softmax(scaling · (W_q x)ᵀ W_k x) W_v x for every head, in one call of PyTorch's fused attention, which reads widths
+from its arguments. The scaling stays that of the model's own width: narrower queries and keys give the same scores.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from whet.layer import CompressedLayer
+
+__all__ = ["Attention"]
+
+
+class Attention(CompressedLayer):
+    """Takes the place of an encoder's self-attention; attention weights are not returned."""
+
+    def __init__(
+        self,
+        in_features: int,
+        *,
+        heads: int,
+        query_key_width: int,
+        value_width: int,
+        scaling: float,
+        dropout: float,
+        bias: bool,
+        output: bool,
+    ) -> None:
+        """Make the projections.
+
+        Args:
+            in_features: the model's hidden size.
+            heads: how many.
+            query_key_width: of each head's queries and keys.
+            value_width: of each head's values.
+            scaling: factor of the scores.
+            dropout: of the attention weights, in training.
+            bias: whether query, key and value have one.
+            output: whether the output projection, with a bias, is in here.
+        """
+        super().__init__()
+        self.heads = heads
+        self.scaling = scaling
+        self.dropout = dropout
+        self.query = nn.Linear(in_features, heads * query_key_width, bias=bias)
+        self.key = nn.Linear(in_features, heads * query_key_width, bias=bias)
+        self.value = nn.Linear(in_features, heads * value_width, bias=bias)
+        self.output = nn.Linear(heads * value_width, in_features) if output else None
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object) -> tuple[Tensor, None]:
+        """Return (batch, tokens, heads * value_width), or hidden states where the output projection is in here.
+
+        Args:
+            hidden_states: (batch, tokens, in).
+            attention_mask: (batch, 1, tokens or 1, tokens), true where a key is seen or added to scores; or none.
+        """
+        query, key, value = (
+            projection(hidden_states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )
+        mixed = scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=attention_mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            scale=self.scaling,
+        )
+        out = mixed.transpose(1, 2).flatten(2)
+        return (out if self.output is None else self.output(out)), None
+
+    def structure(self) -> dict[str, Any]:
+        """See `CompressedLayer.structure`."""
+        return {
+            "in_features": self.query.in_features,
+            "heads": self.heads,
+            "query_key_width": self.query.out_features // self.heads,
+            "value_width": self.value.out_features // self.heads,
+            "scaling": self.scaling,
+            "dropout": self.dropout,
+            "bias": self.query.bias is not None,
+            "output": self.output is not None,
+        }
+
+    @classmethod
+    def empty(cls, structure: Mapping[str, Any]) -> Self:
+        """See `CompressedLayer.empty`."""
+        return cls(**structure)

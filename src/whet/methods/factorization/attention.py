@@ -1,0 +1,156 @@
+"""Narrower attention heads: query and key reduced together, and value and output, merged into smaller projections.
+
+For a head with scores qᵀk, the best scores of rank k over all pairs of calibration tokens are (Pᵀq)ᵀ(Q k) with P =
+C_q^{-½} U_k S_k^½ and Q = S_k^½ V_kᵀ C_k^{-½}, from the SVD U S Vᵀ of C_q^½ C_k^½ with C_q = E[q qᵀ] and C_k = Cov(k):
+softmax does not see what is added to all keys. For what a head puts out, W_o (Σ weights · v), it is `feature_mimicking`
+on its part of W_o. The other metric weighs errors as `kfac` does, by the gradient that reaches keys and head outputs,
+so that all of them can share one budget. No product is added, and the scores' products shrink too.
+
+Source: Chen, Yu, Dhillon, Hsieh, "DRONE: Data-aware Low-rank Compression for Large NLP Models", NeurIPS 2021, for the
+attention; Lin et al., "MoDeGPT: Modular Decomposition for Large Language Model Compression", 2024, arXiv 2408.09632,
+for value and output.
+Differs: factors are merged into the projections instead of added beside them; keys are centred; outputs are weighed as
+attention has mixed them, instead of one token's values.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whet.allocation import Options, minimise, uniform
+from whet.architecture import dense_bias, dense_weight
+from whet.attention import SelfAttention, Widths, head_blocks, reduced
+from whet.errors import InvalidData
+from whet.factorization import calibrated
+from whet.linalg import roots, tail
+from whet.method import Method, Stage
+from whet.parameter import Range
+from whet.resources import Resources
+from whet.spectrum import Spectrum, centred, of_metric, of_outputs
+from whet.statistics import Moments, Side, collect
+from whet.surgery import replace
+
+__all__ = ["Attention", "of_scores"]
+
+DAMPING = 1e-6
+WIDTHS = 8
+"""Widths offered for each head, in even steps."""
+
+
+class Heads(NamedTuple):
+    """The projections of all heads of one attention."""
+
+    scores: list[Spectrum]
+    """Between query and key."""
+    values: list[Spectrum]
+    """Between value and output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(Method):
+    """Give the heads of encoders fewer features."""
+
+    keep: Annotated[float, Range(above=0, most=1)]
+    """Share of the attention's linear parameters that is kept."""
+    allocation: Literal["uniform", "by_loss"] = "by_loss"
+    """Whether every attention keeps the same share, or the widths are those of least summed loss."""
+    metric: Literal["kl", "outputs"] = "kl"
+    """What is minimised: what the error costs in KL, or the error of scores and outputs itself."""
+    include: str = "*"
+    """Wildcard over module names; attentions that it does not match stay as they are."""
+    temperature: Annotated[float, Range(above=0, below=math.inf)] = 3.0
+    """Softens the predictions that gradients start from; see kfac."""
+
+    stage: ClassVar[Stage] = Stage.STRUCTURE
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+    example: ClassVar[dict[str, Any]] = {"keep": 0.5}
+    mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
+
+    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
+        """See `Method.apply`; one pass over the calibration batches, with `metric` kl a backward one too."""
+        places = SelfAttention.all_of(model, self.include)
+        batches, width = calibrated(resources), places[0].width
+        if self.keep == 1:
+            return model
+        if batches.tokens < width:
+            raise InvalidData(
+                f"calibration must have as many tokens as a head has features, {width}, but got {batches.tokens} "
+                "tokens; give more examples"
+            )
+        sides = {name: Side.OUTPUT for place in places for name in (place.query, place.key)}
+        sides |= {place.output: Side.INPUT for place in places}
+        seed = resources.seed if self.metric == "kl" else None
+        moments = collect(model, batches, list(sides), seed=seed, temperature=self.temperature, sides=sides)
+        found = {place: self._heads(model, place, moments) for place in places}
+        for place, widths in self._widths(found).items():
+            if widths != Widths(place.width, place.width):
+                narrow = reduced(model, place, *found[place], widths)
+                replace(model, place.name, narrow.attention)
+                if narrow.output is not None:
+                    replace(model, place.output, narrow.output)
+        return model
+
+    def _heads(self, model: nn.Module, place: SelfAttention, moments: Mapping[str, Moments]) -> Heads:
+        keys, outputs, width = moments[place.key], moments[place.output], place.width
+        of_keys, of_mixed = (head_blocks(centred(one), width) for one in (keys, outputs))
+        means = outputs.mean.split(width)
+        if self.metric == "outputs":
+            query, output = (model.get_submodule(name) for name in (place.query, place.output))
+            of_queries = head_blocks(_with_bias(moments[place.query], dense_bias(query)), width)
+            weights = dense_weight(output).split(width, dim=1)
+            scores = [of_scores(*one) for one in zip(of_queries, of_keys, strict=True)]
+            values = [of_outputs(*one) for one in zip(weights, of_mixed, means, strict=True)]
+            return Heads(scores, values)
+        assert keys.gradient is not None and outputs.gradient is not None
+        at_keys, at_mixed = (head_blocks(gradient, width) for gradient in (keys.gradient, outputs.gradient))
+        scores = [_of_kl(*one) for one in zip(of_keys, at_keys, strict=True)]
+        values = [_of_kl(*one) for one in zip(of_mixed, at_mixed, means, strict=True)]
+        return Heads(scores, values)
+
+    def _widths(self, found: Mapping[SelfAttention, Heads]) -> dict[SelfAttention, Widths]:
+        """Scores and values compete for one budget of parameters; a step of either costs the same in all of them."""
+        grids: dict[SelfAttention, list[int]] = {}
+        options: dict[str, Options] = {}
+        for place, heads in found.items():
+            step = max(1, place.width // WIDTHS)
+            grids[place] = grid = [*range(step, place.width, step), place.width]
+            for part, spectra in heads._asdict().items():
+                losses = torch.stack([one.losses[grid] for one in spectra]).sum(0).cpu().numpy()
+                options[f"{place.name} {part}"] = Options(len(spectra) * np.asarray(grid, dtype=float), losses)
+        budgets = {name: self.keep * float(own.costs[-1]) for name, own in options.items()}
+        spread = self.allocation == "by_loss"
+        chosen = minimise(options, sum(budgets.values())) if spread else uniform(options, budgets)
+        return {
+            place: Widths(*(grid[chosen[f"{place.name} {part}"]] for part in Heads._fields))
+            for place, grid in grids.items()
+        }
+
+
+def of_scores(queries: Tensor, keys: Tensor) -> Spectrum:
+    """Return the projections between queries and keys that minimise E (qᵀk − qᵀ P Q k)² at every rank.
+
+    Args:
+        queries: (d, d) E[q qᵀ].
+        keys: (d, d) second moment of the keys, or their covariance.
+    """
+    of_query, of_key = roots(queries, damping=DAMPING), roots(keys, damping=DAMPING)
+    u, s, vt = torch.linalg.svd(of_query.root @ of_key.root)
+    return Spectrum(of_query.inverse @ u * s.sqrt(), s.sqrt()[:, None] * vt @ of_key.inverse, tail(s**2, relative=True))
+
+
+def _of_kl(covariance: Tensor, gradient: Tensor, mean: Tensor | None = None) -> Spectrum:
+    return of_metric(torch.empty_like(covariance), roots(covariance, damping=DAMPING), gradient, mean)
+
+
+def _with_bias(moments: Moments, bias: Tensor | None) -> Tensor:
+    """(d, d) E[y yᵀ] of y = z + b."""
+    if bias is None:
+        return moments.second
+    constant = bias.double()
+    cross = moments.mean.outer(constant)
+    return moments.second + cross + cross.T + constant.outer(constant)

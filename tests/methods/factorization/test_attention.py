@@ -1,0 +1,173 @@
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+import whet
+from helpers import Family, tiny_batches, tiny_model
+from laws import draw
+from whet import artifact
+from whet.attention import SelfAttention
+from whet.errors import InvalidData, InvalidParameter, NothingToCompress
+from whet.layers.attention import Attention as Layer
+from whet.methods.factorization.attention import Attention, of_scores
+from whet.recipe import Recipe
+from whet.resources import Batches, Resources
+from whet.surgery import describe
+
+CALIBRATION = Resources(calibration=tiny_batches())
+
+
+def narrowed(model: nn.Module, **parameters: object) -> nn.Module:
+    return Recipe((Attention(**parameters),)).apply(model, CALIBRATION)
+
+
+def logits(model: nn.Module) -> Tensor:
+    with torch.inference_mode():
+        return torch.cat([model(**batch).logits for batch in tiny_batches(seed=2)])
+
+
+def size(model: nn.Module) -> int:
+    names = ("query", "key", "value", "attention.output.dense")
+    return sum(p.numel() for name, p in model.named_parameters() if any(n in name for n in names) and p.dim() == 2)
+
+
+def test_scores_of_every_rank_are_the_best_over_all_pairs():
+    queries, keys = draw(6, 40), draw(6, 30, seed=1) + 0.5
+    spectrum = of_scores(queries @ queries.T / 40, keys @ keys.T / 30)
+    scores = queries.T @ keys
+    singular = torch.linalg.svdvals(scores).square()
+    for rank in range(1, 7):
+        p, q = spectrum.p[:, :rank], spectrum.q[:rank]
+        lost = ((p.T @ queries).T @ (q @ keys) - scores).square().sum()
+        assert float(lost) == pytest.approx(float(singular[rank:].sum()), rel=1e-4, abs=1e-6 * float(singular.sum()))
+        assert float(spectrum.losses[rank]) == pytest.approx(float(singular[rank:].sum() / singular.sum()), abs=1e-6)
+
+
+def head_outputs(model: nn.Module, place: SelfAttention) -> Tensor:
+    """(tokens, heads * width) what enters the output projection, padding left out."""
+    rows: list[Tensor] = []
+    layer = model.get_submodule(place.output)
+    handle = layer.register_forward_pre_hook(lambda _module, inputs: rows.append(inputs[0]))
+    with torch.inference_mode():
+        for batch in tiny_batches():
+            model(**batch)
+            rows[-1] = rows[-1][batch["attention_mask"].bool()]
+    handle.remove()
+    return torch.cat(rows)
+
+
+def test_values_of_every_width_are_the_best_after_the_output():
+    model = tiny_model("bert")
+    place = SelfAttention.all_of(model, "*")[0]
+    before = head_outputs(model, place).double()
+    weight = model.get_submodule(place.output).weight.detach().double()
+    # at full width of scores nothing else has changed in the first block, so that errors are those of the values
+    compressed = narrowed(model, keep=0.5, metric="outputs", allocation="uniform", include=place.name)
+    after = head_outputs(compressed, place).double()
+    narrow = compressed.get_submodule(place.output).linear
+    for head in range(4):
+        own, part = before[:, 8 * head : 8 * head + 8], weight[:, 8 * head : 8 * head + 8]
+        exact = (own - own.mean(0)) @ part.T
+        best = torch.linalg.svdvals(exact).square()[4:].sum()
+        reached = after[:, 4 * head : 4 * head + 4] @ narrow.weight.detach().double()[:, 4 * head : 4 * head + 4].T
+        lost = (exact - (reached - reached.mean(0))).square().sum()
+        # scores were cut too: they mix other values
+        assert float(lost) >= 0.99 * float(best)
+
+
+@pytest.mark.parametrize("metric", ["kl", "outputs"])
+@pytest.mark.parametrize("allocation", ["uniform", "by_loss"])
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_keeps_the_share_that_was_asked(metric: str, allocation: str, family: Family):
+    model = tiny_model(family)
+    compressed = narrowed(model, keep=0.5, metric=metric, allocation=allocation)
+    assert size(compressed) == size(model) // 2
+
+
+def test_more_width_loses_less():
+    model = tiny_model("bert")
+    for metric in ("kl", "outputs"):
+        distances = [
+            float((logits(narrowed(model, keep=keep, metric=metric)) - logits(model)).norm())
+            for keep in (0.2, 0.5, 0.8, 0.95)
+        ]
+        assert distances == sorted(distances, reverse=True)
+
+
+def test_what_is_added_to_all_keys_changes_nothing():
+    """Softmax does not see it, so that no width may be spent on it."""
+    model, shifted = tiny_model("bert"), tiny_model("bert")
+    for place in SelfAttention.all_of(shifted, "*"):
+        shifted.get_submodule(place.key).bias.data += 5 * torch.randn(32, generator=torch.Generator().manual_seed(3))
+    for metric in ("kl", "outputs"):
+        one, other = (narrowed(m, keep=0.4, metric=metric, allocation="uniform") for m in (model, shifted))
+        torch.testing.assert_close(logits(one), logits(other), rtol=0, atol=2e-3)
+
+
+def test_uneven_widths_survive_save_and_load(tmp_path, tokenizer):
+    compressed = narrowed(tiny_model("bert"), keep=0.4)
+    widths = {
+        (entry["query_key_width"], entry["value_width"])
+        for entry in describe(compressed).values()
+        if entry["kind"] == "attention"
+    }
+    assert any(scores != values for scores, values in widths)
+    recipe = Recipe((Attention(keep=0.4),))
+    artifact.save(compressed, tokenizer, tmp_path / "m", recipe=recipe, origin="tiny", seed=0)
+    for implementation in ("sdpa", "eager"):
+        plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m", attn_implementation=implementation)
+        torch.testing.assert_close(logits(plain.eval()), logits(compressed), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_exports_to_onnx_at_any_length(family: Family, tmp_path):
+    compressed = narrowed(tiny_model(family), keep=0.4)
+    names = ["input_ids", "attention_mask"]
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = compressed
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+    first = tiny_batches().batches[3]
+    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
+    torch.onnx.export(
+        Flat().eval(),
+        tuple(first[name] for name in names),
+        tmp_path / "model.onnx",
+        input_names=names,
+        output_names=["logits"],
+        dynamic_shapes={name: {0: batch, 1: tokens} for name in names},
+        dynamo=True,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for other in tiny_batches(seed=5, batch_size=3):
+        [found] = session.run(None, {name: other[name].numpy() for name in names})
+        with torch.inference_mode():
+            expected = compressed(**other).logits.numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_second_block_alone_may_be_narrower():
+    compressed = narrowed(tiny_model("bert"), keep=0.5, include="*.1.*")
+    changed = [name for name, module in compressed.named_modules() if isinstance(module, Layer)]
+    assert changed == ["bert.encoder.layer.1.attention.self"]
+
+
+def test_answers_bad_input():
+    with pytest.raises(InvalidParameter, match="keep"):
+        Attention(keep=0)
+    with pytest.raises(InvalidParameter, match="must be given keep"):
+        whet.Recipe.from_list([{"method": "factorization.attention"}])
+    with pytest.raises(NothingToCompress, match="rotary"):
+        narrowed(tiny_model("llama"), keep=0.5)
+    few = Batches([{name: value[:1, :3] for name, value in tiny_batches().batches[0].items()}], np.zeros(1))
+    with pytest.raises(InvalidData, match="as many tokens as a head has features, 8, but got"):
+        Recipe((Attention(keep=0.5),)).apply(tiny_model("bert"), Resources(calibration=few))
