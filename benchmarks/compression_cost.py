@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,10 +125,10 @@ def decompositions(model: nn.Module, batches: Batches, method: str) -> float:
     step = whet.method_named(method)(keep=0.4)  # type: ignore[call-arg]
     assert isinstance(step, Factorization)
     names = Architecture.of(model).linears
-    resources = Resources(calibration=Batches(batches.batches[:1], batches.labels[:4]))
+    resources = Resources(calibration=batches)
     start = time.perf_counter()
     if "calibration" in step.needs:
-        collect(model, resources.calibration or batches, names, seed=0 if method == "kfac" else None)
+        collect(model, batches, names, seed=0 if method == "kfac" else None)
     statistics = time.perf_counter() - start
     start = time.perf_counter()
     whet.Recipe((step,)).apply(model, resources)
@@ -152,12 +153,16 @@ def in_child(work: Callable[[], Any]) -> Any:
         try:
             os.write(writer, json.dumps(work()).encode())
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         answer = pipe.read()
     os.wait()
+    if not answer:
+        raise RuntimeError("the child must give its figures, but it failed as shown above")
     return json.loads(answer)
 
 

@@ -15,8 +15,8 @@ FINE_TUNING: dict[str, list[dict[str, Any]]] = {
     "glue/sst2": [{"epochs": 0.5, "learning_rate": 1e-4}],
     "glue/wnli": [{"epochs": 5, "learning_rate": 1e-4}],
 }
-"""Settings tried; where there are several, the metric on the held-out training examples decides. STS-B and SST-2 are
-trained for less time than would be best."""
+"""Settings tried; where there are several, the loss on the held-out training examples decides, since the metric of so
+few examples cannot tell settings apart. STS-B and SST-2 are trained for less time than would be best."""
 CURVES = Path(__file__).parent / "fine_tuning.json"
 
 
@@ -35,8 +35,8 @@ def fine_tuned(base: str, task: whet.Task, folder: Path) -> Path:
         with (candidate / "curve.csv").open() as lines:
             curve = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
         tried.append({**settings, "curve": curve})
-    held_out = [row["curve"][-1]["validation_metric"] for row in tried]
-    best = held_out.index(max(held_out))
+    held_out = [row["curve"][-1]["validation_loss"] for row in tried]
+    best = held_out.index(min(held_out))
     found = json.loads(CURVES.read_text()) if CURVES.is_file() else {}
     found[task.name] = {"chosen": best, "tried": tried}
     CURVES.write_text(json.dumps(found, indent=1) + "\n")

@@ -62,9 +62,11 @@ def head_outputs(model: nn.Module, place: SelfAttention) -> Tensor:
 def test_values_of_every_width_are_the_best_after_the_output():
     model = tiny_model("bert")
     place = SelfAttention.all_of(model, "*")[0]
+    # without queries all scores are zero, so that nothing but the values is lost
+    for value in model.get_submodule(place.query).parameters():
+        value.data.zero_()
     before = head_outputs(model, place).double()
     weight = model.get_submodule(place.output).weight.detach().double()
-    # at full width of scores nothing else has changed in the first block, so that errors are those of the values
     compressed = narrowed(model, keep=0.5, metric="outputs", allocation="uniform", include=place.name)
     after = head_outputs(compressed, place).double()
     narrow = compressed.get_submodule(place.output).linear
@@ -74,8 +76,7 @@ def test_values_of_every_width_are_the_best_after_the_output():
         best = torch.linalg.svdvals(exact).square()[4:].sum()
         reached = after[:, 4 * head : 4 * head + 4] @ narrow.weight.detach().double()[:, 4 * head : 4 * head + 4].T
         lost = (exact - (reached - reached.mean(0))).square().sum()
-        # scores were cut too: they mix other values
-        assert float(lost) >= 0.99 * float(best)
+        assert float(lost) == pytest.approx(float(best), rel=1e-3)
 
 
 @pytest.mark.parametrize("metric", ["kl", "outputs"])
@@ -122,6 +123,7 @@ def test_uneven_widths_survive_save_and_load(tmp_path, tokenizer):
         torch.testing.assert_close(logits(plain.eval()), logits(compressed), rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's exporter's own
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 def test_exports_to_onnx_at_any_length(family: Family, tmp_path):
     compressed = narrowed(tiny_model(family), keep=0.4)
@@ -136,14 +138,14 @@ def test_exports_to_onnx_at_any_length(family: Family, tmp_path):
             return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
 
     first = tiny_batches().batches[3]
-    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
+    moving = torch.export.Dim.DYNAMIC
     torch.onnx.export(
         Flat().eval(),
         tuple(first[name] for name in names),
         tmp_path / "model.onnx",
         input_names=names,
         output_names=["logits"],
-        dynamic_shapes={name: {0: batch, 1: tokens} for name in names},
+        dynamic_shapes={name: {0: moving, 1: moving} for name in names},
         dynamo=True,
         verbose=False,
     )

@@ -37,7 +37,7 @@ def narrowed(model: nn.Module, widths: Widths, mean: Tensor | None = None) -> nn
         replace(model, place.name, found.attention)
         if found.output is not None:
             replace(model, place.output, found.output)
-    return model
+    return model.eval()
 
 
 @encoders
