@@ -1,6 +1,6 @@
 """Why centring DRONE's moments lowers the reconstruction error and raises the KL.
 
-    python studies/first_light/centring.py runs/first_light/glue_mrpc/dense --task glue/mrpc --data-dir ../shared/data
+    python studies/first_light/centring.py runs/glue/glue_mrpc/dense --task glue/mrpc --data-dir ../shared/data
 
 factorises MiniLM-L6 at 0.6 kept with the moments of one kind of layer centred at a time (the bias makes up for the
 mean), measures KL to the original on held-out training data, and then follows the kind that does the harm: the relative
