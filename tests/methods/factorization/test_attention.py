@@ -46,17 +46,31 @@ def test_scores_of_every_rank_are_the_best_over_all_pairs():
         assert float(spectrum.losses[rank]) == pytest.approx(float(singular[rank:].sum() / singular.sum()), abs=1e-6)
 
 
-def head_outputs(model: nn.Module, place: SelfAttention) -> Tensor:
-    """(tokens, heads * width) what enters the output projection, padding left out."""
+def seen(model: nn.Module, name: str, *, before: bool = False) -> Tensor:
+    """(tokens, features) what a layer puts out, or what enters it, padding left out."""
     rows: list[Tensor] = []
-    layer = model.get_submodule(place.output)
-    handle = layer.register_forward_pre_hook(lambda _module, inputs: rows.append(inputs[0]))
+    layer = model.get_submodule(name)
+    handle = layer.register_forward_hook(lambda _module, inputs, out: rows.append(inputs[0] if before else out))
     with torch.inference_mode():
         for batch in tiny_batches():
             model(**batch)
             rows[-1] = rows[-1][batch["attention_mask"].bool()]
     handle.remove()
-    return torch.cat(rows)
+    return torch.cat(rows).double()
+
+
+def test_scores_in_a_model_are_the_best_over_all_pairs():
+    model = tiny_model("bert")
+    place = SelfAttention.all_of(model, "*")[0]
+    compressed = narrowed(model, keep=0.5, metric="outputs", allocation="uniform", include=place.name)
+    dense, narrow = (
+        (seen(one, place.query), seen(one, place.key) - seen(one, place.key).mean(0)) for one in (model, compressed)
+    )
+    for head in range(4):
+        full, few = (slice(width * head, width * (head + 1)) for width in (8, 4))
+        wanted, found = dense[0][:, full] @ dense[1][:, full].T, narrow[0][:, few] @ narrow[1][:, few].T
+        best = torch.linalg.svdvals(wanted).square()[4:].sum()
+        assert float((found - wanted).square().sum()) == pytest.approx(float(best), rel=1e-3)
 
 
 def test_values_of_every_width_are_the_best_after_the_output():
@@ -65,10 +79,10 @@ def test_values_of_every_width_are_the_best_after_the_output():
     # without queries all scores are zero, so that nothing but the values is lost
     for value in model.get_submodule(place.query).parameters():
         value.data.zero_()
-    before = head_outputs(model, place).double()
+    before = seen(model, place.output, before=True)
     weight = model.get_submodule(place.output).weight.detach().double()
     compressed = narrowed(model, keep=0.5, metric="outputs", allocation="uniform", include=place.name)
-    after = head_outputs(compressed, place).double()
+    after = seen(compressed, place.output, before=True)
     narrow = compressed.get_submodule(place.output).linear
     for head in range(4):
         own, part = before[:, 8 * head : 8 * head + 8], weight[:, 8 * head : 8 * head + 8]
