@@ -105,7 +105,7 @@ def test_dropout_is_for_training_only():
 
 
 def test_what_cannot_be_made_narrower_is_told_why():
-    with pytest.raises(NothingToCompress, match=r"heads of LlamaForSequenceClassification cannot .* rotary positions"):
+    with pytest.raises(NothingToCompress, match=r"LlamaForSequenceClassification with rotary.*cannot be made narrower"):
         SelfAttention.all_of(tiny_model("llama"), "*")
     with pytest.raises(NothingToCompress, match="but got GPT2ForSequenceClassification; factor the projections"):
         SelfAttention.all_of(tiny_model("gpt2"), "*")
@@ -118,7 +118,7 @@ def test_a_decoder_is_no_encoder():
     causal = copy.deepcopy(model)
     for place in SelfAttention.all_of(model, "*"):
         causal.get_submodule(place.name).is_decoder = True
-    with pytest.raises(NothingToCompress, match="where an encoder has"):
+    with pytest.raises(NothingToCompress, match="must be an encoder's"):
         SelfAttention.all_of(causal, "*")
 
 

@@ -1,8 +1,8 @@
-"""Where an encoder keeps its self-attention, and what its heads become when they are made narrower.
+"""Where an encoder keeps its self-attention, and what it becomes when its heads or their input are made narrower.
 
 A head scores qᵀk and puts out values v mixed by the scores. Between query and key, and between value and output, stands
 no function, so that a projection P Q of rank k put there merges into what is on both sides: qᵀ P Q k = (Pᵀq)ᵀ(Q k), and
-W_o P Q v = (W_o P)(Q v).
+W_o P Q v = (W_o P)(Q v). Query, key and value read the same x, so that Q x of one projection can be computed once.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from whet.errors import NothingToCompress
 from whet.layers.attention import Attention
+from whet.layers.low_rank import LowRank
 from whet.layers.resized import Resized
 from whet.spectrum import Spectrum
 
-__all__ = ["Reduced", "SelfAttention", "Widths", "head_blocks", "reduced"]
+__all__ = ["Reduced", "SelfAttention", "Widths", "head_blocks", "reduced", "sharing_input", "stacked"]
 
 LAYOUTS: dict[frozenset[str], tuple[str, str, str, str]] = {
     frozenset({"query", "key", "value", "dropout"}): ("query", "key", "value", "..output.dense"),
@@ -76,6 +77,11 @@ class SelfAttention(NamedTuple):
         return cls(name, query, key, value, output, width)
 
     @property
+    def projections(self) -> tuple[str, str, str]:
+        """The three layers that read the hidden states."""
+        return self.query, self.key, self.value
+
+    @property
     def inside(self) -> bool:
         """Whether the output projection is a part of the module."""
         return self.output.startswith(f"{self.name}.")
@@ -89,16 +95,16 @@ class Reduced(NamedTuple):
 
 
 def _why_not(model: nn.Module) -> str:
-    kind = type(model).__name__
-    if any("rotary" in name.lower() for name, _ in model.named_modules()):
-        return (
-            f"the heads of {kind} cannot be made narrower: rotary positions turn queries and keys between their "
-            "projections and their product, so that nothing merges across"
-        )
-    return (
-        f"heads can be made narrower where an encoder has linear layers of its own for query, key, value and output, "
-        f"as BERT, RoBERTa and DistilBERT, but got {kind}"
+    wanted = (
+        "attention must be an encoder's, with linear layers of its own for query, key, value and output, as in BERT, "
+        f"RoBERTa and DistilBERT, but got {type(model).__name__}"
     )
+    if any("rotary" in name.lower() for name, _ in model.named_modules()):
+        wanted += (
+            " with rotary positions: they turn queries and keys between their projections and their product, so that "
+            "heads cannot be made narrower"
+        )
+    return wanted
 
 
 def head_blocks(matrix: Tensor, width: int) -> Tensor:
@@ -119,18 +125,8 @@ def reduced(
         values: each head's projection between value and output; with a mean, the bias makes up for what is cut off.
         widths: ranks of these projections.
     """
-    dense: Any = model.get_submodule(place.name)
-    query, key, value, output = (_linear(model, name) for name in (place.query, place.key, place.value, place.output))
-    layer = Attention(
-        query.in_features,
-        heads=len(scores),
-        query_key_width=widths.scores,
-        value_width=widths.values,
-        scaling=dense.scaling,
-        dropout=dense.dropout.p,
-        bias=query.bias is not None,
-        output=place.inside,
-    ).to(query.weight)
+    query, key, value, output = (_linear(model, name) for name in (*place.projections, place.output))
+    layer = _empty(model, place, widths)
     outside = None
     if layer.output is None:
         width = len(values) * widths.values
@@ -140,6 +136,52 @@ def reduced(
     _merge_before(value, layer.value, [one.q[: widths.values] for one in values])
     _merge_after(output, layer.output if outside is None else outside.linear, values, widths.values)
     return Reduced(layer, outside)
+
+
+def stacked(model: nn.Module, place: SelfAttention) -> nn.Linear:
+    """Return one layer that gives query, key and value side by side."""
+    layers = [_linear(model, name) for name in place.projections]
+    joined = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers)).to(layers[0].weight)
+    joined.weight.data.copy_(torch.cat([layer.weight.detach() for layer in layers]))
+    biases = [torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach() for layer in layers]
+    joined.bias.data.copy_(torch.cat(biases))
+    return joined
+
+
+def sharing_input(model: nn.Module, place: SelfAttention, thin: LowRank) -> Attention:
+    """Return the attention whose query, key and value read one thin layer.
+
+    Args:
+        model: the dense model.
+        place: which attention.
+        thin: takes the place of what `stacked` returns.
+    """
+    layer = _empty(model, place, Widths(place.width, place.width), rank=thin.rank)
+    assert layer.shared is not None
+    layer.shared.load_state_dict(thin.v.state_dict())
+    parts = zip(thin.u.weight.chunk(3), thin.u.bias.chunk(3), strict=True)
+    for projection, (weight, bias) in zip((layer.query, layer.key, layer.value), parts, strict=True):
+        projection.weight.data.copy_(weight)
+        projection.bias.data.copy_(bias)
+    if layer.output is not None:
+        layer.output.load_state_dict(model.get_submodule(place.output).state_dict())
+    return layer
+
+
+def _empty(model: nn.Module, place: SelfAttention, widths: Widths, *, rank: int | None = None) -> Attention:
+    dense: Any = model.get_submodule(place.name)
+    query = _linear(model, place.query)
+    return Attention(
+        query.in_features,
+        heads=query.out_features // place.width,
+        query_key_width=widths.scores,
+        value_width=widths.values,
+        scaling=dense.scaling,
+        dropout=dense.dropout.p,
+        bias=rank is not None or query.bias is not None,
+        output=place.inside,
+        rank=rank,
+    ).to(query.weight)
 
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:

@@ -1,7 +1,8 @@
-"""Self-attention whose heads are narrower than the model's: one width for queries and keys, another for values.
+"""Self-attention whose heads are narrower than the model's, or whose projections read one thin layer in common.
 
-softmax(scaling · (W_q x)ᵀ W_k x) W_v x for every head, in one call of PyTorch's fused attention, which reads widths
-from its arguments. The scaling stays that of the model's own width: narrower queries and keys give the same scores.
+softmax(scaling · (W_q z)ᵀ W_k z) W_v z for every head, in one call of PyTorch's fused attention, which reads widths
+from its arguments: one for queries and keys, another for values. The scaling stays that of the model's own width:
+narrower queries and keys give the same scores. z is the hidden state x, or V x of lower rank, computed once.
 """
 
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ class Attention(CompressedLayer):
         dropout: float,
         bias: bool,
         output: bool,
+        rank: int | None = None,
     ) -> None:
         """Make the projections.
 
@@ -41,14 +43,18 @@ class Attention(CompressedLayer):
             dropout: of the attention weights, in training.
             bias: whether query, key and value have one.
             output: whether the output projection, with a bias, is in here.
+            rank: of what query, key and value read in common; None, and they read the hidden states.
         """
         super().__init__()
         self.heads = heads
         self.scaling = scaling
         self.dropout = dropout
-        self.query = nn.Linear(in_features, heads * query_key_width, bias=bias)
-        self.key = nn.Linear(in_features, heads * query_key_width, bias=bias)
-        self.value = nn.Linear(in_features, heads * value_width, bias=bias)
+        self.in_features = in_features
+        self.shared = None if rank is None else nn.Linear(in_features, rank, bias=False)
+        read = in_features if rank is None else rank
+        self.query = nn.Linear(read, heads * query_key_width, bias=bias)
+        self.key = nn.Linear(read, heads * query_key_width, bias=bias)
+        self.value = nn.Linear(read, heads * value_width, bias=bias)
         self.output = nn.Linear(heads * value_width, in_features) if output else None
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object) -> tuple[Tensor, None]:
@@ -58,8 +64,9 @@ class Attention(CompressedLayer):
             hidden_states: (batch, tokens, in).
             attention_mask: (batch, 1, tokens or 1, tokens), true where a key is seen or added to scores; or none.
         """
+        read = hidden_states if self.shared is None else self.shared(hidden_states)
         query, key, value = (
-            projection(hidden_states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            projection(read).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )
         mixed = scaled_dot_product_attention(
@@ -76,7 +83,7 @@ class Attention(CompressedLayer):
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
         return {
-            "in_features": self.query.in_features,
+            "in_features": self.in_features,
             "heads": self.heads,
             "query_key_width": self.query.out_features // self.heads,
             "value_width": self.value.out_features // self.heads,
@@ -84,6 +91,7 @@ class Attention(CompressedLayer):
             "dropout": self.dropout,
             "bias": self.query.bias is not None,
             "output": self.output is not None,
+            "rank": None if self.shared is None else self.shared.out_features,
         }
 
     @classmethod

@@ -13,10 +13,9 @@ Differs: factors are merged into the projections instead of added beside them; k
 attention has mixed them, instead of one token's values.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,19 +24,15 @@ from torch import Tensor, nn
 from whet.allocation import Options, minimise, uniform
 from whet.architecture import dense_bias, dense_weight
 from whet.attention import SelfAttention, Widths, head_blocks, reduced
-from whet.errors import InvalidData
-from whet.factorization import calibrated
+from whet.attention_method import DAMPING, AttentionMethod, of_kl
 from whet.linalg import roots, tail
-from whet.method import Method, Stage
-from whet.parameter import Range
 from whet.resources import Resources
-from whet.spectrum import Spectrum, centred, of_metric, of_outputs
-from whet.statistics import Moments, Side, collect
+from whet.spectrum import Spectrum, centred, of_outputs
+from whet.statistics import Moments, Side
 from whet.surgery import replace
 
 __all__ = ["Attention", "of_scores"]
 
-DAMPING = 1e-6
 WIDTHS = 8
 """Widths offered for each head, in even steps."""
 
@@ -52,40 +47,17 @@ class Heads(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attention(Method):
+class Attention(AttentionMethod):
     """Give the heads of encoders fewer features."""
 
-    keep: Annotated[float, Range(above=0, most=1)]
-    """Share of the attention's linear parameters that is kept."""
-    allocation: Literal["uniform", "by_loss"] = "by_loss"
-    """Whether every attention keeps the same share, or the widths are those of least summed loss."""
-    metric: Literal["kl", "outputs"] = "kl"
-    """What is minimised: what the error costs in KL, or the error of scores and outputs itself."""
-    include: str = "*"
-    """Wildcard over module names; attentions that it does not match stay as they are."""
-    temperature: Annotated[float, Range(above=0, below=math.inf)] = 3.0
-    """Softens the predictions that gradients start from; see kfac."""
-
-    stage: ClassVar[Stage] = Stage.STRUCTURE
-    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
-    example: ClassVar[dict[str, Any]] = {"keep": 0.5}
-    mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
-
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`; one pass over the calibration batches, with `metric` kl a backward one too."""
+        """See `Method.apply`."""
         places = SelfAttention.all_of(model, self.include)
-        batches, width = calibrated(resources), places[0].width
         if self.keep == 1:
             return model
-        if batches.tokens < width:
-            raise InvalidData(
-                f"calibration must have as many tokens as a head has features, {width}, but got {batches.tokens} "
-                "tokens; give more examples"
-            )
         sides = {name: Side.OUTPUT for place in places for name in (place.query, place.key)}
         sides |= {place.output: Side.INPUT for place in places}
-        seed = resources.seed if self.metric == "kl" else None
-        moments = collect(model, batches, list(sides), seed=seed, temperature=self.temperature, sides=sides)
+        moments = self.moments(model, resources, sides, places)
         found = {place: self._heads(model, place, moments) for place in places}
         for place, widths in self._widths(found).items():
             if widths != Widths(place.width, place.width):
@@ -108,8 +80,8 @@ class Attention(Method):
             return Heads(scores, values)
         assert keys.gradient is not None and outputs.gradient is not None
         at_keys, at_mixed = (head_blocks(gradient, width) for gradient in (keys.gradient, outputs.gradient))
-        scores = [_of_kl(*one) for one in zip(of_keys, at_keys, strict=True)]
-        values = [_of_kl(*one) for one in zip(of_mixed, at_mixed, means, strict=True)]
+        scores = [of_kl(*one) for one in zip(of_keys, at_keys, strict=True)]
+        values = [of_kl(*one) for one in zip(of_mixed, at_mixed, means, strict=True)]
         return Heads(scores, values)
 
     def _widths(self, found: Mapping[SelfAttention, Heads]) -> dict[SelfAttention, Widths]:
@@ -141,10 +113,6 @@ def of_scores(queries: Tensor, keys: Tensor) -> Spectrum:
     of_query, of_key = roots(queries, damping=DAMPING), roots(keys, damping=DAMPING)
     u, s, vt = torch.linalg.svd(of_query.root @ of_key.root)
     return Spectrum(of_query.inverse @ u * s.sqrt(), s.sqrt()[:, None] * vt @ of_key.inverse, tail(s**2, relative=True))
-
-
-def _of_kl(covariance: Tensor, gradient: Tensor, mean: Tensor | None = None) -> Spectrum:
-    return of_metric(torch.empty_like(covariance), roots(covariance, damping=DAMPING), gradient, mean)
 
 
 def _with_bias(moments: Moments, bias: Tensor | None) -> Tensor:

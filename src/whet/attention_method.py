@@ -1,0 +1,73 @@
+"""What methods that change encoders' attention share: their parameters, and one pass over calibration data."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from whet.attention import SelfAttention
+from whet.errors import InvalidData
+from whet.factorization import calibrated
+from whet.linalg import roots
+from whet.method import Method, Stage
+from whet.parameter import Range
+from whet.resources import Resources
+from whet.spectrum import Spectrum, of_metric
+from whet.statistics import Moments, Side, collect
+
+__all__ = ["DAMPING", "AttentionMethod", "of_kl"]
+
+DAMPING = 1e-6
+"""Of activations' moments, as a share of their mean eigenvalue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionMethod(Method):
+    """A method that gives every attention of an encoder another structure."""
+
+    keep: Annotated[float, Range(above=0, most=1)]
+    """Share of the linear parameters that is kept of those that the method changes."""
+    allocation: Literal["uniform", "by_loss"] = "by_loss"
+    """Whether every attention keeps the same share, or what gives the least summed loss."""
+    metric: Literal["kl", "outputs"] = "kl"
+    """What is minimised: what the error costs in KL, or the error of the outputs itself."""
+    include: str = "*"
+    """Wildcard over module names; attentions that it does not match stay as they are."""
+    temperature: Annotated[float, Range(above=0, below=math.inf)] = 3.0
+    """Softens the predictions that gradients start from; see kfac."""
+
+    stage: ClassVar[Stage] = Stage.STRUCTURE
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+    example: ClassVar[dict[str, Any]] = {"keep": 0.5}
+    mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
+
+    def moments(
+        self, model: nn.Module, resources: Resources, sides: Mapping[str, Side], places: Sequence[SelfAttention]
+    ) -> dict[str, Moments]:
+        """Return the moments of these layers; one pass over the data, with `metric` kl a backward one too.
+
+        Raises:
+            InvalidData: there are fewer tokens than a head has features.
+        """
+        batches, width = calibrated(resources), places[0].width
+        if batches.tokens < width:
+            raise InvalidData(
+                f"calibration must have as many tokens as a head has features, {width}, but got {batches.tokens} "
+                "tokens; give more examples"
+            )
+        seed = resources.seed if self.metric == "kl" else None
+        return collect(model, batches, list(sides), seed=seed, temperature=self.temperature, sides=sides)
+
+
+def of_kl(covariance: Tensor, gradient: Tensor, mean: Tensor | None = None) -> Spectrum:
+    """Return the projections of x that cost least in KL at every rank, on the input side of what reads it.
+
+    Args:
+        covariance: (d, d) of x.
+        gradient: (d, d) second moment of the gradient that reaches x.
+        mean: (d,) of x, where a bias can make up for what is cut off.
+    """
+    # (of the weight only the shape matters, and a square one stands for the input side)
+    return of_metric(covariance, roots(covariance, damping=DAMPING), gradient, mean)
