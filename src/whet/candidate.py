@@ -126,6 +126,7 @@ def _planned(weight: Tensor, given: float, name: str) -> int:
         shape = "x".join(map(str, weight.shape))
         raise InvalidParameter(
             f"1 <= rank <= {limit} must hold for {name} ({shape}), where two factors hold no more than the dense "
-            f"layer, but got {given}; give less, or leave the layer out of the plan"
+            f"layer, but got {given}; give less (whet inspect measures up to which rank they are faster "
+            "here), or leave the layer out of the plan"
         )
     return int(rank)

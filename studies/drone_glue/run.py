@@ -81,6 +81,8 @@ def recipes(name: str) -> dict[str, list[dict[str, Any]]]:
         for method in ("svd", "drone", "kfac")
     }
     at_size["attention by kfac 0.5"] = [{"method": "kfac", "keep": 0.5, "include": "*.attention.*"}]
+    at_size["qkv by kfac 0.5"] = [{"method": "kfac", "keep": 0.5, "include": "*.self.*"}]
+    at_size["qkv shared 0.5"] = [{"method": "shared_qkv", "keep": 0.5}]
     at_size["attention merged 0.5"] = [{"method": "attention", "keep": 0.5}]
     recovery = {"method": "recovery.distillation", "epochs": 1, "learning_rate": 1e-4, "share": RECOVERED[name]}
     return {**AT_SPEED, **at_size, "kfac 0.25 recovered": [{"method": "kfac", "keep": 0.25}, recovery]}
