@@ -25,20 +25,23 @@ from whet.report import curve_csv
 from whet.stream import read_stream, word_tokenizer
 from whet.training import Epoch
 
+EPOCHS = 10
+
 
 def main() -> None:
     """Train, save, and print the curve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of ptb.train.txt, ptb.valid.txt, ptb.test.txt")
     parser.add_argument("--out", type=Path, default=Path("runs/drone_ptb/dense"))
-    parser.add_argument("--hidden", type=int, default=400, help="width of the hidden state and of the embeddings")
+    parser.add_argument("--hidden", type=int, default=300, help="width of the hidden state and of the embeddings")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--dropout", type=float, default=0.4)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--tokens", type=int, help="read only so many of the training text, for a trial")
     for setting in dataclasses.fields(BpttSettings):
         name = f"--{setting.name.replace('_', '-')}"
-        parser.add_argument(name, type=type(setting.default), default=setting.default)
+        default = EPOCHS if setting.name == "epochs" else setting.default
+        parser.add_argument(name, type=type(setting.default), default=default)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     settings = BpttSettings(**{one.name: getattr(options, one.name) for one in dataclasses.fields(BpttSettings)})
