@@ -18,7 +18,7 @@ class Eigen(NamedTuple):
 
 
 class Roots(NamedTuple):
-    """The symmetric square root of a matrix and its inverse."""
+    """A square root R of a matrix, R Rᵀ, and its inverse."""
 
     root: Tensor
     """(d, d)."""
@@ -33,22 +33,34 @@ def leading(matrix: Tensor) -> Eigen:
 
 
 def square_root(matrix: Tensor) -> Tensor:
-    """Return the symmetric square root of a (d, d) matrix that is positive semi-definite up to rounding."""
-    values, vectors = leading(matrix)
-    return (vectors * values.sqrt()) @ vectors.T
+    """Return R with R Rᵀ = `matrix`, a symmetric (d, d) that is positive semi-definite up to rounding."""
+    # Cholesky's costs a tenth of a decomposition into eigenvalues, which singular matrices may need
+    lower: Tensor
+    lower, failed = torch.linalg.cholesky_ex(matrix)
+    return _symmetric_root(matrix, least=0.0).root if failed else lower
 
 
 def roots(matrix: Tensor, *, damping: float) -> Roots:
-    """Return the square root of a symmetric (d, d) matrix and its inverse.
+    """Return a square root R of a symmetric (d, d) matrix, R Rᵀ, and its inverse.
 
     Args:
         matrix: positive semi-definite up to rounding.
         damping: more than 0; this share of the mean eigenvalue is added to each, so that the inverse exists.
     """
-    values, vectors = leading(matrix)
+    mean = float(matrix.diagonal().mean())
     # a matrix of zeros has no mean eigenvalue to scale by; any positive number keeps the inverse finite
-    floor = damping * values.mean() if values.mean() > 0 else torch.ones((), dtype=values.dtype)
-    scale = (values + floor).sqrt()
+    floor = damping * mean if mean > 0 else 1.0
+    eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    lower, failed = torch.linalg.cholesky_ex(matrix + floor * eye)
+    # no pivot is below the least eigenvalue; one that is shows eigenvalues that rounding has made negative
+    if failed or float(lower.diagonal().min()) ** 2 < floor / 2:
+        return _symmetric_root(matrix, least=floor)
+    return Roots(lower, torch.linalg.solve_triangular(lower, eye, upper=False))
+
+
+def _symmetric_root(matrix: Tensor, *, least: float) -> Roots:
+    values, vectors = leading(matrix)
+    scale = (values + least).sqrt()
     return Roots((vectors * scale) @ vectors.T, (vectors / scale) @ vectors.T)
 
 

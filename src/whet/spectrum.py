@@ -98,7 +98,7 @@ def of_outputs(weight: Tensor, second: Tensor, mean: Tensor | None = None) -> Sp
     dense = weight.double()
     gram = dense.T @ dense
     root = square_root(second)
-    energies, vectors = leading(root @ gram @ root)
+    energies, vectors = leading(root.T @ gram @ root)
     # directions without energy are cut off: dividing by their sigma would only scale rounding errors
     inverse = torch.where(energies > energies[0] * 1e-14, energies.rsqrt(), 0)
     p = root @ vectors * inverse
@@ -114,7 +114,7 @@ def of_metric(weight: Tensor, metric: Roots, other: Tensor, mean: Tensor | None 
         other: (d, d) the other moment on that side: WᵀGW on the input side, WCWᵀ on the output side.
         mean: (d,) mean of x or of Wx.
     """
-    energies, vectors = leading(metric.root @ other @ metric.root)
+    energies, vectors = leading(metric.root.T @ other @ metric.root)
     onto, back = metric.root @ vectors, vectors.T @ metric.inverse
     losses = tail(energies / 2, relative=False)
     if side_of(weight) is Side.INPUT:

@@ -227,10 +227,10 @@ def test_the_spectra_of_a_model_are_those_of_its_moments(family: Family, tempera
         weight, own = dense_weight(model.get_submodule(name)), moments[name]
         if side_of(weight) is Side.INPUT:
             inner = roots(centred(own), damping=ACTIVATION_DAMPING).root
-            energies = torch.linalg.eigvalsh(inner @ own.gradient @ inner)
+            energies = torch.linalg.eigvalsh(inner.T @ own.gradient @ inner)
         else:
             inner = roots(own.gradient, damping=DAMPING).root
-            energies = torch.linalg.eigvalsh(inner @ centred(own) @ inner)
+            energies = torch.linalg.eigvalsh(inner.T @ centred(own) @ inner)
         torch.testing.assert_close(found[name].losses[0], energies.clamp_min(0).sum() / 2, rtol=1e-9, atol=0)
         torch.testing.assert_close(found[name].losses[-2], energies[0].clamp_min(0) / 2, rtol=1e-4, atol=1e-12)
         assert torch.equal(found[name].mean, own.mean)

@@ -111,8 +111,9 @@ def of_scores(queries: Tensor, keys: Tensor) -> Spectrum:
         keys: (d, d) second moment of the keys, or their covariance.
     """
     of_query, of_key = roots(queries, damping=DAMPING), roots(keys, damping=DAMPING)
-    u, s, vt = torch.linalg.svd(of_query.root @ of_key.root)
-    return Spectrum(of_query.inverse @ u * s.sqrt(), s.sqrt()[:, None] * vt @ of_key.inverse, tail(s**2, relative=True))
+    u, s, vt = torch.linalg.svd(of_query.root.T @ of_key.root)
+    p, q = of_query.inverse.T @ u * s.sqrt(), s.sqrt()[:, None] * vt @ of_key.inverse
+    return Spectrum(p, q, tail(s**2, relative=True))
 
 
 def _with_bias(moments: Moments, bias: Tensor | None) -> Tensor:

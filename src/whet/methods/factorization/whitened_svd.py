@@ -1,13 +1,13 @@
 """Truncated SVD of the weights in the space where calibration inputs are white.
 
 Minimises E‖(W − W')x‖² as `drone` does, by S Sᵀ = E[x xᵀ], the best rank-k part of W S, times S⁻¹, so that the inverse
-must exist: λ is added to the eigenvalues. On the input side S is the symmetric root of C + λI; on the output side the
-same W' comes from the leading eigenvectors of W(C + λI)Wᵀ = E[Wx (Wx)ᵀ] + λWWᵀ. As λ grows it becomes plain SVD.
+must exist: λ is added to the eigenvalues. On the input side S is a square root of C + λI; on the output side the same
+W' comes from the leading eigenvectors of W(C + λI)Wᵀ = E[Wx (Wx)ᵀ] + λWWᵀ. As λ grows it becomes plain SVD.
 
 Source: Wang, Zheng, Wan, Zhang, "SVD-LLM: Truncation-aware Singular Value Decomposition for Large Language Model
 Compression", 2024, arXiv 2403.07378.
-Differs: a symmetric root instead of Cholesky's, which fails on rank-deficient inputs; λ is relative to the scale of the
-inputs instead of absolute; padding tokens are left out.
+Differs: only the narrower side is decomposed; λ is relative to the scale of the inputs instead of absolute; padding
+tokens are left out.
 """
 
 from collections.abc import Iterator
