@@ -79,7 +79,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     by_tokens = {
         tokens: seconds(partial(collect, largest, batches, linears(largest))) for tokens, batches in texts.items()
     }
-    works = {
+    works: dict[str, Callable[[], Any]] = {
         "forward": partial(forward, largest, whole),
         "drone": partial(spectra, largest, whole),
         "textbook": partial(by_the_book, largest, whole),
