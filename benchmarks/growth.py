@@ -2,9 +2,9 @@
 
     python benchmarks/growth.py
 
-takes BERTs with random weights of four widths up to BERT-large's, and random text. Both ways run in turn on the same
-model and text, in one process; the error is that of the layers' outputs on the calibration text, summed over layers as
-shares of their energy. Writes growth.json and growth.png beside this file.
+takes BERTs with random weights of four widths up to BERT-large's, and random text. A plain forward pass and both ways
+run in turn on the same model and text, in one process; the error is that of the layers' outputs on the calibration
+text, as a share of their energy, averaged over layers. Writes growth.json and growth.png beside this file.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import textbook
 from whet.architecture import Architecture, dense_weight
 from whet.machine import machine
 from whet.methods.factorization.drone import Drone
+from whet.progress import track
 from whet.resources import Batches, Resources
 from whet.spectrum import factors
 from whet.statistics import Side, collect
@@ -44,8 +45,10 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    rows = [measure(name, options.rounds) for name in WIDTHS]
+    torch.set_num_threads(options.threads)
+    rows = [measure(name, options.rounds) for name in track(WIDTHS, "sizes")]
     (HERE / "growth.json").write_text(json.dumps({"machine": machine().to_dict(), "sizes": rows}, indent=1) + "\n")
     picture(rows).savefig(HERE / "growth.png", dpi=130, metadata={"Software": "whet"})
     show(rows)
@@ -71,26 +74,30 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     width = WIDTHS[name]
     models = {layers: bert(width, layers) for layers in LAYERS}
     largest, whole = models[LAYERS[-1]], text(SENTENCES[-1])
-    by_layers = {layers: seconds(partial(spectra, model, whole), rounds) for layers, model in models.items()}
+    by_layers = {layers: seconds(partial(spectra, model, whole)) for layers, model in models.items()}
     texts = {count * LENGTH: text(count) for count in SENTENCES}
     by_tokens = {
-        tokens: seconds(partial(collect, largest, batches, linears(largest)), rounds)
-        for tokens, batches in texts.items()
+        tokens: seconds(partial(collect, largest, batches, linears(largest))) for tokens, batches in texts.items()
     }
-    works = {"drone": partial(spectra, largest, whole), "textbook": partial(by_the_book, largest, whole)}
-    times: dict[str, list[float]] = {way: [] for way in works}
-    for _ in range(rounds):
+    works: dict[str, Callable[[], Any]] = {
+        "forward": partial(forward, largest, whole),
+        "drone": partial(spectra, largest, whole),
+        "textbook": partial(by_the_book, largest, whole),
+    }
+    times = {way: np.empty(rounds) for way in works}
+    for i in range(rounds):
         for way, work in works.items():
-            times[way].append(seconds(work, 1))
-    ratios = np.divide(times["textbook"], times["drone"])
+            times[way][i] = seconds(work)
+    ratios = times["textbook"] / times["drone"]
+    beyond = (times["textbook"] - times["forward"]) / (times["drone"] - times["forward"])
     return {
         "size": name,
         "width": width,
         "layers, s": by_layers,
         "tokens, s of statistics": by_tokens,
-        "drone, s": float(np.median(times["drone"])),
-        "textbook, s": float(np.median(times["textbook"])),
+        **{f"{way}, s": float(np.median(own)) for way, own in times.items()},
         "textbook over drone": {"median": float(np.median(ratios)), "all": ratios.tolist()},
+        "beyond the forward pass": {"median": float(np.median(beyond)), "all": beyond.tolist()},
         "error": errors(largest, whole),
     }
 
@@ -131,14 +138,18 @@ def energy(weight: Tensor, second: Tensor) -> float:
     return float(((weight @ second) * weight).sum())
 
 
-def seconds(work: Callable[[], Any], rounds: int) -> float:
-    """Return the median time of a call."""
-    found = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - start)
-    return float(np.median(found))
+def forward(model: nn.Module, batches: Batches) -> None:
+    """Run the model on all of the text, which both ways must."""
+    with torch.inference_mode():
+        for batch in batches:
+            model(**batch)
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Return the time of a call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def picture(rows: list[dict[str, Any]]) -> Figure:
@@ -161,13 +172,14 @@ def picture(rows: list[dict[str, Any]]) -> Figure:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the table."""
-    head = ("size", "drone, s", "textbook, s", "ratio", "error drone", "error textbook")
+    head = ("size", "forward, s", "drone, s", "textbook, s", "ratio", "beyond forward", "error drone", "error textbook")
     table = Table(*head, title=f"on {machine().cpu}, {torch.get_num_threads()} threads")
     for row in rows:
-        ratio, error = row["textbook over drone"], row["error"]
-        spread = f"{ratio['median']:.1f} ({min(ratio['all']):.1f} to {max(ratio['all']):.1f})"
-        shares = (f"{error['drone']:.6f}", f"{error['textbook']:.6f}")
-        table.add_row(row["size"], f"{row['drone, s']:.2f}", f"{row['textbook, s']:.2f}", spread, *shares)
+        ratios = (row["textbook over drone"], row["beyond the forward pass"])
+        spreads = (f"{one['median']:.1f} ({min(one['all']):.1f} to {max(one['all']):.1f})" for one in ratios)
+        times = (f"{row[f'{way}, s']:.2f}" for way in ("forward", "drone", "textbook"))
+        shares = (f"{row['error'][way]:.6f}" for way in ("drone", "textbook"))
+        table.add_row(row["size"], *times, *spreads, *shares)
     Console(width=120).print(table)
 
 

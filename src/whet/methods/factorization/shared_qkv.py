@@ -9,10 +9,12 @@ the stacked weights.
 Differs: gradient moments of the three are summed, so that each counts by what its error costs in KL.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from whet.allocation import minimise, uniform
 from whet.attention import SelfAttention, sharing_input, stacked
@@ -23,7 +25,7 @@ from whet.spectrum import Spectrum, centred, of_outputs
 from whet.statistics import Moments, Side
 from whet.surgery import replace
 
-__all__ = ["SharedQkv"]
+__all__ = ["SharedQkv", "of_stacked"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,18 +39,15 @@ class SharedQkv(AttentionMethod):
             return model
         sides = {name: Side.INPUT for place in places for name in place.projections}
         moments = self.moments(model, resources, sides, places)
-        found = {place: Candidate.of(stacked(model, place), self._spectrum(model, place, moments)) for place in places}
+        found = {}
+        for place in places:
+            joined = stacked(model, place)
+            own = [moments[name] for name in place.projections]
+            found[place] = Candidate.of(joined, of_stacked(joined.weight.detach(), own, metric=self.metric))
         for place, rank in self._ranks(found).items():
             if rank is not None:
                 replace(model, place.name, sharing_input(model, place, found[place].layer(rank)))
         return model
-
-    def _spectrum(self, model: nn.Module, place: SelfAttention, moments: Mapping[str, Moments]) -> Spectrum:
-        own = [moments[name] for name in place.projections]
-        if self.metric == "outputs":
-            return of_outputs(stacked(model, place).weight.detach(), centred(own[0]), own[0].mean)
-        gradients = [one.gradient for one in own if one.gradient is not None]
-        return of_kl(centred(own[0]), sum(gradients[1:], gradients[0]), own[0].mean)
 
     def _ranks(self, found: Mapping[SelfAttention, Candidate]) -> dict[SelfAttention, int | None]:
         offers = {place.name: candidate.offer() for place, candidate in found.items()}
@@ -57,3 +56,18 @@ class SharedQkv(AttentionMethod):
         spread = self.allocation == "by_loss"
         chosen = minimise(options, sum(budgets.values())) if spread else uniform(options, budgets)
         return {place: offers[place.name].ranks[chosen[place.name]] for place in found}
+
+
+def of_stacked(weight: Tensor, moments: Sequence[Moments], *, metric: Literal["kl", "outputs"]) -> Spectrum:
+    """Return the decomposition of layers that read the same input.
+
+    Args:
+        weight: (3 * out, in), their weights on top of each other.
+        moments: one a layer, on the input side.
+        metric: what is minimised; see `AttentionMethod`.
+    """
+    inputs = moments[0]
+    if metric == "outputs":
+        return of_outputs(weight, centred(inputs), inputs.mean)
+    gradients = [one.gradient for one in moments if one.gradient is not None]
+    return of_kl(centred(inputs), torch.stack(gradients).sum(0), inputs.mean)
