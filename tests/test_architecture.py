@@ -14,7 +14,7 @@ from whet.lookup import members
 from whet.method import Method
 
 SOURCE = Path(whet.__file__).parent
-PLURALS = ("layers", "methods", "metrics", "tasks")
+PLURALS = ("layers", "methods", "metrics", "students", "tasks")
 
 LEVELS = {
     0: ("errors",),
@@ -54,11 +54,11 @@ LEVELS = {
         "surgery",
         "training",
     ),
-    3: ("attention_method", "factorization", "method", "metric", "task"),
-    4: ("methods", "metrics", "tasks"),
+    3: ("attention_method", "factorization", "method", "metric", "student", "task"),
+    4: ("methods", "metrics", "students", "tasks"),
     5: ("artifact", "frontier", "recipe", "trial"),
     6: ("benchmark", "inspection", "report"),
-    7: ("__init__", "cli", "demonstration", "options", "verbs"),
+    7: ("__init__", "cli", "console", "demonstration", "options", "verbs"),
 }
 WITHIN = {
     "layer": {"lookup"},
@@ -81,7 +81,7 @@ WITHIN = {
     "frontier": {"trial"},
     "inspection": {"benchmark"},
     "demonstration": {"verbs"},
-    "cli": {"demonstration", "options", "verbs"},
+    "cli": {"console", "demonstration", "options", "verbs"},
     "__init__": {"verbs"},
 }
 """Imports within a level, beyond the table."""

@@ -7,10 +7,14 @@ import torch
 from transformers import Trainer, TrainingArguments, set_seed
 
 from helpers import tiny_model
+from whet.distillation import Objective
+from whet.divergence import divergences
+from whet.encoding import encode
 from whet.errors import InvalidParameter, OutputNotWritten
+from whet.passes import answers
 from whet.progress import bar
 from whet.resources import Examples
-from whet.training import Epoch, TrainingSettings, train
+from whet.training import Epoch, Lesson, TrainingSettings, train
 
 SETTINGS = TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=8, max_length=16)
 
@@ -30,9 +34,9 @@ class Stop(Exception):
 def learn(tokenizer, tmp_path):
     """Train a tiny model; `stop` is the step at which it is interrupted."""
 
-    def learned(settings=SETTINGS, *, train_on=None, stop=None, scratch="scratch", name="base", **others):
+    def learned(settings=SETTINGS, *, train_on=None, stop=None, scratch="scratch", name="base", start=None, **others):
         set_seed(settings.seed)
-        model = tiny_model("bert")
+        model = start or tiny_model("bert")
         model.name_or_path = name
         reached = []
         with bar("x", 1) as progress:
@@ -232,3 +236,60 @@ def test_scratch_holds_one_checkpoint_at_most(learn, tmp_path):
     learn(TrainingSettings(epochs=2, batch_size=1, max_length=16))
     assert len(list((tmp_path / "scratch").glob("checkpoint-*"))) == 1
     shutil.rmtree(tmp_path / "scratch")
+
+
+def lesson(student="all", **weights):
+    return Lesson(tiny_model("bert", seed=3), Objective(**weights), student)
+
+
+def agreement(model, teacher, tokenizer):
+    """KL of the teacher's answers from the model's."""
+    batches = encode(examples(60), tokenizer, max_length=16, batch_size=10)
+    return float(divergences(answers(teacher, batches), answers(model, batches)).mean())
+
+
+@pytest.mark.parametrize("weights", [{"alpha": 1.0}, {"alpha": 1.0, "hidden_states": 1.0, "cosine": 1.0}])
+def test_a_student_comes_closer_to_its_teacher(learn, tokenizer, weights):
+    taught = lesson(**weights)
+    before = agreement(tiny_model("bert"), taught.teacher, tokenizer)
+    model, curve, _ = learn(TrainingSettings(epochs=5, learning_rate=3e-3, batch_size=10, max_length=16), lesson=taught)
+    assert agreement(model, taught.teacher, tokenizer) < 0.5 * before
+    assert len(curve) == 5
+
+
+def test_a_teacher_stays_as_it_is_and_answers_without_dropout(learn):
+    taught = lesson(alpha=0.5)
+    before = [parameter.clone() for parameter in taught.teacher.parameters()]
+    learn(lesson=taught)
+    assert all(torch.equal(a, b) for a, b in zip(before, taught.teacher.parameters(), strict=True))
+    assert not taught.teacher.training
+    assert all(parameter.grad is None for parameter in taught.teacher.parameters())
+
+
+def test_with_alpha_0_a_teacher_says_nothing(learn):
+    plain, taught = learn(scratch="a")[0], learn(scratch="b", lesson=lesson(alpha=0.0))[0]
+    for one, other in zip(plain.parameters(), taught.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_an_interrupted_lesson_goes_on_and_ends_as_if_it_had_not_been(learn):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=70, lesson=lesson(alpha=0.7))
+    resumed, curve, _ = learn(settings, lesson=lesson(alpha=0.7))
+    whole, expected, _ = learn(settings, scratch="other", lesson=lesson(alpha=0.7))
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+    assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [(lesson(alpha=0.9), "alpha=0.9"), (lesson("odd", alpha=0.7), "student=odd")],
+    ids=["objective", "student"],
+)
+def test_another_lesson_does_not_go_on_from_it(learn, other, told):
+    settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=55, lesson=lesson(alpha=0.7))
+    with pytest.raises(InvalidParameter, match=f"must go on with its own settings, but got {told}, which"):
+        learn(settings, lesson=other)

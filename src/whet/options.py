@@ -16,11 +16,14 @@ from whet.task import Task, task_from_files, task_named
 
 __all__ = [
     "AsJson",
+    "BatchSize",
     "DataDir",
     "DevFile",
     "Device",
+    "Epochs",
     "Keep",
     "Label",
+    "LearningRate",
     "MaxLength",
     "MethodName",
     "MetricName",
@@ -79,6 +82,10 @@ Speedup = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Another parameter, as NAME=VALUE; lists and mappings as JSON.")
 ]
+
+Epochs = Annotated[float, typer.Option(help="Passes over the training data.")]
+LearningRate = Annotated[float, typer.Option(help="Its peak.")]
+BatchSize = Annotated[int, typer.Option(help="Examples a step.")]
 
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")]

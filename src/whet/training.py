@@ -27,14 +27,14 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
-from whet.distillation import hidden_states_loss, logits_loss
+from whet.distillation import Objective
 from whet.encoding import tokenize
 from whet.errors import InvalidParameter, OutputNotWritten
 from whet.parameter import Range, check
 from whet.progress import Bar, bar
 from whet.resources import Batches, Examples
 
-__all__ = ["Epoch", "Scorer", "TrainingSettings", "distil", "train"]
+__all__ = ["Epoch", "Lesson", "Scorer", "TrainingSettings", "distil", "train"]
 
 Scorer = Callable[[Any, Any], float]
 """From labels and logits, both (examples, ...), to the metric that counts."""
@@ -73,6 +73,17 @@ class Epoch(NamedTuple):
     validation_metric: float
 
 
+class Lesson(NamedTuple):
+    """What a student learns from beside labels."""
+
+    teacher: PreTrainedModel
+    """In eval mode, of the same classes."""
+    objective: Objective
+    """How much each thing counts."""
+    student: str
+    """What the student is made of; a run goes on only with the same."""
+
+
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -84,8 +95,9 @@ def train(
     scratch: Path,
     progress: Bar,
     device: str = "cpu",
+    lesson: Lesson | None = None,
 ) -> list[Epoch]:
-    """Train `model` in place and return its learning curve.
+    """Train `model` in place, from labels or from a teacher too, and return its learning curve.
 
     Checkpoints go to `scratch`; a run that finds one there goes on from it.
 
@@ -93,7 +105,7 @@ def train(
         InvalidParameter: `scratch` holds a run with other settings, of another model or with other data.
         OutputNotWritten: a checkpoint could not be written, on a full disk for one.
     """
-    _claim(scratch, settings, model, examples)
+    _claim(scratch, settings, model, examples, lesson)
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
     arguments = TrainingArguments(
         **_shared(settings.epochs, settings.learning_rate, settings.seed, device),
@@ -108,6 +120,7 @@ def train(
         save_total_limit=1,
     )
     trainer = _Trainer(
+        lesson,
         model=model,
         args=_placed(arguments, device),
         train_dataset=tokenize(examples, tokenizer, max_length=settings.max_length),
@@ -160,8 +173,7 @@ def distil(
         )
         trainer = _Distiller(
             teacher,
-            temperature=temperature,
-            hidden_states=hidden_states,
+            Objective(alpha=1.0, temperature=temperature, hidden_states=hidden_states),
             model=model,
             args=_placed(arguments, device),
             train_dataset=list(batches),
@@ -204,10 +216,14 @@ def _placed(arguments: TrainingArguments, device: str) -> TrainingArguments:
     return arguments
 
 
-def _claim(scratch: Path, settings: TrainingSettings, model: PreTrainedModel, examples: Examples) -> None:
+def _claim(
+    scratch: Path, settings: TrainingSettings, model: PreTrainedModel, examples: Examples, lesson: Lesson | None
+) -> None:
     """Say in `scratch` whose checkpoints it holds; without a checkpoint there is nothing to be told apart."""
     record = scratch / "settings.json"
     wanted = {"model": model.name_or_path, "data_sha256": examples.digest(), **dataclasses.asdict(settings)}
+    if lesson is not None:
+        wanted |= {"student": lesson.student, **dataclasses.asdict(lesson.objective)}
     begun = scratch.is_dir() and get_last_checkpoint(str(scratch)) is not None
     if begun and record.is_file() and (held := json.loads(record.read_text())) != wanted:
         others = ", ".join(f"{key}={value}" for key, value in wanted.items() if held.get(key) != value)
@@ -260,34 +276,43 @@ class _ByLength(LengthGroupedSampler):
 
 
 class _Trainer(Trainer):
-    """Takes its examples in the order of `_ByLength`."""
+    """Takes its examples in the order of `_ByLength`, and learns from a teacher too if it has a lesson."""
+
+    def __init__(self, lesson: Lesson | None, **others: Any) -> None:
+        super().__init__(**others)
+        self._lesson = lesson
+        if lesson is not None:
+            lesson.teacher.to(self.args.device)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _ByLength:
         return _ByLength(self)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *rest: Any, **others: Any) -> Any:
+        """Return the loss of one batch; held-out examples are scored by their labels alone."""
+        if self._lesson is None or not model.training:
+            return super().compute_loss(model, inputs, *rest, **others)
+        asked = {**inputs, "output_hidden_states": self._lesson.objective.reads_hidden_states}
+        unlabeled = {key: value for key, value in asked.items() if key != "labels"}
+        with torch.no_grad():
+            wanted = self._lesson.teacher(**unlabeled)
+        return self._lesson.objective.loss(model(**asked), wanted, inputs["attention_mask"].bool())
 
 
 class _Distiller(Trainer):
     """Learns from a teacher instead of labels."""
 
-    def __init__(self, teacher: nn.Module, *, temperature: float, hidden_states: float, **others: Any) -> None:
+    def __init__(self, teacher: nn.Module, objective: Objective, **others: Any) -> None:
         super().__init__(**others)
         self._teacher = teacher
-        self._temperature = temperature
-        self._weight = hidden_states
+        self._objective = objective
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], **_: Any) -> Tensor:
         """Return the loss of one batch."""
-        asked = {**inputs, "output_hidden_states": self._weight > 0}
+        asked = {**inputs, "output_hidden_states": self._objective.reads_hidden_states}
         with torch.no_grad():
             wanted = self._teacher(**asked)
         # without dropout: it would be noise that the teacher's answers do not have
-        own, mask = model.eval()(**asked), inputs["attention_mask"].bool()
-        # a model that answers at every token answers for padding too
-        logits = [out.logits[mask] if out.logits.dim() == 3 else out.logits for out in (own, wanted)]
-        loss = logits_loss(*logits, temperature=self._temperature)
-        if self._weight > 0:
-            loss = loss + self._weight * hidden_states_loss(own.hidden_states[1:], wanted.hidden_states[1:], mask)
-        return loss
+        return self._objective.loss(model.eval()(**asked), wanted, inputs["attention_mask"].bool())
 
 
 class _Progress(TrainerCallback):

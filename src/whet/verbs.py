@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: fine-tune, compress, measure, inspect."""
+"""The verbs of the command line as functions: fine-tune, distil, compress, measure, inspect."""
 
 import os
 import shutil
@@ -9,11 +9,12 @@ from typing import Annotated, NamedTuple
 
 import transformers
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet import artifact
 from whet.benchmark import Benchmark, class_order, load_any
 from whet.checkpoint import check_finite, load_tokenizer, max_positions, new_head
+from whet.distillation import Objective
 from whet.encoding import encode, shortest_first
 from whet.errors import InvalidData, InvalidModel
 from whet.metric import quality_named
@@ -23,14 +24,31 @@ from whet.progress import bar
 from whet.recipe import Recipe, Step
 from whet.report import curve_csv, curve_picture
 from whet.resources import Batches, Examples, Resources
+from whet.student import Built, Student
 from whet.task import Task
-from whet.training import Epoch, TrainingSettings, train
+from whet.training import Epoch, Lesson, TrainingSettings, train
 from whet.trial import Trial
 
-__all__ = ["Calibration", "Compressed", "compress", "finetune", "measure", "prepare"]
+__all__ = ["Calibration", "Compressed", "compress", "distill", "finetune", "measure", "prepare"]
 
 TRAINING_BATCH = 32
 """Examples a batch of what methods train on or choose by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The sample of training data that methods look at."""
+
+    examples: Annotated[int, Range(least=1)] = 512
+    """Training examples drawn; all, where there are fewer."""
+    batch_size: Annotated[int, Range(least=1)] = 4
+    """Examples a batch; gradients hold the activations of one batch, so that memory grows with it."""
+    max_length: Annotated[int, Range(least=2)] = 128
+    """Longer inputs are cut, in tokens."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a value outside its range."""
+        check(self)
 
 
 def finetune(
@@ -58,28 +76,114 @@ def finetune(
         WhetError: anything wrong with the base, the task's data, the settings or the place, before any work.
     """
     check_output(out, overwrite=overwrite, inputs=(Path(base),))
-    splits = task.splits
-    if not len(splits.validation):
-        raise InvalidData(
-            f"{task.name} must have training data to hold out, but got {len(splits.train)} examples in all; give 20"
-        )
+    _require_held_out(task)
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(base)
     model = new_head(base, task.label_names, tokenizer)
+    place = _Place(out, origin=str(base), device=device, overwrite=overwrite)
+    return _trained(model, tokenizer, task, place, settings, task.splits.train, task.splits.validation)
+
+
+def distill(
+    teacher: str | Path,
+    student: Student,
+    task: Task,
+    out: Path,
+    *,
+    settings: TrainingSettings,
+    objective: Objective | None = None,
+    calibration: Calibration | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    report: Callable[[Built], None] = lambda built: None,
+) -> list[Epoch]:
+    """Train a smaller model from a fine-tuned one, save it to `out` with its learning curve, and return the curve.
+
+    An interrupted run leaves `.OUT.training` beside `out`; the same call again goes on from there.
+
+    Args:
+        teacher: folder or hub name of a fine-tuned model.
+        student: what is trained.
+        task: gives the training data.
+        out: folder of the new model.
+        settings: how long and how fast.
+        objective: what the student minimises.
+        calibration: how much training text a student that is chosen by measurement looks at.
+        device: where to train, as torch names it.
+        overwrite: whether `out` may be replaced.
+        report: called with the student before it is trained.
+
+    Raises:
+        WhetError: anything wrong with the teacher, the student, the data or the place, before any training.
+    """
+    check_output(out, overwrite=overwrite, inputs=(Path(teacher),))
+    _require_held_out(task)
+    transformers.set_seed(settings.seed)
+    source, tokenizer = load_any(teacher).to(device), load_tokenizer(teacher)
+    order = class_order(source, task)
+    resources = Resources(seed=settings.seed)
+    if student.reads:
+        sample = calibration or Calibration()
+        resources = prepare(source, tokenizer, task, sample, seed=settings.seed, device=device, needs=student.reads)
+    built = student.build(source, resources)
+    report(built)
+    place = _Place(out, origin=str(teacher), device=device, overwrite=overwrite)
+    lesson = Lesson(source, objective or Objective(), f"{student.name()}, {built.plan}")
+    splits = task.splits
+    train_on, held_out = (_ordered(one, order, task) for one in (splits.train, splits.validation))
+    return _trained(built.model, tokenizer, task, place, settings, train_on, held_out, lesson=lesson)
+
+
+class _Place(NamedTuple):
+    """Where a trained model comes from and goes."""
+
+    out: Path
+    origin: str
+    device: str
+    overwrite: bool
+
+
+def _require_held_out(task: Task) -> None:
+    if not len(task.splits.validation):
+        raise InvalidData(
+            f"{task.name} must have training data to hold out, but got {len(task.splits.train)} examples in all; "
+            "give 20"
+        )
+
+
+def _ordered(examples: Examples, order: Sequence[int], task: Task) -> Examples:
+    """The labels as the model numbers them."""
+    if task.label_names is None:
+        return examples
+    return replace(examples, labels=[order[int(label)] for label in examples.labels])
+
+
+def _trained(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    place: _Place,
+    settings: TrainingSettings,
+    examples: Examples,
+    held_out: Examples,
+    *,
+    lesson: Lesson | None = None,
+) -> list[Epoch]:
     length = min(settings.max_length, max_positions(model) or settings.max_length)
     quality = quality_named(task.metrics[0])
-    scratch = out.resolve().with_name(f".{out.resolve().name}.training")
-    with bar(f"fine-tuning on {task.name}", 1) as progress:
+    scratch = place.out.resolve().with_name(f".{place.out.resolve().name}.training")
+    with bar(f"{'distilling' if lesson else 'fine-tuning'} on {task.name}", 1) as progress:
         curve = train(
             model,
             tokenizer,
-            examples=splits.train,
-            validation=splits.validation,
+            examples=examples,
+            validation=held_out,
             settings=replace(settings, max_length=length),
             scorer=lambda labels, logits: quality.score(labels, quality.predict(logits)),
             scratch=scratch,
             progress=progress,
-            device=device,
+            device=place.device,
+            lesson=lesson,
         )
     if not all(weight.isfinite().all() for weight in model.parameters()):
         shutil.rmtree(scratch)
@@ -91,31 +195,15 @@ def finetune(
     artifact.save(
         model,
         tokenizer,
-        out,
+        place.out,
         recipe=Recipe(),
-        origin=str(base),
+        origin=place.origin,
         seed=settings.seed,
-        overwrite=overwrite,
+        overwrite=place.overwrite,
         extras=pictures,
     )
     shutil.rmtree(scratch)
     return curve
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """The sample of training data that methods look at."""
-
-    examples: Annotated[int, Range(least=1)] = 512
-    """Training examples drawn; all, where there are fewer."""
-    batch_size: Annotated[int, Range(least=1)] = 4
-    """Examples a batch; gradients hold the activations of one batch, so that memory grows with it."""
-    max_length: Annotated[int, Range(least=2)] = 128
-    """Longer inputs are cut, in tokens."""
-
-    def __post_init__(self) -> None:
-        """Raises InvalidParameter for a value outside its range."""
-        check(self)
 
 
 class Compressed(NamedTuple):
@@ -204,10 +292,8 @@ def prepare(
         InvalidData: there is less training data than one batch, or none is held out where a method chooses by it.
     """
     train, held_out = task.splits.train, task.splits.validation
-    if "validation" in needs and not len(held_out):
-        raise InvalidData(
-            f"{task.name} must have training data to hold out, but got {len(train)} examples in all; give 20"
-        )
+    if "validation" in needs:
+        _require_held_out(task)
     if min(len(train), calibration.examples) < calibration.batch_size:
         raise InvalidData(
             f"calibration must fill one batch of {calibration.batch_size}, but got {calibration.examples} of "
