@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, Trainer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, Trainer
 
 from folders import classifier, edit_json, save, tree, write_rows
 from helpers import tiny_model
@@ -107,6 +107,18 @@ def test_finetune_is_the_same_again_and_as_json(place, run):
     assert first == second
     assert list(first[0]) == ["epoch", "training_loss", "validation_loss", "validation_metric"]
     assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
+
+
+def test_finetune_by_lora_saves_an_ordinary_model(place, run):
+    words = [*OWN, "--epochs", "1", "--lora", "2", "--lora-targets", "*.query", "--learning-rate", "1e-2"]
+    done = run("finetune", "base", "--out", "new", *words)
+    assert (done.code, done.err) == (0, "")
+    assert re.search(r"[\d,]+ of [\d,]+ parameters are trained \(\d+\.\d\d%\)", done.out)
+    new, base = (AutoModel.from_pretrained(name).state_dict() for name in ("new", "base"))
+    changed = {name for name, weight in new.items() if not torch.equal(weight, base[name])}
+    assert {name for name in changed if ".layer." in name} == {
+        f"encoder.layer.{i}.attention.self.query.weight" for i in range(2)
+    }
 
 
 def test_finetune_of_a_decoder_without_padding_token(place, run, tokenizer):
@@ -408,6 +420,9 @@ BAD = {
         )
         for option, value in (("--keep", "0.5"), ("--train-file", "x"), ("--seed", "1"), ("--device", "cpu"))
     },
+    # corrections
+    "a LoRA target that is not there": (nothing, [*FINETUNE, "--lora", "2", "--lora-targets", "x"], r"targets of LoRA"),
+    "a LoRA rank of 0": (nothing, [*FINETUNE, "--lora", "0"], r"1 <= rank must hold, but got rank=0"),
     # students
     "an unknown student": (nothing, [*DISTILL, "layer_set:odd"], r"the student must be a known name.*layer_subset"),
     "too many layers": (nothing, [*DISTILL, "layer_subset:top:9"], r"1 <= count <= 2 must hold for this teacher, but"),

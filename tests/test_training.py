@@ -11,6 +11,7 @@ from whet.distillation import Objective
 from whet.divergence import divergences
 from whet.encoding import encode
 from whet.errors import InvalidParameter, OutputNotWritten
+from whet.lora import LoraSettings, attach
 from whet.passes import answers
 from whet.progress import bar
 from whet.resources import Examples
@@ -293,3 +294,31 @@ def test_another_lesson_does_not_go_on_from_it(learn, other, told):
         learn(settings, stop=55, lesson=lesson(alpha=0.7))
     with pytest.raises(InvalidParameter, match=f"must go on with its own settings, but got {told}, which"):
         learn(settings, lesson=other)
+
+
+def adapted(seed=0):
+    set_seed(seed)
+    model = attach(tiny_model("bert"), LORA)
+    model.name_or_path = "base"
+    return model
+
+
+LORA = LoraSettings(rank=2)
+
+
+def test_an_interrupted_training_of_corrections_ends_as_if_it_had_not_been(learn):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=70, start=adapted(), lora=LORA)
+    resumed, curve, _ = learn(settings, start=adapted(), lora=LORA)
+    whole, expected, _ = learn(settings, start=adapted(), lora=LORA, scratch="other")
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+    assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+
+
+def test_other_corrections_do_not_go_on_from_it(learn):
+    settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=55, start=adapted(), lora=LORA)
+    with pytest.raises(InvalidParameter, match="must go on with its own settings, but got lora_rank=3, which"):
+        learn(settings, start=adapted(), lora=LoraSettings(rank=3))

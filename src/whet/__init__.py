@@ -9,6 +9,7 @@ from whet.benchmark import Benchmark
 from whet.distillation import Objective
 from whet.frontier import Frontier
 from whet.inspection import inspect
+from whet.lora import LoraSettings
 from whet.lstm import LstmConfig, LstmForCausalLM
 from whet.measurement import Comparison, Measurement
 from whet.method import Method, Stage, all_methods, method_named
@@ -25,6 +26,7 @@ __all__ = [
     "Calibration",
     "Comparison",
     "Frontier",
+    "LoraSettings",
     "LstmConfig",
     "LstmForCausalLM",
     "Measurement",

@@ -16,6 +16,7 @@ from whet.console import print_curve, print_inspection, print_json, print_step, 
 from whet.distillation import Objective
 from whet.errors import InvalidParameter, OutputNotWritten, WhetError
 from whet.inspection import inspect as inspect_model
+from whet.lora import LoraSettings
 from whet.method import all_methods
 from whet.options import (
     AsJson,
@@ -27,6 +28,11 @@ from whet.options import (
     Keep,
     Label,
     LearningRate,
+    Lora,
+    LoraAlpha,
+    LoraDropout,
+    LoraNorms,
+    LoraTargets,
     MaxLength,
     MethodName,
     MetricName,
@@ -87,6 +93,11 @@ def finetune(
     epochs: Epochs = 5,
     learning_rate: LearningRate = 5e-5,
     batch_size: BatchSize = 32,
+    lora: Lora = None,
+    lora_alpha: LoraAlpha = 16,
+    lora_dropout: LoraDropout = 0,
+    lora_targets: LoraTargets = "*",
+    lora_norms: LoraNorms = False,
     max_length: MaxLength = 128,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -100,7 +111,21 @@ def finetune(
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed
     )
     chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
-    curve = verbs.finetune(base, chosen, out, settings=settings, device=device, overwrite=overwrite)
+    adapters = None
+    if lora is not None:
+        adapters = LoraSettings(
+            rank=lora, alpha=lora_alpha, dropout=lora_dropout, targets=lora_targets, norms=lora_norms
+        )
+    curve = verbs.finetune(
+        base,
+        chosen,
+        out,
+        settings=settings,
+        lora=adapters,
+        device=device,
+        overwrite=overwrite,
+        report=lambda share: None if as_json or adapters is None else show(str(share)),
+    )
     print_curve(curve, f"{out}: {chosen.metrics[0]} on held-out training data", as_json=as_json)
 
 

@@ -24,6 +24,11 @@ __all__ = [
     "Keep",
     "Label",
     "LearningRate",
+    "Lora",
+    "LoraAlpha",
+    "LoraDropout",
+    "LoraNorms",
+    "LoraTargets",
     "MaxLength",
     "MethodName",
     "MetricName",
@@ -86,6 +91,12 @@ Settings = Annotated[
 Epochs = Annotated[float, typer.Option(help="Passes over the training data.")]
 LearningRate = Annotated[float, typer.Option(help="Its peak.")]
 BatchSize = Annotated[int, typer.Option(help="Examples a step.")]
+
+Lora = Annotated[int | None, typer.Option(help="Train corrections of this rank instead of the weights: LoRA.")]
+LoraAlpha = Annotated[float, typer.Option(help="Corrections count alpha / rank times.")]
+LoraDropout = Annotated[float, typer.Option(help="Of the corrections' inputs.")]
+LoraTargets = Annotated[str, typer.Option(help="Wildcard over the linear layers that get one, such as '*.query'.")]
+LoraNorms = Annotated[bool, typer.Option("--lora-norms", help="Train layer norms too.")]
 
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")]

@@ -30,6 +30,7 @@ from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 from whet.distillation import Objective
 from whet.encoding import tokenize
 from whet.errors import InvalidParameter, OutputNotWritten
+from whet.lora import LoraSettings
 from whet.parameter import Range, check
 from whet.progress import Bar, bar
 from whet.resources import Batches, Examples
@@ -96,16 +97,17 @@ def train(
     progress: Bar,
     device: str = "cpu",
     lesson: Lesson | None = None,
+    lora: LoraSettings | None = None,
 ) -> list[Epoch]:
     """Train `model` in place, from labels or from a teacher too, and return its learning curve.
 
-    Checkpoints go to `scratch`; a run that finds one there goes on from it.
+    Checkpoints go to `scratch`; a run that finds one there goes on from it. `lora` says what adapters the model has.
 
     Raises:
         InvalidParameter: `scratch` holds a run with other settings, of another model or with other data.
         OutputNotWritten: a checkpoint could not be written, on a full disk for one.
     """
-    _claim(scratch, settings, model, examples, lesson)
+    _claim(scratch, model, examples, settings, *(() if lora is None else (lora,)), lesson=lesson)
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
     arguments = TrainingArguments(
         **_shared(settings.epochs, settings.learning_rate, settings.seed, device),
@@ -195,6 +197,7 @@ def _shared(epochs: float, learning_rate: float, seed: int, device: str) -> dict
         "learning_rate": learning_rate,
         "seed": seed,
         "report_to": [],
+        "label_names": ["labels"],  # it would not find them below adapters
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
         "use_cpu": device == "cpu",
@@ -217,11 +220,18 @@ def _placed(arguments: TrainingArguments, device: str) -> TrainingArguments:
 
 
 def _claim(
-    scratch: Path, settings: TrainingSettings, model: PreTrainedModel, examples: Examples, lesson: Lesson | None
+    scratch: Path,
+    model: PreTrainedModel,
+    examples: Examples,
+    *settings: TrainingSettings | LoraSettings,
+    lesson: Lesson | None,
 ) -> None:
     """Say in `scratch` whose checkpoints it holds; without a checkpoint there is nothing to be told apart."""
     record = scratch / "settings.json"
-    wanted = {"model": model.name_or_path, "data_sha256": examples.digest(), **dataclasses.asdict(settings)}
+    wanted = {"model": model.name_or_path, "data_sha256": examples.digest()}
+    for one in settings:
+        prefix = "lora_" if isinstance(one, LoraSettings) else ""
+        wanted |= {f"{prefix}{key}": value for key, value in dataclasses.asdict(one).items()}
     if lesson is not None:
         wanted |= {"student": lesson.student, **dataclasses.asdict(lesson.objective)}
     begun = scratch.is_dir() and get_last_checkpoint(str(scratch)) is not None

@@ -17,6 +17,7 @@ from whet.checkpoint import check_finite, load_tokenizer, max_positions, new_hea
 from whet.distillation import Objective
 from whet.encoding import encode, shortest_first
 from whet.errors import InvalidData, InvalidModel
+from whet.lora import LoraSettings, Trainable, attach, merged, trainable
 from whet.metric import quality_named
 from whet.output import check_output
 from whet.parameter import Range, check
@@ -57,8 +58,10 @@ def finetune(
     out: Path,
     *,
     settings: TrainingSettings,
+    lora: LoraSettings | None = None,
     device: str = "cpu",
     overwrite: bool = False,
+    report: Callable[[Trainable], None] = lambda share: None,
 ) -> list[Epoch]:
     """Train a base model for a task, save it to `out` with its learning curve as PNG and CSV, and return the curve.
 
@@ -69,8 +72,10 @@ def finetune(
         task: what to train for.
         out: folder of the new model.
         settings: how long and how fast.
+        lora: trains corrections of the weights instead of the weights, which they are added to in the end.
         device: where to train, as torch names it.
         overwrite: whether `out` may be replaced.
+        report: called with how much is trained, before it is.
 
     Raises:
         WhetError: anything wrong with the base, the task's data, the settings or the place, before any work.
@@ -80,8 +85,11 @@ def finetune(
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(base)
     model = new_head(base, task.label_names, tokenizer)
+    if lora is not None:
+        model = attach(model, lora)
+    report(trainable(model))
     place = _Place(out, origin=str(base), device=device, overwrite=overwrite)
-    return _trained(model, tokenizer, task, place, settings, task.splits.train, task.splits.validation)
+    return _trained(model, tokenizer, task, place, settings, task.splits.train, task.splits.validation, lora=lora)
 
 
 def distill(
@@ -168,6 +176,7 @@ def _trained(
     held_out: Examples,
     *,
     lesson: Lesson | None = None,
+    lora: LoraSettings | None = None,
 ) -> list[Epoch]:
     length = min(settings.max_length, max_positions(model) or settings.max_length)
     quality = quality_named(task.metrics[0])
@@ -184,7 +193,10 @@ def _trained(
             progress=progress,
             device=place.device,
             lesson=lesson,
+            lora=lora,
         )
+    if lora is not None:
+        model = merged(model)
     if not all(weight.isfinite().all() for weight in model.parameters()):
         shutil.rmtree(scratch)
         raise InvalidModel(
