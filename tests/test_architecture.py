@@ -47,6 +47,7 @@ LEVELS = {
         "lstm",
         "passes",
         "rank_search",
+        "recurrent",
         "refit",
         "spectrum",
         "statistics",

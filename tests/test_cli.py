@@ -157,6 +157,15 @@ def test_distill_saves_a_student_with_its_curve(place, run):
     assert not [path.name for path in place.iterdir() if path.name.startswith(".")]
 
 
+def test_distill_into_an_lstm(place, run):
+    words = [*OWN, "--student", "recurrent:bilstm:16", "--epochs", "2", "--learning-rate", "1e-2"]
+    done = run("distill", "model", "--out", "new", *words)
+    assert (done.code, done.err) == (0, "")
+    assert "student: 1 lstm of width 16 in both directions, teacher embeddings of 16" in done.out
+    model = AutoModelForSequenceClassification.from_pretrained("new")
+    assert model.config.id2label == {0: "no", 1: "yes"}
+
+
 def test_distill_follows_the_teachers_order_of_classes(place, run):
     """A teacher whose head has its rows and names the other way round gives the same student, the other way round."""
     turned = AutoModelForSequenceClassification.from_pretrained("model")
@@ -430,6 +439,11 @@ BAD = {
         nothing,
         [*DISTILL, "layer_subset:0,0"],
         r"layers must be different numbers from 0 to 1, but",
+    ),
+    "hidden states of a student without": (
+        nothing,
+        [*DISTILL, "recurrent:lstm:8", "--hidden-states", "1"],
+        r"hidden states must be as wide as the teacher's",
     ),
     "an alpha above 1": (nothing, [*DISTILL, "layer_subset:odd", "--alpha", "1.5"], r"0 <= alpha <= 1 must hold, but"),
     # names

@@ -14,6 +14,7 @@ from whet.lstm import LstmConfig, LstmForCausalLM
 from whet.measurement import Comparison, Measurement
 from whet.method import Method, Stage, all_methods, method_named
 from whet.recipe import Recipe
+from whet.recurrent import RecurrentConfig, RecurrentForSequenceClassification
 from whet.resources import Resources
 from whet.student import Student, student_from
 from whet.task import Task, task_from_files, task_named
@@ -33,6 +34,8 @@ __all__ = [
     "Method",
     "Objective",
     "Recipe",
+    "RecurrentConfig",
+    "RecurrentForSequenceClassification",
     "Resources",
     "Stage",
     "Student",

@@ -134,7 +134,10 @@ def distill(
     teacher: Annotated[str, typer.Argument(help="Folder or hub name of a fine-tuned model.")],
     student: Annotated[
         str,
-        typer.Option(help="layer_subset:odd, :even, :top:3, :bottom:3, :evenly_spaced:3, :influence:3, :kl:3, :0,2,4."),
+        typer.Option(
+            help="layer_subset:odd, :even, :top:3, :bottom:3, :evenly_spaced:3, :influence:3, :kl:3 or :0,2,4; "
+            "recurrent:lstm:256, :bilstm:256:2, :rnn:128:own."
+        ),
     ],
     out: Out,
     task: TaskName = None,

@@ -53,13 +53,15 @@ class Objective:
             mask: (examples, tokens) bool, true where there is a token.
 
         Raises:
-            InvalidModel: the two answer with other shapes.
+            InvalidModel: the two answer with other shapes, or hidden states are asked for and differ in width.
         """
         # a model that answers at every token answers for padding too
         logits = [out.logits[mask] if out.logits.dim() == 3 else out.logits for out in (student, teacher)]
         total = self.alpha * logits_loss(*logits, temperature=self.temperature)
         if self.alpha < 1:
             total = total + (1 - self.alpha) * student.loss
+        if self.reads_hidden_states:
+            _refuse_other_widths(student, teacher)
         if self.hidden_states > 0:
             # the first are the embeddings'
             own, wanted = student.hidden_states[1:], teacher.hidden_states[1:]
@@ -68,6 +70,16 @@ class Objective:
         if self.cosine > 0:
             total = total + self.cosine * cosine_loss(student.hidden_states[-1], teacher.hidden_states[-1], mask)
         return total
+
+
+def _refuse_other_widths(student: Any, teacher: Any) -> None:
+    wanted = teacher.hidden_states[-1].shape[-1]
+    own = None if getattr(student, "hidden_states", None) is None else student.hidden_states[-1].shape[-1]
+    if own != wanted:
+        raise InvalidModel(
+            f"the student's hidden states must be as wide as the teacher's, {wanted}, but got {own}; "
+            "give hidden_states=0 and cosine=0"
+        )
 
 
 def paired_layers(student: int, teacher: int) -> list[int]:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,22 @@ class Lesson(NamedTuple):
     student: str
     """What the student is made of; a run goes on only with the same."""
 
+    def loss(self, student: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of one batch with labels."""
+        asked = {**batch, "output_hidden_states": self.objective.reads_hidden_states}
+        with torch.no_grad():
+            wanted = self.teacher(**{key: value for key, value in asked.items() if key != "labels"})
+        return self.objective.loss(student(**asked), wanted, batch["attention_mask"].bool())
+
+    def rehearse(self, student: PreTrainedModel, batch: Mapping[str, Tensor]) -> None:
+        """Refuse a student that cannot learn from this teacher, on one batch.
+
+        Raises:
+            InvalidModel: it answers in another form.
+        """
+        with torch.no_grad():
+            self.loss(student.eval(), {key: value.to(student.device) for key, value in batch.items()})
+
 
 def train(
     model: PreTrainedModel,
@@ -107,6 +123,10 @@ def train(
         InvalidParameter: `scratch` holds a run with other settings, of another model or with other data.
         OutputNotWritten: a checkpoint could not be written, on a full disk for one.
     """
+    encoded = tokenize(examples, tokenizer, max_length=settings.max_length)
+    collator = DataCollatorWithPadding(tokenizer)
+    if lesson is not None:
+        lesson.rehearse(model, collator([encoded[0]]))
     _claim(scratch, model, examples, settings, *(() if lora is None else (lora,)), lesson=lesson)
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
     arguments = TrainingArguments(
@@ -125,9 +145,9 @@ def train(
         lesson,
         model=model,
         args=_placed(arguments, device),
-        train_dataset=tokenize(examples, tokenizer, max_length=settings.max_length),
+        train_dataset=encoded,
         eval_dataset=tokenize(validation, tokenizer, max_length=settings.max_length),
-        data_collator=DataCollatorWithPadding(tokenizer),
+        data_collator=collator,
         compute_metrics=lambda output: _score(output, scorer),
         callbacks=[_Progress(progress)],
     )
@@ -301,11 +321,7 @@ class _Trainer(Trainer):
         """Return the loss of one batch; held-out examples are scored by their labels alone."""
         if self._lesson is None or not model.training:
             return super().compute_loss(model, inputs, *rest, **others)
-        asked = {**inputs, "output_hidden_states": self._lesson.objective.reads_hidden_states}
-        unlabeled = {key: value for key, value in asked.items() if key != "labels"}
-        with torch.no_grad():
-            wanted = self._lesson.teacher(**unlabeled)
-        return self._lesson.objective.loss(model(**asked), wanted, inputs["attention_mask"].bool())
+        return self._lesson.loss(model, inputs)
 
 
 class _Distiller(Trainer):
