@@ -54,6 +54,7 @@ LEVELS = {
         "stopwatch",
         "stream",
         "surgery",
+        "teacher_cache",
         "training",
     ),
     3: ("attention_method", "factorization", "method", "metric", "student", "task"),

@@ -166,6 +166,14 @@ def test_distill_into_an_lstm(place, run):
     assert model.config.id2label == {0: "no", 1: "yes"}
 
 
+def test_distill_keeps_the_teachers_predictions_for_more_runs(place, run):
+    words = [*OWN, "--student", "layer_subset:odd", "--epochs", "1", "--cache", "kept"]
+    for name in ("one", "two"):
+        assert run("distill", "model", "--out", name, *words).code == 0
+    assert {path.name for path in Path("kept").iterdir()} == {"about.json", "logits.safetensors"}
+    assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
+
+
 def test_distill_follows_the_teachers_order_of_classes(place, run):
     """A teacher whose head has its rows and names the other way round gives the same student, the other way round."""
     turned = AutoModelForSequenceClassification.from_pretrained("model")
@@ -444,6 +452,11 @@ BAD = {
         nothing,
         [*DISTILL, "recurrent:lstm:8", "--hidden-states", "1"],
         r"hidden states must be as wide as the teacher's",
+    ),
+    "a cache of hidden states": (
+        nothing,
+        [*DISTILL, "layer_subset:odd", "--cosine", "1", "--cache", "kept"],
+        r"a cache holds predictions alone, but got cache=kept and weights of hidden states; leave one out",
     ),
     "an alpha above 1": (nothing, [*DISTILL, "layer_subset:odd", "--alpha", "1.5"], r"0 <= alpha <= 1 must hold, but"),
     # names

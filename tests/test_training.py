@@ -9,12 +9,14 @@ from transformers import Trainer, TrainingArguments, set_seed
 from helpers import tiny_model
 from whet.distillation import Objective
 from whet.divergence import divergences
-from whet.encoding import encode
+from whet.encoding import encode, tokenize
 from whet.errors import InvalidParameter, OutputNotWritten
 from whet.lora import LoraSettings, attach
 from whet.passes import answers
 from whet.progress import bar
-from whet.resources import Examples
+from whet.resources import Examples, Resources
+from whet.student import student_from
+from whet.teacher_cache import cached_logits
 from whet.training import Epoch, Lesson, TrainingSettings, train
 
 SETTINGS = TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=8, max_length=16)
@@ -322,3 +324,58 @@ def test_other_corrections_do_not_go_on_from_it(learn):
         learn(settings, stop=55, start=adapted(), lora=LORA)
     with pytest.raises(InvalidParameter, match="must go on with its own settings, but got lora_rank=3, which"):
         learn(settings, start=adapted(), lora=LoraSettings(rank=3))
+
+
+@pytest.fixture
+def cached(tokenizer, tmp_path):
+    """The lesson of a teacher whose predictions are known."""
+
+    def known(taught, folder="cache"):
+        rows = tokenize(examples(60), tokenizer, max_length=16)
+        logits = cached_logits(tmp_path / folder, taught.teacher, tokenizer, rows)
+        return taught._replace(teacher=None, logits=logits)
+
+    return known
+
+
+def test_known_predictions_teach_as_the_teacher_does(learn, cached):
+    taught = lesson(alpha=0.7)
+    one = learn(lesson=taught, scratch="a")[0]
+    other = learn(lesson=cached(taught), scratch="b")[0]
+    again = learn(lesson=cached(taught), scratch="c")[0]
+    alone = learn(lesson=lesson(alpha=0.0), scratch="d")[0]
+    known, told, same, untold = (
+        torch.nn.utils.parameters_to_vector(model.parameters()) for model in (one, other, again, alone)
+    )
+    assert torch.equal(told, same)
+    # (predictions differ in the last digit by their padding, and AdamW makes more of that)
+    assert (told - known).abs().mean() < 0.01 * (untold - known).abs().mean()
+
+
+def test_the_teacher_is_asked_once(cached, monkeypatch):
+    taught = lesson()
+    first = cached(taught)
+    monkeypatch.setattr(taught.teacher, "forward", None)
+    assert torch.equal(cached(taught).logits, first.logits)
+
+
+def test_a_cache_of_something_else_is_answered(cached, tmp_path, tokenizer):
+    cached(lesson())
+    with pytest.raises(InvalidParameter, match=r"must be of this teacher, .* was made with another teacher; name"):
+        cached(Lesson(tiny_model("bert", seed=4), Objective(), "all"))
+    rows = tokenize(examples(60, seed=5), tokenizer, max_length=16)
+    with pytest.raises(InvalidParameter, match="was made with another data or tokenizer"):
+        cached_logits(tmp_path / "cache", lesson().teacher, tokenizer, rows)
+    (tmp_path / "cache" / "logits.safetensors").write_bytes(b"junk")
+    with pytest.raises(InvalidParameter, match=r"the cache must be readable, but got .*; delete it"):
+        cached(lesson())
+
+
+def test_a_teacher_reads_what_its_student_does_not(learn, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "model_input_names", [*tokenizer.model_input_names, "token_type_ids"])
+    taught, seen = lesson(), set()
+    forward = taught.teacher.forward
+    monkeypatch.setattr(taught.teacher, "forward", lambda **given: seen.update(given) or forward(**given))
+    student = student_from("recurrent:lstm:8").build(tiny_model("bert"), Resources()).model
+    learn(lesson=taught, start=student)
+    assert "token_type_ids" in seen and "labels" not in seen

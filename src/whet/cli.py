@@ -21,6 +21,7 @@ from whet.method import all_methods
 from whet.options import (
     AsJson,
     BatchSize,
+    Cache,
     DataDir,
     DevFile,
     Device,
@@ -136,7 +137,7 @@ def distill(
         str,
         typer.Option(
             help="layer_subset:odd, :even, :top:3, :bottom:3, :evenly_spaced:3, :influence:3, :kl:3 or :0,2,4; "
-            "recurrent:lstm:256, :bilstm:256:2, :rnn:128:own."
+            "recurrent:lstm:256, :bilstm:256:2, :rnn:128:own; transformer:layers=2,width=128 or :NAME."
         ),
     ],
     out: Out,
@@ -152,6 +153,7 @@ def distill(
     temperature: Annotated[float, typer.Option(help="Divides both models' logits.")] = 2,
     hidden_states: Annotated[float, typer.Option(help="Weight of the hidden states' error.")] = 0,
     cosine: Annotated[float, typer.Option(help="Weight of 1 - cosine of the last hidden states.")] = 0,
+    cache: Cache = None,
     epochs: Epochs = 5,
     learning_rate: LearningRate = 5e-5,
     batch_size: BatchSize = 32,
@@ -177,6 +179,7 @@ def distill(
         out,
         settings=settings,
         objective=objective,
+        cache=cache,
         device=device,
         overwrite=overwrite,
         report=lambda built: None if as_json else show(f"student: {built.plan}"),

@@ -17,6 +17,7 @@ from whet.task import Task, task_from_files, task_named
 __all__ = [
     "AsJson",
     "BatchSize",
+    "Cache",
     "DataDir",
     "DevFile",
     "Device",
@@ -91,6 +92,8 @@ Settings = Annotated[
 Epochs = Annotated[float, typer.Option(help="Passes over the training data.")]
 LearningRate = Annotated[float, typer.Option(help="Its peak.")]
 BatchSize = Annotated[int, typer.Option(help="Examples a step.")]
+
+Cache = Annotated[Path | None, typer.Option(help="Folder to keep the teacher's predictions in, for more runs.")]
 
 Lora = Annotated[int | None, typer.Option(help="Train corrections of this rank instead of the weights: LoRA.")]
 LoraAlpha = Annotated[float, typer.Option(help="Corrections count alpha / rank times.")]

@@ -23,9 +23,11 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+from transformers.utils import ModelOutput
 
 from whet.distillation import Objective
 from whet.encoding import tokenize
@@ -74,22 +76,35 @@ class Epoch(NamedTuple):
     validation_metric: float
 
 
+KNOWN = "teacher_logits"
+"""Where batches hold what the teacher answers, if it is known."""
+
+
 class Lesson(NamedTuple):
     """What a student learns from beside labels."""
 
-    teacher: PreTrainedModel
-    """In eval mode, of the same classes."""
+    teacher: PreTrainedModel | None
+    """In eval mode, of the same classes; None where its predictions are known."""
     objective: Objective
     """How much each thing counts."""
     student: str
     """What the student is made of; a run goes on only with the same."""
+    logits: Tensor | None = None
+    """(examples, classes) the teacher's predictions on the training data, in its order."""
 
     def loss(self, student: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of one batch with labels."""
-        asked = {**batch, "output_hidden_states": self.objective.reads_hidden_states}
+        asked: dict[str, Any] = {key: value for key, value in batch.items() if key != KNOWN}
+        if self.objective.reads_hidden_states:
+            asked["output_hidden_states"] = True
+        return self.objective.loss(student(**asked), self._wanted(batch, asked), batch["attention_mask"].bool())
+
+    def _wanted(self, batch: Mapping[str, Tensor], asked: Mapping[str, Any]) -> ModelOutput:
+        if self.teacher is None:
+            return SequenceClassifierOutput(logits=batch[KNOWN])
         with torch.no_grad():
-            wanted = self.teacher(**{key: value for key, value in asked.items() if key != "labels"})
-        return self.objective.loss(student(**asked), wanted, batch["attention_mask"].bool())
+            answer: ModelOutput = self.teacher(**{key: value for key, value in asked.items() if key != "labels"})
+        return answer
 
     def rehearse(self, student: PreTrainedModel, batch: Mapping[str, Tensor]) -> None:
         """Refuse a student that cannot learn from this teacher, on one batch.
@@ -126,6 +141,8 @@ def train(
     encoded = tokenize(examples, tokenizer, max_length=settings.max_length)
     collator = DataCollatorWithPadding(tokenizer)
     if lesson is not None:
+        if lesson.logits is not None:
+            encoded = [{**row, KNOWN: known} for row, known in zip(encoded, lesson.logits.tolist(), strict=True)]
         lesson.rehearse(model, collator([encoded[0]]))
     _claim(scratch, model, examples, settings, *(() if lora is None else (lora,)), lesson=lesson)
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
@@ -138,6 +155,7 @@ def train(
         warmup_steps=round(settings.warmup * steps),
         eval_strategy="epoch",
         logging_strategy="epoch",
+        remove_unused_columns=lesson is None,  # the teacher may read more of them than the student
         save_steps=max(50, steps // 10),
         save_total_limit=1,
     )
@@ -311,7 +329,7 @@ class _Trainer(Trainer):
     def __init__(self, lesson: Lesson | None, **others: Any) -> None:
         super().__init__(**others)
         self._lesson = lesson
-        if lesson is not None:
+        if lesson is not None and lesson.teacher is not None:
             lesson.teacher.to(self.args.device)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _ByLength:

@@ -15,8 +15,8 @@ from whet import artifact
 from whet.benchmark import Benchmark, class_order, load_any
 from whet.checkpoint import check_finite, load_tokenizer, max_positions, new_head
 from whet.distillation import Objective
-from whet.encoding import encode, shortest_first
-from whet.errors import InvalidData, InvalidModel
+from whet.encoding import encode, shortest_first, tokenize
+from whet.errors import InvalidData, InvalidModel, InvalidParameter
 from whet.lora import LoraSettings, Trainable, attach, merged, trainable
 from whet.metric import quality_named
 from whet.output import check_output
@@ -27,6 +27,7 @@ from whet.report import curve_csv, curve_picture
 from whet.resources import Batches, Examples, Resources
 from whet.student import Built, Student
 from whet.task import Task
+from whet.teacher_cache import cached_logits
 from whet.training import Epoch, Lesson, TrainingSettings, train
 from whet.trial import Trial
 
@@ -101,6 +102,7 @@ def distill(
     settings: TrainingSettings,
     objective: Objective | None = None,
     calibration: Calibration | None = None,
+    cache: Path | None = None,
     device: str = "cpu",
     overwrite: bool = False,
     report: Callable[[Built], None] = lambda built: None,
@@ -117,6 +119,8 @@ def distill(
         settings: how long and how fast.
         objective: what the student minimises.
         calibration: how much training text a student that is chosen by measurement looks at.
+        cache: folder of the teacher's predictions, which is made if it is not there; the teacher is then asked once
+            for all runs.
         device: where to train, as torch names it.
         overwrite: whether `out` may be replaced.
         report: called with the student before it is trained.
@@ -125,6 +129,11 @@ def distill(
         WhetError: anything wrong with the teacher, the student, the data or the place, before any training.
     """
     check_output(out, overwrite=overwrite, inputs=(Path(teacher),))
+    goal = objective or Objective()
+    if cache is not None and goal.reads_hidden_states:
+        raise InvalidParameter(
+            f"a cache holds predictions alone, but got cache={cache} and weights of hidden states; leave one out"
+        )
     _require_held_out(task)
     transformers.set_seed(settings.seed)
     source, tokenizer = load_any(teacher).to(device), load_tokenizer(teacher)
@@ -136,9 +145,13 @@ def distill(
     built = student.build(source, resources)
     report(built)
     place = _Place(out, origin=str(teacher), device=device, overwrite=overwrite)
-    lesson = Lesson(source, objective or Objective(), f"{student.name()}, {built.plan}")
     splits = task.splits
     train_on, held_out = (_ordered(one, order, task) for one in (splits.train, splits.validation))
+    lesson = Lesson(source, goal, f"{student.name()}, {built.plan}")
+    if cache is not None:
+        length = min(settings.max_length, max_positions(built.model) or settings.max_length)
+        rows = tokenize(train_on, tokenizer, max_length=length)
+        lesson = lesson._replace(teacher=None, logits=cached_logits(cache, source, tokenizer, rows))
     return _trained(built.model, tokenizer, task, place, settings, train_on, held_out, lesson=lesson)
 
 

@@ -80,9 +80,8 @@ class Transformer(Student):
         config.hidden_size, config.num_attention_heads = width, heads
         if getattr(known, "num_key_value_heads", None):
             config.num_key_value_heads, config.head_dim = heads, width // heads
-        for name in INNER:
-            if getattr(known, name, None):
-                setattr(config, name, getattr(known, name) * width // known.hidden_size)
+        inner = {name: getattr(known, name, None) for name in INNER}
+        config.update({name: size * width // known.hidden_size for name, size in inner.items() if size})
         model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
         return model
 
