@@ -155,8 +155,8 @@ def _joint(model: nn.Module, original: nn.Module, batches: Batches, group: Seque
             real = inputs["attention_mask"].bool().reshape(-1)
             if seen["x"][..., 0].numel() != len(real):
                 raise InvalidModel(
-                    f"{group[0]} must see one row per token in one call, but got {tuple(seen['x'].shape)}; calibrate it "
-                    "one_shot, or leave it out"
+                    f"{group[0]} must see one row per token in one call, but got {tuple(seen['x'].shape)}; "
+                    "calibrate it one_shot, or leave it out"
                 )
             x = seen["x"].reshape(len(real), -1)[real]
             for name in group:
