@@ -34,14 +34,14 @@ VOCAB = 99
 PAD = 0
 
 
-def tiny_model(family: Family, num_labels: int = 3, seed: int = 0) -> nn.Module:
-    """Return a random classifier of that family in eval mode: two blocks (Llama three), hidden size 32.
+def tiny_model(family: Family, num_labels: int = 3, seed: int = 0, blocks: int | None = None) -> nn.Module:
+    """Return a random classifier of that family in eval mode: two blocks (Llama three) or `blocks`, hidden size 32.
 
     Its biases are not zero, its first block's first linear layer has a dead row, and its logits depend on the tokens.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _fresh(family, num_labels).eval()
+        model = _fresh(family, num_labels, blocks or (3 if family == "llama" else 2)).eval()
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         _make_awkward(module, generator)
@@ -93,11 +93,11 @@ def sentences_of(batches: Batches) -> list[list[np.ndarray]]:
     ]
 
 
-def _fresh(family: Family, num_labels: int) -> nn.Module:
+def _fresh(family: Family, num_labels: int, blocks: int) -> nn.Module:
     shared = {"vocab_size": VOCAB, "num_labels": num_labels, "pad_token_id": PAD}
     encoder = {
         "hidden_size": 32,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": blocks,
         "num_attention_heads": 4,
         "intermediate_size": 64,
         "max_position_embeddings": 40,
@@ -108,14 +108,14 @@ def _fresh(family: Family, num_labels: int) -> nn.Module:
         return RobertaForSequenceClassification(RobertaConfig(**shared, **encoder))
     if family == "distilbert":
         return DistilBertForSequenceClassification(
-            DistilBertConfig(**shared, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=40)
+            DistilBertConfig(**shared, dim=32, n_layers=blocks, n_heads=4, hidden_dim=64, max_position_embeddings=40)
         )
     if family == "gpt2":
         return GPT2ForSequenceClassification(
             GPT2Config(
                 **shared,
                 n_embd=32,
-                n_layer=2,
+                n_layer=blocks,
                 n_head=4,
                 n_inner=64,
                 n_positions=40,
@@ -124,9 +124,7 @@ def _fresh(family: Family, num_labels: int) -> nn.Module:
             )
         )
     return LlamaForSequenceClassification(
-        LlamaConfig(
-            **shared, **{**encoder, "num_hidden_layers": 3}, num_key_value_heads=2, bos_token_id=1, eos_token_id=2
-        )
+        LlamaConfig(**shared, **encoder, num_key_value_heads=2, bos_token_id=1, eos_token_id=2)
     )
 
 

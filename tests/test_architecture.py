@@ -14,7 +14,7 @@ from whet.lookup import members
 from whet.method import Method
 
 SOURCE = Path(whet.__file__).parent
-PLURALS = ("layers", "methods", "metrics", "tasks")
+PLURALS = ("layers", "methods", "metrics", "students", "tasks")
 
 LEVELS = {
     0: ("errors",),
@@ -43,22 +43,25 @@ LEVELS = {
         "grammar",
         "importance",
         "layers",
+        "lora",
         "lstm",
         "passes",
         "rank_search",
+        "recurrent",
         "refit",
         "spectrum",
         "statistics",
         "stopwatch",
         "stream",
         "surgery",
+        "teacher_cache",
         "training",
     ),
-    3: ("attention_method", "factorization", "method", "metric", "task"),
-    4: ("methods", "metrics", "tasks"),
+    3: ("attention_method", "factorization", "method", "metric", "student", "task"),
+    4: ("methods", "metrics", "students", "tasks"),
     5: ("artifact", "frontier", "recipe", "trial"),
     6: ("benchmark", "inspection", "report"),
-    7: ("__init__", "cli", "demonstration", "options", "verbs"),
+    7: ("__init__", "cli", "console", "demonstration", "options", "verbs"),
 }
 WITHIN = {
     "layer": {"lookup"},
@@ -67,6 +70,7 @@ WITHIN = {
     "attention": {"layers", "spectrum"},
     "importance": {"architecture", "passes"},
     "bptt": {"stream", "training"},
+    "lora": {"architecture"},
     "lstm": {"architecture"},
     "candidate": {"allocation", "architecture", "layers", "spectrum"},
     "rank_search": {"allocation", "architecture", "passes", "stopwatch"},
@@ -74,14 +78,14 @@ WITHIN = {
     "spectrum": {"statistics"},
     "stopwatch": {"layers", "passes"},
     "statistics": {"architecture", "passes"},
-    "training": {"distillation", "encoding"},
+    "training": {"distillation", "encoding", "lora"},
     "attention_method": {"factorization", "method"},
     "factorization": {"method"},
     "artifact": {"recipe", "trial"},
     "frontier": {"trial"},
     "inspection": {"benchmark"},
     "demonstration": {"verbs"},
-    "cli": {"demonstration", "options", "verbs"},
+    "cli": {"console", "demonstration", "options", "verbs"},
     "__init__": {"verbs"},
 }
 """Imports within a level, beyond the table."""

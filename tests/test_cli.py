@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, Trainer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, Trainer
 
 from folders import classifier, edit_json, save, tree, write_rows
 from helpers import tiny_model
@@ -109,6 +109,18 @@ def test_finetune_is_the_same_again_and_as_json(place, run):
     assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
 
 
+def test_finetune_by_lora_saves_an_ordinary_model(place, run):
+    words = [*OWN, "--epochs", "1", "--lora", "2", "--lora-targets", "*.query", "--learning-rate", "1e-2"]
+    done = run("finetune", "base", "--out", "new", *words)
+    assert (done.code, done.err) == (0, "")
+    assert re.search(r"[\d,]+ of [\d,]+ parameters are trained \(\d+\.\d\d%\)", done.out)
+    new, base = (AutoModel.from_pretrained(name).state_dict() for name in ("new", "base"))
+    changed = {name for name, weight in new.items() if not torch.equal(weight, base[name])}
+    assert {name for name in changed if ".layer." in name} == {
+        f"encoder.layer.{i}.attention.self.query.weight" for i in range(2)
+    }
+
+
 def test_finetune_of_a_decoder_without_padding_token(place, run, tokenizer):
     model = classifier("gpt2").base_model
     model.config.pad_token_id = None
@@ -131,6 +143,61 @@ def test_compress_by_a_method(place, run, name):
     assert step["method"]["method"] == name
     assert step["parameters_after"] < step["parameters_before"] or all_methods()[name].stage >= Stage.TRAINING
     assert artifact.load(Path("new"))
+
+
+def test_distill_saves_a_student_with_its_curve(place, run):
+    words = [*OWN, "--student", "layer_subset:odd", "--epochs", "2", "--batch-size", "16", "--hidden-states", "1"]
+    done = run("distill", "model", "--out", "new", *words)
+    assert (done.code, done.err) == (0, "")
+    assert "student: blocks 0 of 0 to 1 (odd)" in done.out and "held-out training data" in done.out
+    model = AutoModelForSequenceClassification.from_pretrained("new")
+    assert model.config.num_hidden_layers == 1
+    assert model.config.id2label == AutoModelForSequenceClassification.from_pretrained("model").config.id2label
+    assert Path("new/curve.png").read_bytes().startswith(PNG)
+    assert not [path.name for path in place.iterdir() if path.name.startswith(".")]
+
+
+def test_distill_into_an_lstm(place, run):
+    words = [*OWN, "--student", "recurrent:bilstm:16", "--epochs", "2", "--learning-rate", "1e-2"]
+    done = run("distill", "model", "--out", "new", *words)
+    assert (done.code, done.err) == (0, "")
+    assert "student: 1 lstm of width 16 in both directions, teacher embeddings of 16" in done.out
+    model = AutoModelForSequenceClassification.from_pretrained("new")
+    assert model.config.id2label == {0: "no", 1: "yes"}
+
+
+def test_distill_keeps_the_teachers_predictions_for_more_runs(place, run):
+    words = [*OWN, "--student", "layer_subset:odd", "--epochs", "1", "--cache", "kept"]
+    for name in ("one", "two"):
+        assert run("distill", "model", "--out", name, *words).code == 0
+    assert {path.name for path in Path("kept").iterdir()} == {"about.json", "logits.safetensors"}
+    assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
+
+
+def test_distill_follows_the_teachers_order_of_classes(place, run):
+    """A teacher whose head has its rows and names the other way round gives the same student, the other way round."""
+    turned = AutoModelForSequenceClassification.from_pretrained("model")
+    head = turned.classifier
+    head.weight.data, head.bias.data = head.weight.data.flip(0), head.bias.data.flip(0)
+    names = list(turned.config.id2label.values())[::-1]
+    turned.config.id2label, turned.config.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+    turned.save_pretrained("turned")
+    AutoTokenizer.from_pretrained("model").save_pretrained("turned")
+    for teacher in ("model", "turned"):
+        words = [*OWN, "--student", "layer_subset:odd", "--epochs", "1", "--learning-rate", "1e-3"]
+        assert run("distill", teacher, "--out", f"from {teacher}", *words).code == 0
+    heads = [
+        AutoModelForSequenceClassification.from_pretrained(f"from {one}").classifier for one in ("model", "turned")
+    ]
+    torch.testing.assert_close(heads[0].weight, heads[1].weight.flip(0))
+    assert not torch.allclose(heads[0].weight, head.weight.flip(0))
+
+
+def test_distill_by_measurement_is_the_same_again_and_as_json(place, run):
+    words = [*OWN, "--student", "layer_subset:influence:1", "--epochs", "1", "--seed", "7", "--json"]
+    first, second = (json.loads(run("distill", "model", "--out", name, *words).out) for name in ("one", "two"))
+    assert first == second
+    assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("words", [["finetune", "base", "--epochs", "1"], ["compress", "model", "--keep", "0.5"]])
@@ -347,6 +414,7 @@ def nothing(place: Path) -> None:
 COMPRESS = ["compress", "model", "--out", "new"]
 BY_RECIPE = [*COMPRESS, "--recipe", "r.yaml"]
 FINETUNE = ["finetune", "base", "--out", "new", *OWN, "--epochs", "1"]
+DISTILL = ["distill", "model", "--out", "new", *OWN, "--epochs", "1", "--student"]
 MEASURE = ["measure", "model", *OWN]
 
 BAD = {
@@ -369,6 +437,28 @@ BAD = {
         )
         for option, value in (("--keep", "0.5"), ("--train-file", "x"), ("--seed", "1"), ("--device", "cpu"))
     },
+    # corrections
+    "a LoRA target that is not there": (nothing, [*FINETUNE, "--lora", "2", "--lora-targets", "x"], r"targets of LoRA"),
+    "a LoRA rank of 0": (nothing, [*FINETUNE, "--lora", "0"], r"1 <= rank must hold, but got rank=0"),
+    # students
+    "an unknown student": (nothing, [*DISTILL, "layer_set:odd"], r"the student must be a known name.*layer_subset"),
+    "too many layers": (nothing, [*DISTILL, "layer_subset:top:9"], r"1 <= count <= 2 must hold for this teacher, but"),
+    "a layer twice": (
+        nothing,
+        [*DISTILL, "layer_subset:0,0"],
+        r"layers must be different numbers from 0 to 1, but",
+    ),
+    "hidden states of a student without": (
+        nothing,
+        [*DISTILL, "recurrent:lstm:8", "--hidden-states", "1"],
+        r"hidden states must be as wide as the teacher's",
+    ),
+    "a cache of hidden states": (
+        nothing,
+        [*DISTILL, "layer_subset:odd", "--cosine", "1", "--cache", "kept"],
+        r"a cache holds predictions alone, but got cache=kept and weights of hidden states; leave one out",
+    ),
+    "an alpha above 1": (nothing, [*DISTILL, "layer_subset:odd", "--alpha", "1.5"], r"0 <= alpha <= 1 must hold, but"),
     # names
     "an unknown task": (
         nothing,

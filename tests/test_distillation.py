@@ -1,9 +1,10 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from helpers import tiny_batches, tiny_model
-from whet.distillation import hidden_states_loss, logits_loss
+from whet.distillation import Objective, cosine_loss, hidden_states_loss, logits_loss, paired_layers
 from whet.errors import InvalidModel, InvalidParameter, MissingResource
 from whet.methods.factorization.svd import Svd
 from whet.methods.recovery.distillation import Distillation
@@ -46,6 +47,56 @@ def test_hidden_states_lose_a_share_of_the_teachers_variance():
     for states in other:
         states[2, 3:] = 100.0  # padding
     assert float(hidden_states_loss(other, teacher, mask)) == 0
+
+
+def test_the_cosine_sees_directions_of_real_tokens_alone():
+    teacher, mask = draw(4, 6, 8), torch.ones(4, 6, dtype=torch.bool)
+    mask[1, 2:] = False
+    longer = 3 * teacher
+    longer[1, 2:] = -teacher[1, 2:]  # padding
+    assert float(cosine_loss(longer, teacher, mask)) == pytest.approx(0, abs=1e-6)
+    assert float(cosine_loss(-teacher, teacher, mask)) == pytest.approx(2, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "expected"),
+    [(3, 6, [1, 3, 5]), (6, 6, [0, 1, 2, 3, 4, 5]), (1, 4, [3]), (2, 3, [1, 2]), (4, 6, [1, 2, 3, 5])],
+)
+def test_every_layer_learns_from_one_at_the_same_depth(student: int, teacher: int, expected: list[int]):
+    assert paired_layers(student, teacher) == expected
+
+
+def outputs(layers: int, seed: int) -> SequenceClassifierOutput:
+    states = tuple(draw(4, 6, 8, seed=seed + 10 * i) for i in range(layers + 1))
+    return SequenceClassifierOutput(loss=torch.tensor(7.0), logits=draw(4, 3, seed=seed), hidden_states=states)
+
+
+def test_the_objective_is_the_weighted_sum_of_its_parts():
+    student, teacher, mask = outputs(2, 1), outputs(4, 2), torch.ones(4, 6, dtype=torch.bool)
+    objective = Objective(alpha=0.3, temperature=2, hidden_states=0.5, cosine=0.25)
+    targets = [teacher.hidden_states[2], teacher.hidden_states[4]]
+    expected = (
+        0.3 * logits_loss(student.logits, teacher.logits, temperature=2)
+        + 0.7 * 7.0
+        + 0.5 * hidden_states_loss(student.hidden_states[1:], targets, mask)
+        + 0.25 * cosine_loss(student.hidden_states[-1], teacher.hidden_states[-1], mask)
+    )
+    torch.testing.assert_close(objective.loss(student, teacher, mask), expected)
+    assert objective.reads_hidden_states and Objective(cosine=1).reads_hidden_states
+    assert not Objective().reads_hidden_states
+
+
+def test_with_alpha_1_labels_are_not_asked_for():
+    student, teacher = outputs(2, 1), outputs(2, 2)
+    student.loss = None
+    found = Objective(alpha=1).loss(student, teacher, torch.ones(4, 6, dtype=torch.bool))
+    torch.testing.assert_close(found, logits_loss(student.logits, teacher.logits, temperature=2))
+
+
+@pytest.mark.parametrize(("name", "value"), [("alpha", 1.1), ("alpha", -0.1), ("temperature", 0), ("cosine", -1)])
+def test_an_objective_out_of_range_is_answered(name: str, value: float):
+    with pytest.raises(InvalidParameter, match=f"{name}.* must hold, but got {name}={value}"):
+        Objective(**{name: value})
 
 
 def distance(model: nn.Module, teacher: nn.Module) -> float:

@@ -1,4 +1,6 @@
 import itertools
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -155,6 +157,15 @@ def test_representative_batches_are_full_and_spread_over_the_lengths():
     assert all(len(batch["input_ids"]) == 12 for batch in found)
     assert all(batch["input_ids"].shape == batch["attention_mask"].shape for batch in found)
     assert representative(tiny_batches(count=1)) != []
+
+
+def test_slow_calls_take_fewer_turns_but_never_fewer_than_3():
+    def rounds(budget: float) -> int:
+        return len(take_turns([lambda: time.sleep(0.002)] * 2, rounds=20, budget=budget))
+
+    assert rounds(math.inf) == 20
+    assert rounds(0.0) == 3
+    assert 3 <= rounds(0.03) <= 9  # a round takes 4 ms or more
 
 
 def test_calls_take_turns_after_a_warm_up():

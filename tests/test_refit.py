@@ -4,6 +4,8 @@ from torch import Tensor, nn
 
 from helpers import tiny_batches, tiny_model
 from laws import draw
+from recurrent import tiny_lstm
+from whet.errors import InvalidModel
 from whet.factorization import Factorization
 from whet.layers.low_rank import LowRank
 from whet.methods.factorization.drone import Drone
@@ -96,3 +98,11 @@ def test_ranks_stay_and_the_outer_fit_leaves_the_inner_factor():
     for name, before in layers[0].items():
         assert torch.equal(before.v.weight, layers[1][name].v.weight)
         assert not torch.equal(before.u.weight, layers[1][name].u.weight)
+
+
+def test_a_layer_that_sees_one_step_at_a_time_is_answered():
+    model = tiny_lstm()
+    with pytest.raises(InvalidModel, match=r"layers.0.recurrent must see one row per token in one call.*one_shot"):
+        Drone(keep=0.5, calibration="sequential").apply(
+            copy_model(model), Resources(calibration=tiny_batches(vocab=model.config.vocab_size))
+        )

@@ -7,10 +7,17 @@ import torch
 from transformers import Trainer, TrainingArguments, set_seed
 
 from helpers import tiny_model
+from whet.distillation import Objective
+from whet.divergence import divergences
+from whet.encoding import encode, tokenize
 from whet.errors import InvalidParameter, OutputNotWritten
+from whet.lora import LoraSettings, attach
+from whet.passes import answers
 from whet.progress import bar
-from whet.resources import Examples
-from whet.training import Epoch, TrainingSettings, train
+from whet.resources import Examples, Resources
+from whet.student import student_from
+from whet.teacher_cache import cached_logits
+from whet.training import Epoch, Lesson, TrainingSettings, train
 
 SETTINGS = TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=8, max_length=16)
 
@@ -30,9 +37,9 @@ class Stop(Exception):
 def learn(tokenizer, tmp_path):
     """Train a tiny model; `stop` is the step at which it is interrupted."""
 
-    def learned(settings=SETTINGS, *, train_on=None, stop=None, scratch="scratch", name="base", **others):
+    def learned(settings=SETTINGS, *, train_on=None, stop=None, scratch="scratch", name="base", start=None, **others):
         set_seed(settings.seed)
-        model = tiny_model("bert")
+        model = start or tiny_model("bert")
         model.name_or_path = name
         reached = []
         with bar("x", 1) as progress:
@@ -232,3 +239,143 @@ def test_scratch_holds_one_checkpoint_at_most(learn, tmp_path):
     learn(TrainingSettings(epochs=2, batch_size=1, max_length=16))
     assert len(list((tmp_path / "scratch").glob("checkpoint-*"))) == 1
     shutil.rmtree(tmp_path / "scratch")
+
+
+def lesson(student="all", **weights):
+    return Lesson(tiny_model("bert", seed=3), Objective(**weights), student)
+
+
+def agreement(model, teacher, tokenizer):
+    """KL of the teacher's answers from the model's."""
+    batches = encode(examples(60), tokenizer, max_length=16, batch_size=10)
+    return float(divergences(answers(teacher, batches), answers(model, batches)).mean())
+
+
+@pytest.mark.parametrize("weights", [{"alpha": 1.0}, {"alpha": 1.0, "hidden_states": 1.0, "cosine": 1.0}])
+def test_a_student_comes_closer_to_its_teacher(learn, tokenizer, weights):
+    taught = lesson(**weights)
+    before = agreement(tiny_model("bert"), taught.teacher, tokenizer)
+    model, curve, _ = learn(TrainingSettings(epochs=5, learning_rate=3e-3, batch_size=10, max_length=16), lesson=taught)
+    assert agreement(model, taught.teacher, tokenizer) < 0.5 * before
+    assert len(curve) == 5
+
+
+def test_a_teacher_stays_as_it_is_and_answers_without_dropout(learn):
+    taught = lesson(alpha=0.5)
+    before = [parameter.clone() for parameter in taught.teacher.parameters()]
+    learn(lesson=taught)
+    assert all(torch.equal(a, b) for a, b in zip(before, taught.teacher.parameters(), strict=True))
+    assert not taught.teacher.training
+    assert all(parameter.grad is None for parameter in taught.teacher.parameters())
+
+
+def test_with_alpha_0_a_teacher_says_nothing(learn):
+    plain, taught = learn(scratch="a")[0], learn(scratch="b", lesson=lesson(alpha=0.0))[0]
+    for one, other in zip(plain.parameters(), taught.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_an_interrupted_lesson_goes_on_and_ends_as_if_it_had_not_been(learn):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=70, lesson=lesson(alpha=0.7))
+    resumed, curve, _ = learn(settings, lesson=lesson(alpha=0.7))
+    whole, expected, _ = learn(settings, scratch="other", lesson=lesson(alpha=0.7))
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+    assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [(lesson(alpha=0.9), "alpha=0.9"), (lesson("odd", alpha=0.7), "student=odd")],
+    ids=["objective", "student"],
+)
+def test_another_lesson_does_not_go_on_from_it(learn, other, told):
+    settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=55, lesson=lesson(alpha=0.7))
+    with pytest.raises(InvalidParameter, match=f"must go on with its own settings, but got {told}, which"):
+        learn(settings, lesson=other)
+
+
+def adapted(seed=0):
+    set_seed(seed)
+    model = attach(tiny_model("bert"), LORA)
+    model.name_or_path = "base"
+    return model
+
+
+LORA = LoraSettings(rank=2)
+
+
+def test_an_interrupted_training_of_corrections_ends_as_if_it_had_not_been(learn):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=70, start=adapted(), lora=LORA)
+    resumed, curve, _ = learn(settings, start=adapted(), lora=LORA)
+    whole, expected, _ = learn(settings, start=adapted(), lora=LORA, scratch="other")
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+    assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+
+
+def test_other_corrections_do_not_go_on_from_it(learn):
+    settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=55, start=adapted(), lora=LORA)
+    with pytest.raises(InvalidParameter, match="must go on with its own settings, but got lora_rank=3, which"):
+        learn(settings, start=adapted(), lora=LoraSettings(rank=3))
+
+
+@pytest.fixture
+def cached(tokenizer, tmp_path):
+    """The lesson of a teacher whose predictions are known."""
+
+    def known(taught, folder="cache"):
+        rows = tokenize(examples(60), tokenizer, max_length=16)
+        logits = cached_logits(tmp_path / folder, taught.teacher, tokenizer, rows)
+        return taught._replace(teacher=None, logits=logits)
+
+    return known
+
+
+def test_known_predictions_teach_as_the_teacher_does(learn, cached):
+    taught = lesson(alpha=0.7)
+    one = learn(lesson=taught, scratch="a")[0]
+    other = learn(lesson=cached(taught), scratch="b")[0]
+    again = learn(lesson=cached(taught), scratch="c")[0]
+    alone = learn(lesson=lesson(alpha=0.0), scratch="d")[0]
+    known, told, same, untold = (
+        torch.nn.utils.parameters_to_vector(model.parameters()) for model in (one, other, again, alone)
+    )
+    assert torch.equal(told, same)
+    # (predictions differ in the last digit by their padding, and AdamW makes more of that)
+    assert (told - known).abs().mean() < 0.01 * (untold - known).abs().mean()
+
+
+def test_the_teacher_is_asked_once(cached, monkeypatch):
+    taught = lesson()
+    first = cached(taught)
+    monkeypatch.setattr(taught.teacher, "forward", None)
+    assert torch.equal(cached(taught).logits, first.logits)
+
+
+def test_a_cache_of_something_else_is_answered(cached, tmp_path, tokenizer):
+    cached(lesson())
+    with pytest.raises(InvalidParameter, match=r"must be of this teacher, .* was made with another teacher; name"):
+        cached(Lesson(tiny_model("bert", seed=4), Objective(), "all"))
+    rows = tokenize(examples(60, seed=5), tokenizer, max_length=16)
+    with pytest.raises(InvalidParameter, match="was made with another data or tokenizer"):
+        cached_logits(tmp_path / "cache", lesson().teacher, tokenizer, rows)
+    (tmp_path / "cache" / "logits.safetensors").write_bytes(b"junk")
+    with pytest.raises(InvalidParameter, match=r"the cache must be readable, but got .*; delete it"):
+        cached(lesson())
+
+
+def test_a_teacher_reads_what_its_student_does_not(learn, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "model_input_names", [*tokenizer.model_input_names, "token_type_ids"])
+    taught, seen = lesson(), set()
+    forward = taught.teacher.forward
+    monkeypatch.setattr(taught.teacher, "forward", lambda **given: seen.update(given) or forward(**given))
+    student = student_from("recurrent:lstm:8").build(tiny_model("bert"), Resources()).model
+    learn(lesson=taught, start=student)
+    assert "token_type_ids" in seen and "labels" not in seen

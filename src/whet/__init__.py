@@ -6,39 +6,50 @@ Importing it makes the saved structure of compressed models known to transformer
 """
 
 from whet.benchmark import Benchmark
+from whet.distillation import Objective
 from whet.frontier import Frontier
 from whet.inspection import inspect
+from whet.lora import LoraSettings
 from whet.lstm import LstmConfig, LstmForCausalLM
 from whet.measurement import Comparison, Measurement
 from whet.method import Method, Stage, all_methods, method_named
 from whet.recipe import Recipe
+from whet.recurrent import RecurrentConfig, RecurrentForSequenceClassification
 from whet.resources import Resources
+from whet.student import Student, student_from
 from whet.task import Task, task_from_files, task_named
 from whet.training import TrainingSettings
 from whet.trial import Trial
-from whet.verbs import Calibration, compress, finetune, measure
+from whet.verbs import Calibration, compress, distill, finetune, measure
 
 __all__ = [
     "Benchmark",
     "Calibration",
     "Comparison",
     "Frontier",
+    "LoraSettings",
     "LstmConfig",
     "LstmForCausalLM",
     "Measurement",
     "Method",
+    "Objective",
     "Recipe",
+    "RecurrentConfig",
+    "RecurrentForSequenceClassification",
     "Resources",
     "Stage",
+    "Student",
     "Task",
     "TrainingSettings",
     "Trial",
     "all_methods",
     "compress",
+    "distill",
     "finetune",
     "inspect",
     "measure",
     "method_named",
+    "student_from",
     "task_from_files",
     "task_named",
 ]

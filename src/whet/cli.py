@@ -1,6 +1,5 @@
 """The command line: the verbs of `whet.verbs`, with progress bars, tables or JSON, and errors as sentences."""
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -9,23 +8,32 @@ from typing import Annotated, Any
 import torch
 import transformers
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from whet import demonstration, verbs
 from whet.benchmark import Benchmark
+from whet.console import print_curve, print_inspection, print_json, print_step, say, show, write_picture
+from whet.distillation import Objective
 from whet.errors import InvalidParameter, OutputNotWritten, WhetError
-from whet.inspection import Inspection
 from whet.inspection import inspect as inspect_model
+from whet.lora import LoraSettings
 from whet.method import all_methods
 from whet.options import (
     AsJson,
+    BatchSize,
+    Cache,
     DataDir,
     DevFile,
     Device,
+    Epochs,
     Keep,
     Label,
+    LearningRate,
+    Lora,
+    LoraAlpha,
+    LoraDropout,
+    LoraNorms,
+    LoraTargets,
     MaxLength,
     MethodName,
     MetricName,
@@ -46,8 +54,8 @@ from whet.options import (
     task_of,
 )
 from whet.parameter import parameters
-from whet.recipe import Step
 from whet.report import table, trade_off_picture
+from whet.student import student_from
 from whet.training import TrainingSettings
 
 __all__ = ["app", "main"]
@@ -62,8 +70,6 @@ app = typer.Typer(
 
 _UsageError: Any = typer.BadParameter.__bases__[0]
 """What typer raises for options it does not know; click's own or typer's copy of it, by version."""
-_WIDE = 1000
-"""Columns that every table fits into."""
 _STOPPED = 130
 """The exit code that typer answers Ctrl-C with."""
 
@@ -85,9 +91,14 @@ def finetune(
     text_pair: TextPair = None,
     label: Label = "label",
     metric: MetricName = None,
-    epochs: Annotated[float, typer.Option(help="Passes over the training data.")] = 5,
-    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 5e-5,
-    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
+    epochs: Epochs = 5,
+    learning_rate: LearningRate = 5e-5,
+    batch_size: BatchSize = 32,
+    lora: Lora = None,
+    lora_alpha: LoraAlpha = 16,
+    lora_dropout: LoraDropout = 0,
+    lora_targets: LoraTargets = "*",
+    lora_norms: LoraNorms = False,
     max_length: MaxLength = 128,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -101,16 +112,79 @@ def finetune(
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed
     )
     chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
-    curve = verbs.finetune(base, chosen, out, settings=settings, device=device, overwrite=overwrite)
-    if as_json:
-        _print_json([row._asdict() for row in curve])
-        return
-    shown = Table(title=escape(f"{out}: {chosen.metrics[0]} on held-out training data"))
-    for name in curve[0]._fields:
-        shown.add_column(name.replace("_", " "), justify="right")
-    for row in curve:
-        shown.add_row(*(f"{value:.4g}" for value in row))
-    _show(shown)
+    adapters = None
+    if lora is not None:
+        adapters = LoraSettings(
+            rank=lora, alpha=lora_alpha, dropout=lora_dropout, targets=lora_targets, norms=lora_norms
+        )
+    curve = verbs.finetune(
+        base,
+        chosen,
+        out,
+        settings=settings,
+        lora=adapters,
+        device=device,
+        overwrite=overwrite,
+        report=lambda share: None if as_json or adapters is None else show(str(share)),
+    )
+    print_curve(curve, f"{out}: {chosen.metrics[0]} on held-out training data", as_json=as_json)
+
+
+@app.command(cls=Verb)
+def distill(
+    teacher: Annotated[str, typer.Argument(help="Folder or hub name of a fine-tuned model.")],
+    student: Annotated[
+        str,
+        typer.Option(
+            help="layer_subset:odd, :even, :top:3, :bottom:3, :evenly_spaced:3, :influence:3, :kl:3 or :0,2,4; "
+            "recurrent:lstm:256, :bilstm:256:2, :rnn:128:own; transformer:layers=2,width=128 or :NAME."
+        ),
+    ],
+    out: Out,
+    task: TaskName = None,
+    data_dir: DataDir = None,
+    train_file: TrainFile = None,
+    dev_file: DevFile = None,
+    text: Text = "text",
+    text_pair: TextPair = None,
+    label: Label = "label",
+    metric: MetricName = None,
+    alpha: Annotated[float, typer.Option(help="Weight of the teacher's predictions; the labels get the rest.")] = 0.5,
+    temperature: Annotated[float, typer.Option(help="Divides both models' logits.")] = 2,
+    hidden_states: Annotated[float, typer.Option(help="Weight of the hidden states' error.")] = 0,
+    cosine: Annotated[float, typer.Option(help="Weight of 1 - cosine of the last hidden states.")] = 0,
+    cache: Cache = None,
+    epochs: Epochs = 5,
+    learning_rate: LearningRate = 5e-5,
+    batch_size: BatchSize = 32,
+    max_length: MaxLength = 128,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a smaller model from a fine-tuned one; an interrupted run goes on where it stopped."""
+    _use(device, threads)
+    settings = TrainingSettings(
+        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed
+    )
+    objective = Objective(alpha=alpha, temperature=temperature, hidden_states=hidden_states, cosine=cosine)
+    wanted = student_from(student)
+    chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
+    curve = verbs.distill(
+        teacher,
+        wanted,
+        chosen,
+        out,
+        settings=settings,
+        objective=objective,
+        cache=cache,
+        device=device,
+        overwrite=overwrite,
+        report=lambda built: None if as_json else show(f"student: {built.plan}"),
+    )
+    print_curve(curve, f"{out}: {chosen.metrics[0]} on held-out training data", as_json=as_json)
 
 
 @app.command(cls=Verb)
@@ -154,12 +228,12 @@ def compress(
         seed=seed,
         device=device,
         overwrite=overwrite,
-        report=(lambda step: None) if as_json else _print_step,
+        report=(lambda step: None) if as_json else print_step,
     )
     if as_json:
-        _print_json([{**step._asdict(), "method": step.method.to_dict()} for step in done.steps])
+        print_json([{**step._asdict(), "method": step.method.to_dict()} for step in done.steps])
     else:
-        _show(f"saved to {out}; measure it: whet measure {model} {out} --task ...")
+        show(f"saved to {out}; measure it: whet measure {model} {out} --task ...")
 
 
 @app.command(cls=Verb)
@@ -190,11 +264,13 @@ def measure(
         raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {picture}; name another")
     trials = verbs.measure(models, chosen, benchmark=benchmark)
     if picture is not None:
-        _write(picture, trade_off_picture(trials, quality=chosen.metrics[0], costs=("latency_median", "throughput")))
+        write_picture(
+            picture, trade_off_picture(trials, quality=chosen.metrics[0], costs=("latency_median", "throughput"))
+        )
     if as_json:
-        _print_json([json.loads(trial.to_json()) for trial in trials])
+        print_json([json.loads(trial.to_json()) for trial in trials])
     else:
-        _show(table(trials, title=f"{chosen.name}, {len(chosen.splits.dev)} dev examples"))
+        show(table(trials, title=f"{chosen.name}, {len(chosen.splits.dev)} dev examples"))
 
 
 @app.command(cls=Verb)
@@ -209,16 +285,16 @@ def inspect(
     _use("cpu", threads)
     found = inspect_model(model, batch=(batch_size, length))
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
     else:
-        _print_inspection(found)
+        print_inspection(found)
 
 
 @app.command(cls=Verb)
 def methods(as_json: AsJson = False) -> None:
     """List every method with its parameters, their ranges, and its source."""
     if as_json:
-        _print_json(
+        print_json(
             {
                 name: {
                     "summary": method.summary(),
@@ -239,7 +315,7 @@ def methods(as_json: AsJson = False) -> None:
             shown.add_row(
                 row.name, row.stated or row.kind, "" if row.default is None else str(row.default), row.meaning
             )
-        _show(method.summary(), shown, f"Source: {method.source()}\n")
+        show(method.summary(), shown, f"Source: {method.source()}\n")
 
 
 @app.command(cls=Verb)
@@ -250,7 +326,7 @@ def demo(
 ) -> None:
     """Run the main job on a built-in task: train, compress by three recipes, measure, save, reload."""
     _use("cpu", threads)
-    demonstration.run(out, seed=seed, say=_show)
+    demonstration.run(out, seed=seed, say=show)
 
 
 def main() -> None:
@@ -260,39 +336,18 @@ def main() -> None:
     try:
         code = app(prog_name="whet", standalone_mode=False)
     except WhetError as error:
-        _say(f"{type(error).__name__}: {error}")
+        say(f"{type(error).__name__}: {error}")
         sys.exit(2)
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "whet"
         problem = (error.format_message() or "No command.").strip().rstrip(".")
-        _say(f"UsageError: the command line must be one that whet knows, but got: {problem}; see {command} --help")
+        say(f"UsageError: the command line must be one that whet knows, but got: {problem}; see {command} --help")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED
     if code == _STOPPED:
-        _say("stopped; nothing half-written was left")
+        say("stopped; nothing half-written was left")
     sys.exit(code)
-
-
-def _say(sentence: str) -> None:
-    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-
-def _show(*parts: str | Table) -> None:
-    """Print lines as they are, and tables as wide as they need to be where no terminal limits them."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDE)
-    for part in parts:
-        line = isinstance(part, str)
-        console.print(part, markup=not line, soft_wrap=line)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise OutputNotWritten(f"{path} must be writable, but {error}; free some space or name another") from error
 
 
 def _use(device: str, threads: int | None) -> None:
@@ -305,43 +360,3 @@ def _use(device: str, threads: int | None) -> None:
         torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise InvalidParameter(f"the device must be one that torch can use, but got {device!r}; try cpu") from error
-
-
-def _print_step(step: Step) -> None:
-    share = step.parameters_after / step.parameters_before
-    _show(
-        f"{step.method}: {step.layers} layers changed, parameters {step.parameters_before:,} → "
-        f"{step.parameters_after:,} ({share:.1%}), {step.seconds:.1f} s"
-    )
-
-
-def _print_inspection(found: Inspection) -> None:
-    size, length = found.batch
-    modules = Table("module", "kind", "shape", title=f"{size} sentences of {length} tokens")
-    for name in ("parameters", "share", "ms", "time"):
-        modules.add_column(name, justify="right")
-    for row in found.modules:
-        modules.add_row(
-            row.name, row.kind, row.shape, f"{row.parameters:,}", f"{row.share:.1%}", f"{row.milliseconds:.2f}",
-            f"{row.time_share:.1%}",
-        )  # fmt: skip
-    evens = Table("layers", "shape", title="where two thin products pay")
-    for name in ("fewer parameters below rank", "faster up to rank", "speedup of the smallest rank"):
-        evens.add_column(name, justify="right")
-    for even in found.break_evens:
-        evens.add_row(
-            str(even.layers),
-            even.shape,
-            str(even.by_parameters),
-            str(even.by_time or "none"),
-            f"{even.best_speedup:.2f}",
-        )
-    _show(modules, evens, *(f"• {line}" for line in found.advice))
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=_plain))
-
-
-def _plain(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)

@@ -1,20 +1,95 @@
 """What a student's answers lose against its teacher's, as losses to train on.
 
 Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arXiv 1503.02531, for the logits;
-Jiao et al., "TinyBERT", 2020, arXiv 1909.10351, for hidden states.
+Jiao et al., "TinyBERT", 2020, arXiv 1909.10351, for hidden states; Sanh et al., "DistilBERT", 2019, arXiv 1910.01108,
+for their cosine.
 Differs: the error of hidden states is a share of the teacher's own variance, so that its weight means the same for
 every model; padding is left out.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import kl_div
+from torch.nn.functional import cosine_similarity, kl_div
 
 from whet.errors import InvalidModel
+from whet.parameter import Range, check
 
-__all__ = ["hidden_states_loss", "logits_loss"]
+__all__ = ["Objective", "cosine_loss", "hidden_states_loss", "logits_loss", "paired_layers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a student minimises: labels, the teacher's predictions and its hidden states, each with a weight."""
+
+    alpha: Annotated[float, Range(least=0, most=1)] = 0.5
+    """Weight of the teacher's predictions, against 1 − alpha for the labels."""
+    temperature: Annotated[float, Range(above=0, below=math.inf)] = 2.0
+    """Divides both models' logits."""
+    hidden_states: Annotated[float, Range(least=0, below=math.inf)] = 0.0
+    """Weight of the error of hidden states, each block's against the teacher's at the same share of its depth."""
+    cosine: Annotated[float, Range(least=0, below=math.inf)] = 0.0
+    """Weight of 1 − cosine of the last hidden states."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a value outside its range."""
+        check(self)
+
+    @property
+    def reads_hidden_states(self) -> bool:
+        """Whether both models must give their hidden states."""
+        return self.hidden_states > 0 or self.cosine > 0
+
+    def loss(self, student: Any, teacher: Any, mask: Tensor) -> Tensor:
+        """Return the loss of one batch.
+
+        Args:
+            student: what it answered, with its loss on the labels where alpha is below 1.
+            teacher: what it answered.
+            mask: (examples, tokens) bool, true where there is a token.
+
+        Raises:
+            InvalidModel: the two answer with other shapes, or hidden states are asked for and differ in width.
+        """
+        # a model that answers at every token answers for padding too
+        logits = [out.logits[mask] if out.logits.dim() == 3 else out.logits for out in (student, teacher)]
+        total = self.alpha * logits_loss(*logits, temperature=self.temperature)
+        if self.alpha < 1:
+            total = total + (1 - self.alpha) * student.loss
+        if self.reads_hidden_states:
+            _refuse_other_widths(student, teacher)
+        if self.hidden_states > 0:
+            # the first are the embeddings'
+            own, wanted = student.hidden_states[1:], teacher.hidden_states[1:]
+            targets = [wanted[i] for i in paired_layers(len(own), len(wanted))]
+            total = total + self.hidden_states * hidden_states_loss(own, targets, mask)
+        if self.cosine > 0:
+            total = total + self.cosine * cosine_loss(student.hidden_states[-1], teacher.hidden_states[-1], mask)
+        return total
+
+
+def _refuse_other_widths(student: Any, teacher: Any) -> None:
+    wanted = teacher.hidden_states[-1].shape[-1]
+    own = None if getattr(student, "hidden_states", None) is None else student.hidden_states[-1].shape[-1]
+    if own != wanted:
+        raise InvalidModel(
+            f"the student's hidden states must be as wide as the teacher's, {wanted}, but got {own}; "
+            "give hidden_states=0 and cosine=0"
+        )
+
+
+def paired_layers(student: int, teacher: int) -> list[int]:
+    """Return the teacher's layer, from 0, that each of the student's layers learns from; the last from the last."""
+    return [round((i + 1) * teacher / student) - 1 for i in range(student)]
+
+
+def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean 1 − cosine of (examples, tokens, hidden) over the tokens of `mask` (examples, tokens)."""
+    return 1 - cosine_similarity(student[mask], teacher[mask], dim=-1).mean()
 
 
 def logits_loss(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:

@@ -16,11 +16,20 @@ from whet.task import Task, task_from_files, task_named
 
 __all__ = [
     "AsJson",
+    "BatchSize",
+    "Cache",
     "DataDir",
     "DevFile",
     "Device",
+    "Epochs",
     "Keep",
     "Label",
+    "LearningRate",
+    "Lora",
+    "LoraAlpha",
+    "LoraDropout",
+    "LoraNorms",
+    "LoraTargets",
     "MaxLength",
     "MethodName",
     "MetricName",
@@ -79,6 +88,18 @@ Speedup = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Another parameter, as NAME=VALUE; lists and mappings as JSON.")
 ]
+
+Epochs = Annotated[float, typer.Option(help="Passes over the training data.")]
+LearningRate = Annotated[float, typer.Option(help="Its peak.")]
+BatchSize = Annotated[int, typer.Option(help="Examples a step.")]
+
+Cache = Annotated[Path | None, typer.Option(help="Folder to keep the teacher's predictions in, for more runs.")]
+
+Lora = Annotated[int | None, typer.Option(help="Train corrections of this rank instead of the weights: LoRA.")]
+LoraAlpha = Annotated[float, typer.Option(help="Corrections count alpha / rank times.")]
+LoraDropout = Annotated[float, typer.Option(help="Of the corrections' inputs.")]
+LoraTargets = Annotated[str, typer.Option(help="Wildcard over the linear layers that get one, such as '*.query'.")]
+LoraNorms = Annotated[bool, typer.Option("--lora-norms", help="Train layer norms too.")]
 
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")]

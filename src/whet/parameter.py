@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from whet.errors import InvalidParameter
 
@@ -127,7 +127,8 @@ def _unpack(hint: Any) -> _Hint:
     if get_origin(hint) is Annotated:
         hint, *extras = get_args(hint)
         bounds = next((extra for extra in extras if isinstance(extra, Range)), None)
-    if get_origin(hint) is UnionType and len(get_args(hint)) == 2 and NoneType in get_args(hint):
+    # (typing spells the union of a Literal and None in its own way)
+    if get_origin(hint) in (UnionType, Union) and len(get_args(hint)) == 2 and NoneType in get_args(hint):
         return _Hint(next(one for one in get_args(hint) if one is not NoneType), bounds, optional=True)
     return _Hint(hint, bounds, optional=False)
 

@@ -12,20 +12,28 @@ never draw wrong.
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from whet.resources import Batch
+from whet.resources import Batch, Batches
 
-__all__ = ["activation_gradients", "fisher_noise", "hooked", "moved", "send_back_noise"]
+__all__ = ["activation_gradients", "answers", "fisher_noise", "hooked", "moved", "send_back_noise"]
 
 
 def moved(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
     """Return the batch on the model's device."""
     device = next(model.parameters()).device
     return {key: value.to(device) for key, value in batch.items()}
+
+
+def answers(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]:
+    """Return the logits of every example, (examples, classes)."""
+    with torch.inference_mode():
+        return torch.cat([model(**moved(batch, model)).logits.cpu() for batch in batches]).numpy()
 
 
 @contextlib.contextmanager

@@ -12,17 +12,16 @@ split, which can fall while the model gets worse.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
 from torch import nn
 
 from whet.allocation import Options, minimise
 from whet.architecture import dense_weight
 from whet.divergence import divergences
 from whet.errors import InvalidParameter
-from whet.passes import moved
+from whet.passes import answers
 from whet.progress import track
 from whet.resources import Batch, Batches
 from whet.stopwatch import Latencies, layer_latencies, model_latencies
@@ -173,7 +172,7 @@ def algorithm_2(
         factorize: for a layer, by statistics of the model as it is by then, returns what puts a rank in, or None for
             the dense layer.
     """
-    wanted = _answers(original, held_out)
+    wanted = answers(original, held_out)
     total, allowed = sum(seconds.values()), 0.0
     chosen: Ranks = dict.fromkeys(ranks)
     for name in track(ranks, "accepting ranks"):
@@ -182,14 +181,9 @@ def algorithm_2(
         put = factorize(name)
         for rank in ranks[name]:
             put(rank)
-            if float(divergences(wanted, _answers(model, held_out)).mean()) <= allowed:
+            if float(divergences(wanted, answers(model, held_out)).mean()) <= allowed:
                 chosen[name] = rank
                 break
         else:
             put(None)
     return chosen
-
-
-def _answers(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]:
-    with torch.inference_mode():
-        return torch.cat([model(**moved(batch, model)).logits.cpu() for batch in batches]).numpy()

@@ -16,6 +16,7 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
+from whet.errors import InvalidModel
 from whet.layers.low_rank import LowRank
 from whet.passes import hooked, moved
 from whet.progress import track
@@ -152,6 +153,11 @@ def _joint(model: nn.Module, original: nn.Module, batches: Batches, group: Seque
             model(**inputs)
             original(**inputs)
             real = inputs["attention_mask"].bool().reshape(-1)
+            if seen["x"][..., 0].numel() != len(real):
+                raise InvalidModel(
+                    f"{group[0]} must see one row per token in one call, but got {tuple(seen['x'].shape)}; "
+                    "calibrate it one_shot, or leave it out"
+                )
             x = seen["x"].reshape(len(real), -1)[real]
             for name in group:
                 sums[name].add(x, seen[name].reshape(len(real), -1)[real])

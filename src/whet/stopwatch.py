@@ -5,6 +5,7 @@ parameters, but from where they are measured faster. All candidates of a shape a
 the machine does falls on all of them alike, and a larger rank is never taken to be faster than a smaller one.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +23,10 @@ __all__ = ["Latencies", "layer_latencies", "model_latencies", "representative", 
 WARM_UP = 2
 LAYER_ROUNDS, MODEL_ROUNDS = 12, 6
 """Rounds of timing; whole models take longer, and vary less."""
+LEAST = 3
+"""Rounds that are never gone below."""
+MODEL_SECONDS = 3.0
+"""After which no more rounds of whole models begin; slow ones vary little, and a search times many."""
 
 
 class Latencies(NamedTuple):
@@ -46,18 +51,33 @@ def representative(batches: Batches, *, batch_size: int = 32, count: int = 3) ->
     return [joined[place] for place in places]
 
 
-def take_turns(runs: Sequence[Callable[[], Any]], *, rounds: int, device: str = "cpu") -> np.ndarray[Any, Any]:
-    """Return (rounds, runs) seconds of calls that take turns, after a few that are thrown away."""
-    seconds = np.zeros((rounds + WARM_UP, len(runs)))
+def take_turns(
+    runs: Sequence[Callable[[], Any]], *, rounds: int, device: str = "cpu", budget: float = math.inf
+) -> np.ndarray[Any, Any]:
+    """Return (rounds, runs) seconds of calls that take turns, after a few that are thrown away.
+
+    Args:
+        runs: what is called.
+        rounds: at most; 3 at least, once they have taken `budget`.
+        device: waited for.
+        budget: seconds, of the rounds that count.
+    """
+    seconds: list[list[float]] = []
     with torch.inference_mode():
-        for i in range(rounds + WARM_UP):
-            for j, run in enumerate(runs):
-                _synchronize(device)
-                start = time.perf_counter()
-                run()
-                _synchronize(device)
-                seconds[i, j] = time.perf_counter() - start
-    return seconds[WARM_UP:]
+        while len(seconds) < rounds + WARM_UP:
+            counted = seconds[WARM_UP:]
+            if len(counted) >= LEAST and sum(map(sum, counted)) > budget:
+                break
+            seconds.append([_seconds(run, device) for run in runs])
+    return np.array(seconds[WARM_UP:])
+
+
+def _seconds(run: Callable[[], Any], device: str) -> float:
+    _synchronize(device)
+    start = time.perf_counter()
+    run()
+    _synchronize(device)
+    return time.perf_counter() - start
 
 
 def layer_latencies(weight: Tensor, ranks: Sequence[int], batches: Sequence[Batch], *, bias: bool = True) -> Latencies:
@@ -89,7 +109,7 @@ def model_latencies(models: Sequence[nn.Module], batches: Sequence[Batch]) -> li
     for batch in batches:
         inputs = moved(batch, models[0])
         runs = [lambda model=model: model(**inputs) for model in models]  # noqa: B023
-        seconds = take_turns(runs, rounds=MODEL_ROUNDS, device=device)
+        seconds = take_turns(runs, rounds=MODEL_ROUNDS, device=device, budget=MODEL_SECONDS)
         total += np.median(seconds, axis=0)
     return [float(one) for one in total]
 

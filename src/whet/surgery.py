@@ -1,15 +1,16 @@
 """The only place that changes a model's structure: copy, replace, describe, rebuild."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import nn
 
-from whet.errors import InvalidArtifact
+from whet.architecture import Architecture
+from whet.errors import InvalidArtifact, InvalidModel
 from whet.layer import CompressedLayer, empty_layer
 
-__all__ = ["copy_model", "describe", "own_weights", "rebuild", "replace"]
+__all__ = ["copy_model", "describe", "keep_blocks", "own_weights", "rebuild", "replace"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -39,6 +40,30 @@ def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
     """Put `layer` in the place of the module called `name`."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer)
+
+
+def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
+    """Leave only these of the model's blocks, in this order, and say so in its configuration.
+
+    Raises:
+        InvalidModel: its configuration does not say how many there are.
+    """
+    names = Architecture.of(model).blocks
+    config: Any = model.config
+    if getattr(config, "num_hidden_layers", None) != len(names):
+        raise InvalidModel(
+            f"the configuration must say how many blocks there are, num_hidden_layers={len(names)}, but "
+            f"{type(config).__name__} does not; only such models can lose blocks"
+        )
+    blocks = nn.ModuleList(model.get_submodule(names[i]) for i in kept)
+    for place, block in enumerate(blocks):
+        for module in block.modules():
+            if hasattr(module, "layer_idx"):  # where a decoder keeps what it has read
+                module.layer_idx = place  # type: ignore[assignment]
+    replace(model, names[0].rpartition(".")[0], blocks)
+    config.num_hidden_layers = len(kept)
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[i] for i in kept]
 
 
 def describe(model: nn.Module) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +23,21 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+from transformers.utils import ModelOutput
 
-from whet.distillation import hidden_states_loss, logits_loss
+from whet.distillation import Objective
 from whet.encoding import tokenize
 from whet.errors import InvalidParameter, OutputNotWritten
+from whet.lora import LoraSettings
 from whet.parameter import Range, check
 from whet.progress import Bar, bar
 from whet.resources import Batches, Examples
 
-__all__ = ["Epoch", "Scorer", "TrainingSettings", "distil", "train"]
+__all__ = ["Epoch", "Lesson", "Scorer", "TrainingSettings", "distil", "train"]
 
 Scorer = Callable[[Any, Any], float]
 """From labels and logits, both (examples, ...), to the metric that counts."""
@@ -73,6 +76,46 @@ class Epoch(NamedTuple):
     validation_metric: float
 
 
+KNOWN = "teacher_logits"
+"""Where batches hold what the teacher answers, if it is known."""
+
+
+class Lesson(NamedTuple):
+    """What a student learns from beside labels."""
+
+    teacher: PreTrainedModel | None
+    """In eval mode, of the same classes; None where its predictions are known."""
+    objective: Objective
+    """How much each thing counts."""
+    student: str
+    """What the student is made of; a run goes on only with the same."""
+    logits: Tensor | None = None
+    """(examples, classes) the teacher's predictions on the training data, in its order."""
+
+    def loss(self, student: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of one batch with labels."""
+        asked: dict[str, Any] = {key: value for key, value in batch.items() if key != KNOWN}
+        if self.objective.reads_hidden_states:
+            asked["output_hidden_states"] = True
+        return self.objective.loss(student(**asked), self._wanted(batch, asked), batch["attention_mask"].bool())
+
+    def _wanted(self, batch: Mapping[str, Tensor], asked: Mapping[str, Any]) -> ModelOutput:
+        if self.teacher is None:
+            return SequenceClassifierOutput(logits=batch[KNOWN])
+        with torch.no_grad():
+            answer: ModelOutput = self.teacher(**{key: value for key, value in asked.items() if key != "labels"})
+        return answer
+
+    def rehearse(self, student: PreTrainedModel, batch: Mapping[str, Tensor]) -> None:
+        """Refuse a student that cannot learn from this teacher, on one batch.
+
+        Raises:
+            InvalidModel: it answers in another form.
+        """
+        with torch.no_grad():
+            self.loss(student.eval(), {key: value.to(student.device) for key, value in batch.items()})
+
+
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -84,16 +127,24 @@ def train(
     scratch: Path,
     progress: Bar,
     device: str = "cpu",
+    lesson: Lesson | None = None,
+    lora: LoraSettings | None = None,
 ) -> list[Epoch]:
-    """Train `model` in place and return its learning curve.
+    """Train `model` in place, from labels or from a teacher too, and return its learning curve.
 
-    Checkpoints go to `scratch`; a run that finds one there goes on from it.
+    Checkpoints go to `scratch`; a run that finds one there goes on from it. `lora` says what adapters the model has.
 
     Raises:
         InvalidParameter: `scratch` holds a run with other settings, of another model or with other data.
         OutputNotWritten: a checkpoint could not be written, on a full disk for one.
     """
-    _claim(scratch, settings, model, examples)
+    encoded = tokenize(examples, tokenizer, max_length=settings.max_length)
+    collator = DataCollatorWithPadding(tokenizer)
+    if lesson is not None:
+        if lesson.logits is not None:
+            encoded = [{**row, KNOWN: known} for row, known in zip(encoded, lesson.logits.tolist(), strict=True)]
+        lesson.rehearse(model, collator([encoded[0]]))
+    _claim(scratch, model, examples, settings, *(() if lora is None else (lora,)), lesson=lesson)
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
     arguments = TrainingArguments(
         **_shared(settings.epochs, settings.learning_rate, settings.seed, device),
@@ -104,15 +155,17 @@ def train(
         warmup_steps=round(settings.warmup * steps),
         eval_strategy="epoch",
         logging_strategy="epoch",
+        remove_unused_columns=lesson is None,  # the teacher may read more of them than the student
         save_steps=max(50, steps // 10),
         save_total_limit=1,
     )
     trainer = _Trainer(
+        lesson,
         model=model,
         args=_placed(arguments, device),
-        train_dataset=tokenize(examples, tokenizer, max_length=settings.max_length),
+        train_dataset=encoded,
         eval_dataset=tokenize(validation, tokenizer, max_length=settings.max_length),
-        data_collator=DataCollatorWithPadding(tokenizer),
+        data_collator=collator,
         compute_metrics=lambda output: _score(output, scorer),
         callbacks=[_Progress(progress)],
     )
@@ -160,8 +213,7 @@ def distil(
         )
         trainer = _Distiller(
             teacher,
-            temperature=temperature,
-            hidden_states=hidden_states,
+            Objective(alpha=1.0, temperature=temperature, hidden_states=hidden_states),
             model=model,
             args=_placed(arguments, device),
             train_dataset=list(batches),
@@ -183,6 +235,7 @@ def _shared(epochs: float, learning_rate: float, seed: int, device: str) -> dict
         "learning_rate": learning_rate,
         "seed": seed,
         "report_to": [],
+        "label_names": ["labels"],  # it would not find them below adapters
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
         "use_cpu": device == "cpu",
@@ -204,10 +257,21 @@ def _placed(arguments: TrainingArguments, device: str) -> TrainingArguments:
     return arguments
 
 
-def _claim(scratch: Path, settings: TrainingSettings, model: PreTrainedModel, examples: Examples) -> None:
+def _claim(
+    scratch: Path,
+    model: PreTrainedModel,
+    examples: Examples,
+    *settings: TrainingSettings | LoraSettings,
+    lesson: Lesson | None,
+) -> None:
     """Say in `scratch` whose checkpoints it holds; without a checkpoint there is nothing to be told apart."""
     record = scratch / "settings.json"
-    wanted = {"model": model.name_or_path, "data_sha256": examples.digest(), **dataclasses.asdict(settings)}
+    wanted = {"model": model.name_or_path, "data_sha256": examples.digest()}
+    for one in settings:
+        prefix = "lora_" if isinstance(one, LoraSettings) else ""
+        wanted |= {f"{prefix}{key}": value for key, value in dataclasses.asdict(one).items()}
+    if lesson is not None:
+        wanted |= {"student": lesson.student, **dataclasses.asdict(lesson.objective)}
     begun = scratch.is_dir() and get_last_checkpoint(str(scratch)) is not None
     if begun and record.is_file() and (held := json.loads(record.read_text())) != wanted:
         others = ", ".join(f"{key}={value}" for key, value in wanted.items() if held.get(key) != value)
@@ -260,34 +324,39 @@ class _ByLength(LengthGroupedSampler):
 
 
 class _Trainer(Trainer):
-    """Takes its examples in the order of `_ByLength`."""
+    """Takes its examples in the order of `_ByLength`, and learns from a teacher too if it has a lesson."""
+
+    def __init__(self, lesson: Lesson | None, **others: Any) -> None:
+        super().__init__(**others)
+        self._lesson = lesson
+        if lesson is not None and lesson.teacher is not None:
+            lesson.teacher.to(self.args.device)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _ByLength:
         return _ByLength(self)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *rest: Any, **others: Any) -> Any:
+        """Return the loss of one batch; held-out examples are scored by their labels alone."""
+        if self._lesson is None or not model.training:
+            return super().compute_loss(model, inputs, *rest, **others)
+        return self._lesson.loss(model, inputs)
 
 
 class _Distiller(Trainer):
     """Learns from a teacher instead of labels."""
 
-    def __init__(self, teacher: nn.Module, *, temperature: float, hidden_states: float, **others: Any) -> None:
+    def __init__(self, teacher: nn.Module, objective: Objective, **others: Any) -> None:
         super().__init__(**others)
         self._teacher = teacher
-        self._temperature = temperature
-        self._weight = hidden_states
+        self._objective = objective
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], **_: Any) -> Tensor:
         """Return the loss of one batch."""
-        asked = {**inputs, "output_hidden_states": self._weight > 0}
+        asked = {**inputs, "output_hidden_states": self._objective.reads_hidden_states}
         with torch.no_grad():
             wanted = self._teacher(**asked)
         # without dropout: it would be noise that the teacher's answers do not have
-        own, mask = model.eval()(**asked), inputs["attention_mask"].bool()
-        # a model that answers at every token answers for padding too
-        logits = [out.logits[mask] if out.logits.dim() == 3 else out.logits for out in (own, wanted)]
-        loss = logits_loss(*logits, temperature=self._temperature)
-        if self._weight > 0:
-            loss = loss + self._weight * hidden_states_loss(own.hidden_states[1:], wanted.hidden_states[1:], mask)
-        return loss
+        return self._objective.loss(model.eval()(**asked), wanted, inputs["attention_mask"].bool())
 
 
 class _Progress(TrainerCallback):

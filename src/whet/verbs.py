@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: fine-tune, compress, measure, inspect."""
+"""The verbs of the command line as functions: fine-tune, distil, compress, measure, inspect."""
 
 import os
 import shutil
@@ -9,13 +9,15 @@ from typing import Annotated, NamedTuple
 
 import transformers
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet import artifact
 from whet.benchmark import Benchmark, class_order, load_any
 from whet.checkpoint import check_finite, load_tokenizer, max_positions, new_head
-from whet.encoding import encode, shortest_first
-from whet.errors import InvalidData, InvalidModel
+from whet.distillation import Objective
+from whet.encoding import encode, shortest_first, tokenize
+from whet.errors import InvalidData, InvalidModel, InvalidParameter
+from whet.lora import LoraSettings, Trainable, attach, merged, trainable
 from whet.metric import quality_named
 from whet.output import check_output
 from whet.parameter import Range, check
@@ -23,83 +25,16 @@ from whet.progress import bar
 from whet.recipe import Recipe, Step
 from whet.report import curve_csv, curve_picture
 from whet.resources import Batches, Examples, Resources
+from whet.student import Built, Student
 from whet.task import Task
-from whet.training import Epoch, TrainingSettings, train
+from whet.teacher_cache import cached_logits
+from whet.training import Epoch, Lesson, TrainingSettings, train
 from whet.trial import Trial
 
-__all__ = ["Calibration", "Compressed", "compress", "finetune", "measure", "prepare"]
+__all__ = ["Calibration", "Compressed", "compress", "distill", "finetune", "measure", "prepare"]
 
 TRAINING_BATCH = 32
 """Examples a batch of what methods train on or choose by."""
-
-
-def finetune(
-    base: str | Path,
-    task: Task,
-    out: Path,
-    *,
-    settings: TrainingSettings,
-    device: str = "cpu",
-    overwrite: bool = False,
-) -> list[Epoch]:
-    """Train a base model for a task, save it to `out` with its learning curve as PNG and CSV, and return the curve.
-
-    An interrupted run leaves `.OUT.training` beside `out`; the same call again goes on from there.
-
-    Args:
-        base: folder or hub name of a base model.
-        task: what to train for.
-        out: folder of the new model.
-        settings: how long and how fast.
-        device: where to train, as torch names it.
-        overwrite: whether `out` may be replaced.
-
-    Raises:
-        WhetError: anything wrong with the base, the task's data, the settings or the place, before any work.
-    """
-    check_output(out, overwrite=overwrite, inputs=(Path(base),))
-    splits = task.splits
-    if not len(splits.validation):
-        raise InvalidData(
-            f"{task.name} must have training data to hold out, but got {len(splits.train)} examples in all; give 20"
-        )
-    transformers.set_seed(settings.seed)
-    tokenizer = load_tokenizer(base)
-    model = new_head(base, task.label_names, tokenizer)
-    length = min(settings.max_length, max_positions(model) or settings.max_length)
-    quality = quality_named(task.metrics[0])
-    scratch = out.resolve().with_name(f".{out.resolve().name}.training")
-    with bar(f"fine-tuning on {task.name}", 1) as progress:
-        curve = train(
-            model,
-            tokenizer,
-            examples=splits.train,
-            validation=splits.validation,
-            settings=replace(settings, max_length=length),
-            scorer=lambda labels, logits: quality.score(labels, quality.predict(logits)),
-            scratch=scratch,
-            progress=progress,
-            device=device,
-        )
-    if not all(weight.isfinite().all() for weight in model.parameters()):
-        shutil.rmtree(scratch)
-        raise InvalidModel(
-            f"training must end with finite weights, but got others at learning_rate={settings.learning_rate:g}; "
-            "give a smaller one"
-        )
-    pictures = {"curve.csv": curve_csv(curve), "curve.png": curve_picture(curve, metric=quality.name)}
-    artifact.save(
-        model,
-        tokenizer,
-        out,
-        recipe=Recipe(),
-        origin=str(base),
-        seed=settings.seed,
-        overwrite=overwrite,
-        extras=pictures,
-    )
-    shutil.rmtree(scratch)
-    return curve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +51,184 @@ class Calibration:
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range."""
         check(self)
+
+
+def finetune(
+    base: str | Path,
+    task: Task,
+    out: Path,
+    *,
+    settings: TrainingSettings,
+    lora: LoraSettings | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    report: Callable[[Trainable], None] = lambda share: None,
+) -> list[Epoch]:
+    """Train a base model for a task, save it to `out` with its learning curve as PNG and CSV, and return the curve.
+
+    An interrupted run leaves `.OUT.training` beside `out`; the same call again goes on from there.
+
+    Args:
+        base: folder or hub name of a base model.
+        task: what to train for.
+        out: folder of the new model.
+        settings: how long and how fast.
+        lora: trains corrections of the weights instead of the weights, which they are added to in the end.
+        device: where to train, as torch names it.
+        overwrite: whether `out` may be replaced.
+        report: called with how much is trained, before it is.
+
+    Raises:
+        WhetError: anything wrong with the base, the task's data, the settings or the place, before any work.
+    """
+    check_output(out, overwrite=overwrite, inputs=(Path(base),))
+    _require_held_out(task)
+    transformers.set_seed(settings.seed)
+    tokenizer = load_tokenizer(base)
+    model = new_head(base, task.label_names, tokenizer)
+    if lora is not None:
+        model = attach(model, lora)
+    report(trainable(model))
+    place = _Place(out, origin=str(base), device=device, overwrite=overwrite)
+    return _trained(model, tokenizer, task, place, settings, task.splits.train, task.splits.validation, lora=lora)
+
+
+def distill(
+    teacher: str | Path,
+    student: Student,
+    task: Task,
+    out: Path,
+    *,
+    settings: TrainingSettings,
+    objective: Objective | None = None,
+    calibration: Calibration | None = None,
+    cache: Path | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    report: Callable[[Built], None] = lambda built: None,
+) -> list[Epoch]:
+    """Train a smaller model from a fine-tuned one, save it to `out` with its learning curve, and return the curve.
+
+    An interrupted run leaves `.OUT.training` beside `out`; the same call again goes on from there.
+
+    Args:
+        teacher: folder or hub name of a fine-tuned model.
+        student: what is trained.
+        task: gives the training data.
+        out: folder of the new model.
+        settings: how long and how fast.
+        objective: what the student minimises.
+        calibration: how much training text a student that is chosen by measurement looks at.
+        cache: folder of the teacher's predictions, which is made if it is not there; the teacher is then asked once
+            for all runs.
+        device: where to train, as torch names it.
+        overwrite: whether `out` may be replaced.
+        report: called with the student before it is trained.
+
+    Raises:
+        WhetError: anything wrong with the teacher, the student, the data or the place, before any training.
+    """
+    check_output(out, overwrite=overwrite, inputs=(Path(teacher),))
+    goal = objective or Objective()
+    if cache is not None and goal.reads_hidden_states:
+        raise InvalidParameter(
+            f"a cache holds predictions alone, but got cache={cache} and weights of hidden states; leave one out"
+        )
+    _require_held_out(task)
+    transformers.set_seed(settings.seed)
+    source, tokenizer = load_any(teacher).to(device), load_tokenizer(teacher)
+    order = class_order(source, task)
+    resources = Resources(seed=settings.seed)
+    if student.reads:
+        sample = calibration or Calibration()
+        resources = prepare(source, tokenizer, task, sample, seed=settings.seed, device=device, needs=student.reads)
+    built = student.build(source, resources)
+    report(built)
+    place = _Place(out, origin=str(teacher), device=device, overwrite=overwrite)
+    splits = task.splits
+    train_on, held_out = (_ordered(one, order, task) for one in (splits.train, splits.validation))
+    lesson = Lesson(source, goal, f"{student.name()}, {built.plan}")
+    if cache is not None:
+        length = min(settings.max_length, max_positions(built.model) or settings.max_length)
+        rows = tokenize(train_on, tokenizer, max_length=length)
+        lesson = lesson._replace(teacher=None, logits=cached_logits(cache, source, tokenizer, rows))
+    return _trained(built.model, tokenizer, task, place, settings, train_on, held_out, lesson=lesson)
+
+
+class _Place(NamedTuple):
+    """Where a trained model comes from and goes."""
+
+    out: Path
+    origin: str
+    device: str
+    overwrite: bool
+
+
+def _require_held_out(task: Task) -> None:
+    if not len(task.splits.validation):
+        raise InvalidData(
+            f"{task.name} must have training data to hold out, but got {len(task.splits.train)} examples in all; "
+            "give 20"
+        )
+
+
+def _ordered(examples: Examples, order: Sequence[int], task: Task) -> Examples:
+    """The labels as the model numbers them."""
+    if task.label_names is None:
+        return examples
+    return replace(examples, labels=[order[int(label)] for label in examples.labels])
+
+
+def _trained(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    place: _Place,
+    settings: TrainingSettings,
+    examples: Examples,
+    held_out: Examples,
+    *,
+    lesson: Lesson | None = None,
+    lora: LoraSettings | None = None,
+) -> list[Epoch]:
+    length = min(settings.max_length, max_positions(model) or settings.max_length)
+    quality = quality_named(task.metrics[0])
+    scratch = place.out.resolve().with_name(f".{place.out.resolve().name}.training")
+    with bar(f"{'distilling' if lesson else 'fine-tuning'} on {task.name}", 1) as progress:
+        curve = train(
+            model,
+            tokenizer,
+            examples=examples,
+            validation=held_out,
+            settings=replace(settings, max_length=length),
+            scorer=lambda labels, logits: quality.score(labels, quality.predict(logits)),
+            scratch=scratch,
+            progress=progress,
+            device=place.device,
+            lesson=lesson,
+            lora=lora,
+        )
+    if lora is not None:
+        model = merged(model)
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        shutil.rmtree(scratch)
+        raise InvalidModel(
+            f"training must end with finite weights, but got others at learning_rate={settings.learning_rate:g}; "
+            "give a smaller one"
+        )
+    pictures = {"curve.csv": curve_csv(curve), "curve.png": curve_picture(curve, metric=quality.name)}
+    artifact.save(
+        model,
+        tokenizer,
+        place.out,
+        recipe=Recipe(),
+        origin=place.origin,
+        seed=settings.seed,
+        overwrite=place.overwrite,
+        extras=pictures,
+    )
+    shutil.rmtree(scratch)
+    return curve
 
 
 class Compressed(NamedTuple):
@@ -204,10 +317,8 @@ def prepare(
         InvalidData: there is less training data than one batch, or none is held out where a method chooses by it.
     """
     train, held_out = task.splits.train, task.splits.validation
-    if "validation" in needs and not len(held_out):
-        raise InvalidData(
-            f"{task.name} must have training data to hold out, but got {len(train)} examples in all; give 20"
-        )
+    if "validation" in needs:
+        _require_held_out(task)
     if min(len(train), calibration.examples) < calibration.batch_size:
         raise InvalidData(
             f"calibration must fill one batch of {calibration.batch_size}, but got {calibration.examples} of "

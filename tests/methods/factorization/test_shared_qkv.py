@@ -7,12 +7,15 @@ from transformers import AutoModelForSequenceClassification
 from helpers import Family, tiny_batches, tiny_model
 from whet import artifact
 from whet.attention import SelfAttention, stacked
+from whet.attention_method import of_kl
 from whet.errors import InvalidData, NothingToCompress
 from whet.layers.attention import Attention as Layer
 from whet.methods.factorization.kfac import Kfac
-from whet.methods.factorization.shared_qkv import SharedQkv
+from whet.methods.factorization.shared_qkv import SharedQkv, of_stacked
 from whet.recipe import Recipe
 from whet.resources import Batches, Resources
+from whet.spectrum import centred
+from whet.statistics import Side, collect
 
 CALIBRATION = Resources(calibration=tiny_batches())
 encoders = pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
@@ -86,14 +89,35 @@ def test_keeps_at_most_the_share_that_was_asked(family: Family, metric: str, all
     assert 0.4 * dense < kept <= 0.5 * dense
 
 
-def test_more_rank_loses_less():
-    model = tiny_model("bert")
+@encoders
+def test_more_rank_loses_less(family: Family):
+    model = tiny_model(family)
     for metric in ("kl", "outputs"):
-        keeps = (0.15, 0.4, 0.7, 0.95)
-        distances = [
-            float((logits(compressed(model, keep=keep, metric=metric)) - logits(model)).norm()) for keep in keeps
-        ]
+        found = [logits(compressed(model, keep=keep, metric=metric)) for keep in (0.4, 0.7, 0.95)]
+        distances = [float((one - logits(model)).norm()) for one in found]
         assert distances == sorted(distances, reverse=True)
+        assert distances[-1] < distances[0] / 3
+
+
+def test_loss_is_the_sum_of_what_each_error_costs():
+    """At rank 0 all is lost, and losses add up."""
+    model = tiny_model("bert")
+    place = SelfAttention.all_of(model, "*")[0]
+    sides = dict.fromkeys(place.projections, Side.INPUT)
+    moments = collect(model, tiny_batches(), place.projections, seed=0, sides=sides)
+    own = [moments[name] for name in place.projections]
+    each = [of_kl(centred(one), one.gradient, one.mean).losses[0] for one in own if one.gradient is not None]
+    whole = of_stacked(stacked(model, place).weight.detach(), own, metric="kl")
+    torch.testing.assert_close(whole.losses[0], torch.stack(each).sum())
+
+
+def test_ranks_are_even_or_spread_by_loss():
+    def ranks(allocation: str) -> set[int]:
+        layers = list(compressed(tiny_model("bert"), keep=0.5, allocation=allocation).modules())
+        return {layer.shared.out_features for layer in layers if isinstance(layer, Layer) and layer.shared is not None}
+
+    assert len(ranks("uniform")) == 1
+    assert len(ranks("by_loss")) > 1
 
 
 def test_loses_less_than_three_factorizations_of_the_same_size():

@@ -1,0 +1,104 @@
+"""What the command line prints: tables, sentences and JSON."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from whet.errors import OutputNotWritten
+from whet.inspection import Inspection
+from whet.recipe import Step
+from whet.training import Epoch
+
+__all__ = ["print_curve", "print_inspection", "print_json", "print_step", "say", "show", "write_picture"]
+
+_WIDE = 1000
+"""Columns that every table fits into."""
+
+
+def say(sentence: str) -> None:
+    """Print a sentence to the error stream."""
+    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def show(*parts: str | Table) -> None:
+    """Print lines as they are, and tables as wide as they need to be where no terminal limits them."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
+    for part in parts:
+        line = isinstance(part, str)
+        console.print(part, markup=not line, soft_wrap=line)
+
+
+def write_picture(path: Path, content: bytes) -> None:
+    """Write a picture.
+
+    Raises:
+        OutputNotWritten: it cannot be written.
+    """
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OutputNotWritten(f"{path} must be writable, but {error}; free some space or name another") from error
+
+
+def print_curve(curve: Sequence[Epoch], title: str, *, as_json: bool) -> None:
+    """Print a learning curve as a table or as JSON."""
+    if as_json:
+        print_json([row._asdict() for row in curve])
+        return
+    shown = Table(title=escape(title))
+    for name in curve[0]._fields:
+        shown.add_column(name.replace("_", " "), justify="right")
+    for row in curve:
+        shown.add_row(*(f"{value:.4g}" for value in row))
+    show(shown)
+
+
+def print_step(step: Step) -> None:
+    """Print what one method of a recipe did."""
+    share = step.parameters_after / step.parameters_before
+    show(
+        f"{step.method}: {step.layers} layers changed, parameters {step.parameters_before:,} → "
+        f"{step.parameters_after:,} ({share:.1%}), {step.seconds:.1f} s"
+    )
+
+
+def print_inspection(found: Inspection) -> None:
+    """Print where parameters and time are, and what can help."""
+    size, length = found.batch
+    modules = Table("module", "kind", "shape", title=f"{size} sentences of {length} tokens")
+    for name in ("parameters", "share", "ms", "time"):
+        modules.add_column(name, justify="right")
+    for row in found.modules:
+        modules.add_row(
+            row.name, row.kind, row.shape, f"{row.parameters:,}", f"{row.share:.1%}", f"{row.milliseconds:.2f}",
+            f"{row.time_share:.1%}",
+        )  # fmt: skip
+    evens = Table("layers", "shape", title="where two thin products pay")
+    for name in ("fewer parameters below rank", "faster up to rank", "speedup of the smallest rank"):
+        evens.add_column(name, justify="right")
+    for even in found.break_evens:
+        evens.add_row(
+            str(even.layers),
+            even.shape,
+            str(even.by_parameters),
+            str(even.by_time or "none"),
+            f"{even.best_speedup:.2f}",
+        )
+    show(modules, evens, *(f"• {line}" for line in found.advice))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; methods and other dataclasses by their fields."""
+    print(json.dumps(value, indent=1, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)

@@ -1,0 +1,121 @@
+"""A recurrent classifier that transformers loads and saves, blind to padding without packed sequences.
+
+Every layer is one of torch's own recurrences without biases. Its input has one more feature, 1 at tokens, whose weights
+are the bias; at padding the whole input is zero. A state of zeros then stays one, since tanh(0) = 0 in an Elman network
+and c = σ(f)·0 + σ(i)·tanh(0) = 0 in an LSTM: whichever side padding is on, the direction that meets it first begins at
+the first token as if nothing had been there. What comes after the tokens is never read: the head sees each direction's
+state after its last token, or the mean over tokens. (Packed sequences do the same, but cannot be exported.)
+
+Source: Elman, "Finding structure in time", Cognitive Science 14, 1990; Hochreiter, Schmidhuber, "Long short-term
+memory", Neural Computation 9, 1997; Schuster, Paliwal, "Bidirectional recurrent neural networks", 1997.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from whet.errors import InvalidParameter
+
+__all__ = ["Cell", "Pooling", "RecurrentConfig", "RecurrentForSequenceClassification"]
+
+Cell = Literal["rnn", "lstm"]
+Pooling = Literal["last", "mean"]
+KINDS: dict[str, type[nn.RNN | nn.LSTM]] = {"rnn": nn.RNN, "lstm": nn.LSTM}
+
+
+class RecurrentConfig(PreTrainedConfig):
+    """The sizes of a recurrent classifier."""
+
+    model_type = "whet_recurrent"
+
+    vocab_size: int = 30522
+    embedding_size: int = 256
+    hidden_size: int = 256
+    """Of each direction."""
+    num_hidden_layers: int = 1
+    cell: Cell = "lstm"
+    bidirectional: bool = True
+    pooling: Pooling = "last"
+    """What the head reads: each direction's state after its last token, or the mean over tokens."""
+    dropout: float = 0.2
+    """Of the embeddings, between layers and before the head."""
+    pad_token_id: int | None = 0
+
+
+class RecurrentForSequenceClassification(PreTrainedModel):
+    """Embeddings, recurrent layers and a linear head."""
+
+    config_class = RecurrentConfig
+    main_input_name = "input_ids"
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        if config.cell not in KINDS or min(config.embedding_size, config.hidden_size, config.num_hidden_layers) < 1:
+            raise InvalidParameter(
+                f"cell must be one of {', '.join(KINDS)} and all sizes at least 1, but got cell={config.cell}, "
+                f"embedding_size={config.embedding_size}, hidden_size={config.hidden_size}, "
+                f"num_hidden_layers={config.num_hidden_layers}; correct them"
+            )
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
+        across = (1 + config.bidirectional) * config.hidden_size
+        widths = [config.embedding_size] + [across] * (config.num_hidden_layers - 1)
+        self.layers = nn.ModuleList(
+            KINDS[config.cell](
+                width + 1, config.hidden_size, bias=False, batch_first=True, bidirectional=config.bidirectional
+            )
+            for width in widths
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(across, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **_: object,
+    ) -> SequenceClassifierOutput:
+        """Return the logits, and the loss where there are labels.
+
+        Args:
+            input_ids: (batch, length) int64.
+            attention_mask: (batch, length), 0 at padding, on either side; None where there is none.
+            labels: (batch,) classes, or scores where the head has one output.
+        """
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        real = mask.unsqueeze(-1).to(self.embed_tokens.weight.dtype)
+        states = self.embed_tokens(input_ids)
+        for layer in self.layers:
+            states, _last = layer(torch.cat([self.dropout(states) * real, real], -1))
+        logits = self.classifier(self.dropout(self._pooled(states, real)))
+        return SequenceClassifierOutput(loss=None if labels is None else self._loss(logits, labels), logits=logits)
+
+    def _pooled(self, states: Tensor, real: Tensor) -> Tensor:
+        if self.config.pooling == "mean":
+            return (states * real).sum(1) / real.sum(1).clamp_min(1)
+        # (no sorting and no loop over examples: both would tie an exported model to one shape)
+        after = real.flip(1).cumsum(1).flip(1)  # real tokens from here to the end
+        forward = (states[..., : self.config.hidden_size] * (real * (after == 1))).sum(1)
+        if not self.config.bidirectional:
+            return forward
+        first = real * (real.cumsum(1) == 1)
+        return torch.cat([forward, (states[..., self.config.hidden_size :] * first).sum(1)], -1)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.config.num_labels == 1:
+            return mse_loss(logits.squeeze(-1), labels.to(logits))
+        return cross_entropy(logits, labels)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Embedding | nn.Linear | nn.RNN | nn.LSTM):
+            module.reset_parameters()
+
+
+AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig)
+AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenceClassification)

@@ -1,0 +1,97 @@
+"""A Transformer of the teacher's own kind with other sizes and random weights, or a pretrained smaller one.
+
+Turc et al. found that small models which were pretrained first are distilled best; where there is none, or for
+comparison, sizes alone make one. Either must read the teacher's tokens, since the tokenizer comes from the teacher.
+
+Source: Turc, Chang, Lee, Toutanova, "Well-Read Students Learn Better: On the Importance of Pre-training Compact
+Models", 2019, arXiv 1908.08962.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from whet.checkpoint import load_tokenizer, new_head
+from whet.errors import InvalidModel, InvalidParameter
+from whet.parameter import Range
+from whet.resources import Resources
+from whet.student import Built, Student
+
+__all__ = ["Transformer"]
+
+SIZES = {"layers": "num_hidden_layers", "width": "hidden_size", "heads": "num_attention_heads"}
+"""Sizes that texts may give, and what configurations call them."""
+INNER = ("intermediate_size", "hidden_dim", "n_inner")
+"""What families call the width between the two layers of their feed-forward parts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transformer(Student):
+    """Read with a smaller Transformer."""
+
+    base: str | None = None
+    """Folder or hub name of a pretrained one."""
+    layers: Annotated[int | None, Range(least=1)] = None
+    """Blocks; as many as the teacher's, if nothing is said."""
+    width: Annotated[int | None, Range(least=1)] = None
+    """Hidden size, of which the feed-forward parts have as many times as the teacher's."""
+    heads: Annotated[int | None, Range(least=1)] = None
+    """Of every attention; as wide as the teacher's, if nothing is said."""
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Return the student of `layers=2,width=128`, or of a folder or hub name."""
+        if "=" not in text:
+            return cls(base=text)
+        given = dict(part.partition("=")[::2] for part in text.split(","))
+        if not given.keys() <= SIZES.keys() or not all(value.isdigit() for value in given.values()):
+            raise InvalidParameter(
+                f"transformer must be sizes out of {', '.join(SIZES)}, or a folder or hub name, but got {text!r}; "
+                "such as layers=2,width=128"
+            )
+        return cls(**{key: int(value) for key, value in given.items()})  # type: ignore[arg-type]
+
+    def build(self, teacher: nn.Module, resources: Resources) -> Built:
+        """See `Student.build`; weights are drawn from the seed of the resources."""
+        assert isinstance(teacher, PreTrainedModel)
+        with torch.random.fork_rng():
+            torch.manual_seed(resources.seed)
+            student = self._sized(teacher) if self.base is None else _pretrained(self.base, teacher)
+        student.name_or_path = teacher.name_or_path
+        sizes = ", ".join(f"{key} {getattr(student.config, name)}" for key, name in SIZES.items())
+        start = "random weights" if self.base is None else f"pretrained as {self.base}"
+        return Built(student.to(teacher.device).eval(), f"{type(student).__name__} with {sizes}, {start}")
+
+    def _sized(self, teacher: PreTrainedModel) -> PreTrainedModel:
+        known: Any = teacher.config
+        config: Any = copy.deepcopy(known)
+        vars(config).pop("quantization_config", None)  # the structure of a compressed teacher
+        width = self.width or known.hidden_size
+        heads = self.heads or max(1, width * known.num_attention_heads // known.hidden_size)
+        if width % heads:
+            raise InvalidParameter(
+                f"heads must divide the width, {width}, but got heads={heads}; give others, such as heads=1"
+            )
+        config.num_hidden_layers = self.layers or known.num_hidden_layers
+        config.hidden_size, config.num_attention_heads = width, heads
+        if getattr(known, "num_key_value_heads", None):
+            config.num_key_value_heads, config.head_dim = heads, width // heads
+        inner = {name: getattr(known, name, None) for name in INNER}
+        config.update({name: size * width // known.hidden_size for name, size in inner.items() if size})
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+        return model
+
+
+def _pretrained(base: str, teacher: PreTrainedModel) -> PreTrainedModel:
+    tokenizers = [load_tokenizer(source) for source in (base, teacher.name_or_path)]
+    if tokenizers[0].get_vocab() != tokenizers[1].get_vocab():
+        raise InvalidModel(
+            f"the student must read the teacher's tokens, but {base} has a vocabulary of its own; give sizes instead, "
+            "such as transformer:layers=2,width=128, or a base with the teacher's tokenizer"
+        )
+    names = None if teacher.config.num_labels == 1 else list(teacher.config.id2label.values())
+    return new_head(base, names, tokenizers[1])
