@@ -17,7 +17,7 @@ demo: .venv/ready
 	$(BIN)/whet demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: .venv/ready
 	$(BIN)/ruff check .
