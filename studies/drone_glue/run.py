@@ -67,10 +67,10 @@ def main() -> None:
         dense = glue.fine_tuned(options.base, task, folder)
         found[name] = shares(task, dense) if options.shares else measure(task, dense)
         results.write_text(json.dumps(found, indent=1) + "\n")
-    drawn = shares_picture(found) if options.shares else picture(found)
-    drawn.savefig(results.with_suffix(".png"), dpi=130, metadata={"Software": "whet"})
-    if not options.shares:
-        results.with_suffix(".md").write_text("\n".join(glue.table(name, rows) for name, rows in found.items()))
+        drawn = shares_picture(found) if options.shares else picture(found)
+        drawn.savefig(results.with_suffix(".png"), dpi=130, metadata={"Software": "whet"})
+        if not options.shares:
+            results.with_suffix(".md").write_text("\n".join(glue.table(name, rows) for name, rows in found.items()))
 
 
 def recipes(name: str) -> dict[str, list[dict[str, Any]]]:
