@@ -1,10 +1,9 @@
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, pipeline
 
+from exported import assert_exports
 from helpers import tiny_batches
 from whet import artifact
 from whet.errors import InvalidParameter
@@ -106,34 +105,7 @@ def test_it_is_saved_and_loaded_as_any_other(cell, bidirectional, pooling, tmp_p
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
 def test_exports_to_onnx_at_any_length(tmp_path):
     """Of torch's recurrences, its exporter keeps the length of an LSTM in both directions alone."""
-    network = model("lstm", bidirectional=True)
-    names = ["input_ids", "attention_mask"]
-
-    class Flat(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = network
-
-        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-
-    first = tiny_batches().batches[3]
-    moving = torch.export.Dim.DYNAMIC
-    torch.onnx.export(
-        Flat().eval(),
-        tuple(first[name] for name in names),
-        tmp_path / "model.onnx",
-        input_names=names,
-        output_names=["logits"],
-        dynamic_shapes={name: {0: moving, 1: moving} for name in names},
-        dynamo=True,
-        verbose=False,
-    )
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    for other in tiny_batches(seed=5, batch_size=3):
-        [found] = session.run(None, {name: other[name].numpy() for name in names})
-        with torch.inference_mode():
-            np.testing.assert_allclose(found, network(**other).logits.numpy(), atol=1e-5)
+    assert_exports(model("lstm", bidirectional=True), tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("wrong", [{"cell": "gru"}, {"hidden_size": 0}, {"num_hidden_layers": 0}])
