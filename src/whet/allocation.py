@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Options", "minimise", "uniform"]
+__all__ = ["Options", "minimise", "shared_out", "uniform"]
 
 
 class Options(NamedTuple):
@@ -22,6 +22,18 @@ class Options(NamedTuple):
     """(options,) rising; parameters or seconds."""
     losses: np.ndarray[Any, Any]
     """(options,) in one unit for all layers."""
+
+
+def shared_out(layers: Mapping[str, Options], keep: float, *, spread: bool) -> dict[str, int]:
+    """Return the options that hold no more than a share of what the dearest ones cost.
+
+    Args:
+        layers: what each can become; its dearest option is the layer as it is.
+        keep: the share, more than 0 and at most 1.
+        spread: whether the budget goes where it saves most loss, or every layer keeps the same share.
+    """
+    budgets = {name: keep * float(options.costs[-1]) for name, options in layers.items()}
+    return minimise(layers, sum(budgets.values())) if spread else uniform(layers, budgets)
 
 
 def uniform(layers: Mapping[str, Options], budgets: Mapping[str, float]) -> dict[str, int]:

@@ -1,26 +1,21 @@
 """What methods that change encoders' attention share: their parameters, and one pass over calibration data."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from whet.attention import SelfAttention
-from whet.errors import InvalidData
 from whet.factorization import calibrated
 from whet.linalg import roots
 from whet.method import Method, Stage
 from whet.parameter import Range
 from whet.resources import Resources
-from whet.spectrum import Spectrum, of_metric
+from whet.spectrum import DAMPING, Spectrum, of_metric
 from whet.statistics import Moments, Side, collect
 
-__all__ = ["DAMPING", "AttentionMethod", "of_kl"]
-
-DAMPING = 1e-6
-"""Of activations' moments, as a share of their mean eigenvalue."""
+__all__ = ["AttentionMethod", "of_kl"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,22 +38,10 @@ class AttentionMethod(Method):
     example: ClassVar[dict[str, Any]] = {"keep": 0.5}
     mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
 
-    def moments(
-        self, model: nn.Module, resources: Resources, sides: Mapping[str, Side], places: Sequence[SelfAttention]
-    ) -> dict[str, Moments]:
-        """Return the moments of these layers; one pass over the data, with `metric` kl a backward one too.
-
-        Raises:
-            InvalidData: there are fewer tokens than a head has features.
-        """
-        batches, width = calibrated(resources), places[0].width
-        if batches.tokens < width:
-            raise InvalidData(
-                f"calibration must have as many tokens as a head has features, {width}, but got {batches.tokens} "
-                "tokens; give more examples"
-            )
+    def moments(self, model: nn.Module, resources: Resources, sides: Mapping[str, Side]) -> dict[str, Moments]:
+        """Return the moments of these layers; one pass over the data, with `metric` kl a backward one too."""
         seed = resources.seed if self.metric == "kl" else None
-        return collect(model, batches, list(sides), seed=seed, temperature=self.temperature, sides=sides)
+        return collect(model, calibrated(resources), list(sides), seed=seed, temperature=self.temperature, sides=sides)
 
 
 def of_kl(covariance: Tensor, gradient: Tensor, mean: Tensor | None = None) -> Spectrum:

@@ -5,13 +5,13 @@ in one way for all methods.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from torch import nn
 
-from whet.allocation import minimise, uniform
+from whet.allocation import shared_out
 from whet.architecture import Architecture, dense_weight
 from whet.candidate import Candidate, accepted_ranks, planned_ranks, timed_ranks
 from whet.errors import InvalidData, InvalidParameter, MissingResource
@@ -25,7 +25,7 @@ from whet.spectrum import Spectrum
 from whet.stopwatch import representative
 from whet.surgery import copy_model, replace
 
-__all__ = ["Allocation", "Factorization", "calibrated"]
+__all__ = ["Allocation", "Factorization", "calibrated", "largest", "require_tokens"]
 
 Allocation = Literal["uniform", "by_loss", "by_time", "algorithm_2", "ranks"]
 """How a method shares its budget out."""
@@ -48,6 +48,24 @@ def calibrated(resources: Resources) -> Batches:
     if resources.calibration is None:
         raise MissingResource("calibration data must be given, but got none; give --task or --train-file")
     return resources.calibration
+
+
+def require_tokens(batches: Batches, least: int, *, what: str) -> None:
+    """Refuse calibration data of fewer tokens than there are directions to be told apart.
+
+    Raises:
+        InvalidData: there are fewer than `least`, which `what` says the meaning of.
+    """
+    if batches.tokens < least:
+        raise InvalidData(
+            f"calibration must have as many tokens as {what}, {least}, but got {batches.tokens} tokens; "
+            "give more examples"
+        )
+
+
+def largest(ranks: Iterable[int | None]) -> int:
+    """Return the largest of some ranks, where None is a layer that stays dense; 0 if all do."""
+    return max((rank for rank in ranks if rank is not None), default=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,13 +177,9 @@ class Factorization(Method):
             return by_time(model, losses, batches, speedup=self.speedup, build=build)
         offers = {name: one.offer() for name, one in found.items()}
         options = {name: offer.options for name, offer in offers.items()}
-        sizes = {name: one.weight.numel() for name, one in found.items()}
 
         def choose(keep: float) -> Ranks:
-            if self.allocation == "uniform":
-                chosen = uniform(options, {name: keep * size for name, size in sizes.items()})
-            else:
-                chosen = minimise(options, keep * sum(sizes.values()))
+            chosen = shared_out(options, keep, spread=self.allocation == "by_loss")
             return {name: offers[name].ranks[i] for name, i in chosen.items()}
 
         if self.keep is not None:
@@ -199,12 +213,8 @@ class Factorization(Method):
         return chosen
 
     def _check_tokens(self, chosen: Ranks, resources: Resources) -> None:
-        largest = max((rank for rank in chosen.values() if rank is not None), default=0)
-        if "calibration" in self.needs and calibrated(resources).tokens < largest:
-            raise InvalidData(
-                f"calibration must have as many tokens as the largest rank, {largest}, but got "
-                f"{calibrated(resources).tokens} tokens; give more examples"
-            )
+        if "calibration" in self.needs:
+            require_tokens(calibrated(resources), largest(chosen.values()), what="the largest rank")
 
 
 def _with_ranks(model: nn.Module, found: Mapping[str, Candidate], ranks: Ranks) -> nn.Module:

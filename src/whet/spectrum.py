@@ -15,6 +15,7 @@ from whet.linalg import Roots, leading, square_root, tail
 from whet.statistics import Moments, Side, side_of
 
 __all__ = [
+    "DAMPING",
     "Factors",
     "Spectrum",
     "break_even",
@@ -25,6 +26,9 @@ __all__ = [
     "of_scaled_weight",
     "of_weight",
 ]
+
+DAMPING = 1e-6
+"""Of activations' moments whose roots are taken, as a share of their mean eigenvalue."""
 
 
 class Spectrum(NamedTuple):

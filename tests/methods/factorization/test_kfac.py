@@ -10,8 +10,9 @@ from whet.architecture import Architecture, dense_bias, dense_weight
 from whet.errors import InvalidParameter, MissingResource
 from whet.layers.low_rank import LowRank
 from whet.linalg import Roots, roots
-from whet.methods.factorization.kfac import ACTIVATION_DAMPING, Kfac
+from whet.methods.factorization.kfac import Kfac
 from whet.resources import Resources
+from whet.spectrum import DAMPING as ACTIVATION_DAMPING
 from whet.spectrum import Factors, Spectrum, centred, factors, of_metric
 from whet.statistics import Moments, Side, collect, side_of
 from whet.surgery import copy_model

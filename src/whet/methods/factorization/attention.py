@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whet.allocation import Options, minimise, uniform
+from whet.allocation import Options, shared_out
 from whet.architecture import dense_bias, dense_weight
 from whet.attention import SelfAttention, Widths, head_blocks, reduced
-from whet.attention_method import DAMPING, AttentionMethod, of_kl
+from whet.attention_method import AttentionMethod, of_kl
+from whet.factorization import calibrated, require_tokens
 from whet.linalg import roots, tail
 from whet.resources import Resources
-from whet.spectrum import Spectrum, centred, of_outputs
+from whet.spectrum import DAMPING, Spectrum, centred, of_outputs
 from whet.statistics import Moments, Side
 from whet.surgery import replace
 
@@ -57,7 +58,8 @@ class Attention(AttentionMethod):
             return model
         sides = {name: Side.OUTPUT for place in places for name in (place.query, place.key)}
         sides |= {place.output: Side.INPUT for place in places}
-        moments = self.moments(model, resources, sides, places)
+        require_tokens(calibrated(resources), places[0].width, what="a head has features")
+        moments = self.moments(model, resources, sides)
         found = {place: self._heads(model, place, moments) for place in places}
         for place, widths in self._widths(found).items():
             if widths != Widths(place.width, place.width):
@@ -94,9 +96,7 @@ class Attention(AttentionMethod):
             for part, spectra in heads._asdict().items():
                 losses = torch.stack([one.losses[grid] for one in spectra]).sum(0).cpu().numpy()
                 options[f"{place.name} {part}"] = Options(len(spectra) * np.asarray(grid, dtype=float), losses)
-        budgets = {name: self.keep * float(own.costs[-1]) for name, own in options.items()}
-        spread = self.allocation == "by_loss"
-        chosen = minimise(options, sum(budgets.values())) if spread else uniform(options, budgets)
+        chosen = shared_out(options, self.keep, spread=self.allocation == "by_loss")
         return {
             place: Widths(*(grid[chosen[f"{place.name} {part}"]] for part in Heads._fields))
             for place, grid in grids.items()

@@ -25,12 +25,10 @@ from whet.factorization import Allocation, Factorization, calibrated
 from whet.linalg import Roots, roots
 from whet.parameter import Range
 from whet.resources import Resources
-from whet.spectrum import Spectrum, centred, of_metric
+from whet.spectrum import DAMPING, Spectrum, centred, of_metric
 from whet.statistics import Side, collect, side_of
 
 __all__ = ["Kfac"]
-
-ACTIVATION_DAMPING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +58,7 @@ class Kfac(Factorization):
             if side_of(weight) is Side.INPUT:
                 key = id(found.second)
                 if key not in shared:
-                    shared = {key: roots(centred(found), damping=ACTIVATION_DAMPING)}
+                    shared = {key: roots(centred(found), damping=DAMPING)}
                 yield name, of_metric(weight, shared[key], found.gradient, found.mean)
             else:
                 metric = roots(found.gradient, damping=self.damping)

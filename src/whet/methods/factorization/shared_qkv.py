@@ -16,10 +16,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from whet.allocation import minimise, uniform
+from whet.allocation import shared_out
 from whet.attention import SelfAttention, sharing_input, stacked
 from whet.attention_method import AttentionMethod, of_kl
 from whet.candidate import Candidate
+from whet.factorization import calibrated, largest, require_tokens
 from whet.resources import Resources
 from whet.spectrum import Spectrum, centred, of_outputs
 from whet.statistics import Moments, Side
@@ -38,13 +39,15 @@ class SharedQkv(AttentionMethod):
         if self.keep == 1:
             return model
         sides = {name: Side.INPUT for place in places for name in place.projections}
-        moments = self.moments(model, resources, sides, places)
+        moments = self.moments(model, resources, sides)
         found = {}
         for place in places:
             joined = stacked(model, place)
             own = [moments[name] for name in place.projections]
             found[place] = Candidate.of(joined, of_stacked(joined.weight.detach(), own, metric=self.metric))
-        for place, rank in self._ranks(found).items():
+        ranks = self._ranks(found)
+        require_tokens(calibrated(resources), largest(ranks.values()), what="the largest rank")
+        for place, rank in ranks.items():
             if rank is not None:
                 replace(model, place.name, sharing_input(model, place, found[place].layer(rank)))
         return model
@@ -52,9 +55,7 @@ class SharedQkv(AttentionMethod):
     def _ranks(self, found: Mapping[SelfAttention, Candidate]) -> dict[SelfAttention, int | None]:
         offers = {place.name: candidate.offer() for place, candidate in found.items()}
         options = {name: offer.options for name, offer in offers.items()}
-        budgets = {name: self.keep * float(own.costs[-1]) for name, own in options.items()}
-        spread = self.allocation == "by_loss"
-        chosen = minimise(options, sum(budgets.values())) if spread else uniform(options, budgets)
+        chosen = shared_out(options, self.keep, spread=self.allocation == "by_loss")
         return {place: offers[place.name].ranks[chosen[place.name]] for place in found}
 
 
