@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
+from whet.passes import fisher_noise, noise_generator
 from whet.resources import Batch, Batches
 
 Family = Literal["bert", "distilbert", "roberta", "gpt2", "llama"]
@@ -158,3 +159,8 @@ def _assert_awkward(model: nn.Module) -> None:
     assert all(
         module.bias.abs().min() > 0 for module in model.modules() if _is_linear(module) and module.bias is not None
     )
+
+
+def noise_of(logits: Tensor, seed: int, first: int) -> Tensor:
+    """The noise of consecutive examples, each from its own generator."""
+    return torch.stack([fisher_noise(one, noise_generator(seed, first + i)) for i, one in enumerate(logits)])

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from helpers import VOCAB, padded, sentences_of, tiny_batches
+from helpers import VOCAB, noise_of, padded, sentences_of, tiny_batches
 from recurrent import tiny_lstm, tokens
 from whet import artifact
 from whet.architecture import Architecture, dense_weight
 from whet.errors import InvalidModel, InvalidParameter
 from whet.layers.low_rank import LowRank
 from whet.lstm import LstmConfig, LstmForCausalLM, LstmLayer
-from whet.passes import fisher_noise
 from whet.recipe import Recipe
 from whet.resources import Batches, Resources
 from whet.spectrum import factors, of_outputs
@@ -154,12 +153,12 @@ def test_all_matrices_can_be_compressed_and_a_tied_softmax_cannot():
 
 def by_hand(model: LstmForCausalLM, batches: Batches, seed: int) -> dict[str, Moments]:
     """The definition of the moments, one real sentence at a time, in float64 and from the gates' own equations."""
-    exact, generator = copy.deepcopy(model).double(), torch.Generator().manual_seed(seed)
+    exact = copy.deepcopy(model).double()
     rows: dict[str, list[Tensor]] = {name: [] for name in NAMES}
     backward: dict[str, list[Tensor]] = {name: [] for name in NAMES}
     examples = 0
     for batch, sentences in zip(batches, sentences_of(batches), strict=True):
-        noise = fisher_noise(model(**batch).logits.detach(), generator).double()
+        noise = noise_of(model(**batch).logits.detach(), seed, examples).double()
         real = batch["attention_mask"].bool()
         for i, sentence in enumerate(sentences):
             examples += 1

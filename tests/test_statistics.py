@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers import FAMILIES, Family, padded, sentences_of, tiny_batches, tiny_model
+from helpers import FAMILIES, Family, noise_of, padded, sentences_of, tiny_batches, tiny_model
 from whet.architecture import Architecture, dense_bias, dense_weight
 from whet.errors import InvalidModel
 from whet.passes import fisher_noise
@@ -46,12 +46,12 @@ def double(model: nn.Module) -> nn.Module:
 
 def brute_force(model: nn.Module, batches: Batches, layers: tuple[str, ...], seed: int) -> dict[str, Moments]:
     """The definition of the moments, sentence by sentence and in float64, with the same noise."""
-    generator, exact = torch.Generator().manual_seed(seed), double(model)
+    exact = double(model)
     rows: dict[str, list[Tensor]] = {name: [] for name in layers}
     backward: dict[str, list[Tensor]] = {name: [] for name in layers}
     examples = 0
     for batch, sentences in zip(batches, sentences_of(batches), strict=True):
-        noise = fisher_noise(model(**batch).logits.detach(), generator).double()
+        noise = noise_of(model(**batch).logits.detach(), seed, examples).double()
         for sentence, own in zip(sentences, noise, strict=True):
             examples += 1
             found = Pass(exact, layers, sentence)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from whet.architecture import dense_weight
 from whet.errors import InvalidModel
-from whet.passes import activation_gradients, hooked, moved, send_back_noise
+from whet.passes import activation_gradients, dealt_batches, hooked, moved, send_back_noise
+from whet.processes import added_up
 from whet.resources import Batches
 
 __all__ = ["floored", "magnitudes", "sensitivities"]
@@ -38,11 +39,11 @@ def magnitudes(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dic
 
     handles = [model.get_submodule(name).register_forward_pre_hook(add(name)) for name in layers]
     with hooked(handles), torch.inference_mode():
-        for batch in batches:
+        for _, batch in dealt_batches(batches):
             inputs = moved(batch, model)
             mask = inputs["attention_mask"][..., None].float()
             model(**inputs)
-    return {name: total / batches.tokens for name, total in sums.items()}
+    return {name: added_up(total) / batches.tokens for name, total in sums.items()}
 
 
 def sensitivities(model: nn.Module, batches: Batches, layers: Sequence[str], *, seed: int) -> dict[str, Tensor]:
@@ -55,7 +56,6 @@ def sensitivities(model: nn.Module, batches: Batches, layers: Sequence[str], *, 
         seed: of the noise.
     """
     sums = _zeros(model, layers)
-    generator = torch.Generator().manual_seed(seed)
     mask = torch.empty(0)
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -71,14 +71,12 @@ def sensitivities(model: nn.Module, batches: Batches, layers: Sequence[str], *, 
         return hook
 
     handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in layers]
-    examples = 0
     with hooked(handles), activation_gradients(model):
-        for batch in batches:
+        for places, batch in dealt_batches(batches):
             inputs = moved(batch, model)
             mask = inputs["attention_mask"][..., None].float()
-            send_back_noise(model(**inputs).logits, inputs["attention_mask"], generator)
-            examples += len(mask)
-    return {name: total / examples for name, total in sums.items()}
+            send_back_noise(model(**inputs).logits, inputs["attention_mask"], seed=seed, places=places)
+    return {name: added_up(total) / batches.examples for name, total in sums.items()}
 
 
 def _zeros(model: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:

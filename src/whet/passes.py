@@ -11,7 +11,7 @@ never draw wrong.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from whet.processes import dealt
 from whet.resources import Batch, Batches
 
-__all__ = ["activation_gradients", "answers", "fisher_noise", "hooked", "moved", "send_back_noise"]
+__all__ = [
+    "activation_gradients",
+    "answers",
+    "dealt_batches",
+    "fisher_noise",
+    "hooked",
+    "moved",
+    "noise_generator",
+    "send_back_noise",
+]
 
 
 def moved(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
@@ -63,6 +73,23 @@ def activation_gradients(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(value)
 
 
+def noise_generator(seed: int, place: int) -> torch.Generator:
+    """Return the generator of one example's noise, whatever batch it is in and whichever process draws it."""
+    own = np.random.SeedSequence((seed, place)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(own[0] >> np.uint64(1)))
+
+
+def dealt_batches(batches: Batches) -> Iterator[tuple[range, Batch]]:
+    """Yield this process's share of the batches, each with the places of its examples among all.
+
+    Raises:
+        InvalidData: there are fewer batches than processes.
+    """
+    ends = np.cumsum([len(batch["input_ids"]) for batch in batches])
+    for i, batch in dealt(batches.batches):
+        yield range(int(ends[i]) - len(batch["input_ids"]), int(ends[i])), batch
+
+
 def fisher_noise(logits: Tensor, generator: torch.Generator) -> Tensor:
     """Return noise shaped like `logits` with the covariance that is the curvature of KL in them.
 
@@ -78,14 +105,19 @@ def fisher_noise(logits: Tensor, generator: torch.Generator) -> Tensor:
     return noise - p * noise.sum(-1, keepdim=True)
 
 
-def send_back_noise(logits: Tensor, mask: Tensor, generator: torch.Generator, *, temperature: float = 1.0) -> None:
-    """Run the backward pass of `fisher_noise` at the logits.
+def send_back_noise(
+    logits: Tensor, mask: Tensor, *, seed: int, places: Iterable[int], temperature: float = 1.0
+) -> None:
+    """Run the backward pass of `fisher_noise` at the logits; how examples are batched changes nothing.
 
     Args:
         logits: (examples, classes), or (examples, tokens, classes) for a model that answers at every token.
         mask: (examples, tokens) the attention mask; padding sends nothing back.
-        generator: a CPU generator.
+        seed: of all noise.
+        places: of the examples among all, each of which draws its own.
         temperature: more than 0; predictions are softened by it, so that examples of which a model is sure count too.
     """
-    noise = fisher_noise(logits if logits.shape[-1] == 1 else logits / temperature, generator)
+    softened = logits if logits.shape[-1] == 1 else logits / temperature
+    own = zip(softened, places, strict=True)
+    noise = torch.stack([fisher_noise(one, noise_generator(seed, place)) for one, place in own])
     logits.backward(noise * mask[..., None] if logits.dim() == 3 else noise)

@@ -40,6 +40,11 @@ class Examples:
             pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
         )
 
+    def joined(self, others: "Examples") -> "Examples":
+        """Return these examples and others after them, which are pairs if these are."""
+        pairs = None if self.pairs is None else [*self.pairs, *(others.pairs or [])]
+        return Examples([*self.texts, *others.texts], [*self.labels, *others.labels], pairs)
+
     def digest(self) -> str:
         """Return the SHA-256 of texts and labels, which says whether two runs saw the same data."""
         content = json.dumps([list(self.texts), list(self.pairs or []), list(self.labels)])
@@ -73,6 +78,11 @@ class Batches:
         ends = np.cumsum([len(batch["input_ids"]) for batch in self.batches])
         labels = [self.labels[ends[i] - len(self.batches[i]["input_ids"]) : ends[i]] for i in drawn]
         return Batches([self.batches[i] for i in drawn], np.concatenate(labels))
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return sum(len(batch["input_ids"]) for batch in self.batches)
 
     @property
     def tokens(self) -> int:

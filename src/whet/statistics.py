@@ -20,7 +20,8 @@ from torch.utils.hooks import RemovableHandle
 
 from whet.architecture import dense_bias, dense_weight
 from whet.errors import InvalidModel
-from whet.passes import activation_gradients, hooked, moved, send_back_noise
+from whet.passes import activation_gradients, dealt_batches, hooked, moved, send_back_noise
+from whet.processes import added_up
 from whet.resources import Batch, Batches
 
 __all__ = ["Moments", "Side", "collect", "side_of"]
@@ -58,7 +59,7 @@ def collect(
     temperature: float = 1.0,
     sides: Mapping[str, Side] | None = None,
 ) -> dict[str, Moments]:
-    """Return the moments of the named dense layers, from one pass over the batches.
+    """Return the moments of the named dense layers, from one pass over the batches, which several processes share.
 
     Args:
         model: in eval mode; its weights and their `requires_grad` are left as they were.
@@ -71,12 +72,11 @@ def collect(
     Raises:
         InvalidModel: a layer does not see one row per token.
     """
-    collector = _Collector(model, layers, sides or {}, gradients=seed is not None)
-    generator = torch.Generator().manual_seed(seed or 0)
+    collector = _Collector(model, layers, sides or {}, seed=seed, temperature=temperature)
     gradients = torch.no_grad() if seed is None else activation_gradients(model)
     with hooked(collector.handles()), gradients:
-        for batch in batches:
-            collector.run(batch, generator, temperature)
+        for places, batch in dealt_batches(batches):
+            collector.run(batch, places)
     return collector.moments()
 
 
@@ -101,19 +101,29 @@ class _Sum:
     def means(self) -> tuple[Tensor, Tensor]:
         if self.first is None or self.second is None:
             raise InvalidModel("every layer must run on the calibration data, but one did not; leave it out")
+        count = int(added_up(torch.tensor(self.count)))
         # in place: a second set of all moments would double the memory
-        return self.first.div_(self.count), self.second.div_(self.count)
+        return added_up(self.first).div_(count), added_up(self.second).div_(count)
 
 
 class _Collector:
     """The hooks of one pass."""
 
-    def __init__(self, model: nn.Module, layers: Sequence[str], sides: Mapping[str, Side], *, gradients: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[str],
+        sides: Mapping[str, Side],
+        *,
+        seed: int | None,
+        temperature: float,
+    ) -> None:
         self.model = model
         self.layers = {name: model.get_submodule(name) for name in layers}
         narrower = {name: side_of(dense_weight(layer)) for name, layer in self.layers.items()}
         self.sides = {**narrower, **sides}
-        self.gradients = gradients
+        self.seed = seed
+        self.temperature = temperature
         self.activations = {name: _Sum() for name in layers}
         self.backward = {name: _Sum() for name in layers}
         self.examples = 0
@@ -121,7 +131,7 @@ class _Collector:
         self.steps = dict.fromkeys(layers, 0)
         self.last_input: tuple[Tensor, str] | None = None
 
-    def run(self, batch: Batch, generator: torch.Generator, temperature: float) -> None:
+    def run(self, batch: Batch, places: range) -> None:
         """Pass one batch forward and, for gradients, noise back from the logits."""
         inputs = moved(batch, self.model)
         mask = inputs["attention_mask"]
@@ -135,8 +145,8 @@ class _Collector:
                     f"{name} must see one row per token, but got {steps} of the {mask.shape[1]} of each example; "
                     "leave it out"
                 )
-        if self.gradients:
-            send_back_noise(logits, mask, generator, temperature=temperature)
+        if self.seed is not None:
+            send_back_noise(logits, mask, seed=self.seed, places=places, temperature=self.temperature)
         self.last_input = None
 
     def handles(self) -> list[RemovableHandle]:
@@ -152,6 +162,7 @@ class _Collector:
     def moments(self) -> dict[str, Moments]:
         """What was collected, by layer."""
         shared: dict[int, tuple[Tensor, Tensor]] = {}
+        examples = int(added_up(torch.tensor(self.examples)))
         found = {}
         for name in self.layers:
             total = self.activations[name]
@@ -159,7 +170,7 @@ class _Collector:
                 shared[id(total)] = total.means()
             mean, second = shared[id(total)]
             gradient = self.backward[name].second
-            found[name] = Moments(mean, second, None if gradient is None else gradient.div_(self.examples))
+            found[name] = Moments(mean, second, None if gradient is None else added_up(gradient).div_(examples))
         return found
 
     def _input_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]:
@@ -171,7 +182,7 @@ class _Collector:
             else:
                 self.activations[name].add(_rows(tensor.detach(), real))
                 self.last_input = (tensor, name)
-            if not self.gradients:
+            if self.seed is None:
                 return None
             # a view of its own, so that the gradient is what comes back through this layer alone
             # (the first state of a recurrent layer comes from nowhere, and has no gradient to begin with)
@@ -186,7 +197,7 @@ class _Collector:
             real = self._real(out, name)
             rows = _rows(out.detach(), real)
             self.activations[name].add(rows if bias is None else rows - bias)
-            if self.gradients:
+            if self.seed is not None:
                 # (in place where it has no gradient yet: the model goes on with this very tensor)
                 own = out if out.requires_grad else out.requires_grad_()
                 own.register_hook(self._gradient_hook(name, real))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from whet.layers.low_rank import LowRank
 from whet.passes import moved
+from whet.processes import of_first
 from whet.resources import Batch, Batches
 
 __all__ = ["Latencies", "layer_latencies", "model_latencies", "representative", "take_turns"]
@@ -56,12 +57,18 @@ def take_turns(
 ) -> np.ndarray[Any, Any]:
     """Return (rounds, runs) seconds of calls that take turns, after a few that are thrown away.
 
+    Of several processes the first measures, while the others wait: all go on with the same figures.
+
     Args:
         runs: what is called.
         rounds: at most; 3 at least, once they have taken `budget`.
         device: waited for.
         budget: seconds, of the rounds that count.
     """
+    return of_first(lambda: _turns(runs, rounds, device, budget))
+
+
+def _turns(runs: Sequence[Callable[[], Any]], rounds: int, device: str, budget: float) -> np.ndarray[Any, Any]:
     seconds: list[list[float]] = []
     with torch.inference_mode():
         while len(seconds) < rounds + WARM_UP:

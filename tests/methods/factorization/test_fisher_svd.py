@@ -1,11 +1,10 @@
 import pytest
 import torch
 
-from helpers import tiny_batches, tiny_model
+from helpers import noise_of, tiny_batches, tiny_model
 from whet.architecture import dense_weight
 from whet.importance import floored, sensitivities
 from whet.methods.factorization.fisher_svd import FisherSvd
-from whet.passes import fisher_noise
 from whet.resources import Resources
 from whet.spectrum import of_scaled_weight
 
@@ -17,11 +16,10 @@ def test_sensitivities_are_those_of_single_examples(layer: str):
     """Against one backward pass an example, through the weight itself."""
     model, batches, seed = tiny_model("bert"), tiny_batches(count=3), 5
     weight = model.get_submodule(layer).weight
-    generator = torch.Generator().manual_seed(seed)
     expected, examples = torch.zeros(weight.shape[1]).double(), 0
     for batch in batches:
         logits = model(**batch).logits
-        noise = fisher_noise(logits, generator)
+        noise = noise_of(logits, seed, examples)
         for i in range(len(logits)):
             (gradient,) = torch.autograd.grad(logits[i] @ noise[i], weight, retain_graph=True)
             expected += gradient.double().square().sum(0)
