@@ -174,6 +174,68 @@ def test_distill_keeps_the_teachers_predictions_for_more_runs(place, run):
     assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
 
 
+def test_distill_reads_text_without_labels(place, run, monkeypatch):
+    """The teacher labels it; what its own columns say beside the text is not read."""
+    labels = write_rows(place / "more.csv", 30, seed=5, labels=("x", "y", "z"))
+    seen = []
+    train = verbs.train
+    monkeypatch.setattr(verbs, "train", lambda *args, **given: seen.append(given["examples"]) or train(*args, **given))
+    words = [*OWN, "--student", "layer_subset:odd", "--epochs", "1"]
+    assert run("distill", "model", "--out", "plain", *words).code == 0
+    assert run("distill", "model", "--out", "more", *words, "--unlabeled", str(labels), "--cache", "kept").code == 0
+    assert len(seen[1]) == len(seen[0]) + 30
+    teacher, tokenizer = (kind.from_pretrained("model") for kind in (AutoModelForSequenceClassification, AutoTokenizer))
+    with torch.no_grad():
+        said = [int(teacher(**tokenizer(text, return_tensors="pt")).logits.argmax()) for text in seen[1].texts[-30:]]
+    assert list(seen[1].labels[-30:]) == said
+    assert seen[1].texts[: len(seen[0])] == list(seen[0].texts)
+
+
+def test_distill_shows_its_teachers_curve_too(place, run, monkeypatch):
+    assert run("finetune", "base", "--out", "tuned", *OWN, "--epochs", "1").code == 0
+    drawn = []
+    draw = verbs.curve_picture
+    monkeypatch.setattr(
+        verbs, "curve_picture", lambda curves, **rest: drawn.append(list(curves)) or draw(curves, **rest)
+    )
+    assert run("distill", "tuned", "--out", "new", *OWN, "--student", "layer_subset:odd", "--epochs", "1").code == 0
+    assert drawn == [["teacher tuned", "new"]]
+
+
+def test_distill_cuts_what_the_teacher_cannot_read(place, run):
+    """The student, which has no positions, could read more."""
+    rows = [" ".join(f"w{5 + i % 2}" for i in range(90 + j)) + f",{('no', 'yes')[j % 2]}" for j in range(40)]
+    Path("long.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    words = ["--train-file", "long.csv", "--student", "recurrent:lstm:8", "--epochs", "1"]
+    assert run("distill", "model", "--out", "new", *words).code == 0
+
+
+def test_trackers_write_beside_the_model(place, run, monkeypatch):
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    assert run("finetune", "base", "--out", "new", *OWN, "--epochs", "1", "--report-to", "tensorboard").code == 0
+    assert list(Path("new.logs").glob("events.*"))
+
+
+def test_lora_on_the_factors_of_a_compressed_base(place, run):
+    words = [*OWN, "--epochs", "1", "--lora", "2", "--lora-targets", "*.u"]
+    done = run("finetune", "small", "--out", "new", *words)
+    assert (done.code, done.err) == (0, "")
+    assert "parameters are trained" in done.out
+    before, after = (AutoModelForSequenceClassification.from_pretrained(name) for name in ("small", "new"))
+    factored = [name for name, module in after.named_modules() if isinstance(module, LowRank)]
+    assert factored and factored == [name for name, module in before.named_modules() if isinstance(module, LowRank)]
+    for name in factored:
+        layer, old = (model.get_submodule(name) for model in (after, before))
+        assert torch.equal(layer.v.weight, old.v.weight) and not torch.equal(layer.u.weight, old.u.weight)
+
+
+def test_more_processes_are_for_what_trains_or_calibrates(place, run, monkeypatch):
+    monkeypatch.setattr(cli, "count", lambda: 2)
+    done = run("measure", "model", *OWN)
+    assert done.code == 2
+    assert "this must run in one process, but got 2; leave accelerate launch out" in done.err
+
+
 def test_distill_follows_the_teachers_order_of_classes(place, run):
     """A teacher whose head has its rows and names the other way round gives the same student, the other way round."""
     turned = AutoModelForSequenceClassification.from_pretrained("model")
@@ -451,12 +513,12 @@ BAD = {
     "hidden states of a student without": (
         nothing,
         [*DISTILL, "recurrent:lstm:8", "--hidden-states", "1"],
-        r"hidden states must be as wide as the teacher's",
+        r"teacher and student must both give hidden states, but RecurrentForSequenceClassification gives none",
     ),
     "a cache of hidden states": (
         nothing,
         [*DISTILL, "layer_subset:odd", "--cosine", "1", "--cache", "kept"],
-        r"a cache holds predictions alone, but got cache=kept and weights of hidden states; leave one out",
+        r"a cache holds predictions alone, but got cache=kept and weights of hidden states or relations; leave",
     ),
     "an alpha above 1": (nothing, [*DISTILL, "layer_subset:odd", "--alpha", "1.5"], r"0 <= alpha <= 1 must hold, but"),
     # names
@@ -534,7 +596,35 @@ BAD = {
     "a learning rate far too large": (
         nothing,
         [*FINETUNE, "--learning-rate", "1e38"],
-        r"training must end with finite weights, but got others at learning_rate=1e\+38; give a smaller one",
+        r"the loss and the weights must stay finite, but got others at step \d with learning_rate=1e\+38; give a",
+    ),
+    "a learning rate far too large for corrections": (
+        nothing,
+        [*FINETUNE, "--lora", "2", "--learning-rate", "1e38"],
+        r"the loss and the weights must stay finite, but got others at step \d with learning_rate=1e\+38; give a",
+    ),
+    **{
+        f"--lora-{name} alone": (
+            nothing,
+            [*FINETUNE, f"--lora-{name}", *value],
+            rf"--lora-{name} must go with --lora, but got it alone; add --lora 8, or leave it out",
+        )
+        for name, value in {"alpha": ["8"], "dropout": ["0.1"], "targets": ["*.query"], "norms": []}.items()
+    },
+    "a tracker that is not there": (
+        nothing,
+        [*FINETUNE, "--report-to", "nonsense"],
+        r"trackers must be installed and known to transformers, but got nonsense; there are .*tensorboard",
+    ),
+    "more text that is not there": (
+        nothing,
+        [*DISTILL, "layer_subset:top:1", "--unlabeled", "more.csv"],
+        r"the data file must exist, but got more.csv; check the path",
+    ),
+    "more text without its column": (
+        lambda place: (place / "more.csv").write_text("sentence\nw5 w6\n"),
+        [*DISTILL, "layer_subset:top:1", "--unlabeled", "more.csv"],
+        r"the columns text must be in more.csv, but got sentence; name the right ones",
     ),
     "an empty batch": (nothing, [*FINETUNE, "--batch-size", "0"], r"1 <= batch_size must hold, but got batch_size=0"),
     "no threads": (

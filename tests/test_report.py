@@ -7,7 +7,7 @@ from rich.console import Console
 
 from whet.errors import UnknownName
 from whet.measurement import Comparison, Measurement
-from whet.report import curve_csv, curve_picture, table, trade_off_picture
+from whet.report import curve_csv, curve_picture, read_curve, table, trade_off_picture
 from whet.training import Epoch
 from whet.trial import Trial
 
@@ -89,11 +89,13 @@ def test_trade_offs_are_pictures(trials):
 
 def test_curves_are_pictures():
     for curve in (CURVE, CURVE[:1]):
-        is_picture(curve_picture(curve, metric="accuracy"))
+        is_picture(curve_picture({"own": curve}, metric="accuracy"))
 
 
 def test_pictures_are_the_same_again():
-    assert curve_picture(CURVE, metric="accuracy") == curve_picture(CURVE, metric="accuracy")
+    one, two = {"own": CURVE}, {"teacher": CURVE[:1], "own": CURVE}
+    assert curve_picture(one, metric="accuracy") == curve_picture(one, metric="accuracy")
+    assert curve_picture(one, metric="accuracy") != curve_picture(two, metric="accuracy")
     first, second = (trade_off_picture(TRIALS, quality="accuracy", costs=("latency_median",)) for _ in range(2))
     assert first == second
     assert first != trade_off_picture(TRIALS[:1], quality="accuracy", costs=("latency_median",))
@@ -104,7 +106,9 @@ def test_a_trade_off_of_what_was_not_measured_is_refused():
         trade_off_picture(TRIALS, quality="f1", costs=("latency_median",))
 
 
-def test_curves_are_tables():
+def test_curves_are_tables(tmp_path):
     assert curve_csv(CURVE) == (
         b"epoch,training_loss,validation_loss,validation_metric\n1.0,0.7,0.6,0.5\n2.0,0.5,0.55,0.75\n"
     )
+    (tmp_path / "curve.csv").write_bytes(curve_csv(CURVE))
+    assert read_curve(tmp_path / "curve.csv") == CURVE

@@ -1,23 +1,26 @@
 import math
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments, set_seed
 
 from helpers import tiny_model
 from whet.distillation import Objective
 from whet.divergence import divergences
 from whet.encoding import encode, tokenize
-from whet.errors import InvalidParameter, OutputNotWritten
+from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
+from whet.lesson import Lesson
 from whet.lora import LoraSettings, attach
 from whet.passes import answers
 from whet.progress import bar
 from whet.resources import Examples, Resources
 from whet.student import student_from
-from whet.teacher_cache import cached_logits
-from whet.training import Epoch, Lesson, TrainingSettings, train
+from whet.teacher_cache import cached_logits, predictions
+from whet.training import Epoch, TrainingSettings, train
 
 SETTINGS = TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=8, max_length=16)
 
@@ -197,6 +200,48 @@ def test_a_run_that_left_no_checkpoint_does_not_stand_in_the_way(learn):
     learn(TrainingSettings(epochs=1, max_length=16))
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_last_good_checkpoint(learn, monkeypatch, tmp_path):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    compute, seen = Trainer.compute_loss, []
+
+    def spoilt(self, model, *args, **others):
+        seen.append(model.training)
+        loss = compute(self, model, *args, **others)
+        return loss * float("nan") if model.training and sum(seen) == 60 else loss
+
+    monkeypatch.setattr(Trainer, "compute_loss", spoilt)
+    told = (
+        r"must stay finite, but got others at step 59 with learning_rate=0.001; the last good checkpoint is (.*?); del"
+    )
+    with pytest.raises(InvalidModel, match=told) as stopped:
+        learn(settings)
+    kept = re.search(told, str(stopped.value))[1]
+    assert kept == str(tmp_path / "scratch" / "checkpoint-50")
+    assert all(weight.isfinite().all() for weight in load_file(f"{kept}/model.safetensors").values())
+
+
+def test_weights_that_are_not_finite_reach_no_checkpoint(learn, monkeypatch, tmp_path):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    step = Trainer.training_step
+
+    def spoiling(self, model, *args, **others):
+        loss = step(self, model, *args, **others)
+        if self.state.global_step == 49:
+            next(model.parameters()).grad.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(Trainer, "training_step", spoiling)
+    with pytest.raises(InvalidModel, match="must stay finite, but got others at step 50 with"):
+        learn(settings)
+    assert not (tmp_path / "scratch").exists(), "there was nothing worth keeping"
+
+
+def test_trackers_get_the_curve(learn, monkeypatch, tmp_path):
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
+    learn(report_to=["tensorboard"])
+    assert list((tmp_path / "logs").glob("events.*"))
+
+
 @pytest.mark.parametrize(
     "error",
     [OSError(28, "No space left on device"), RuntimeError("[enforce fail at inline_container.cc:672] . unexpected")],
@@ -275,12 +320,23 @@ def test_with_alpha_0_a_teacher_says_nothing(learn):
         torch.testing.assert_close(one, other)
 
 
-def test_an_interrupted_lesson_goes_on_and_ends_as_if_it_had_not_been(learn):
+def narrow():
+    set_seed(0)
+    return student_from("transformer:layers=1,width=16").build(tiny_model("bert"), Resources()).model
+
+
+@pytest.mark.parametrize(
+    ("start", "weights"),
+    [(lambda: None, {"alpha": 0.7}), (narrow, {"hidden_states": 1.0, "relations": 1.0})],
+    ids=["predictions", "a learned layer"],
+)
+def test_an_interrupted_lesson_goes_on_and_ends_as_if_it_had_not_been(learn, start, weights):
     settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
     with pytest.raises(Stop):
-        learn(settings, stop=70, lesson=lesson(alpha=0.7))
-    resumed, curve, _ = learn(settings, lesson=lesson(alpha=0.7))
-    whole, expected, _ = learn(settings, scratch="other", lesson=lesson(alpha=0.7))
+        learn(settings, stop=70, start=start(), lesson=lesson(**weights))
+    resumed, curve, _ = learn(settings, start=start(), lesson=lesson(**weights))
+    whole, expected, _ = learn(settings, start=start(), scratch="other", lesson=lesson(**weights))
+    assert not hasattr(whole, "hidden_projection")
     assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
     assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
 
@@ -379,3 +435,20 @@ def test_a_teacher_reads_what_its_student_does_not(learn, tokenizer, monkeypatch
     student = student_from("recurrent:lstm:8").build(tiny_model("bert"), Resources()).model
     learn(lesson=taught, start=student)
     assert len(calls) > 10 and all("token_type_ids" in given and "labels" not in given for given in calls)
+
+
+def test_a_teacher_with_a_weight_of_no_dimension_has_a_digest(tokenizer, tmp_path):
+    teacher = tiny_model("bert")
+    teacher.register_parameter("scale", torch.nn.Parameter(torch.tensor(2.0)))
+    rows = tokenize(examples(4), tokenizer, max_length=16)
+    assert cached_logits(tmp_path / "cache", teacher, tokenizer, rows).shape == (4, 3)
+    teacher.scale.data.fill_(3)
+    with pytest.raises(InvalidParameter, match="was made with another teacher"):
+        cached_logits(tmp_path / "cache", teacher, tokenizer, rows)
+
+
+def test_predictions_are_in_the_order_of_the_examples(tokenizer):
+    teacher, rows = tiny_model("bert"), tokenize(examples(9), tokenizer, max_length=16)
+    batches = encode(examples(9), tokenizer, max_length=16, batch_size=1)
+    expected = torch.from_numpy(answers(teacher, batches))
+    torch.testing.assert_close(predictions(teacher, tokenizer, rows), expected, rtol=1e-5, atol=1e-5)

@@ -12,13 +12,22 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from whet.errors import NothingToCompress
+from whet.errors import InvalidModel, NothingToCompress
 from whet.layers.attention import Attention
 from whet.layers.low_rank import LowRank
 from whet.layers.resized import Resized
 from whet.spectrum import Spectrum
 
-__all__ = ["Reduced", "SelfAttention", "Widths", "head_blocks", "reduced", "sharing_input", "stacked"]
+__all__ = [
+    "Reduced",
+    "SelfAttention",
+    "Widths",
+    "head_blocks",
+    "last_projections",
+    "reduced",
+    "sharing_input",
+    "stacked",
+]
 
 LAYOUTS: dict[frozenset[str], tuple[str, str, str, str]] = {
     frozenset({"query", "key", "value", "dropout"}): ("query", "key", "value", "..output.dense"),
@@ -94,6 +103,25 @@ class Reduced(NamedTuple):
     output: Resized | None
 
 
+def last_projections(model: nn.Module) -> tuple[tuple[str, str, str], int]:
+    """Return the names of query, key and value of the last self-attention, dense or compressed, and how many heads.
+
+    Raises:
+        InvalidModel: the model has none that is known.
+    """
+    for name, module in reversed(list(model.named_modules())):
+        if isinstance(module, Attention):
+            return (f"{name}.query", f"{name}.key", f"{name}.value"), module.heads
+        layout = LAYOUTS.get(frozenset(child for child, _ in module.named_children()))
+        if layout is not None:
+            heads: Any = getattr(module, "num_attention_heads", None) or module.n_heads
+            return (f"{name}.{layout[0]}", f"{name}.{layout[1]}", f"{name}.{layout[2]}"), heads
+    raise InvalidModel(
+        f"relations need an encoder's attention, with query, key and value apart, as in BERT, RoBERTa and DistilBERT, "
+        f"but got {type(model).__name__}; give relations=0"
+    )
+
+
 def _why_not(model: nn.Module) -> str:
     wanted = (
         "attention must be an encoder's, with linear layers of its own for query, key, value and output, as in BERT, "
@@ -143,7 +171,9 @@ def stacked(model: nn.Module, place: SelfAttention) -> nn.Linear:
     layers = [_linear(model, name) for name in place.projections]
     joined = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers)).to(layers[0].weight)
     joined.weight.data.copy_(torch.cat([layer.weight.detach() for layer in layers]))
-    biases = [torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach() for layer in layers]
+    biases = [
+        layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach() for layer in layers
+    ]
     joined.bias.data.copy_(torch.cat(biases))
     return joined
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from whet import artifact
-from whet.checkpoint import load_model, load_tokenizer, max_positions
+from whet.checkpoint import load_model, load_tokenizer, readable_length
 from whet.encoding import encode, shortest_first
 from whet.errors import InvalidData, InvalidModel
 from whet.lookup import choose
@@ -86,7 +86,7 @@ class Benchmark:
         model = load_any(source)
         tokenizer = load_tokenizer(source)
         order = class_order(model, task)
-        length = min(self.max_length, max_positions(model) or self.max_length)
+        length = readable_length(self.max_length, model)
         name = Path(source).resolve().name if Path(source).exists() else str(source)
 
         def encoded(some: Examples, batch_size: int) -> Batches:

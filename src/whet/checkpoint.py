@@ -18,7 +18,15 @@ from transformers.utils import cached_file
 
 from whet.errors import InvalidModel, WhetError
 
-__all__ = ["check_finite", "load_model", "load_tokenizer", "max_positions", "new_head", "weight_files"]
+__all__ = [
+    "check_finite",
+    "load_model",
+    "load_tokenizer",
+    "max_positions",
+    "new_head",
+    "readable_length",
+    "weight_files",
+]
 
 _FAILURES = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
 """What transformers raises for what it cannot read."""
@@ -122,6 +130,11 @@ def check_finite(model: nn.Module) -> None:
         raise InvalidModel(
             f"all weights must be finite, but got NaN or infinity in {', '.join(bad[:4])}; train it again"
         )
+
+
+def readable_length(wanted: int, *models: PreTrainedModel) -> int:
+    """Return `wanted`, or how many tokens the models can all read where that is fewer."""
+    return min([wanted, *(limit for model in models if (limit := max_positions(model)))])
 
 
 def max_positions(model: PreTrainedModel) -> int | None:

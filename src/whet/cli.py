@@ -16,7 +16,6 @@ from whet.console import print_curve, print_inspection, print_json, print_step, 
 from whet.distillation import Objective
 from whet.errors import InvalidParameter, OutputNotWritten, WhetError
 from whet.inspection import inspect as inspect_model
-from whet.lora import LoraSettings
 from whet.method import all_methods
 from whet.options import (
     AsJson,
@@ -40,6 +39,7 @@ from whet.options import (
     Out,
     Overwrite,
     RecipeFile,
+    ReportTo,
     Seed,
     Settings,
     Speedup,
@@ -48,12 +48,16 @@ from whet.options import (
     TextPair,
     Threads,
     TrainFile,
+    Unlabeled,
     Verb,
     Version,
+    lora_of,
+    more_text,
     recipe_of,
     task_of,
 )
 from whet.parameter import parameters
+from whet.processes import count, join, leave
 from whet.report import table, trade_off_picture
 from whet.student import student_from
 from whet.training import TrainingSettings
@@ -95,10 +99,11 @@ def finetune(
     learning_rate: LearningRate = 5e-5,
     batch_size: BatchSize = 32,
     lora: Lora = None,
-    lora_alpha: LoraAlpha = 16,
-    lora_dropout: LoraDropout = 0,
-    lora_targets: LoraTargets = "*",
+    lora_alpha: LoraAlpha = None,
+    lora_dropout: LoraDropout = None,
+    lora_targets: LoraTargets = None,
     lora_norms: LoraNorms = False,
+    report_to: ReportTo = None,
     max_length: MaxLength = 128,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -107,16 +112,12 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Train a base model for a task; an interrupted run goes on where it stopped."""
-    _use(device, threads)
+    device = _use(device, threads)
     settings = TrainingSettings(
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed
     )
     chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
-    adapters = None
-    if lora is not None:
-        adapters = LoraSettings(
-            rank=lora, alpha=lora_alpha, dropout=lora_dropout, targets=lora_targets, norms=lora_norms
-        )
+    adapters = lora_of(lora, lora_alpha, lora_dropout, lora_targets, lora_norms)
     curve = verbs.finetune(
         base,
         chosen,
@@ -125,6 +126,7 @@ def finetune(
         lora=adapters,
         device=device,
         overwrite=overwrite,
+        report_to=report_to or (),
         report=lambda share: None if as_json or adapters is None else show(str(share)),
     )
     print_curve(curve, f"{out}: {chosen.metrics[0]} on held-out training data", as_json=as_json)
@@ -153,7 +155,10 @@ def distill(
     temperature: Annotated[float, typer.Option(help="Divides both models' logits.")] = 2,
     hidden_states: Annotated[float, typer.Option(help="Weight of the hidden states' error.")] = 0,
     cosine: Annotated[float, typer.Option(help="Weight of 1 - cosine of the last hidden states.")] = 0,
+    relations: Annotated[float, typer.Option(help="Weight of the relations in the last attention.")] = 0,
+    unlabeled: Unlabeled = None,
     cache: Cache = None,
+    report_to: ReportTo = None,
     epochs: Epochs = 5,
     learning_rate: LearningRate = 5e-5,
     batch_size: BatchSize = 32,
@@ -165,11 +170,13 @@ def distill(
     as_json: AsJson = False,
 ) -> None:
     """Train a smaller model from a fine-tuned one; an interrupted run goes on where it stopped."""
-    _use(device, threads)
+    device = _use(device, threads)
     settings = TrainingSettings(
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed
     )
-    objective = Objective(alpha=alpha, temperature=temperature, hidden_states=hidden_states, cosine=cosine)
+    objective = Objective(
+        alpha=alpha, temperature=temperature, hidden_states=hidden_states, cosine=cosine, relations=relations
+    )
     wanted = student_from(student)
     chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
     curve = verbs.distill(
@@ -180,8 +187,10 @@ def distill(
         settings=settings,
         objective=objective,
         cache=cache,
+        unlabeled=None if unlabeled is None else more_text(unlabeled, chosen, text, text_pair),
         device=device,
         overwrite=overwrite,
+        report_to=report_to or (),
         report=lambda built: None if as_json else show(f"student: {built.plan}"),
     )
     print_curve(curve, f"{out}: {chosen.metrics[0]} on held-out training data", as_json=as_json)
@@ -214,7 +223,7 @@ def compress(
     as_json: AsJson = False,
 ) -> None:
     """Make a model smaller by a recipe or by one method, and save it."""
-    _use(device, threads)
+    device = _use(device, threads)
     steps = recipe_of(recipe, method, keep, speedup, parameter or [])
     chosen = None
     if any(given is not None for given in (task, data_dir, train_file, dev_file)):
@@ -257,7 +266,7 @@ def measure(
     as_json: AsJson = False,
 ) -> None:
     """Measure models side by side: quality, fidelity, speed, size, memory; each with its interval and a paired test."""
-    _use(device, threads)
+    device = _use(device, threads, alone=True)
     chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
     benchmark = Benchmark(batch_size=batch_size, max_length=max_length, rounds=rounds, seed=seed, device=device)
     if picture is not None and (picture.is_dir() or not picture.parent.is_dir()):
@@ -282,7 +291,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show where a model's parameters and time are, and which methods can help on this machine."""
-    _use("cpu", threads)
+    _use("cpu", threads, alone=True)
     found = inspect_model(model, batch=(batch_size, length))
     if as_json:
         print_json(found.to_dict())
@@ -325,7 +334,7 @@ def demo(
     threads: Threads = None,
 ) -> None:
     """Run the main job on a built-in task: train, compress by three recipes, measure, save, reload."""
-    _use("cpu", threads)
+    _use("cpu", threads, alone=True)
     demonstration.run(out, seed=seed, say=show)
 
 
@@ -345,12 +354,15 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED
+    finally:
+        leave()
     if code == _STOPPED:
         say("stopped; nothing half-written was left")
     sys.exit(code)
 
 
-def _use(device: str, threads: int | None) -> None:
+def _use(device: str, threads: int | None, *, alone: bool = False) -> str:
+    """Choose the processor, and return the device of this process."""
     if threads is not None:
         if threads < 1:
             raise InvalidParameter(f"1 <= threads must hold, but got threads={threads}; leave it out to use all cores")
@@ -360,3 +372,7 @@ def _use(device: str, threads: int | None) -> None:
         torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise InvalidParameter(f"the device must be one that torch can use, but got {device!r}; try cpu") from error
+    own = join(device)
+    if alone and count() > 1:
+        raise InvalidParameter(f"this must run in one process, but got {count()}; leave accelerate launch out")
+    return own

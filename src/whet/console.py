@@ -12,6 +12,7 @@ from rich.table import Table
 
 from whet.errors import OutputNotWritten
 from whet.inspection import Inspection
+from whet.processes import is_first
 from whet.recipe import Step
 from whet.training import Epoch
 
@@ -27,7 +28,12 @@ def say(sentence: str) -> None:
 
 
 def show(*parts: str | Table) -> None:
-    """Print lines as they are, and tables as wide as they need to be where no terminal limits them."""
+    """Print lines as they are, and tables as wide as they need to be where no terminal limits them.
+
+    The first process speaks for all.
+    """
+    if not is_first():
+        return
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDE)
@@ -97,7 +103,8 @@ def print_inspection(found: Inspection) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON; methods and other dataclasses by their fields."""
-    print(json.dumps(value, indent=1, default=_plain))
+    if is_first():
+        print(json.dumps(value, indent=1, default=_plain))
 
 
 def _plain(value: Any) -> Any:

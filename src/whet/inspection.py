@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from whet.architecture import Architecture, dense_weight
 from whet.benchmark import load_any
-from whet.checkpoint import max_positions
+from whet.checkpoint import readable_length
 from whet.errors import InvalidParameter
 from whet.machine import INSTRUCTION_SETS, Machine, machine
 from whet.progress import track
@@ -94,7 +94,7 @@ def inspect(model: str | Path, *, batch: tuple[int, int] = (32, 64), rounds: int
     if min(batch) < 1:
         raise InvalidParameter(f"1 <= sentences, tokens must hold, but got {batch[0]} of {batch[1]}; give 1 or more")
     loaded = load_any(model)
-    size, length = batch[0], min(batch[1], max_positions(loaded) or batch[1])
+    size, length = batch[0], readable_length(batch[1], loaded)
     vocabulary = int(loaded.config.vocab_size)  # type: ignore[union-attr, arg-type]
     ids = torch.randint(vocabulary // 2, vocabulary, (size, length), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

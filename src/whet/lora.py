@@ -91,7 +91,7 @@ def attach(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel:
 def merged(adapted: PreTrainedModel) -> PreTrainedModel:
     """Return the model of `attach` with its corrections added to the weights: as many parameters as at first."""
     whole: Any = adapted
-    model: PreTrainedModel = whole.merge_and_unload(safe_merge=True)
+    model: PreTrainedModel = whole.merge_and_unload()
     return model.requires_grad_(True).eval()
 
 

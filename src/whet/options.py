@@ -9,10 +9,12 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from whet.errors import InvalidParameter, InvalidRecipe
+from whet.lora import LoraSettings
 from whet.method import method_from, method_named
 from whet.metric import quality_named
 from whet.recipe import Recipe
-from whet.task import Task, task_from_files, task_named
+from whet.resources import Examples
+from whet.task import Task, task_from_files, task_named, texts_from
 
 __all__ = [
     "AsJson",
@@ -36,6 +38,7 @@ __all__ = [
     "Out",
     "Overwrite",
     "RecipeFile",
+    "ReportTo",
     "Seed",
     "Settings",
     "Speedup",
@@ -44,8 +47,11 @@ __all__ = [
     "TextPair",
     "Threads",
     "TrainFile",
+    "Unlabeled",
     "Verb",
     "Version",
+    "lora_of",
+    "more_text",
     "recipe_of",
     "task_of",
 ]
@@ -95,10 +101,19 @@ BatchSize = Annotated[int, typer.Option(help="Examples a step.")]
 
 Cache = Annotated[Path | None, typer.Option(help="Folder to keep the teacher's predictions in, for more runs.")]
 
+Unlabeled = Annotated[
+    Path | None, typer.Option(help="File of more text, in the columns --text and --text-pair; labels are not read.")
+]
+ReportTo = Annotated[
+    list[str] | None, typer.Option(help="Tracker such as tensorboard (its files go to OUT.logs) or mlflow; repeatable.")
+]
+
 Lora = Annotated[int | None, typer.Option(help="Train corrections of this rank instead of the weights: LoRA.")]
-LoraAlpha = Annotated[float, typer.Option(help="Corrections count alpha / rank times.")]
-LoraDropout = Annotated[float, typer.Option(help="Of the corrections' inputs.")]
-LoraTargets = Annotated[str, typer.Option(help="Wildcard over the linear layers that get one, such as '*.query'.")]
+LoraAlpha = Annotated[float | None, typer.Option(help="Corrections count alpha / rank times; 16 if not given.")]
+LoraDropout = Annotated[float | None, typer.Option(help="Of the corrections' inputs.")]
+LoraTargets = Annotated[
+    str | None, typer.Option(help="Wildcard over the linear layers that get one, such as '*.query'; all if not given.")
+]
 LoraNorms = Annotated[bool, typer.Option("--lora-norms", help="Train layer norms too.")]
 
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
@@ -151,6 +166,30 @@ def task_of(
     if metric is not None:
         quality_named(metric)
     return task_from_files(train_file, dev_file, text=text, text_pair=text_pair, label=label, metric=metric)
+
+
+def lora_of(
+    rank: int | None, alpha: float | None, dropout: float | None, targets: str | None, norms: bool
+) -> LoraSettings | None:
+    """Return the corrections that these options ask for, or None where they ask for none.
+
+    Raises:
+        InvalidParameter: one is given without a rank, or is out of range.
+    """
+    others = {"alpha": alpha, "dropout": dropout, "targets": targets, "norms": norms or None}
+    given = {name: value for name, value in others.items() if value is not None}
+    if rank is not None:
+        return LoraSettings(rank=rank, **given)  # type: ignore[arg-type]
+    if given:
+        first = next(iter(given))
+        raise InvalidParameter(f"--lora-{first} must go with --lora, but got it alone; add --lora 8, or leave it out")
+    return None
+
+
+def more_text(path: Path, task: Task, text: str, text_pair: str | None) -> Examples:
+    """Return the texts of a file, in pairs where the task's are; the second column is text_pair if none is named."""
+    pairs = task.splits.train.pairs is not None
+    return texts_from(path, text=text, text_pair=(text_pair or "text_pair") if pairs else None)
 
 
 def recipe_of(

@@ -8,6 +8,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from whet.processes import is_first
+
 __all__ = ["Bar", "bar", "track"]
 
 T = TypeVar("T")
@@ -38,7 +40,7 @@ def bar(description: str, total: float) -> Iterator[Bar]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
+        disable=not (sys.stderr.isatty() and is_first()),
         transient=True,
     )
     with progress:

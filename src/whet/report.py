@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ from whet.measurement import Measurement
 from whet.training import Epoch
 from whet.trial import Trial
 
-__all__ = ["curve_csv", "curve_picture", "table", "trade_off_picture"]
+__all__ = ["curve_csv", "curve_picture", "read_curve", "table", "trade_off_picture"]
 
 SHOWN = (
     "accuracy",
@@ -43,16 +44,24 @@ def curve_csv(curve: Sequence[Epoch]) -> bytes:
     return text.getvalue().encode()
 
 
-def curve_picture(curve: Sequence[Epoch], *, metric: str) -> bytes:
-    """Return a learning curve as PNG: losses on the left, the validation metric on the right."""
+def read_curve(path: Path) -> list[Epoch]:
+    """Return the learning curve of a file that `curve_csv` made."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [Epoch(**{name: float(row[name]) for name in Epoch._fields}) for row in csv.DictReader(file)]
+
+
+def curve_picture(curves: Mapping[str, Sequence[Epoch]], *, metric: str) -> bytes:
+    """Return learning curves as PNG, by name: losses on the left, the validation metric on the right."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     losses, quality = figure.subplots(1, 2)
-    epochs = [row.epoch for row in curve]
-    losses.plot(epochs, [row.training_loss for row in curve], marker="o", label="training")
-    losses.plot(epochs, [row.validation_loss for row in curve], marker="s", label="held-out training data")
+    for i, (name, curve) in enumerate(curves.items()):
+        epochs, color = [row.epoch for row in curve], f"C{i}"
+        training, held_out, scores = zip(*(row[1:] for row in curve), strict=True)
+        losses.plot(epochs, training, marker="o", linestyle="--", color=color, label=f"{name}, training")
+        losses.plot(epochs, held_out, marker="s", color=color, label=f"{name}, held-out training data")
+        quality.plot(epochs, scores, marker="s", color=color, label=name)
     losses.set(xlabel="epoch", ylabel="loss")
-    losses.legend()
-    quality.plot(epochs, [row.validation_metric for row in curve], marker="s", color="C1")
+    losses.legend(fontsize="small")
     quality.set(xlabel="epoch", ylabel=f"{metric} on held-out training data")
     return _png(figure)
 

@@ -17,8 +17,9 @@ from transformers import PreTrainedTokenizerBase
 from whet.errors import InvalidData
 from whet.lookup import choose, members
 from whet.resources import Examples
+from whet.table import read_table
 
-__all__ = ["Splits", "Task", "local_folder", "read_hub", "task_from_files", "task_named", "task_names"]
+__all__ = ["Splits", "Task", "local_folder", "read_hub", "task_from_files", "task_named", "task_names", "texts_from"]
 
 VALIDATION_SHARE = 0.05
 """Share of the official training data that is held out for choices."""
@@ -149,6 +150,21 @@ def task_named(name: str, *, data_dir: Path | None = None) -> Task:
             found: Task = task(name=name, data_dir=data_dir)
             return found
     raise AssertionError(name)
+
+
+def texts_from(path: Path, *, text: str, text_pair: str | None = None) -> Examples:
+    """Return the texts of a file of any format of `whet.table.FORMATS`, with a label of 0 each.
+
+    Args:
+        path: the file; its other columns are not read.
+        text: the column of the sentences.
+        text_pair: the column of the second sentences, if there is one.
+
+    Raises:
+        InvalidData: the file cannot be read, or lacks a column.
+    """
+    columns = read_table(path, [column for column in (text, text_pair) if column])
+    return Examples(columns[text], [0] * len(columns[text]), columns[text_pair] if text_pair else None)
 
 
 def task_from_files(

@@ -17,7 +17,7 @@ from whet.errors import InvalidParameter
 from whet.output import new_folder
 from whet.progress import track
 
-__all__ = ["cached_logits"]
+__all__ = ["cached_logits", "predictions"]
 
 LOGITS, ABOUT = "logits.safetensors", "about.json"
 BATCH = 64
@@ -46,7 +46,7 @@ def cached_logits(
     if (folder / ABOUT).is_file():
         return _read(folder, wanted)
     with new_folder(folder, overwrite=False) as draft:
-        found = _answers(teacher, tokenizer, unlabeled)
+        found = predictions(teacher, tokenizer, rows)
         save_file({"logits": found}, draft / LOGITS)
         (draft / ABOUT).write_text(json.dumps(wanted, indent=1), encoding="utf-8")
     return found
@@ -67,14 +67,23 @@ def _read(folder: Path, wanted: Mapping[str, str]) -> Tensor:
     return found
 
 
-def _answers(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]) -> Tensor:
-    """In batches of like length, put back into the order of the examples."""
+def predictions(
+    teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]
+) -> Tensor:
+    """Return (examples, classes) what a model answers, asked in batches of like length.
+
+    Args:
+        teacher: in eval mode.
+        tokenizer: pads.
+        rows: one of `encoding.tokenize` per example; labels are not read.
+    """
+    unlabeled = [{key: value for key, value in row.items() if key != "labels"} for row in rows]
     order = np.argsort([len(row["input_ids"]) for row in rows], kind="stable")
     found = torch.empty(len(rows), teacher.config.num_labels)
     with torch.inference_mode():
         for start in track(range(0, len(rows), BATCH), "asking the teacher"):
             places = order[start : start + BATCH]
-            batch = tokenizer.pad([rows[i] for i in places], return_tensors="pt").to(teacher.device)
+            batch = tokenizer.pad([unlabeled[i] for i in places], return_tensors="pt").to(teacher.device)
             found[torch.as_tensor(places)] = teacher(**batch).logits.float().cpu()
     return found
 
@@ -83,7 +92,7 @@ def _digest(teacher: PreTrainedModel) -> str:
     together = hashlib.sha256()
     for name, weight in teacher.state_dict().items():
         together.update(name.encode())
-        together.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        together.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return together.hexdigest()
 
 

@@ -1,18 +1,25 @@
-"""The one training path, on transformers.Trainer: resumable, with a progress bar, and a row of figures per epoch."""
+"""The one training path, on transformers.Trainer: resumable, with a progress bar, and a row of figures per epoch.
+
+Several processes read the same batches, each its own rows of them, and add their gradients up: they take the same steps
+as one process does, up to what dropout draws.
+"""
 
 import dataclasses
 import json
 import math
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -23,21 +30,22 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
-from transformers.utils import ModelOutput
 
 from whet.distillation import Objective
 from whet.encoding import tokenize
-from whet.errors import InvalidParameter, OutputNotWritten
+from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
+from whet.lesson import KNOWN, Lesson
 from whet.lora import LoraSettings
 from whet.parameter import Range, check
+from whet.processes import of_first, rows_of
 from whet.progress import Bar, bar
 from whet.resources import Batches, Examples
 
-__all__ = ["Epoch", "Lesson", "Scorer", "TrainingSettings", "distil", "train"]
+__all__ = ["Epoch", "Scorer", "TrainingSettings", "distil", "train"]
 
 Scorer = Callable[[Any, Any], float]
 """From labels and logits, both (examples, ...), to the metric that counts."""
@@ -76,46 +84,6 @@ class Epoch(NamedTuple):
     validation_metric: float
 
 
-KNOWN = "teacher_logits"
-"""Where batches hold what the teacher answers, if it is known."""
-
-
-class Lesson(NamedTuple):
-    """What a student learns from beside labels."""
-
-    teacher: PreTrainedModel | None
-    """In eval mode, of the same classes; None where its predictions are known."""
-    objective: Objective
-    """How much each thing counts."""
-    student: str
-    """What the student is made of; a run goes on only with the same."""
-    logits: Tensor | None = None
-    """(examples, classes) the teacher's predictions on the training data, in its order."""
-
-    def loss(self, student: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss of one batch with labels."""
-        asked: dict[str, Any] = {key: value for key, value in batch.items() if key != KNOWN}
-        if self.objective.reads_hidden_states:
-            asked["output_hidden_states"] = True
-        return self.objective.loss(student(**asked), self._wanted(batch, asked), batch["attention_mask"].bool())
-
-    def _wanted(self, batch: Mapping[str, Tensor], asked: Mapping[str, Any]) -> ModelOutput:
-        if self.teacher is None:
-            return SequenceClassifierOutput(logits=batch[KNOWN])
-        with torch.no_grad():
-            answer: ModelOutput = self.teacher(**{key: value for key, value in asked.items() if key != "labels"})
-        return answer
-
-    def rehearse(self, student: PreTrainedModel, batch: Mapping[str, Tensor]) -> None:
-        """Refuse a student that cannot learn from this teacher, on one batch.
-
-        Raises:
-            InvalidModel: it answers in another form.
-        """
-        with torch.no_grad():
-            self.loss(student.eval(), {key: value.to(student.device) for key, value in batch.items()})
-
-
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -129,25 +97,34 @@ def train(
     device: str = "cpu",
     lesson: Lesson | None = None,
     lora: LoraSettings | None = None,
+    report_to: Sequence[str] = (),
 ) -> list[Epoch]:
     """Train `model` in place, from labels or from a teacher too, and return its learning curve.
 
-    Checkpoints go to `scratch`; a run that finds one there goes on from it. `lora` says what adapters the model has.
+    Checkpoints go to `scratch`; a run that finds one there goes on from it. `lora` says what adapters the model has;
+    `report_to` names trackers that transformers knows, such as tensorboard.
 
     Raises:
-        InvalidParameter: `scratch` holds a run with other settings, of another model or with other data.
+        InvalidParameter: `scratch` holds a run with other settings, of another model or with other data; or a tracker
+            is not installed.
+        InvalidModel: the loss or the weights are no longer finite; the last good checkpoint stays in `scratch`.
         OutputNotWritten: a checkpoint could not be written, on a full disk for one.
     """
+    _require_trackers(report_to)
     encoded = tokenize(examples, tokenizer, max_length=settings.max_length)
     collator = DataCollatorWithPadding(tokenizer)
+    if lesson is not None and lesson.logits is not None:
+        encoded = [{**row, KNOWN: known} for row, known in zip(encoded, lesson.logits.tolist(), strict=True)]
+    lasting = nullcontext() if lesson is None else lesson.begun(model, collator([encoded[0]]))
+    record = {"model": model.name_or_path, "data_sha256": examples.digest(), **dataclasses.asdict(settings)}
+    if lora is not None:
+        record |= {f"lora_{key}": value for key, value in dataclasses.asdict(lora).items()}
     if lesson is not None:
-        if lesson.logits is not None:
-            encoded = [{**row, KNOWN: known} for row, known in zip(encoded, lesson.logits.tolist(), strict=True)]
-        lesson.rehearse(model, collator([encoded[0]]))
-    _claim(scratch, model, examples, settings, *(() if lora is None else (lora,)), lesson=lesson)
+        record |= {"student": lesson.student, **dataclasses.asdict(lesson.objective)}
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
     arguments = TrainingArguments(
         **_shared(settings.epochs, settings.learning_rate, settings.seed, device),
+        report_to=list(report_to),
         output_dir=str(scratch),
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=64,
@@ -159,19 +136,26 @@ def train(
         save_steps=max(50, steps // 10),
         save_total_limit=1,
     )
-    trainer = _Trainer(
-        lesson,
-        model=model,
-        args=_placed(arguments, device),
-        train_dataset=encoded,
-        eval_dataset=tokenize(validation, tokenizer, max_length=settings.max_length),
-        data_collator=collator,
-        compute_metrics=lambda output: _score(output, scorer),
-        callbacks=[_Progress(progress)],
-    )
-    trainer.pop_callback(PrinterCallback)
-    with _writing(scratch):
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(scratch)))
+    with lasting:
+        of_first(lambda: _claim(scratch, record))
+        trainer = _Trainer(
+            lesson,
+            order=_ByLength(encoded, settings.batch_size, seed=settings.seed),
+            model=model,
+            args=_placed(arguments, device),
+            train_dataset=encoded,
+            eval_dataset=tokenize(validation, tokenizer, max_length=settings.max_length),
+            data_collator=collator,
+            compute_metrics=lambda output: _score(output, scorer),
+            callbacks=[_Progress(progress)],
+        )
+        trainer.pop_callback(PrinterCallback)
+        with _writing(scratch):
+            trainer.train(
+                resume_from_checkpoint=of_first(lambda: get_last_checkpoint(str(scratch))),
+                ignore_keys_for_eval=["attentions", "hidden_states", "past_key_values"],  # scored by logits alone
+            )
+            trainer.require_finite(*model.parameters())
     model.eval()
     return _curve(trainer.state.log_history)
 
@@ -198,12 +182,21 @@ def distil(
         temperature: divides the logits of both.
         hidden_states: weight of the error after each block, against 1 for the predictions; see `distillation`.
         seed: of the order.
+
+    Raises:
+        InvalidModel: the loss or the weights are no longer finite.
     """
+    lesson = Lesson(teacher, Objective(alpha=1.0, temperature=temperature, hidden_states=hidden_states))
     device = str(next(model.parameters()).device)
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    with tempfile.TemporaryDirectory() as scratch, bar("distilling", 1) as progress:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        bar("distilling", 1) as progress,
+        lesson.begun(model, batches.batches[0]),
+    ):
         arguments = TrainingArguments(
             **_shared(epochs, learning_rate, seed, device),
+            report_to=[],
             output_dir=scratch,
             per_device_train_batch_size=1,
             weight_decay=0.0,
@@ -211,9 +204,10 @@ def distil(
             save_strategy="no",
             remove_unused_columns=False,
         )
-        trainer = _Distiller(
-            teacher,
-            Objective(alpha=1.0, temperature=temperature, hidden_states=hidden_states),
+        trainer = _Trainer(
+            lesson,
+            order=RandomSampler(batches.batches, generator=torch.Generator().manual_seed(seed)),
+            dropout=False,  # noise that the teacher's answers do not have
             model=model,
             args=_placed(arguments, device),
             train_dataset=list(batches),
@@ -222,6 +216,7 @@ def distil(
         )
         trainer.pop_callback(PrinterCallback)
         trainer.train()
+        trainer.require_finite(*model.parameters())
     model.eval()
     for parameter, flag in flags.items():
         parameter.requires_grad_(flag)
@@ -234,10 +229,10 @@ def _shared(epochs: float, learning_rate: float, seed: int, device: str) -> dict
         "num_train_epochs": epochs,
         "learning_rate": learning_rate,
         "seed": seed,
-        "report_to": [],
         "label_names": ["labels"],  # it would not find them below adapters
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
+        "average_tokens_across_devices": False,  # losses are means over examples, of which each process knows its share
         "use_cpu": device == "cpu",
         "log_level": "error",
     }
@@ -257,21 +252,18 @@ def _placed(arguments: TrainingArguments, device: str) -> TrainingArguments:
     return arguments
 
 
-def _claim(
-    scratch: Path,
-    model: PreTrainedModel,
-    examples: Examples,
-    *settings: TrainingSettings | LoraSettings,
-    lesson: Lesson | None,
-) -> None:
+def _require_trackers(names: Sequence[str]) -> None:
+    known = get_available_reporting_integrations()
+    if missing := [name for name in names if name not in known]:
+        raise InvalidParameter(
+            f"trackers must be installed and known to transformers, but got {', '.join(missing)}; there are "
+            f"{', '.join(sorted(known)) or 'none here'}; install one, such as tensorboard, or leave it out"
+        )
+
+
+def _claim(scratch: Path, wanted: dict[str, Any]) -> None:
     """Say in `scratch` whose checkpoints it holds; without a checkpoint there is nothing to be told apart."""
     record = scratch / "settings.json"
-    wanted = {"model": model.name_or_path, "data_sha256": examples.digest()}
-    for one in settings:
-        prefix = "lora_" if isinstance(one, LoraSettings) else ""
-        wanted |= {f"{prefix}{key}": value for key, value in dataclasses.asdict(one).items()}
-    if lesson is not None:
-        wanted |= {"student": lesson.student, **dataclasses.asdict(lesson.objective)}
     begun = scratch.is_dir() and get_last_checkpoint(str(scratch)) is not None
     if begun and record.is_file() and (held := json.loads(record.read_text())) != wanted:
         others = ", ".join(f"{key}={value}" for key, value in wanted.items() if held.get(key) != value)
@@ -287,6 +279,10 @@ def _claim(
 def _writing(scratch: Path) -> Iterator[None]:
     try:
         yield
+    except InvalidModel:
+        if get_last_checkpoint(str(scratch)) is None:
+            shutil.rmtree(scratch)  # nothing in it is worth keeping
+        raise
     except (OSError, SafetensorError, RuntimeError) as error:
         # torch's own writer says nothing else when the disk is full
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
@@ -312,9 +308,8 @@ def _curve(history: Sequence[dict[str, float]]) -> list[Epoch]:
 class _ByLength(LengthGroupedSampler):
     """Batches of like length; seed and epoch alone decide their order, so that a resumed epoch goes on with its own."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        size, seed = trainer.args.train_batch_size, trainer.args.seed
-        super().__init__(size, dataset=trainer.train_dataset, model_input_name="input_ids")
+    def __init__(self, rows: Sequence[dict[str, Any]], size: int, *, seed: int) -> None:
+        super().__init__(size, dataset=rows, model_input_name="input_ids")
         self._seed = seed
         self.set_epoch(0)
 
@@ -324,39 +319,63 @@ class _ByLength(LengthGroupedSampler):
 
 
 class _Trainer(Trainer):
-    """Takes its examples in the order of `_ByLength`, and learns from a teacher too if it has a lesson."""
+    """Splits every batch between processes, learns from a teacher if it has a lesson, stops at what is not finite."""
 
-    def __init__(self, lesson: Lesson | None, **others: Any) -> None:
+    def __init__(self, lesson: Lesson | None, *, order: Sampler[int], dropout: bool = True, **others: Any) -> None:
         super().__init__(**others)
         self._lesson = lesson
-        if lesson is not None and lesson.teacher is not None:
-            lesson.teacher.to(self.args.device)
+        self._order = order
+        self._dropout = dropout
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> _ByLength:
-        return _ByLength(self)
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return whole batches in every process: dealt out by accelerate, two processes took half as many steps."""
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            sampler=self._order,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        placed: DataLoader[Any] = prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
+        return placed
+
+    def training_step(self, *args: Any, **others: Any) -> Tensor:
+        """Return the loss of one step, if it is finite."""
+        loss: Tensor = super().training_step(*args, **others)
+        self.require_finite(loss)
+        return loss
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *rest: Any, **others: Any) -> Any:
-        """Return the loss of one batch; held-out examples are scored by their labels alone."""
-        if self._lesson is None or not model.training:
+        """Return this process's part of the loss of one batch; held-out examples are scored by their labels alone."""
+        if not model.training:
             return super().compute_loss(model, inputs, *rest, **others)
-        return self._lesson.loss(model, inputs)
+        own, weight = rows_of(inputs)
+        model.train(self._dropout)
+        if self._lesson is None:
+            return weight * super().compute_loss(model, own, *rest, **others)
+        return weight * self._lesson.loss(model, own)
 
+    def require_finite(self, *tensors: Tensor) -> None:
+        """Stop where a loss or weights are no longer finite, before they reach a checkpoint.
 
-class _Distiller(Trainer):
-    """Learns from a teacher instead of labels."""
+        Raises:
+            InvalidModel: they are not.
+        """
+        if all(one.isfinite().all() for one in tensors):
+            return
+        scratch = self.args.output_dir
+        last = get_last_checkpoint(scratch) if self.args.save_strategy != "no" else None
+        kept = f"; the last good checkpoint is {last}; delete {scratch} and" if last else ";"
+        raise InvalidModel(
+            f"the loss and the weights must stay finite, but got others at step {self.state.global_step} with "
+            f"learning_rate={self.args.learning_rate:g}{kept} give a smaller one"
+        )
 
-    def __init__(self, teacher: nn.Module, objective: Objective, **others: Any) -> None:
-        super().__init__(**others)
-        self._teacher = teacher
-        self._objective = objective
-
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], **_: Any) -> Tensor:
-        """Return the loss of one batch."""
-        asked = {**inputs, "output_hidden_states": self._objective.reads_hidden_states}
-        with torch.no_grad():
-            wanted = self._teacher(**asked)
-        # without dropout: it would be noise that the teacher's answers do not have
-        return self._objective.loss(model.eval()(**asked), wanted, inputs["attention_mask"].bool())
+    def _save_checkpoint(self, *args: Any, **others: Any) -> None:
+        self.require_finite(*self.model.parameters())
+        super()._save_checkpoint(*args, **others)
 
 
 class _Progress(TrainerCallback):

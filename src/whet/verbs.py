@@ -13,26 +13,29 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet import artifact
 from whet.benchmark import Benchmark, class_order, load_any
-from whet.checkpoint import check_finite, load_tokenizer, max_positions, new_head
+from whet.checkpoint import check_finite, load_tokenizer, new_head, readable_length
 from whet.distillation import Objective
 from whet.encoding import encode, shortest_first, tokenize
-from whet.errors import InvalidData, InvalidModel, InvalidParameter
+from whet.errors import InvalidData, InvalidParameter
+from whet.lesson import Lesson
 from whet.lora import LoraSettings, Trainable, attach, merged, trainable
 from whet.metric import quality_named
 from whet.output import check_output
 from whet.parameter import Range, check
+from whet.processes import of_first
 from whet.progress import bar
 from whet.recipe import Recipe, Step
-from whet.report import curve_csv, curve_picture
+from whet.report import curve_csv, curve_picture, read_curve
 from whet.resources import Batches, Examples, Resources
 from whet.student import Built, Student
 from whet.task import Task
-from whet.teacher_cache import cached_logits
-from whet.training import Epoch, Lesson, TrainingSettings, train
+from whet.teacher_cache import cached_logits, predictions
+from whet.training import Epoch, TrainingSettings, train
 from whet.trial import Trial
 
 __all__ = ["Calibration", "Compressed", "compress", "distill", "finetune", "measure", "prepare"]
 
+CURVE = "curve.csv"
 TRAINING_BATCH = 32
 """Examples a batch of what methods train on or choose by."""
 
@@ -62,6 +65,7 @@ def finetune(
     lora: LoraSettings | None = None,
     device: str = "cpu",
     overwrite: bool = False,
+    report_to: Sequence[str] = (),
     report: Callable[[Trainable], None] = lambda share: None,
 ) -> list[Epoch]:
     """Train a base model for a task, save it to `out` with its learning curve as PNG and CSV, and return the curve.
@@ -76,12 +80,13 @@ def finetune(
         lora: trains corrections of the weights instead of the weights, which they are added to in the end.
         device: where to train, as torch names it.
         overwrite: whether `out` may be replaced.
+        report_to: trackers that transformers knows, such as tensorboard, whose files go to `OUT.logs`.
         report: called with how much is trained, before it is.
 
     Raises:
         WhetError: anything wrong with the base, the task's data, the settings or the place, before any work.
     """
-    check_output(out, overwrite=overwrite, inputs=(Path(base),))
+    of_first(lambda: check_output(out, overwrite=overwrite, inputs=(Path(base),)))
     _require_held_out(task)
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(base)
@@ -89,8 +94,9 @@ def finetune(
     if lora is not None:
         model = attach(model, lora)
     report(trainable(model))
-    place = _Place(out, origin=str(base), device=device, overwrite=overwrite)
-    return _trained(model, tokenizer, task, place, settings, task.splits.train, task.splits.validation, lora=lora)
+    place = _Place(out, str(base), device, overwrite, report_to)
+    fitting = replace(settings, max_length=readable_length(settings.max_length, model))
+    return _trained(model, tokenizer, task, place, fitting, task.splits.train, task.splits.validation, lora=lora)
 
 
 def distill(
@@ -103,8 +109,10 @@ def distill(
     objective: Objective | None = None,
     calibration: Calibration | None = None,
     cache: Path | None = None,
+    unlabeled: Examples | None = None,
     device: str = "cpu",
     overwrite: bool = False,
+    report_to: Sequence[str] = (),
     report: Callable[[Built], None] = lambda built: None,
 ) -> list[Epoch]:
     """Train a smaller model from a fine-tuned one, save it to `out` with its learning curve, and return the curve.
@@ -121,18 +129,21 @@ def distill(
         calibration: how much training text a student that is chosen by measurement looks at.
         cache: folder of the teacher's predictions, which is made if it is not there; the teacher is then asked once
             for all runs.
+        unlabeled: more training text, which the teacher gives its labels; its own are not read.
         device: where to train, as torch names it.
         overwrite: whether `out` may be replaced.
+        report_to: trackers that transformers knows, such as tensorboard, whose files go to `OUT.logs`.
         report: called with the student before it is trained.
 
     Raises:
         WhetError: anything wrong with the teacher, the student, the data or the place, before any training.
     """
-    check_output(out, overwrite=overwrite, inputs=(Path(teacher),))
+    of_first(lambda: check_output(out, overwrite=overwrite, inputs=(Path(teacher),)))
     goal = objective or Objective()
-    if cache is not None and goal.reads_hidden_states:
+    if cache is not None and not goal.reads_predictions_alone:
         raise InvalidParameter(
-            f"a cache holds predictions alone, but got cache={cache} and weights of hidden states; leave one out"
+            f"a cache holds predictions alone, but got cache={cache} and weights of hidden states or relations; "
+            "leave one out"
         )
     _require_held_out(task)
     transformers.set_seed(settings.seed)
@@ -144,15 +155,27 @@ def distill(
         resources = prepare(source, tokenizer, task, sample, seed=settings.seed, device=device, needs=student.reads)
     built = student.build(source, resources)
     report(built)
-    place = _Place(out, origin=str(teacher), device=device, overwrite=overwrite)
+    place = _Place(out, str(teacher), device, overwrite, report_to)
     splits = task.splits
+    fitting = replace(settings, max_length=readable_length(settings.max_length, source, built.model))
     train_on, held_out = (_ordered(one, order, task) for one in (splits.train, splits.validation))
+    if unlabeled is not None:
+        train_on = train_on.joined(_labeled(unlabeled, source, tokenizer, max_length=fitting.max_length))
     lesson = Lesson(source, goal, f"{student.name()}, {built.plan}")
     if cache is not None:
-        length = min(settings.max_length, max_positions(built.model) or settings.max_length)
-        rows = tokenize(train_on, tokenizer, max_length=length)
-        lesson = lesson._replace(teacher=None, logits=cached_logits(cache, source, tokenizer, rows))
-    return _trained(built.model, tokenizer, task, place, settings, train_on, held_out, lesson=lesson)
+        rows = tokenize(train_on, tokenizer, max_length=fitting.max_length)
+        logits = of_first(lambda: cached_logits(cache, source, tokenizer, rows))
+        lesson = lesson._replace(teacher=None, logits=logits)
+    return _trained(built.model, tokenizer, task, place, fitting, train_on, held_out, lesson=lesson)
+
+
+def _labeled(
+    texts: Examples, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_length: int
+) -> Examples:
+    """The same texts with the teacher's classes or scores."""
+    answers = predictions(teacher, tokenizer, tokenize(texts, tokenizer, max_length=max_length))
+    labels = answers[:, 0] if answers.shape[1] == 1 else answers.argmax(-1)
+    return replace(texts, labels=labels.tolist())
 
 
 class _Place(NamedTuple):
@@ -162,6 +185,7 @@ class _Place(NamedTuple):
     origin: str
     device: str
     overwrite: bool
+    report_to: Sequence[str]
 
 
 def _require_held_out(task: Task) -> None:
@@ -191,43 +215,49 @@ def _trained(
     lesson: Lesson | None = None,
     lora: LoraSettings | None = None,
 ) -> list[Epoch]:
-    length = min(settings.max_length, max_positions(model) or settings.max_length)
     quality = quality_named(task.metrics[0])
-    scratch = place.out.resolve().with_name(f".{place.out.resolve().name}.training")
+    out = place.out.resolve()
+    scratch = out.with_name(f".{out.name}.training")
+    if "tensorboard" in place.report_to:
+        # (transformers would put them below its checkpoints, which go)
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out.with_name(f"{out.name}.logs")))
     with bar(f"{'distilling' if lesson else 'fine-tuning'} on {task.name}", 1) as progress:
         curve = train(
             model,
             tokenizer,
             examples=examples,
             validation=held_out,
-            settings=replace(settings, max_length=length),
+            settings=settings,
             scorer=lambda labels, logits: quality.score(labels, quality.predict(logits)),
             scratch=scratch,
             progress=progress,
             device=place.device,
             lesson=lesson,
             lora=lora,
+            report_to=place.report_to,
         )
     if lora is not None:
         model = merged(model)
-    if not all(weight.isfinite().all() for weight in model.parameters()):
-        shutil.rmtree(scratch)
-        raise InvalidModel(
-            f"training must end with finite weights, but got others at learning_rate={settings.learning_rate:g}; "
-            "give a smaller one"
+    check_finite(model)
+    shown = {place.out.name: curve}
+    if lesson is not None and (known := Path(place.origin) / CURVE).is_file():
+        shown = {f"teacher {known.parent.name}": read_curve(known), **shown}
+    pictures = {CURVE: curve_csv(curve), "curve.png": curve_picture(shown, metric=quality.name)}
+
+    def save() -> None:
+        artifact.save(
+            model,
+            tokenizer,
+            place.out,
+            recipe=Recipe(),
+            origin=place.origin,
+            seed=settings.seed,
+            overwrite=place.overwrite,
+            extras=pictures,
         )
-    pictures = {"curve.csv": curve_csv(curve), "curve.png": curve_picture(curve, metric=quality.name)}
-    artifact.save(
-        model,
-        tokenizer,
-        place.out,
-        recipe=Recipe(),
-        origin=place.origin,
-        seed=settings.seed,
-        overwrite=place.overwrite,
-        extras=pictures,
-    )
-    shutil.rmtree(scratch)
+        shutil.rmtree(scratch)
+
+    of_first(save)
     return curve
 
 
@@ -268,7 +298,7 @@ def compress(
     Raises:
         WhetError: anything wrong with the model, the recipe, the data or the place, before any work.
     """
-    check_output(out, overwrite=overwrite, inputs=(Path(model),))
+    of_first(lambda: check_output(out, overwrite=overwrite, inputs=(Path(model),)))
     if task is None:
         recipe.check(Resources(seed=seed))
     else:
@@ -288,7 +318,11 @@ def compress(
 
     compressed = recipe.apply(original, resources, report=done)
     check_finite(compressed)
-    artifact.save(compressed, tokenizer, out, recipe=recipe, origin=str(model), seed=seed, overwrite=overwrite)
+    of_first(
+        lambda: artifact.save(
+            compressed, tokenizer, out, recipe=recipe, origin=str(model), seed=seed, overwrite=overwrite
+        )
+    )
     return Compressed(compressed, steps)
 
 
@@ -324,7 +358,7 @@ def prepare(
             f"calibration must fill one batch of {calibration.batch_size}, but got {calibration.examples} of "
             f"{len(train)} training examples; give more, or a smaller batch"
         )
-    length = min(calibration.max_length, max_positions(model) or calibration.max_length)
+    length = readable_length(calibration.max_length, model)
 
     def batches(examples: Examples, size: int) -> Batches:
         ordered = shortest_first(examples, tokenizer, max_length=length)

@@ -202,3 +202,13 @@ def test_a_configuration_that_does_not_count_blocks_is_answered():
     model.config.num_hidden_layers = 7
     with pytest.raises(InvalidModel, match="must say how many blocks there are, num_hidden_layers=2, but BertConfig"):
         keep_blocks(model, [0])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"count": 2}, {"pattern": "top", "count": 1, "layers": (0,)}, {"layers": (0,), "count": 1}],
+    ids=["nothing", "a count alone", "both", "a list with a count"],
+)
+def test_one_thing_says_which_blocks_stay(given):
+    with pytest.raises(InvalidParameter, match="either pattern, with count, or layers must be given, but got pattern="):
+        LayerSubset(**given)

@@ -47,6 +47,15 @@ class LayerSubset(Student):
     layers: tuple[int, ...] | None = None
     """Their numbers instead, from 0."""
 
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a value outside its range, or if not one thing says which blocks stay."""
+        super().__post_init__()
+        if (self.pattern is None) == (self.layers is None) or (self.layers is not None and self.count is not None):
+            raise InvalidParameter(
+                f"either pattern, with count, or layers must be given, but got pattern={self.pattern}, "
+                f"count={self.count} and layers={self.layers}; give one"
+            )
+
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Return the student of `odd`, `top:3`, `influence:3` or `0,2,4`."""
