@@ -1,0 +1,222 @@
+"""LoRA on decoders and an encoder, and recurrent students alone and taught, on CoLA; the LSTM on SST-2 too.
+
+    python studies/lora_and_rnn_cola/pretrain.py --data-dir ../shared/data
+    python studies/lora_and_rnn_cola/run.py --data-dir ../shared/data --base ../shared/models/all-MiniLM-L6-v2 \
+        --decoder ../shared/models/stories260k
+
+trains what is missing under runs/, which git ignores, and writes results.json, results.md and a picture beside this
+file. `--decoder gpt2` takes the exercise's own decoder from the hub.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+import whet
+from whet.metric import quality_named
+from whet.resources import Examples
+from whet.task import task_named
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import glue  # noqa: E402  (beside this folder)
+import seeds  # noqa: E402
+
+SEEDS = 5
+ALONE = whet.Objective(alpha=0)
+GRID = [whet.Objective(alpha=alpha, temperature=t) for alpha in (0.5, 0.9) for t in (2, 5)]
+"""The exercise's 0.5 and 2 are the first; the held-out training data choose."""
+LORA = {
+    "full": (None, 1e-4),
+    "LoRA 4": (whet.LoraSettings(rank=4, alpha=8, norms=True), 1e-3),
+    "LoRA 16": (whet.LoraSettings(rank=16, alpha=32, norms=True), 1e-3),
+}
+"""The exercise's rank, and a larger one, at the exercise's learning rate."""
+TUNING_EPOCHS = 5
+
+
+class Recurrent(NamedTuple):
+    """How a task's recurrent students are trained."""
+
+    students: tuple[str, ...]
+    epochs: float
+    unlabeled: int
+    """Sentences of IMDB that the teacher labels; the student that learns alone cannot use them."""
+
+
+RECURRENT = {
+    "glue/cola": Recurrent(("recurrent:lstm:256", "recurrent:rnn:256"), epochs=8, unlabeled=0),
+    "glue/sst2": Recurrent(("recurrent:lstm:256",), epochs=2, unlabeled=60_000),
+}
+LEARNING_RATE = 1e-3
+BATCH = 64
+
+
+def main() -> None:
+    """Run the parts that were asked for, and write what all runs so far gave."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--decoder", default="gpt2", help="folder or hub name")
+    parser.add_argument("--data-dir", type=Path, help="local files instead of the hub")
+    parser.add_argument("--parts", nargs="+", default=["lora", *RECURRENT], choices=["lora", *RECURRENT])
+    parser.add_argument("--runs", type=Path, default=Path("runs/lora_and_rnn_cola"))
+    parser.add_argument("--glue-runs", type=Path, default=Path("runs/glue"), help="with the fine-tuned teachers")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results = HERE / "results.json"
+    found: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
+    for part in options.parts:
+        task = task_named("glue/cola" if part == "lora" else part, data_dir=options.data_dir)
+        if part == "lora":
+            decoders = [Path(options.decoder), options.runs / "own gpt"]
+            found[part] = tuned([Path(options.base), *decoders], task, options.runs)
+        else:
+            teacher = glue.fine_tuned(options.base, task, options.glue_runs / part.replace("/", "_"))
+            texts = sentences(options.data_dir, RECURRENT[part].unlabeled)
+            found[part] = recurrent(teacher, task, texts, options.runs / part.replace("/", "_"))
+        results.write_text(json.dumps(found, indent=1) + "\n")
+        (HERE / "results.md").write_text("\n".join(table(name, rows) for name, rows in found.items()))
+        picture(found).savefig(HERE / "results.png", dpi=130, metadata={"Software": "whet"})
+
+
+def tuned(bases: list[Path], task: whet.Task, runs: Path) -> list[dict[str, Any]]:
+    """Return a row for every base, with all weights trained and by LoRA."""
+    rows = []
+    for base in bases:
+        for name, (lora, rate) in LORA.items():
+            out, shares = runs / base.name / name, []
+            if not out.is_dir():
+                out.parent.mkdir(parents=True, exist_ok=True)
+                settings = whet.TrainingSettings(epochs=TUNING_EPOCHS, learning_rate=rate)
+                whet.finetune(base, task, out, settings=settings, lora=lora, report=shares.append)
+                (out / "trained.json").write_text(json.dumps(shares[0]))
+            trained, whole = json.loads((out / "trained.json").read_text())
+            rows.append(
+                {"model": f"{base.name}, {name}", "trained": trained, "parameters": whole, **scores(task, [out])}
+            )
+    return rows
+
+
+def recurrent(teacher: Path, task: whet.Task, texts: Examples | None, runs: Path) -> list[dict[str, Any]]:
+    """Return the rows of the teacher and of every recurrent student, alone and taught."""
+    rows: list[dict[str, Any]] = [{"model": "teacher", **scores(task, [teacher])}]
+    plan = RECURRENT[task.name]
+    for student in plan.students:
+        tried = []
+        for objective in GRID:
+            candidate = taught(teacher, student, task, objective, None, 0, runs)
+            tried.append(seeds.curve(candidate)[-1]["validation_metric"])
+        best = GRID[int(np.argmax(tried))]
+        grid = {f"alpha {one.alpha:g}, T {one.temperature:g}": score for one, score in zip(GRID, tried, strict=True)}
+        kinds = {"alone": (ALONE, None), "taught": (best, None)}
+        if texts is not None:
+            kinds["taught, more text"] = (best, texts)
+        said = {}
+        for kind, (objective, more) in kinds.items():
+            models = [taught(teacher, student, task, objective, more, seed, runs) for seed in range(SEEDS)]
+            said[kind] = np.array([seeds.predictions(model, task) for model in models])
+            rows.append({"model": f"{student}, {kind}", **scores(task, models)})
+            if kind != "alone":
+                labels = np.asarray(task.splits.dev.labels)
+                quality = quality_named(task.metrics[0])
+                rows[-1]["against alone"] = seeds.difference(labels, said[kind], said["alone"], quality.score)
+                rows[-1]["held-out metric by objective"] = grid
+                rows[-1]["objective"] = {"alpha": best.alpha, "temperature": best.temperature}
+    return rows
+
+
+def taught(
+    teacher: Path,
+    student: str,
+    task: whet.Task,
+    objective: whet.Objective,
+    more: Examples | None,
+    seed: int,
+    runs: Path,
+) -> Path:
+    """Return the folder of a student, trained where it is missing."""
+    kind = "alone" if objective.alpha == 0 else f"alpha {objective.alpha:g} T {objective.temperature:g}"
+    name = f"{student.replace(':', ' ')} {kind}{' more text' if more else ''}"
+    out = runs / name / f"seed {seed}"
+    if not out.is_dir():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        settings = whet.TrainingSettings(
+            epochs=RECURRENT[task.name].epochs, learning_rate=LEARNING_RATE, batch_size=BATCH, max_length=64, seed=seed
+        )
+        cache = runs / ("predictions on more text" if more else "predictions")
+        whet.distill(
+            teacher,
+            whet.student_from(student),
+            task,
+            out,
+            settings=settings,
+            objective=objective,
+            unlabeled=more,
+            cache=cache,
+        )
+    return out
+
+
+def sentences(data_dir: Path | None, count: int) -> Examples | None:
+    """Return single sentences of IMDB's training reviews, of 4 to 40 words, without their labels."""
+    if count == 0:
+        return None
+    reviews = task_named("imdb", data_dir=data_dir).splits.train.texts
+    parts = [part.strip() for text in reviews for part in re.split(r"(?<=[.!?])\s+|<br\s*/?>", text)]
+    lower = [part.lower() for part in parts if 4 <= len(part.split()) <= 40]
+    return Examples(lower, [0] * len(lower)).sample(count, seed=0)
+
+
+def scores(task: whet.Task, models: list[Path]) -> dict[str, Any]:
+    """Return all of the task's metrics and accuracy, over seeds."""
+    labels, said = np.asarray(task.splits.dev.labels), np.array([seeds.predictions(model, task) for model in models])
+    names = dict.fromkeys((task.metrics[0], "accuracy"))
+    return {name: seeds.summary(labels, said, quality_named(name).score) for name in names}
+
+
+def table(name: str, rows: list[dict[str, Any]]) -> str:
+    """Return one part as a Markdown table."""
+    metrics = [key for key in rows[0] if key in ("matthews", "accuracy")]
+    head = ["model", *(f"{metric} (95 % interval)" for metric in metrics), "against alone (p)", "trained of all"]
+    lines = [f"### {name}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in rows:
+        cells = [f"{row[m]['value']:.3f} ({row[m]['low']:.3f} to {row[m]['high']:.3f})" for m in metrics]
+        one = row.get("against alone")
+        cells.append(
+            ""
+            if one is None
+            else f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f}; {one['p_value']:.2g})"
+        )
+        cells.append(f"{row['trained']:,} of {row['parameters']:,}" if "trained" in row else "")
+        lines.append(f"| {row['model']} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Return the first metric of every model, one panel a part; grey dots are seeds."""
+    figure = Figure(figsize=(6 * len(found), 4), layout="constrained")
+    panels: Any = figure.subplots(1, len(found), squeeze=False)[0]
+    for panel, (name, rows) in zip(panels, found.items(), strict=True):
+        metric = "matthews" if "matthews" in rows[0] else "accuracy"
+        for i, row in enumerate(rows):
+            one = row[metric]
+            arms = [[one["value"] - one["low"]], [one["high"] - one["value"]]]
+            panel.plot(one["seeds"], [i] * len(one["seeds"]), "o", color="0.75", markersize=4)
+            panel.errorbar(one["value"], i, xerr=arms, fmt="D", capsize=3, color="C0")
+        panel.set_yticks(range(len(rows)), [row["model"] for row in rows], fontsize="small")
+        panel.invert_yaxis()
+        panel.set(title=name, xlabel=f"{metric} on dev")
+    return figure
+
+
+if __name__ == "__main__":
+    main()
