@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from run import CALIBRATION, HERE, load
+from run import CALIBRATION, HERE, load  # type: ignore[import-not-found]  # beside this file
 
 from whet.checkpoint import load_tokenizer
 from whet.recipe import Recipe

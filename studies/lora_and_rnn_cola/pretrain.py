@@ -8,6 +8,7 @@ beside this file. No pretrained GPT-2 lies at hand without the hub.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -69,7 +70,7 @@ def main() -> None:
     tokenizer.save_pretrained(options.out)
 
 
-def blocks(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> TensorDataset:
+def blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> TensorDataset:
     """Return the texts as one stream, cut into rows of one length."""
     stream = [token for ids in tokenizer(list(texts))["input_ids"] for token in (*ids, tokenizer.eos_token_id)]
     rows = len(stream) // LENGTH

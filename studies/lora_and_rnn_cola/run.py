@@ -93,7 +93,8 @@ def tuned(bases: list[Path], task: whet.Task, runs: Path) -> list[dict[str, Any]
     rows = []
     for base in bases:
         for name, (lora, rate) in LORA.items():
-            out, shares = runs / base.name / name, []
+            out = runs / base.name / name
+            shares: list[Any] = []
             if not out.is_dir():
                 out.parent.mkdir(parents=True, exist_ok=True)
                 settings = whet.TrainingSettings(epochs=TUNING_EPOCHS, learning_rate=rate)
@@ -117,7 +118,7 @@ def recurrent(teacher: Path, task: whet.Task, texts: Examples | None, runs: Path
             tried.append(seeds.curve(candidate)[-1]["validation_metric"])
         best = GRID[int(np.argmax(tried))]
         grid = {f"alpha {one.alpha:g}, T {one.temperature:g}": score for one, score in zip(GRID, tried, strict=True)}
-        kinds = {"alone": (ALONE, None), "taught": (best, None)}
+        kinds: dict[str, tuple[whet.Objective, Examples | None]] = {"alone": (ALONE, None), "taught": (best, None)}
         if texts is not None:
             kinds["taught, more text"] = (best, texts)
         said = {}

@@ -19,6 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 import whet
+from whet.benchmark import load_any
 from whet.metric import quality_named
 
 HERE = Path(__file__).parent
@@ -148,7 +149,7 @@ def last(folders: list[Path]) -> dict[str, float]:
 
 def size(folder: Path) -> int:
     """Return how many parameters a model has."""
-    return sum(weight.numel() for weight in seeds.load_any(folder).parameters())
+    return int(sum(weight.numel() for weight in load_any(folder).parameters()))
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> str:

@@ -81,3 +81,27 @@ def test_texts_that_mean_nothing_are_answered(text: str):
 def test_heads_that_do_not_divide_the_width_are_answered():
     with pytest.raises(InvalidParameter, match="heads must divide the width, 16, but got heads=3"):
         Transformer(width=16, heads=3).build(tiny_model("bert"), Resources())
+
+
+def test_a_configuration_of_any_kind_is_read_from_its_file(tmp_path):
+    teacher = tiny_model("bert")
+    narrow = tiny_model("distilbert").config
+    narrow.dim, narrow.hidden_dim, narrow.vocab_size, narrow.n_layers = 16, 32, 7, 1
+    narrow.to_json_file(tmp_path / "own.json", use_diff=False)
+    built = student_from(f"transformer:{tmp_path / 'own.json'}").build(teacher, Resources())
+    config = built.model.config
+    assert (config.model_type, config.dim, config.n_layers) == ("distilbert", 16, 1)
+    assert config.vocab_size == teacher.config.vocab_size and config.id2label == teacher.config.id2label
+    assert "DistilBertForSequenceClassification with layers 1" in built.plan
+    for batch in tiny_batches():
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        assert built.model(**inputs).logits.shape[-1] == 3
+
+
+@pytest.mark.parametrize("content", [None, "junk", "[1]", '{"model_type": "nonsense"}', '{"hidden_size": 8}'])
+def test_a_file_that_is_no_configuration_is_answered(tmp_path, content):
+    path = tmp_path / "own.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InvalidParameter, match=r"configuration must be a file as transformers writes config.json, but"):
+        student_from(f"transformer:{path}").build(tiny_model("bert"), Resources())

@@ -18,10 +18,13 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from whet.architecture import Architecture
 from whet.divergence import divergences
 from whet.errors import InvalidParameter, MissingResource
+from whet.factorization import calibrated
+from whet.narrowing import narrowed
 from whet.parameter import Range
 from whet.passes import answers, hooked, moved
 from whet.progress import track
@@ -46,6 +49,8 @@ class LayerSubset(Student):
     """How many; odd and even say so themselves."""
     layers: tuple[int, ...] | None = None
     """Their numbers instead, from 0."""
+    width: Annotated[int | None, Range(least=1)] = None
+    """Hidden size, where it shall be smaller than the teacher's: whole heads, and what counts most on training text."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range, or if not one thing says which blocks stay."""
@@ -58,12 +63,14 @@ class LayerSubset(Student):
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return the student of `odd`, `top:3`, `influence:3` or `0,2,4`."""
-        first, _, rest = text.partition(":")
+        """Return the student of `odd`, `top:3`, `influence:3` or `0,2,4`, and of a width after it: `odd:width=192`."""
+        which, _, width = text.partition(":width=")
+        first, _, rest = which.partition(":")
         try:
+            own = int(width) if width else None
             if first.replace(",", "").isdigit():
-                return cls(layers=tuple(int(one) for one in text.split(",")))
-            return cls(pattern=first, count=int(rest) if rest else None)  # type: ignore[arg-type]
+                return cls(layers=tuple(int(one) for one in which.split(",")), width=own)
+            return cls(pattern=first, count=int(rest) if rest else None, width=own)  # type: ignore[arg-type]
         except ValueError as error:
             if isinstance(error, InvalidParameter):
                 raise
@@ -73,8 +80,9 @@ class LayerSubset(Student):
 
     @property
     def reads(self) -> frozenset[str]:
-        """See `Student.reads`; measured patterns look at training text."""
-        return frozenset({"calibration"} if self.pattern in MEASURED else ())
+        """See `Student.reads`; measured patterns and widths look at training text."""
+        measured = self.pattern in MEASURED or self.width is not None
+        return frozenset({"calibration"} if measured else ())
 
     def build(self, teacher: nn.Module, resources: Resources) -> Built:
         """See `Student.build`."""
@@ -88,7 +96,13 @@ class LayerSubset(Student):
         student = copy.deepcopy(teacher).eval()
         keep_blocks(student, chosen)
         numbers = ", ".join(map(str, chosen))
-        return Built(student, f"blocks {numbers} of 0 to {blocks - 1} ({self.pattern or 'as listed'})")
+        plan = f"blocks {numbers} of 0 to {blocks - 1} ({self.pattern or 'as listed'})"
+        if self.width is None:
+            return Built(student, plan)
+        assert isinstance(student, PreTrainedModel)
+        narrow = narrowed(student, self.width, calibrated(resources))
+        narrow.name_or_path = student.name_or_path
+        return Built(narrow, f"{plan} of width {self.width}")
 
     def _chosen(self, teacher: nn.Module, blocks: int, resources: Resources) -> list[int]:
         if self.layers is not None:

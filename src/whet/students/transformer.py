@@ -7,16 +7,18 @@ Source: Turc, Chang, Lee, Toutanova, "Well-Read Students Learn Better: On the Im
 Models", 2019, arXiv 1908.08962.
 """
 
-import copy
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from whet.checkpoint import load_tokenizer, new_head
 from whet.errors import InvalidModel, InvalidParameter
+from whet.narrowing import resized
 from whet.parameter import Range
 from whet.resources import Resources
 from whet.student import Built, Student
@@ -25,8 +27,6 @@ __all__ = ["Transformer"]
 
 SIZES = {"layers": "num_hidden_layers", "width": "hidden_size", "heads": "num_attention_heads"}
 """Sizes that texts may give, and what configurations call them."""
-INNER = ("intermediate_size", "hidden_dim", "n_inner")
-"""What families call the width between the two layers of their feed-forward parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,8 @@ class Transformer(Student):
 
     base: str | None = None
     """Folder or hub name of a pretrained one."""
+    config: str | None = None
+    """File of a configuration, of any kind, for random weights; classes and tokens are the teacher's."""
     layers: Annotated[int | None, Range(least=1)] = None
     """Blocks; as many as the teacher's, if nothing is said."""
     width: Annotated[int | None, Range(least=1)] = None
@@ -44,7 +46,9 @@ class Transformer(Student):
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return the student of `layers=2,width=128`, or of a folder or hub name."""
+        """Return the student of `layers=2,width=128`, of a file such as `config.json`, or of a folder or hub name."""
+        if text.endswith(".json"):
+            return cls(config=text)
         if "=" not in text:
             return cls(base=text)
         given = dict(part.partition("=")[::2] for part in text.split(","))
@@ -62,28 +66,37 @@ class Transformer(Student):
             torch.manual_seed(resources.seed)
             student = self._sized(teacher) if self.base is None else _pretrained(self.base, teacher)
         student.name_or_path = teacher.name_or_path
-        sizes = ", ".join(f"{key} {getattr(student.config, name)}" for key, name in SIZES.items())
+        sizes = ", ".join(f"{key} {getattr(student.config, name, None)}" for key, name in SIZES.items())
         start = "random weights" if self.base is None else f"pretrained as {self.base}"
         return Built(student.to(teacher.device).eval(), f"{type(student).__name__} with {sizes}, {start}")
 
     def _sized(self, teacher: PreTrainedModel) -> PreTrainedModel:
+        if self.config is not None:
+            own: PreTrainedModel = AutoModelForSequenceClassification.from_config(_configured(self.config, teacher))
+            return own
         known: Any = teacher.config
-        config: Any = copy.deepcopy(known)
-        vars(config).pop("quantization_config", None)  # the structure of a compressed teacher
         width = self.width or known.hidden_size
         heads = self.heads or max(1, width * known.num_attention_heads // known.hidden_size)
-        if width % heads:
-            raise InvalidParameter(
-                f"heads must divide the width, {width}, but got heads={heads}; give others, such as heads=1"
-            )
-        config.num_hidden_layers = self.layers or known.num_hidden_layers
-        config.hidden_size, config.num_attention_heads = width, heads
-        if getattr(known, "num_key_value_heads", None):
-            config.num_key_value_heads, config.head_dim = heads, width // heads
-        inner = {name: getattr(known, name, None) for name in INNER}
-        config.update({name: size * width // known.hidden_size for name, size in inner.items() if size})
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+        sizes = resized(known, layers=self.layers or known.num_hidden_layers, width=width, heads=heads)
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(sizes)
         return model
+
+
+def _configured(path: str, teacher: PreTrainedModel) -> PreTrainedConfig:
+    """The configuration of a file, with the teacher's classes and tokens."""
+    known: Any = teacher.config
+    try:
+        held = json.loads(Path(path).read_text(encoding="utf-8"))
+        config: PreTrainedConfig = AutoConfig.for_model(**held)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InvalidParameter(
+            f"the student's configuration must be a file as transformers writes config.json, but got {path}: {error}; "
+            "correct it"
+        ) from error
+    words = len(teacher.get_input_embeddings().weight)
+    shared = ("id2label", "label2id", "problem_type", "pad_token_id")
+    config.update({"vocab_size": words, **{name: getattr(known, name) for name in shared}})
+    return config
 
 
 def _pretrained(base: str, teacher: PreTrainedModel) -> PreTrainedModel:
