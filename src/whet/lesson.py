@@ -19,6 +19,7 @@ from whet.attention import last_projections
 from whet.distillation import Attended, Objective
 from whet.errors import InvalidModel
 from whet.passes import hooked
+from whet.surgery import lodging
 
 __all__ = ["KNOWN", "Lesson"]
 
@@ -89,18 +90,14 @@ def _as_wide(student: nn.Module, teacher: nn.Module, batch: Mapping[str, Tensor]
         yield
         return
     layer = nn.Linear(own, wanted).to(next(student.parameters()))
-    student.add_module(PROJECTION, layer)
 
     def widen(_module: nn.Module, _inputs: Any, out: Any) -> None:
         if out.hidden_states is not None:
             out.hidden_states = tuple(layer(states) for states in out.hidden_states)
 
     # (inside the model's own forward, where several processes watch which weights are used)
-    with hooked([student.register_forward_hook(widen)]):
-        try:
-            yield
-        finally:
-            delattr(student, PROJECTION)
+    with lodging(student, PROJECTION, layer), hooked([student.register_forward_hook(widen)]):
+        yield
 
 
 def _hidden_width(model: nn.Module, batch: Mapping[str, Tensor]) -> int:

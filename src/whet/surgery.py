@@ -1,7 +1,8 @@
 """The only place that changes a model's structure: copy, replace, describe, rebuild."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from torch import nn
@@ -10,7 +11,7 @@ from whet.architecture import Architecture
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.layer import CompressedLayer, empty_layer
 
-__all__ = ["copy_model", "describe", "keep_blocks", "own_weights", "rebuild", "replace"]
+__all__ = ["copy_model", "describe", "keep_blocks", "lodging", "own_weights", "rebuild", "replace"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -40,6 +41,16 @@ def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
     """Put `layer` in the place of the module called `name`."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer)
+
+
+@contextmanager
+def lodging(model: nn.Module, name: str, layer: nn.Module) -> Iterator[None]:
+    """Give the model one more module while the block runs, whose weights then count as its own."""
+    model.add_module(name, layer)
+    try:
+        yield
+    finally:
+        delattr(model, name)
 
 
 def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
