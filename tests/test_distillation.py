@@ -116,6 +116,18 @@ def test_a_factored_model_comes_closer_to_its_original(hidden_states: float):
     assert sum(p.numel() for p in recovered.parameters()) == sum(p.numel() for p in factored.parameters())
 
 
+def test_the_original_itself_has_nothing_to_recover(monkeypatch):
+    """It is read without dropout, as its teacher is."""
+    model, losses, loss = tiny_model("bert"), [], Objective.loss
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+    monkeypatch.setattr(Objective, "loss", lambda *given: losses.append(loss(*given)) or losses[-1])
+    Recipe((Distillation(epochs=1, learning_rate=1e-12),)).apply(model, Resources(train=tiny_batches(), teacher=model))
+    assert len(losses) >= 6
+    assert max(one.item() for one in losses) == pytest.approx(0, abs=1e-6)
+
+
 def test_a_share_of_the_batches_is_drawn_without_replacement():
     batches = tiny_batches(count=10)
     drawn = batches.share(0.3, seed=1)

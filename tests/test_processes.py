@@ -53,6 +53,30 @@ def test_a_process_without_a_batch_is_told(of_three):
         list(dealt("ab"))
 
 
+def test_what_the_first_makes_or_raises_reaches_all(of_three, monkeypatch):
+    sent: list[object] = []
+    monkeypatch.setattr(
+        processes.dist,
+        "broadcast_object_list",
+        lambda box: sent.extend(box) if box != [None, None] else box.__setitem__(slice(None), sent),
+    )
+    of_three(0)
+    assert of_first(lambda: 7) == 7
+    of_three(1)
+    assert of_first(lambda: 8) == 7, "others take what the first made"
+    sent.clear()
+    of_three(0)
+    with pytest.raises(InvalidData, match="no good"):
+        of_first(refuse)
+    of_three(2)
+    with pytest.raises(InvalidData, match="no good"):
+        of_first(lambda: 8)
+
+
+def refuse() -> None:
+    raise InvalidData("no good")
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 32])
 def test_weighted_means_of_the_rows_are_the_mean_of_the_batch(of_three, size: int):
     values = torch.randn(size, 5, generator=torch.Generator().manual_seed(size), dtype=torch.float64)

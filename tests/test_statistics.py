@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from helpers import FAMILIES, Family, noise_of, padded, sentences_of, tiny_batches, tiny_model
 from whet.architecture import Architecture, dense_bias, dense_weight
 from whet.errors import InvalidModel
-from whet.passes import fisher_noise
+from whet.passes import fisher_noise, noise_generator
 from whet.resources import Batch, Batches
 from whet.statistics import Moments, Side, collect, side_of
 
@@ -261,6 +261,15 @@ def test_noise_for_scores_is_a_random_sign():
     noise = fisher_noise(torch.randn(500, 1), torch.Generator().manual_seed(0))
     assert noise.abs().eq(1).all()
     assert abs(float(noise.mean())) < 0.15
+
+
+def test_every_example_draws_noise_of_its_own():
+    drawn = {
+        tuple(torch.randint(0, 2, (64,), generator=noise_generator(seed, i)).tolist())
+        for seed in (0, 1)
+        for i in range(9)
+    }
+    assert len(drawn) == 18
 
 
 def test_noise_follows_the_generator():

@@ -100,6 +100,23 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(learn):
     assert not torch.equal(one, third)
 
 
+def test_batches_are_of_like_length_in_another_order_every_epoch(learn, monkeypatch):
+    step, seen = Trainer.training_step, []
+    monkeypatch.setattr(
+        Trainer,
+        "training_step",
+        lambda self, model, inputs, *rest: (
+            seen.append(inputs["attention_mask"].sum(1).tolist()) or step(self, model, inputs, *rest)
+        ),
+    )
+    learn(TrainingSettings(epochs=2, batch_size=8, max_length=16))
+    first, second = seen[:8], seen[8:]
+    assert first != second
+    # (two batches an epoch are not: the longest example of all comes first, to see whether memory is enough)
+    assert sum(batch == sorted(batch, reverse=True) for batch in seen) >= 12, "the longest first, next to those like it"
+    assert sorted(map(sum, first)) != sorted(map(sum, second)), "other batches, not the same ones in another order"
+
+
 def test_validation_examples_are_never_trained_on(learn, monkeypatch):
     seen = {True: set(), False: set()}
     step, predict = Trainer.training_step, Trainer.prediction_step
