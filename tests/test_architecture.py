@@ -14,7 +14,7 @@ from whet.lookup import members
 from whet.method import Method
 
 SOURCE = Path(whet.__file__).parent
-PLURALS = ("layers", "methods", "metrics", "students", "tasks")
+PLURALS = ("layers", "methods", "metrics", "runtimes", "students", "tasks")
 
 LEVELS = {
     0: ("errors",),
@@ -48,6 +48,7 @@ LEVELS = {
         "lora",
         "lstm",
         "narrowing",
+        "onnx_export",
         "passes",
         "rank_search",
         "recurrent",
@@ -60,10 +61,10 @@ LEVELS = {
         "teacher_cache",
         "training",
     ),
-    3: ("attention_method", "factorization", "method", "metric", "student", "task"),
-    4: ("methods", "metrics", "students", "tasks"),
+    3: ("attention_method", "factorization", "method", "metric", "runtime", "student", "task"),
+    4: ("methods", "metrics", "runtimes", "students", "tasks"),
     5: ("artifact", "frontier", "recipe", "trial"),
-    6: ("benchmark", "inspection", "report"),
+    6: ("benchmark", "export", "inspection", "report"),
     7: ("__init__", "__main__", "cli", "console", "demonstration", "options", "verbs"),
 }
 WITHIN = {

@@ -145,6 +145,14 @@ def test_compress_by_a_method(place, run, name):
     assert artifact.load(Path("new"))
 
 
+def test_export_says_how_near_it_is_and_the_model_still_loads(place, run):
+    done = run("export", "small", "--to", "onnxruntime")
+    assert (done.code, done.err) == (0, "")
+    assert re.search(r"onnxruntime .* float32 .* 1x3, 2x7, 3x16, 5x11, 8x24 .* \d\.\de-0\d .* 100%", done.out)
+    assert Path("small/model.onnx").is_file() and artifact.load(Path("small"))
+    assert artifact.exported(Path("small"), "onnxruntime")["equal_predictions"] == 1
+
+
 def test_distill_saves_a_student_with_its_curve(place, run):
     words = [*OWN, "--student", "layer_subset:odd", "--epochs", "2", "--batch-size", "16", "--hidden-states", "1"]
     done = run("distill", "model", "--out", "new", *words)
@@ -588,6 +596,16 @@ BAD = {
         nothing,
         [*COMPRESS, *BLIND, "--set", "include=decoder.*"],
         r"no linear layer matches 'decoder.\*'; the linear layers here are bert.encoder",
+    ),
+    "an unknown runtime": (
+        nothing,
+        ["export", "small", "--to", "onyx"],
+        r"the runtime must be a known name, but got 'onyx'",
+    ),
+    "an export of a model that whet did not write": (
+        nothing,
+        ["export", "model", "--to", "onnxruntime"],
+        r"the folder must be one that whet wrote, but got model; fine-tune, distil or compress the model first",
     ),
     "no layer left": (nothing, ["compress", "small", "--out", "new", *BLIND], r"no linear layer matches '\*'"),
     "infinite epochs": (nothing, [*FINETUNE[:-1], "inf"], r"0 < epochs < inf must hold, but got epochs=inf; epochs is"),

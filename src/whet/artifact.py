@@ -18,7 +18,7 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from whet.checkpoint import load_model
-from whet.errors import InvalidArtifact
+from whet.errors import InvalidArtifact, OutputNotWritten
 from whet.output import new_folder, write_text
 from whet.recipe import Recipe
 from whet.surgery import describe, rebuild
@@ -26,8 +26,10 @@ from whet.trial import Trial
 
 __all__ = [
     "MANIFEST",
+    "add_export",
     "card",
     "digest",
+    "exported",
     "is_artifact",
     "load",
     "record",
@@ -44,6 +46,8 @@ MEASUREMENTS = "measurements.jsonl"
 CARD = "README.md"
 _NOTES = (CARD, MEASUREMENTS)
 """What is written about the model after it was saved, and may be edited."""
+_EXPORTED = (".onnx", ".xml", ".bin")
+"""Endings of what runtimes run; weights are safetensors. Exports have an entry of their own in the manifest."""
 _PACKAGES = ("whet", "torch", "transformers", "numpy")
 
 
@@ -173,6 +177,56 @@ def record(folder: Path, trial: Trial) -> None:
     write_text(folder / MANIFEST, _manifest(folder, about))
 
 
+def add_export(folder: Path, runtime: str, files: Sequence[Path], about: Mapping[str, Any]) -> None:
+    """Put what a runtime runs beside the weights that it was made from, in the place of what was there.
+
+    Args:
+        folder: the artifact.
+        runtime: its name.
+        files: where they are now, on the same disk; they are moved.
+        about: what is known of it, for the manifest.
+
+    Raises:
+        InvalidArtifact: the folder's manifest cannot be read.
+        OutputNotWritten: the folder cannot be written.
+    """
+    manifest = _read_manifest(folder)
+    names = {path.name: _sha256(path) for path in files}
+    try:
+        for path in files:
+            path.replace(folder / path.name)
+    except OSError as error:
+        raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
+    known = manifest.get("exports", {}) | {runtime: {**about, "files": names, "model": digest(folder)}}
+    others = {key: value for key, value in manifest.items() if key not in ("files", "exports")}
+    write_text(folder / MANIFEST, _manifest(folder, {**others, "exports": known}))
+
+
+def exported(folder: Path, runtime: str) -> dict[str, Any]:
+    """Return what the manifest says of an export, after checking that it belongs to the weights beside it.
+
+    Raises:
+        InvalidArtifact: there is none, it was altered, or the weights are others than it was made from.
+    """
+    entry: dict[str, Any] | None = _read_manifest(folder).get("exports", {}).get(runtime)
+    if entry is None:
+        raise InvalidArtifact(
+            f"{folder} must hold an export for {runtime}, but it has none; whet export {folder} --to {runtime}"
+        )
+    stale = [name for name, known in entry["files"].items() if _missing_or_other(folder / name, known)]
+    if stale or entry["model"] != digest(folder):
+        what = ", ".join(stale) or "another model"
+        raise InvalidArtifact(
+            f"the export for {runtime} must belong to the weights beside it, but {folder} holds {what} that does not; "
+            f"whet export {folder} --to {runtime}"
+        )
+    return entry
+
+
+def _missing_or_other(path: Path, known: str) -> bool:
+    return not path.is_file() or _sha256(path) != known
+
+
 def trials(folder: Path) -> list[Trial]:
     """Return the trials recorded in an artifact, oldest first.
 
@@ -219,7 +273,11 @@ def card(name: str, recipe: Recipe, origin: str, measured: Sequence[Trial]) -> s
 
 
 def _manifest(folder: Path, about: Mapping[str, Any]) -> str:
-    files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST and path.is_file()}
+    files = {
+        path.name: _sha256(path)
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST and path.suffix not in _EXPORTED and path.is_file()
+    }
     return json.dumps({**about, "files": files}, indent=1) + "\n"
 
 

@@ -8,13 +8,23 @@ from typing import Annotated, Any
 import torch
 import transformers
 import typer
-from rich.table import Table
 
 from whet import demonstration, verbs
 from whet.benchmark import Benchmark
-from whet.console import print_curve, print_inspection, print_json, print_step, say, show, write_picture
+from whet.console import (
+    print_agreements,
+    print_curve,
+    print_inspection,
+    print_json,
+    print_methods,
+    print_step,
+    say,
+    show,
+    write_picture,
+)
 from whet.distillation import Objective
 from whet.errors import InvalidParameter, OutputNotWritten, WhetError
+from whet.export import export as export_model
 from whet.inspection import inspect as inspect_model
 from whet.method import all_methods
 from whet.options import (
@@ -283,6 +293,22 @@ def measure(
 
 
 @app.command(cls=Verb)
+def export(
+    model: Annotated[Path, typer.Argument(help="Folder of a model that whet wrote.")],
+    to: Annotated[str, typer.Option(help="Runtimes with commas between: onnxruntime, openvino.")],
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what other runtimes run beside the weights, once it gives the model's own answers."""
+    _use("cpu", threads, alone=True)
+    found = export_model(model, [name.strip() for name in to.split(",")], threads=threads)
+    if as_json:
+        print_json({name: agreement._asdict() for name, agreement in found.items()})
+    else:
+        print_agreements(found)
+
+
+@app.command(cls=Verb)
 def inspect(
     model: Annotated[str, typer.Argument(help="Folder or hub name.")],
     batch_size: Annotated[int, typer.Option(help="Sentences a batch.")] = 32,
@@ -316,15 +342,7 @@ def methods(as_json: AsJson = False) -> None:
             }
         )
         return
-    for name, method in all_methods().items():
-        shown = Table(
-            "parameter", "range", "default", "meaning", title=f"{name} ({method.stage.name})", title_justify="left"
-        )
-        for row in parameters(method):
-            shown.add_row(
-                row.name, row.stated or row.kind, "" if row.default is None else str(row.default), row.meaning
-            )
-        show(method.summary(), shown, f"Source: {method.source()}\n")
+    print_methods(all_methods())
 
 
 @app.command(cls=Verb)

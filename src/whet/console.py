@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,23 @@ from rich.table import Table
 
 from whet.errors import OutputNotWritten
 from whet.inspection import Inspection
+from whet.method import Method
+from whet.parameter import parameters
 from whet.processes import is_first
 from whet.recipe import Step
+from whet.runtime import Agreement
 from whet.training import Epoch
 
-__all__ = ["print_curve", "print_inspection", "print_json", "print_step", "say", "show", "write_picture"]
+__all__ = [
+    "print_agreements",
+    "print_curve",
+    "print_inspection",
+    "print_json",
+    "print_step",
+    "say",
+    "show",
+    "write_picture",
+]
 
 _WIDE = 1000
 """Columns that every table fits into."""
@@ -74,6 +86,30 @@ def print_step(step: Step) -> None:
         f"{step.method}: {step.layers} layers changed, parameters {step.parameters_before:,} → "
         f"{step.parameters_after:,} ({share:.1%}), {step.seconds:.1f} s"
     )
+
+
+def print_methods(known: Mapping[str, type[Method]]) -> None:
+    """Print methods with their parameters and sources."""
+    for name, method in known.items():
+        shown = Table(
+            "parameter", "range", "default", "meaning", title=f"{name} ({method.stage.name})", title_justify="left"
+        )
+        for row in parameters(method):
+            shown.add_row(
+                row.name, row.stated or row.kind, "" if row.default is None else str(row.default), row.meaning
+            )
+        show(method.summary(), shown, f"Source: {method.source()}\n")
+
+
+def print_agreements(found: Mapping[str, Agreement]) -> None:
+    """Print how near the answers of runtimes are to PyTorch's."""
+    shown = Table("runtime", "precision", "shapes", title="against PyTorch")
+    for name in ("largest difference", "equal predictions"):
+        shown.add_column(name, justify="right")
+    for runtime, one in found.items():
+        shapes = ", ".join(f"{size}x{length}" for size, length in one.shapes)
+        shown.add_row(runtime, one.precision, shapes, f"{one.largest_difference:.1e}", f"{one.equal_predictions:.0%}")
+    show(shown)
 
 
 def print_inspection(found: Inspection) -> None:

@@ -1,0 +1,166 @@
+"""A runtime: where an exported model runs, beside PyTorch itself.
+
+A runtime writes files beside the weights and reads them again. What it gives must be what PyTorch gives: `compare` runs
+both at several shapes, and an export that is further off than the tolerance is refused.
+"""
+
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whet.errors import InvalidModel, InvalidParameter
+from whet.lookup import choose, members
+
+__all__ = ["TOLERANCE", "Agreement", "Predict", "Runtime", "all_runtimes", "compare", "input_names", "runtime_named"]
+
+TOLERANCE = 1e-4
+"""Largest difference of logits that an export in fp32 may show; of logits above 1, as a share of the largest."""
+SHAPES = ((1, 3), (2, 7), (3, 16), (5, 11), (8, 24))
+"""Examples and tokens at which an export is compared; the first tokens of some examples are padding's."""
+
+
+class Agreement(NamedTuple):
+    """How near a runtime's answers are to PyTorch's."""
+
+    shapes: tuple[tuple[int, int], ...]
+    """Examples and tokens."""
+    largest_difference: float
+    """Of logits."""
+    equal_predictions: float
+    """Share of the examples."""
+    precision: str
+    """That the runtime really computed in."""
+
+
+class Predict(ABC):
+    """An exported model, ready to run."""
+
+    precision: str
+    """That it computes in, such as float32."""
+
+    @abstractmethod
+    def __call__(self, batch: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
+        """Return the logits of a batch, (examples, classes)."""
+
+
+class Runtime(ABC):
+    """One runtime."""
+
+    extra: ClassVar[str]
+    """The extra of the package that installs it."""
+    package: ClassVar[str]
+    """What is imported."""
+    files: ClassVar[tuple[str, ...]]
+    """That it writes, beside the weights."""
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the runtime's name: that of its module."""
+        return cls.__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def convert(self, onnx: Path, folder: Path) -> None:
+        """Write `files` into the folder, from the model as an ONNX file."""
+
+    @abstractmethod
+    def open(self, folder: Path, *, threads: int) -> Predict:
+        """Return what `convert` wrote, ready to run on so many threads."""
+
+    def require(self) -> None:
+        """Refuse to go on without the package.
+
+        Raises:
+            InvalidParameter: it is not installed; the message names the extra.
+        """
+        try:
+            importlib.import_module(self.package)
+        except ImportError as error:
+            raise InvalidParameter(
+                f"{self.name()} needs the package {self.package}, but it is not installed; "
+                f"pip install 'whet[{self.extra}]'"
+            ) from error
+
+
+def all_runtimes() -> dict[str, type[Runtime]]:
+    """Return every runtime by name."""
+    return {runtime.name(): runtime for runtime in members("whet.runtimes", Runtime)}
+
+
+def runtime_named(name: str) -> Runtime:
+    """Return the runtime of that name.
+
+    Raises:
+        UnknownName: there is none; the message gives the nearest.
+        InvalidParameter: its package is not installed.
+    """
+    found: Runtime = all_runtimes()[choose(name, all_runtimes(), what="the runtime")]()
+    found.require()
+    return found
+
+
+def input_names(model: nn.Module, tokenizer_names: Sequence[str]) -> list[str]:
+    """Return what a model reads of what its tokenizer gives, in the order in which exporters call for it."""
+    own = inspect.signature(model.forward).parameters
+    return [name for name in own if name in tokenizer_names]
+
+
+def compare(model: nn.Module, predict: Predict, names: Sequence[str], *, runtime: str) -> Agreement:
+    """Return how near a runtime's answers are to PyTorch's, at shapes that the export did not see.
+
+    Args:
+        model: what was exported, in eval mode.
+        predict: what came of it.
+        names: of its inputs.
+        runtime: for the message.
+
+    Raises:
+        InvalidModel: they differ by more than the tolerance, or the runtime fails at a shape.
+    """
+    random, device = torch.Generator().manual_seed(0), next(model.parameters()).device
+    words = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    largest, equal, examples = 0.0, 0, 0
+    for size, length in SHAPES:
+        batch = _batch(names, size, length, int(words), model.config.pad_token_id or 0, random)  # type: ignore[union-attr, arg-type]
+        with torch.inference_mode():
+            wanted = model(**{name: value.to(device) for name, value in batch.items()}).logits.cpu().numpy()
+        try:
+            found = predict(batch)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InvalidModel(
+                f"{runtime} must run the model at every batch size and length, but it fails at {size} x {length}: "
+                f"{reason}; use another runtime"
+            ) from error
+        scale = max(1.0, float(np.abs(wanted).max()))
+        largest = max(largest, float(np.abs(found - wanted).max()))
+        if not largest <= TOLERANCE * scale:
+            raise InvalidModel(
+                f"{runtime} must give the model's own answers to {TOLERANCE:g}, but at {size} x {length} they differ "
+                f"by {largest:.2g}; nothing was written"
+            )
+        equal += int((found.argmax(-1) == wanted.argmax(-1)).sum())
+        examples += size
+    return Agreement(SHAPES, largest, equal / examples, predict.precision)
+
+
+def _batch(
+    names: Sequence[str], size: int, length: int, words: int, pad: int, random: torch.Generator
+) -> dict[str, Tensor]:
+    """Random tokens, of which the last of every second example are padding."""
+    ids = torch.randint(1, words, (size, length), generator=random)
+    ids[ids == pad] = (pad + 1) % words
+    mask = torch.ones_like(ids)
+    mask[1::2, length - length // 3 :] = 0
+    known = {
+        "input_ids": ids.masked_fill(mask == 0, pad),
+        "attention_mask": mask,
+        "token_type_ids": torch.zeros_like(ids),
+    }
+    return {name: known[name] for name in names}

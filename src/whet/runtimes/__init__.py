@@ -1,0 +1,1 @@
+"""One module for each runtime; `whet.runtime` finds them by name."""

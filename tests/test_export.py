@@ -1,0 +1,173 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from folders import classifier
+from helpers import FAMILIES, Family, tiny_batches, tiny_model
+from whet import artifact, runtime
+from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, UnknownName
+from whet.export import export
+from whet.methods.factorization.attention import Attention
+from whet.methods.factorization.kfac import Kfac
+from whet.methods.factorization.shared_qkv import SharedQkv
+from whet.methods.factorization.svd import Svd
+from whet.recipe import Recipe
+from whet.resources import Resources
+from whet.runtime import SHAPES, Predict, all_runtimes, input_names, runtime_named
+from whet.student import student_from
+
+RUNTIMES = sorted(all_runtimes())
+
+
+def saved(model, tokenizer, folder: Path) -> Path:
+    artifact.save(model, tokenizer, folder, recipe=Recipe(), origin="tiny", seed=0)
+    return folder
+
+
+def logits(folder: Path, name: str, batch) -> np.ndarray:
+    return runtime_named(name).open(folder, threads=1)(batch)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_gives_its_own_answers(family: Family, tmp_path, tokenizer):
+    model = tiny_model(family)
+    folder = saved(model, tokenizer, tmp_path / "m")
+    found = export(folder, RUNTIMES)
+    assert list(found) == RUNTIMES
+    for name, agreement in found.items():
+        assert agreement.largest_difference < 1e-4 and agreement.equal_predictions == 1
+        assert agreement.shapes == SHAPES and agreement.precision == "float32"
+        entry = artifact.exported(folder, name)
+        assert entry["largest_difference"] == agreement.largest_difference and entry["precision"] == "float32"
+        assert set(entry["files"]) == set(all_runtimes()[name].files)
+        for batch in tiny_batches(seed=5, batch_size=3):
+            with torch.no_grad():
+                np.testing.assert_allclose(logits(folder, name, batch), model(**batch).logits, atol=1e-4)
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+COMPRESSED = {
+    "factored": Recipe((Svd(keep=0.5),)),
+    "narrower heads": Recipe((Attention(keep=0.5),)),
+    "shared and factored": Recipe((SharedQkv(keep=0.5), Kfac(keep=0.5))),
+}
+
+
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_compressed_models_give_their_own_answers(kind: str, tmp_path, tokenizer):
+    model = COMPRESSED[kind].apply(tiny_model("bert"), Resources(calibration=tiny_batches()))
+    found = export(saved(model, tokenizer, tmp_path / "m"), RUNTIMES)
+    assert all(agreement.largest_difference < 1e-4 for agreement in found.values())
+
+
+def test_recurrent_students_give_their_own_answers_one_after_the_other(tmp_path, tokenizer):
+    for i, text in enumerate(("bilstm:16", "lstm:16:mean", "bilstm:16")):
+        model = student_from(f"recurrent:{text}").build(classifier(), Resources()).model
+        found = export(saved(model, tokenizer, tmp_path / str(i)), RUNTIMES)
+        assert all(agreement.largest_difference < 1e-4 for agreement in found.values()), text
+
+
+def test_an_elman_network_is_answered_and_nothing_is_written(tmp_path, tokenizer):
+    """torch's exporter fixes its length."""
+    model = student_from("recurrent:rnn:8").build(classifier(), Resources()).model
+    folder = saved(model, tokenizer, tmp_path / "m")
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(
+        InvalidModel, match=r"must have a form in ONNX, but torch says: .*static shape of 7.*; run it in"
+    ):
+        export(folder, ["onnxruntime"])
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_the_file_runs_in_plain_onnxruntime(tmp_path, tokenizer):
+    """The layout that Optimum reads: model.onnx beside config.json, inputs by the tokenizer's names, logits."""
+    folder = saved(classifier(), tokenizer, tmp_path / "m")
+    export(folder, ["onnxruntime"])
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    assert {one.name for one in session.get_inputs()} <= set(tokenizer.model_input_names)
+    assert [one.name for one in session.get_outputs()] == ["logits"]
+    assert (folder / "config.json").is_file()
+
+
+@pytest.fixture
+def folder(tmp_path, tokenizer) -> Path:
+    return saved(classifier(), tokenizer, tmp_path / "m")
+
+
+def test_the_model_is_the_same_after_an_export(folder):
+    before = artifact.digest(folder)
+    export(folder, ["onnxruntime"])
+    assert artifact.digest(folder) == before
+    artifact.verify(folder)
+    again = export(folder, ["onnxruntime"])["onnxruntime"]
+    assert artifact.exported(folder, "onnxruntime")["largest_difference"] == again.largest_difference
+
+
+def test_an_export_that_does_not_belong_to_the_weights_is_answered(folder, tmp_path, tokenizer):
+    with pytest.raises(InvalidArtifact, match=r"must hold an export for onnxruntime, but it has none; whet export"):
+        artifact.exported(folder, "onnxruntime")
+    export(folder, ["onnxruntime"])
+    other = saved(tiny_model("bert", seed=3), tokenizer, tmp_path / "other")
+    export(other, ["onnxruntime"])
+    shutil.copy(other / "model.onnx", folder / "model.onnx")
+    with pytest.raises(
+        InvalidArtifact, match=r"belong to the weights beside it, but .* holds model.onnx that does not"
+    ):
+        artifact.exported(folder, "onnxruntime")
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["files"]["config.json"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InvalidArtifact, match="holds another model that does not"):
+        artifact.exported(other, "onnxruntime")
+
+
+def test_other_answers_are_an_error_and_nothing_is_written(folder, monkeypatch):
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setattr(runtime, "TOLERANCE", 0.0)
+    with pytest.raises(
+        InvalidModel, match=r"must give the model's own answers to 0, but at \d+ x \d+ they differ by .*; no"
+    ):
+        export(folder, ["onnxruntime"])
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_runtime_that_fails_at_a_shape_is_named(folder, monkeypatch):
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setattr(all_runtimes()["onnxruntime"], "open", lambda *_, **__: Refusing())
+    with pytest.raises(
+        InvalidModel, match=r"onnxruntime must run .* but it fails at 1 x 3: no such shape; use another"
+    ):
+        export(folder, ["onnxruntime"])
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+class Refusing(Predict):
+    precision = "float32"
+
+    def __call__(self, batch):
+        raise RuntimeError("no such shape")
+
+
+def test_bad_input_is_answered(folder, tmp_path, monkeypatch):
+    with pytest.raises(
+        UnknownName, match=r"the runtime must be a known name, but got 'onnx'; did you mean onnxruntime"
+    ):
+        export(folder, ["onnx"])
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(InvalidArtifact, match=r"must be one that whet wrote, but got .*plain; fine-tune, distil or"):
+        export(tmp_path / "plain", ["onnxruntime"])
+    monkeypatch.setattr(all_runtimes()["openvino"], "package", "no_such_package")
+    with pytest.raises(InvalidParameter, match=r"not installed; pip install 'whet\[openvino\]'"):
+        export(folder, ["openvino"])
+
+
+def test_inputs_are_those_that_model_and_tokenizer_share():
+    assert input_names(tiny_model("distilbert"), ["input_ids", "token_type_ids", "attention_mask"]) == [
+        "input_ids",
+        "attention_mask",
+    ]
