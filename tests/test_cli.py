@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from folders import classifier, edit_json, save, tree, write_rows
 from helpers import tiny_model
-from whet import artifact, cli, verbs
+from whet import artifact, cli, options, verbs
 from whet.layers.low_rank import LowRank
 from whet.method import Stage, all_methods
 from whet.metrics.memory import Memory
@@ -153,6 +153,26 @@ def test_export_says_how_near_it_is_and_the_model_still_loads(place, run):
     assert artifact.exported(Path("small"), "onnxruntime")["equal_predictions"] == 1
 
 
+def test_measure_in_other_runtimes(place, run):
+    before = run("measure", "small", *OWN, "--runtime", "pytorch,onnxruntime")
+    assert (
+        before.code == 2
+        and "must hold an export for onnxruntime, but it has none; whet export small --to" in before.err
+    )
+    assert run("export", "small", "--to", "onnxruntime").code == 0
+    words = [*OWN, "--rounds", "6", "--json", "--runtime", "pytorch,onnxruntime"]
+    done = run("measure", "small", *words)
+    assert done.code == 0
+    plain, other = json.loads(done.out)
+    assert (plain["name"], other["name"]) == ("small", "small (onnxruntime)")
+    assert [one["conditions"]["runtime"] for one in (plain, other)] == ["pytorch", "onnxruntime"]
+    kl, disk = ({one["metric"]: one["value"] for one in trial["measurements"]} for trial in (other, plain))
+    assert kl["kl"] < 1e-6 and kl["changed"] == 0
+    assert kl["disk"] == pytest.approx(Path("small/model.onnx").stat().st_size / 2**20) != disk["disk"]
+    assert kl["parameters"] == disk["parameters"]
+    assert len(artifact.trials(Path("small"))) == 2
+
+
 def test_distill_saves_a_student_with_its_curve(place, run):
     words = [*OWN, "--student", "layer_subset:odd", "--epochs", "2", "--batch-size", "16", "--hidden-states", "1"]
     done = run("distill", "model", "--out", "new", *words)
@@ -238,7 +258,7 @@ def test_lora_on_the_factors_of_a_compressed_base(place, run):
 
 
 def test_more_processes_are_for_what_trains_or_calibrates(place, run, monkeypatch):
-    monkeypatch.setattr(cli, "count", lambda: 2)
+    monkeypatch.setattr(options, "count", lambda: 2)
     done = run("measure", "model", *OWN)
     assert done.code == 2
     assert "this must run in one process, but got 2; leave accelerate launch out" in done.err
@@ -606,6 +626,11 @@ BAD = {
         nothing,
         ["export", "model", "--to", "onnxruntime"],
         r"the folder must be one that whet wrote, but got model; fine-tune, distil or compress the model first",
+    ),
+    "an unknown runtime to measure": (
+        nothing,
+        [*MEASURE, "--runtime", "pytorch,onyx"],
+        r"the runtime must be a known name",
     ),
     "no layer left": (nothing, ["compress", "small", "--out", "new", *BLIND], r"no linear layer matches '\*'"),
     "infinite epochs": (nothing, [*FINETUNE[:-1], "inf"], r"0 < epochs < inf must hold, but got epochs=inf; epochs is"),

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import numpy as np
@@ -85,6 +86,23 @@ def is_picture(content: bytes) -> np.ndarray:
 @pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1], [*TRIALS, trial("slow", 0.7, 20.0)]])
 def test_trade_offs_are_pictures(trials):
     is_picture(trade_off_picture(trials, quality="accuracy", costs=("latency_median",)))
+
+
+def test_the_fastest_without_a_real_loss_is_marked():
+    """A faster one whose accuracy is really lower is not, nor is a single model."""
+    equal = trial("equal", 0.9, 8.0, speedup=compared(1.25, 0.001))
+    worse = trial("worse", 0.5, 2.0, speedup=compared(5.0, 0.001))
+    worse = dataclasses.replace(
+        worse,
+        measurements=[
+            dataclasses.replace(worse.measurements[0], versus=compared(-0.4, 0.001)),
+            *worse.measurements[1:],
+        ],
+    )
+    lines = drawn([TRIALS[0], equal, worse]).splitlines()
+    assert [line.split("│")[1].strip() for line in lines if "◀" in line and "│" in line] == ["equal"]
+    assert "the fastest without a real loss of accuracy" in " ".join(" ".join(lines).split())
+    assert "◀" not in drawn(TRIALS[:1])
 
 
 def test_curves_are_pictures():

@@ -12,7 +12,7 @@ from torch import nn
 from whet import artifact
 from whet.checkpoint import load_model, load_tokenizer, readable_length
 from whet.encoding import encode, shortest_first
-from whet.errors import InvalidData, InvalidModel
+from whet.errors import InvalidData, InvalidModel, InvalidParameter
 from whet.lookup import choose
 from whet.machine import machine
 from whet.metric import Metric, Subject, metrics, quality_named
@@ -20,10 +20,14 @@ from whet.parameter import Range, check
 from whet.progress import track
 from whet.recipe import Recipe
 from whet.resources import Batches, Examples
+from whet.runtime import Deployed, all_runtimes, runtime_named
 from whet.task import Task
 from whet.trial import Trial
 
 __all__ = ["Benchmark", "answer", "class_order", "load_any"]
+
+
+PYTORCH = "pytorch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,8 @@ class Benchmark:
     """Of resampling and of the order of runs."""
     device: str = "cpu"
     """Where models run, as torch names it."""
+    runtimes: tuple[str, ...] = (PYTORCH,)
+    """Where every model runs, in turn; others than pytorch need its export."""
     metrics: tuple[str, ...] | None = None
     """Names of what is measured besides the task's own metrics, such as fidelity; everything if None."""
 
@@ -52,29 +58,47 @@ class Benchmark:
         check(self)
 
     def run(self, sources: Sequence[str | Path], task: Task) -> list[Trial]:
-        """Return one trial per model; the first is the baseline.
+        """Return one trial per model and runtime, all models in the first runtime first; the first is the baseline.
 
         Raises:
             InvalidData: the task's data cannot be used, or a model's head does not fit it.
-            InvalidModel, InvalidArtifact: a model cannot be loaded or was altered.
+            InvalidModel, InvalidArtifact: a model cannot be loaded, was altered, or was not exported for a runtime.
+            UnknownName, InvalidParameter: there is no such runtime here, or it runs elsewhere than on the device.
         """
         chosen = self._metrics(task)
+        self._check_runtimes()
         dev = task.splits.dev
         if not len(dev):
             raise InvalidData("--dev-file must be given with --train-file, but got none; add it")
         length = self.max_length
         first = load_tokenizer(sources[0])
         examples = shortest_first(dev, first, max_length=length)
-        subjects = [self._subject(source, task, examples) for source in sources]
+        rows = [(source, runtime) for runtime in self.runtimes for source in sources]
+        subjects = [self._subject(source, runtime, task, examples) for source, runtime in rows]
         measured: list[list[Any]] = [[] for _ in subjects]
         for metric in chosen:
             for own, found in zip(measured, metric.measure(subjects), strict=True):
                 own.extend(found)
         conditions = self._conditions(task, dev)
         return [
-            Trial(subject.name, _recipe(source), self.seed, own, _digest(source), conditions)
-            for subject, source, own in zip(subjects, sources, measured, strict=True)
+            Trial(
+                subject.name,
+                _recipe(source),
+                self.seed,
+                own,
+                _digest(source),
+                {**conditions, "runtime": subject.runtime},
+            )
+            for subject, (source, _), own in zip(subjects, rows, measured, strict=True)
         ]
+
+    def _check_runtimes(self) -> None:
+        others = [name for name in self.runtimes if name != PYTORCH]
+        for name in others:
+            choose(name, [PYTORCH, *all_runtimes()], what="the runtime")
+            runtime_named(name)
+        if others and self.device != "cpu":
+            raise InvalidParameter(f"{others[0]} must run on the cpu, but got device={self.device}; leave it out")
 
     def _metrics(self, task: Task) -> list[Metric]:
         asked = {name: quality_named(name) for name in task.metrics}
@@ -82,7 +106,7 @@ class Benchmark:
         wanted = others if self.metrics is None else {choose(name, others, what="the metric") for name in self.metrics}
         return list((asked | {name: others[name]() for name in others if name in wanted}).values())
 
-    def _subject(self, source: str | Path, task: Task, examples: Examples) -> Subject:
+    def _subject(self, source: str | Path, runtime: str, task: Task, examples: Examples) -> Subject:
         model = load_any(source)
         tokenizer = load_tokenizer(source)
         order = class_order(model, task)
@@ -94,6 +118,12 @@ class Benchmark:
 
         dev = encoded(examples, self.batch_size)
         model.to(self.device)
+        files: tuple[Path, ...] = ()
+        if runtime != PYTORCH:
+            folder = Path(source)
+            files = tuple(folder / file for file in artifact.exported(folder, runtime)["files"])
+            model = Deployed(model, runtime_named(runtime).open(folder, threads=torch.get_num_threads()))
+            name = f"{name} ({runtime})"
         return Subject(
             name=name,
             source=str(source),
@@ -106,6 +136,8 @@ class Benchmark:
             timed=encoded(_spread(examples, self.timed), self.batch_size),
             rounds=self.rounds,
             seed=self.seed,
+            runtime=runtime,
+            files=files,
         )
 
     def _conditions(self, task: Task, dev: Examples) -> dict[str, Any]:
@@ -113,7 +145,6 @@ class Benchmark:
             "task": task.name,
             "data_sha256": dev.digest(),
             **machine(self.device).to_dict(),
-            "runtime": "pytorch",
             "dtype": "float32",
             "batch_size": self.batch_size,
             "max_length": self.max_length,

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import transformers
 import typer
 
@@ -23,7 +22,7 @@ from whet.console import (
     write_picture,
 )
 from whet.distillation import Objective
-from whet.errors import InvalidParameter, OutputNotWritten, WhetError
+from whet.errors import OutputNotWritten, WhetError
 from whet.export import export as export_model
 from whet.inspection import inspect as inspect_model
 from whet.method import all_methods
@@ -65,9 +64,10 @@ from whet.options import (
     more_text,
     recipe_of,
     task_of,
+    use_device,
 )
 from whet.parameter import parameters
-from whet.processes import count, join, leave
+from whet.processes import leave
 from whet.report import table, trade_off_picture
 from whet.student import student_from
 from whet.training import TrainingSettings
@@ -122,7 +122,7 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Train a base model for a task; an interrupted run goes on where it stopped."""
-    device = _use(device, threads)
+    device = use_device(device, threads)
     settings = TrainingSettings(
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed
     )
@@ -180,7 +180,7 @@ def distill(
     as_json: AsJson = False,
 ) -> None:
     """Train a smaller model from a fine-tuned one; an interrupted run goes on where it stopped."""
-    device = _use(device, threads)
+    device = use_device(device, threads)
     settings = TrainingSettings(
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed
     )
@@ -233,7 +233,7 @@ def compress(
     as_json: AsJson = False,
 ) -> None:
     """Make a model smaller by a recipe or by one method, and save it."""
-    device = _use(device, threads)
+    device = use_device(device, threads)
     steps = recipe_of(recipe, method, keep, speedup, parameter or [])
     chosen = None
     if any(given is not None for given in (task, data_dir, train_file, dev_file)):
@@ -269,6 +269,7 @@ def measure(
     batch_size: Annotated[int, typer.Option(help="Sentences a batch.")] = 32,
     max_length: MaxLength = 128,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 10,
+    runtime: Annotated[str, typer.Option(help="Where they run, with commas between: onnxruntime, ...")] = "pytorch",
     picture: Annotated[Path | None, typer.Option(help="PNG of quality against latency to write.")] = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -276,9 +277,16 @@ def measure(
     as_json: AsJson = False,
 ) -> None:
     """Measure models side by side: quality, fidelity, speed, size, memory; each with its interval and a paired test."""
-    device = _use(device, threads, alone=True)
+    device = use_device(device, threads, alone=True)
     chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
-    benchmark = Benchmark(batch_size=batch_size, max_length=max_length, rounds=rounds, seed=seed, device=device)
+    benchmark = Benchmark(
+        batch_size=batch_size,
+        max_length=max_length,
+        rounds=rounds,
+        seed=seed,
+        device=device,
+        runtimes=tuple(name.strip() for name in runtime.split(",")),
+    )
     if picture is not None and (picture.is_dir() or not picture.parent.is_dir()):
         raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {picture}; name another")
     trials = verbs.measure(models, chosen, benchmark=benchmark)
@@ -300,7 +308,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write what other runtimes run beside the weights, once it gives the model's own answers."""
-    _use("cpu", threads, alone=True)
+    use_device("cpu", threads, alone=True)
     found = export_model(model, [name.strip() for name in to.split(",")], threads=threads)
     if as_json:
         print_json({name: agreement._asdict() for name, agreement in found.items()})
@@ -317,7 +325,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show where a model's parameters and time are, and which methods can help on this machine."""
-    _use("cpu", threads, alone=True)
+    use_device("cpu", threads, alone=True)
     found = inspect_model(model, batch=(batch_size, length))
     if as_json:
         print_json(found.to_dict())
@@ -352,7 +360,7 @@ def demo(
     threads: Threads = None,
 ) -> None:
     """Run the main job on a built-in task: train, compress by three recipes, measure, save, reload."""
-    _use("cpu", threads, alone=True)
+    use_device("cpu", threads, alone=True)
     demonstration.run(out, seed=seed, say=show)
 
 
@@ -377,20 +385,3 @@ def main() -> None:
     if code == _STOPPED:
         say("stopped; nothing half-written was left")
     sys.exit(code)
-
-
-def _use(device: str, threads: int | None, *, alone: bool = False) -> str:
-    """Choose the processor, and return the device of this process."""
-    if threads is not None:
-        if threads < 1:
-            raise InvalidParameter(f"1 <= threads must hold, but got threads={threads}; leave it out to use all cores")
-        torch.set_num_threads(threads)
-    try:
-        # a device without memory, such as meta, has no number to give back
-        torch.ones(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        raise InvalidParameter(f"the device must be one that torch can use, but got {device!r}; try cpu") from error
-    own = join(device)
-    if alone and count() > 1:
-        raise InvalidParameter(f"this must run in one process, but got {count()}; leave accelerate launch out")
-    return own

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,6 +44,10 @@ class Subject:
     """How often each timed batch runs."""
     seed: int
     """Of resampling and of the order of runs."""
+    runtime: str = "pytorch"
+    """Where it runs."""
+    files: tuple[Path, ...] = ()
+    """What the runtime reads; the weights, if none are named."""
 
 
 class Metric(ABC):

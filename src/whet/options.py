@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from typer.core import TyperCommand, TyperOption
 
@@ -12,6 +13,7 @@ from whet.errors import InvalidParameter, InvalidRecipe
 from whet.lora import LoraSettings
 from whet.method import method_from, method_named
 from whet.metric import quality_named
+from whet.processes import count, join
 from whet.recipe import Recipe
 from whet.resources import Examples
 from whet.task import Task, task_from_files, task_named, texts_from
@@ -54,6 +56,7 @@ __all__ = [
     "more_text",
     "recipe_of",
     "task_of",
+    "use_device",
 ]
 
 DEFAULT_METHOD = "kfac"
@@ -234,3 +237,29 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def use_device(device: str, threads: int | None, *, alone: bool = False) -> str:
+    """Choose how many threads compute, and return the device of this process.
+
+    Args:
+        device: as torch names it.
+        threads: all cores, if None.
+        alone: whether several processes are refused.
+
+    Raises:
+        InvalidParameter: torch has no such device, or there is less than one thread, or more than one process.
+    """
+    if threads is not None:
+        if threads < 1:
+            raise InvalidParameter(f"1 <= threads must hold, but got threads={threads}; leave it out to use all cores")
+        torch.set_num_threads(threads)
+    try:
+        # a device without memory, such as meta, has no number to give back
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidParameter(f"the device must be one that torch can use, but got {device!r}; try cpu") from error
+    own = join(device)
+    if alone and count() > 1:
+        raise InvalidParameter(f"this must run in one process, but got {count()}; leave accelerate launch out")
+    return own

@@ -67,9 +67,18 @@ def curve_picture(curves: Mapping[str, Sequence[Epoch]], *, metric: str) -> byte
 
 
 def table(trials: Sequence[Trial], *, title: str) -> Table:
-    """Return a terminal table: one row a model, ± half the 95 % interval, and a star where the difference is real."""
+    """Return a terminal table: one row a model, ± half the 95 % interval, and a star where the difference is real.
+
+    The fastest of the models that are not measurably worse than the first is marked.
+    """
     names = [name for name in SHOWN if any(one.metric == name for one in trials[0].measurements)]
-    shown = Table(title=escape(title), caption="± half of the 95 % interval; * differs from the first row, p < 0.05")
+    best = _fastest_as_good(trials) if len(trials) > 1 else None
+    legend = "± half of the 95 % interval; * differs from the first row, p < 0.05"
+    quality = trials[0].measurements[0].metric
+    shown = Table(
+        title=escape(title),
+        caption=legend if best is None else f"{legend}; ◀ the fastest without a real loss of {quality}",
+    )
     # folded rather than cut: half a number misleads
     shown.add_column("model", overflow="fold")
     for name in names:
@@ -77,8 +86,19 @@ def table(trials: Sequence[Trial], *, title: str) -> Table:
         shown.add_column(f"{name}\n{unit}" if unit else name, justify="right", overflow="fold")
     shown.add_column("speedup", justify="right", overflow="fold")
     for trial in trials:
-        shown.add_row(escape(trial.name), *(_cell(trial.get(name)) for name in names), _speedup(trial))
+        mark = " ◀" if trial is best else ""
+        shown.add_row(escape(trial.name), *(_cell(trial.get(name)) for name in names), _speedup(trial) + mark)
     return shown
+
+
+def _fastest_as_good(trials: Sequence[Trial]) -> Trial:
+    """The highest throughput of those whose first metric is not really worse than the first model's."""
+
+    def worse(one: Measurement) -> bool:
+        return one.versus is not None and one.versus.real and (one.versus.value < 0) == (one.better == "higher")
+
+    good = [trial for trial in trials if not worse(trial.measurements[0])]
+    return max(good, key=lambda trial: trial.get("throughput").value)
 
 
 def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[str]) -> bytes:

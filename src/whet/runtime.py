@@ -14,11 +14,22 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from whet.errors import InvalidModel, InvalidParameter
 from whet.lookup import choose, members
 
-__all__ = ["TOLERANCE", "Agreement", "Predict", "Runtime", "all_runtimes", "compare", "input_names", "runtime_named"]
+__all__ = [
+    "TOLERANCE",
+    "Agreement",
+    "Deployed",
+    "Predict",
+    "Runtime",
+    "all_runtimes",
+    "compare",
+    "input_names",
+    "runtime_named",
+]
 
 TOLERANCE = 1e-4
 """Largest difference of logits that an export in fp32 may show; of logits above 1, as a share of the largest."""
@@ -86,6 +97,20 @@ class Runtime(ABC):
                 f"{self.name()} needs the package {self.package}, but it is not installed; "
                 f"pip install 'whet[{self.extra}]'"
             ) from error
+
+
+class Deployed(nn.Module):
+    """A model whose answers come from another runtime; its weights are there to be counted."""
+
+    def __init__(self, model: nn.Module, predict: Predict) -> None:
+        super().__init__()
+        self.model = model
+        self.predict = predict
+        self.config = model.config
+
+    def forward(self, **batch: Tensor) -> SequenceClassifierOutput:
+        """Return the logits."""
+        return SequenceClassifierOutput(logits=torch.from_numpy(self.predict(batch)))
 
 
 def all_runtimes() -> dict[str, type[Runtime]]:

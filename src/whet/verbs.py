@@ -379,8 +379,9 @@ def measure(models: Sequence[str | Path], task: Task, *, benchmark: Benchmark | 
     Raises:
         WhetError: anything wrong with a model or the data, before any timing.
     """
-    trials = (benchmark or Benchmark()).run(models, task)
-    for source, trial in zip(models, trials, strict=True):
+    chosen = benchmark or Benchmark()
+    trials = chosen.run(models, task)
+    for source, trial in zip(list(models) * len(chosen.runtimes), trials, strict=True):
         if artifact.is_artifact(source) and os.access(source, os.W_OK):
             artifact.record(Path(source), trial)
     return trials

@@ -25,13 +25,13 @@ RUNS = 3
 
 
 class Memory(Metric):
-    """Peak resident memory, median of a few processes."""
+    """Peak resident memory in PyTorch, median of a few processes; nothing where other runtimes take part."""
 
     name: ClassVar[str] = "memory"
 
     def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
-        if subjects[0].device != "cpu":
+        if subjects[0].device != "cpu" or any(subject.runtime != "pytorch" for subject in subjects):
             return [[] for _ in subjects]
         jobs: list[dict[str, Any]] = [
             {"source": subject.source, "shape": list(subject.dev.batches[-1]["input_ids"].shape)}

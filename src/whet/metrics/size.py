@@ -1,4 +1,4 @@
-"""How big a model is: parameters, those that are not zero, and MiB of weights on disk."""
+"""How big a model is: parameters, those that are not zero, and MiB on disk of weights or of what a runtime reads."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -21,7 +21,7 @@ class Size(Metric):
 
     def _counts(self, subject: Subject) -> list[Measurement]:
         weights = list(subject.model.parameters())
-        stored = sum(path.stat().st_size for path in weight_files(subject.source))
+        stored = sum(path.stat().st_size for path in subject.files or weight_files(subject.source))
         return [
             Measurement.count("parameters", sum(weight.numel() for weight in weights), ""),
             Measurement.count("nonzeros", sum(int(weight.count_nonzero()) for weight in weights), ""),
