@@ -1,7 +1,7 @@
 """What the studies that train with several seeds share: answers on the dev split, and comparisons over both."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,16 @@ def difference(labels: Array, runs: Array, baseline: Array, score: Score) -> dic
         lambda drawn, seeds: _mean(labels, runs, score, drawn, seeds) - _mean(labels, other, score, drawn, seeds),
         len(runs),
     )
+
+
+def draw(panel: Any, names: Sequence[str], scores: Sequence[dict[str, Any]]) -> None:
+    """Draw one line a model: its mean with the interval, and grey dots for its seeds."""
+    for i, one in enumerate(scores):
+        arms = [[one["value"] - one["low"]], [one["high"] - one["value"]]]
+        panel.plot(one["seeds"], [i] * len(one["seeds"]), "o", color="0.75", markersize=4)
+        panel.errorbar(one["value"], i, xerr=arms, fmt="D", capsize=3, color="C0")
+    panel.set_yticks(range(len(names)), names, fontsize="small")
+    panel.invert_yaxis()
 
 
 def _mean(labels: Array, runs: Array, score: Score, drawn: Array, seeds: Array) -> float:

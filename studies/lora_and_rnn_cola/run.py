@@ -208,13 +208,7 @@ def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
     panels: Any = figure.subplots(1, len(found), squeeze=False)[0]
     for panel, (name, rows) in zip(panels, found.items(), strict=True):
         metric = "matthews" if "matthews" in rows[0] else "accuracy"
-        for i, row in enumerate(rows):
-            one = row[metric]
-            arms = [[one["value"] - one["low"]], [one["high"] - one["value"]]]
-            panel.plot(one["seeds"], [i] * len(one["seeds"]), "o", color="0.75", markersize=4)
-            panel.errorbar(one["value"], i, xerr=arms, fmt="D", capsize=3, color="C0")
-        panel.set_yticks(range(len(rows)), [row["model"] for row in rows], fontsize="small")
-        panel.invert_yaxis()
+        seeds.draw(panel, [row["model"] for row in rows], [row[metric] for row in rows])
         panel.set(title=name, xlabel=f"{metric} on dev")
     return figure
 

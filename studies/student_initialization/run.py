@@ -177,13 +177,7 @@ def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
     figure = Figure(figsize=(5.2 * len(found), 3.6), layout="constrained")
     panels: Any = figure.subplots(1, len(found), squeeze=False)[0]
     for panel, (name, rows) in zip(panels, found.items(), strict=True):
-        for i, row in enumerate(rows):
-            one = row["accuracy"]
-            panel.plot(one["seeds"], [i] * len(one["seeds"]), "o", color="0.75", markersize=4)
-            arms = [[one["value"] - one["low"]], [one["high"] - one["value"]]]
-            panel.errorbar(one["value"], i, xerr=arms, fmt="D", capsize=3, color="C0")
-        panel.set_yticks(range(len(rows)), [row["start"] for row in rows])
-        panel.invert_yaxis()
+        seeds.draw(panel, [row["start"] for row in rows], [row["accuracy"] for row in rows])
         panel.set(title=name, xlabel="accuracy on dev")
     return figure
 

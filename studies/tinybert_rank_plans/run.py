@@ -45,7 +45,7 @@ PLANS: dict[str, dict[str, float]] = {
 COLUMNS = (0.25, 0.5, 0.75)
 TOKENS = 5000
 """Tokens that a norm in the table of errors stands for, as in the replication."""
-TEXTS = 500
+TEXTS = 100
 SETTINGS = whet.TrainingSettings(epochs=5, learning_rate=1e-4)
 """Those of CoLA in the other studies."""
 
