@@ -21,7 +21,7 @@ from whet.checkpoint import load_model
 from whet.errors import InvalidArtifact, OutputNotWritten
 from whet.output import new_folder, write_text
 from whet.recipe import Recipe
-from whet.surgery import describe, rebuild
+from whet.surgery import describe, packed, rebuild, unpack
 from whet.trial import Trial
 
 __all__ = [
@@ -67,6 +67,10 @@ class WhetQuantizer(HfQuantizer):
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **others: Any) -> None:
         rebuild(model, self.quantization_config.structure)
 
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **others: Any) -> PreTrainedModel:
+        unpack(model)
+        return model
+
     def is_serializable(self) -> bool:
         """Return that a loaded model can be saved again."""
         return True
@@ -108,11 +112,12 @@ def save(
     Raises:
         OutputExists, OutputNotWritten: the place is taken or cannot be written.
     """
-    structure = describe(model)
+    stored = packed(model)
+    structure = describe(stored)
     if structure:
-        model.config.quantization_config = WhetConfig(structure)
+        stored.config.quantization_config = WhetConfig(structure)
     with new_folder(folder, overwrite=overwrite) as draft:
-        model.save_pretrained(draft)
+        stored.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         (draft / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
         (draft / MEASUREMENTS).touch()

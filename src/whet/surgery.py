@@ -7,11 +7,13 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from whet.architecture import Architecture
+from whet.architecture import Architecture, dense_bias
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.layer import CompressedLayer, empty_layer
+from whet.layers.masked import Masked
+from whet.layers.packed import Packed
 
-__all__ = ["copy_model", "describe", "keep_blocks", "lodging", "own_weights", "rebuild", "replace"]
+__all__ = ["copy_model", "describe", "keep_blocks", "lodging", "own_weights", "packed", "rebuild", "replace", "unpack"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -75,6 +77,24 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
     config.num_hidden_layers = len(kept)
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[i] for i in kept]
+
+
+def packed(model: Model) -> Model:
+    """Return a copy with the same weights in which pruned layers are as they are stored, where that takes less room."""
+    copied = copy_model(model)
+    for name, layer in list(copied.named_modules()):
+        if isinstance(layer, Masked):
+            stored = Packed.of(layer.linear.weight.detach(), dense_bias(layer.linear))
+            if stored.pays():
+                replace(copied, name, stored)
+    return copied
+
+
+def unpack(model: nn.Module) -> None:
+    """Put what can be run in the place of what was stored."""
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, Packed):
+            replace(model, name, Masked.of(*layer.dense()))
 
 
 def describe(model: nn.Module) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,29 @@
+"""Pruning by magnitude: the smallest weights go.
+
+Source: Han, Pool, Tran, Dally, "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015,
+arXiv 1506.02626.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from whet.architecture import dense_weight
+from whet.pruning import Pruning
+from whet.resources import Resources
+
+__all__ = ["Magnitude"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Magnitude(Pruning):
+    """Score each weight by its absolute value."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def scores(self, model: nn.Module, layers: tuple[str, ...], resources: Resources) -> Iterator[tuple[str, Tensor]]:
+        """See `Pruning.scores`."""
+        for name in layers:
+            yield name, dense_weight(model.get_submodule(name)).abs()
