@@ -108,7 +108,7 @@ def show(found: Sequence[Mapping[str, Any]]) -> None:
     for row in found:
         cells = [row["times labels alone"][name] for name in (CACHED, ASKED)]
         shown.add_row(row["student"], *(f"{one['value']:.2f} ({one['low']:.2f} to {one['high']:.2f})" for one in cells))
-    Console().print(shown)
+    Console(emoji=False).print(shown)
 
 
 if __name__ == "__main__":
