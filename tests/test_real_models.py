@@ -24,7 +24,7 @@ def models_dir(data_dir: Path) -> Path:
 
 RECIPES = {
     **{
-        name: [{"method": name, "keep": 0.4}]
+        name: [{"method": name, **method.example, **({"keep": 0.4} if "keep" in method.example else {})}]
         for name, method in all_methods().items()
         if method.stage is Stage.STRUCTURE
     },
@@ -54,7 +54,9 @@ def test_compresses_saves_and_reloads_bit_equal(name, recipe, models_dir, data_d
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "small").eval()
     with torch.inference_mode():
         assert torch.equal(plain(**batch).logits, done.model(**batch).logits)
-    assert done.steps[0].layers > 0 and done.steps[0].parameters_after < done.steps[0].parameters_before
+    assert done.steps[0].layers > 0
+    before, after = ((tmp_path / name / "model.safetensors").stat().st_size for name in ("dense", "small"))
+    assert after < before
 
 
 def test_a_decoder_keeps_its_tied_head(models_dir, data_dir, tmp_path):

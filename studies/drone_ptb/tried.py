@@ -24,7 +24,6 @@ TRIED: dict[str, dict[str, Any]] = {
     "drone by_loss": {"method": "drone", "keep": 0.5, "allocation": "by_loss"},
     "feature_mimicking": {"method": "feature_mimicking", "keep": 0.5},
     "kfac by_loss": {"method": "kfac", "keep": 0.5},
-    "kfac by_loss, temperature 1": {"method": "kfac", "keep": 0.5, "temperature": 1.0},
 }
 
 
