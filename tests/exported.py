@@ -10,13 +10,14 @@ from helpers import tiny_batches
 from whet.onnx_export import to_onnx
 from whet.passes import answers
 from whet.resources import Batches
+from whet.runtime import example_batch
 
 NAMES = ["input_ids", "attention_mask"]
 
 
 def assert_exports(model: nn.Module, path: Path) -> None:
     """Export with one shape and compare at others."""
-    to_onnx(model.eval(), NAMES, path)
+    to_onnx(model.eval(), example_batch(model, NAMES, 2, 6), path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     others = tiny_batches(seed=5, batch_size=3)
     for batch in others:

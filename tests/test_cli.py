@@ -154,7 +154,7 @@ def test_export_says_how_near_it_is_and_the_model_still_loads(place, run):
     assert artifact.exported(Path("small"), "onnxruntime")["equal_predictions"] == 1
 
 
-def test_measure_in_other_runtimes(place, run):
+def test_measure_in_other_runtimes(place, run, monkeypatch):
     before = run("measure", "small", *OWN, "--runtime", "pytorch,onnxruntime")
     assert (
         before.code == 2
@@ -167,6 +167,7 @@ def test_measure_in_other_runtimes(place, run):
     plain, other = json.loads(done.out)
     assert (plain["name"], other["name"]) == ("small", "small (onnxruntime)")
     assert [one["conditions"]["runtime"] for one in (plain, other)] == ["pytorch", "onnxruntime"]
+    assert [one["conditions"]["dtype"] for one in (plain, other)] == ["float32", "float32"]
     kl, disk = ({one["metric"]: one["value"] for one in trial["measurements"]} for trial in (other, plain))
     assert kl["kl"] < 1e-6 and kl["changed"] == 0
     assert kl["disk"] == pytest.approx(Path("small/model.onnx").stat().st_size / 2**20) != disk["disk"]
@@ -220,6 +221,14 @@ def test_distill_reads_text_without_labels(place, run, monkeypatch):
     assert seen[1].texts[: len(seen[0])] == list(seen[0].texts)
 
 
+def test_distill_asks_the_teacher_once_for_text_without_labels(place, run, monkeypatch):
+    """Its predictions say the labels too, where they are kept."""
+    write_rows(place / "more.csv", 30, seed=5)
+    monkeypatch.setattr(verbs, "predictions", None)
+    words = ["--student", "layer_subset:odd", "--epochs", "1", "--unlabeled", "more.csv", "--cache", "kept"]
+    assert run("distill", "model", "--out", "new", *OWN, *words).code == 0
+
+
 def test_distill_shows_its_teachers_curve_too(place, run, monkeypatch):
     assert run("finetune", "base", "--out", "tuned", *OWN, "--epochs", "1").code == 0
     drawn = []
@@ -239,10 +248,12 @@ def test_distill_cuts_what_the_teacher_cannot_read(place, run):
     assert run("distill", "model", "--out", "new", *words).code == 0
 
 
-def test_trackers_write_beside_the_model(place, run, monkeypatch):
+def test_trackers_write_beside_each_model(place, run, monkeypatch):
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
-    assert run("finetune", "base", "--out", "new", *OWN, "--epochs", "1", "--report-to", "tensorboard").code == 0
-    assert list(Path("new.logs").glob("events.*"))
+    for name in ("one", "two"):
+        assert run("finetune", "base", "--out", name, *OWN, "--epochs", "1", "--report-to", "tensorboard").code == 0
+        assert len(list(Path(f"{name}.logs").glob("events.*"))) == 1
+    assert "TENSORBOARD_LOGGING_DIR" not in os.environ
 
 
 def test_lora_on_the_factors_of_a_compressed_base(place, run):
@@ -664,6 +675,11 @@ BAD = {
         nothing,
         [*DISTILL, "layer_subset:top:1", "--unlabeled", "more.csv"],
         r"the data file must exist, but got more.csv; check the path",
+    ),
+    "pairs beside single sentences": (
+        lambda place: (place / "more.csv").write_text("text,text_pair\nw5 w6,w7\n"),
+        [*DISTILL, "layer_subset:top:1", "--unlabeled", "more.csv", "--text-pair", "text_pair"],
+        r"the columns text_pair must be in train.csv",
     ),
     "more text without its column": (
         lambda place: (place / "more.csv").write_text("sentence\nw5 w6\n"),

@@ -18,7 +18,7 @@ from whet.methods.factorization.shared_qkv import SharedQkv
 from whet.methods.factorization.svd import Svd
 from whet.recipe import Recipe
 from whet.resources import Resources
-from whet.runtime import SHAPES, Predict, all_runtimes, input_names, runtime_named
+from whet.runtime import SHAPES, Predict, all_runtimes, compare, input_names, runtime_named
 from whet.student import student_from
 
 RUNTIMES = sorted(all_runtimes())
@@ -78,7 +78,7 @@ def test_an_elman_network_is_answered_and_nothing_is_written(tmp_path, tokenizer
     folder = saved(model, tokenizer, tmp_path / "m")
     before = sorted(path.name for path in folder.iterdir())
     with pytest.raises(
-        InvalidModel, match=r"must have a form in ONNX, but torch says: .*static shape of 7.*; run it in"
+        InvalidModel, match=r"must have a form in ONNX, but torch says: .*static shape of 6.*; run it in"
     ):
         export(folder, ["onnxruntime"])
     assert sorted(path.name for path in folder.iterdir()) == before
@@ -134,6 +134,30 @@ def test_other_answers_are_an_error_and_nothing_is_written(folder, monkeypatch):
     ):
         export(folder, ["onnxruntime"])
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_difference_is_told_with_its_shape():
+    model = tiny_model("bert")
+    honest = Scaled(model, [])
+    assert compare(model, honest, NAMES, runtime="x").largest_difference == 0
+    with pytest.raises(InvalidModel, match=r"at 3 x 16 they differ by 0\.0002; nothing was written"):
+        compare(model, Scaled(model, [0, 0, 2e-4]), NAMES, runtime="x")
+
+
+NAMES = ["input_ids", "attention_mask"]
+
+
+class Scaled(Predict):
+    """The model itself, off by so much at each call."""
+
+    precision = "float32"
+
+    def __init__(self, model, off):
+        self.model, self.off = model, list(off)
+
+    def __call__(self, batch):
+        with torch.inference_mode():
+            return self.model(**batch).logits.numpy() + (self.off.pop(0) if self.off else 0)
 
 
 def test_a_runtime_that_fails_at_a_shape_is_named(folder, monkeypatch):

@@ -8,7 +8,8 @@ from transformers import AutoModelForSequenceClassification
 from folders import classifier
 from helpers import tiny_batches, tiny_model
 from whet import artifact
-from whet.errors import InvalidParameter, NothingToCompress
+from whet.errors import InvalidModel, InvalidParameter, NothingToCompress
+from whet.methods.factorization.svd import Svd
 from whet.narrowing import narrowed
 from whet.recipe import Recipe
 from whet.resources import Resources
@@ -102,6 +103,17 @@ def test_a_width_of_no_whole_heads_is_answered(width):
         InvalidParameter, match=rf"a multiple of that of a head, 8, and at most 32, but got {width}; such"
     ):
         narrowed(tiny_model("bert"), width, tiny_batches())
+
+
+def test_a_compressed_model_is_answered():
+    small = Recipe((Svd(keep=0.5, include="*.output.dense"),)).apply(tiny_model("bert"), Resources())
+    feed_forward = Recipe((Svd(keep=0.5, include="*.intermediate.dense"),)).apply(tiny_model("bert"), Resources())
+    with pytest.raises(NothingToCompress, match="attention must be an encoder's"):
+        narrowed(small, 16, tiny_batches())
+    with pytest.raises(
+        InvalidModel, match=r"must be dense to be narrowed, but this one has no .*intermediate.*; narrow"
+    ):
+        narrowed(feed_forward, 16, tiny_batches())
 
 
 def test_decoders_are_answered():

@@ -12,7 +12,7 @@ from helpers import tiny_model
 from whet.distillation import Objective
 from whet.divergence import divergences
 from whet.encoding import encode, tokenize
-from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
+from whet.errors import InvalidData, InvalidModel, InvalidParameter, OutputNotWritten
 from whet.lesson import Lesson
 from whet.lora import LoraSettings, attach
 from whet.passes import answers
@@ -254,8 +254,8 @@ def test_weights_that_are_not_finite_reach_no_checkpoint(learn, monkeypatch, tmp
 
 
 def test_trackers_get_the_curve(learn, monkeypatch, tmp_path):
-    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
-    learn(report_to=["tensorboard"])
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    learn(report_to=["tensorboard"], logs=tmp_path / "logs")
     assert list((tmp_path / "logs").glob("events.*"))
 
 
@@ -469,3 +469,12 @@ def test_predictions_are_in_the_order_of_the_examples(tokenizer):
     batches = encode(examples(9), tokenizer, max_length=16, batch_size=1)
     expected = torch.from_numpy(answers(teacher, batches))
     torch.testing.assert_close(predictions(teacher, tokenizer, rows), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_pairs_and_single_sentences_are_not_joined():
+    single, pairs = Examples(["a"], [0]), Examples(["a"], [0], ["b"])
+    assert list(pairs.joined(pairs).pairs) == ["b", "b"] and single.joined(single).pairs is None
+    with pytest.raises(InvalidData, match="all text must be single sentences, as the task's is, but got pairs; give"):
+        single.joined(pairs)
+    with pytest.raises(InvalidData, match="all text must be pairs, as the task's is, but got single sentences; give"):
+        pairs.joined(single)

@@ -1,7 +1,7 @@
 """Measure models side by side on one task: the same examples, the same batches, the same machine, in one run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,12 +20,11 @@ from whet.parameter import Range, check
 from whet.progress import track
 from whet.recipe import Recipe
 from whet.resources import Batches, Examples
-from whet.runtime import Deployed, all_runtimes, runtime_named
+from whet.runtime import Deployed, runtime_named
 from whet.task import Task
 from whet.trial import Trial
 
 __all__ = ["Benchmark", "answer", "class_order", "load_any"]
-
 
 PYTORCH = "pytorch"
 
@@ -66,15 +65,19 @@ class Benchmark:
             UnknownName, InvalidParameter: there is no such runtime here, or it runs elsewhere than on the device.
         """
         chosen = self._metrics(task)
-        self._check_runtimes()
+        exports = self._exports(sources)
         dev = task.splits.dev
         if not len(dev):
             raise InvalidData("--dev-file must be given with --train-file, but got none; add it")
         length = self.max_length
         first = load_tokenizer(sources[0])
         examples = shortest_first(dev, first, max_length=length)
-        rows = [(source, runtime) for runtime in self.runtimes for source in sources]
-        subjects = [self._subject(source, runtime, task, examples) for source, runtime in rows]
+        plain = [self._subject(source, task, examples) for source in sources]
+        rows = [(source, own, runtime) for runtime in self.runtimes for source, own in zip(sources, plain, strict=True)]
+        subjects = [
+            own if runtime == PYTORCH else self._deployed(own, runtime, exports[source, runtime])
+            for source, own, runtime in rows
+        ]
         measured: list[list[Any]] = [[] for _ in subjects]
         for metric in chosen:
             for own, found in zip(measured, metric.measure(subjects), strict=True):
@@ -87,18 +90,30 @@ class Benchmark:
                 self.seed,
                 own,
                 _digest(source),
-                {**conditions, "runtime": subject.runtime},
+                {**conditions, "runtime": subject.runtime, "dtype": subject.precision},
             )
-            for subject, (source, _), own in zip(subjects, rows, measured, strict=True)
+            for subject, (source, _, _), own in zip(subjects, rows, measured, strict=True)
         ]
 
-    def _check_runtimes(self) -> None:
-        others = [name for name in self.runtimes if name != PYTORCH]
-        for name in others:
-            choose(name, [PYTORCH, *all_runtimes()], what="the runtime")
-            runtime_named(name)
+    def _exports(self, sources: Sequence[str | Path]) -> dict[tuple[str | Path, str], tuple[Path, ...]]:
+        """The files of every model's export for every runtime but PyTorch, before anything is loaded."""
+        others = [runtime_named(name).name() for name in self.runtimes if name != PYTORCH]
         if others and self.device != "cpu":
             raise InvalidParameter(f"{others[0]} must run on the cpu, but got device={self.device}; leave it out")
+        return {
+            (source, name): tuple(Path(source) / file for file in artifact.exported(Path(source), name)["files"])
+            for name in others
+            for source in sources
+        }
+
+    def _deployed(self, plain: Subject, runtime: str, files: tuple[Path, ...]) -> Subject:
+        """The same model in another runtime."""
+        predict = runtime_named(runtime).open(Path(plain.source), threads=torch.get_num_threads())
+        model, name = Deployed(plain.model, predict), f"{plain.name} ({runtime})"
+        logits = answer(model, plain.dev, what=name)[:, plain.order]
+        return replace(
+            plain, name=name, model=model, logits=logits, runtime=runtime, precision=predict.precision, files=files
+        )
 
     def _metrics(self, task: Task) -> list[Metric]:
         asked = {name: quality_named(name) for name in task.metrics}
@@ -106,7 +121,7 @@ class Benchmark:
         wanted = others if self.metrics is None else {choose(name, others, what="the metric") for name in self.metrics}
         return list((asked | {name: others[name]() for name in others if name in wanted}).values())
 
-    def _subject(self, source: str | Path, runtime: str, task: Task, examples: Examples) -> Subject:
+    def _subject(self, source: str | Path, task: Task, examples: Examples) -> Subject:
         model = load_any(source)
         tokenizer = load_tokenizer(source)
         order = class_order(model, task)
@@ -118,12 +133,6 @@ class Benchmark:
 
         dev = encoded(examples, self.batch_size)
         model.to(self.device)
-        files: tuple[Path, ...] = ()
-        if runtime != PYTORCH:
-            folder = Path(source)
-            files = tuple(folder / file for file in artifact.exported(folder, runtime)["files"])
-            model = Deployed(model, runtime_named(runtime).open(folder, threads=torch.get_num_threads()))
-            name = f"{name} ({runtime})"
         return Subject(
             name=name,
             source=str(source),
@@ -136,8 +145,7 @@ class Benchmark:
             timed=encoded(_spread(examples, self.timed), self.batch_size),
             rounds=self.rounds,
             seed=self.seed,
-            runtime=runtime,
-            files=files,
+            order=tuple(order),
         )
 
     def _conditions(self, task: Task, dev: Examples) -> dict[str, Any]:
@@ -145,7 +153,6 @@ class Benchmark:
             "task": task.name,
             "data_sha256": dev.digest(),
             **machine(self.device).to_dict(),
-            "dtype": "float32",
             "batch_size": self.batch_size,
             "max_length": self.max_length,
             "padding": "to the longest of a batch, sorted by length",

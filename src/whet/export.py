@@ -11,7 +11,7 @@ from whet.checkpoint import load_tokenizer
 from whet.errors import InvalidArtifact, OutputNotWritten
 from whet.onnx_export import to_onnx
 from whet.progress import track
-from whet.runtime import Agreement, compare, input_names, runtime_named
+from whet.runtime import Agreement, compare, example_batch, input_names, runtime_named
 
 __all__ = ["export"]
 
@@ -45,7 +45,7 @@ def export(
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
-        to_onnx(model, names, draft / "whole.onnx")
+        to_onnx(model, example_batch(model, names, 2, 6), draft / "whole.onnx")
         for runtime in track(chosen, "converting"):
             place = draft / runtime.name()
             place.mkdir()

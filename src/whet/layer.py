@@ -10,7 +10,7 @@ from torch import nn
 from whet.errors import InvalidArtifact
 from whet.lookup import members
 
-__all__ = ["CompressedLayer", "empty_layer"]
+__all__ = ["CompressedLayer", "OneLinear", "empty_layer"]
 
 
 class CompressedLayer(nn.Module, ABC):
@@ -40,6 +40,27 @@ class CompressedLayer(nn.Module, ABC):
     @abstractmethod
     def empty(cls, structure: Mapping[str, Any]) -> Self:
         """Return a layer of that structure whose weights are still to be loaded."""
+
+
+class OneLinear(CompressedLayer):
+    """One ordinary linear layer, which later stages, LoRA and exporters find as any other."""
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features, bias=bias)
+
+    def structure(self) -> dict[str, Any]:
+        """See `CompressedLayer.structure`."""
+        return {
+            "in_features": self.linear.in_features,
+            "out_features": self.linear.out_features,
+            "bias": self.linear.bias is not None,
+        }
+
+    @classmethod
+    def empty(cls, structure: Mapping[str, Any]) -> Self:
+        """See `CompressedLayer.empty`."""
+        return cls(structure["in_features"], structure["out_features"], bias=structure["bias"])
 
 
 def empty_layer(kind: str, structure: Mapping[str, Any]) -> CompressedLayer:

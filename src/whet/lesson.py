@@ -69,17 +69,17 @@ class Lesson(NamedTuple):
         device = next(student.parameters()).device
         tried = {key: value.to(device) for key, value in batch.items()}
         student.eval()
-        with ExitStack() as stack, torch.no_grad():
-            if self.teacher is not None:
-                self.teacher.to(device)
-                if self.objective.relations > 0:
-                    handles = [*_showing_attention(self.teacher), *_showing_attention(student)]
-                    stack.enter_context(hooked(handles))
-                if self.objective.reads_hidden_states:
-                    stack.enter_context(_as_wide(student, self.teacher, tried))
-            self.loss(student, tried)
-            with torch.enable_grad():
-                yield
+        with ExitStack() as stack:
+            with torch.no_grad():
+                if self.teacher is not None:
+                    self.teacher.to(device)
+                    if self.objective.relations > 0:
+                        handles = [*_showing_attention(self.teacher), *_showing_attention(student)]
+                        stack.enter_context(hooked(handles))
+                    if self.objective.reads_hidden_states:
+                        stack.enter_context(_as_wide(student, self.teacher, tried))
+                self.loss(student, tried)
+            yield
 
 
 @contextmanager

@@ -44,8 +44,12 @@ class Subject:
     """How often each timed batch runs."""
     seed: int
     """Of resampling and of the order of runs."""
+    order: tuple[int, ...] = ()
+    """The model's class for each of the task's."""
     runtime: str = "pytorch"
     """Where it runs."""
+    precision: str = "float32"
+    """That it computes in."""
     files: tuple[Path, ...] = ()
     """What the runtime reads; the weights, if none are named."""
 

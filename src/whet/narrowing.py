@@ -74,8 +74,13 @@ def narrowed(model: PreTrainedModel, width: int, batches: Batches) -> PreTrained
         )
     sizes = resized(config, layers=config.num_hidden_layers, width=width, heads=width // per_head)
     small: PreTrainedModel = AutoModelForSequenceClassification.from_config(sizes)
-    chosen = _Choice(model, attentions, width, batches)
     weights = dict(model.named_parameters())
+    if missing := [name for name, _ in small.named_parameters() if name not in weights]:
+        raise InvalidModel(
+            f"a model must be dense to be narrowed, but this one has no {missing[0]}; narrow the original, and "
+            "compress what comes of it"
+        )
+    chosen = _Choice(model, attentions, width, batches)
     with torch.no_grad():
         for name, parameter in small.named_parameters():
             parameter.copy_(chosen.part(name, weights[name], parameter.shape))

@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,23 +24,24 @@ class _Logits(nn.Module):
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
         self.model = model
-        self.names = list(names)
+        self.names = names
 
     def forward(self, *inputs: Tensor) -> Tensor:
         logits: Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
         return logits
 
 
-def to_onnx(model: nn.Module, names: Sequence[str], path: Path) -> None:
-    """Write a model that gives `logits` of inputs of these names, each (batch, length) int64.
+def to_onnx(model: nn.Module, example: Mapping[str, Tensor], path: Path) -> None:
+    """Write a model that gives `logits` of inputs of any batch size and length.
+
+    Args:
+        model: in eval mode, on the CPU.
+        example: inputs by name, in the order of the model's arguments, each (batch, length) int64.
+        path: the file.
 
     Raises:
         InvalidModel: something in it has no form in ONNX.
     """
-    ids = torch.arange(1, 15).reshape(2, 7)
-    mask = torch.ones_like(ids)
-    mask[1, 5:] = 0
-    known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
     moving = torch.export.Dim.DYNAMIC
     rotary = any("rotary" in name.lower() for name, _ in model.named_modules())
     # once an export went through it, torch keeps a way to run an LSTM that fixes the length of the next one
@@ -50,12 +51,12 @@ def to_onnx(model: nn.Module, names: Sequence[str], path: Path) -> None:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx"):
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                _Logits(model, names).eval(),
-                tuple(known[name] for name in names),
+                _Logits(model, tuple(example)),
+                tuple(example.values()),
                 path,
-                input_names=list(names),
+                input_names=list(example),
                 output_names=["logits"],
-                dynamic_shapes=(tuple({0: moving, 1: moving} for _ in names),),
+                dynamic_shapes=(tuple({0: moving, 1: moving} for _ in example),),
                 opset_version=WITHOUT_ROTARY if rotary else OPSET,
                 dynamo=True,
                 external_data=False,

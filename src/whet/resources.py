@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from whet.errors import InvalidData
+
 __all__ = ["Batch", "Batches", "Examples", "Resources"]
 
 Batch = Mapping[str, Tensor]
@@ -41,8 +43,15 @@ class Examples:
         )
 
     def joined(self, others: "Examples") -> "Examples":
-        """Return these examples and others after them, which are pairs if these are."""
-        pairs = None if self.pairs is None else [*self.pairs, *(others.pairs or [])]
+        """Return these examples and others after them.
+
+        Raises:
+            InvalidData: some are pairs and some are single sentences.
+        """
+        if (self.pairs is None) != (others.pairs is None):
+            kinds = ["single sentences" if one.pairs is None else "pairs" for one in (self, others)]
+            raise InvalidData(f"all text must be {kinds[0]}, as the task's is, but got {kinds[1]}; give others")
+        pairs = None if self.pairs is None or others.pairs is None else [*self.pairs, *others.pairs]
         return Examples([*self.texts, *others.texts], [*self.labels, *others.labels], pairs)
 
     def digest(self) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "Runtime",
     "all_runtimes",
     "compare",
+    "example_batch",
     "input_names",
     "runtime_named",
 ]
@@ -34,7 +35,7 @@ __all__ = [
 TOLERANCE = 1e-4
 """Largest difference of logits that an export in fp32 may show; of logits above 1, as a share of the largest."""
 SHAPES = ((1, 3), (2, 7), (3, 16), (5, 11), (8, 24))
-"""Examples and tokens at which an export is compared; the first tokens of some examples are padding's."""
+"""Examples and tokens at which an export is compared; the last tokens of some examples are padding."""
 
 
 class Agreement(NamedTuple):
@@ -140,7 +141,7 @@ def compare(model: nn.Module, predict: Predict, names: Sequence[str], *, runtime
     """Return how near a runtime's answers are to PyTorch's, at shapes that the export did not see.
 
     Args:
-        model: what was exported, in eval mode.
+        model: what was exported, in eval mode, on the CPU.
         predict: what came of it.
         names: of its inputs.
         runtime: for the message.
@@ -148,44 +149,39 @@ def compare(model: nn.Module, predict: Predict, names: Sequence[str], *, runtime
     Raises:
         InvalidModel: they differ by more than the tolerance, or the runtime fails at a shape.
     """
-    random, device = torch.Generator().manual_seed(0), next(model.parameters()).device
-    words = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
-    largest, equal, examples = 0.0, 0, 0
-    for size, length in SHAPES:
-        batch = _batch(names, size, length, int(words), model.config.pad_token_id or 0, random)  # type: ignore[union-attr, arg-type]
+    largest, equal = 0.0, 0
+    for shape in SHAPES:
+        batch, at = example_batch(model, names, *shape), f"{shape[0]} x {shape[1]}"
         with torch.inference_mode():
-            wanted = model(**{name: value.to(device) for name, value in batch.items()}).logits.cpu().numpy()
+            wanted = model(**batch).logits.numpy()
         try:
             found = predict(batch)
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise InvalidModel(
-                f"{runtime} must run the model at every batch size and length, but it fails at {size} x {length}: "
-                f"{reason}; use another runtime"
+                f"{runtime} must run the model at every batch size and length, but it fails at {at}: {reason}; "
+                "use another runtime"
             ) from error
-        scale = max(1.0, float(np.abs(wanted).max()))
-        largest = max(largest, float(np.abs(found - wanted).max()))
-        if not largest <= TOLERANCE * scale:
+        difference, scale = float(np.abs(found - wanted).max()), max(1.0, float(np.abs(wanted).max()))
+        if not difference <= TOLERANCE * scale:
             raise InvalidModel(
-                f"{runtime} must give the model's own answers to {TOLERANCE:g}, but at {size} x {length} they differ "
-                f"by {largest:.2g}; nothing was written"
+                f"{runtime} must give the model's own answers to {TOLERANCE:g}, but at {at} they differ by "
+                f"{difference:.2g}; nothing was written"
             )
+        largest = max(largest, difference)
         equal += int((found.argmax(-1) == wanted.argmax(-1)).sum())
-        examples += size
-    return Agreement(SHAPES, largest, equal / examples, predict.precision)
+    return Agreement(SHAPES, largest, equal / sum(size for size, _ in SHAPES), predict.precision)
 
 
-def _batch(
-    names: Sequence[str], size: int, length: int, words: int, pad: int, random: torch.Generator
-) -> dict[str, Tensor]:
-    """Random tokens, of which the last of every second example are padding."""
-    ids = torch.randint(1, words, (size, length), generator=random)
-    ids[ids == pad] = (pad + 1) % words
+def example_batch(model: nn.Module, names: Sequence[str], size: int, length: int) -> dict[str, Tensor]:
+    """Return random tokens as inputs of these names; the last of every second example are padding."""
+    random = torch.Generator().manual_seed(size * length)
+    words = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    pad = int(model.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]
+    ids = torch.randint(1, int(words), (size, length), generator=random)
+    ids[ids == pad] = (pad + 1) % int(words)
     mask = torch.ones_like(ids)
     mask[1::2, length - length // 3 :] = 0
-    known = {
-        "input_ids": ids.masked_fill(mask == 0, pad),
-        "attention_mask": mask,
-        "token_type_ids": torch.zeros_like(ids),
-    }
+    ids = ids.masked_fill(mask == 0, pad)
+    known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
     return {name: known[name] for name in names}

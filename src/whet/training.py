@@ -30,7 +30,11 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations import (
+    TensorBoardCallback,
+    get_available_reporting_integrations,
+    get_reporting_integration_callbacks,
+)
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
@@ -98,11 +102,12 @@ def train(
     lesson: Lesson | None = None,
     lora: LoraSettings | None = None,
     report_to: Sequence[str] = (),
+    logs: Path | None = None,
 ) -> list[Epoch]:
     """Train `model` in place, from labels or from a teacher too, and return its learning curve.
 
     Checkpoints go to `scratch`; a run that finds one there goes on from it. `lora` says what adapters the model has;
-    `report_to` names trackers that transformers knows, such as tensorboard.
+    `report_to` names trackers that transformers knows, such as tensorboard, whose files go to `logs`.
 
     Raises:
         InvalidParameter: `scratch` holds a run with other settings, of another model or with other data; or a tracker
@@ -110,7 +115,7 @@ def train(
         InvalidModel: the loss or the weights are no longer finite; the last good checkpoint stays in `scratch`.
         OutputNotWritten: a checkpoint could not be written, on a full disk for one.
     """
-    _require_trackers(report_to)
+    trackers = _trackers(report_to, logs)
     encoded = tokenize(examples, tokenizer, max_length=settings.max_length)
     collator = DataCollatorWithPadding(tokenizer)
     if lesson is not None and lesson.logits is not None:
@@ -124,7 +129,6 @@ def train(
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
     arguments = TrainingArguments(
         **_shared(settings.epochs, settings.learning_rate, settings.seed, device),
-        report_to=list(report_to),
         output_dir=str(scratch),
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=64,
@@ -147,7 +151,7 @@ def train(
             eval_dataset=tokenize(validation, tokenizer, max_length=settings.max_length),
             data_collator=collator,
             compute_metrics=lambda output: _score(output, scorer),
-            callbacks=[_Progress(progress)],
+            callbacks=[_Progress(progress), *trackers],
         )
         trainer.pop_callback(PrinterCallback)
         with _writing(scratch):
@@ -196,7 +200,6 @@ def distil(
     ):
         arguments = TrainingArguments(
             **_shared(epochs, learning_rate, seed, device),
-            report_to=[],
             output_dir=scratch,
             per_device_train_batch_size=1,
             weight_decay=0.0,
@@ -229,6 +232,7 @@ def _shared(epochs: float, learning_rate: float, seed: int, device: str) -> dict
         "num_train_epochs": epochs,
         "learning_rate": learning_rate,
         "seed": seed,
+        "report_to": [],
         "label_names": ["labels"],  # it would not find them below adapters
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
@@ -252,13 +256,20 @@ def _placed(arguments: TrainingArguments, device: str) -> TrainingArguments:
     return arguments
 
 
-def _require_trackers(names: Sequence[str]) -> None:
+def _trackers(names: Sequence[str], logs: Path | None) -> list[TrainerCallback]:
+    """What tells trackers of losses and metrics, by transformers' own names."""
     known = get_available_reporting_integrations()
     if missing := [name for name in names if name not in known]:
         raise InvalidParameter(
             f"trackers must be installed and known to transformers, but got {', '.join(missing)}; there are "
             f"{', '.join(sorted(known)) or 'none here'}; install one, such as tensorboard, or leave it out"
         )
+    found: list[TrainerCallback] = [kind() for kind in get_reporting_integration_callbacks(list(names))]
+    for one in found:
+        # (it would put its files below the checkpoints, which go)
+        if isinstance(one, TensorBoardCallback) and one.logging_dir is None and logs is not None:
+            one.logging_dir = str(logs)
+    return found
 
 
 def _claim(scratch: Path, wanted: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet import artifact
@@ -159,23 +159,22 @@ def distill(
     splits = task.splits
     fitting = replace(settings, max_length=readable_length(settings.max_length, source, built.model))
     train_on, held_out = (_ordered(one, order, task) for one in (splits.train, splits.validation))
-    if unlabeled is not None:
-        train_on = train_on.joined(_labeled(unlabeled, source, tokenizer, max_length=fitting.max_length))
     lesson = Lesson(source, goal, f"{student.name()}, {built.plan}")
+    whole = train_on if unlabeled is None else train_on.joined(unlabeled)
+    logits: Tensor | None = None
     if cache is not None:
-        rows = tokenize(train_on, tokenizer, max_length=fitting.max_length)
+        rows = tokenize(whole, tokenizer, max_length=fitting.max_length)
         logits = of_first(lambda: cached_logits(cache, source, tokenizer, rows))
         lesson = lesson._replace(teacher=None, logits=logits)
-    return _trained(built.model, tokenizer, task, place, fitting, train_on, held_out, lesson=lesson)
-
-
-def _labeled(
-    texts: Examples, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_length: int
-) -> Examples:
-    """The same texts with the teacher's classes or scores."""
-    answers = predictions(teacher, tokenizer, tokenize(texts, tokenizer, max_length=max_length))
-    labels = answers[:, 0] if answers.shape[1] == 1 else answers.argmax(-1)
-    return replace(texts, labels=labels.tolist())
+    if unlabeled is not None:
+        if logits is None:
+            added = tokenize(unlabeled, tokenizer, max_length=fitting.max_length)
+            said = predictions(source, tokenizer, added)
+        else:
+            said = logits[len(train_on) :]
+        labels = said[:, 0] if said.shape[1] == 1 else said.argmax(-1)
+        whole = replace(whole, labels=[*train_on.labels, *labels.tolist()])
+    return _trained(built.model, tokenizer, task, place, fitting, whole, held_out, lesson=lesson)
 
 
 class _Place(NamedTuple):
@@ -218,9 +217,6 @@ def _trained(
     quality = quality_named(task.metrics[0])
     out = place.out.resolve()
     scratch = out.with_name(f".{out.name}.training")
-    if "tensorboard" in place.report_to:
-        # (transformers would put them below its checkpoints, which go)
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out.with_name(f"{out.name}.logs")))
     with bar(f"{'distilling' if lesson else 'fine-tuning'} on {task.name}", 1) as progress:
         curve = train(
             model,
@@ -235,6 +231,7 @@ def _trained(
             lesson=lesson,
             lora=lora,
             report_to=place.report_to,
+            logs=out.with_name(f"{out.name}.logs"),
         )
     if lora is not None:
         model = merged(model)

@@ -105,3 +105,19 @@ def test_a_file_that_is_no_configuration_is_answered(tmp_path, content):
         path.write_text(content)
     with pytest.raises(InvalidParameter, match=r"configuration must be a file as transformers writes config.json, but"):
         student_from(f"transformer:{path}").build(tiny_model("bert"), Resources())
+
+
+@pytest.mark.parametrize(
+    "given", [{"base": "x", "layers": 2}, {"base": "x", "config": "y"}, {"config": "y", "heads": 1}]
+)
+def test_one_thing_says_what_it_is(given):
+    with pytest.raises(InvalidParameter, match="one of base, config and sizes must be given, but got base="):
+        Transformer(**given)
+
+
+def test_a_recurrent_teacher_has_no_sizes_to_take_over():
+    teacher = student_from("recurrent:lstm:8").build(tiny_model("bert"), Resources()).model
+    with pytest.raises(
+        InvalidModel, match=r"must be those of a Transformer, but the teacher is a RecurrentFor.*; give a"
+    ):
+        Transformer(layers=1).build(teacher, Resources())

@@ -44,6 +44,16 @@ class Transformer(Student):
     heads: Annotated[int | None, Range(least=1)] = None
     """Of every attention; as wide as the teacher's, if nothing is said."""
 
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a size outside its range, or if more than one thing says what it is."""
+        super().__post_init__()
+        sizes = any(size is not None for size in (self.layers, self.width, self.heads))
+        if (self.base is not None) + (self.config is not None) + sizes > 1:
+            raise InvalidParameter(
+                f"one of base, config and sizes must be given, but got base={self.base}, config={self.config}, "
+                f"layers={self.layers}, width={self.width} and heads={self.heads}; leave some out"
+            )
+
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Return the student of `layers=2,width=128`, of a file such as `config.json`, or of a folder or hub name."""
@@ -75,6 +85,11 @@ class Transformer(Student):
             own: PreTrainedModel = AutoModelForSequenceClassification.from_config(_configured(self.config, teacher))
             return own
         known: Any = teacher.config
+        if not getattr(known, "num_attention_heads", None):
+            raise InvalidModel(
+                f"sizes must be those of a Transformer, but the teacher is a {type(teacher).__name__}; give a "
+                "configuration, such as transformer:config.json"
+            )
         width = self.width or known.hidden_size
         heads = self.heads or max(1, width * known.num_attention_heads // known.hidden_size)
         sizes = resized(known, layers=self.layers or known.num_hidden_layers, width=width, heads=heads)
