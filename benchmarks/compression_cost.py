@@ -31,9 +31,9 @@ from whet.benchmark import load_any
 from whet.checkpoint import load_tokenizer
 from whet.factorization import Factorization
 from whet.machine import machine
+from whet.preparation import Calibration, prepare
 from whet.resources import Batches, Resources
 from whet.statistics import collect
-from whet.verbs import Calibration, prepare
 
 HERE = Path(__file__).parent
 SHAPES = {

@@ -149,7 +149,7 @@ def test_compress_by_a_method(place, run, name):
 def test_export_says_how_near_it_is_and_the_model_still_loads(place, run):
     done = run("export", "small", "--to", "onnxruntime")
     assert (done.code, done.err) == (0, "")
-    assert re.search(r"onnxruntime .* float32 .* 1x3, 2x7, 3x16, 5x11, 8x24 .* \d\.\de-0\d .* 100%", done.out)
+    assert re.search(r"onnxruntime .* fp32 .* float32 .* \d\.\de-0\d .* 100%", done.out)
     assert Path("small/model.onnx").is_file() and artifact.load(Path("small"))
     assert artifact.exported(Path("small"), "onnxruntime")["equal_predictions"] == 1
 
@@ -158,7 +158,7 @@ def test_measure_in_other_runtimes(place, run, monkeypatch):
     before = run("measure", "small", *OWN, "--runtime", "pytorch,onnxruntime")
     assert (
         before.code == 2
-        and "must hold an export for onnxruntime, but it has none; whet export small --to" in before.err
+        and "must hold an export for onnxruntime in fp32, but it has none; whet export small --to" in before.err
     )
     assert run("export", "small", "--to", "onnxruntime").code == 0
     words = [*OWN, "--rounds", "6", "--json", "--runtime", "pytorch,onnxruntime"]

@@ -6,6 +6,7 @@ Importing it makes the saved structure of compressed models known to transformer
 """
 
 from whet.benchmark import Benchmark
+from whet.deployment import export
 from whet.distillation import Objective
 from whet.frontier import Frontier
 from whet.inspection import inspect
@@ -13,6 +14,7 @@ from whet.lora import LoraSettings
 from whet.lstm import LstmConfig, LstmForCausalLM
 from whet.measurement import Comparison, Measurement
 from whet.method import Method, Stage, all_methods, method_named
+from whet.preparation import Calibration
 from whet.recipe import Recipe
 from whet.recurrent import RecurrentConfig, RecurrentForSequenceClassification
 from whet.resources import Resources
@@ -20,7 +22,7 @@ from whet.student import Student, student_from
 from whet.task import Task, task_from_files, task_named
 from whet.training import TrainingSettings
 from whet.trial import Trial
-from whet.verbs import Calibration, compress, distill, finetune, measure
+from whet.verbs import compress, distill, finetune, measure
 
 __all__ = [
     "Benchmark",
@@ -45,6 +47,7 @@ __all__ = [
     "all_methods",
     "compress",
     "distill",
+    "export",
     "finetune",
     "inspect",
     "measure",

@@ -21,6 +21,7 @@ from whet.checkpoint import load_model
 from whet.errors import InvalidArtifact, OutputNotWritten
 from whet.output import new_folder, write_text
 from whet.recipe import Recipe
+from whet.runtime import FP32
 from whet.surgery import describe, packed, rebuild, unpack
 from whet.trial import Trial
 
@@ -182,12 +183,13 @@ def record(folder: Path, trial: Trial) -> None:
     write_text(folder / MANIFEST, _manifest(folder, about))
 
 
-def add_export(folder: Path, runtime: str, files: Sequence[Path], about: Mapping[str, Any]) -> None:
+def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path], about: Mapping[str, Any]) -> None:
     """Put what a runtime runs beside the weights that it was made from, in the place of what was there.
 
     Args:
         folder: the artifact.
         runtime: its name.
+        precision: as the runtime names it.
         files: where they are now, on the same disk; they are moved.
         about: what is known of it, for the manifest.
 
@@ -202,28 +204,29 @@ def add_export(folder: Path, runtime: str, files: Sequence[Path], about: Mapping
             path.replace(folder / path.name)
     except OSError as error:
         raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
-    known = manifest.get("exports", {}) | {runtime: {**about, "files": names, "model": digest(folder)}}
+    entry = {f"{runtime} {precision}": {**about, "files": names, "model": digest(folder)}}
+    known = manifest.get("exports", {}) | entry
     others = {key: value for key, value in manifest.items() if key not in ("files", "exports")}
     write_text(folder / MANIFEST, _manifest(folder, {**others, "exports": known}))
 
 
-def exported(folder: Path, runtime: str) -> dict[str, Any]:
+def exported(folder: Path, runtime: str, precision: str = FP32) -> dict[str, Any]:
     """Return what the manifest says of an export, after checking that it belongs to the weights beside it.
 
     Raises:
         InvalidArtifact: there is none, it was altered, or the weights are others than it was made from.
     """
-    entry: dict[str, Any] | None = _read_manifest(folder).get("exports", {}).get(runtime)
+    entry: dict[str, Any] | None = _read_manifest(folder).get("exports", {}).get(f"{runtime} {precision}")
+    asked = "" if precision == FP32 else f" --precision {precision}"
+    remedy = f"whet export {folder} --to {runtime}{asked}"
     if entry is None:
-        raise InvalidArtifact(
-            f"{folder} must hold an export for {runtime}, but it has none; whet export {folder} --to {runtime}"
-        )
+        raise InvalidArtifact(f"{folder} must hold an export for {runtime} in {precision}, but it has none; {remedy}")
     stale = [name for name, known in entry["files"].items() if _missing_or_other(folder / name, known)]
     if stale or entry["model"] != digest(folder):
         what = ", ".join(stale) or "another model"
         raise InvalidArtifact(
             f"the export for {runtime} must belong to the weights beside it, but {folder} holds {what} that does not; "
-            f"whet export {folder} --to {runtime}"
+            f"{remedy}"
         )
     return entry
 

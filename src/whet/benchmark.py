@@ -1,6 +1,6 @@
 """Measure models side by side on one task: the same examples, the same batches, the same machine, in one run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from whet.parameter import Range, check
 from whet.progress import track
 from whet.recipe import Recipe
 from whet.resources import Batches, Examples
-from whet.runtime import Deployed, runtime_named
+from whet.runtime import FP32, Deployed, offered, runtime_named
 from whet.task import Task
 from whet.trial import Trial
 
@@ -49,6 +49,8 @@ class Benchmark:
     """Where models run, as torch names it."""
     runtimes: tuple[str, ...] = (PYTORCH,)
     """Where every model runs, in turn; others than pytorch need its export."""
+    precisions: tuple[str, ...] = (FP32,)
+    """In which of its precisions each of the others runs it."""
     metrics: tuple[str, ...] | None = None
     """Names of what is measured besides the task's own metrics, such as fidelity; everything if None."""
 
@@ -57,7 +59,7 @@ class Benchmark:
         check(self)
 
     def run(self, sources: Sequence[str | Path], task: Task) -> list[Trial]:
-        """Return one trial per model and runtime, all models in the first runtime first; the first is the baseline.
+        """Return one trial per runtime, precision and model, models changing first; the first is the baseline.
 
         Raises:
             InvalidData: the task's data cannot be used, or a model's head does not fit it.
@@ -73,10 +75,10 @@ class Benchmark:
         first = load_tokenizer(sources[0])
         examples = shortest_first(dev, first, max_length=length)
         plain = [self._subject(source, task, examples) for source in sources]
-        rows = [(source, own, runtime) for runtime in self.runtimes for source, own in zip(sources, plain, strict=True)]
         subjects = [
-            own if runtime == PYTORCH else self._deployed(own, runtime, exports[source, runtime])
-            for source, own, runtime in rows
+            plain[i] if runtime == PYTORCH else self._deployed(plain[i], runtime, precision, exports)
+            for runtime, precision in self._places()
+            for i in range(len(sources))
         ]
         measured: list[list[Any]] = [[] for _ in subjects]
         for metric in chosen:
@@ -86,33 +88,51 @@ class Benchmark:
         return [
             Trial(
                 subject.name,
-                _recipe(source),
+                _recipe(subject.source),
                 self.seed,
                 own,
-                _digest(source),
+                _digest(subject.source),
                 {**conditions, "runtime": subject.runtime, "dtype": subject.precision},
             )
-            for subject, (source, _, _), own in zip(subjects, rows, measured, strict=True)
+            for subject, own in zip(subjects, measured, strict=True)
         ]
 
-    def _exports(self, sources: Sequence[str | Path]) -> dict[tuple[str | Path, str], tuple[Path, ...]]:
-        """The files of every model's export for every runtime but PyTorch, before anything is loaded."""
-        others = [runtime_named(name).name() for name in self.runtimes if name != PYTORCH]
+    def _places(self) -> list[tuple[str, str]]:
+        """Every runtime with each of the wanted precisions that it knows."""
+        return [
+            (name, precision)
+            for name in self.runtimes
+            for precision in ([FP32] if name == PYTORCH else offered(runtime_named(name), self.precisions))
+        ]
+
+    def _exports(self, sources: Sequence[str | Path]) -> Mapping[tuple[str, str, str], Sequence[Path]]:
+        """The files of every model's exports for all runtimes but PyTorch, before anything is loaded."""
+        others = [place for place in self._places() if place[0] != PYTORCH]
         if others and self.device != "cpu":
-            raise InvalidParameter(f"{others[0]} must run on the cpu, but got device={self.device}; leave it out")
+            raise InvalidParameter(f"{others[0][0]} must run on the cpu, but got device={self.device}; leave it out")
         return {
-            (source, name): tuple(Path(source) / file for file in artifact.exported(Path(source), name)["files"])
-            for name in others
+            (str(source), name, precision): [
+                Path(source) / file for file in artifact.exported(Path(source), name, precision)["files"]
+            ]
+            for name, precision in others
             for source in sources
         }
 
-    def _deployed(self, plain: Subject, runtime: str, files: tuple[Path, ...]) -> Subject:
+    def _deployed(
+        self, plain: Subject, runtime: str, precision: str, exports: Mapping[tuple[str, str, str], Sequence[Path]]
+    ) -> Subject:
         """The same model in another runtime."""
-        predict = runtime_named(runtime).open(Path(plain.source), threads=torch.get_num_threads())
-        model, name = Deployed(plain.model, predict), f"{plain.name} ({runtime})"
-        logits = answer(model, plain.dev, what=name)[:, plain.order]
+        predict = runtime_named(runtime).open(Path(plain.source), precision=precision, threads=torch.get_num_threads())
+        where = runtime if precision == FP32 else f"{runtime} {precision}"
+        model, name = Deployed(plain.model, predict), f"{plain.name} ({where})"
         return replace(
-            plain, name=name, model=model, logits=logits, runtime=runtime, precision=predict.precision, files=files
+            plain,
+            name=name,
+            model=model,
+            logits=answer(model, plain.dev, what=name)[:, plain.order],
+            runtime=runtime,
+            precision=predict.precision,
+            files=tuple(exports[plain.source, runtime, precision]),
         )
 
     def _metrics(self, task: Task) -> list[Metric]:

@@ -21,9 +21,9 @@ from whet.console import (
     show,
     write_picture,
 )
+from whet.deployment import export as export_model
 from whet.distillation import Objective
 from whet.errors import OutputNotWritten, WhetError
-from whet.export import export as export_model
 from whet.inspection import inspect as inspect_model
 from whet.method import all_methods
 from whet.options import (
@@ -47,6 +47,7 @@ from whet.options import (
     MetricName,
     Out,
     Overwrite,
+    Precision,
     RecipeFile,
     ReportTo,
     Seed,
@@ -62,13 +63,16 @@ from whet.options import (
     Version,
     lora_of,
     more_text,
+    names_in,
+    optional_task,
     recipe_of,
     task_of,
     use_device,
 )
-from whet.parameter import parameters
+from whet.preparation import Calibration
 from whet.processes import leave
 from whet.report import table, trade_off_picture
+from whet.runtime import FP32
 from whet.student import student_from
 from whet.training import TrainingSettings
 
@@ -235,15 +239,12 @@ def compress(
     """Make a model smaller by a recipe or by one method, and save it."""
     device = use_device(device, threads)
     steps = recipe_of(recipe, method, keep, speedup, parameter or [])
-    chosen = None
-    if any(given is not None for given in (task, data_dir, train_file, dev_file)):
-        chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
     done = verbs.compress(
         model,
         steps,
         out,
-        task=chosen,
-        calibration=verbs.Calibration(examples=calibration, batch_size=batch_size, max_length=max_length),
+        task=optional_task(task, data_dir, train_file, dev_file, text, text_pair, label, metric),
+        calibration=Calibration(examples=calibration, batch_size=batch_size, max_length=max_length),
         seed=seed,
         device=device,
         overwrite=overwrite,
@@ -270,6 +271,7 @@ def measure(
     max_length: MaxLength = 128,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 10,
     runtime: Annotated[str, typer.Option(help="Where they run, with commas between: onnxruntime, ...")] = "pytorch",
+    precision: Precision = FP32,
     picture: Annotated[Path | None, typer.Option(help="PNG of quality against latency to write.")] = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -285,7 +287,8 @@ def measure(
         rounds=rounds,
         seed=seed,
         device=device,
-        runtimes=tuple(name.strip() for name in runtime.split(",")),
+        runtimes=names_in(runtime),
+        precisions=names_in(precision),
     )
     if picture is not None and (picture.is_dir() or not picture.parent.is_dir()):
         raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {picture}; name another")
@@ -304,14 +307,34 @@ def measure(
 def export(
     model: Annotated[Path, typer.Argument(help="Folder of a model that whet wrote.")],
     to: Annotated[str, typer.Option(help="Runtimes with commas between: onnxruntime, openvino.")],
+    precision: Precision = FP32,
+    max_kl: Annotated[
+        float | None,
+        typer.Option(help="Most that int8 may cost, in nats; the worst layers then stay in fp32."),
+    ] = None,
+    task: TaskName = None,
+    data_dir: DataDir = None,
+    train_file: TrainFile = None,
+    text: Text = "text",
+    text_pair: TextPair = None,
+    label: Label = "label",
+    seed: Seed = 0,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Write what other runtimes run beside the weights, once it gives the model's own answers."""
     use_device("cpu", threads, alone=True)
-    found = export_model(model, [name.strip() for name in to.split(",")], threads=threads)
+    found = export_model(
+        model,
+        names_in(to),
+        precisions=names_in(precision),
+        task=optional_task(task, data_dir, train_file, None, text, text_pair, label, None),
+        seed=seed,
+        max_kl=max_kl,
+        threads=threads,
+    )
     if as_json:
-        print_json({name: agreement._asdict() for name, agreement in found.items()})
+        print_json({" ".join(place): agreement._asdict() for place, agreement in found.items()})
     else:
         print_agreements(found)
 
@@ -337,18 +360,7 @@ def inspect(
 def methods(as_json: AsJson = False) -> None:
     """List every method with its parameters, their ranges, and its source."""
     if as_json:
-        print_json(
-            {
-                name: {
-                    "summary": method.summary(),
-                    "stage": method.stage.name,
-                    "needs": sorted(method.needs),
-                    "parameters": [row._asdict() for row in parameters(method)],
-                    "source": method.source(),
-                }
-                for name, method in all_methods().items()
-            }
-        )
+        print_json({name: method.about() for name, method in all_methods().items()})
         return
     print_methods(all_methods())
 

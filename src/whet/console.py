@@ -101,14 +101,15 @@ def print_methods(known: Mapping[str, type[Method]]) -> None:
         show(method.summary(), shown, f"Source: {method.source()}\n")
 
 
-def print_agreements(found: Mapping[str, Agreement]) -> None:
+def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
     """Print how near the answers of runtimes are to PyTorch's."""
-    shown = Table("runtime", "precision", "shapes", title="against PyTorch")
-    for name in ("largest difference", "equal predictions"):
+    shown = Table("runtime", "precision", "computes in", title="against PyTorch")
+    for name in ("largest difference", "equal predictions", "KL, held out", "layers in fp32"):
         shown.add_column(name, justify="right")
-    for runtime, one in found.items():
-        shapes = ", ".join(f"{size}x{length}" for size, length in one.shapes)
-        shown.add_row(runtime, one.precision, shapes, f"{one.largest_difference:.1e}", f"{one.equal_predictions:.0%}")
+    for (runtime, precision), one in found.items():
+        kl = "" if one.kl is None else f"{one.kl:.2g}"
+        difference, equal = f"{one.largest_difference:.1e}", f"{one.equal_predictions:.0%}"
+        shown.add_row(runtime, precision, one.precision, difference, equal, kl, str(len(one.in_fp32)))
     show(shown)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import torch
 
-__all__ = ["INSTRUCTION_SETS", "Machine", "machine"]
+__all__ = ["INSTRUCTION_SETS", "Machine", "machine", "multiplies_int8"]
 
 INSTRUCTION_SETS = {
     "avx2": "fp32 products, 8 at a time",
@@ -62,6 +62,11 @@ def machine(device: str = "cpu") -> Machine:
         device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         waiting=os.environ.get("OMP_WAIT_POLICY", "default").lower(),
     )
+
+
+def multiplies_int8() -> bool:
+    """Return whether the processor is known to have instructions for products of 8-bit numbers."""
+    return any(INSTRUCTION_SETS[name].startswith("int8") for name in machine().instruction_sets)
 
 
 def _cpu_fields() -> dict[str, str]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from whet.errors import InvalidParameter
 from whet.lookup import choose, members
-from whet.parameter import check
+from whet.parameter import check, parameters
 from whet.resources import Resources
 
 __all__ = ["Method", "Stage", "all_methods", "method_from", "method_named"]
@@ -80,6 +80,17 @@ class Method(ABC):
     def summary(cls) -> str:
         """Return the first line of the module's docstring."""
         return (sys.modules[cls.__module__].__doc__ or "").strip().splitlines()[0]
+
+    @classmethod
+    def about(cls) -> dict[str, Any]:
+        """Return what there is to know of the method, as JSON values."""
+        return {
+            "summary": cls.summary(),
+            "stage": cls.stage.name,
+            "needs": sorted(cls.needs),
+            "parameters": [row._asdict() for row in parameters(cls)],
+            "source": cls.source(),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the file form: the method's name and all its parameters."""

@@ -39,6 +39,7 @@ __all__ = [
     "MetricName",
     "Out",
     "Overwrite",
+    "Precision",
     "RecipeFile",
     "ReportTo",
     "Seed",
@@ -54,6 +55,8 @@ __all__ = [
     "Version",
     "lora_of",
     "more_text",
+    "names_in",
+    "optional_task",
     "recipe_of",
     "task_of",
     "use_device",
@@ -109,6 +112,10 @@ Unlabeled = Annotated[
 ]
 ReportTo = Annotated[
     list[str] | None, typer.Option(help="Tracker such as tensorboard (its files go to OUT.logs) or mlflow; repeatable.")
+]
+
+Precision = Annotated[
+    str, typer.Option(help="Of other runtimes, with commas between: fp32, bf16, int8, static_int8; each takes its own.")
 ]
 
 Lora = Annotated[int | None, typer.Option(help="Train corrections of this rank instead of the weights: LoRA.")]
@@ -169,6 +176,27 @@ def task_of(
     if metric is not None:
         quality_named(metric)
     return task_from_files(train_file, dev_file, text=text, text_pair=text_pair, label=label, metric=metric)
+
+
+def optional_task(
+    name: str | None,
+    data_dir: Path | None,
+    train_file: Path | None,
+    dev_file: Path | None,
+    text: str,
+    text_pair: str | None,
+    label: str,
+    metric: str | None,
+) -> Task | None:
+    """Return the task that these options make, or None if they name no data."""
+    if all(given is None for given in (name, data_dir, train_file, dev_file)):
+        return None
+    return task_of(name, data_dir, train_file, dev_file, text, text_pair, label, metric)
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names in a text with commas between."""
+    return tuple(name.strip() for name in text.split(","))
 
 
 def lora_of(

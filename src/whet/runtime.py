@@ -1,7 +1,8 @@
 """A runtime: where an exported model runs, beside PyTorch itself.
 
-A runtime writes files beside the weights and reads them again. What it gives must be what PyTorch gives: `compare` runs
-both at several shapes, and an export that is further off than the tolerance is refused.
+A runtime writes files beside the weights and reads them again, in one of the precisions that it knows. What it gives in
+fp32 must be what PyTorch gives: `compare` runs both at several shapes, and an export that is further off than the
+tolerance is refused. In fewer bits answers differ; how much is measured on the task's own text.
 """
 
 import importlib
@@ -20,8 +21,13 @@ from whet.errors import InvalidModel, InvalidParameter
 from whet.lookup import choose, members
 
 __all__ = [
+    "BF16",
+    "FP32",
+    "INT8",
+    "STATIC_INT8",
     "TOLERANCE",
     "Agreement",
+    "Conversion",
     "Deployed",
     "Predict",
     "Runtime",
@@ -29,6 +35,7 @@ __all__ = [
     "compare",
     "example_batch",
     "input_names",
+    "offered",
     "runtime_named",
 ]
 
@@ -36,6 +43,10 @@ TOLERANCE = 1e-4
 """Largest difference of logits that an export in fp32 may show; of logits above 1, as a share of the largest."""
 SHAPES = ((1, 3), (2, 7), (3, 16), (5, 11), (8, 24))
 """Examples and tokens at which an export is compared; the last tokens of some examples are padding."""
+
+
+FP32, BF16, INT8, STATIC_INT8 = "fp32", "bf16", "int8", "static_int8"
+"""Precisions: all of fp32; products in bf16; products of linear layers in int8; ranges of their inputs fixed ahead."""
 
 
 class Agreement(NamedTuple):
@@ -49,6 +60,23 @@ class Agreement(NamedTuple):
     """Share of the examples."""
     precision: str
     """That the runtime really computed in."""
+    kl: float | None = None
+    """Of the model's answers and the runtime's on held-out text, in nats; None, if there is none."""
+    in_fp32: tuple[str, ...] = ()
+    """Layers that stay in fp32, since in int8 they cost too much."""
+
+
+class Conversion(NamedTuple):
+    """What a runtime makes its files from."""
+
+    onnx: Path
+    """The model in fp32."""
+    precision: str = FP32
+    """One of the runtime's own."""
+    batches: Sequence[Mapping[str, Tensor]] = ()
+    """Calibration inputs, where the precision needs them."""
+    layers: tuple[str, ...] | None = None
+    """Modules whose products are in int8; all that can be, if None."""
 
 
 class Predict(ABC):
@@ -69,8 +97,10 @@ class Runtime(ABC):
     """The extra of the package that installs it."""
     package: ClassVar[str]
     """What is imported."""
-    files: ClassVar[tuple[str, ...]]
-    """That it writes, beside the weights."""
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]]
+    """The files of each precision that it knows, beside the weights."""
+    calibrated: ClassVar[frozenset[str]] = frozenset()
+    """The precisions that need calibration inputs."""
 
     @classmethod
     def name(cls) -> str:
@@ -78,12 +108,16 @@ class Runtime(ABC):
         return cls.__module__.rpartition(".")[2]
 
     @abstractmethod
-    def convert(self, onnx: Path, folder: Path) -> None:
-        """Write `files` into the folder, from the model as an ONNX file."""
+    def convert(self, what: Conversion, folder: Path) -> None:
+        """Write the precision's files into the folder."""
 
     @abstractmethod
-    def open(self, folder: Path, *, threads: int) -> Predict:
-        """Return what `convert` wrote, ready to run on so many threads."""
+    def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Predict:
+        """Return what `convert` wrote, ready to run on so many threads.
+
+        Raises:
+            InvalidParameter: this machine cannot compute in that precision.
+        """
 
     def require(self) -> None:
         """Refuse to go on without the package.
@@ -119,6 +153,21 @@ def all_runtimes() -> dict[str, type[Runtime]]:
     return {runtime.name(): runtime for runtime in members("whet.runtimes", Runtime)}
 
 
+def offered(runtime: Runtime, precisions: Sequence[str]) -> list[str]:
+    """Return which of these precisions a runtime knows, in its own order.
+
+    Raises:
+        InvalidParameter: none of them.
+    """
+    found = [own for own in runtime.precisions if own in precisions]
+    if not found:
+        raise InvalidParameter(
+            f"{runtime.name()} must know the precision, but got {', '.join(precisions)}; it knows "
+            f"{', '.join(runtime.precisions)}"
+        )
+    return found
+
+
 def runtime_named(name: str) -> Runtime:
     """Return the runtime of that name.
 
@@ -137,7 +186,9 @@ def input_names(model: nn.Module, tokenizer_names: Sequence[str]) -> list[str]:
     return [name for name in own if name in tokenizer_names]
 
 
-def compare(model: nn.Module, predict: Predict, names: Sequence[str], *, runtime: str) -> Agreement:
+def compare(
+    model: nn.Module, predict: Predict, names: Sequence[str], *, runtime: str, tolerance: float = TOLERANCE
+) -> Agreement:
     """Return how near a runtime's answers are to PyTorch's, at shapes that the export did not see.
 
     Args:
@@ -145,9 +196,10 @@ def compare(model: nn.Module, predict: Predict, names: Sequence[str], *, runtime
         predict: what came of it.
         names: of its inputs.
         runtime: for the message.
+        tolerance: largest difference of logits, relative where they are above 1.
 
     Raises:
-        InvalidModel: they differ by more than the tolerance, or the runtime fails at a shape.
+        InvalidModel: they differ by more than the tolerance, or are not finite, or the runtime fails at a shape.
     """
     largest, equal = 0.0, 0
     for shape in SHAPES:
@@ -163,9 +215,9 @@ def compare(model: nn.Module, predict: Predict, names: Sequence[str], *, runtime
                 "use another runtime"
             ) from error
         difference, scale = float(np.abs(found - wanted).max()), max(1.0, float(np.abs(wanted).max()))
-        if not difference <= TOLERANCE * scale:
+        if not difference <= tolerance * scale:
             raise InvalidModel(
-                f"{runtime} must give the model's own answers to {TOLERANCE:g}, but at {at} they differ by "
+                f"{runtime} must give the model's own answers to {tolerance:g}, but at {at} they differ by "
                 f"{difference:.2g}; nothing was written"
             )
         largest = max(largest, difference)

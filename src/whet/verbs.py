@@ -3,9 +3,10 @@
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import transformers
 from torch import Tensor, nn
@@ -15,45 +16,27 @@ from whet import artifact
 from whet.benchmark import Benchmark, class_order, load_any
 from whet.checkpoint import check_finite, load_tokenizer, new_head, readable_length
 from whet.distillation import Objective
-from whet.encoding import encode, shortest_first, tokenize
-from whet.errors import InvalidData, InvalidParameter
+from whet.encoding import tokenize
+from whet.errors import InvalidParameter
 from whet.lesson import Lesson
 from whet.lora import LoraSettings, Trainable, attach, merged, trainable
 from whet.metric import quality_named
 from whet.output import check_output
-from whet.parameter import Range, check
+from whet.preparation import Calibration, prepare, require_held_out
 from whet.processes import of_first
 from whet.progress import bar
 from whet.recipe import Recipe, Step
 from whet.report import curve_csv, curve_picture, read_curve
-from whet.resources import Batches, Examples, Resources
+from whet.resources import Examples, Resources
 from whet.student import Built, Student
 from whet.task import Task
 from whet.teacher_cache import cached_logits, predictions
 from whet.training import Epoch, TrainingSettings, train
 from whet.trial import Trial
 
-__all__ = ["Calibration", "Compressed", "compress", "distill", "finetune", "measure", "prepare"]
+__all__ = ["Compressed", "compress", "distill", "finetune", "measure"]
 
 CURVE = "curve.csv"
-TRAINING_BATCH = 32
-"""Examples a batch of what methods train on or choose by."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """The sample of training data that methods look at."""
-
-    examples: Annotated[int, Range(least=1)] = 512
-    """Training examples drawn; all, where there are fewer."""
-    batch_size: Annotated[int, Range(least=1)] = 4
-    """Examples a batch; gradients hold the activations of one batch, so that memory grows with it."""
-    max_length: Annotated[int, Range(least=2)] = 128
-    """Longer inputs are cut, in tokens."""
-
-    def __post_init__(self) -> None:
-        """Raises InvalidParameter for a value outside its range."""
-        check(self)
 
 
 def finetune(
@@ -87,7 +70,7 @@ def finetune(
         WhetError: anything wrong with the base, the task's data, the settings or the place, before any work.
     """
     of_first(lambda: check_output(out, overwrite=overwrite, inputs=(Path(base),)))
-    _require_held_out(task)
+    require_held_out(task)
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(base)
     model = new_head(base, task.label_names, tokenizer)
@@ -145,7 +128,7 @@ def distill(
             f"a cache holds predictions alone, but got cache={cache} and weights of hidden states or relations; "
             "leave one out"
         )
-    _require_held_out(task)
+    require_held_out(task)
     transformers.set_seed(settings.seed)
     source, tokenizer = load_any(teacher).to(device), load_tokenizer(teacher)
     order = class_order(source, task)
@@ -185,14 +168,6 @@ class _Place(NamedTuple):
     device: str
     overwrite: bool
     report_to: Sequence[str]
-
-
-def _require_held_out(task: Task) -> None:
-    if not len(task.splits.validation):
-        raise InvalidData(
-            f"{task.name} must have training data to hold out, but got {len(task.splits.train)} examples in all; "
-            "give 20"
-        )
 
 
 def _ordered(examples: Examples, order: Sequence[int], task: Task) -> Examples:
@@ -323,53 +298,6 @@ def compress(
     return Compressed(compressed, steps)
 
 
-def prepare(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    calibration: Calibration,
-    *,
-    seed: int,
-    device: str,
-    needs: frozenset[str] = frozenset({"calibration"}),
-) -> Resources:
-    """Return what methods may work with, from the task's training data: calibration data, and what else they need.
-
-    Args:
-        model: the original, which is the teacher too.
-        tokenizer: its own.
-        task: gives the data.
-        calibration: how much of it methods look at.
-        seed: of the sample and of every random choice.
-        device: where the batches go.
-        needs: fields of `Resources`.
-
-    Raises:
-        InvalidData: there is less training data than one batch, or none is held out where a method chooses by it.
-    """
-    train, held_out = task.splits.train, task.splits.validation
-    if "validation" in needs:
-        _require_held_out(task)
-    if min(len(train), calibration.examples) < calibration.batch_size:
-        raise InvalidData(
-            f"calibration must fill one batch of {calibration.batch_size}, but got {calibration.examples} of "
-            f"{len(train)} training examples; give more, or a smaller batch"
-        )
-    length = readable_length(calibration.max_length, model)
-
-    def batches(examples: Examples, size: int) -> Batches:
-        ordered = shortest_first(examples, tokenizer, max_length=length)
-        return encode(ordered, tokenizer, max_length=length, batch_size=size, device=device)
-
-    return Resources(
-        calibration=batches(train.sample(calibration.examples, seed=seed), calibration.batch_size),
-        train=batches(train, TRAINING_BATCH) if "train" in needs else None,
-        validation=batches(held_out, TRAINING_BATCH) if "validation" in needs else None,
-        teacher=model if "teacher" in needs else None,
-        seed=seed,
-    )
-
-
 def measure(models: Sequence[str | Path], task: Task, *, benchmark: Benchmark | None = None) -> list[Trial]:
     """Measure models side by side; the first is the baseline, and compressed ones keep their row in their folder.
 
@@ -378,7 +306,7 @@ def measure(models: Sequence[str | Path], task: Task, *, benchmark: Benchmark | 
     """
     chosen = benchmark or Benchmark()
     trials = chosen.run(models, task)
-    for source, trial in zip(list(models) * len(chosen.runtimes), trials, strict=True):
+    for source, trial in zip(cycle(models), trials, strict=False):
         if artifact.is_artifact(source) and os.access(source, os.W_OK):
             artifact.record(Path(source), trial)
     return trials

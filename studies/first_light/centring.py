@@ -24,11 +24,11 @@ from whet.checkpoint import load_tokenizer
 from whet.divergence import divergences
 from whet.encoding import encode
 from whet.layers.low_rank import LowRank
+from whet.preparation import Calibration, prepare
 from whet.resources import Batches
 from whet.spectrum import break_even, factors, of_outputs
 from whet.statistics import Moments, collect
 from whet.surgery import copy_model, replace
-from whet.verbs import Calibration, prepare
 
 HERE = Path(__file__).parent
 KEEP = 0.6

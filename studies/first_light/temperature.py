@@ -18,7 +18,7 @@ from whet.benchmark import answer, load_any
 from whet.checkpoint import load_tokenizer
 from whet.divergence import divergences
 from whet.encoding import encode
-from whet.verbs import Calibration, prepare
+from whet.preparation import Calibration, prepare
 
 HERE = Path(__file__).parent
 TASKS = ("glue/mrpc", "glue/cola", "glue/rte", "glue/sst2")

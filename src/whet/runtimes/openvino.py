@@ -1,8 +1,12 @@
-"""OpenVINO on the CPU, in fp32, from `openvino_model.xml` and `.bin` beside the weights: Optimum's layout.
+"""OpenVINO on the CPU, from `openvino_model.xml` and `.bin` beside the weights: Optimum's layout.
 
-On processors with bf16, OpenVINO computes in it unless told otherwise; here it is told, and asked what it does.
+On processors with bf16, OpenVINO computes in it unless told otherwise; here it is told, and asked what it does. In
+int8, NNCF rounds weights and inputs of products, with ranges from calibration data, and mends the biases.
 """
 
+import contextlib
+import io
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,12 +14,16 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from whet.runtime import Predict, Runtime
+from whet.errors import InvalidParameter
+from whet.onnx_graph import nodes_below, read
+from whet.runtime import BF16, FP32, INT8, Conversion, Predict, Runtime
 
 __all__ = ["OpenVino"]
 
-FILES = ("openvino_model.xml", "openvino_model.bin")
-PRECISIONS = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+WHOLE = ("openvino_model.xml", "openvino_model.bin")
+QUANTIZED = ("openvino_model_int8.xml", "openvino_model_int8.bin")
+HINTS = {FP32: "f32", BF16: "bf16", INT8: "f32"}
+NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
 class OpenVino(Runtime):
@@ -23,28 +31,76 @@ class OpenVino(Runtime):
 
     extra: ClassVar[str] = "openvino"
     package: ClassVar[str] = "openvino"
-    files: ClassVar[tuple[str, ...]] = FILES
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {FP32: WHOLE, BF16: WHOLE, INT8: QUANTIZED}
+    calibrated: ClassVar[frozenset[str]] = frozenset({INT8})
 
-    def convert(self, onnx: Path, folder: Path) -> None:
+    def convert(self, what: Conversion, folder: Path) -> None:
         """See `Runtime.convert`."""
         import openvino
 
-        openvino.save_model(openvino.convert_model(onnx), folder / FILES[0], compress_to_fp16=False)
+        model = openvino.convert_model(what.onnx)
+        if what.precision == INT8:
+            model = _quantized(model, what)
+        place = folder / self.precisions[what.precision][0]
+        openvino.save_model(model, place, compress_to_fp16=False)
 
-    def open(self, folder: Path, *, threads: int) -> Predict:
+    def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Predict:
         """See `Runtime.open`."""
-        return _Compiled(folder / FILES[0], threads)
+        return _Compiled(folder / self.precisions[precision][0], precision, threads)
+
+
+def _quantized(model: Any, what: Conversion) -> Any:
+    try:
+        import nncf
+    except ImportError as error:
+        raise InvalidParameter(
+            "openvino needs the package nncf for int8, but it is not installed; pip install 'whet[openvino]'"
+        ) from error
+    names = [one.get_any_name() for one in model.inputs]
+    data = nncf.Dataset(what.batches, lambda batch: {name: batch[name].numpy() for name in names})
+    onnx = read(what.onnx)
+    chosen = None if what.layers is None else set(nodes_below(onnx, what.layers))
+    whole = [] if chosen is None else [node.name for node in onnx.graph.node if node.name not in chosen]
+    nncf.set_log_level(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):  # it draws progress bars of its own
+        return nncf.quantize(
+            model,
+            data,
+            subset_size=len(what.batches),
+            model_type=nncf.ModelType.TRANSFORMER,
+            ignored_scope=nncf.IgnoredScope(names=whole, validate=False),
+        )
 
 
 class _Compiled(Predict):
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, precision: str, threads: int) -> None:
         import openvino
 
-        wanted = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-        self._model = openvino.Core().compile_model(path, "CPU", wanted)
+        core = openvino.Core()
+        if precision == BF16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise InvalidParameter(
+                "the processor must compute in bf16, but this one cannot, and would be slower; leave bf16 out"
+            )
+        wanted = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._model = core.compile_model(path, "CPU", wanted)
         self._names = [one.get_any_name() for one in self._model.inputs]
-        used = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        self.precision = PRECISIONS.get(used, used)
+        self.precision = self._used()
+
+    def _used(self) -> str:
+        """What products of linear layers are computed in."""
+        products = [
+            node.get_rt_info()["runtimePrecision"].astype(str)
+            for node in self._model.get_runtime_model().get_ops()
+            if node.get_rt_info()["layerType"].astype(str) == "FullyConnected"
+        ]
+        if any(one in ("i8", "u8") for one in products):
+            return "int8"
+        used: str = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        return NAMES.get(used, used)
 
     def __call__(self, batch: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
         """See `Predict.__call__`."""

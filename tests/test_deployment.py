@@ -1,25 +1,42 @@
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
-from folders import classifier
+from folders import classifier, write_rows
 from helpers import FAMILIES, Family, tiny_batches, tiny_model
-from whet import artifact, runtime
-from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, UnknownName
-from whet.export import export
+from whet import artifact
+from whet.deployment import export
+from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, MissingResource, UnknownName
 from whet.methods.factorization.attention import Attention
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.shared_qkv import SharedQkv
 from whet.methods.factorization.svd import Svd
+from whet.onnx_export import to_onnx
+from whet.onnx_graph import flat_attention
+from whet.quantization import products
 from whet.recipe import Recipe
 from whet.resources import Resources
-from whet.runtime import SHAPES, Predict, all_runtimes, compare, input_names, runtime_named
+from whet.runtime import (
+    FP32,
+    INT8,
+    SHAPES,
+    STATIC_INT8,
+    Predict,
+    all_runtimes,
+    compare,
+    example_batch,
+    input_names,
+    runtime_named,
+)
 from whet.student import student_from
+from whet.task import task_from_files
 
 RUNTIMES = sorted(all_runtimes())
 
@@ -38,13 +55,13 @@ def test_every_family_gives_its_own_answers(family: Family, tmp_path, tokenizer)
     model = tiny_model(family)
     folder = saved(model, tokenizer, tmp_path / "m")
     found = export(folder, RUNTIMES)
-    assert list(found) == RUNTIMES
-    for name, agreement in found.items():
+    assert list(found) == [(name, FP32) for name in RUNTIMES]
+    for (name, precision), agreement in found.items():
         assert agreement.largest_difference < 1e-4 and agreement.equal_predictions == 1
         assert agreement.shapes == SHAPES and agreement.precision == "float32"
         entry = artifact.exported(folder, name)
         assert entry["largest_difference"] == agreement.largest_difference and entry["precision"] == "float32"
-        assert set(entry["files"]) == set(all_runtimes()[name].files)
+        assert set(entry["files"]) == set(all_runtimes()[name].precisions[precision])
         for batch in tiny_batches(seed=5, batch_size=3):
             with torch.no_grad():
                 np.testing.assert_allclose(logits(folder, name, batch), model(**batch).logits, atol=1e-4)
@@ -104,12 +121,12 @@ def test_the_model_is_the_same_after_an_export(folder):
     export(folder, ["onnxruntime"])
     assert artifact.digest(folder) == before
     artifact.verify(folder)
-    again = export(folder, ["onnxruntime"])["onnxruntime"]
+    again = export(folder, ["onnxruntime"])["onnxruntime", FP32]
     assert artifact.exported(folder, "onnxruntime")["largest_difference"] == again.largest_difference
 
 
 def test_an_export_that_does_not_belong_to_the_weights_is_answered(folder, tmp_path, tokenizer):
-    with pytest.raises(InvalidArtifact, match=r"must hold an export for onnxruntime, but it has none; whet export"):
+    with pytest.raises(InvalidArtifact, match=r"must hold an export for onnxruntime in fp32, but it has none; whet ex"):
         artifact.exported(folder, "onnxruntime")
     export(folder, ["onnxruntime"])
     other = saved(tiny_model("bert", seed=3), tokenizer, tmp_path / "other")
@@ -128,7 +145,7 @@ def test_an_export_that_does_not_belong_to_the_weights_is_answered(folder, tmp_p
 
 def test_other_answers_are_an_error_and_nothing_is_written(folder, monkeypatch):
     before = sorted(path.name for path in folder.iterdir())
-    monkeypatch.setattr(runtime, "TOLERANCE", 0.0)
+    monkeypatch.setattr("whet.deployment.TOLERANCE", 0.0)
     with pytest.raises(
         InvalidModel, match=r"must give the model's own answers to 0, but at \d+ x \d+ they differ by .*; no"
     ):
@@ -195,3 +212,91 @@ def test_inputs_are_those_that_model_and_tokenizer_share():
         "input_ids",
         "attention_mask",
     ]
+
+
+@pytest.fixture
+def task(tmp_path):
+    return task_from_files(write_rows(tmp_path / "train.csv", 120), text="text")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_products_of_the_blocks_are_in_8_bits_and_no_others(family: Family, tmp_path, tokenizer):
+    folder = saved(tiny_model(family), tokenizer, tmp_path / "m")
+    found = export(folder, ["onnxruntime"], precisions=[INT8])["onnxruntime", INT8]
+    assert found.precision == "int8" and found.kl is None and 0 < found.largest_difference < 1
+    graph = onnx.load(folder / "model_quantized.onnx").graph
+    kinds = Counter(node.op_type for node in graph.node)
+    assert kinds["MatMulInteger"] == len(products(tiny_model(family)))
+    assert kinds["MatMul"] + kinds["Gemm"] >= 1  # the head
+    assert kinds["QAttention"] == 0
+    assert artifact.exported(folder, "onnxruntime", INT8)["precision"] == "int8"
+    with pytest.raises(InvalidArtifact, match="for onnxruntime in fp32, but it has none"):
+        artifact.exported(folder, "onnxruntime")
+
+
+def test_recurrent_students_run_in_8_bits(tmp_path, tokenizer):
+    model = student_from("recurrent:bilstm:16").build(classifier(), Resources()).model
+    found = export(saved(model, tokenizer, tmp_path / "m"), ["onnxruntime"], precisions=[INT8])
+    kinds = {node.op_type for node in onnx.load(tmp_path / "m" / "model_quantized.onnx").graph.node}
+    assert "DynamicQuantizeLSTM" in kinds and found["onnxruntime", INT8].largest_difference < 0.5
+
+
+def test_factors_are_in_8_bits_too(tmp_path, tokenizer):
+    model = Recipe((Svd(keep=0.5),)).apply(tiny_model("bert"), Resources())
+    export(saved(model, tokenizer, tmp_path / "m"), ["onnxruntime"], precisions=[INT8])
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "m" / "model_quantized.onnx").graph.node)
+    assert kinds["MatMulInteger"] == len(products(model)) > len(products(tiny_model("bert")))
+
+
+@pytest.mark.parametrize(("runtime", "precision"), [("onnxruntime", STATIC_INT8), ("openvino", INT8)])
+def test_ranges_come_from_calibration_data(runtime: str, precision: str, folder, task):
+    with pytest.raises(
+        MissingResource, match=rf"{runtime} needs calibration data for {precision}, but got none; give --task"
+    ):
+        export(folder, [runtime], precisions=[precision])
+    found = export(folder, [runtime], precisions=[precision], task=task)[runtime, precision]
+    assert found.precision == "int8" and found.equal_predictions > 0.7
+    assert found.kl is not None and 0 < found.kl < 0.05
+    assert artifact.exported(folder, runtime, precision)["kl"] == found.kl
+
+
+def test_layers_that_cost_too_much_stay_in_fp32(folder, task):
+    free = export(folder, ["onnxruntime"], precisions=[INT8], task=task)["onnxruntime", INT8]
+    assert free.in_fp32 == ()
+    strict = export(folder, ["onnxruntime"], precisions=[INT8], task=task, max_kl=free.kl / 3)["onnxruntime", INT8]
+    assert strict.kl <= free.kl / 3
+    assert strict.in_fp32
+    kinds = Counter(node.op_type for node in onnx.load(folder / "model_quantized.onnx").graph.node)
+    assert kinds["MatMulInteger"] == len(products(tiny_model("bert"))) - len(strict.in_fp32)
+    with pytest.raises(InvalidParameter, match=r"0 < max_kl must hold, but got max_kl=0"):
+        export(folder, ["onnxruntime"], precisions=[INT8], task=task, max_kl=0)
+    with pytest.raises(MissingResource, match=r"max_kl needs held-out training data, but got none; give --task"):
+        export(folder, ["onnxruntime"], precisions=[INT8], max_kl=1)
+
+
+def test_a_runtime_takes_the_precisions_that_it_knows(folder):
+    with pytest.raises(
+        InvalidParameter, match=r"onnxruntime must know the precision, but got bf16; it knows fp32, int8, static_int8"
+    ):
+        export(folder, ["onnxruntime"], precisions=["bf16"])
+    found = export(folder, RUNTIMES, precisions=[FP32, "static"])
+    assert list(found) == [("onnxruntime", FP32), ("openvino", FP32)]
+
+
+def test_bf16_is_refused_where_the_processor_has_none(folder, monkeypatch):
+    monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "INT8"])
+    with pytest.raises(InvalidParameter, match=r"must compute in bf16, but this one cannot, .*; leave bf16 out"):
+        export(folder, ["openvino"], precisions=["bf16"])
+    assert not (folder / "openvino_model.xml").exists()
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "gpt2"])
+def test_attention_is_read_without_splitting_heads(family: Family, tmp_path):
+    model = tiny_model(family)
+    to_onnx(model, example_batch(model, NAMES, 2, 6), tmp_path / "m.onnx")
+    flat = flat_attention(tmp_path / "m.onnx").graph
+    own = [node for node in flat.node if node.op_type == "Attention"]
+    assert len(own) == 2
+    assert all({"q_num_heads", "kv_num_heads"} <= {one.name for one in node.attribute} for node in own)
+    before = Counter(node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node)
+    assert before["Transpose"] - sum(node.op_type == "Transpose" for node in flat.node) == 8

@@ -1,0 +1,93 @@
+"""What an ONNX file says of the modules that it came from, and attention as ONNX Runtime runs it fastest."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["flat_attention", "nodes_below", "read"]
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""Under which torch's exporter keeps the modules around a node, outermost first."""
+PREFIX = "model."
+"""The exporter's module around the model."""
+
+
+def read(path: Path) -> "onnx.ModelProto":
+    """Return a model without the shapes between its nodes, which stop being true when nodes change."""
+    import onnx
+
+    model = onnx.load(path)
+    del model.graph.value_info[:]
+    return model
+
+
+def nodes_below(model: "onnx.ModelProto", modules: Collection[str]) -> list[str]:
+    """Return the names of the nodes that came from these modules."""
+    found = []
+    for node in model.graph.node:
+        scopes = next((one.value for one in node.metadata_props if one.key == SCOPES), "[]")
+        if any(scope.removeprefix(PREFIX) in modules for scope in ast.literal_eval(scopes)):
+            found.append(node.name)
+    return found
+
+
+def flat_attention(path: Path) -> "onnx.ModelProto":
+    """Return the model with attention that reads and writes (batch, length, width), not split into heads.
+
+    torch splits queries, keys and values into heads by a reshape and a transpose each, and joins heads in the same way;
+    the operator does both by itself, several times as fast. What does not look like that stays as it is.
+    """
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    maker = {name: node for node in graph.node for name in node.output}
+    readers: Mapping[str, list[Any]] = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    shapes = {one.name: [size.dim_value for size in one.type.tensor_type.shape.dim] for one in graph.value_info}
+    for node in graph.node:
+        if node.op_type != "Attention" or len(shapes.get(node.input[0], ())) != 4:
+            continue
+        before = [_chain(maker, name, ("Transpose", "Reshape")) for name in node.input[:3]]
+        joined = readers[node.output[0]]
+        heads = [shapes.get(name, [0, 0])[1] for name in node.input[:2]]
+        alike = all(chain and len(shapes.get(chain[-1].input[0], ())) == 3 for chain in before) and all(heads)
+        if not alike or [one.op_type for one in joined] != ["Transpose"]:
+            continue
+        for i, chain in enumerate(before):
+            node.input[i] = chain[-1].input[0]
+        node.output[0] = joined[0].output[0]  # a reshape follows, which takes it as it is
+        for kind, count in zip(("q", "kv"), heads, strict=True):
+            node.attribute.append(onnx.helper.make_attribute(f"{kind}_num_heads", count))
+        graph.node.remove(joined[0])
+    _drop_unread(graph)
+    del graph.value_info[:]
+    return model
+
+
+def _chain(maker: Mapping[str, Any], name: str, kinds: Sequence[str]) -> list[Any]:
+    """The nodes of these kinds that a value went through, last first; none if it did not."""
+    found = []
+    for kind in kinds:
+        node = maker.get(name)
+        if node is None or node.op_type != kind:
+            return []
+        found.append(node)
+        name = node.input[0]
+    return found
+
+
+def _drop_unread(graph: Any) -> None:
+    wanted = {one.name for one in graph.output}
+    for node in reversed(list(graph.node)):
+        if wanted.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            wanted.update(node.input)
