@@ -560,6 +560,16 @@ BAD = {
         [*DISTILL, "layer_subset:odd", "--cosine", "1", "--cache", "kept"],
         r"a cache holds predictions alone, but got cache=kept and weights of hidden states or relations; leave",
     ),
+    "a cache in the new model": (
+        nothing,
+        [*DISTILL, "layer_subset:odd", "--cache", "new/kept"],
+        r"the cache must lie outside of the new model, but got cache=new/kept; name another",
+    ),
+    "a cache that is the new model": (
+        nothing,
+        [*DISTILL, "layer_subset:odd", "--cache", "new"],
+        r"the cache must lie outside of the new model, but got cache=new; name another",
+    ),
     "an alpha above 1": (nothing, [*DISTILL, "layer_subset:odd", "--alpha", "1.5"], r"0 <= alpha <= 1 must hold, but"),
     # names
     "an unknown task": (

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments, set_seed
 
 from helpers import tiny_model
+from whet import training
 from whet.distillation import Objective
 from whet.divergence import divergences
 from whet.encoding import encode, tokenize
@@ -150,6 +151,42 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(learn, monkey
     whole, expected, _ = learn(settings, scratch="other")
     assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
     assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+
+
+@pytest.mark.parametrize("writer", ["_save_optimizer_and_scheduler", "_save_rng_state"])
+def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(learn, monkeypatch, writer):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    write = getattr(Trainer, writer)
+
+    def killed(self, folder):
+        if self.state.global_step > 50:
+            raise Stop
+        return write(self, folder)
+
+    with monkeypatch.context() as during, pytest.raises(Stop):
+        during.setattr(Trainer, writer, killed)
+        learn(settings)
+    steps, step = [], Trainer.training_step
+    monkeypatch.setattr(Trainer, "training_step", lambda *args, **rest: steps.append(1) or step(*args, **rest))
+    resumed, _, _ = learn(settings)
+    assert len(steps) == 90 - 50, "from the checkpoint at step 50"
+    whole, _, _ = learn(settings, scratch="other")
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_checkpoint_is_whole_once_every_process_has_its_part(learn, monkeypatch, tmp_path):
+    seen = []
+
+    def waiting():
+        (checkpoint,) = (tmp_path / "scratch").iterdir()
+        seen.append({path.name for path in checkpoint.iterdir()})
+
+    monkeypatch.setattr(training, "wait_for_all", waiting)
+    monkeypatch.setattr(training, "claim", lambda *args: None)
+    learn(TrainingSettings(epochs=1, max_length=16))
+    assert len(seen) == 1
+    assert {"model.safetensors", "optimizer.pt", "rng_state.pth"} <= seen[0]
+    assert "trainer_state.json" not in seen[0], "which says that the others are there"
 
 
 @pytest.mark.parametrize(
@@ -437,11 +474,12 @@ def test_a_cache_of_something_else_is_answered(cached, tmp_path, tokenizer):
     with pytest.raises(InvalidParameter, match=r"must be of this teacher, .* was made with another teacher; name"):
         cached(Lesson(tiny_model("bert", seed=4), Objective(), "all"))
     rows = tokenize(examples(60, seed=5), tokenizer, max_length=16)
-    with pytest.raises(InvalidParameter, match="was made with another data or tokenizer"):
+    with pytest.raises(InvalidParameter, match="was made with other data or another tokenizer"):
         cached_logits(tmp_path / "cache", lesson().teacher, tokenizer, rows)
-    (tmp_path / "cache" / "logits.safetensors").write_bytes(b"junk")
-    with pytest.raises(InvalidParameter, match=r"the cache must be readable, but got .*; delete it"):
-        cached(lesson())
+    for name, content in (("about.json", b"[1]"), ("logits.safetensors", b"junk")):
+        (tmp_path / "cache" / name).write_bytes(content)
+        with pytest.raises(InvalidParameter, match=r"the cache must be readable, but got .*; delete it"):
+            cached(lesson())
 
 
 def test_a_teacher_reads_what_its_student_does_not(learn, tokenizer, monkeypatch):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from whet.errors import InvalidData
 
-__all__ = ["added_up", "count", "dealt", "is_first", "join", "leave", "of_first", "rows_of"]
+__all__ = ["added_up", "count", "dealt", "is_first", "join", "leave", "of_first", "rows_of", "wait_for_all"]
 
 T = TypeVar("T")
 
@@ -95,6 +95,12 @@ def of_first(make: Callable[[], T]) -> T:
         raise sent[1]
     found: T = sent[0]
     return found
+
+
+def wait_for_all() -> None:
+    """Return once every process has come here."""
+    if _joined():
+        PartialState().wait_for_everyone()
 
 
 def _joined() -> bool:

@@ -54,14 +54,15 @@ def cached_logits(
 
 def _read(folder: Path, wanted: Mapping[str, str]) -> Tensor:
     try:
-        held = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        held = dict(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
         found: Tensor = load_file(folder / LOGITS)["logits"]
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise InvalidParameter(f"the cache must be readable, but got {folder}: {error}; delete it") from error
     if held != wanted:
-        other = "teacher" if held.get("teacher_sha256") != wanted["teacher_sha256"] else "data or tokenizer"
+        same = held.get("teacher_sha256") == wanted["teacher_sha256"]
+        other = "other data or another tokenizer" if same else "another teacher"
         raise InvalidParameter(
-            f"the cache must be of this teacher, data and tokenizer, but {folder} was made with another {other}; "
+            f"the cache must be of this teacher, data and tokenizer, but {folder} was made with {other}; "
             "name another folder, or delete it"
         )
     return found

@@ -5,19 +5,16 @@ as one process does, up to what dropout draws.
 """
 
 import dataclasses
-import json
 import math
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import torch
 from accelerate.data_loader import prepare_data_loader
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers import (
@@ -37,17 +34,18 @@ from transformers.integrations import (
 )
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+from transformers.trainer_utils import EvalPrediction
 
 from whet.distillation import Objective
 from whet.encoding import tokenize
-from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
+from whet.errors import InvalidModel, InvalidParameter
 from whet.lesson import KNOWN, Lesson
 from whet.lora import LoraSettings
 from whet.parameter import Range, check
-from whet.processes import of_first, rows_of
+from whet.processes import of_first, rows_of, wait_for_all
 from whet.progress import Bar, bar
 from whet.resources import Batches, Examples
+from whet.resumption import claim, last_checkpoint, writing
 
 __all__ = ["Epoch", "Scorer", "TrainingSettings", "distil", "train"]
 
@@ -141,7 +139,7 @@ def train(
         save_total_limit=1,
     )
     with lasting:
-        of_first(lambda: _claim(scratch, record))
+        of_first(lambda: claim(scratch, record))
         trainer = _Trainer(
             lesson,
             order=_ByLength(encoded, settings.batch_size, seed=settings.seed),
@@ -154,9 +152,10 @@ def train(
             callbacks=[_Progress(progress), *trackers],
         )
         trainer.pop_callback(PrinterCallback)
-        with _writing(scratch):
+        last = of_first(lambda: last_checkpoint(scratch))
+        with writing(scratch):
             trainer.train(
-                resume_from_checkpoint=of_first(lambda: get_last_checkpoint(str(scratch))),
+                resume_from_checkpoint=None if last is None else str(last),
                 ignore_keys_for_eval=["attentions", "hidden_states", "past_key_values"],  # scored by logits alone
             )
             trainer.require_finite(*model.parameters())
@@ -272,37 +271,6 @@ def _trackers(names: Sequence[str], logs: Path | None) -> list[TrainerCallback]:
     return found
 
 
-def _claim(scratch: Path, wanted: dict[str, Any]) -> None:
-    """Say in `scratch` whose checkpoints it holds; without a checkpoint there is nothing to be told apart."""
-    record = scratch / "settings.json"
-    begun = scratch.is_dir() and get_last_checkpoint(str(scratch)) is not None
-    if begun and record.is_file() and (held := json.loads(record.read_text())) != wanted:
-        others = ", ".join(f"{key}={value}" for key, value in wanted.items() if held.get(key) != value)
-        raise InvalidParameter(
-            f"an interrupted run must go on with its own settings, but got {others}, which {record} does not hold; "
-            f"give those, or delete {scratch}"
-        )
-    scratch.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(wanted, indent=1))
-
-
-@contextmanager
-def _writing(scratch: Path) -> Iterator[None]:
-    try:
-        yield
-    except InvalidModel:
-        if get_last_checkpoint(str(scratch)) is None:
-            shutil.rmtree(scratch)  # nothing in it is worth keeping
-        raise
-    except (OSError, SafetensorError, RuntimeError) as error:
-        # torch's own writer says nothing else when the disk is full
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
-            raise
-        raise OutputNotWritten(
-            f"{scratch} must be writable to its end, but {error}; free some space and call it again"
-        ) from error
-
-
 def _score(output: EvalPrediction, scorer: Scorer) -> dict[str, float]:
     return {"metric": scorer(output.label_ids, output.predictions)}
 
@@ -376,8 +344,8 @@ class _Trainer(Trainer):
         """
         if all(one.isfinite().all() for one in tensors):
             return
-        scratch = self.args.output_dir
-        last = get_last_checkpoint(scratch) if self.args.save_strategy != "no" else None
+        scratch = Path(self.args.output_dir)
+        last = last_checkpoint(scratch)
         kept = f"; the last good checkpoint is {last}; delete {scratch} and" if last else ";"
         raise InvalidModel(
             f"the loss and the weights must stay finite, but got others at step {self.state.global_step} with "
@@ -387,6 +355,10 @@ class _Trainer(Trainer):
     def _save_checkpoint(self, *args: Any, **others: Any) -> None:
         self.require_finite(*self.model.parameters())
         super()._save_checkpoint(*args, **others)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        wait_for_all()  # every process has one, and a checkpoint is whole with the state that comes next
 
 
 class _Progress(TrainerCallback):

@@ -122,6 +122,8 @@ def distill(
         WhetError: anything wrong with the teacher, the student, the data or the place, before any training.
     """
     of_first(lambda: check_output(out, overwrite=overwrite, inputs=(Path(teacher),)))
+    if cache is not None and out.resolve() in (cache.resolve(), *cache.resolve().parents):
+        raise InvalidParameter(f"the cache must lie outside of the new model, but got cache={cache}; name another")
     goal = objective or Objective()
     if cache is not None and not goal.reads_predictions_alone:
         raise InvalidParameter(

@@ -5,7 +5,8 @@
         --decoder ../shared/models/stories260k
 
 trains what is missing under runs/, which git ignores, and writes results.json, results.md and a picture beside this
-file. `--decoder gpt2` takes the exercise's own decoder from the hub.
+file. `--decoder gpt2` takes the exercise's own decoder from the hub; `--parts` without any writes the tables and the
+picture anew from results.json.
 """
 
 import argparse
@@ -17,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 import whet
 from whet.metric import quality_named
@@ -56,6 +56,7 @@ RECURRENT = {
     "glue/cola": Recurrent(("recurrent:lstm:256", "recurrent:rnn:256"), epochs=8, unlabeled=0),
     "glue/sst2": Recurrent(("recurrent:lstm:256",), epochs=2, unlabeled=60_000),
 }
+PARTS = ["lora", *RECURRENT]
 LEARNING_RATE = 1e-3
 BATCH = 64
 
@@ -66,14 +67,13 @@ def main() -> None:
     parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--decoder", default="gpt2", help="folder or hub name")
     parser.add_argument("--data-dir", type=Path, help="local files instead of the hub")
-    parser.add_argument("--parts", nargs="+", default=["lora", *RECURRENT], choices=["lora", *RECURRENT])
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="none: tables and picture anew")
     parser.add_argument("--runs", type=Path, default=Path("runs/lora_and_rnn_cola"))
     parser.add_argument("--glue-runs", type=Path, default=Path("runs/glue"), help="with the fine-tuned teachers")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    results = HERE / "results.json"
-    found: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
+    found = seeds.read(HERE)
     for part in options.parts:
         task = task_named("glue/cola" if part == "lora" else part, data_dir=options.data_dir)
         if part == "lora":
@@ -83,9 +83,9 @@ def main() -> None:
             teacher = glue.fine_tuned(options.base, task, options.glue_runs / part.replace("/", "_"))
             texts = sentences(options.data_dir, RECURRENT[part].unlabeled)
             found[part] = recurrent(teacher, task, texts, options.runs / part.replace("/", "_"))
-        results.write_text(json.dumps(found, indent=1) + "\n")
-        (HERE / "results.md").write_text("\n".join(table(name, rows) for name, rows in found.items()))
-        picture(found).savefig(HERE / "results.png", dpi=130, metadata={"Software": "whet"})
+        seeds.write(HERE, found, table, label="model")
+    if not options.parts:
+        seeds.write(HERE, found, table, label="model")
 
 
 def tuned(bases: list[Path], task: whet.Task, runs: Path) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ def scores(task: whet.Task, models: list[Path]) -> dict[str, Any]:
 
 def table(name: str, rows: list[dict[str, Any]]) -> str:
     """Return one part as a Markdown table."""
-    metrics = [key for key in rows[0] if key in ("matthews", "accuracy")]
+    metrics = [key for key in rows[0] if key in seeds.METRICS]
     head = ["model", *(f"{metric} (95 % interval)" for metric in metrics), "against alone (p)", "trained of all"]
     lines = [f"### {name}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
@@ -200,17 +200,6 @@ def table(name: str, rows: list[dict[str, Any]]) -> str:
         cells.append(f"{row['trained']:,} of {row['parameters']:,}" if "trained" in row else "")
         lines.append(f"| {row['model']} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
-
-
-def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Return the first metric of every model, one panel a part; grey dots are seeds."""
-    figure = Figure(figsize=(6 * len(found), 4), layout="constrained")
-    panels: Any = figure.subplots(1, len(found), squeeze=False)[0]
-    for panel, (name, rows) in zip(panels, found.items(), strict=True):
-        metric = "matthews" if "matthews" in rows[0] else "accuracy"
-        seeds.draw(panel, [row["model"] for row in rows], [row[metric] for row in rows])
-        panel.set(title=name, xlabel=f"{metric} on dev")
-    return figure
 
 
 if __name__ == "__main__":

@@ -4,19 +4,18 @@
 
 fine-tunes a teacher in each of two settings, distils a student from every start with every seed, and writes
 results.json, results.md and a picture beside this file, after every setting. Models stay under runs/, which git
-ignores; a second run goes on from what is there.
+ignores; a second run goes on from what is there. `--settings` without any writes the tables and the picture anew from
+results.json.
 """
 
 import argparse
 import csv
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 import whet
 from whet.benchmark import load_any
@@ -64,19 +63,18 @@ def main() -> None:
     parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--task", default="sick", help="sick, or glue/mnli from the hub")
     parser.add_argument("--data-dir", type=Path, help="local files instead of the hub")
-    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
+    parser.add_argument("--settings", nargs="*", default=list(SETTINGS), choices=SETTINGS)
     parser.add_argument("--runs", type=Path, default=Path("runs/student_initialization"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    results = HERE / "results.json"
-    found: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
+    found = seeds.read(HERE)
     whole = whet.task_named(options.task, data_dir=options.data_dir)
     for name in options.settings:
         found[name] = measure(name, options.base, whole, options.runs / name)
-        results.write_text(json.dumps(found, indent=1) + "\n")
-        (HERE / "results.md").write_text("\n".join(table(one, rows) for one, rows in found.items()))
-        picture(found).savefig(HERE / "results.png", dpi=130, metadata={"Software": "whet"})
+        seeds.write(HERE, found, table, label="start")
+    if not options.settings:
+        seeds.write(HERE, found, table, label="start")
 
 
 def measure(name: str, base: str, whole: whet.Task, runs: Path) -> list[dict[str, Any]]:
@@ -170,16 +168,6 @@ def table(name: str, rows: list[dict[str, Any]]) -> str:
         interval = f"{accuracy['value']:.4f} ({accuracy['low']:.4f} to {accuracy['high']:.4f})"
         lines.append(f"| {row['start']} | {interval} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
-
-
-def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Return accuracy by start, one panel a setting; grey dots are seeds."""
-    figure = Figure(figsize=(5.2 * len(found), 3.6), layout="constrained")
-    panels: Any = figure.subplots(1, len(found), squeeze=False)[0]
-    for panel, (name, rows) in zip(panels, found.items(), strict=True):
-        seeds.draw(panel, [row["start"] for row in rows], [row["accuracy"] for row in rows])
-        panel.set(title=name, xlabel="accuracy on dev")
-    return figure
 
 
 if __name__ == "__main__":
