@@ -29,7 +29,7 @@ from whet.progress import track
 from whet.resources import Resources
 from whet.surgery import replace
 
-__all__ = ["Group", "Pruning", "Scored", "check_groups", "group_of", "kept"]
+__all__ = ["Group", "Pruning", "Scored", "check_groups", "group_of", "highest", "kept"]
 
 
 class Group(NamedTuple):
@@ -125,18 +125,22 @@ def kept(
         return {name: _by_groups(own, few, group, name) for name, own in scores.items()}
     assert sparsity is not None
     if scope == "layer":
-        return {name: _highest(own, sparsity) for name, own in scores.items()}
-    together = _highest(torch.cat([own.flatten() for own in scores.values()]), sparsity)
+        return {name: _all_but(sparsity, own) for name, own in scores.items()}
+    together = _all_but(sparsity, torch.cat([own.flatten() for own in scores.values()]))
     parts = together.split([own.numel() for own in scores.values()])
     return {name: part.reshape(own.shape) for (name, own), part in zip(scores.items(), parts, strict=True)}
 
 
-def _highest(scores: Tensor, sparsity: float) -> Tensor:
-    """All but the lowest share; of equal ones those that come first stay."""
+def highest(scores: Tensor, count: int) -> Tensor:
+    """Return where the `count` highest scores are, bool of the same shape; of equal ones those that come first."""
     order = scores.flatten().argsort(descending=True, stable=True)
     mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-    mask[order[: scores.numel() - round(sparsity * scores.numel())]] = True
+    mask[order[:count]] = True
     return mask.reshape(scores.shape)
+
+
+def _all_but(sparsity: float, scores: Tensor) -> Tensor:
+    return highest(scores, scores.numel() - round(sparsity * scores.numel()))
 
 
 def check_groups(inputs: int, group: int, name: str) -> None:
@@ -178,5 +182,5 @@ def _prune_embeddings(model: nn.Module, sparsity: float, resources: Resources) -
     weight = table.embedding.weight.detach()
     # a token that the training text lacks counts as seen once
     counts = token_counts(resources.train, len(weight)).to(weight.device) + 1
-    mask = _highest(weight.abs() * counts[:, None].sqrt(), sparsity)
+    mask = _all_but(sparsity, weight.abs() * counts[:, None].sqrt())
     replace(model, table.name, MaskedEmbedding.of(weight * mask, table.embedding.padding_idx))
