@@ -142,7 +142,7 @@ def measure(dense: Path, runs: Path, task: whet.Task) -> None:
     ):
         models = [runs / label for label in labels if (runs / label).is_dir()]
         if models:
-            trials = whet.measure([dense, *models], task, benchmark=whet.Benchmark(rounds=10, metrics=metrics))
+            trials = whet.Benchmark(rounds=10, metrics=metrics).run([dense, *models], task)
             found[name] = [json.loads(trial.to_json()) for trial in trials]
     (HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n")
     (HERE / "results.md").write_text("\n".join(table(name, rows) for name, rows in found.items()))
