@@ -49,6 +49,21 @@ class OneLinear(CompressedLayer):
         super().__init__()
         self.linear = nn.Linear(in_features, out_features, bias=bias)
 
+    @property
+    def in_features(self) -> int:
+        """Return the inputs, as a linear layer calls them."""
+        return self.linear.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Return the outputs, as a linear layer calls them."""
+        return self.linear.out_features
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """Return the bias, (out,), or None."""
+        return self.linear.bias
+
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
         return {

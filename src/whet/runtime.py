@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from whet.embedding import embedding_weight
 from whet.errors import InvalidModel, InvalidParameter
 from whet.lookup import choose, members
 
@@ -228,10 +229,10 @@ def compare(
 def example_batch(model: nn.Module, names: Sequence[str], size: int, length: int) -> dict[str, Tensor]:
     """Return random tokens as inputs of these names; the last of every second example are padding."""
     random = torch.Generator().manual_seed(size * length)
-    words = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    words = len(embedding_weight(model))
     pad = int(model.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]
-    ids = torch.randint(1, int(words), (size, length), generator=random)
-    ids[ids == pad] = (pad + 1) % int(words)
+    ids = torch.randint(1, words, (size, length), generator=random)
+    ids[ids == pad] = (pad + 1) % words
     mask = torch.ones_like(ids)
     mask[1::2, length - length // 3 :] = 0
     ids = ids.masked_fill(mask == 0, pad)

@@ -11,6 +11,7 @@ from whet.architecture import Architecture, dense_bias
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.layer import CompressedLayer, empty_layer
 from whet.layers.masked import Masked
+from whet.layers.masked_embedding import MaskedEmbedding
 from whet.layers.packed import Packed
 
 __all__ = ["copy_model", "describe", "keep_blocks", "lodging", "own_weights", "packed", "rebuild", "replace", "unpack"]
@@ -87,6 +88,10 @@ def packed(model: Model) -> Model:
             stored = Packed.of(layer.linear.weight.detach(), dense_bias(layer.linear))
             if stored.pays():
                 replace(copied, name, stored)
+        if isinstance(layer, MaskedEmbedding):
+            table = Packed.of(layer.embedding.weight.detach(), None)
+            if table.pays():
+                replace(copied, f"{name}.embedding", table)
     return copied
 
 
@@ -94,7 +99,12 @@ def unpack(model: nn.Module) -> None:
     """Put what can be run in the place of what was stored."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, Packed):
-            replace(model, name, Masked.of(*layer.dense()))
+            owner_name = name.rpartition(".")[0]
+            owner = model.get_submodule(owner_name)
+            if isinstance(owner, MaskedEmbedding):
+                replace(model, owner_name, MaskedEmbedding.of(layer.dense()[0], owner.padding_idx))
+            else:
+                replace(model, name, Masked.of(*layer.dense()))
 
 
 def describe(model: nn.Module) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers import (
     DataCollatorWithPadding,
@@ -27,18 +28,13 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.integrations import (
-    TensorBoardCallback,
-    get_available_reporting_integrations,
-    get_reporting_integration_callbacks,
-)
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalPrediction
 
 from whet.distillation import Objective
 from whet.encoding import tokenize
-from whet.errors import InvalidModel, InvalidParameter
+from whet.errors import InvalidModel
 from whet.lesson import KNOWN, Lesson
 from whet.lora import LoraSettings
 from whet.parameter import Range, check
@@ -46,11 +42,14 @@ from whet.processes import of_first, rows_of, wait_for_all
 from whet.progress import Bar, bar
 from whet.resources import Batches, Examples
 from whet.resumption import claim, last_checkpoint, writing
+from whet.trackers import trackers_named
 
-__all__ = ["Epoch", "Scorer", "TrainingSettings", "distil", "train"]
+__all__ = ["AfterStep", "Epoch", "Scorer", "TrainingSettings", "distil", "train"]
 
 Scorer = Callable[[Any, Any], float]
 """From labels and logits, both (examples, ...), to the metric that counts."""
+AfterStep = Callable[[int, int, Optimizer], None]
+"""Gets the number of the step, that of all steps, and the optimizer; gradients are still there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +112,7 @@ def train(
         InvalidModel: the loss or the weights are no longer finite; the last good checkpoint stays in `scratch`.
         OutputNotWritten: a checkpoint could not be written, on a full disk for one.
     """
-    trackers = _trackers(report_to, logs)
+    trackers = trackers_named(report_to, logs)
     encoded = tokenize(examples, tokenizer, max_length=settings.max_length)
     collator = DataCollatorWithPadding(tokenizer)
     if lesson is not None and lesson.logits is not None:
@@ -173,6 +172,7 @@ def distil(
     temperature: float,
     hidden_states: float,
     seed: int,
+    after_step: AfterStep | None = None,
 ) -> None:
     """Train `model` in place to give the teacher's predictions and hidden states.
 
@@ -185,6 +185,7 @@ def distil(
         temperature: divides the logits of both.
         hidden_states: weight of the error after each block, against 1 for the predictions; see `distillation`.
         seed: of the order.
+        after_step: called after every step of the optimizer.
 
     Raises:
         InvalidModel: the loss or the weights are no longer finite.
@@ -214,7 +215,7 @@ def distil(
             args=_placed(arguments, device),
             train_dataset=list(batches),
             data_collator=lambda batch: dict(batch[0]),
-            callbacks=[_Progress(progress)],
+            callbacks=[_Progress(progress), *([] if after_step is None else [_After(after_step)])],
         )
         trainer.pop_callback(PrinterCallback)
         trainer.train()
@@ -253,22 +254,6 @@ def _placed(arguments: TrainingArguments, device: str) -> TrainingArguments:
     if place.index is not None and place.type == "cuda":
         torch.cuda.set_device(place)  # its random state is the one that checkpoints keep
     return arguments
-
-
-def _trackers(names: Sequence[str], logs: Path | None) -> list[TrainerCallback]:
-    """What tells trackers of losses and metrics, by transformers' own names."""
-    known = get_available_reporting_integrations()
-    if missing := [name for name in names if name not in known]:
-        raise InvalidParameter(
-            f"trackers must be installed and known to transformers, but got {', '.join(missing)}; there are "
-            f"{', '.join(sorted(known)) or 'none here'}; install one, such as tensorboard, or leave it out"
-        )
-    found: list[TrainerCallback] = [kind() for kind in get_reporting_integration_callbacks(list(names))]
-    for one in found:
-        # (it would put its files below the checkpoints, which go)
-        if isinstance(one, TensorBoardCallback) and one.logging_dir is None and logs is not None:
-            one.logging_dir = str(logs)
-    return found
 
 
 def _score(output: EvalPrediction, scorer: Scorer) -> dict[str, float]:
@@ -370,3 +355,16 @@ class _Progress(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any) -> None:
         """Set the bar to the share of steps done."""
         self._progress.reach(state.global_step / state.max_steps)
+
+
+class _After(TrainerCallback):
+    """Calls a function after every step of the optimizer."""
+
+    def __init__(self, act: AfterStep) -> None:
+        self._act = act
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        """Pass on the step that was taken, which the state does not yet count."""
+        self._act(state.global_step + 1, state.max_steps, others["optimizer"])

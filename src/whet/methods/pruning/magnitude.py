@@ -11,19 +11,19 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from whet.architecture import dense_weight
-from whet.pruning import Pruning
+from whet.pruning import Scored
 from whet.resources import Resources
 
 __all__ = ["Magnitude"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Magnitude(Pruning):
+class Magnitude(Scored):
     """Score each weight by its absolute value."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def scores(self, model: nn.Module, layers: tuple[str, ...], resources: Resources) -> Iterator[tuple[str, Tensor]]:
-        """See `Pruning.scores`."""
+        """See `Scored.scores`."""
         for name in layers:
             yield name, dense_weight(model.get_submodule(name)).abs()

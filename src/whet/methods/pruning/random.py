@@ -12,20 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from whet.architecture import dense_weight
-from whet.pruning import Pruning
+from whet.pruning import Scored
 from whet.resources import Resources
 
 __all__ = ["Random"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Random(Pruning):
+class Random(Scored):
     """Score each weight by a random number."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def scores(self, model: nn.Module, layers: tuple[str, ...], resources: Resources) -> Iterator[tuple[str, Tensor]]:
-        """See `Pruning.scores`; drawn from the seed of the resources."""
+        """See `Scored.scores`; drawn from the seed of the resources."""
         generator = torch.Generator().manual_seed(resources.seed)
         for name in layers:
             weight = dense_weight(model.get_submodule(name))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from whet.architecture import dense_weight
 from whet.factorization import calibrated
-from whet.pruning import Pruning
+from whet.pruning import Scored
 from whet.resources import Resources
 from whet.statistics import Side, collect
 
@@ -24,13 +24,13 @@ __all__ = ["Wanda"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanda(Pruning):
+class Wanda(Scored):
     """Score each weight by its magnitude times that of its input, against the others of its output."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def scores(self, model: nn.Module, layers: tuple[str, ...], resources: Resources) -> Iterator[tuple[str, Tensor]]:
-        """See `Pruning.scores`; one forward pass."""
+        """See `Scored.scores`; one forward pass."""
         moments = collect(model, calibrated(resources), layers, sides=dict.fromkeys(layers, Side.INPUT))
         for name in layers:
             weight = dense_weight(model.get_submodule(name))

@@ -10,53 +10,25 @@ Differs: DRONE retrains at a learning rate of 1e-7, for one epoch of a tenth of 
 the recipe `drone_retrain` has those numbers.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
-from whet.errors import MissingResource
-from whet.method import Method, Stage
-from whet.parameter import Range
+from whet.recovery import Recovery
 from whet.resources import Resources
-from whet.training import distil
 
 __all__ = ["Distillation"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation(Method):
+class Distillation(Recovery):
     """Train all weights to give the original's predictions and hidden states."""
 
-    epochs: Annotated[float, Range(above=0, below=math.inf)] = 3
-    """Passes over the text."""
-    learning_rate: Annotated[float, Range(above=0, below=math.inf)] = 5e-5
-    """Peak of AdamW's learning rate; it falls linearly to zero."""
-    share: Annotated[float, Range(above=0, most=1)] = 1.0
-    """Share of the training data that is used."""
-    temperature: Annotated[float, Range(above=0, below=math.inf)] = 1.0
-    """Divides both models' logits."""
-    hidden_states: Annotated[float, Range(least=0, below=math.inf)] = 1.0
-    """Weight of the hidden states' error, against 1 for that of the predictions; 0 leaves them out."""
-
-    stage: ClassVar[Stage] = Stage.TRAINING
-    needs: ClassVar[frozenset[str]] = frozenset({"train", "teacher"})
     example: ClassVar[dict[str, Any]] = {"epochs": 1}
     mildest: ClassVar[dict[str, Any]] = {"epochs": 1, "learning_rate": 1e-9}
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         """See `Method.apply`; every step runs both models forward and one of them back."""
-        if resources.train is None or resources.teacher is None:
-            raise MissingResource("training data and a teacher must be given, but got none; give --task")
-        distil(
-            model,
-            resources.teacher,
-            resources.train.share(self.share, seed=resources.seed),
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            temperature=self.temperature,
-            hidden_states=self.hidden_states,
-            seed=resources.seed,
-        )
+        self.train(model, resources)
         return model

@@ -1,0 +1,61 @@
+"""The table of token embeddings: where a model keeps it, and how often training text reads each row."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from whet.errors import NothingToCompress
+from whet.layers.masked_embedding import MaskedEmbedding
+from whet.passes import dealt_batches
+from whet.processes import added_up
+from whet.resources import Batches
+
+__all__ = ["embedding_weight", "own_table", "token_counts"]
+
+
+class Table(NamedTuple):
+    """A model's token embeddings."""
+
+    name: str
+    """Of the module."""
+    embedding: nn.Embedding
+    """The module itself."""
+
+
+def embedding_weight(model: nn.Module) -> Tensor:
+    """Return (tokens, width) the model's token embeddings, pruned or not."""
+    asked: Any = model
+    table = asked.get_input_embeddings()
+    weight: Tensor = table.embedding.weight if isinstance(table, MaskedEmbedding) else table.weight
+    return weight.detach()
+
+
+def own_table(model: nn.Module) -> Table:
+    """Return the model's table of token embeddings.
+
+    Raises:
+        NothingToCompress: it is no ordinary table, or other modules use its weights too.
+    """
+    asked: Any = model
+    table = asked.get_input_embeddings()
+    if type(table) is not nn.Embedding:
+        raise NothingToCompress(
+            f"token embeddings must be an ordinary table, but {type(model).__name__} has {type(table).__name__}; "
+            "leave embeddings out"
+        )
+    owners = [name for name, module in model.named_modules() if getattr(module, "weight", None) is table.weight]
+    if len(owners) > 1:
+        raise NothingToCompress(
+            f"token embeddings must have weights of their own, but {' and '.join(owners)} share them; "
+            "leave embeddings out"
+        )
+    return Table(owners[0], table)
+
+
+def token_counts(batches: Batches, tokens: int) -> Tensor:
+    """Return (tokens,) how often each token is read, in float32; padding is left out."""
+    counts = torch.zeros(tokens)
+    for _, batch in dealt_batches(batches):
+        counts += torch.bincount(batch["input_ids"][batch["attention_mask"].bool()].cpu(), minlength=tokens)
+    return added_up(counts)
