@@ -20,6 +20,7 @@ LEVELS = {
     0: ("errors",),
     1: (
         "divergence",
+        "heads",
         "layer",
         "linalg",
         "lookup",
@@ -69,10 +70,11 @@ LEVELS = {
 }
 WITHIN = {
     "layer": {"lookup"},
+    "architecture": {"layers"},
     "progress": {"processes"},
     "table": {"resources"},
     "surgery": {"architecture", "layers"},
-    "attention": {"layers", "spectrum"},
+    "attention": {"layers", "spectrum", "surgery"},
     "importance": {"architecture", "passes"},
     "bptt": {"stream", "training"},
     "lesson": {"attention", "distillation", "passes", "surgery"},
@@ -81,7 +83,7 @@ WITHIN = {
     "narrowing": {"architecture", "attention", "statistics"},
     "candidate": {"allocation", "architecture", "layers", "spectrum"},
     "rank_search": {"allocation", "architecture", "passes", "stopwatch"},
-    "refit": {"layers", "passes", "spectrum", "statistics"},
+    "refit": {"architecture", "layers", "passes", "spectrum", "statistics"},
     "spectrum": {"statistics"},
     "stopwatch": {"layers", "passes"},
     "statistics": {"architecture", "passes"},
