@@ -213,6 +213,11 @@ def exported(folder: Path, runtime: str) -> dict[str, Any]:
     Raises:
         InvalidArtifact: there is none, it was altered, or the weights are others than it was made from.
     """
+    if not is_artifact(folder):
+        raise InvalidArtifact(
+            f"a model that runs in {runtime} must be a folder that whet wrote, but got {folder}; fine-tune, distil or "
+            f"compress it first, then whet export OUT --to {runtime}"
+        )
     entry: dict[str, Any] | None = _read_manifest(folder).get("exports", {}).get(runtime)
     if entry is None:
         raise InvalidArtifact(
