@@ -28,6 +28,7 @@ FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta", "gpt2", "llama"
 REFUSED: dict[str, tuple[Family, ...]] = {
     "factorization.attention": ("gpt2", "llama"),
     "factorization.shared_qkv": ("gpt2", "llama"),
+    "lossless.first_token": ("gpt2", "llama"),
 }
 """The families that a method has a reason to refuse, which its own test checks."""
 
@@ -92,6 +93,19 @@ def sentences_of(batches: Batches) -> list[list[np.ndarray]]:
         [ids[mask.bool()].numpy() for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
         for batch in batches
     ]
+
+
+def tokens_seen(model: nn.Module, name: str, batch: Batch) -> int:
+    """Return how many tokens of each example the module of that name gives something for."""
+    seen: list[int] = []
+    handle = model.get_submodule(name).register_forward_hook(
+        lambda _module, _inputs, out: seen.append((out if isinstance(out, Tensor) else out[0]).shape[1])
+    )
+    with torch.inference_mode():
+        model(**batch)
+    handle.remove()
+    [found] = seen
+    return found
 
 
 def _fresh(family: Family, num_labels: int, blocks: int) -> nn.Module:

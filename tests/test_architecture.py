@@ -20,6 +20,7 @@ LEVELS = {
     0: ("errors",),
     1: (
         "divergence",
+        "heads",
         "layer",
         "linalg",
         "lookup",
@@ -74,10 +75,11 @@ LEVELS = {
 }
 WITHIN = {
     "layer": {"lookup"},
+    "architecture": {"layers"},
     "progress": {"processes"},
     "table": {"resources"},
     "surgery": {"architecture", "layers"},
-    "attention": {"layers", "spectrum"},
+    "attention": {"layers", "spectrum", "surgery"},
     "embedding": {"layers", "passes"},
     "importance": {"architecture", "passes"},
     "bptt": {"stream", "training"},
@@ -88,7 +90,7 @@ WITHIN = {
     "candidate": {"allocation", "architecture", "layers", "spectrum"},
     "quantization": {"architecture", "passes"},
     "rank_search": {"allocation", "architecture", "passes", "stopwatch"},
-    "refit": {"layers", "passes", "spectrum", "statistics"},
+    "refit": {"architecture", "layers", "passes", "spectrum", "statistics"},
     "spectrum": {"statistics"},
     "stopwatch": {"layers", "passes"},
     "statistics": {"architecture", "passes"},

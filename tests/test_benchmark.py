@@ -148,6 +148,32 @@ def test_conditions_are_recorded(trials):
     assert all(trial.conditions == conditions for trial in trials.values())
 
 
+def test_a_budget_of_tokens_gives_every_model_the_same_batches(root, tokenizer, quick, monkeypatch):
+    """Even to one that cuts its inputs shorter."""
+    seen = []
+    monkeypatch.setattr(Latency, "measure", lambda self, subjects: seen.extend(subjects) or [[] for _ in subjects])
+    benchmark = Benchmark(batch_tokens=48, rounds=6, singles=4, timed=20)
+    trials = benchmark.run([root / "model", root / "small"], task_of(root))
+    for part in ("dev", "timed"):
+        first, second = ([len(batch["input_ids"]) for batch in getattr(one, part)] for one in seen)
+        assert first == second and len(set(first)) > 1
+        assert max(batch["input_ids"].numel() for batch in getattr(seen[0], part)) <= 48
+    assert [len(batch["input_ids"]) for batch in seen[0].singles] == [1] * 4
+    conditions = trials[0].conditions
+    assert conditions["batch_tokens"] == 48 and "batch_size" not in conditions
+    whole = BENCHMARK.run([root / "model"], task_of(root))[0]
+    assert trials[0].get("accuracy").value == whole.get("accuracy").value
+
+
+def test_a_batch_has_one_size():
+    with pytest.raises(
+        InvalidParameter, match="one of batch_size and batch_tokens must be given, but got batch_size=8"
+    ):
+        Benchmark(batch_size=8, batch_tokens=64)
+    with pytest.raises(InvalidParameter, match="1 <= batch_tokens must hold, but got batch_tokens=0"):
+        Benchmark(batch_tokens=0)
+
+
 def test_artifacts_are_named_by_recipe_and_digest(trials, root):
     assert Recipe.from_list(trials["small"].recipe) == Recipe((METHOD(**METHOD.example),))
     assert trials["small"].artifact == artifact.digest(root / "small")

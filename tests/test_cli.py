@@ -649,6 +649,11 @@ BAD = {
         ["export", "model", "--to", "onnxruntime"],
         r"the folder must be one that whet wrote, but got model; fine-tune, distil or compress the model first",
     ),
+    "another runtime for a model that whet did not write": (
+        nothing,
+        [*MEASURE, "--runtime", "openvino"],
+        r"a model that runs in openvino must be a folder that whet wrote, but got model; fine-tune, distil or compress",
+    ),
     "an unknown runtime to measure": (
         nothing,
         [*MEASURE, "--runtime", "pytorch,onyx"],
@@ -697,6 +702,11 @@ BAD = {
         r"the columns text must be in more.csv, but got sentence; name the right ones",
     ),
     "an empty batch": (nothing, [*FINETUNE, "--batch-size", "0"], r"1 <= batch_size must hold, but got batch_size=0"),
+    "two sizes of a batch": (
+        nothing,
+        [*MEASURE, "--batch-size", "8", "--batch-tokens", "512"],
+        r"one of batch_size and batch_tokens must be given, but got batch_size=8 and batch_tokens=512; leave one out",
+    ),
     "no threads": (
         nothing,
         [*COMPRESS, *BLIND, "--threads", "0"],

@@ -47,6 +47,10 @@ def test_train_and_validation_share_nothing_and_lose_nothing(task, size):
     assert len(splits.validation) == min(1000, int(size * 0.05) // task.group_size * task.group_size)
 
 
+def test_a_folder_may_be_given_as_text(tmp_path):
+    assert task_named("glue/mrpc", data_dir=str(tmp_path)).data_dir == tmp_path
+
+
 def test_labels_and_pairs_go_with_their_texts():
     for part in Numbered().splits[:2]:
         assert [int(text) % 2 for text in part.texts] == part.labels

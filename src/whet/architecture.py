@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from whet.errors import InvalidModel, NothingToCompress
 from whet.layer import CompressedLayer
+from whet.layers.attention import Attention
+from whet.layers.first_token_attention import FirstTokenAttention
+from whet.layers.first_token_norm import FirstTokenNorm
 
-__all__ = ["Architecture", "dense_bias", "dense_weight", "is_dense"]
+__all__ = ["Architecture", "dense_bias", "dense_weight", "first_token_layers", "is_dense", "seen_by"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,33 @@ class Architecture:
                 f"layers must have weights of their own, but {pattern!r} matches only {', '.join(shared[:4])}, whose "
                 "weights other modules use too; leave them out"
             )
+
+
+def first_token_layers(model: nn.Module) -> frozenset[str]:
+    """Return the names of all modules that see the first token alone: in a last block that answers for no other."""
+    modules = dict(model.named_modules())
+    if not any(isinstance(module, FirstTokenNorm) for module in modules.values()):
+        return frozenset()
+    block = f"{Architecture.of(model).blocks[-1]}."
+    wide = tuple(
+        f"{name}.{child}."
+        for name, module in modules.items()
+        if isinstance(module, Attention | FirstTokenAttention)
+        for child in module.reads_all
+    )
+    return frozenset(name for name in modules if name.startswith(block) and not f"{name}.".startswith(wide))
+
+
+def seen_by(name: str, mask: Tensor, first_alone: frozenset[str]) -> Tensor:
+    """Return which rows of a module's input count, (examples, rows, ...): all tokens that are real, or every first.
+
+    Args:
+        name: the module's.
+        mask: (examples, tokens, ...), of real tokens.
+        first_alone: what `first_token_layers` returns.
+    """
+    # (the head reads the first token, real or not)
+    return torch.ones_like(mask[:, :1]) if name in first_alone else mask
 
 
 def is_dense(module: nn.Module) -> bool:

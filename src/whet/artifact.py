@@ -216,9 +216,14 @@ def exported(folder: Path, runtime: str, precision: str = FP32) -> dict[str, Any
     Raises:
         InvalidArtifact: there is none, it was altered, or the weights are others than it was made from.
     """
-    entry: dict[str, Any] | None = _read_manifest(folder).get("exports", {}).get(f"{runtime} {precision}")
     asked = "" if precision == FP32 else f" --precision {precision}"
     remedy = f"whet export {folder} --to {runtime}{asked}"
+    if not is_artifact(folder):
+        raise InvalidArtifact(
+            f"a model that runs in {runtime} must be a folder that whet wrote, but got {folder}; fine-tune, distil or "
+            f"compress it first, then whet export OUT --to {runtime}{asked}"
+        )
+    entry: dict[str, Any] | None = _read_manifest(folder).get("exports", {}).get(f"{runtime} {precision}")
     if entry is None:
         raise InvalidArtifact(f"{folder} must hold an export for {runtime} in {precision}, but it has none; {remedy}")
     stale = [name for name, known in entry["files"].items() if _missing_or_other(folder / name, known)]

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from whet.errors import InvalidModel, NothingToCompress
 from whet.layers.attention import Attention
+from whet.layers.first_token_attention import FirstTokenAttention
+from whet.layers.first_token_norm import FirstTokenNorm
 from whet.layers.low_rank import LowRank
 from whet.layers.resized import Resized
 from whet.spectrum import Spectrum
+from whet.surgery import replace
 
 __all__ = [
     "Reduced",
@@ -24,6 +27,7 @@ __all__ = [
     "Widths",
     "head_blocks",
     "last_projections",
+    "narrow_to_first",
     "reduced",
     "sharing_input",
     "stacked",
@@ -34,6 +38,8 @@ LAYOUTS: dict[frozenset[str], tuple[str, str, str, str]] = {
     frozenset({"q_lin", "k_lin", "v_lin", "out_lin", "dropout"}): ("q_lin", "k_lin", "v_lin", "out_lin"),
 }
 """What is inside a module tells how it is built: BERT's and its descendants', and DistilBERT's."""
+NORMS = ("output.LayerNorm", "sa_layer_norm")
+"""Where theirs is the layer norm of x + attention(x), beside the attention."""
 
 
 class Widths(NamedTuple):
@@ -73,12 +79,11 @@ class SelfAttention(NamedTuple):
 
     @classmethod
     def _of(cls, model: nn.Module, name: str, module: nn.Module) -> Self | None:
-        layout = LAYOUTS.get(frozenset(child for child, _ in module.named_children()))
-        if layout is None or getattr(module, "is_decoder", False) or getattr(module, "is_causal", False):
+        if not _is_encoders(module):
             return None
         parent = name.rpartition(".")[0]
         query, key, value, output = (
-            f"{parent}.{part[2:]}" if part.startswith("..") else f"{name}.{part}" for part in layout
+            f"{parent}.{part[2:]}" if part.startswith("..") else f"{name}.{part}" for part in LAYOUTS[_parts(module)]
         )
         if not all(type(model.get_submodule(part)) is nn.Linear for part in (query, key, value, output)):
             return None
@@ -110,9 +115,13 @@ def last_projections(model: nn.Module) -> tuple[tuple[str, str, str], int]:
         InvalidModel: the model has none that is known.
     """
     for name, module in reversed(list(model.named_modules())):
+        if isinstance(module, FirstTokenAttention) or (isinstance(module, Attention) and module.queries == "first"):
+            raise InvalidModel(
+                f"relations need the queries of all tokens, but in {name} the first alone asks; give relations=0"
+            )
         if isinstance(module, Attention):
             return (f"{name}.query", f"{name}.key", f"{name}.value"), module.heads
-        layout = LAYOUTS.get(frozenset(child for child, _ in module.named_children()))
+        layout = LAYOUTS.get(_parts(module))
         if layout is not None:
             heads: Any = getattr(module, "num_attention_heads", None) or module.n_heads
             return (f"{name}.{layout[0]}", f"{name}.{layout[1]}", f"{name}.{layout[2]}"), heads
@@ -120,6 +129,43 @@ def last_projections(model: nn.Module) -> tuple[tuple[str, str, str], int]:
         f"relations need an encoder's attention, with query, key and value apart, as in BERT, RoBERTa and DistilBERT, "
         f"but got {type(model).__name__}; give relations=0"
     )
+
+
+def narrow_to_first(model: nn.Module, block: str) -> None:
+    """Let the attention of one post-norm block ask for the first token alone, and what comes after it go on with that.
+
+    Args:
+        model: its modules are replaced; one that is already so stays as it is.
+        block: the last block's name; nothing may read its other outputs.
+
+    Raises:
+        NothingToCompress: the block is no such one.
+    """
+    inside = [(name, module) for name, module in model.named_modules() if name.startswith(f"{block}.")]
+    found = [(name, module) for name, module in inside if isinstance(module, Attention) or _is_encoders(module)]
+    norms = [f"{name.rpartition('.')[0]}.{norm}" for name, _ in found for norm in NORMS]
+    known = {name: module for name, module in inside if name in norms and isinstance(module, nn.LayerNorm)}
+    if len(found) != 1 or len(known) != 1:
+        raise NothingToCompress(f"{_why_not(model)} and a layer norm after it; leave lossless.first_token out")
+    [(name, attention)], [(norm, layer)] = found, known.items()
+    if isinstance(attention, Attention):
+        attention.queries = "first"
+    elif not isinstance(attention, FirstTokenAttention):
+        query, key, value, output = LAYOUTS[_parts(attention)]
+        held = None if output.startswith("..") else output
+        names = {"query": query, "key": key, "value": value, "output": held}
+        replace(model, name, FirstTokenAttention.in_place_of(attention, names))
+    if not isinstance(layer, FirstTokenNorm):
+        replace(model, norm, FirstTokenNorm.in_place_of(layer, {}))
+
+
+def _parts(module: nn.Module) -> frozenset[str]:
+    return frozenset(child for child, _ in module.named_children())
+
+
+def _is_encoders(module: nn.Module) -> bool:
+    causal = getattr(module, "is_decoder", False) or getattr(module, "is_causal", False)
+    return _parts(module) in LAYOUTS and not causal
 
 
 def _why_not(model: nn.Module) -> str:
@@ -211,6 +257,7 @@ def _empty(model: nn.Module, place: SelfAttention, widths: Widths, *, rank: int 
         bias=rank is not None or query.bias is not None,
         output=place.inside,
         rank=rank,
+        queries="first" if isinstance(dense, FirstTokenAttention) else "all",
     ).to(query.weight)
 
 

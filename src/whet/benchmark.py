@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from whet import artifact
 from whet.checkpoint import load_model, load_tokenizer, readable_length
-from whet.encoding import encode, shortest_first
+from whet.encoding import encode, fitting, shortest_first
 from whet.errors import InvalidData, InvalidModel, InvalidParameter
 from whet.lookup import choose
 from whet.machine import machine
@@ -27,14 +28,26 @@ from whet.trial import Trial
 __all__ = ["Benchmark", "answer", "class_order", "load_any"]
 
 PYTORCH = "pytorch"
+BATCH_SIZE = 32
+"""Examples a batch, where nothing else is asked for."""
+
+
+class _Part(NamedTuple):
+    """Some of the dev examples, and how many of them are in a batch."""
+
+    examples: Examples
+    batch_size: int | Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """How models are measured; the same for every model of a run."""
 
-    batch_size: Annotated[int, Range(least=1)] = 32
-    """Examples a batch."""
+    batch_size: Annotated[int | None, Range(least=1)] = None
+    """Examples a batch; 32, if nothing else is given."""
+    batch_tokens: Annotated[int | None, Range(least=1)] = None
+    """Instead, tokens a batch with padding: as many examples as fit, one at least. The first model's tokens count, so
+    that the batches of all hold the same examples."""
     max_length: Annotated[int, Range(least=2)] = 128
     """Longer inputs are cut, in tokens."""
     rounds: Annotated[int, Range(least=6)] = 10
@@ -55,8 +68,13 @@ class Benchmark:
     """Names of what is measured besides the task's own metrics, such as fidelity; everything if None."""
 
     def __post_init__(self) -> None:
-        """Raises InvalidParameter for a value outside its range."""
+        """Raises InvalidParameter for a value outside its range, or two sizes of a batch."""
         check(self)
+        if self.batch_size is not None and self.batch_tokens is not None:
+            raise InvalidParameter(
+                f"one of batch_size and batch_tokens must be given, but got batch_size={self.batch_size} and "
+                f"batch_tokens={self.batch_tokens}; leave one out"
+            )
 
     def run(self, sources: Sequence[str | Path], task: Task) -> list[Trial]:
         """Return one trial per runtime, precision and model, models changing first; the first is the baseline.
@@ -74,7 +92,12 @@ class Benchmark:
         length = self.max_length
         first = load_tokenizer(sources[0])
         examples = shortest_first(dev, first, max_length=length)
-        plain = [self._subject(source, task, examples) for source in sources]
+        parts = {
+            "dev": self._part(examples, first),
+            "singles": _Part(_spread(examples, self.singles), 1),
+            "timed": self._part(_spread(examples, self.timed), first),
+        }
+        plain = [self._subject(source, task, parts) for source in sources]
         subjects = [
             plain[i] if runtime == PYTORCH else self._deployed(plain[i], runtime, precision, exports)
             for runtime, precision in self._places()
@@ -141,17 +164,23 @@ class Benchmark:
         wanted = others if self.metrics is None else {choose(name, others, what="the metric") for name in self.metrics}
         return list((asked | {name: others[name]() for name in others if name in wanted}).values())
 
-    def _subject(self, source: str | Path, task: Task, examples: Examples) -> Subject:
+    def _part(self, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> "_Part":
+        if self.batch_tokens is None:
+            return _Part(examples, self.batch_size or BATCH_SIZE)
+        sizes = fitting(examples, tokenizer, max_length=self.max_length, batch_tokens=self.batch_tokens)
+        return _Part(examples, sizes)
+
+    def _subject(self, source: str | Path, task: Task, parts: Mapping[str, "_Part"]) -> Subject:
         model = load_any(source)
         tokenizer = load_tokenizer(source)
         order = class_order(model, task)
         length = readable_length(self.max_length, model)
         name = Path(source).resolve().name if Path(source).exists() else str(source)
 
-        def encoded(some: Examples, batch_size: int) -> Batches:
-            return encode(some, tokenizer, max_length=length, batch_size=batch_size, device=self.device)
-
-        dev = encoded(examples, self.batch_size)
+        encoded = {
+            part: encode(some.examples, tokenizer, max_length=length, batch_size=some.batch_size, device=self.device)
+            for part, some in parts.items()
+        }
         model.to(self.device)
         return Subject(
             name=name,
@@ -159,10 +188,10 @@ class Benchmark:
             model=model,
             device=self.device,
             max_length=length,
-            dev=dev,
-            logits=answer(model, dev, what=name)[:, order],
-            singles=encoded(_spread(examples, self.singles), 1),
-            timed=encoded(_spread(examples, self.timed), self.batch_size),
+            dev=encoded["dev"],
+            logits=answer(model, encoded["dev"], what=name)[:, order],
+            singles=encoded["singles"],
+            timed=encoded["timed"],
             rounds=self.rounds,
             seed=self.seed,
             order=tuple(order),
@@ -173,7 +202,11 @@ class Benchmark:
             "task": task.name,
             "data_sha256": dev.digest(),
             **machine(self.device).to_dict(),
-            "batch_size": self.batch_size,
+            **(
+                {"batch_size": self.batch_size or BATCH_SIZE}
+                if self.batch_tokens is None
+                else {"batch_tokens": self.batch_tokens}
+            ),
             "max_length": self.max_length,
             "padding": "to the longest of a batch, sorted by length",
             "rounds": self.rounds,

@@ -267,7 +267,10 @@ def measure(
     text_pair: TextPair = None,
     label: Label = "label",
     metric: MetricName = None,
-    batch_size: Annotated[int, typer.Option(help="Sentences a batch.")] = 32,
+    batch_size: Annotated[int | None, typer.Option(help="Sentences a batch; 32 if not given.")] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(help="Instead, tokens a batch with padding: as many sentences as fit.")
+    ] = None,
     max_length: MaxLength = 128,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 10,
     runtime: Annotated[str, typer.Option(help="Where they run, with commas between: onnxruntime, ...")] = "pytorch",
@@ -283,6 +286,7 @@ def measure(
     chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
     benchmark = Benchmark(
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         max_length=max_length,
         rounds=rounds,
         seed=seed,

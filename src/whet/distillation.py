@@ -108,8 +108,25 @@ def paired_layers(student: int, teacher: int) -> list[int]:
 
 
 def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean 1 − cosine of (examples, tokens, hidden) over the tokens of `mask` (examples, tokens)."""
-    return 1 - cosine_similarity(student[mask], teacher[mask], dim=-1).mean()
+    """Return the mean 1 − cosine of (examples, tokens, hidden) over the tokens of `mask` (examples, tokens).
+
+    A student that gives the first token alone learns from that one.
+
+    Raises:
+        InvalidModel: the teacher gives the first token's alone.
+    """
+    _require_all(teacher, mask)
+    given = student.shape[1]
+    real = mask[:, :given]
+    return 1 - cosine_similarity(student[real], teacher[:, :given][real], dim=-1).mean()
+
+
+def _require_all(teacher: Tensor, mask: Tensor) -> None:
+    if teacher.shape[1] < mask.shape[1]:
+        raise InvalidModel(
+            "the teacher must give hidden states of all tokens, but its last block gives the first token's alone; "
+            "learn from the model before lossless.first_token, or give hidden_states=0 and cosine=0"
+        )
 
 
 def logits_loss(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -138,14 +155,20 @@ def hidden_states_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mas
     """Return the squared error of hidden states over the variance of the teacher's, mean over layers.
 
     Args:
-        student: one (examples, tokens, hidden) a layer.
-        teacher: of the same shapes.
+        student: one (examples, tokens, hidden) a layer; a layer of the first token alone learns from that one.
+        teacher: one (examples, tokens, hidden) a layer.
         mask: (examples, tokens) bool, true where there is a token.
+
+    Raises:
+        InvalidModel: the teacher gives the first token's alone.
     """
     shares = []
     for own, wanted in zip(student, teacher, strict=True):
-        target = wanted[mask]
-        shares.append((own[mask] - target).square().mean() / target.var(0).mean().clamp_min(1e-12))
+        _require_all(wanted, mask)
+        variance = wanted[mask].var(0).mean().clamp_min(1e-12)
+        given = own.shape[1]
+        real = mask[:, :given]
+        shares.append((own[real] - wanted[:, :given][real]).square().mean() / variance)
     return torch.stack(shares).mean()
 
 

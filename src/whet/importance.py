@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from whet.architecture import dense_weight
+from whet.architecture import dense_weight, first_token_layers, seen_by
 from whet.errors import InvalidModel
 from whet.passes import activation_gradients, dealt_batches, hooked, moved, send_back_noise
 from whet.processes import added_up
@@ -31,11 +31,17 @@ def magnitudes(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dic
         batches: the calibration data; padding is left out.
         layers: names of dense layers.
     """
-    sums = _zeros(model, layers)
+    sums, counts = _zeros(model, layers), dict.fromkeys(layers, 0.0)
+    first_alone = first_token_layers(model)
     mask = torch.empty(0)
 
     def add(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _module, inputs: _add(sums[name], (_by_example(inputs[0], mask, name).abs() * mask).sum((0, 1)))
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            own = seen_by(name, mask, first_alone)
+            counts[name] += float(own.sum())
+            _add(sums[name], (_by_example(inputs[0], own, name).abs() * own).sum((0, 1)))
+
+        return hook
 
     handles = [model.get_submodule(name).register_forward_pre_hook(add(name)) for name in layers]
     with hooked(handles), torch.inference_mode():
@@ -43,7 +49,7 @@ def magnitudes(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dic
             inputs = moved(batch, model)
             mask = inputs["attention_mask"][..., None].float()
             model(**inputs)
-    return {name: added_up(total) / batches.tokens for name, total in sums.items()}
+    return {name: added_up(total) / float(added_up(torch.tensor(counts[name]))) for name, total in sums.items()}
 
 
 def sensitivities(model: nn.Module, batches: Batches, layers: Sequence[str], *, seed: int) -> dict[str, Tensor]:
@@ -56,14 +62,16 @@ def sensitivities(model: nn.Module, batches: Batches, layers: Sequence[str], *, 
         seed: of the noise.
     """
     sums = _zeros(model, layers)
+    first_alone = first_token_layers(model)
     mask = torch.empty(0)
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-            rows = _by_example(inputs[0].detach(), mask, name) * mask
+            own = seen_by(name, mask, first_alone)
+            rows = _by_example(inputs[0].detach(), own, name) * own
 
             def square(gradient: Tensor) -> None:
-                of_weights = _by_example(gradient, mask, name).transpose(1, 2) @ rows
+                of_weights = _by_example(gradient, own, name).transpose(1, 2) @ rows
                 _add(sums[name], of_weights.square().sum((0, 1)))
 
             out.register_hook(square)

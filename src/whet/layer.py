@@ -1,4 +1,4 @@
-"""A compressed layer describes itself, so that an empty one can be rebuilt before weights are loaded into it."""
+"""A layer that whet made describes itself, so that an empty one can be rebuilt before weights are loaded into it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -10,11 +10,29 @@ from torch import nn
 from whet.errors import InvalidArtifact
 from whet.lookup import members
 
-__all__ = ["CompressedLayer", "OneLinear", "empty_layer"]
+__all__ = ["CompressedLayer", "OneLinear", "SavedLayer", "empty_layer"]
 
 
-class CompressedLayer(nn.Module, ABC):
-    """Stands in for a dense layer.
+class SavedLayer(nn.Module, ABC):
+    """Is listed in config.json, with what it takes to build it again."""
+
+    @classmethod
+    def kind(cls) -> str:
+        """Return the name under which the layer is saved: its module's name."""
+        return cls.__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def structure(self) -> dict[str, Any]:
+        """Return what `in_place_of` needs to build the same layer without weights, as JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def in_place_of(cls, replaced: nn.Module, structure: Mapping[str, Any]) -> Self:
+        """Return a layer of that structure whose weights are those of `replaced`, or still to be loaded."""
+
+
+class CompressedLayer(SavedLayer):
+    """Stands in for a dense layer, with other weights than its own.
 
     It keeps a `weight` buffer without elements. Where whet is not imported, transformers would otherwise ignore the
     unknown structure, fill the dense layer with random weights and only warn; the size mismatch makes that load fail.
@@ -28,13 +46,9 @@ class CompressedLayer(nn.Module, ABC):
         self.register_buffer("weight", torch.empty(0))
 
     @classmethod
-    def kind(cls) -> str:
-        """Return the name under which the layer is saved: its module's name."""
-        return cls.__module__.rpartition(".")[2]
-
-    @abstractmethod
-    def structure(self) -> dict[str, Any]:
-        """Return what `empty` needs to build the same layer without weights, as JSON values."""
+    def in_place_of(cls, replaced: nn.Module, structure: Mapping[str, Any]) -> Self:
+        """See `SavedLayer.in_place_of`."""
+        return cls.empty(structure)
 
     @classmethod
     @abstractmethod
@@ -78,17 +92,22 @@ class OneLinear(CompressedLayer):
         return cls(structure["in_features"], structure["out_features"], bias=structure["bias"])
 
 
-def empty_layer(kind: str, structure: Mapping[str, Any]) -> CompressedLayer:
+def empty_layer(kind: str, structure: Mapping[str, Any], replaced: nn.Module) -> SavedLayer:
     """Return the empty layer that a saved model describes.
+
+    Args:
+        kind: the name under which it was saved.
+        structure: as it described itself.
+        replaced: the module whose place it takes.
 
     Raises:
         InvalidArtifact: this version of whet knows no such layer, or the description lacks something.
     """
-    known = {layer.kind(): layer for layer in members("whet.layers", CompressedLayer)}
+    known = {layer.kind(): layer for layer in members("whet.layers", SavedLayer)}
     if kind not in known:
         raise InvalidArtifact(f"a saved layer must be one of {', '.join(sorted(known))}, but got {kind!r}; update whet")
     try:
-        layer: CompressedLayer = known[kind].empty(structure)
+        layer: SavedLayer = known[kind].in_place_of(replaced, structure)
         return layer
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidArtifact(f"a saved {kind} layer must be complete, but got {dict(structure)}: {error}") from error

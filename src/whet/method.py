@@ -44,6 +44,8 @@ class Method(ABC):
     """Parameters of a typical use, for tests and documentation."""
     mildest: ClassVar[dict[str, Any]]
     """Parameters of the least compression, which leaves outputs within 5 % of the original's."""
+    lossless: ClassVar[bool] = False
+    """Whether answers stay what they are, up to rounding."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a parameter outside its range."""

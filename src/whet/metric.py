@@ -39,7 +39,7 @@ class Subject:
     singles: Batches
     """A sample of the dev examples spread evenly over their lengths, one a batch."""
     timed: Batches
-    """A sample spread the same way, in batches of the size of `dev`'s."""
+    """A sample spread the same way, in batches by the same rule as `dev`'s."""
     rounds: int
     """How often each timed batch runs."""
     seed: int

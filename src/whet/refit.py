@@ -16,6 +16,7 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
+from whet.architecture import first_token_layers, seen_by
 from whet.errors import InvalidModel
 from whet.layers.low_rank import LowRank
 from whet.passes import hooked, moved
@@ -137,6 +138,7 @@ def _same_input(model: nn.Module, batches: Batches, layers: Sequence[str]) -> li
 def _joint(model: nn.Module, original: nn.Module, batches: Batches, group: Sequence[str]) -> dict[str, _Joint]:
     """Inputs in the compressed model and outputs in the original, of one group of layers."""
     sums = {name: _Joint() for name in group}
+    first_alone = first_token_layers(model)
     seen: dict[str, Tensor] = {}
     handles = [
         model.get_submodule(group[0]).register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0])),
@@ -152,7 +154,7 @@ def _joint(model: nn.Module, original: nn.Module, batches: Batches, group: Seque
             inputs = moved(batch, model)
             model(**inputs)
             original(**inputs)
-            real = inputs["attention_mask"].bool().reshape(-1)
+            real = seen_by(group[0], inputs["attention_mask"].bool(), first_alone).reshape(-1)
             if seen["x"][..., 0].numel() != len(real):
                 raise InvalidModel(
                     f"{group[0]} must see one row per token in one call, but got {tuple(seen['x'].shape)}; "

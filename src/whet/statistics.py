@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from whet.architecture import dense_bias, dense_weight
+from whet.architecture import dense_bias, dense_weight, first_token_layers, seen_by
 from whet.errors import InvalidModel
 from whet.passes import activation_gradients, dealt_batches, hooked, moved, send_back_noise
 from whet.processes import added_up
@@ -128,6 +128,7 @@ class _Collector:
         self.backward = {name: _Sum() for name in layers}
         self.examples = 0
         self.mask = torch.empty(0, 0, dtype=torch.bool)
+        self.first_alone = first_token_layers(model)
         self.steps = dict.fromkeys(layers, 0)
         self.last_input: tuple[Tensor, str] | None = None
 
@@ -140,7 +141,7 @@ class _Collector:
         logits = self.model(**inputs).logits
         for name, steps in self.steps.items():
             # a layer without any is refused at the end: one that runs on some batches only is none
-            if 0 < steps < mask.shape[1]:
+            if 0 < steps < seen_by(name, mask, self.first_alone).shape[1]:
                 raise InvalidModel(
                     f"{name} must see one row per token, but got {steps} of the {mask.shape[1]} of each example; "
                     "leave it out"
@@ -209,13 +210,14 @@ class _Collector:
 
     def _real(self, tensor: Tensor, name: str) -> Tensor:
         """Which rows of a layer's next call are real: it holds the next time steps of every example."""
-        examples, length = self.mask.shape
+        mask = seen_by(name, self.mask, self.first_alone)
+        examples, length = mask.shape
         steps, rest = divmod(tensor[..., 0].numel(), examples)
         start = self.steps[name]
         self.steps[name] = end = start + steps
         if rest or end > length:
             raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out")
-        return self.mask[:, start:end].reshape(-1).nonzero().squeeze(-1)
+        return mask[:, start:end].reshape(-1).nonzero().squeeze(-1)
 
 
 def _rows(tensor: Tensor, real: Tensor) -> Tensor:

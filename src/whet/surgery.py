@@ -9,12 +9,24 @@ from torch import nn
 
 from whet.architecture import Architecture, dense_bias
 from whet.errors import InvalidArtifact, InvalidModel
-from whet.layer import CompressedLayer, empty_layer
+from whet.layer import SavedLayer, empty_layer
+from whet.layers.first_token_norm import FirstTokenNorm
 from whet.layers.masked import Masked
 from whet.layers.masked_embedding import MaskedEmbedding
 from whet.layers.packed import Packed
 
-__all__ = ["copy_model", "describe", "keep_blocks", "lodging", "own_weights", "packed", "rebuild", "replace", "unpack"]
+__all__ = [
+    "copy_model",
+    "describe",
+    "keep_blocks",
+    "lodging",
+    "own_weights",
+    "packed",
+    "rebuild",
+    "replace",
+    "require_all_tokens",
+    "unpack",
+]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -60,8 +72,9 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
     """Leave only these of the model's blocks, in this order, and say so in its configuration.
 
     Raises:
-        InvalidModel: its configuration does not say how many there are.
+        InvalidModel: its configuration does not say how many there are, or the last answers for the first token alone.
     """
+    require_all_tokens(model)
     names = Architecture.of(model).blocks
     config: Any = model.config
     if getattr(config, "num_hidden_layers", None) != len(names):
@@ -78,6 +91,20 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
     config.num_hidden_layers = len(kept)
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[i] for i in kept]
+
+
+def require_all_tokens(model: nn.Module) -> None:
+    """Refuse a model whose last block answers for the first token alone, where its blocks must be comparable.
+
+    Raises:
+        InvalidModel: it is such a model.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, FirstTokenNorm):
+            raise InvalidModel(
+                f"every block must answer for all tokens, but {name} goes on with the first alone; use the model as it "
+                "was before lossless.first_token"
+            )
 
 
 def packed(model: Model) -> Model:
@@ -108,23 +135,24 @@ def unpack(model: nn.Module) -> None:
 
 
 def describe(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """Return the kind and structure of every compressed layer, by module name, as JSON values."""
+    """Return the kind and structure of every layer that whet made, by module name, as JSON values."""
     return {
         name: {"kind": module.kind(), **module.structure()}
         for name, module in model.named_modules()
-        if isinstance(module, CompressedLayer)
+        if isinstance(module, SavedLayer)
     }
 
 
 def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> None:
-    """Replace dense layers by the empty compressed ones that `describe` listed.
+    """Replace a model's own layers by the empty ones that `describe` listed, outer ones first.
 
     Raises:
         InvalidArtifact: a layer is of an unknown kind or badly described.
     """
-    for name, entry in structure.items():
-        layer = empty_layer(str(entry.get("kind")), {key: value for key, value in entry.items() if key != "kind"})
+    for name, entry in sorted(structure.items()):
         try:
-            replace(model, name, layer)
+            replaced = model.get_submodule(name)
         except AttributeError as error:
             raise InvalidArtifact(f"the model must have the saved layer {name}, but {error}; copy it again") from error
+        own = {key: value for key, value in entry.items() if key != "kind"}
+        replace(model, name, empty_layer(str(entry.get("kind")), own, replaced))

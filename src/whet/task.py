@@ -138,8 +138,12 @@ def task_names() -> tuple[str, ...]:
     return tuple(name for task in members("whet.tasks", Task) for name in task.names)
 
 
-def task_named(name: str, *, data_dir: Path | None = None) -> Task:
+def task_named(name: str, *, data_dir: str | Path | None = None) -> Task:
     """Return the task of that name.
+
+    Args:
+        name: such as glue/mrpc.
+        data_dir: folder with its local files; without it, the hub.
 
     Raises:
         UnknownName: there is none; the message gives the nearest.
@@ -147,7 +151,7 @@ def task_named(name: str, *, data_dir: Path | None = None) -> Task:
     choose(name, task_names(), what="the task")
     for task in members("whet.tasks", Task):
         if name in task.names:
-            found: Task = task(name=name, data_dir=data_dir)
+            found: Task = task(name=name, data_dir=None if data_dir is None else Path(data_dir))
             return found
     raise AssertionError(name)
 

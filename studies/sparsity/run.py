@@ -21,8 +21,8 @@ from whet.benchmark import answer, load_any
 from whet.checkpoint import load_tokenizer
 from whet.divergence import divergences
 from whet.encoding import encode, shortest_first
+from whet.preparation import prepare
 from whet.resources import Batches, Resources
-from whet.verbs import prepare
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))

@@ -6,11 +6,11 @@ narrower queries and keys give the same scores. z is the hidden state x, or V x 
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
+from whet.heads import attend, first_asking
 from whet.layer import CompressedLayer
 
 __all__ = ["Attention"]
@@ -31,6 +31,7 @@ class Attention(CompressedLayer):
         bias: bool,
         output: bool,
         rank: int | None = None,
+        queries: Literal["all", "first"] = "all",
     ) -> None:
         """Make the projections.
 
@@ -44,12 +45,14 @@ class Attention(CompressedLayer):
             bias: whether query, key and value have one.
             output: whether the output projection, with a bias, is in here.
             rank: of what query, key and value read in common; None, and they read the hidden states.
+            queries: which tokens ask: all, or the first alone, where nothing reads the others.
         """
         super().__init__()
         self.heads = heads
         self.scaling = scaling
         self.dropout = dropout
         self.in_features = in_features
+        self.queries = queries
         self.shared = None if rank is None else nn.Linear(in_features, rank, bias=False)
         read = in_features if rank is None else rank
         self.query = nn.Linear(read, heads * query_key_width, bias=bias)
@@ -58,27 +61,29 @@ class Attention(CompressedLayer):
         self.output = nn.Linear(heads * value_width, in_features) if output else None
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object) -> tuple[Tensor, None]:
-        """Return (batch, tokens, heads * value_width), or hidden states where the output projection is in here.
+        """Return (batch, queries, heads * value_width), or hidden states where the output projection is in here.
 
         Args:
             hidden_states: (batch, tokens, in).
             attention_mask: (batch, 1, tokens or 1, tokens), true where a key is seen or added to scores; or none.
         """
         read = hidden_states if self.shared is None else self.shared(hidden_states)
-        query, key, value = (
-            projection(read).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
+        asking, mask = (read, attention_mask) if self.queries == "all" else first_asking(read, attention_mask)
+        out = attend(
+            self.query(asking),
+            self.key(read),
+            self.value(read),
+            heads=self.heads,
+            mask=mask,
+            dropout=self.dropout if self.training else 0.0,
+            scaling=self.scaling,
         )
-        mixed = scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=attention_mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            scale=self.scaling,
-        )
-        out = mixed.transpose(1, 2).flatten(2)
         return (out if self.output is None else self.output(out)), None
+
+    @property
+    def reads_all(self) -> tuple[str, ...]:
+        """Names of the children that read all tokens, even where the first alone asks."""
+        return "key", "value", "shared"
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
@@ -92,6 +97,7 @@ class Attention(CompressedLayer):
             "bias": self.query.bias is not None,
             "output": self.output is not None,
             "rank": None if self.shared is None else self.shared.out_features,
+            "queries": self.queries,
         }
 
     @classmethod

@@ -30,7 +30,7 @@ from whet.passes import answers, hooked, moved
 from whet.progress import track
 from whet.resources import Batches, Resources
 from whet.student import Built, Student
-from whet.surgery import copy_model, keep_blocks
+from whet.surgery import copy_model, keep_blocks, require_all_tokens
 
 __all__ = ["LayerSubset", "influences"]
 
@@ -86,6 +86,7 @@ class LayerSubset(Student):
 
     def build(self, teacher: nn.Module, resources: Resources) -> Built:
         """See `Student.build`."""
+        require_all_tokens(teacher)
         blocks = len(Architecture.of(teacher).blocks)
         chosen = self._chosen(teacher, blocks, resources)
         if len(set(chosen)) < len(chosen) or not all(0 <= i < blocks for i in chosen):

@@ -1,0 +1,30 @@
+"""What the heads of an attention compute, in one call of PyTorch's fused attention, for all tokens or the first."""
+
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+__all__ = ["attend", "first_asking"]
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, *, heads: int, mask: Tensor | None, dropout: float, scaling: float
+) -> Tensor:
+    """Return (batch, queries, heads * value width), softmax(scaling · q kᵀ) v of every head side by side.
+
+    Args:
+        query: (batch, queries, heads * width).
+        key: (batch, tokens, heads * width).
+        value: (batch, tokens, heads * value width).
+        heads: how many.
+        mask: (batch, 1, queries or 1, tokens), true where a key is seen or added to scores; or none.
+        dropout: of the attention weights.
+        scaling: factor of the scores.
+    """
+    q, k, v = (features.unflatten(-1, (heads, -1)).transpose(1, 2) for features in (query, key, value))
+    mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def first_asking(hidden_states: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return the first token's hidden states, (batch, 1, hidden), and what it may see, (batch, 1, 1, tokens)."""
+    return hidden_states[:, :1], None if mask is None else mask[:, :, :1]

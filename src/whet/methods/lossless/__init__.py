@@ -1,0 +1,1 @@
+"""Lossless: the same answers, in fewer products."""
