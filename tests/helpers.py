@@ -28,6 +28,7 @@ FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta", "gpt2", "llama"
 REFUSED: dict[str, tuple[Family, ...]] = {
     "factorization.attention": ("gpt2", "llama"),
     "factorization.shared_qkv": ("gpt2", "llama"),
+    "pruning.heads": ("gpt2", "llama"),
 }
 """The families that a method has a reason to refuse, which its own test checks."""
 

@@ -30,21 +30,20 @@ class Layer:
         return float((error @ self.gradient * error).sum() / len(x) / 2)
 
 
-def others(inputs: int, gone: list[int]) -> Tensor:
-    return torch.tensor([i for i in range(inputs) if i not in gone], dtype=torch.long)
-
-
-def greedy(layer: Layer) -> Removal:
-    """The same order, by fitting anew for every input that might go next."""
-    inputs = layer.weight.shape[1]
-    gone: list[int] = []
-    losses = [0.0]
-    for _ in range(inputs):
-        rest = [i for i in range(inputs) if i not in gone]
-        after = {i: layer.loss(others(inputs, [*gone, i])) for i in rest}
-        gone.append(min(rest, key=after.__getitem__))
+def greedy(layer: Layer, width: int = 1) -> Removal:
+    """The same order, by fitting anew for every group that might go next."""
+    groups = layer.weight.shape[1] // width
+    left, gone, losses = list(range(groups)), [], [0.0]
+    while left:
+        after = {i: layer.loss(features([one for one in left if one != i], width)) for i in left}
+        gone.append(min(left, key=after.__getitem__))
+        left.remove(gone[-1])
         losses.append(after[gone[-1]])
     return Removal(torch.tensor(gone), torch.tensor(losses[::-1], dtype=torch.float64))
+
+
+def features(groups: list[int], width: int) -> Tensor:
+    return torch.tensor([width * i + j for i in groups for j in range(width)], dtype=torch.long)
 
 
 @pytest.mark.parametrize("block", [1, 3, 5, 12, 100])
@@ -53,6 +52,14 @@ def test_each_step_is_the_cheapest_by_least_squares_however_steps_are_blocked(se
     monkeypatch.setattr("whet.removal.BLOCK", block)
     layer = Layer(seed=seed)
     found, wanted = removal(layer.covariance, layer.weighed), greedy(layer)
+    assert found.order.tolist() == wanted.order.tolist()
+    torch.testing.assert_close(found.losses, wanted.losses, rtol=1e-8, atol=1e-10 * float(wanted.losses[0]))
+
+
+@pytest.mark.parametrize("width", [2, 3, 6])
+def test_each_group_that_goes_is_the_cheapest_by_least_squares(width: int):
+    layer = Layer()
+    found, wanted = removal(layer.covariance, layer.weighed, width=width), greedy(layer, width)
     assert found.order.tolist() == wanted.order.tolist()
     torch.testing.assert_close(found.losses, wanted.losses, rtol=1e-8, atol=1e-10 * float(wanted.losses[0]))
 

@@ -34,6 +34,8 @@ class FeedForward(NamedTuple):
     """Those whose rows belong to the neurons: one, or two where one is a gate."""
     output: str
     """The one whose columns do."""
+    width: int = 1
+    """Features that go together."""
 
     @classmethod
     def all_of(cls, model: nn.Module, include: str, batches: Batches) -> list[Self]:

@@ -6,8 +6,9 @@ With C the covariance of the inputs x and G the second moment of the gradient at
     ½ (wⱼᵀ G wⱼ) / [C⁻¹]ⱼⱼ,   with wₖ ← wₖ − wⱼ [C⁻¹]ⱼₖ / [C⁻¹]ⱼⱼ   and   C⁻¹ ← C⁻¹ − [C⁻¹]₋ⱼ [C⁻¹]ⱼ₋ / [C⁻¹]ⱼⱼ,
 
 so that the cheapest can go one after the other. Of W only B = WᵀGW is needed, which the same step changes by two outer
-products. The steps of a block are kept as rows and multiplied out together: the order is that of single steps, the cost
-that of a few products of matrices. What the inputs that stay are multiplied by then follows by regression.
+products. Groups of inputs go in the same way, with blocks in the place of numbers. The steps of single inputs are kept
+as rows, and some of them multiplied out together: the order is that of single steps, the cost that of a few products of
+matrices. What the inputs that stay are multiplied by then follows by regression.
 
 Source: Hassibi, Stork, "Second order derivatives for network pruning: Optimal Brain Surgeon", NeurIPS 1992.
 """
@@ -17,6 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from whet.linalg import diagonal_blocks
+
 __all__ = ["Compensated", "Removal", "compensated", "damped", "removal"]
 
 BLOCK = 128
@@ -24,15 +27,15 @@ BLOCK = 128
 
 
 class Removal(NamedTuple):
-    """In which order inputs go, and what that costs."""
+    """In which order inputs, or groups of them, go, and what that costs."""
 
     order: Tensor
-    """(n,) the first to go first."""
+    """(groups,) the first to go first."""
     losses: Tensor
-    """(n + 1,) loss with k inputs left, k = 0 ... n, falling to zero; comparable between layers."""
+    """(groups + 1,) loss with k of them left, k = 0 ... groups, falling to zero; comparable between layers."""
 
     def kept(self, count: int) -> Tensor:
-        """Return the (count,) inputs that stay, in their own order."""
+        """Return the (count,) that stay, in their own order."""
         return self.order[len(self.order) - count :].sort().values
 
 
@@ -53,15 +56,20 @@ def damped(covariance: Tensor, damping: float) -> Tensor:
     return covariance + floor * torch.eye(len(covariance)).to(covariance)
 
 
-def removal(covariance: Tensor, weighed: Tensor) -> Removal:
-    """Return the order in which inputs go, each time the one that costs least.
+def removal(covariance: Tensor, weighed: Tensor, *, width: int = 1) -> Removal:
+    """Return the order in which inputs go, or groups of them, each time what costs least.
 
     Args:
         covariance: (n, n) C of the inputs, positive definite, float64; see `damped`.
         weighed: (n, n) WᵀGW, positive semi-definite, float64.
+        width: inputs of a group, that go together; it divides n.
     """
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
-    left = torch.arange(len(covariance), device=covariance.device)
+    return _one_by_one(inverse, weighed) if width == 1 else _in_groups(inverse, weighed, width)
+
+
+def _one_by_one(inverse: Tensor, weighed: Tensor) -> Removal:
+    left = torch.arange(len(inverse), device=inverse.device)
     order: list[Tensor] = []
     costs: list[Tensor] = []
     while len(left):
@@ -73,8 +81,32 @@ def removal(covariance: Tensor, weighed: Tensor) -> Removal:
         costs.append(own)
         left = left[stays]
         inverse, weighed = steps.multiplied_out(stays)
-    spent = torch.cat([torch.zeros(1).to(covariance), torch.cat(costs).cumsum(0)])
-    return Removal(torch.cat(order), spent.flip(0))
+    return _removal(torch.cat(order), torch.cat(costs))
+
+
+def _in_groups(inverse: Tensor, weighed: Tensor, width: int) -> Removal:
+    """Few groups are wide: their steps are products of matrices already."""
+    left = list(range(len(inverse) // width))
+    order: list[int] = []
+    costs: list[Tensor] = []
+    while left:
+        among = diagonal_blocks(inverse, width)
+        scores = torch.linalg.solve(among, diagonal_blocks(weighed, width)).diagonal(dim1=1, dim2=2).sum(1) / 2
+        j = int(scores.argmin())
+        order.append(left.pop(j))
+        costs.append(scores[j].clamp_min(0))
+        gone = slice(j * width, (j + 1) * width)
+        taken = torch.linalg.solve(among[j], inverse[gone])
+        lost = weighed[:, gone] @ taken
+        stays = torch.ones(len(inverse), dtype=torch.bool, device=inverse.device)
+        stays[gone] = False
+        weighed = (weighed - lost - lost.T + taken.T @ weighed[gone, gone] @ taken)[stays][:, stays]
+        inverse = (inverse - inverse[:, gone] @ taken)[stays][:, stays]
+    return _removal(torch.tensor(order, device=inverse.device), torch.stack(costs))
+
+
+def _removal(order: Tensor, costs: Tensor) -> Removal:
+    return Removal(order, torch.cat([costs.new_zeros(1), costs.cumsum(0)]).flip(0))
 
 
 class _Steps:
