@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from helpers import Family, tiny_batches, tiny_model
 from laws import draw
-from whet.attention import SelfAttention, Widths, head_blocks, reduced
+from whet.attention import SelfAttention, Widths, reduced
 from whet.errors import NothingToCompress
 from whet.layers.attention import Attention
 from whet.layers.resized import Resized
@@ -120,11 +120,3 @@ def test_a_decoder_is_no_encoder():
         causal.get_submodule(place.name).is_decoder = True
     with pytest.raises(NothingToCompress, match="must be an encoder's"):
         SelfAttention.all_of(causal, "*")
-
-
-def test_blocks_are_those_of_the_heads():
-    rows = draw(30, 12)
-    blocks = head_blocks(rows.T @ rows, 4)
-    assert blocks.shape == (3, 4, 4)
-    for i, own in enumerate(rows.split(4, dim=1)):
-        torch.testing.assert_close(blocks[i], own.T @ own)

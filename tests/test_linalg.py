@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from whet.linalg import leading, roots, square_root, tail
+from whet.linalg import diagonal_blocks, leading, roots, square_root, tail
 
 
 def semi_definite(size: int, *, rank: int | None = None, seed: int = 0) -> Tensor:
@@ -108,3 +108,11 @@ def test_small_energies_survive_beside_large_ones():
 @pytest.mark.parametrize("relative", [True, False])
 def test_the_tail_of_no_energy_is_zero(relative: bool):
     assert tail(torch.zeros(3, dtype=torch.float64), relative=relative).tolist() == [0] * 4
+
+
+def test_blocks_on_the_diagonal_are_those_of_each_groups_own_features():
+    rows = torch.randn(30, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    blocks = diagonal_blocks(rows.T @ rows, 4)
+    assert blocks.shape == (3, 4, 4)
+    for i, own in enumerate(rows.split(4, dim=1)):
+        torch.testing.assert_close(blocks[i], own.T @ own)

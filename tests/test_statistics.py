@@ -377,3 +377,17 @@ def test_a_layer_that_does_not_see_one_row_per_token_is_refused(rows: str):
 @pytest.mark.parametrize(("shape", "side"), [((3, 5), Side.OUTPUT), ((5, 3), Side.INPUT), ((4, 4), Side.INPUT)])
 def test_the_narrower_side_is_taken_and_the_input_where_both_are_equal(shape: tuple[int, int], side: Side):
     assert side_of(torch.zeros(shape)) is side
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_on_both_sides_are_the_inputs_of_the_one_and_the_gradients_of_the_other(family: Family):
+    model, batches = tiny_model(family), tiny_batches(count=3)
+    layers = Architecture.of(model).linears
+    inputs, outputs, both = (
+        collect(model, batches, layers, seed=5, sides=dict.fromkeys(layers, side)) for side in Side
+    )
+    for name in layers:
+        wanted = Moments(inputs[name].mean, inputs[name].second, outputs[name].gradient)
+        assert_close(both[name], wanted)
+    without = collect(model, batches, layers, sides=dict.fromkeys(layers, Side.BOTH))
+    assert all(own.gradient is None for own in without.values())

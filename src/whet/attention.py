@@ -25,7 +25,7 @@ __all__ = [
     "Reduced",
     "SelfAttention",
     "Widths",
-    "head_blocks",
+    "fewer_heads",
     "last_projections",
     "narrow_to_first",
     "reduced",
@@ -91,7 +91,7 @@ class SelfAttention(NamedTuple):
         return cls(name, query, key, value, output, width)
 
     @property
-    def projections(self) -> tuple[str, str, str]:
+    def inputs(self) -> tuple[str, str, str]:
         """The three layers that read the hidden states."""
         return self.query, self.key, self.value
 
@@ -181,12 +181,6 @@ def _why_not(model: nn.Module) -> str:
     return wanted
 
 
-def head_blocks(matrix: Tensor, width: int) -> Tensor:
-    """Return (heads, width, width), the diagonal blocks of a moment over all heads' features."""
-    heads = len(matrix) // width
-    return matrix.reshape(heads, width, heads, width).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-
-
 def reduced(
     model: nn.Module, place: SelfAttention, scores: Sequence[Spectrum], values: Sequence[Spectrum], widths: Widths
 ) -> Reduced:
@@ -199,7 +193,7 @@ def reduced(
         values: each head's projection between value and output; with a mean, the bias makes up for what is cut off.
         widths: ranks of these projections.
     """
-    query, key, value, output = (_linear(model, name) for name in (*place.projections, place.output))
+    query, key, value, output = (_linear(model, name) for name in (*place.inputs, place.output))
     layer = _empty(model, place, widths)
     outside = None
     if layer.output is None:
@@ -214,7 +208,7 @@ def reduced(
 
 def stacked(model: nn.Module, place: SelfAttention) -> nn.Linear:
     """Return one layer that gives query, key and value side by side."""
-    layers = [_linear(model, name) for name in place.projections]
+    layers = [_linear(model, name) for name in place.inputs]
     joined = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers)).to(layers[0].weight)
     joined.weight.data.copy_(torch.cat([layer.weight.detach() for layer in layers]))
     biases = [
@@ -244,12 +238,37 @@ def sharing_input(model: nn.Module, place: SelfAttention, thin: LowRank) -> Atte
     return layer
 
 
-def _empty(model: nn.Module, place: SelfAttention, widths: Widths, *, rank: int | None = None) -> Attention:
+def fewer_heads(model: nn.Module, place: SelfAttention, heads: Sequence[int], weight: Tensor, bias: Tensor) -> Reduced:
+    """Return the modules with some of the heads.
+
+    Args:
+        model: the dense model.
+        place: which attention.
+        heads: places of those that stay.
+        weight: (out, features of these heads) of the output projection.
+        bias: (out,) of the output projection.
+    """
+    layer = _empty(model, place, Widths(place.width, place.width), heads=len(heads))
+    for name, narrow in zip(place.inputs, (layer.query, layer.key, layer.value), strict=True):
+        dense = _linear(model, name)
+        narrow.weight.data.copy_(dense.weight.detach().unflatten(0, (-1, place.width))[heads].flatten(0, 1))
+        if dense.bias is not None:
+            narrow.bias.data.copy_(dense.bias.detach().unflatten(0, (-1, place.width))[heads].flatten())
+    output = Resized.of(weight, bias)
+    if layer.output is None:
+        return Reduced(layer, output)
+    layer.output.load_state_dict(output.linear.state_dict())
+    return Reduced(layer, None)
+
+
+def _empty(
+    model: nn.Module, place: SelfAttention, widths: Widths, *, rank: int | None = None, heads: int | None = None
+) -> Attention:
     dense: Any = model.get_submodule(place.name)
     query = _linear(model, place.query)
     return Attention(
         query.in_features,
-        heads=query.out_features // place.width,
+        heads=heads or query.out_features // place.width,
         query_key_width=widths.scores,
         value_width=widths.values,
         scaling=dense.scaling,

@@ -78,6 +78,15 @@ class OneLinear(CompressedLayer):
         """Return the bias, (out,), or None."""
         return self.linear.bias
 
+    @classmethod
+    def of(cls, weight: torch.Tensor, bias: torch.Tensor | None) -> Self:
+        """Return the layer with these weights, (out, in) and (out,) or None."""
+        layer = cls(weight.shape[1], weight.shape[0], bias=bias is not None).to(weight)
+        layer.linear.weight.data.copy_(weight)
+        if bias is not None:
+            layer.linear.bias.data.copy_(bias)
+        return layer
+
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
         return {

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Eigen", "Roots", "leading", "roots", "square_root", "tail"]
+__all__ = ["Eigen", "Roots", "diagonal_blocks", "leading", "roots", "square_root", "tail"]
 
 
 class Eigen(NamedTuple):
@@ -72,3 +72,9 @@ def tail(energies: Tensor, *, relative: bool) -> Tensor:
     total = energies.sum()
     left = torch.cat([energies.flip(0).cumsum(0).flip(0), torch.zeros(1).to(energies)])
     return left / total if relative and total > 0 else left
+
+
+def diagonal_blocks(matrix: Tensor, width: int) -> Tensor:
+    """Return (d / width, width, width), the blocks on the diagonal of a (d, d) matrix."""
+    count = len(matrix) // width
+    return matrix.reshape(count, width, count, width).diagonal(dim1=0, dim2=2).permute(2, 0, 1)

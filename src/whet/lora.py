@@ -84,6 +84,8 @@ def attach(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel:
     with warnings.catch_warnings():
         # peft asks transformers under a name that is going away
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        # and where layers of both ways round are left, sets for each what is right
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set", UserWarning)
         adapted: Any = peft.get_peft_model(model, config)
     return adapted
 

@@ -105,7 +105,7 @@ class _Choice:
             heads = _largest(added, width // place.width)
             rows = (heads[:, None] * place.width + torch.arange(place.width, device=heads.device)).flatten()
             # (query, key and value give heads; the output reads them)
-            for part in place.projections:
+            for part in place.inputs:
                 self._own |= {f"{part}.weight 0": rows, f"{part}.bias 0": rows}
             self._own[f"{place.output}.weight 1"] = rows
         self._neurons = {

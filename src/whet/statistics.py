@@ -1,8 +1,9 @@
 """One pass over calibration data: second moments of what enters and leaves each linear layer, and of its gradients.
 
-For a layer y = Wx + b only the narrower side is needed. On the input side z = x and h = Wᵀg; on the output side z = Wx
-and h = g, where g is the gradient that reaches y. Both moments, E[z zᵀ] and E[h hᵀ], are then min(in, out) wide, and
-layers that read the same tensor (query, key, value) share the first.
+For a layer y = Wx + b most methods need only the narrower side. On the input side z = x and h = Wᵀg; on the output side
+z = Wx and h = g, where g is the gradient that reaches y. Both moments, E[z zᵀ] and E[h hᵀ], are then min(in, out) wide,
+and layers that read the same tensor (query, key, value) share the first. Where single inputs are to go, z = x and
+h = g.
 
 Gradients are those of `passes.fisher_noise`, so that E[h hᵀ] measures what a change of z costs in KL.
 
@@ -28,14 +29,16 @@ __all__ = ["Moments", "Side", "collect", "side_of"]
 
 
 class Side(Enum):
-    """The narrower side of a layer."""
+    """Where a layer is looked at."""
 
     INPUT = "input"
     OUTPUT = "output"
+    BOTH = "both"
+    """Activations at the input, gradients at the output."""
 
 
 class Moments(NamedTuple):
-    """What calibration says of one layer, on its narrower side, in float64."""
+    """What calibration says of one layer, on the side on which it was looked at, in float64."""
 
     mean: Tensor
     """(d,) mean of z over real tokens."""
@@ -131,6 +134,7 @@ class _Collector:
         self.first_alone = first_token_layers(model)
         self.steps = dict.fromkeys(layers, 0)
         self.last_input: tuple[Tensor, str] | None = None
+        self.real: dict[str, Tensor] = {}
 
     def run(self, batch: Batch, places: range) -> None:
         """Pass one batch forward and, for gradients, noise back from the logits."""
@@ -154,10 +158,12 @@ class _Collector:
         """Put hooks on every layer."""
         handles: list[RemovableHandle] = []
         for name, layer in self.layers.items():
-            if self.sides[name] is Side.INPUT:
-                handles.append(layer.register_forward_pre_hook(self._input_hook(name)))
-            else:
+            if self.sides[name] is Side.OUTPUT:
                 handles.append(layer.register_forward_hook(self._output_hook(name, dense_bias(layer))))
+            else:
+                handles.append(layer.register_forward_pre_hook(self._input_hook(name)))
+            if self.sides[name] is Side.BOTH and self.seed is not None:
+                handles.append(layer.register_forward_hook(self._answer_hook(name)))
         return handles
 
     def moments(self) -> dict[str, Moments]:
@@ -183,7 +189,8 @@ class _Collector:
             else:
                 self.activations[name].add(_rows(tensor.detach(), real))
                 self.last_input = (tensor, name)
-            if self.seed is None:
+            self.real[name] = real
+            if self.seed is None or self.sides[name] is Side.BOTH:
                 return None
             # a view of its own, so that the gradient is what comes back through this layer alone
             # (the first state of a recurrent layer comes from nowhere, and has no gradient to begin with)
@@ -199,11 +206,17 @@ class _Collector:
             rows = _rows(out.detach(), real)
             self.activations[name].add(rows if bias is None else rows - bias)
             if self.seed is not None:
-                # (in place where it has no gradient yet: the model goes on with this very tensor)
-                own = out if out.requires_grad else out.requires_grad_()
-                own.register_hook(self._gradient_hook(name, real))
+                self._watch(out, name, real)
 
         return hook
+
+    def _answer_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _module, _inputs, out: self._watch(out, name, self.real[name])
+
+    def _watch(self, out: Tensor, name: str, real: Tensor) -> None:
+        # (in place where it has no gradient yet: the model goes on with this very tensor)
+        own = out if out.requires_grad else out.requires_grad_()
+        own.register_hook(self._gradient_hook(name, real))
 
     def _gradient_hook(self, name: str, real: Tensor) -> Callable[[Tensor], None]:
         return lambda gradient: self.backward[name].add(_rows(gradient, real))

@@ -1,7 +1,5 @@
 """A linear layer some of whose weights are zero and stay so: training goes on with those that are left."""
 
-from typing import Self
-
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -13,20 +11,6 @@ __all__ = ["Masked"]
 
 class Masked(OneLinear):
     """Sends no gradient to weights that are zero."""
-
-    @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None) -> Self:
-        """Return the layer with these weights.
-
-        Args:
-            weight: (out, in), zero where it is pruned.
-            bias: (out,) or None.
-        """
-        layer = cls(weight.shape[1], weight.shape[0], bias=bias is not None).to(weight)
-        layer.linear.weight.data.copy_(weight)
-        if bias is not None:
-            layer.linear.bias.data.copy_(bias)
-        return layer
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (..., out) from (..., in)."""

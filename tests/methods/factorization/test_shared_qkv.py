@@ -52,7 +52,7 @@ def test_stacked_layer_gives_query_key_and_value(family: Family):
     model = tiny_model(family)
     place = SelfAttention.all_of(model, "*")[0]
     inputs = torch.randn(5, 32, generator=torch.Generator().manual_seed(1))
-    each = torch.cat([model.get_submodule(name)(inputs) for name in place.projections], dim=1)
+    each = torch.cat([model.get_submodule(name)(inputs) for name in place.inputs], dim=1)
     torch.testing.assert_close(stacked(model, place)(inputs), each)
 
 
@@ -60,7 +60,7 @@ def test_outputs_of_every_rank_are_the_best_of_that_rank():
     """Of the first layer, whose inputs are those of the original."""
     model = tiny_model("bert")
     place = SelfAttention.all_of(model, "*")[0]
-    exact = projected(model, place.projections)
+    exact = projected(model, place.inputs)
     singular = torch.linalg.svdvals(exact - exact.mean(0)).square()
     for keep in (0.2, 0.4, 0.7):
         thin = compressed(model, keep=keep, metric="outputs", allocation="uniform", include=place.name)
@@ -103,9 +103,9 @@ def test_loss_is_the_sum_of_what_each_error_costs():
     """At rank 0 all is lost, and losses add up."""
     model = tiny_model("bert")
     place = SelfAttention.all_of(model, "*")[0]
-    sides = dict.fromkeys(place.projections, Side.INPUT)
-    moments = collect(model, tiny_batches(), place.projections, seed=0, sides=sides)
-    own = [moments[name] for name in place.projections]
+    sides = dict.fromkeys(place.inputs, Side.INPUT)
+    moments = collect(model, tiny_batches(), place.inputs, seed=0, sides=sides)
+    own = [moments[name] for name in place.inputs]
     each = [of_kl(centred(one), one.gradient, one.mean).losses[0] for one in own if one.gradient is not None]
     whole = of_stacked(stacked(model, place).weight.detach(), own, metric="kl")
     torch.testing.assert_close(whole.losses[0], torch.stack(each).sum())
@@ -123,11 +123,11 @@ def test_ranks_are_even_or_spread_by_loss():
 def test_loses_less_than_three_factorizations_of_the_same_size():
     model = tiny_model("bert")
     place = SelfAttention.all_of(model, "*")[0]
-    exact = projected(model, place.projections)
+    exact = projected(model, place.inputs)
     alone = Recipe((Kfac(keep=0.5, allocation="uniform", include=f"{place.name}.*"),)).apply(model, CALIBRATION)
     together = compressed(model, keep=0.5, allocation="uniform", include=place.name)
     shared = projected(together, tuple(f"{place.name}.{part}" for part in ("query", "key", "value")))
-    assert (shared - exact).norm() < (projected(alone, place.projections) - exact).norm()
+    assert (shared - exact).norm() < (projected(alone, place.inputs) - exact).norm()
 
 
 def test_survives_save_and_load_and_leaves_the_rest_to_other_methods(tmp_path, tokenizer):

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from whet.allocation import Options, shared_out
 from whet.architecture import dense_bias, dense_weight
-from whet.attention import SelfAttention, Widths, head_blocks, reduced
+from whet.attention import SelfAttention, Widths, reduced
 from whet.attention_method import AttentionMethod, of_kl
 from whet.factorization import calibrated, require_tokens
-from whet.linalg import roots, tail
+from whet.linalg import diagonal_blocks, roots, tail
 from whet.resources import Resources
 from whet.spectrum import DAMPING, Spectrum, centred, of_outputs
 from whet.statistics import Moments, Side
@@ -71,17 +71,17 @@ class Attention(AttentionMethod):
 
     def _heads(self, model: nn.Module, place: SelfAttention, moments: Mapping[str, Moments]) -> Heads:
         keys, outputs, width = moments[place.key], moments[place.output], place.width
-        of_keys, of_mixed = (head_blocks(centred(one), width) for one in (keys, outputs))
+        of_keys, of_mixed = (diagonal_blocks(centred(one), width) for one in (keys, outputs))
         means = outputs.mean.split(width)
         if self.metric == "outputs":
             query, output = (model.get_submodule(name) for name in (place.query, place.output))
-            of_queries = head_blocks(_with_bias(moments[place.query], dense_bias(query)), width)
+            of_queries = diagonal_blocks(_with_bias(moments[place.query], dense_bias(query)), width)
             weights = dense_weight(output).split(width, dim=1)
             scores = [of_scores(*one) for one in zip(of_queries, of_keys, strict=True)]
             values = [of_outputs(*one) for one in zip(weights, of_mixed, means, strict=True)]
             return Heads(scores, values)
         assert keys.gradient is not None and outputs.gradient is not None
-        at_keys, at_mixed = (head_blocks(gradient, width) for gradient in (keys.gradient, outputs.gradient))
+        at_keys, at_mixed = (diagonal_blocks(gradient, width) for gradient in (keys.gradient, outputs.gradient))
         scores = [of_kl(*one) for one in zip(of_keys, at_keys, strict=True)]
         values = [of_kl(*one) for one in zip(of_mixed, at_mixed, means, strict=True)]
         return Heads(scores, values)

@@ -38,12 +38,12 @@ class SharedQkv(AttentionMethod):
         places = SelfAttention.all_of(model, self.include)
         if self.keep == 1:
             return model
-        sides = {name: Side.INPUT for place in places for name in place.projections}
+        sides = {name: Side.INPUT for place in places for name in place.inputs}
         moments = self.moments(model, resources, sides)
         found = {}
         for place in places:
             joined = stacked(model, place)
-            own = [moments[name] for name in place.projections]
+            own = [moments[name] for name in place.inputs]
             found[place] = Candidate.of(joined, of_stacked(joined.weight.detach(), own, metric=self.metric))
         ranks = self._ranks(found)
         require_tokens(calibrated(resources), largest(ranks.values()), what="the largest rank")

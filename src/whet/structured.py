@@ -1,0 +1,188 @@
+"""What methods share that take whole features out of a model: neurons, or the features of a head.
+
+Of a layer that reads them, calibration says in which order they go and what each number of them costs once those that
+stay make up for the others (see `removal`). One budget of parameters is shared out by these losses, or evenly; what
+reads the features is fitted anew, and its bias makes up for their mean. What gave them loses its rows.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from whet.allocation import Options, shared_out
+from whet.architecture import dense_bias, dense_weight
+from whet.errors import InvalidParameter
+from whet.factorization import calibrated
+from whet.method import Method, Stage
+from whet.parameter import Range
+from whet.progress import track
+from whet.rank_search import Ranks, at_speed
+from whet.removal import Compensated, Removal, compensated, damped, removal
+from whet.resources import Resources
+from whet.spectrum import centred
+from whet.statistics import Moments, Side, collect
+from whet.stopwatch import representative
+from whet.surgery import copy_model
+
+__all__ = ["Part", "Place", "StructuredPruning"]
+
+
+class Place(Protocol):
+    """The layers around some features, by module names."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Those whose rows give them."""
+
+    @property
+    def output(self) -> str:
+        """The one whose columns read them."""
+
+    @property
+    def width(self) -> int:
+        """How many features go together."""
+
+
+class Part(NamedTuple):
+    """One place and what calibration says of its features."""
+
+    place: Place
+    covariance: Tensor
+    """(features, features), damped."""
+    mean: Tensor
+    """(features,)."""
+    removal: Removal
+
+    @property
+    def groups(self) -> int:
+        """How many groups of features there are."""
+        return len(self.removal.order)
+
+    def options(self, model: nn.Module, grid: Sequence[int]) -> Options:
+        """Return the parameters and losses of some numbers of groups, of which the last is all."""
+        read = model.get_submodule(self.place.output)
+        out = len(dense_weight(read))
+        each = out + sum(dense_weight(model.get_submodule(name)).shape[1] for name in self.place.inputs)
+        # a layer without bias gains one, where the mean is made up for
+        gained = 0 if dense_bias(read) is not None else out
+        costs = [count * self.place.width * each + (gained if count < self.groups else 0) for count in grid]
+        return Options(np.asarray(costs, dtype=float), self.removal.losses[list(grid)].cpu().numpy())
+
+    def fitted(self, model: nn.Module, features: Tensor) -> Compensated:
+        """Return the weight and the bias with which these features are read."""
+        read = model.get_submodule(self.place.output)
+        weight, shift = compensated(dense_weight(read), self.covariance, self.mean, features)
+        bias = dense_bias(read)
+        return Compensated(weight, shift if bias is None else bias + shift)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredPruning(Method):
+    """A method that takes features out; a subclass says where they are and how layers lose them."""
+
+    keep: Annotated[float | None, Range(above=0, most=1)] = None
+    """Share that is kept of the linear parameters around these features, such as 0.5."""
+    speedup: Annotated[float | None, Range(above=1)] = None
+    """Instead, how many times as many sentences a second the model shall take here, such as 1.5."""
+    allocation: Literal["uniform", "by_loss"] = "by_loss"
+    """Whether every block keeps the same share, or what gives the least summed loss."""
+    include: str = "*"
+    """Wildcard over module names, of what reads the features; other parts stay as they are."""
+    damping: Annotated[float, Range(above=0)] = 1e-3
+    """Added to every feature's variance, as a share of their mean; more trusts the calibration data less."""
+    temperature: Annotated[float, Range(above=0, below=math.inf)] = 3.0
+    """Softens the predictions that gradients start from; see kfac."""
+
+    stage: ClassVar[Stage] = Stage.STRUCTURE
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+    example: ClassVar[dict[str, Any]] = {"keep": 0.5}
+    mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a parameter outside its range, or if not one thing says how much stays."""
+        super().__post_init__()
+        if (self.keep is None) == (self.speedup is None):
+            raise InvalidParameter(
+                f"one of keep and speedup must be given, but got keep={self.keep} and speedup={self.speedup}; such as "
+                "keep=0.5 or speedup=1.5"
+            )
+
+    @abstractmethod
+    def places(self, model: nn.Module, resources: Resources) -> Sequence[Place]:
+        """Return where features can go."""
+
+    @abstractmethod
+    def grid(self, groups: int) -> list[int]:
+        """Return how many of so many groups may stay, rising; the last is all of them."""
+
+    @abstractmethod
+    def shrink(self, model: nn.Module, part: Part, kept: Tensor) -> None:
+        """Leave only these groups of a part, in place."""
+
+    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
+        """See `Method.apply`; one forward and one backward pass, and O(features³) a part."""
+        places = self.places(model, resources)
+        if self.keep == 1:
+            return model
+        return self.fewer(model, self.parts(model, places, self.moments(model, places, resources)), resources)
+
+    def moments(self, model: nn.Module, places: Sequence[Place], resources: Resources) -> dict[str, Moments]:
+        """Return what calibration says, by the name of what reads the features."""
+        sides = {place.output: Side.BOTH for place in places}
+        batches = calibrated(resources)
+        return collect(model, batches, list(sides), seed=resources.seed, temperature=self.temperature, sides=sides)
+
+    def parts(self, model: nn.Module, places: Sequence[Place], moments: dict[str, Moments]) -> dict[str, Part]:
+        """Return in which order features go and what that costs; empties `moments`, which are large, as it goes."""
+        return {
+            place.output: self._part(model, place, moments.pop(place.output))
+            for place in track(places, "removing features")
+        }
+
+    def fewer(self, model: nn.Module, parts: Mapping[str, Part], resources: Resources) -> nn.Module:
+        """Take as many features out of `model` as the budget says."""
+        grids = {name: self.grid(part.groups) for name, part in parts.items()}
+        options = {name: part.options(model, grids[name]) for name, part in parts.items()}
+
+        def choose(keep: float) -> Ranks:
+            chosen = shared_out(options, keep, spread=self.allocation == "by_loss")
+            return {
+                name: None if grids[name][i] == parts[name].groups else grids[name][i] for name, i in chosen.items()
+            }
+
+        def build(counts: Ranks) -> nn.Module:
+            return self._shrunk(copy_model(model), parts, counts)
+
+        if self.keep is not None:
+            _require(self.keep, options)
+            return self._shrunk(model, parts, choose(self.keep))
+        assert self.speedup is not None
+        batches = representative(calibrated(resources))
+        return self._shrunk(model, parts, at_speed(model, choose, batches, speedup=self.speedup, build=build))
+
+    def _part(self, model: nn.Module, place: Place, moments: Moments) -> Part:
+        weight = dense_weight(model.get_submodule(place.output)).double()
+        assert moments.gradient is not None
+        covariance = damped(centred(moments), self.damping)
+        order = removal(covariance, weight.T @ moments.gradient @ weight, width=place.width)
+        return Part(place, covariance, moments.mean, order)
+
+    def _shrunk(self, model: nn.Module, parts: Mapping[str, Part], counts: Ranks) -> nn.Module:
+        for name, count in counts.items():
+            if count is not None:
+                self.shrink(model, parts[name], parts[name].removal.kept(count))
+        return model
+
+
+def _require(keep: float, options: Mapping[str, Options]) -> None:
+    least, whole = (sum(float(one.costs[i]) for one in options.values()) for i in (0, -1))
+    if least > keep * whole:
+        raise InvalidParameter(
+            f"keep >= {least / whole:.3g} must hold, of which the least that every block can keep takes all, but got "
+            f"keep={keep}; give more"
+        )
