@@ -19,6 +19,8 @@ PLURALS = ("layers", "methods", "metrics", "runtimes", "students", "tasks")
 LEVELS = {
     0: ("errors",),
     1: (
+        "bits",
+        "clustering",
         "divergence",
         "layer",
         "linalg",
@@ -71,7 +73,7 @@ WITHIN = {
     "layer": {"lookup"},
     "progress": {"processes"},
     "table": {"resources"},
-    "surgery": {"architecture", "layers"},
+    "surgery": {"architecture"},
     "attention": {"layers", "spectrum"},
     "importance": {"architecture", "passes"},
     "bptt": {"stream", "training"},

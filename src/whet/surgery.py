@@ -7,11 +7,9 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from whet.architecture import Architecture, dense_bias
+from whet.architecture import Architecture
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.layer import CompressedLayer, empty_layer
-from whet.layers.masked import Masked
-from whet.layers.packed import Packed
 
 __all__ = ["copy_model", "describe", "keep_blocks", "lodging", "own_weights", "packed", "rebuild", "replace", "unpack"]
 
@@ -80,21 +78,19 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
 
 
 def packed(model: Model) -> Model:
-    """Return a copy with the same weights in which pruned layers are as they are stored, where that takes less room."""
+    """Return a copy with the same weights in which compressed layers are as they are stored."""
     copied = copy_model(model)
     for name, layer in list(copied.named_modules()):
-        if isinstance(layer, Masked):
-            stored = Packed.of(layer.linear.weight.detach(), dense_bias(layer.linear))
-            if stored.pays():
-                replace(copied, name, stored)
+        if isinstance(layer, CompressedLayer) and (stored := layer.stored()) is not layer:
+            replace(copied, name, stored)
     return copied
 
 
 def unpack(model: nn.Module) -> None:
     """Put what can be run in the place of what was stored."""
     for name, layer in list(model.named_modules()):
-        if isinstance(layer, Packed):
-            replace(model, name, Masked.of(*layer.dense()))
+        if isinstance(layer, CompressedLayer) and (running := layer.running()) is not layer:
+            replace(model, name, running)
 
 
 def describe(model: nn.Module) -> dict[str, dict[str, Any]]:
