@@ -8,12 +8,13 @@ Differs: the teacher's own tokens and embeddings instead of word vectors; paddin
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Literal, Self, cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from whet.architecture import word_vectors
 from whet.errors import InvalidParameter
 from whet.linalg import leading
 from whet.parameter import Range
@@ -68,8 +69,7 @@ class Recurrent(Student):
     def build(self, teacher: nn.Module, resources: Resources) -> Built:
         """See `Student.build`; weights are drawn from the seed of the resources."""
         assert isinstance(teacher, PreTrainedModel)
-        known: Any = teacher.get_input_embeddings()
-        words = known.weight.detach()
+        words = word_vectors(teacher)
         width = min(self.hidden_size, words.shape[1])
         config = RecurrentConfig(
             vocab_size=len(words),
