@@ -132,3 +132,11 @@ def test_sums_give_the_error_of_every_stretch():
         for a, b, c in zip(begin, end, centroids, strict=True)
     ]
     assert numbers.errors(begin, end, centroids) == pytest.approx(wanted, rel=1e-10)
+
+
+def test_a_centroid_that_nothing_is_near_to_keeps_its_place():
+    values = torch.cat([draw(), torch.tensor([500.0], dtype=torch.float64)])
+    centroids = kmeans(values, 8, start="linear", seed=0)
+    assert centroids.isfinite().all() and bool((centroids.diff() > 0).all())
+    assert len(nearest(values, centroids).unique()) < 8
+    assert centroids[-1].item() == pytest.approx(500)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Numbers", "Start", "kmeans", "nearest"]
+__all__ = ["Numbers", "Start", "kmeans", "nearest", "quantized"]
 
 Start = Literal["linear", "density", "kmeans++"]
 """Where centroids begin: evenly from the least number to the greatest, at even shares of the mass, or drawn."""
@@ -95,6 +95,16 @@ def kmeans(values: Tensor, clusters: int, *, start: Start, seed: int, masses: Te
     numbers = Numbers.of(ordered, own)
     ends = [_lloyd(numbers, begin) for begin in _starts(numbers, clusters, start, seed=seed)]
     return torch.from_numpy(min(ends, key=numbers.error) + numbers.mean).to(values.device)
+
+
+def quantized(values: Tensor, clusters: int, *, start: Start, seed: int, masses: Tensor | None = None) -> Tensor:
+    """Return the nearest of the centroids in the place of each value; arguments are those of `kmeans`.
+
+    Returns:
+        (n,) in the dtype of `values`, with at most `clusters` distinct numbers.
+    """
+    centroids = kmeans(values, clusters, start=start, seed=seed, masses=masses).to(values)
+    return centroids[nearest(values, centroids)]
 
 
 def nearest(values: Tensor, centroids: Tensor) -> Tensor:

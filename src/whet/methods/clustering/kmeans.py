@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.architecture import Architecture, dense_bias, dense_weight
-from whet.clustering import Start, kmeans, nearest
+from whet.clustering import Start, quantized
 from whet.errors import MissingResource, NothingToCompress
 from whet.factorization import calibrated
 from whet.layer import OneLinear
@@ -106,8 +106,8 @@ class KMeans(Method):
         if not len(values):
             return weight
         own = None if masses is None else masses.expand_as(weight)[there]
-        centroids = kmeans(values, self.clusters - zeros, start=self.start, seed=seed, masses=own).to(weight)
-        return torch.zeros_like(weight).masked_scatter(there, centroids[nearest(values, centroids)])
+        few = quantized(values, self.clusters - zeros, start=self.start, seed=seed, masses=own)
+        return torch.zeros_like(weight).masked_scatter(there, few)
 
 
 def _matching(model: nn.Module, include: str) -> list[str]:
