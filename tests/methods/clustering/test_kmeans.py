@@ -163,6 +163,17 @@ def test_a_pruned_layer_keeps_its_zeros_also_in_training():
                 assert len(weight.unique()) == 8
 
 
+def test_what_was_pruned_or_clustered_before_is_found_by_its_name():
+    pruned = clustered("bert", Magnitude(sparsity=0.7), clusters=8, include="*.query")
+    assert {name.rpartition(".")[2] for name in layers(pruned)} == {"query"}
+    twice = clustered("bert", KMeans(clusters=32), clusters=4, include="*.query")
+    for name, layer in layers(twice).items():
+        assert not isinstance(layer.dense, Clustered)
+        assert (len(layer.dense.weight.unique()) <= 4) == name.endswith("query") or layer.dense.weight.numel() < 100
+    known = layers(clustered(clusters=4))
+    assert layers(twice).keys() == known.keys()
+
+
 def test_factors_are_clustered_too():
     model = clustered("bert", Svd(keep=0.5), clusters=8)
     assert {name.rpartition(".")[2] for name in layers(model) if ".layer." in name} == {"u", "v"}

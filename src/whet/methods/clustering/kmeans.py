@@ -71,10 +71,12 @@ class KMeans(Method):
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         """See `Method.apply`."""
-        names = _matching(model, self.include)
+        places = _matching(model, self.include)
+        names = list(places.values())
         masses = _inputs(model, names, calibrated(resources)) if self.importance == "inputs" else {}
-        for number, name in enumerate(track(names, "clustering", total=len(names))):
-            self._cluster(model, name, masses.get(name), seed=resources.seed + number)
+        for number, (place, name) in enumerate(track(places.items(), "clustering", total=len(places))):
+            few = self._few(model, place, name, masses.get(name), seed=resources.seed + number)
+            replace(model, place, few)
         if self.epochs > 0:
             if resources.train is None or resources.teacher is None:
                 raise MissingResource("training data and a teacher must be given, but got none; give --task")
@@ -90,14 +92,13 @@ class KMeans(Method):
             )
         return model
 
-    def _cluster(self, model: nn.Module, name: str, masses: Tensor | None, *, seed: int) -> None:
-        """Put the clustered layer in the place of the layer of this name, or of what consists of it alone."""
-        dense, parent = model.get_submodule(name), name.rpartition(".")[0]
-        outer = model.get_submodule(parent)
-        form, weight = _form(dense, self.coding), _weight(dense)
-        few = self._values(weight, masses, seed=seed, zeros=isinstance(outer, Masked))
+    def _few(self, model: nn.Module, place: str, name: str, masses: Tensor | None, *, seed: int) -> Clustered:
+        """The clustered layer that takes a place, with the weights of the ordinary layer there."""
+        dense = model.get_submodule(name)
+        weight = _weight(dense)
+        zeros = isinstance(model.get_submodule(place), Masked | Clustered) and not bool(weight.all())
         bias = None if isinstance(dense, nn.Embedding) else dense_bias(dense)
-        replace(model, parent if isinstance(outer, OneLinear) else name, Clustered.of(few, bias, form))
+        return Clustered.of(self._values(weight, masses, seed=seed, zeros=zeros), bias, _form(dense, self.coding))
 
     def _values(self, weight: Tensor, masses: Tensor | None, *, seed: int, zeros: bool) -> Tensor:
         """The weight with the nearest centroid in the place of each number; zeros of a pruned layer stay zero."""
@@ -110,14 +111,19 @@ class KMeans(Method):
         return torch.zeros_like(weight).masked_scatter(there, few)
 
 
-def _matching(model: nn.Module, include: str) -> list[str]:
+def _matching(model: nn.Module, include: str) -> dict[str, str]:
+    """The names of ordinary layers by their places: those of themselves, or of what consists of one alone."""
     architecture = Architecture.of(model)
-    known = (*architecture.embeddings, *architecture.linears, *architecture.inner)
-    found = [name for name in known if fnmatchcase(name, include)]
+    known = {}
+    for name in (*architecture.embeddings, *architecture.linears, *architecture.inner):
+        outer = name.rpartition(".")[0]
+        alone = isinstance(model.get_submodule(outer), OneLinear | Clustered)
+        known[outer if alone else name] = name
+    found = {place: name for place, name in known.items() if fnmatchcase(place, include)}
     if not found:
         architecture.refuse_shared(include)
         raise NothingToCompress(
-            f"no linear layer or embedding matches {include!r}; there are {', '.join(known[:6]) or 'none'}, ..."
+            f"no linear layer or embedding matches {include!r}; there are {', '.join([*known][:6]) or 'none'}, ..."
         )
     return found
 
