@@ -19,6 +19,8 @@ PLURALS = ("layers", "methods", "metrics", "runtimes", "students", "tasks")
 LEVELS = {
     0: ("errors",),
     1: (
+        "bits",
+        "clustering",
         "divergence",
         "heads",
         "layer",

@@ -30,7 +30,7 @@ from whet.trial import Trial
 
 QUALITIES = sorted(name for name, metric in metrics().items() if issubclass(metric, Quality))
 CORRELATIONS = ("pearson", "spearman")
-METHOD = next(method for _, method in sorted(all_methods().items()) if not method.needs)
+METHOD = next(method for _, method in sorted(all_methods().items()) if not method.needs and "keep" in method.example)
 BENCHMARK = Benchmark(batch_size=8, rounds=6, singles=4, timed=8)
 
 

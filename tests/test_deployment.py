@@ -14,10 +14,12 @@ from helpers import FAMILIES, Family, tiny_batches, tiny_model
 from whet import artifact
 from whet.deployment import export
 from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, MissingResource, UnknownName
+from whet.methods.clustering.kmeans import KMeans
 from whet.methods.factorization.attention import Attention
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.shared_qkv import SharedQkv
 from whet.methods.factorization.svd import Svd
+from whet.methods.pruning.magnitude import Magnitude
 from whet.onnx_export import to_onnx
 from whet.onnx_graph import flat_attention
 from whet.quantization import products
@@ -71,6 +73,7 @@ def test_every_family_gives_its_own_answers(family: Family, tmp_path, tokenizer)
 COMPRESSED = {
     "factored": Recipe((Svd(keep=0.5),)),
     "narrower heads": Recipe((Attention(keep=0.5),)),
+    "pruned and clustered": Recipe((Magnitude(sparsity=0.5, include="*.0.*"), KMeans(clusters=16))),
     "shared and factored": Recipe((SharedQkv(keep=0.5), Kfac(keep=0.5))),
 }
 

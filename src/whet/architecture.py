@@ -19,7 +19,15 @@ from whet.layers.attention import Attention
 from whet.layers.first_token_attention import FirstTokenAttention
 from whet.layers.first_token_norm import FirstTokenNorm
 
-__all__ = ["Architecture", "dense_bias", "dense_weight", "first_token_layers", "is_dense", "seen_by"]
+__all__ = [
+    "Architecture",
+    "dense_bias",
+    "dense_weight",
+    "first_token_layers",
+    "is_dense",
+    "seen_by",
+    "word_vectors",
+]
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,10 @@ class Architecture:
     """The dense linear layers inside the blocks, in module order, and those that the model itself names."""
     shared: tuple[str, ...] = ()
     """Those of them whose weights other modules use too; they are left out of `linears`."""
+    inner: tuple[str, ...] = ()
+    """Dense layers inside the blocks' compressed layers."""
+    embeddings: tuple[str, ...] = ()
+    """Ordinary embeddings with weights of their own, wherever they are."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Self:
@@ -51,7 +63,9 @@ class Architecture:
         name, blocks = max(lists, key=lambda pair: len(pair[1]))
         names = tuple(f"{name}.{i}" for i in range(len(blocks)))
         named: tuple[str, ...] = getattr(model, "linears_after_blocks", ())
-        return cls(names, *_dense_below(model, (*names, *named)))
+        users = _users(model)
+        linears, shared, inner = _dense_below(model, (*names, *named), users)
+        return cls(names, linears, shared, inner, _embeddings(model, users))
 
     def matching(self, include: str) -> tuple[str, ...]:
         """Return the names of the linear layers that the wildcard `include` matches.
@@ -125,19 +139,43 @@ def dense_bias(module: nn.Module) -> Tensor | None:
     return bias.detach() if isinstance(bias, Tensor) else None
 
 
-def _dense_below(model: nn.Module, parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of dense layers with weights of their own, and with shared ones."""
-    owners: dict[int, int] = {}
+def word_vectors(model: nn.Module) -> Tensor:
+    """Return what the model knows of each word when it begins to read, (words, features)."""
+    module: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
+    table = next(one for one in module.modules() if isinstance(one, nn.Embedding))
+    return table.weight.detach()
+
+
+def _users(model: nn.Module) -> dict[int, int]:
+    """How many modules use each parameter, by its id."""
+    users: dict[int, int] = {}
     for _, module in model.named_modules(remove_duplicate=False):
         for parameter in module.parameters(recurse=False):
-            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+            users[id(parameter)] = users.get(id(parameter), 0) + 1
+    return users
+
+
+def _embeddings(model: nn.Module, users: dict[int, int]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, module in model.named_modules()
+        if type(module) is nn.Embedding and module.max_norm is None and users[id(module.weight)] == 1
+    )
+
+
+def _dense_below(model: nn.Module, parts: tuple[str, ...], users: dict[int, int]) -> tuple[tuple[str, ...], ...]:
+    """The names of dense layers with weights of their own, with shared ones, and inside compressed layers."""
     own: list[str] = []
     shared: list[str] = []
+    inner: list[str] = []
     for part in parts:
         compressed: tuple[str, ...] = ()
         for name, module in model.get_submodule(part).named_modules(prefix=part):
             if isinstance(module, CompressedLayer):
                 compressed += (f"{name}.",)
-            elif is_dense(module) and not name.startswith(compressed):
-                (own if owners[id(module.weight)] == 1 else shared).append(name)
-    return tuple(own), tuple(shared)
+            elif is_dense(module):
+                if name.startswith(compressed):
+                    inner.append(name)
+                else:
+                    (own if users[id(module.weight)] == 1 else shared).append(name)
+    return tuple(own), tuple(shared), tuple(inner)

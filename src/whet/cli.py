@@ -11,6 +11,7 @@ import typer
 from whet import demonstration, verbs
 from whet.benchmark import Benchmark
 from whet.console import (
+    check_picture,
     print_agreements,
     print_curve,
     print_inspection,
@@ -23,7 +24,7 @@ from whet.console import (
 )
 from whet.deployment import export as export_model
 from whet.distillation import Objective
-from whet.errors import OutputNotWritten, WhetError
+from whet.errors import WhetError
 from whet.inspection import inspect as inspect_model
 from whet.method import all_methods
 from whet.options import (
@@ -294,8 +295,7 @@ def measure(
         runtimes=names_in(runtime),
         precisions=names_in(precision),
     )
-    if picture is not None and (picture.is_dir() or not picture.parent.is_dir()):
-        raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {picture}; name another")
+    check_picture(picture)
     trials = verbs.measure(models, chosen, benchmark=benchmark)
     if picture is not None:
         write_picture(

@@ -20,6 +20,7 @@ from whet.runtime import Agreement
 from whet.training import Epoch
 
 __all__ = [
+    "check_picture",
     "print_agreements",
     "print_curve",
     "print_inspection",
@@ -52,6 +53,16 @@ def show(*parts: str | Table) -> None:
     for part in parts:
         line = isinstance(part, str)
         console.print(part, markup=not line, soft_wrap=line)
+
+
+def check_picture(path: Path | None) -> None:
+    """Refuse a place where no picture can be written, before there is one.
+
+    Raises:
+        OutputNotWritten: it is a folder, or in none.
+    """
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {path}; name another")
 
 
 def write_picture(path: Path, content: bytes) -> None:

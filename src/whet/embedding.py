@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import NothingToCompress
-from whet.layers.masked_embedding import MaskedEmbedding
 from whet.passes import dealt_batches
 from whet.processes import added_up
 from whet.resources import Batches
 
-__all__ = ["embedding_weight", "own_table", "token_counts"]
+__all__ = ["own_table", "token_counts"]
 
 
 class Table(NamedTuple):
@@ -21,14 +20,6 @@ class Table(NamedTuple):
     """Of the module."""
     embedding: nn.Embedding
     """The module itself."""
-
-
-def embedding_weight(model: nn.Module) -> Tensor:
-    """Return (tokens, width) the model's token embeddings, pruned or not."""
-    asked: Any = model
-    table = asked.get_input_embeddings()
-    weight: Tensor = table.embedding.weight if isinstance(table, MaskedEmbedding) else table.weight
-    return weight.detach()
 
 
 def own_table(model: nn.Module) -> Table:

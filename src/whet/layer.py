@@ -1,5 +1,6 @@
 """A layer that whet made describes itself, so that an empty one can be rebuilt before weights are loaded into it."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
@@ -18,8 +19,8 @@ class SavedLayer(nn.Module, ABC):
 
     @classmethod
     def kind(cls) -> str:
-        """Return the name under which the layer is saved: its module's name."""
-        return cls.__module__.rpartition(".")[2]
+        """Return the name under which the layer is saved: that of its class, such as `low_rank`."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
     @abstractmethod
     def structure(self) -> dict[str, Any]:
@@ -49,6 +50,14 @@ class CompressedLayer(SavedLayer):
     def in_place_of(cls, replaced: nn.Module, structure: Mapping[str, Any]) -> Self:
         """See `SavedLayer.in_place_of`."""
         return cls.empty(structure)
+
+    def stored(self) -> "CompressedLayer":
+        """Return what is saved in its place: itself, unless the same weights can take less room."""
+        return self
+
+    def running(self) -> "CompressedLayer":
+        """Return what takes its place once its weights are loaded: itself, unless it is only ever stored."""
+        return self
 
     @classmethod
     @abstractmethod

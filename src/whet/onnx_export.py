@@ -47,8 +47,14 @@ def to_onnx(model: nn.Module, example: Mapping[str, Tensor], path: Path) -> None
     # once an export went through it, torch keeps a way to run an LSTM that fixes the length of the next one
     getattr(torch.ops.aten.lstm.input, "_dispatch_cache", {}).clear()
     try:
-        # (the exporter reports on standard output and warns of what concerns nobody here)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx"):
+        # (the exporter reports on standard output and warns of what concerns nobody here; what layers do for their
+        # gradients is no part of the model)
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            _quiet("torch.onnx"),
+        ):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 _Logits(model, tuple(example)),

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from whet.architecture import Architecture, dense_bias, dense_weight
 from whet.embedding import own_table, token_counts
 from whet.errors import InvalidParameter, MissingResource
-from whet.layers.masked import Masked
-from whet.layers.masked_embedding import MaskedEmbedding
+from whet.layers.masked import Masked, MaskedEmbedding
 from whet.method import Method, Stage
 from whet.parameter import Range
 from whet.progress import track

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from whet.embedding import embedding_weight
+from whet.architecture import word_vectors
 from whet.errors import InvalidModel, InvalidParameter
 from whet.lookup import choose, members
 
@@ -229,7 +229,7 @@ def compare(
 def example_batch(model: nn.Module, names: Sequence[str], size: int, length: int) -> dict[str, Tensor]:
     """Return random tokens as inputs of these names; the last of every second example are padding."""
     random = torch.Generator().manual_seed(size * length)
-    words = len(embedding_weight(model))
+    words = len(word_vectors(model))
     pad = int(model.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]
     ids = torch.randint(1, words, (size, length), generator=random)
     ids[ids == pad] = (pad + 1) % words

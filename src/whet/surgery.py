@@ -7,13 +7,10 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from whet.architecture import Architecture, dense_bias
+from whet.architecture import Architecture
 from whet.errors import InvalidArtifact, InvalidModel
-from whet.layer import SavedLayer, empty_layer
+from whet.layer import CompressedLayer, SavedLayer, empty_layer
 from whet.layers.first_token_norm import FirstTokenNorm
-from whet.layers.masked import Masked
-from whet.layers.masked_embedding import MaskedEmbedding
-from whet.layers.packed import Packed
 
 __all__ = [
     "copy_model",
@@ -108,30 +105,19 @@ def require_all_tokens(model: nn.Module) -> None:
 
 
 def packed(model: Model) -> Model:
-    """Return a copy with the same weights in which pruned layers are as they are stored, where that takes less room."""
+    """Return a copy with the same weights in which compressed layers are as they are stored."""
     copied = copy_model(model)
     for name, layer in list(copied.named_modules()):
-        if isinstance(layer, Masked):
-            stored = Packed.of(layer.linear.weight.detach(), dense_bias(layer.linear))
-            if stored.pays():
-                replace(copied, name, stored)
-        if isinstance(layer, MaskedEmbedding):
-            table = Packed.of(layer.embedding.weight.detach(), None)
-            if table.pays():
-                replace(copied, f"{name}.embedding", table)
+        if isinstance(layer, CompressedLayer) and (stored := layer.stored()) is not layer:
+            replace(copied, name, stored)
     return copied
 
 
 def unpack(model: nn.Module) -> None:
     """Put what can be run in the place of what was stored."""
     for name, layer in list(model.named_modules()):
-        if isinstance(layer, Packed):
-            owner_name = name.rpartition(".")[0]
-            owner = model.get_submodule(owner_name)
-            if isinstance(owner, MaskedEmbedding):
-                replace(model, owner_name, MaskedEmbedding.of(layer.dense()[0], owner.padding_idx))
-            else:
-                replace(model, name, Masked.of(*layer.dense()))
+        if isinstance(layer, CompressedLayer) and (running := layer.running()) is not layer:
+            replace(model, name, running)
 
 
 def describe(model: nn.Module) -> dict[str, dict[str, Any]]:

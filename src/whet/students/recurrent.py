@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from whet.embedding import embedding_weight
+from whet.architecture import word_vectors
 from whet.errors import InvalidParameter
 from whet.linalg import leading
 from whet.parameter import Range
@@ -69,7 +69,7 @@ class Recurrent(Student):
     def build(self, teacher: nn.Module, resources: Resources) -> Built:
         """See `Student.build`; weights are drawn from the seed of the resources."""
         assert isinstance(teacher, PreTrainedModel)
-        words = embedding_weight(teacher)
+        words = word_vectors(teacher)
         width = min(self.hidden_size, words.shape[1])
         config = RecurrentConfig(
             vocab_size=len(words),

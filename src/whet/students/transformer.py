@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
+from whet.architecture import word_vectors
 from whet.checkpoint import load_tokenizer, new_head
-from whet.embedding import embedding_weight
 from whet.errors import InvalidModel, InvalidParameter
 from whet.narrowing import resized
 from whet.parameter import Range
@@ -109,7 +109,7 @@ def _configured(path: str, teacher: PreTrainedModel) -> PreTrainedConfig:
             f"the student's configuration must be a file as transformers writes config.json, but got {path}: {error}; "
             "correct it"
         ) from error
-    words = len(embedding_weight(teacher))
+    words = len(word_vectors(teacher))
     shared = ("id2label", "label2id", "problem_type", "pad_token_id")
     config.update({"vocab_size": words, **{name: getattr(known, name) for name in shared}})
     return config

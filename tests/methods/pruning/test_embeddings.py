@@ -7,9 +7,10 @@ from transformers import AutoModelForSequenceClassification
 
 from helpers import FAMILIES, VOCAB, padded, sentences_of, tiny_batches, tiny_model
 from whet import artifact
-from whet.embedding import embedding_weight, token_counts
+from whet.architecture import word_vectors
+from whet.embedding import token_counts
 from whet.errors import InvalidParameter, MissingResource, NothingToCompress
-from whet.layers.masked_embedding import MaskedEmbedding
+from whet.layers.masked import MaskedEmbedding, PackedEmbedding
 from whet.lstm import LstmConfig, LstmForCausalLM
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.pruning.magnitude import Magnitude
@@ -17,6 +18,7 @@ from whet.methods.pruning.sparsegpt import SparseGpt
 from whet.methods.recovery.distillation import Distillation
 from whet.recipe import Recipe
 from whet.resources import Batches, Resources
+from whet.surgery import packed
 
 STEP = Magnitude(sparsity=0.0, embeddings=0.8)
 
@@ -40,9 +42,9 @@ def test_tokens_are_counted_without_padding():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_share_that_goes_changes_what_training_text_reads_least(family):
     """The sum of squares that is lost, over every token of the text, is the least of any choice of so many weights."""
-    table = embedding_weight(tiny_model(family))
+    table = word_vectors(tiny_model(family))
     model = pruned(family=family)
-    left = embedding_weight(model)
+    left = word_vectors(model)
     assert isinstance(model.get_input_embeddings(), MaskedEmbedding)
     gone = left == 0
     assert int(gone.sum()) == round(0.8 * table.numel())
@@ -54,13 +56,13 @@ def test_the_share_that_goes_changes_what_training_text_reads_least(family):
 def test_a_token_that_is_read_often_keeps_more_than_one_that_is_not():
     sentence = torch.full((12,), 5).numpy()
     model = pruned(train=Batches([padded([sentence] * 4)], tiny_batches(count=1).labels))
-    left = (embedding_weight(model) != 0).sum(1)
+    left = (word_vectors(model) != 0).sum(1)
     assert left[5] >= 24 and left[7] < 15
 
 
 def test_zeros_stay_zeros_in_training_and_the_others_move():
-    before = embedding_weight(pruned())
-    after = embedding_weight(pruned(STEP, Distillation(epochs=2, learning_rate=1e-2)))
+    before = word_vectors(pruned())
+    after = word_vectors(pruned(STEP, Distillation(epochs=2, learning_rate=1e-2)))
     assert torch.equal(before == 0, after == 0)
     assert float((before != after).sum()) > 0.5 * int((before != 0).sum())
 
@@ -77,9 +79,9 @@ def test_what_is_stored_is_the_bits_and_the_values(family, tmp_path, tokenizer):
     model = pruned(Magnitude(sparsity=0.5, embeddings=0.8), family=family)
     artifact.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)), origin="tiny", seed=0)
     tensors = load_file(tmp_path / "m" / "model.safetensors")
-    (bits,) = [value for name, value in tensors.items() if name.endswith(".embedding.bits")]
-    (values,) = [value for name, value in tensors.items() if name.endswith(".embedding.values")]
-    table = embedding_weight(model)
+    table = word_vectors(model)
+    [name] = [name for name, module in packed(model).named_modules() if isinstance(module, PackedEmbedding)]
+    bits, values = tensors[f"{name}.bits"], tensors[f"{name}.values"]
     assert bits.numel() == -(-table.numel() // 8) and values.numel() == int((table != 0).sum())
     assert not any(value.shape == table.shape for value in tensors.values())
     for loaded in (

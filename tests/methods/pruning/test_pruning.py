@@ -6,10 +6,9 @@ from transformers import AutoModelForSequenceClassification
 
 from helpers import tiny_batches, tiny_model
 from whet import artifact
-from whet.architecture import Architecture, dense_bias, dense_weight
+from whet.architecture import Architecture, dense_weight
 from whet.errors import InvalidParameter
-from whet.layers.masked import Masked
-from whet.layers.packed import Packed
+from whet.layers.masked import Masked, Packed
 from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.pruning.random import Random
 from whet.methods.pruning.wanda import Wanda
@@ -143,7 +142,7 @@ def test_packing_is_exact(shape, bias):
     random = torch.Generator().manual_seed(1)
     weight = torch.randn(shape, generator=random) * (torch.rand(shape, generator=random) > 0.5)
     layer = Masked.of(weight, torch.randn(shape[0], generator=random) if bias else None)
-    again = Masked.of(*Packed.of(layer.linear.weight.detach(), dense_bias(layer.linear)).dense())
+    again = Packed.of(layer.linear.weight.detach(), layer.linear.bias).running()
     assert torch.equal(again.linear.weight, weight)
     assert (again.linear.bias is None) == (not bias)
     if bias:

@@ -1,0 +1,1 @@
+"""Clustering: weights of few distinct values."""

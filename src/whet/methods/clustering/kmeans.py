@@ -1,0 +1,169 @@
+"""Weight clustering: the weights of each layer take one of a few values, the centroids of k-means.
+
+W ≈ codebook[assignments], with the least Σ_ij m_i (W_ji − c)² over the weights of a layer. All weights count alike,
+m = 1, or as much as their inputs, m_i = E[x_i²]: the error of the outputs, if inputs were uncorrelated. A word of an
+embedding is an input that is 0 or 1, so that m is how often it is read. With `epochs`, the centroids are then trained
+to give the original's predictions and hidden states, while assignments stay.
+
+Source: Han, Mao, Dally, "Deep Compression: Compressing Deep Neural Networks with Pruning, Trained Quantization and
+Huffman Coding", ICLR 2016, arXiv 1510.00149.
+Differs: trained by distillation, with the mean of the gradients of a cluster in the place of their sum; weights can
+count as their inputs; embeddings are clustered too; a pruned layer keeps its zeros as one of its clusters.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from whet.architecture import Architecture, dense_bias, dense_weight
+from whet.clustering import Start, quantized
+from whet.errors import MissingResource, NothingToCompress
+from whet.factorization import calibrated
+from whet.layer import OneLinear
+from whet.layers.codebook import Clustered, Coding, Form
+from whet.layers.masked import Masked
+from whet.method import Method, Stage
+from whet.parameter import Range
+from whet.passes import hooked, moved
+from whet.progress import track
+from whet.resources import Batches, Resources
+from whet.statistics import Side, collect
+from whet.surgery import replace
+from whet.training import distil
+
+__all__ = ["KMeans"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeans(Method):
+    """Give the weights of every layer and embedding a few values."""
+
+    clusters: Annotated[int, Range(least=2, most=256)] = 16
+    """Values of each layer; a weight then takes as many bits as their number has."""
+    start: Start = "density"
+    """Where centroids begin: evenly from the least weight to the greatest, at even shares of them, or drawn."""
+    importance: Literal["none", "inputs"] = "none"
+    """Whether weights count alike, or as much as their inputs on calibration data."""
+    include: str = "*"
+    """Wildcard over the names of linear layers and embeddings; those that it does not match stay as they are."""
+    coding: Coding = "entropy"
+    """How assignments are stored: all in as many bits (fixed), or frequent ones in fewer (entropy)."""
+    epochs: Annotated[float, Range(least=0, below=math.inf)] = 0
+    """Passes over the training text in which the centroids learn from the original; 0 leaves them as they are."""
+    learning_rate: Annotated[float, Range(above=0, below=math.inf)] = 5e-5
+    """Peak of AdamW's learning rate, of the centroids and of what is not clustered."""
+
+    stage: ClassVar[Stage] = Stage.REPRESENTATION
+    needs: ClassVar[frozenset[str]] = frozenset()
+    example: ClassVar[dict[str, Any]] = {"clusters": 16}
+    mildest: ClassVar[dict[str, Any]] = {"clusters": 256}
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """See `Method.reads`; inputs are looked at and centroids trained only where that is asked for."""
+        looked_at = {"calibration"} if self.importance == "inputs" else set()
+        return self.needs | looked_at | ({"train", "teacher"} if self.epochs > 0 else set())
+
+    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
+        """See `Method.apply`."""
+        places = _matching(model, self.include)
+        names = list(places.values())
+        masses = _inputs(model, names, calibrated(resources)) if self.importance == "inputs" else {}
+        for number, (place, name) in enumerate(track(places.items(), "clustering", total=len(places))):
+            few = self._few(model, place, name, masses.get(name), seed=resources.seed + number)
+            replace(model, place, few)
+        if self.epochs > 0:
+            if resources.train is None or resources.teacher is None:
+                raise MissingResource("training data and a teacher must be given, but got none; give --task")
+            distil(
+                model,
+                resources.teacher,
+                resources.train,
+                epochs=self.epochs,
+                learning_rate=self.learning_rate,
+                temperature=1.0,
+                hidden_states=1.0,
+                seed=resources.seed,
+            )
+        return model
+
+    def _few(self, model: nn.Module, place: str, name: str, masses: Tensor | None, *, seed: int) -> Clustered:
+        """The clustered layer that takes a place, with the weights of the ordinary layer there."""
+        dense = model.get_submodule(name)
+        weight = _weight(dense)
+        zeros = isinstance(model.get_submodule(place), Masked | Clustered) and not bool(weight.all())
+        bias = None if isinstance(dense, nn.Embedding) else dense_bias(dense)
+        return Clustered.of(self._values(weight, masses, seed=seed, zeros=zeros), bias, _form(dense, self.coding))
+
+    def _values(self, weight: Tensor, masses: Tensor | None, *, seed: int, zeros: bool) -> Tensor:
+        """The weight with the nearest centroid in the place of each number; zeros of a pruned layer stay zero."""
+        there = weight != 0 if zeros else torch.ones_like(weight, dtype=torch.bool)
+        values = weight[there]
+        if not len(values):
+            return weight
+        own = None if masses is None else masses.expand_as(weight)[there]
+        few = quantized(values, self.clusters - zeros, start=self.start, seed=seed, masses=own)
+        return torch.zeros_like(weight).masked_scatter(there, few)
+
+
+def _matching(model: nn.Module, include: str) -> dict[str, str]:
+    """The names of ordinary layers by their places: those of themselves, or of what consists of one alone."""
+    architecture = Architecture.of(model)
+    known = {}
+    for name in (*architecture.embeddings, *architecture.linears, *architecture.inner):
+        outer = name.rpartition(".")[0]
+        alone = isinstance(model.get_submodule(outer), OneLinear | Clustered)
+        known[outer if alone else name] = name
+    found = {place: name for place, name in known.items() if fnmatchcase(place, include)}
+    if not found:
+        architecture.refuse_shared(include)
+        raise NothingToCompress(
+            f"no linear layer or embedding matches {include!r}; there are {', '.join([*known][:6]) or 'none'}, ..."
+        )
+    return found
+
+
+def _form(dense: nn.Module, coding: Coding) -> Form:
+    rows, columns = _weight(dense).shape
+    if isinstance(dense, nn.Embedding):
+        return Form("embedding", rows, columns, padding_idx=dense.padding_idx, coding=coding)
+    return Form("linear", rows, columns, bias=dense_bias(dense) is not None, coding=coding)
+
+
+def _weight(dense: nn.Module) -> Tensor:
+    return dense.weight.detach() if isinstance(dense, nn.Embedding) else dense_weight(dense)
+
+
+def _inputs(model: nn.Module, names: list[str], batches: Batches) -> dict[str, Tensor]:
+    """The mean square of every input, (1, in) of a linear layer, (words, 1) of an embedding."""
+    embeddings = [name for name in names if isinstance(model.get_submodule(name), nn.Embedding)]
+    linears = [name for name in names if name not in embeddings]
+    moments = collect(model, batches, linears, sides=dict.fromkeys(linears, Side.INPUT)) if linears else {}
+    squares = {name: own.second.diagonal().clamp_min(0)[None] for name, own in moments.items()}
+    return squares | _readings(model, embeddings, batches)
+
+
+def _readings(model: nn.Module, names: list[str], batches: Batches) -> dict[str, Tensor]:
+    """How often each word is read by real tokens, (words, 1), and once more: text that is still to come has others."""
+    counts = {name: torch.ones(len(_weight(model.get_submodule(name))), dtype=torch.float64) for name in names}
+    real = torch.empty(0)
+
+    def counter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def count(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            read = inputs[0].expand_as(real)[real].cpu()
+            counts[name] += torch.bincount(read, minlength=len(counts[name]))
+
+        return count
+
+    handles = [model.get_submodule(name).register_forward_pre_hook(counter(name)) for name in names]
+    with hooked(handles), torch.inference_mode():
+        for batch in batches:
+            inputs = moved(batch, model)
+            real = inputs["attention_mask"].bool()
+            model(**inputs)
+    return {name: own[:, None].to(_weight(model.get_submodule(name)).device) for name, own in counts.items()}
