@@ -144,7 +144,9 @@ def narrow_to_first(model: nn.Module, block: str) -> None:
     inside = [(name, module) for name, module in model.named_modules() if name.startswith(f"{block}.")]
     found = [(name, module) for name, module in inside if isinstance(module, Attention) or _is_encoders(module)]
     norms = [f"{name.rpartition('.')[0]}.{norm}" for name, _ in found for norm in NORMS]
-    known = {name: module for name, module in inside if name in norms and isinstance(module, nn.LayerNorm)}
+    known = {
+        name: module for name, module in inside if name in norms and type(module) in (nn.LayerNorm, FirstTokenNorm)
+    }
     if len(found) != 1 or len(known) != 1:
         raise NothingToCompress(f"{_why_not(model)} and a layer norm after it; leave lossless.first_token out")
     [(name, attention)], [(norm, layer)] = found, known.items()

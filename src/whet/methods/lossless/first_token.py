@@ -53,18 +53,16 @@ class FirstToken(Method):
         """
         block = Architecture.of(model).blocks[-1]
         batches = [moved(example_batch(model, INPUTS, *shape), model) for shape in SHAPES]
-        with torch.inference_mode():
-            before = _answers(model, batches)
-            with hooked([model.get_submodule(block).register_forward_hook(_spoil_others)]):
-                spoilt = _answers(model, batches)
-            if not all(torch.equal(one, other) for one, other in zip(before, spoilt, strict=True)):
-                raise NothingToCompress(
-                    "the head must read the first token of the last block alone, but the answers of "
-                    f"{type(model).__name__} change with the others; leave {self.name()} out"
-                )
-            narrow_to_first(model, block)
-            after = _answers(model, batches)
-        for one, other in zip(before, after, strict=True):
+        before = _answers(model, batches)
+        with hooked([model.get_submodule(block).register_forward_hook(_spoil_others)]):
+            spoilt = _answers(model, batches)
+        if not all(torch.equal(one, other) for one, other in zip(before, spoilt, strict=True)):
+            raise NothingToCompress(
+                "the head must read the first token of the last block alone, but the answers of "
+                f"{type(model).__name__} change with the others; leave {self.name()} out"
+            )
+        narrow_to_first(model, block)
+        for one, other in zip(before, _answers(model, batches), strict=True):
             difference = float((one - other).abs().max())
             if not difference <= TOLERANCE * max(1.0, float(one.abs().max())):
                 raise InvalidModel(
@@ -75,7 +73,8 @@ class FirstToken(Method):
 
 
 def _answers(model: nn.Module, batches: Sequence[Batch]) -> list[Tensor]:
-    return [model(**batch).logits for batch in batches]
+    with torch.inference_mode():
+        return [model(**batch).logits for batch in batches]
 
 
 def _spoil_others(_module: nn.Module, _inputs: Any, out: Any) -> Any:
