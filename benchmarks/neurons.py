@@ -25,10 +25,10 @@ from whet.checkpoint import load_tokenizer
 from whet.machine import machine
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.pruning.neurons import Neurons
+from whet.preparation import Calibration, prepare
 from whet.removal import damped, removal
 from whet.resources import Resources
 from whet.surgery import copy_model, describe
-from whet.verbs import Calibration, prepare
 
 RESULTS = Path(__file__).with_suffix(".json")
 SHAPES = {"MiniLM-L6": (6, 384, 1536), "BERT-base": (12, 768, 3072)}

@@ -30,6 +30,7 @@ from whet.method import all_methods
 from whet.options import (
     AsJson,
     BatchSize,
+    BatchTokens,
     Cache,
     DataDir,
     DevFile,
@@ -43,6 +44,7 @@ from whet.options import (
     LoraDropout,
     LoraNorms,
     LoraTargets,
+    MaxKl,
     MaxLength,
     MethodName,
     MetricName,
@@ -269,9 +271,7 @@ def measure(
     label: Label = "label",
     metric: MetricName = None,
     batch_size: Annotated[int | None, typer.Option(help="Sentences a batch; 32 if not given.")] = None,
-    batch_tokens: Annotated[
-        int | None, typer.Option(help="Instead, tokens a batch with padding: as many sentences as fit.")
-    ] = None,
+    batch_tokens: BatchTokens = None,
     max_length: MaxLength = 128,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 10,
     runtime: Annotated[str, typer.Option(help="Where they run, with commas between: onnxruntime, ...")] = "pytorch",
@@ -312,10 +312,7 @@ def export(
     model: Annotated[Path, typer.Argument(help="Folder of a model that whet wrote.")],
     to: Annotated[str, typer.Option(help="Runtimes with commas between: onnxruntime, openvino.")],
     precision: Precision = FP32,
-    max_kl: Annotated[
-        float | None,
-        typer.Option(help="Most that int8 may cost, in nats; the worst layers then stay in fp32."),
-    ] = None,
+    max_kl: MaxKl = None,
     task: TaskName = None,
     data_dir: DataDir = None,
     train_file: TrainFile = None,

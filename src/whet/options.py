@@ -21,6 +21,7 @@ from whet.task import Task, task_from_files, task_named, texts_from
 __all__ = [
     "AsJson",
     "BatchSize",
+    "BatchTokens",
     "Cache",
     "DataDir",
     "DevFile",
@@ -34,6 +35,7 @@ __all__ = [
     "LoraDropout",
     "LoraNorms",
     "LoraTargets",
+    "MaxKl",
     "MaxLength",
     "MethodName",
     "MetricName",
@@ -114,6 +116,10 @@ ReportTo = Annotated[
     list[str] | None, typer.Option(help="Tracker such as tensorboard (its files go to OUT.logs) or mlflow; repeatable.")
 ]
 
+BatchTokens = Annotated[int | None, typer.Option(help="Instead, tokens a batch with padding: as many as fit.")]
+MaxKl = Annotated[
+    float | None, typer.Option(help="Most that int8 may cost, in nats; the worst layers then stay in fp32.")
+]
 Precision = Annotated[
     str, typer.Option(help="Of other runtimes, with commas between: fp32, bf16, int8, static_int8; each takes its own.")
 ]
