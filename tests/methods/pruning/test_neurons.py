@@ -156,6 +156,22 @@ def test_a_neuron_that_says_what_another_says_goes_first_at_no_loss(family: Fami
         torch.testing.assert_close(logits(compressed), logits(model), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("allocation", ["uniform", "by_loss"])
+@pytest.mark.parametrize("speedup", [1.2, 1.5])
+def test_a_model_may_be_as_fast_as_was_asked(speedup: float, allocation: str, monkeypatch):
+    """Every parameter of the linear layers takes as long as any other here."""
+
+    def seconds(model: nn.Module) -> float:
+        return 3000 + sum(p.numel() for name, p in model.named_parameters() if "encoder" in name and p.dim() == 2)
+
+    monkeypatch.setattr("whet.rank_search.model_latencies", lambda models, _: [seconds(model) for model in models])
+    model = tiny_model("bert")
+    reached = seconds(model) / seconds(pruned(model, speedup=speedup, allocation=allocation))
+    assert 0.98 * speedup <= reached <= 1.1 * speedup
+    with pytest.raises(InvalidParameter, match="must hold on this machine, but got speedup=9"):
+        pruned(model, speedup=9, allocation=allocation)
+
+
 @families
 def test_more_neurons_lose_less(family: Family):
     model = tiny_model(family)
