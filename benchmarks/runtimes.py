@@ -1,0 +1,104 @@
+"""What runtimes and precisions give a dense model and compressed ones: speed and quality, all in one run.
+
+    python benchmarks/runtimes.py --model runs/glue/glue_mrpc/dense --task glue/mrpc --data-dir DIR --out runs/runtimes
+
+compresses a fine-tuned model by two recipes, exports all to ONNX Runtime and OpenVINO in fp32 and int8, times them in
+turn on the dev split in batches of 8 sorted by length, and adds a table to runtimes.json beside this file. Then each
+compressed model is compared with the dense one in the same runtime in int8: what a user has without whet. A second
+call measures what the first has made.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import whet
+from whet import artifact
+from whet.runtime import FP32, INT8
+
+RESULTS = Path(__file__).with_suffix(".json")
+RUNTIMES = ("onnxruntime", "openvino")
+RECIPES = {
+    "kfac 0.4": (whet.method_named("kfac")(keep=0.4),),
+    "structured": whet.Recipe.read(Path("structured")).methods,
+}
+SEED = 0
+
+
+def main() -> None:
+    """Make what is missing, measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="a fine-tuned model")
+    parser.add_argument("--task", default="glue/mrpc")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/runtimes"), help="folder of the models")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--timed", type=int, default=256, help="dev sentences that are timed in batches")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--make-only", action="store_true", help="measure another time")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    task = whet.task_named(options.task, data_dir=options.data_dir)
+    folders = made(options.model, task, options.out / options.task.replace("/", "_"))
+    if options.make_only:
+        return
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results[options.task] = measured(folders, task, rounds=options.rounds, timed=options.timed)
+    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    for name, rows in results[options.task].items():
+        print(name, *(row_of(row) for row in rows), sep="\n  ", flush=True)
+
+
+def made(model: Path, task: whet.Task, out: Path) -> list[Path]:
+    """Return the folders of the dense model and of every recipe's, with their exports."""
+    dense = out / "dense"
+    if not dense.is_dir():
+        shutil.copytree(model, dense)
+    for name, methods in RECIPES.items():
+        if not (out / name).is_dir():
+            whet.compress(dense, whet.Recipe(methods), out / name, task=task, seed=SEED)
+    folders = [dense, *(out / name for name in RECIPES)]
+    for folder in folders:
+        if "exports" not in json.loads((folder / artifact.MANIFEST).read_text()):
+            found = whet.export(folder, RUNTIMES, precisions=[FP32, INT8], task=task, seed=SEED)
+            print(folder.name, {" ".join(place): f"{one.kl:.2g}" for place, one in found.items()}, flush=True)
+    return folders
+
+
+def measured(folders: list[Path], task: whet.Task, *, rounds: int, timed: int) -> dict[str, list[dict[str, Any]]]:
+    """Return rows of everything against dense PyTorch, and of each runtime's int8 against the dense model's."""
+
+    def rows(runtimes: tuple[str, ...], precisions: tuple[str, ...]) -> list[dict[str, Any]]:
+        benchmark = whet.Benchmark(
+            batch_size=8,
+            rounds=rounds,
+            timed=timed,
+            singles=20,
+            runtimes=runtimes,
+            precisions=precisions,
+            metrics=("fidelity", "latency", "size"),
+            seed=SEED,
+        )
+        return [json.loads(trial.to_json()) for trial in benchmark.run(folders, task)]
+
+    found = {"everything": rows(("pytorch", *RUNTIMES), (FP32, INT8))}
+    return found | {f"{runtime} int8": rows((runtime,), (INT8,)) for runtime in RUNTIMES}
+
+
+def row_of(trial: dict[str, Any]) -> str:
+    """Return a trial as a line: the task's metric with its difference, and the speedup, each with its interval."""
+    known = {one["metric"]: one for one in trial["measurements"]}
+    quality = trial["measurements"][0]
+    cells = [f"{trial['name']:<34} {quality['metric']} {quality['value']:.4f}"]
+    for one, sign in ((quality, "+"), (known["throughput"], "")):
+        if (versus := one.get("versus")) is not None:
+            cells.append(f"{versus['value']:{sign}.3f} ({versus['low']:{sign}.3f} to {versus['high']:{sign}.3f})")
+    return "  ".join([*cells, f"{known['disk']['value']:.1f} MiB"])
+
+
+if __name__ == "__main__":
+    main()
