@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -496,3 +497,18 @@ def test_an_altered_artifact_is_refused(root, tmp_path):
 
 def test_measurements_are_json(trials):
     assert json.loads(trials["small"].to_json())["measurements"][0]["metric"] == "accuracy"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++")
+def test_a_compiled_model_gives_the_same_answers(root, monkeypatch):
+    benchmark = Benchmark(
+        batch_size=8, rounds=6, singles=2, timed=8, runtimes=("pytorch", "torch_compile"), metrics=("fidelity",)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch says to itself while it compiles
+        plain, compiled = benchmark.run([root / "model"], task_of(root))
+    assert compiled.conditions["runtime"] == "torch_compile" and compiled.name == "model (torch_compile)"
+    assert compiled.get("kl").value < 1e-6
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InvalidParameter, match=r"needs a C\+\+ compiler, but no-such-compiler is not here; install"):
+        benchmark.run([root / "model"], task_of(root))

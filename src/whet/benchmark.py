@@ -1,5 +1,7 @@
 """Measure models side by side on one task: the same examples, the same batches, the same machine, in one run."""
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +29,9 @@ from whet.trial import Trial
 
 __all__ = ["Benchmark", "answer", "class_order", "load_any"]
 
-PYTORCH = "pytorch"
+PYTORCH, COMPILED = "pytorch", "torch_compile"
+IN_TORCH = (PYTORCH, COMPILED)
+"""Runtimes that need no export."""
 BATCH_SIZE = 32
 """Examples a batch, where nothing else is asked for."""
 
@@ -61,7 +65,7 @@ class Benchmark:
     device: str = "cpu"
     """Where models run, as torch names it."""
     runtimes: tuple[str, ...] = (PYTORCH,)
-    """Where every model runs, in turn; others than pytorch need its export."""
+    """Where every model runs, in turn; others than pytorch and torch_compile need its export."""
     precisions: tuple[str, ...] = (FP32,)
     """In which of its precisions each of the others runs it."""
     metrics: tuple[str, ...] | None = None
@@ -99,7 +103,7 @@ class Benchmark:
         }
         plain = [self._subject(source, task, parts) for source in sources]
         subjects = [
-            plain[i] if runtime == PYTORCH else self._deployed(plain[i], runtime, precision, exports)
+            self._placed(plain[i], runtime, precision, exports)
             for runtime, precision in self._places()
             for i in range(len(sources))
         ]
@@ -125,12 +129,31 @@ class Benchmark:
         return [
             (name, precision)
             for name in self.runtimes
-            for precision in ([FP32] if name == PYTORCH else offered(runtime_named(name), self.precisions))
+            for precision in ([FP32] if name in IN_TORCH else offered(runtime_named(name), self.precisions))
         ]
+
+    def _placed(
+        self, plain: Subject, runtime: str, precision: str, exports: Mapping[tuple[str, str, str], Sequence[Path]]
+    ) -> Subject:
+        """The same model where it is to run."""
+        if runtime == PYTORCH:
+            return plain
+        if runtime != COMPILED:
+            return self._deployed(plain, runtime, precision, exports)
+        model: nn.Module = torch.compile(plain.model, dynamic=True)  # type: ignore[assignment]
+        name = f"{plain.name} ({runtime})"
+        return replace(
+            plain, name=name, model=model, logits=answer(model, plain.dev, what=name)[:, plain.order], runtime=runtime
+        )
 
     def _exports(self, sources: Sequence[str | Path]) -> Mapping[tuple[str, str, str], Sequence[Path]]:
         """The files of every model's exports for all runtimes but PyTorch, before anything is loaded."""
-        others = [place for place in self._places() if place[0] != PYTORCH]
+        compiler = os.environ.get("CXX", "g++")
+        if COMPILED in self.runtimes and self.device == "cpu" and shutil.which(compiler) is None:
+            raise InvalidParameter(
+                f"{COMPILED} needs a C++ compiler, but {compiler} is not here; install g++, or set CXX"
+            )
+        others = [place for place in self._places() if place[0] not in IN_TORCH]
         if others and self.device != "cpu":
             raise InvalidParameter(f"{others[0][0]} must run on the cpu, but got device={self.device}; leave it out")
         return {
