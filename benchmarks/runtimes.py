@@ -23,7 +23,7 @@ from whet.runtime import FP32, INT8
 RESULTS = Path(__file__).with_suffix(".json")
 RUNTIMES = ("onnxruntime", "openvino")
 RECIPES = {
-    "kfac 0.4": (whet.method_named("kfac")(keep=0.4),),
+    "kfac 0.4": whet.Recipe.from_list([{"method": "kfac", "keep": 0.4}]).methods,
     "structured": whet.Recipe.read(Path("structured")).methods,
 }
 SEED = 0

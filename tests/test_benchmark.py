@@ -506,7 +506,7 @@ def test_a_compiled_model_gives_the_same_answers(root, monkeypatch):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says to itself while it compiles
-        plain, compiled = benchmark.run([root / "model"], task_of(root))
+        _, compiled = benchmark.run([root / "model"], task_of(root))
     assert compiled.conditions["runtime"] == "torch_compile" and compiled.name == "model (torch_compile)"
     assert compiled.get("kl").value < 1e-6
     monkeypatch.setenv("CXX", "no-such-compiler")
