@@ -7,13 +7,16 @@ Source: Deutsch, "DEFLATE Compressed Data Format Specification version 1.3", RFC
 """
 
 import zlib
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["deflated", "inflated", "packed", "unpacked"]
+__all__ = ["Coding", "coded", "decoded", "deflated", "inflated", "narrowest", "packed", "unpacked"]
 
+Coding = Literal["fixed", "entropy"]
+"""How numbers are stored: all in as many bits as the largest needs, or frequent ones in fewer."""
 BYTE = 8
 STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE)
 """Longer repetitions than runs are not looked for: among weights there are none, and it takes minutes."""
@@ -37,6 +40,33 @@ def unpacked(stored: Tensor, bits: int, count: int) -> Tensor:
     """Return the `count` numbers that `packed` was given, (count,) uint8."""
     single = np.unpackbits(stored.cpu().numpy(), count=count * bits, bitorder="little").reshape(count, bits)
     return torch.from_numpy(np.packbits(single, axis=1, bitorder="little")[:, 0]).to(stored.device)
+
+
+def coded(numbers: Tensor, bits: int, coding: Coding) -> tuple[Tensor, Coding]:
+    """Return numbers in few bytes, and how: by entropy only where that may be, and where it is shorter.
+
+    Args:
+        numbers: (n,) uint8, each below 2**bits.
+        bits: 1 ... 8.
+        coding: what may be.
+    """
+    fixed = packed(numbers, bits)
+    if coding == "entropy" and len(shorter := deflated(numbers, bits)) < len(fixed):
+        return shorter, "entropy"
+    return fixed, "fixed"
+
+
+def decoded(stored: Tensor, bits: int, count: int, coding: Coding) -> Tensor:
+    """Return the `count` numbers that `coded` was given, (count,) uint8."""
+    return (inflated if coding == "entropy" else unpacked)(stored, bits, count)
+
+
+def narrowest(values: Tensor) -> Tensor:
+    """Return the same values in 16 bits, bfloat16 or float16, if that loses nothing; otherwise as they are."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if torch.equal((narrow := values.to(dtype)).to(values.dtype), values):
+            return narrow
+    return values
 
 
 def deflated(numbers: Tensor, bits: int) -> Tensor:

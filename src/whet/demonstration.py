@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertMod
 from whet.benchmark import Benchmark, answer, load_any
 from whet.encoding import encode
 from whet.errors import InvalidData
+from whet.layer import count_weights
 from whet.metric import quality_named
 from whet.output import check_output, new_folder
 from whet.recipe import Recipe
@@ -108,7 +109,7 @@ def _best(folders: list[Path], task: Task) -> str:
         for name, model in models.items()
     }
     good = [name for name, score in scores.items() if score >= scores[folders[0].name] - MAX_DROP]
-    return min(good, key=lambda name: sum(weight.numel() for weight in models[name].parameters()))
+    return min(good, key=lambda name: count_weights(models[name]))
 
 
 def _reload(saved: Path, again: Path, task: Task) -> None:

@@ -14,12 +14,12 @@ from whet import artifact
 from whet.benchmark import class_order
 from whet.checkpoint import load_tokenizer
 from whet.divergence import divergences
-from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, MissingResource, OutputNotWritten
+from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, OutputNotWritten
 from whet.onnx_export import to_onnx
 from whet.passes import answers
 from whet.preparation import Calibration, prepare
 from whet.progress import track
-from whet.quantization import by_harm, products
+from whet.quantization import by_harm, kept_whole, products
 from whet.resources import Resources
 from whet.runtime import (
     FP32,
@@ -133,25 +133,25 @@ def _check(chosen: Sequence[tuple[Runtime, str]], task: Task | None, max_kl: flo
 
 def _converted(runtime: Runtime, precision: str, source: _Source, place: Path, max_kl: float | None) -> Agreement:
     """Write one runtime's files, with as many layers in fp32 as the loss allowed asks for."""
-    layers = list(products(source.model))
+    layers = products(source.model)
     calibration = source.resources.calibration
     batches = () if calibration is None else calibration.batches
-    kept: list[str] = []
-    worst: list[str] | None = None
-    while True:
-        chosen = tuple(name for name in layers if name not in kept) if layers else None
-        runtime.convert(Conversion(source.onnx, precision, batches, chosen), place)
-        found = _agreement(runtime, precision, source, place)
-        if precision == FP32 or max_kl is None or (found.kl is not None and found.kl <= max_kl):
-            return found._replace(in_fp32=tuple(kept))
-        if len(kept) == len(layers):
-            raise InvalidModel(
-                f"{runtime.name()} must lose at most max_kl={max_kl:g} in {precision}, but it loses {found.kl:.2g} "
-                "with all layers in fp32; allow more"
-            )
-        assert source.resources.validation is not None
-        worst = worst or by_harm(source.model, layers, source.resources.validation)
-        kept = worst[: max(1, 2 * len(kept))]
+
+    def agreement(chosen: tuple[str, ...]) -> Agreement:
+        runtime.convert(Conversion(source.onnx, precision, batches, chosen if layers else None), place)
+        return _agreement(runtime, precision, source, place)
+
+    held_out = source.resources.validation
+    if precision == FP32 or max_kl is None or held_out is None:
+        return agreement(layers)
+    found: list[Agreement] = []
+
+    def loss(chosen: tuple[str, ...]) -> float:
+        found.append(agreement(chosen))
+        return math.inf if found[-1].kl is None else found[-1].kl
+
+    kept = kept_whole(layers, loss, lambda: by_harm(source.model, layers, held_out), max_kl)
+    return found[-1]._replace(in_fp32=kept)
 
 
 def _agreement(runtime: Runtime, precision: str, source: _Source, place: Path) -> Agreement:

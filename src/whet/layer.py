@@ -3,7 +3,8 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from torch import nn
 from whet.errors import InvalidArtifact
 from whet.lookup import members
 
-__all__ = ["CompressedLayer", "OneLinear", "SavedLayer", "empty_layer"]
+__all__ = ["CompressedLayer", "Form", "Formed", "OneLinear", "Ordinary", "SavedLayer", "count_weights", "empty_layer"]
 
 
 class SavedLayer(nn.Module, ABC):
@@ -58,6 +59,10 @@ class CompressedLayer(SavedLayer):
     def running(self) -> "CompressedLayer":
         """Return what takes its place once its weights are loaded: itself, unless it is only ever stored."""
         return self
+
+    def other_weights(self) -> int:
+        """Return how many weights it has that are no parameters."""
+        return 0
 
     @classmethod
     @abstractmethod
@@ -108,6 +113,106 @@ class OneLinear(CompressedLayer):
     def empty(cls, structure: Mapping[str, Any]) -> Self:
         """See `CompressedLayer.empty`."""
         return cls(structure["in_features"], structure["out_features"], bias=structure["bias"])
+
+
+@dataclass(frozen=True)
+class Form:
+    """The ordinary layer that a compressed one runs as, or stands for."""
+
+    layer: Literal["linear", "embedding"]
+    """Which one."""
+    rows: int
+    """Outputs, or words."""
+    columns: int
+    """Inputs, or features of a word."""
+    bias: bool = False
+    """Whether there is one."""
+    padding_idx: int | None = None
+    """The word that is not trained."""
+
+    def empty(self) -> nn.Linear | nn.Embedding:
+        """Return the layer without its weights."""
+        if self.layer == "linear":
+            return nn.Linear(self.columns, self.rows, bias=self.bias)
+        return nn.Embedding(self.rows, self.columns, padding_idx=self.padding_idx)
+
+
+class Formed(CompressedLayer):
+    """Stands for one ordinary layer, whose weights it has in another representation."""
+
+    forms: ClassVar[type[Form]] = Form
+    """What describes it."""
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.form = form
+
+    @property
+    def in_features(self) -> int:
+        """Inputs of the linear layer."""
+        return self.form.columns
+
+    @property
+    def out_features(self) -> int:
+        """Outputs of the linear layer."""
+        return self.form.rows
+
+    @property
+    def num_embeddings(self) -> int:
+        """Words of the embedding."""
+        return self.form.rows
+
+    def structure(self) -> dict[str, Any]:
+        """See `CompressedLayer.structure`."""
+        return asdict(self.form)
+
+    @classmethod
+    def empty(cls, structure: Mapping[str, Any]) -> Self:
+        """See `CompressedLayer.empty`."""
+        return cls(cls.forms(**structure))
+
+    def extra_repr(self) -> str:
+        """Return the shape for `print(model)`."""
+        return f"{self.form.layer}, {self.form.rows} x {self.form.columns}"
+
+
+class Ordinary(Formed):
+    """Runs as the ordinary layer that it stands for, `dense`, which later stages and exporters find as any other."""
+
+    def __init__(self, form: Form) -> None:
+        super().__init__(form)
+        self.dense = form.empty()
+
+    @classmethod
+    def of(cls, weight: torch.Tensor, bias: torch.Tensor | None, form: Form) -> Self:
+        """Return the layer with these weights.
+
+        Args:
+            weight: (rows, columns).
+            bias: (rows,) or None.
+            form: of that shape.
+        """
+        layer = cls(form).to(weight)
+        layer.dense.weight.data.copy_(weight)
+        if isinstance(layer.dense, nn.Linear) and bias is not None:
+            layer.dense.bias.data.copy_(bias)
+        return layer
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """(rows,) or None."""
+        return self.dense.bias if isinstance(self.dense, nn.Linear) else None
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return (..., out) from (..., in), or (..., features) from (...) words."""
+        out: torch.Tensor = self.dense(inputs)
+        return out
+
+
+def count_weights(model: nn.Module) -> int:
+    """Return how many weights a model has, those in 8 bits too; tied ones count once."""
+    layers = [module for module in model.modules() if isinstance(module, CompressedLayer)]
+    return sum(weight.numel() for weight in model.parameters()) + sum(layer.other_weights() for layer in layers)
 
 
 def empty_layer(kind: str, structure: Mapping[str, Any], replaced: nn.Module) -> SavedLayer:

@@ -1,15 +1,15 @@
 """Products of linear layers in 8 bits: which layers there are, what rounding does to them, and which it harms most.
 
-Weights are rounded with a scale for each output, w ≈ s·q with |q| <= 127 and s = max|w| / 127; inputs with one scale
-and zero point for a batch, as ONNX Runtime and PyTorch do it.
+Weights are rounded with a scale for each output, inputs with one scale and zero point for a batch, as ONNX Runtime and
+PyTorch do it.
 
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
 CVPR 2018, arXiv 1712.05877.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,36 +18,16 @@ from torch import Tensor, nn
 from whet.architecture import Architecture, is_dense
 from whet.divergence import divergences
 from whet.errors import InvalidModel
+from whet.layers.low_rank import LowRank
 from whet.passes import answers, hooked
 from whet.progress import track
 from whet.resources import Batches
+from whet.rounding import balanced, rounded
 
-__all__ = ["Rounded", "by_harm", "products", "rounded", "simulated"]
+__all__ = ["balance", "by_harm", "kept_whole", "products", "simulated"]
 
-MOST = 127
-"""Largest of the 8-bit weights; -128 is left out, so that both signs are alike."""
 LEVELS = 255
 """Steps between the least and the largest input."""
-
-
-class Rounded(NamedTuple):
-    """A weight in 8 bits."""
-
-    values: Tensor
-    """(out, in) int8."""
-    scales: Tensor
-    """(out,); an output without weights has 1."""
-
-    def weight(self) -> Tensor:
-        """Return the weight that it stands for, (out, in), in the dtype of the scales."""
-        return self.values.to(self.scales) * self.scales[:, None]
-
-
-def rounded(weight: Tensor) -> Rounded:
-    """Return a weight (out, in) in 8 bits, each within half a step of what it was."""
-    largest = weight.abs().amax(1)
-    scales = torch.where(largest > 0, largest / MOST, torch.ones_like(largest))
-    return Rounded((weight / scales[:, None]).round().to(torch.int8), scales)
 
 
 def products(model: nn.Module) -> tuple[str, ...]:
@@ -65,6 +45,47 @@ def products(model: nn.Module) -> tuple[str, ...]:
         for name, module in model.get_submodule(block).named_modules(prefix=block)
         if is_dense(module)
     )
+
+
+def balance(model: nn.Module, layers: Sequence[str]) -> None:
+    """Make the factors of low-rank layers equally large in place, where both are among these layers.
+
+    The products stay what they are, and rounding the factors loses less of them. Layers that read one thin layer in
+    common stay as they are.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, LowRank) and {f"{name}.u", f"{name}.v"} <= {*layers}:
+            found = balanced(layer.u.weight.detach(), layer.v.weight.detach())
+            layer.u.weight.data, layer.v.weight.data = found.u, found.v
+
+
+def kept_whole(
+    layers: Sequence[str],
+    loss: Callable[[tuple[str, ...]], float],
+    order: Callable[[], Sequence[str]],
+    max_kl: float,
+) -> tuple[str, ...]:
+    """Return the layers that stay in fp32 so that no more than `max_kl` is lost: none, or 1, 2, 4, ... of the worst.
+
+    Args:
+        layers: all that could be in 8 bits.
+        loss: what is lost with these layers in 8 bits; called last with the layers that are chosen.
+        order: all layers, those that are harmed most first; asked for if too much is lost with all in 8 bits.
+        max_kl: the most that may be lost.
+
+    Raises:
+        InvalidModel: too much is lost even with all layers in fp32.
+    """
+    kept: tuple[str, ...] = ()
+    worst: tuple[str, ...] = ()
+    while (lost := loss(tuple(name for name in layers if name not in kept))) > max_kl:
+        if len(kept) == len(layers):
+            raise InvalidModel(
+                f"at most max_kl={max_kl:g} must be lost, but {lost:.2g} is with all layers in fp32; allow more"
+            )
+        worst = worst or tuple(order())
+        kept = worst[: max(1, 2 * len(kept))]
+    return kept
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import yaml
 from torch import nn
 
 from whet.errors import InvalidRecipe, MissingResource
+from whet.layer import count_weights
 from whet.method import Method, Stage, method_from
 from whet.resources import Resources
 from whet.surgery import copy_model, describe, own_weights
@@ -134,16 +135,12 @@ class Recipe:
         for method in self.methods:
             if method.stage >= Stage.TRAINING:
                 own_weights(compressed, model)
-            start, before, known = time.perf_counter(), _parameters(compressed), describe(compressed)
+            start, before, known = time.perf_counter(), count_weights(compressed), describe(compressed)
             compressed = method.apply(compressed, resources.only(method.reads)).eval()
             changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
-            report(Step(method, changed, before, _parameters(compressed), time.perf_counter() - start))
+            report(Step(method, changed, before, count_weights(compressed), time.perf_counter() - start))
         own_weights(compressed, model)
         return compressed
 
     def __str__(self) -> str:
         return " → ".join(map(str, self.methods)) or "nothing"
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -6,77 +6,28 @@ for every weight, its place in it.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
-from whet.bits import deflated, inflated, packed, unpacked
-from whet.layer import CompressedLayer
+from whet.bits import Coding, coded, decoded
+from whet.layer import CompressedLayer, Form, Formed, Ordinary
 
-__all__ = ["Clustered", "Codebook", "Coding", "Form"]
+__all__ = ["Clustered", "Codebook", "CodebookForm"]
 
-Coding = Literal["fixed", "entropy"]
-"""How assignments are stored: all in as many bits as the largest needs, or frequent ones in fewer."""
 MOST = 256
 """Values that a byte can tell apart."""
 
 
 @dataclass(frozen=True)
-class Form:
+class CodebookForm(Form):
     """The ordinary layer that a clustered one runs as."""
 
-    layer: Literal["linear", "embedding"]
-    """Which one."""
-    rows: int
-    """Outputs, or words."""
-    columns: int
-    """Inputs, or features of a word."""
-    bias: bool = False
-    """Whether there is one."""
-    padding_idx: int | None = None
-    """The word that is not trained."""
     coding: Coding = "fixed"
     """How it is stored."""
-
-    def empty(self) -> nn.Linear | nn.Embedding:
-        """Return the layer without its weights."""
-        if self.layer == "linear":
-            return nn.Linear(self.columns, self.rows, bias=self.bias)
-        return nn.Embedding(self.rows, self.columns, padding_idx=self.padding_idx)
-
-
-class _Formed(CompressedLayer):
-    """Has a form."""
-
-    def __init__(self, form: Form) -> None:
-        super().__init__()
-        self.form = form
-
-    @property
-    def in_features(self) -> int:
-        """Inputs of the linear layer."""
-        return self.form.columns
-
-    @property
-    def out_features(self) -> int:
-        """Outputs of the linear layer."""
-        return self.form.rows
-
-    @property
-    def num_embeddings(self) -> int:
-        """Words of the embedding."""
-        return self.form.rows
-
-    def structure(self) -> dict[str, Any]:
-        """See `CompressedLayer.structure`."""
-        return asdict(self.form)
-
-    def extra_repr(self) -> str:
-        """Return the shape for `print(model)`."""
-        return f"{self.form.layer}, {self.form.rows} x {self.form.columns}"
 
 
 class _Held(NamedTuple):
@@ -105,40 +56,21 @@ class _Held(NamedTuple):
         return values.index_select(0, self.assignments)
 
 
-class Clustered(_Formed):
+class Clustered(Ordinary):
     """Weights that are equal stay equal in training, and zeros stay zero."""
+
+    forms = CodebookForm
+    form: CodebookForm
 
     def __init__(self, form: Form) -> None:
         super().__init__(form)
-        self.dense = form.empty()
         self._held: _Held | None = None
-
-    @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None, form: Form) -> Self:
-        """Return the layer with these weights.
-
-        Args:
-            weight: (rows, columns) of few distinct values.
-            bias: (rows,) or None.
-            form: of that shape.
-        """
-        layer = cls(form).to(weight)
-        layer.dense.weight.data.copy_(weight)
-        if isinstance(layer.dense, nn.Linear) and bias is not None:
-            layer.dense.bias.data.copy_(bias)
-        return layer
-
-    @property
-    def bias(self) -> Tensor | None:
-        """(rows,) or None."""
-        return self.dense.bias if isinstance(self.dense, nn.Linear) else None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (..., out) from (..., in), or (..., features) from (...) words."""
         dense = self.dense
         if not (torch.is_grad_enabled() and dense.weight.requires_grad):
-            out: Tensor = dense(inputs)
-            return out
+            return super().forward(inputs)
         weight = dense.weight.view_as(dense.weight)
         weight.register_hook(self._shared)
         if isinstance(dense, nn.Embedding):
@@ -161,11 +93,6 @@ class Clustered(_Formed):
         size = values.element_size()
         return stored if len(stored.codes) + size * len(values) < size * places.numel() else self
 
-    @classmethod
-    def empty(cls, structure: Mapping[str, Any]) -> Self:
-        """See `CompressedLayer.empty`."""
-        return cls(Form(**structure))
-
     def _shared(self, gradient: Tensor) -> Tensor:
         """The gradient with the mean of equal weights in the place of their own: its part along the codebook."""
         if self._held is None:
@@ -176,8 +103,11 @@ class Clustered(_Formed):
         return held.spread(means).view_as(gradient)
 
 
-class Codebook(_Formed):
+class Codebook(Formed):
     """Values and assignments of one clustered layer; never run."""
+
+    forms = CodebookForm
+    form: CodebookForm
 
     codebook: Tensor
     """(values,) rising."""
@@ -186,14 +116,14 @@ class Codebook(_Formed):
     bias: Tensor | None
     """(rows,) or None."""
 
-    def __init__(self, form: Form, values: int, size: int) -> None:
+    def __init__(self, form: CodebookForm, values: int, size: int) -> None:
         super().__init__(form)
         self.register_buffer("codebook", torch.zeros(values))
         self.register_buffer("codes", torch.zeros(size, dtype=torch.uint8))
         self.register_buffer("bias", torch.zeros(form.rows) if form.bias else None)
 
     @classmethod
-    def of(cls, values: Tensor, assignments: Tensor, bias: Tensor | None, form: Form) -> Self:
+    def of(cls, values: Tensor, assignments: Tensor, bias: Tensor | None, form: CodebookForm) -> Self:
         """Return the stored form of a layer; assignments take the fewer bytes of both codings where it may choose.
 
         Args:
@@ -203,11 +133,8 @@ class Codebook(_Formed):
             form: of the layer.
         """
         bits = _bits(len(values))
-        codes = packed(assignments, bits)
-        if form.coding == "entropy":
-            shorter = deflated(assignments, bits)
-            codes, form = (shorter, form) if len(shorter) < len(codes) else (codes, replace(form, coding="fixed"))
-        stored = cls(form, len(values), len(codes)).to(values)
+        codes, coding = coded(assignments, bits, form.coding)
+        stored = cls(replace(form, coding=coding), len(values), len(codes)).to(values)
         stored.codebook, stored.codes = values, codes
         if bias is not None:
             stored.bias = bias.detach().clone()
@@ -215,9 +142,8 @@ class Codebook(_Formed):
 
     def running(self) -> CompressedLayer:
         """See `CompressedLayer.running`; the weights are the same to the bit."""
-        restore = inflated if self.form.coding == "entropy" else unpacked
         count = self.form.rows * self.form.columns
-        places = restore(self.codes, _bits(len(self.codebook)), count)
+        places = decoded(self.codes, _bits(len(self.codebook)), count, self.form.coding)
         weight = self.codebook[places.int()].reshape(self.form.rows, self.form.columns)
         return Clustered.of(weight, self.bias, self.form)
 
@@ -229,7 +155,7 @@ class Codebook(_Formed):
     def empty(cls, structure: Mapping[str, Any]) -> Self:
         """See `CompressedLayer.empty`."""
         form = {key: value for key, value in structure.items() if key not in ("values", "size")}
-        return cls(Form(**form), structure["values"], structure["size"])
+        return cls(CodebookForm(**form), structure["values"], structure["size"])
 
 
 def _bits(values: int) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from whet.bits import packed, unpacked
+from whet.bits import narrowest, packed, unpacked
 from whet.layer import CompressedLayer, OneLinear
 
 __all__ = ["Masked", "MaskedEmbedding", "Packed", "PackedEmbedding"]
@@ -86,7 +86,7 @@ class Packed(CompressedLayer):
     bits: Tensor
     """(ceil(out · in / 8),) uint8, row by row, the lowest bit first."""
     values: Tensor
-    """(weights that are not zero,) in that order."""
+    """(weights that are not zero,) in that order, in 16 bits where that loses nothing."""
     bias: Tensor | None
     """(out,) or None."""
 
@@ -104,7 +104,7 @@ class Packed(CompressedLayer):
         there = (weight != 0).flatten()
         stored = cls(weight.shape[1], weight.shape[0], int(there.sum()), bias=bias is not None).to(weight)
         stored.bits = packed(there.byte(), 1)
-        stored.values = weight.flatten()[there]
+        stored.values = narrowest(weight.flatten()[there])
         if bias is not None:
             stored.bias = bias.detach().clone()
         return stored
@@ -112,8 +112,8 @@ class Packed(CompressedLayer):
     def weight_again(self) -> Tensor:
         """Return the weight, (out, in), the same to the bit."""
         there = unpacked(self.bits, 1, self.in_features * self.out_features).bool()
-        weight = torch.zeros(len(there), dtype=self.values.dtype, device=self.values.device)
-        weight[there] = self.values
+        weight = torch.zeros(len(there), dtype=self.weight.dtype, device=self.values.device)
+        weight[there] = self.values.to(weight.dtype)
         return weight.reshape(self.out_features, self.in_features)
 
     def running(self) -> CompressedLayer:
@@ -122,8 +122,8 @@ class Packed(CompressedLayer):
 
     def pays(self) -> bool:
         """Return whether it takes less room than the dense weight."""
-        size = self.values.element_size()
-        return len(self.bits) + size * len(self.values) < size * self.in_features * self.out_features
+        whole = self.weight.element_size() * self.in_features * self.out_features
+        return len(self.bits) + self.values.element_size() * len(self.values) < whole
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""

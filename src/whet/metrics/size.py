@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from whet.checkpoint import weight_files
+from whet.layer import count_weights
 from whet.measurement import Measurement
 from whet.metric import Metric, Subject
 
@@ -23,7 +24,7 @@ class Size(Metric):
         weights = list(subject.model.parameters())
         stored = sum(path.stat().st_size for path in subject.files or weight_files(subject.source))
         return [
-            Measurement.count("parameters", sum(weight.numel() for weight in weights), ""),
+            Measurement.count("parameters", count_weights(subject.model), ""),
             Measurement.count("nonzeros", sum(int(weight.count_nonzero()) for weight in weights), ""),
             Measurement.count("disk", stored / 2**20, "MiB"),
         ]

@@ -13,24 +13,23 @@ count as their inputs; embeddings are clustered too; a pruned layer keeps its ze
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from whet.architecture import Architecture, dense_bias, dense_weight
+from whet.bits import Coding
 from whet.clustering import Start, quantized
-from whet.errors import MissingResource, NothingToCompress
+from whet.errors import MissingResource
 from whet.factorization import calibrated
-from whet.layer import OneLinear
-from whet.layers.codebook import Clustered, Coding, Form
-from whet.layers.masked import Masked
+from whet.layers.codebook import Clustered, CodebookForm
+from whet.layers.masked import Masked, MaskedEmbedding
 from whet.method import Method, Stage
 from whet.parameter import Range
 from whet.passes import hooked, moved
 from whet.progress import track
+from whet.representation import places, weights_of
 from whet.resources import Batches, Resources
 from whet.statistics import Side, collect
 from whet.surgery import replace
@@ -71,10 +70,10 @@ class KMeans(Method):
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         """See `Method.apply`."""
-        places = _matching(model, self.include)
-        names = list(places.values())
+        found = places(model, self.include, again=(Clustered,))
+        names = list(found.values())
         masses = _inputs(model, names, calibrated(resources)) if self.importance == "inputs" else {}
-        for number, (place, name) in enumerate(track(places.items(), "clustering", total=len(places))):
+        for number, (place, name) in enumerate(track(found.items(), "clustering", total=len(found))):
             few = self._few(model, place, name, masses.get(name), seed=resources.seed + number)
             replace(model, place, few)
         if self.epochs > 0:
@@ -94,11 +93,10 @@ class KMeans(Method):
 
     def _few(self, model: nn.Module, place: str, name: str, masses: Tensor | None, *, seed: int) -> Clustered:
         """The clustered layer that takes a place, with the weights of the ordinary layer there."""
-        dense = model.get_submodule(name)
-        weight = _weight(dense)
-        zeros = isinstance(model.get_submodule(place), Masked | Clustered) and not bool(weight.all())
-        bias = None if isinstance(dense, nn.Embedding) else dense_bias(dense)
-        return Clustered.of(self._values(weight, masses, seed=seed, zeros=zeros), bias, _form(dense, self.coding))
+        weight, bias, own = weights_of(model.get_submodule(name))
+        pruned = isinstance(model.get_submodule(place), Masked | MaskedEmbedding | Clustered)
+        values = self._values(weight, masses, seed=seed, zeros=pruned and not bool(weight.all()))
+        return Clustered.of(values, bias, CodebookForm(**asdict(own), coding=self.coding))
 
     def _values(self, weight: Tensor, masses: Tensor | None, *, seed: int, zeros: bool) -> Tensor:
         """The weight with the nearest centroid in the place of each number; zeros of a pruned layer stay zero."""
@@ -109,34 +107,6 @@ class KMeans(Method):
         own = None if masses is None else masses.expand_as(weight)[there]
         few = quantized(values, self.clusters - zeros, start=self.start, seed=seed, masses=own)
         return torch.zeros_like(weight).masked_scatter(there, few)
-
-
-def _matching(model: nn.Module, include: str) -> dict[str, str]:
-    """The names of ordinary layers by their places: those of themselves, or of what consists of one alone."""
-    architecture = Architecture.of(model)
-    known = {}
-    for name in (*architecture.embeddings, *architecture.linears, *architecture.inner):
-        outer = name.rpartition(".")[0]
-        alone = isinstance(model.get_submodule(outer), OneLinear | Clustered)
-        known[outer if alone else name] = name
-    found = {place: name for place, name in known.items() if fnmatchcase(place, include)}
-    if not found:
-        architecture.refuse_shared(include)
-        raise NothingToCompress(
-            f"no linear layer or embedding matches {include!r}; there are {', '.join([*known][:6]) or 'none'}, ..."
-        )
-    return found
-
-
-def _form(dense: nn.Module, coding: Coding) -> Form:
-    rows, columns = _weight(dense).shape
-    if isinstance(dense, nn.Embedding):
-        return Form("embedding", rows, columns, padding_idx=dense.padding_idx, coding=coding)
-    return Form("linear", rows, columns, bias=dense_bias(dense) is not None, coding=coding)
-
-
-def _weight(dense: nn.Module) -> Tensor:
-    return dense.weight.detach() if isinstance(dense, nn.Embedding) else dense_weight(dense)
 
 
 def _inputs(model: nn.Module, names: list[str], batches: Batches) -> dict[str, Tensor]:
@@ -150,7 +120,7 @@ def _inputs(model: nn.Module, names: list[str], batches: Batches) -> dict[str, T
 
 def _readings(model: nn.Module, names: list[str], batches: Batches) -> dict[str, Tensor]:
     """How often each word is read by real tokens, (words, 1), and once more: text that is still to come has others."""
-    counts = {name: torch.ones(len(_weight(model.get_submodule(name))), dtype=torch.float64) for name in names}
+    counts = {name: torch.ones(weights_of(model.get_submodule(name)).form.rows, dtype=torch.float64) for name in names}
     real = torch.empty(0)
 
     def counter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -166,4 +136,4 @@ def _readings(model: nn.Module, names: list[str], batches: Batches) -> dict[str,
             inputs = moved(batch, model)
             real = inputs["attention_mask"].bool()
             model(**inputs)
-    return {name: own[:, None].to(_weight(model.get_submodule(name)).device) for name, own in counts.items()}
+    return {name: own[:, None].to(weights_of(model.get_submodule(name)).weight.device) for name, own in counts.items()}
