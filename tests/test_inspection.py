@@ -50,7 +50,9 @@ def test_an_inspection_is_json(tmp_path, tokenizer):
 
 
 def test_a_compressed_model_can_be_inspected(tmp_path, tokenizer):
-    method = next(method for _, method in sorted(all_methods().items()) if not method.needs)
+    method = next(
+        method for _, method in sorted(all_methods().items()) if not method.needs and "keep" in method.example
+    )
     recipe = Recipe((method(**method.example),))
     compressed = recipe.apply(classifier(), Resources())
     artifact.save(compressed, tokenizer, tmp_path / "small", recipe=recipe, origin="tiny", seed=0)

@@ -56,7 +56,7 @@ def test_compresses_saves_and_reloads_bit_equal(name, recipe, models_dir, data_d
         assert torch.equal(plain(**batch).logits, done.model(**batch).logits)
     assert done.steps[0].layers > 0
     before, after = ((tmp_path / name / "model.safetensors").stat().st_size for name in ("dense", "small"))
-    assert after < before
+    assert after < before or done.steps[0].method.lossless
 
 
 def test_a_decoder_keeps_its_tied_head(models_dir, data_dir, tmp_path):

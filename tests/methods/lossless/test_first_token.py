@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
-from whet.export import export
 
 from exported import assert_exports
 from folders import classifier
 from helpers import Family, padded, tiny_batches, tiny_model, tokens_seen
 from whet import artifact
 from whet.architecture import Architecture
+from whet.deployment import export
 from whet.distillation import Objective
 from whet.errors import InvalidArtifact, InvalidModel, NothingToCompress
 from whet.layers.attention import Attention as NarrowAttention

@@ -60,7 +60,7 @@ class KMeans(Method):
     stage: ClassVar[Stage] = Stage.REPRESENTATION
     needs: ClassVar[frozenset[str]] = frozenset()
     example: ClassVar[dict[str, Any]] = {"clusters": 16}
-    mildest: ClassVar[dict[str, Any]] = {"clusters": 256}
+    mildest: ClassVar[dict[str, Any]] = {"clusters": 256, "start": "kmeans++"}
 
     @property
     def reads(self) -> frozenset[str]:
