@@ -26,8 +26,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import whet
+from whet.bits import Coding
 from whet.clustering import Start, nearest, quantized
-from whet.layers.codebook import Clustered, Coding, Form
+from whet.layers.codebook import Clustered, CodebookForm
 from whet.measurement import Measurement, bootstrap, mcnemar
 from whet.surgery import packed, replace
 
@@ -222,9 +223,11 @@ def clustered(dense: Classifier, clusters: int, variant: Variant, masses: dict[s
             few = values[nearest(weight, values)]
         rows, columns = weight.shape
         if isinstance(layer, nn.Embedding):
-            replace(model, name, Clustered.of(few, None, Form("embedding", rows, columns)))
+            replace(model, name, Clustered.of(few, None, CodebookForm("embedding", rows, columns)))
         else:
-            replace(model, name, Clustered.of(few, layer.bias.detach(), Form("linear", rows, columns, bias=True)))
+            replace(
+                model, name, Clustered.of(few, layer.bias.detach(), CodebookForm("linear", rows, columns, bias=True))
+            )
     return model.eval()
 
 
@@ -263,7 +266,7 @@ def stored_bytes(model: nn.Module, coding: Coding) -> int:
     copied = copy.deepcopy(model)
     for layer in copied.modules():
         if isinstance(layer, Clustered):
-            layer.form = Form(**{**layer.structure(), "coding": coding})
+            layer.form = CodebookForm(**{**layer.structure(), "coding": coding})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         save_file(packed(copied).state_dict(), path)

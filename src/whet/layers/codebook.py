@@ -6,7 +6,7 @@ for every weight, its place in it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -116,8 +116,9 @@ class Codebook(Formed):
     bias: Tensor | None
     """(rows,) or None."""
 
-    def __init__(self, form: CodebookForm, values: int, size: int) -> None:
+    def __init__(self, form: CodebookForm, values: int, size: int, used: Coding) -> None:
         super().__init__(form)
+        self.used = used  # what the form asks for, unless that is longer
         self.register_buffer("codebook", torch.zeros(values))
         self.register_buffer("codes", torch.zeros(size, dtype=torch.uint8))
         self.register_buffer("bias", torch.zeros(form.rows) if form.bias else None)
@@ -133,8 +134,8 @@ class Codebook(Formed):
             form: of the layer.
         """
         bits = _bits(len(values))
-        codes, coding = coded(assignments, bits, form.coding)
-        stored = cls(replace(form, coding=coding), len(values), len(codes)).to(values)
+        codes, used = coded(assignments, bits, form.coding)
+        stored = cls(form, len(values), len(codes), used).to(values)
         stored.codebook, stored.codes = values, codes
         if bias is not None:
             stored.bias = bias.detach().clone()
@@ -143,19 +144,20 @@ class Codebook(Formed):
     def running(self) -> CompressedLayer:
         """See `CompressedLayer.running`; the weights are the same to the bit."""
         count = self.form.rows * self.form.columns
-        places = decoded(self.codes, _bits(len(self.codebook)), count, self.form.coding)
+        places = decoded(self.codes, _bits(len(self.codebook)), count, self.used)
         weight = self.codebook[places.int()].reshape(self.form.rows, self.form.columns)
         return Clustered.of(weight, self.bias, self.form)
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
-        return {**super().structure(), "values": len(self.codebook), "size": len(self.codes)}
+        return {**super().structure(), "values": len(self.codebook), "size": len(self.codes), "used": self.used}
 
     @classmethod
     def empty(cls, structure: Mapping[str, Any]) -> Self:
         """See `CompressedLayer.empty`."""
-        form = {key: value for key, value in structure.items() if key not in ("values", "size")}
-        return cls(CodebookForm(**form), structure["values"], structure["size"])
+        own = ("values", "size", "used")
+        form = {key: value for key, value in structure.items() if key not in own}
+        return cls(CodebookForm(**form), *(structure[key] for key in own))
 
 
 def _bits(values: int) -> int:
