@@ -30,6 +30,7 @@ from whet.benchmark import answer, class_order, load_any
 from whet.checkpoint import load_tokenizer, weight_files
 from whet.encoding import encode, shortest_first
 from whet.errors import InvalidArtifact
+from whet.machine import machine
 from whet.measurement import bootstrap, paired_ratio
 from whet.metric import Subject, quality_named
 from whet.metrics.latency import interleaved
@@ -69,6 +70,7 @@ QUALITIES = ("accuracy", "macro_f1", "weighted_f1")
 INT8 = "PyTorch dynamic int8"
 PLACES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 STAGES = ("make", "course", "deployed", "distilled")
+Array = np.ndarray[Any, Any]
 Made = Callable[[nn.Module], nn.Module]
 
 
@@ -162,7 +164,7 @@ def main() -> None:
         if part in options.stages:
             write(part, measure(available(rows, options.runs), options.runs, task, timing))
     if "distilled" in options.stages:
-        write("distilled", distilled(options.runs, task, timing._replace(singles=100)))
+        write("distilled", measure(students(options.runs), options.runs, task, timing._replace(singles=100)))
 
 
 def make(base: str, runs: Path, task: whet.Task, wanted: list[str] | None) -> None:
@@ -252,8 +254,8 @@ def spread(examples: Examples, count: int) -> Examples:
     return examples.take(np.unique(np.linspace(0, len(examples) - 1, count).round().astype(int)))
 
 
-def measure(rows: list[Row], runs: Path, task: whet.Task, timing: Timing) -> list[dict[str, Any]]:
-    """Return what was measured of every row; all take turns on the same batches, and the first is the baseline."""
+def measure(rows: list[Row], runs: Path, task: whet.Task, timing: Timing) -> dict[str, Any]:
+    """Return conditions and what was measured; all take turns on the same batches, and the first is the baseline."""
     subjects, sizes = zip(*(subject(row, runs, task, timing) for row in rows), strict=True)
     batched = interleaved(subjects, [one.timed.batches for one in subjects], "batches").sum(2)
     singles = interleaved(subjects, [one.singles.batches for one in subjects], "single sentences").sum(2)
@@ -267,12 +269,12 @@ def measure(rows: list[Row], runs: Path, task: whet.Task, timing: Timing) -> lis
             row["versus"] = versus(one, subjects[0], batched[[0, i]], singles[[0, i]])
         if fastest is not None and i != fastest:
             pair = [fastest, i]
-            row["versus_int8"] = {
-                "name": subjects[fastest].name,
-                **versus(one, subjects[fastest], batched[pair], singles[pair]),
-            }
+            against = versus(one, subjects[fastest], batched[pair], singles[pair])
+            row["versus_int8"] = {"name": subjects[fastest].name, **against}
         found.append(row)
-    return found
+    conditions = {"batch_size": 32, "max_length": LENGTH, "data_sha256": task.splits.dev.digest()}
+    conditions |= {**timing._asdict(), **machine("cpu").to_dict(), "versions": artifact.versions()}
+    return {"conditions": conditions, "rows": found}
 
 
 def scores(one: Subject) -> dict[str, Any]:
@@ -290,9 +292,7 @@ def scores(one: Subject) -> dict[str, Any]:
     return found
 
 
-def versus(
-    one: Subject, other: Subject, batched: np.ndarray[Any, Any], singles: np.ndarray[Any, Any]
-) -> dict[str, Any]:
+def versus(one: Subject, other: Subject, batched: Array, singles: Array) -> dict[str, Any]:
     """Return paired differences of quality and ratios of speed; times are (2, rounds), the other's first."""
     labels, qualities = one.dev.labels, {name: quality_named(name) for name in QUALITIES}
     differences = {
@@ -325,16 +325,14 @@ def stored(one: Subject, *, changed: bool) -> int:
     return buffer.getbuffer().nbytes
 
 
-def distilled(runs: Path, task: whet.Task, timing: Timing) -> list[dict[str, Any]]:
-    """Return the teacher and each student before and after training."""
+def students(runs: Path) -> list[Row]:
+    """Return the teacher, and each student that is there before and after training."""
     rows = [Row("teacher", "original")]
     for kind, (text, _) in STUDENTS.items():
         if (runs / f"student {kind}").is_dir():
-            rows += [
-                Row(f"{kind}, before training", "original", change=untrained(text)),
-                Row(f"{kind}, trained", f"student {kind}"),
-            ]
-    return measure(rows, runs, task, timing)
+            rows.append(Row(f"{kind}, before training", "original", change=untrained(text)))
+            rows.append(Row(f"{kind}, trained", f"student {kind}"))
+    return rows
 
 
 def untrained(text: str) -> Made:
@@ -342,13 +340,13 @@ def untrained(text: str) -> Made:
     return lambda teacher: whet.student_from(text).build(teacher, Resources(seed=0)).model
 
 
-def write(part: str, rows: list[dict[str, Any]]) -> None:
+def write(part: str, measured: dict[str, Any]) -> None:
     """Add a part to results.json, and write the tables and the picture that follow."""
     results = HERE / "results.json"
     found: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
-    found[part] = rows
+    found[part] = measured
     results.write_text(json.dumps(found, indent=1) + "\n")
-    (HERE / "results.md").write_text("\n".join(table(name, ones) for name, ones in found.items()))
+    (HERE / "results.md").write_text("\n".join(table(name, one["rows"]) for name, one in found.items()))
     picture(found).savefig(HERE / "results.png", dpi=130, metadata={"Software": "whet"})
 
 
@@ -379,11 +377,12 @@ def line(row: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
+def picture(found: dict[str, Any]) -> Figure:
     """Return macro F1 over speed, one panel a part."""
     figure = Figure(figsize=(6 * len(found), 4.5), layout="constrained")
     panels: Any = figure.subplots(1, len(found), squeeze=False)[0]
-    for panel, (part, rows) in zip(panels, found.items(), strict=True):
+    for panel, (part, measured) in zip(panels, found.items(), strict=True):
+        rows = measured["rows"]
         first = rows[0]["macro_f1"]
         panel.axhspan(first["low"], first["high"], color="0.92")
         for i, row in enumerate(rows):
