@@ -294,6 +294,7 @@ def reference(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float
         "accuracy": lambda: sklearn_metrics.accuracy_score(labels, predictions),
         "f1": lambda: sklearn_metrics.f1_score(labels, predictions),
         "macro_f1": lambda: sklearn_metrics.f1_score(labels, predictions, average="macro"),
+        "weighted_f1": lambda: sklearn_metrics.f1_score(labels, predictions, average="weighted"),
         "matthews": lambda: sklearn_metrics.matthews_corrcoef(labels, predictions),
         "pearson": lambda: stats.pearsonr(labels, predictions).statistic,
         "spearman": lambda: stats.spearmanr(labels, predictions).statistic,
@@ -312,6 +313,14 @@ def drawn(metric: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_scores_agree_with_their_reference(metric, seed):
     labels, predictions = drawn(metric, seed)
     assert quality_named(metric).score(labels, predictions) == pytest.approx(reference(metric, labels, predictions))
+
+
+def test_classes_weigh_by_how_many_examples_have_them():
+    """Class 1 is neither a label nor a prediction, and class 3 never a label."""
+    labels, predictions = np.asarray([0, 0, 0, 0, 2, 2]), np.asarray([0, 0, 0, 2, 2, 3])
+    wanted = reference("weighted_f1", labels, predictions)
+    assert quality_named("weighted_f1").score(labels, predictions) == pytest.approx(wanted)
+    assert wanted != pytest.approx(reference("macro_f1", labels, predictions))
 
 
 @pytest.mark.parametrize("metric", QUALITIES)

@@ -23,6 +23,7 @@ SHOWN = (
     "pearson",
     "f1",
     "macro_f1",
+    "weighted_f1",
     "spearman",
     "kl",
     "changed",

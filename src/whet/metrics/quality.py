@@ -1,4 +1,4 @@
-"""How often, or how nearly, the model is right: the metrics of GLUE, and macro F1."""
+"""How often, or how nearly, the model is right: the metrics of GLUE, and F1 over classes."""
 
 import warnings
 from abc import abstractmethod
@@ -11,7 +11,7 @@ from scipy import stats
 from whet.measurement import Comparison, Measurement, mcnemar
 from whet.metric import Quality, Subject
 
-__all__ = ["F1", "Accuracy", "MacroF1", "Matthews", "Pearson", "Spearman"]
+__all__ = ["F1", "Accuracy", "MacroF1", "Matthews", "Pearson", "Spearman", "WeightedF1"]
 
 Array = np.ndarray[Any, Any]
 
@@ -77,6 +77,17 @@ class MacroF1(_FromConfusion):
     def of(self, confusion: Array) -> float:
         """See `_FromConfusion.of`."""
         return float(_f1_by_class(confusion).mean())
+
+
+class WeightedF1(_FromConfusion):
+    """Mean of the F1 of every class, each weighed by how many examples have it."""
+
+    name: ClassVar[str] = "weighted_f1"
+
+    def of(self, confusion: Array) -> float:
+        """See `_FromConfusion.of`."""
+        said, true = confusion.sum(0), confusion.sum(1)
+        return float(_f1_by_class(confusion) @ true[said + true > 0] / true.sum())
 
 
 class Matthews(_FromConfusion):

@@ -32,7 +32,7 @@ class TweetSentiment(Task):
     @property
     def metrics(self) -> tuple[str, ...]:
         """See `Task.metrics`."""
-        return ("accuracy", "macro_f1")
+        return ("accuracy", "macro_f1", "weighted_f1")
 
     def read(self) -> tuple[Examples, Examples]:
         """See `Task.read`."""
