@@ -108,6 +108,7 @@ WITHIN = {
     "narrowing": {"architecture", "attention", "statistics"},
     "candidate": {"allocation", "architecture", "layers", "spectrum"},
     "quantization": {"architecture", "layers", "passes"},
+    "onnx_export": {"layers"},
     "rank_search": {"allocation", "architecture", "passes", "stopwatch"},
     "refit": {"architecture", "layers", "passes", "spectrum", "statistics"},
     "spectrum": {"statistics"},

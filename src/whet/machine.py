@@ -3,6 +3,7 @@
 import os
 import platform
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def machine(device: str = "cpu") -> Machine:
     )
 
 
+@cache
 def multiplies_int8() -> bool:
     """Return whether the processor is known to have instructions for products of 8-bit numbers."""
     return any(INSTRUCTION_SETS[name].startswith("int8") for name in machine().instruction_sets)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidModel
+from whet.layers.quantized import Int8
 
 __all__ = ["to_onnx"]
 
@@ -40,8 +41,13 @@ def to_onnx(model: nn.Module, example: Mapping[str, Tensor], path: Path) -> None
         path: the file.
 
     Raises:
-        InvalidModel: something in it has no form in ONNX.
+        InvalidModel: something in it has no form in ONNX, or it multiplies 8-bit numbers in PyTorch.
     """
+    if any(isinstance(module, Int8) for module in model.modules()):
+        raise InvalidModel(
+            "the model must multiply in float, but got one that is already quantized for PyTorch; export the model "
+            "that it was made from, with --precision int8"
+        )
     moving = torch.export.Dim.DYNAMIC
     rotary = any("rotary" in name.lower() for name, _ in model.named_modules())
     # once an export went through it, torch keeps a way to run an LSTM that fixes the length of the next one

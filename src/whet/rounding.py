@@ -79,7 +79,7 @@ def rounded(
     groups = pad(weight, (0, -inputs % size)).reshape(weight.shape[0], -1, size)
     largest = groups.abs().amax(2)
     finest = FINEST if scale_dtype == torch.float16 else 0.0
-    scales = torch.where(largest > 0, (largest / most(bits)).clamp_min(finest), 1).to(scale_dtype or weight.dtype)
+    scales = torch.where(largest == 0, 1, (largest / most(bits)).clamp_min(finest)).to(scale_dtype or weight.dtype)
     if not scales.isfinite().all():
         raise InvalidModel(f"weights must be finite, but got {largest.max():g}, which has no scale; train it again")
     values = (groups / scales.to(weight.dtype)[:, :, None]).round().to(torch.int8)
