@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 import torch
@@ -132,8 +132,9 @@ class Integers(Formed):
     bias: Tensor | None
     """(rows,) or None."""
 
-    def __init__(self, form: Grid, size: int, groups: int) -> None:
+    def __init__(self, form: Grid, size: int, groups: int, used: Coding) -> None:
         super().__init__(form)
+        self.used = used  # what the form asks for, unless that is longer
         self.register_buffer("codes", torch.zeros(size, dtype=torch.uint8))
         self.register_buffer("scales", torch.zeros(form.rows, groups, dtype=torch.float16))
         self.register_buffer("bias", torch.zeros(form.rows) if form.bias else None)
@@ -142,8 +143,8 @@ class Integers(Formed):
     def of(cls, found: Rounded, bias: Tensor | None, form: Grid) -> Self:
         """Return the stored form of a layer with this weight, and bias, (rows,) or None."""
         numbers = (found.values.short() + most(form.bits)).flatten().to(torch.uint8)
-        codes, coding = coded(numbers, form.bits, form.coding)
-        stored = cls(replace(form, coding=coding), len(codes), found.scales.shape[1])
+        codes, used = coded(numbers, form.bits, form.coding)
+        stored = cls(form, len(codes), found.scales.shape[1], used)
         stored.codes, stored.scales = codes, found.scales
         if bias is not None:
             stored.bias = bias.detach().clone()
@@ -152,7 +153,7 @@ class Integers(Formed):
     def running(self) -> CompressedLayer:
         """See `CompressedLayer.running`; the weights are the same to the bit."""
         form = self.form
-        numbers = decoded(self.codes, form.bits, form.rows * form.columns, form.coding)
+        numbers = decoded(self.codes, form.bits, form.rows * form.columns, self.used)
         values = (numbers.short() - most(form.bits)).to(torch.int8).reshape(form.rows, form.columns)
         found = Rounded(values, self.scales.half(), form.group_size or form.columns)
         if form.products == "int8":
@@ -161,10 +162,11 @@ class Integers(Formed):
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
-        return {**asdict(self.form), "size": len(self.codes), "groups": self.scales.shape[1]}
+        return {**asdict(self.form), "size": len(self.codes), "groups": self.scales.shape[1], "used": self.used}
 
     @classmethod
     def empty(cls, structure: Mapping[str, Any]) -> Self:
         """See `CompressedLayer.empty`."""
-        form = {key: value for key, value in structure.items() if key not in ("size", "groups")}
-        return cls(Grid(**form), structure["size"], structure["groups"])
+        own = ("size", "groups", "used")
+        form = {key: value for key, value in structure.items() if key not in own}
+        return cls(Grid(**form), *(structure[key] for key in own))
