@@ -26,6 +26,11 @@ RECIPES = {
     "kfac 0.4": whet.Recipe.from_list([{"method": "kfac", "keep": 0.4}]).methods,
     "structured": whet.Recipe.read(Path("structured")).methods,
 }
+PARTS = (
+    ("everything", ("pytorch", *RUNTIMES), (FP32, INT8)),
+    *((f"{runtime} int8", (runtime,), (INT8,)) for runtime in RUNTIMES),
+)
+"""All against dense PyTorch; and each runtime's int8 against the dense model's."""
 SEED = 0
 
 
@@ -46,10 +51,11 @@ def main() -> None:
     folders = made(options.model, task, options.out / options.task.replace("/", "_"))
     if options.make_only:
         return
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[options.task] = measured(folders, task, rounds=options.rounds, timed=options.timed)
-    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    for name, rows in results[options.task].items():
+    for name, runtimes, precisions in PARTS:
+        results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        rows = measured(folders, task, runtimes, precisions, rounds=options.rounds, timed=options.timed)
+        results.setdefault(options.task, {})[name] = rows
+        RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
         print(name, *(row_of(row) for row in rows), sep="\n  ", flush=True)
 
 
@@ -69,24 +75,27 @@ def made(model: Path, task: whet.Task, out: Path) -> list[Path]:
     return folders
 
 
-def measured(folders: list[Path], task: whet.Task, *, rounds: int, timed: int) -> dict[str, list[dict[str, Any]]]:
-    """Return rows of everything against dense PyTorch, and of each runtime's int8 against the dense model's."""
-
-    def rows(runtimes: tuple[str, ...], precisions: tuple[str, ...]) -> list[dict[str, Any]]:
-        benchmark = whet.Benchmark(
-            batch_size=8,
-            rounds=rounds,
-            timed=timed,
-            singles=20,
-            runtimes=runtimes,
-            precisions=precisions,
-            metrics=("fidelity", "latency", "size"),
-            seed=SEED,
-        )
-        return [json.loads(trial.to_json()) for trial in benchmark.run(folders, task)]
-
-    found = {"everything": rows(("pytorch", *RUNTIMES), (FP32, INT8))}
-    return found | {f"{runtime} int8": rows((runtime,), (INT8,)) for runtime in RUNTIMES}
+def measured(
+    folders: list[Path],
+    task: whet.Task,
+    runtimes: tuple[str, ...],
+    precisions: tuple[str, ...],
+    *,
+    rounds: int,
+    timed: int,
+) -> list[dict[str, Any]]:
+    """Return a row for every model, runtime and precision, against the first."""
+    benchmark = whet.Benchmark(
+        batch_size=8,
+        rounds=rounds,
+        timed=timed,
+        singles=20,
+        runtimes=runtimes,
+        precisions=precisions,
+        metrics=("fidelity", "latency", "size"),
+        seed=SEED,
+    )
+    return [json.loads(trial.to_json()) for trial in benchmark.run(folders, task)]
 
 
 def row_of(trial: dict[str, Any]) -> str:
