@@ -45,7 +45,7 @@ class KMeans(Method):
 
     clusters: Annotated[int, Range(least=2, most=256)] = 16
     """Values of each layer; a weight then takes as many bits as their number has."""
-    start: Start = "density"
+    start: Start = "kmeans++"
     """Where centroids begin: evenly from the least weight to the greatest, at even shares of them, or drawn."""
     importance: Literal["none", "inputs"] = "none"
     """Whether weights count alike, or as much as their inputs on calibration data."""
