@@ -211,7 +211,9 @@ def test_a_file_is_as_large_as_theory_says(tmp_path):
 
 
 def test_weights_that_are_no_longer_few_are_stored_as_they_are():
-    layer = Clustered.of(torch.randn(20, 30), None, CodebookForm("linear", 20, 30))
+    """With 257 values, which a byte cannot tell apart."""
+    weight = (torch.arange(3000) % 257).float().reshape(100, 30)
+    layer = Clustered.of(weight, None, CodebookForm("linear", 100, 30))
     assert layer.stored() is layer
     again = Clustered.empty(layer.structure())
     again.load_state_dict(layer.state_dict())

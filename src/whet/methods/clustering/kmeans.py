@@ -44,7 +44,7 @@ class KMeans(Method):
 
     clusters: Annotated[int, Range(least=2, most=256)] = 16
     """Values of each layer; a weight then takes as many bits as their number has."""
-    start: Start = "density"
+    start: Start = "kmeans++"
     """Where centroids begin: evenly from the least weight to the greatest, at even shares of them, or drawn."""
     importance: Literal["none", "inputs"] = "none"
     """Whether weights count alike, or as much as their inputs on calibration data."""
@@ -60,7 +60,7 @@ class KMeans(Method):
     stage: ClassVar[Stage] = Stage.REPRESENTATION
     needs: ClassVar[frozenset[str]] = frozenset()
     example: ClassVar[dict[str, Any]] = {"clusters": 16}
-    mildest: ClassVar[dict[str, Any]] = {"clusters": 256, "start": "kmeans++"}
+    mildest: ClassVar[dict[str, Any]] = {"clusters": 256}
 
     @property
     def reads(self) -> frozenset[str]:
