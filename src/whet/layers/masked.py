@@ -23,7 +23,8 @@ class Masked(OneLinear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (..., out) from (..., in)."""
-        if not torch.is_grad_enabled():
+        # (a frozen weight may have corrections beside it, which only the layer itself knows of)
+        if not (torch.is_grad_enabled() and self.linear.weight.requires_grad):
             out: Tensor = self.linear(inputs)
             return out
         weight = self.linear.weight

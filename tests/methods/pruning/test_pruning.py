@@ -171,3 +171,12 @@ def test_groups_that_do_not_divide_a_layer_are_answered():
         InvalidParameter, match=r"must divide a layer's inputs, but got groups of 5 for .* with 32; give"
     ):
         pruned(Magnitude, pattern="2:5")
+
+
+def test_corrections_beside_a_pruned_weight_are_trained():
+    layer = Masked.of(torch.eye(4), None)
+    layer.linear.weight.requires_grad_(False)
+    seen = []
+    layer.linear.register_forward_hook(lambda *_: seen.append(True))
+    layer(torch.ones(2, 4))
+    assert seen
