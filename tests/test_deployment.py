@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 
@@ -30,6 +31,7 @@ from whet.runtime import (
     INT8,
     SHAPES,
     STATIC_INT8,
+    Conversion,
     Predict,
     all_runtimes,
     compare,
@@ -237,6 +239,34 @@ def test_products_of_the_blocks_are_in_8_bits_and_no_others(family: Family, tmp_
         artifact.exported(folder, "onnxruntime")
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("count", [None, 3, 0])
+def test_openvino_rounds_the_layers_that_are_chosen_and_nothing_else(family: Family, count: int | None, tmp_path):
+    """Each has its weight in 8 bits, and attention and the head have none."""
+    model = tiny_model(family)
+    chosen = products(model)[:count]
+    to_onnx(model, example_batch(model, NAMES, 2, 6), tmp_path / "m.onnx")
+    batches = tiny_batches().batches
+    runtime_named("openvino").convert(Conversion(tmp_path / "m.onnx", INT8, batches, chosen), tmp_path)
+    operations = openvino.Core().read_model(tmp_path / "openvino_model_int8.xml").get_ops()
+    readers = Counter(
+        one.get_node().get_type_name()
+        for operation in operations
+        if operation.get_type_name() == "FakeQuantize"
+        for one in operation.output(0).get_target_inputs()
+    )
+    assert set(readers) <= {"MatMul"} and readers["MatMul"] == len(chosen)
+
+
+def test_what_a_precision_needs_is_asked_for_before_any_work(folder, task, monkeypatch):
+    monkeypatch.setattr("whet.deployment.artifact.load", lambda _: pytest.fail("work had begun"))
+    monkeypatch.setattr(all_runtimes()["openvino"], "converters", {INT8: "no_such_package"})
+    with pytest.raises(
+        InvalidParameter, match=r"openvino needs the package no_such_package, .*install 'whet\[openvino"
+    ):
+        export(folder, ["openvino"], precisions=[INT8], task=task)
+
+
 def test_recurrent_students_run_in_8_bits(tmp_path, tokenizer):
     model = student_from("recurrent:bilstm:16").build(classifier(), Resources()).model
     found = export(saved(model, tokenizer, tmp_path / "m"), ["onnxruntime"], precisions=[INT8])
@@ -288,6 +318,7 @@ def test_a_runtime_takes_the_precisions_that_it_knows(folder):
 
 def test_bf16_is_refused_where_the_processor_has_none(folder, monkeypatch):
     monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "INT8"])
+    monkeypatch.setattr("whet.deployment.artifact.load", lambda _: pytest.fail("work had begun"))
     with pytest.raises(InvalidParameter, match=r"must compute in bf16, but this one cannot, .*; leave bf16 out"):
         export(folder, ["openvino"], precisions=["bf16"])
     assert not (folder / "openvino_model.xml").exists()
