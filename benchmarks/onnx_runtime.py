@@ -2,7 +2,7 @@
 
     python benchmarks/onnx_runtime.py --model runs/runtimes/glue_mrpc/dense --data-dir ../shared/data --threads 2
 
-exports the model to int8 twice: with attention that reads split heads, as torch's exporter writes it, and as whet writes
+exports the model to int8 twice: with attention that reads split heads, as exporters write it, and as whet writes
 it. Answers dev sentences in sorted batches of 8 by both, with and without the fusion that whet leaves out, and with
 other options of the session, all in turn in one process; profiles the first and the last graph by operator; and adds
 the model to onnx_runtime.json beside this file.

@@ -240,22 +240,24 @@ def test_products_of_the_blocks_are_in_8_bits_and_no_others(family: Family, tmp_
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("count", [None, 3, 0])
-def test_openvino_rounds_the_layers_that_are_chosen_and_nothing_else(family: Family, count: int | None, tmp_path):
+def test_openvino_rounds_the_layers_that_are_chosen_and_nothing_else(family: Family, tmp_path):
     """Each has its weight in 8 bits, and attention and the head have none."""
     model = tiny_model(family)
-    chosen = products(model)[:count]
     to_onnx(model, example_batch(model, NAMES, 2, 6), tmp_path / "m.onnx")
-    batches = tiny_batches().batches
-    runtime_named("openvino").convert(Conversion(tmp_path / "m.onnx", INT8, batches, chosen), tmp_path)
-    operations = openvino.Core().read_model(tmp_path / "openvino_model_int8.xml").get_ops()
-    readers = Counter(
+    for count in (None, 3) if family is not FAMILIES[0] else (None, 3, 0):
+        chosen = products(model)[:count]
+        assert rounded_by_openvino(chosen, tmp_path) == Counter(MatMul=len(chosen))
+
+
+def rounded_by_openvino(chosen: tuple[str, ...], folder: Path) -> Counter[str]:
+    """Count the operations that read something rounded, by their kind."""
+    runtime_named("openvino").convert(Conversion(folder / "m.onnx", INT8, tiny_batches().batches[:1], chosen), folder)
+    return Counter(
         one.get_node().get_type_name()
-        for operation in operations
+        for operation in openvino.Core().read_model(folder / "openvino_model_int8.xml").get_ops()
         if operation.get_type_name() == "FakeQuantize"
         for one in operation.output(0).get_target_inputs()
     )
-    assert set(readers) <= {"MatMul"} and readers["MatMul"] == len(chosen)
 
 
 def test_what_a_precision_needs_is_asked_for_before_any_work(folder, task, monkeypatch):
