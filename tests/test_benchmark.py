@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import json
 import shutil
 import warnings
@@ -67,7 +68,7 @@ def trials(root) -> dict[str, Trial]:
 def test_all_metrics_are_there_for_every_model(trials):
     expected = {
         "accuracy", "macro_f1", "kl", "changed", "latency_median", "latency_p95", "throughput",
-        "parameters", "nonzeros", "disk", "peak_memory",
+        "parameters", "nonzeros", "disk", "compressed", "peak_memory",
     }  # fmt: skip
     for name, trial in trials.items():
         assert trial.name == name
@@ -121,8 +122,10 @@ def test_memory_is_positive(trials):
 
 def test_sizes_are_counted(trials, root):
     for name, trial in trials.items():
-        stored = (root / name / "model.safetensors").stat().st_size
-        assert trial.get("disk").value == stored / 2**20
+        stored = root / name / "model.safetensors"
+        assert trial.get("disk").value == stored.stat().st_size / 2**20
+        deflated = len(gzip.compress(stored.read_bytes(), 1)) / 2**20
+        assert trial.get("compressed").value == pytest.approx(deflated, abs=1e-4)
     dense = sum(parameter.numel() for parameter in classifier().parameters())
     assert trials["model"].get("parameters").value == dense
     assert trials["small"].get("parameters").value < dense

@@ -15,6 +15,7 @@ from helpers import FAMILIES, Family, tiny_batches, tiny_model
 from whet import artifact
 from whet.deployment import export
 from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, MissingResource, UnknownName
+from whet.layers.low_rank import LowRank
 from whet.methods.clustering.kmeans import KMeans
 from whet.methods.factorization.attention import Attention
 from whet.methods.factorization.kfac import Kfac
@@ -177,8 +178,9 @@ class Scaled(Predict):
     def __init__(self, model, off):
         self.model, self.off = model, list(off)
 
-    def __call__(self, batch):
+    def run(self, inputs):
         with torch.inference_mode():
+            batch = {name: torch.from_numpy(values) for name, values in inputs.items()}
             return self.model(**batch).logits.numpy() + (self.off.pop(0) if self.off else 0)
 
 
@@ -195,7 +197,7 @@ def test_a_runtime_that_fails_at_a_shape_is_named(folder, monkeypatch):
 class Refusing(Predict):
     precision = "float32"
 
-    def __call__(self, batch):
+    def run(self, inputs):
         raise RuntimeError("no such shape")
 
 
@@ -293,6 +295,28 @@ def test_ranges_come_from_calibration_data(runtime: str, precision: str, folder,
     assert found.precision == "int8" and found.equal_predictions > 0.7
     assert found.kl is not None and 0 < found.kl < 0.05
     assert artifact.exported(folder, runtime, precision)["kl"] == found.kl
+
+
+@pytest.mark.parametrize(("runtime", "precision"), [("onnxruntime", INT8), ("openvino", INT8)])
+def test_factors_of_unequal_size_lose_no_more_than_equal_ones(runtime: str, precision: str, task, tmp_path, tokenizer):
+    """Components that are large in one factor and small in the other would leave the small ones no bits."""
+    model = Svd(keep=0.8).apply(classifier(), Resources())
+    kl = []
+    for spread in (1, 1000):
+        for layer in (one for one in model.modules() if isinstance(one, LowRank)):
+            sizes = torch.logspace(-1, 1, layer.rank, base=spread)
+            layer.u.weight.data *= sizes
+            layer.v.weight.data /= sizes[:, None]
+        folder = saved(model, tokenizer, tmp_path / str(spread))
+        kl.append(export(folder, [runtime], precisions=[precision], task=task)[runtime, precision].kl)
+    assert kl[1] < 1.5 * kl[0]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_empty_batch_is_refused(runtime: str, folder):
+    export(folder, [runtime])
+    with pytest.raises(InvalidParameter, match=r"must hold a token at least, but got input_ids, .* without any"):
+        logits(folder, runtime, {name: torch.zeros(0, 5, dtype=torch.int64) for name in NAMES})
 
 
 def test_layers_that_cost_too_much_stay_in_fp32(folder, task):

@@ -9,10 +9,22 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import nn
 
+from whet.bits import Coding
 from whet.errors import InvalidArtifact
 from whet.lookup import members
 
-__all__ = ["CompressedLayer", "Form", "Formed", "OneLinear", "Ordinary", "SavedLayer", "count_weights", "empty_layer"]
+__all__ = [
+    "Coded",
+    "CompressedLayer",
+    "Form",
+    "Formed",
+    "OneLinear",
+    "Ordinary",
+    "SavedLayer",
+    "count_nonzeros",
+    "count_weights",
+    "empty_layer",
+]
 
 
 class SavedLayer(nn.Module, ABC):
@@ -60,9 +72,9 @@ class CompressedLayer(SavedLayer):
         """Return what takes its place once its weights are loaded: itself, unless it is only ever stored."""
         return self
 
-    def other_weights(self) -> int:
-        """Return how many weights it has that are no parameters."""
-        return 0
+    def other_weights(self) -> tuple[torch.Tensor, ...]:
+        """Return the weights that are no parameters."""
+        return ()
 
     @classmethod
     @abstractmethod
@@ -176,6 +188,34 @@ class Formed(CompressedLayer):
         return f"{self.form.layer}, {self.form.rows} x {self.form.columns}"
 
 
+class Coded(Formed):
+    """Only stored, never run: a small whole number for each weight, and what the numbers stand for."""
+
+    own: ClassVar[tuple[str, ...]]
+    """What it takes to build an empty one beside the form: arguments in their order, and entries of its structure."""
+
+    codes: torch.Tensor
+    """(bytes,) uint8, the numbers row by row."""
+    bias: torch.Tensor | None
+    """(rows,) or None."""
+
+    def __init__(self, form: Form, size: int, used: Coding) -> None:
+        super().__init__(form)
+        self.used = used  # what the form asks for, unless that is longer
+        self.register_buffer("codes", torch.zeros(size, dtype=torch.uint8))
+        self.register_buffer("bias", torch.zeros(form.rows) if form.bias else None)
+
+    def structure(self) -> dict[str, Any]:
+        """See `CompressedLayer.structure`."""
+        return {**super().structure(), "size": len(self.codes), "used": self.used}
+
+    @classmethod
+    def empty(cls, structure: Mapping[str, Any]) -> Self:
+        """See `CompressedLayer.empty`."""
+        form = {key: value for key, value in structure.items() if key not in cls.own}
+        return cls(cls.forms(**form), *(structure[key] for key in cls.own))
+
+
 class Ordinary(Formed):
     """Runs as the ordinary layer that it stands for, `dense`, which later stages and exporters find as any other."""
 
@@ -211,8 +251,17 @@ class Ordinary(Formed):
 
 def count_weights(model: nn.Module) -> int:
     """Return how many weights a model has, those in 8 bits too; tied ones count once."""
+    return sum(weight.numel() for weight in _weights(model))
+
+
+def count_nonzeros(model: nn.Module) -> int:
+    """Return how many of these weights are not zero."""
+    return sum(int(weight.count_nonzero()) for weight in _weights(model))
+
+
+def _weights(model: nn.Module) -> list[torch.Tensor]:
     layers = [module for module in model.modules() if isinstance(module, CompressedLayer)]
-    return sum(weight.numel() for weight in model.parameters()) + sum(layer.other_weights() for layer in layers)
+    return [*model.parameters(), *(weight for layer in layers for weight in layer.other_weights())]
 
 
 def empty_layer(kind: str, structure: Mapping[str, Any], replaced: nn.Module) -> SavedLayer:

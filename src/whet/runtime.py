@@ -86,9 +86,19 @@ class Predict(ABC):
     precision: str
     """That it computes in, such as float32."""
 
-    @abstractmethod
     def __call__(self, batch: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
-        """Return the logits of a batch, (examples, classes)."""
+        """Return the logits of a batch, (examples, classes).
+
+        Raises:
+            InvalidParameter: it holds nothing; runtimes fail at that somewhere inside, each in its own way.
+        """
+        if empty := [name for name, values in batch.items() if values.numel() == 0]:
+            raise InvalidParameter(f"a batch must hold a token at least, but got {', '.join(empty)} without any")
+        return self.run({name: values.numpy() for name, values in batch.items()})
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        """Return the logits, (examples, classes), of these inputs and perhaps others that it does not read."""
 
 
 class Runtime(ABC):

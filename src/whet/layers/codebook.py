@@ -5,16 +5,15 @@ gradients, so that they stay equal: the codebook moves, and the assignments do n
 for every weight, its place in it.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
 from whet.bits import Coding, coded, decoded
-from whet.layer import CompressedLayer, Form, Formed, Ordinary
+from whet.layer import Coded, CompressedLayer, Form, Ordinary
 
 __all__ = ["Clustered", "Codebook", "CodebookForm"]
 
@@ -103,25 +102,19 @@ class Clustered(Ordinary):
         return held.spread(means).view_as(gradient)
 
 
-class Codebook(Formed):
-    """Values and assignments of one clustered layer; never run."""
+class Codebook(Coded):
+    """Values and assignments of one clustered layer."""
 
     forms = CodebookForm
     form: CodebookForm
+    own: ClassVar[tuple[str, ...]] = ("size", "used", "values")
 
     codebook: Tensor
     """(values,) rising."""
-    codes: Tensor
-    """(bytes,) uint8, the assignments row by row."""
-    bias: Tensor | None
-    """(rows,) or None."""
 
-    def __init__(self, form: CodebookForm, values: int, size: int, used: Coding) -> None:
-        super().__init__(form)
-        self.used = used  # what the form asks for, unless that is longer
+    def __init__(self, form: CodebookForm, size: int, used: Coding, values: int) -> None:
+        super().__init__(form, size, used)
         self.register_buffer("codebook", torch.zeros(values))
-        self.register_buffer("codes", torch.zeros(size, dtype=torch.uint8))
-        self.register_buffer("bias", torch.zeros(form.rows) if form.bias else None)
 
     @classmethod
     def of(cls, values: Tensor, assignments: Tensor, bias: Tensor | None, form: CodebookForm) -> Self:
@@ -135,7 +128,7 @@ class Codebook(Formed):
         """
         bits = _bits(len(values))
         codes, used = coded(assignments, bits, form.coding)
-        stored = cls(form, len(values), len(codes), used).to(values)
+        stored = cls(form, len(codes), used, len(values)).to(values)
         stored.codebook, stored.codes = values, codes
         if bias is not None:
             stored.bias = bias.detach().clone()
@@ -150,14 +143,7 @@ class Codebook(Formed):
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
-        return {**super().structure(), "values": len(self.codebook), "size": len(self.codes), "used": self.used}
-
-    @classmethod
-    def empty(cls, structure: Mapping[str, Any]) -> Self:
-        """See `CompressedLayer.empty`."""
-        own = ("values", "size", "used")
-        form = {key: value for key, value in structure.items() if key not in own}
-        return cls(CodebookForm(**form), *(structure[key] for key in own))
+        return {**super().structure(), "values": len(self.codebook)}
 
 
 def _bits(values: int) -> int:

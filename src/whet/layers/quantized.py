@@ -1,16 +1,15 @@
 """Layers of few bits: stored as whole numbers and scales, run as ordinary layers or by 8-bit kernels."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from whet.bits import Coding, coded, decoded
-from whet.layer import CompressedLayer, Form, Formed, Ordinary
+from whet.layer import Coded, CompressedLayer, Form, Formed, Ordinary
 from whet.machine import multiplies_int8
 from whet.rounding import Rounded, most, rounded
 
@@ -90,9 +89,9 @@ class Int8(Formed):
         out: Tensor = torch.ops.quantized.linear_dynamic(inputs, self._kernel(), not multiplies_int8())
         return out
 
-    def other_weights(self) -> int:
+    def other_weights(self) -> tuple[Tensor, ...]:
         """See `CompressedLayer.other_weights`."""
-        return self.values.numel() + (0 if self.bias is None else self.bias.numel())
+        return (self.values,) if self.bias is None else (self.values, self.bias)
 
     def stored(self) -> CompressedLayer:
         """See `CompressedLayer.stored`."""
@@ -120,31 +119,26 @@ class Int8(Formed):
         self._packed = None
 
 
-class Integers(Formed):
-    """Whole numbers and scales of one layer; never run."""
+class Integers(Coded):
+    """Whole numbers, stored above the least, and scales of one layer."""
 
     forms = Grid
     form: Grid
-    codes: Tensor
-    """(bytes,) uint8: the whole numbers above the least, row by row."""
+    own: ClassVar[tuple[str, ...]] = ("size", "used", "groups")
+
     scales: Tensor
     """(rows, groups) float16."""
-    bias: Tensor | None
-    """(rows,) or None."""
 
-    def __init__(self, form: Grid, size: int, groups: int, used: Coding) -> None:
-        super().__init__(form)
-        self.used = used  # what the form asks for, unless that is longer
-        self.register_buffer("codes", torch.zeros(size, dtype=torch.uint8))
+    def __init__(self, form: Grid, size: int, used: Coding, groups: int) -> None:
+        super().__init__(form, size, used)
         self.register_buffer("scales", torch.zeros(form.rows, groups, dtype=torch.float16))
-        self.register_buffer("bias", torch.zeros(form.rows) if form.bias else None)
 
     @classmethod
     def of(cls, found: Rounded, bias: Tensor | None, form: Grid) -> Self:
         """Return the stored form of a layer with this weight, and bias, (rows,) or None."""
         numbers = (found.values.short() + most(form.bits)).flatten().to(torch.uint8)
         codes, used = coded(numbers, form.bits, form.coding)
-        stored = cls(form, len(codes), found.scales.shape[1], used)
+        stored = cls(form, len(codes), used, found.scales.shape[1])
         stored.codes, stored.scales = codes, found.scales
         if bias is not None:
             stored.bias = bias.detach().clone()
@@ -162,11 +156,4 @@ class Integers(Formed):
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
-        return {**asdict(self.form), "size": len(self.codes), "groups": self.scales.shape[1], "used": self.used}
-
-    @classmethod
-    def empty(cls, structure: Mapping[str, Any]) -> Self:
-        """See `CompressedLayer.empty`."""
-        own = ("size", "groups", "used")
-        form = {key: value for key, value in structure.items() if key not in own}
-        return cls(Grid(**form), *(structure[key] for key in own))
+        return {**super().structure(), "groups": self.scales.shape[1]}

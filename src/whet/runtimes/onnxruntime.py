@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from whet.machine import multiplies_int8
 from whet.onnx_graph import flat_attention, nodes_below
@@ -100,7 +99,7 @@ class _Session(Predict):
         )
         self._names = [one.name for one in self._session.get_inputs()]
 
-    def __call__(self, batch: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
-        """See `Predict.__call__`."""
-        found: np.ndarray[Any, Any] = self._session.run(None, {name: batch[name].numpy() for name in self._names})[0]
+    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        """See `Predict.run`."""
+        found: np.ndarray[Any, Any] = self._session.run(None, {name: inputs[name] for name in self._names})[0]
         return found

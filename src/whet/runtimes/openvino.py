@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from whet.errors import InvalidParameter
 from whet.onnx_graph import nodes_below
@@ -112,7 +111,7 @@ class _Compiled(Predict):
         used: str = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         return NAMES.get(used, used)
 
-    def __call__(self, batch: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
-        """See `Predict.__call__`."""
-        found: np.ndarray[Any, Any] = self._model({name: batch[name].numpy() for name in self._names})[0]
+    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        """See `Predict.run`."""
+        found: np.ndarray[Any, Any] = self._model({name: inputs[name] for name in self._names})[0]
         return np.array(found)
