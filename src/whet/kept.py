@@ -103,6 +103,8 @@ def kept_of(folder: Path) -> Kept | None:
     saved = _Saved(dense, layout.linears, _stored_bytes(folder), quantization.get("structure", {}))
     inside = [(block, name) for block in layout.blocks for name in layout.linears if name.startswith(f"{block}.")]
     parts = list(dict.fromkeys(name.removeprefix(f"{block}.") for block, name in inside))
+    if not parts:
+        return None
     shares = {name: saved.share([name]) for _, name in inside}
     return Kept(
         saved.share(layout.embeddings) if layout.embeddings else None,

@@ -18,6 +18,7 @@ from whet.trial import Trial
 
 __all__ = [
     "SPEEDUP",
+    "TIMES",
     "Axis",
     "Overview",
     "change",
@@ -26,14 +27,15 @@ __all__ = [
     "find",
     "interval",
     "notes",
-    "number",
     "overview",
     "recipes",
     "step_text",
     "unit_of",
+    "value_of",
 ]
 
 SPEEDUP = "speedup"
+TIMES = "×"
 COSTS = {
     "latency_median": "latency of one sentence, median",
     "latency_p95": "latency of one sentence, 95th percentile",
@@ -167,20 +169,20 @@ def recipes(view: Overview) -> dict[str, list[str]]:
     return found
 
 
-def number(value: float) -> str:
-    """Return a number as tables print it."""
-    return f"{value:,.{digits(value)}f}"
+def value_of(one: Measurement) -> str:
+    """Return the number of a measurement, without unit and interval."""
+    return f"{one.value:,.{_places(one)}f}"
 
 
 def ends(one: Measurement) -> str:
     """Return the 95 % interval of a measurement; nothing where the number is exact."""
-    places = digits(one.value)
+    places = _places(one)
     return f"{one.low:,.{places}f} to {one.high:,.{places}f}" if one.low < one.high else ""
 
 
 def interval(one: Measurement) -> str:
     """Return a measurement with its unit, and with its 95 % interval where it has one."""
-    value = f"{number(one.value)} {one.unit}".rstrip()
+    value = f"{value_of(one)} {one.unit}".rstrip()
     return f"{value} ({ends(one)})" if ends(one) else value
 
 
@@ -188,7 +190,7 @@ def change(one: Measurement) -> str:
     """Return how far a quality is from the baseline's, and the p-value; nothing for the baseline itself."""
     if one.versus is None:
         return ""
-    return f"{one.versus.value:+.{digits(one.value)}f}, p = {one.versus.p_value:.2g}"
+    return f"{one.versus.value:+.{_places(one)}f}, p = {one.versus.p_value:.2g}"
 
 
 def difference(versus: Comparison) -> str:
@@ -196,7 +198,7 @@ def difference(versus: Comparison) -> str:
     if versus.kind == "ratio":
         shown = f"{versus.value:.2f} times ({versus.low:.2f} to {versus.high:.2f})"
     else:
-        places = digits(versus.value)
+        places = min(3, digits(versus.value))
         shown = f"{versus.value:+.{places}f} ({versus.low:+.{places}f} to {versus.high:+.{places}f})"
     return f"{shown}, p = {versus.p_value:.2g}"
 
@@ -217,8 +219,12 @@ def _with_speedup(trial: Trial) -> Trial:
         return trial
     ends = (1.0, 1.0, 1.0) if timed.versus is None else (timed.versus.value, timed.versus.low, timed.versus.high)
     value, low, high = ends
-    own = Measurement(metric=SPEEDUP, value=value, low=low, high=high, unit="×", n=timed.n, better="higher")
+    own = Measurement(metric=SPEEDUP, value=value, low=low, high=high, unit=TIMES, n=timed.n, better="higher")
     return replace(trial, measurements=[*trial.measurements, own])
+
+
+def _places(one: Measurement) -> int:
+    return 2 if one.unit == TIMES else digits(one.value)
 
 
 def _is_finite(one: Measurement) -> bool:
@@ -229,7 +235,7 @@ def _axis(trials: Sequence[Trial], quality: str, cost: str) -> Axis:
     one = trials[0].get(cost)
     kept = Frontier.of(trials, (quality, cost)).trials
     places = sorted((i for i, trial in enumerate(trials) if trial in kept), key=lambda i: trials[i].get(cost).value)
-    label = f"{COSTS[cost]} ({one.unit})" if one.unit and one.unit != "1/s" else COSTS[cost]
+    label = f"{COSTS[cost]} ({one.unit})" if one.unit not in ("", "1/s", TIMES) else COSTS[cost]
     return Axis(cost, label, one.better, tuple(places))
 
 

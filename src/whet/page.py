@@ -27,10 +27,10 @@ from whet.overview import (
     find,
     interval,
     notes,
-    number,
     recipes,
     step_text,
     unit_of,
+    value_of,
 )
 from whet.report import read_curve
 from whet.results import Result
@@ -133,13 +133,12 @@ def _best(view: Overview) -> dict[str, Any] | None:
         }
     speedup, quality = best.get(SPEEDUP), best.get(view.quality)
     tiles = [
-        {"label": "sentences a second", "value": f"{speedup.value:.2f} ×", "note": ends(speedup)},
-        {"label": view.quality, "value": number(quality.value), "note": change(quality)},
+        {"label": "sentences a second", "value": f"{value_of(speedup)} {speedup.unit}", "note": ends(speedup)},
+        {"label": view.quality, "value": value_of(quality), "note": quality.versus and difference(quality.versus)},
     ]
     sizes = [find(trial, "disk") for trial in (baseline, best)]
     if sizes[0] is not None and sizes[1] is not None:
-        label = f"{number(sizes[1].value)} MiB"
-        tiles.append({"label": "on disk", "value": label, "note": f"of {number(sizes[0].value)}"})
+        tiles.append({"label": "on disk", "value": interval(sizes[1]), "note": f"of {interval(sizes[0])}"})
     title = f"The fastest that is not measurably worse than {baseline.name}"
     return {"title": title, "name": best.name, "tiles": tiles}
 
@@ -160,7 +159,7 @@ def _cell(one: Measurement | None, *, is_quality: bool) -> dict[str, Any]:
         return {"value": "", "text": "–", "ends": "", "change": "", "versus": ""}
     return {
         "value": repr(float(one.value)),
-        "text": number(one.value),
+        "text": value_of(one),
         "ends": ends(one),
         "change": change(one) if is_quality else "",
         "versus": difference(one.versus) if one.versus is not None and one.versus.real else "",
@@ -195,6 +194,8 @@ def _curve(path: Path) -> list[list[float | None]]:
     """The rows of a learning curve; JSON knows no number that is not finite."""
     try:
         rows = read_curve(path)
+        if not rows:
+            raise ValueError("it has no rows")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidData(f"{path} must be a learning curve, but {error!r}; copy it again, or remove it") from error
     return [[value if math.isfinite(value) else None for value in row] for row in rows]
@@ -204,8 +205,11 @@ def _ends_of(one: Measurement) -> list[float]:
     return [one.value, one.low, one.high]
 
 
-def _figures(trial: Trial, quality: str) -> list[list[str]]:
-    """What is told of a mark: names and values."""
+def _figures(trial: Trial, quality: str) -> list[tuple[str, str, str]]:
+    """What is told of a mark: names, values and intervals."""
     own = trial.get(quality)
-    shown = [[quality, interval(own)], *([["against the baseline", difference(own.versus)]] if own.versus else [])]
-    return shown + [[name, interval(one)] for name in _FIGURES if (one := find(trial, name)) is not None]
+    shown = [(quality, value_of(own), ends(own))]
+    if own.versus is not None:
+        shown.append(("against the baseline", change(own), ""))
+    others = [(name, one) for name in _FIGURES if (one := find(trial, name)) is not None]
+    return shown + [(name, f"{value_of(one)} {one.unit}".rstrip(), ends(one)) for name, one in others]

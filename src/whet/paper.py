@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
-from whet.overview import Overview, difference, find, interval, notes, recipes, step_text, unit_of
+from whet.overview import TIMES, Overview, difference, find, interval, notes, recipes, step_text, unit_of
 from whet.trial import Trial
 
 __all__ = ["markdown_page"]
@@ -45,14 +46,14 @@ def markdown_page(view: Overview, *, mark: str, picture: str) -> str:
 
 def _head(view: Overview, metric: str) -> str:
     unit = unit_of(view, metric)
-    return f"{metric} ({unit})" if unit and unit != "×" else metric
+    return f"{metric} ({unit})" if unit not in ("", TIMES) else metric
 
 
 def _cells(trial: Trial, quality: str, metrics: Sequence[str]) -> list[str]:
     own = trial.get(quality)
     versus = "" if own.versus is None else difference(own.versus)
     found = (find(trial, metric) for metric in metrics)
-    others = ["" if one is None else interval(one).replace(f" {one.unit}", "", 1) for one in found]
+    others = ["" if one is None else interval(replace(one, unit="") if one.unit != TIMES else one) for one in found]
     return [trial.name, interval(own), versus, *others]
 
 

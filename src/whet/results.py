@@ -173,17 +173,17 @@ def _newest(results: Sequence[Result]) -> list[Result]:
 
 
 def _told_apart(results: Sequence[Result]) -> list[Result]:
-    """The same results; names that several have get that of the folder above their model, or their digest."""
-    taken = Counter(result.trial.name for result in results)
-
-    def named(result: Result) -> Result:
-        trial = result.trial
-        if taken[trial.name] == 1:
-            return result
-        where = result.folder.resolve().parent.name if result.folder else (trial.artifact or "not saved")[:8]
-        return result._replace(trial=dataclasses.replace(trial, name=f"{trial.name}, {where}"))
-
-    return [named(result) for result in results]
+    """The same results; names that several have get that of the folder above their model, or else a number."""
+    known = [result.trial.name for result in results]
+    above = [result.folder.resolve().parent.name if result.folder else "elsewhere" for result in results]
+    longer = [f"{name}, {place}" if known.count(name) > 1 else name for name, place in zip(known, above, strict=True)]
+    unique = [
+        f"{name}, {longer[:i].count(name) + 1}" if longer.count(name) > 1 else name for i, name in enumerate(longer)
+    ]
+    return [
+        result._replace(trial=dataclasses.replace(result.trial, name=name))
+        for result, name in zip(results, unique, strict=True)
+    ]
 
 
 def _is_baseline(trial: Trial) -> bool:

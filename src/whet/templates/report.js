@@ -48,7 +48,7 @@
     const [start, end] = wide ? [low / 1.15, high * 1.15] : [low - room, high + room];
     const measure = wide ? Math.log : (value) => value;
     const at = (value) => from + ((measure(value) - measure(start)) / (measure(end) - measure(start))) * (to - from);
-    return { at, ticks: wide ? decades(start, end) : steps(start, end, Math.max(2, Math.round(Math.abs(to - from) / 80))) };
+    return { at, ticks: wide ? decades(start, end) : steps(start, end, Math.max(2, Math.round(Math.abs(to - from) / (to < from ? 55 : 80)))) };
   }
 
   function steps(start, end, count) {
@@ -118,7 +118,7 @@
     const y = scale(...range(ends(data.quality.metric)), box.bottom, box.top);
     const where = (i) => [x.at(data.points[i].values[axis.metric][0]), y.at(data.points[i].values[data.quality.metric][0])];
     const names = {
-      x: axis.better === "lower" ? `← better   ${axis.label}` : `${axis.label}   better →`,
+      x: axis.better === "lower" ? `← better · ${axis.label}` : `${axis.label} · better →`,
       y: `${data.quality.metric} ${data.quality.better === "lower" ? "↓" : "↑"}`,
     };
     const line = svg("polyline", { class: "front", points: axis.frontier.map((i) => where(i).join(",")).join(" ") });
@@ -153,7 +153,7 @@
     if (point.baseline) shape.append(svg("circle", { class: "ring", r: r + 5 }));
     shape.append(svg("circle", { class: "hit", r: Math.max(r + 4, 14) }));
     const front = axis.frontier.includes(i) ? " front-mark" : "";
-    const figures = point.figures.map(([name, value]) => `${name} ${value}`).join(", ");
+    const figures = point.figures.map(([name, value, ends]) => `${name} ${value}${ends && ` (${ends})`}`).join(", ");
     const group = svg(
       "g",
       {
@@ -202,10 +202,12 @@
     return found;
   }
 
+  const told = ([name, value, ends]) => [html("dt", {}, name), html("dd", {}, html("span", {}, value), " ", html("span", { class: "ends" }, ends))];
+
   function tell(i) {
     for (const other of data.points.keys()) light(other, other === i);
     const point = data.points[i];
-    const figures = html("dl", {}, ...point.figures.flatMap(([name, value]) => [html("dt", {}, name), html("dd", {}, value)]));
+    const figures = html("dl", {}, ...point.figures.flatMap(told));
     const steps = point.recipe.map((step) => html("div", { class: "recipe" }, step));
     tip.replaceChildren(html("strong", {}, point.name), ...steps, figures);
     tip.hidden = false;
@@ -283,6 +285,7 @@
     const box = boxOf(width, 240);
     const rowsOf = data.curves.flatMap((curve) => curve.rows);
     const values = rowsOf.flatMap((row) => columns.map((column) => row[column])).filter(Number.isFinite);
+    if (!values.length) return;
     const epochs = rowsOf.map((row) => row[0]);
     const x = scale(Math.min(...epochs), Math.max(...epochs), box.left + 4, box.right - 4);
     const y = scale(Math.min(...values), Math.max(...values), box.bottom, box.top);
