@@ -101,7 +101,7 @@ def test_the_frontier_is_drawn(show):
     assert all(ends["x"] <= box["x"] and box["x"] + box["width"] <= ends["x"] + ends["width"] for box in boxes)
     assert len(page.locator("#frontier polyline").get_attribute("points").split()) == 3
     assert page.locator("#legend").inner_text().split("\n")[:3] == ["pytorch", "onnxruntime int8", "onnxruntime"]
-    assert NAMES[1] in page.locator("#frontier .label").all_inner_texts()
+    assert NAMES[1] in page.locator("#frontier .label").all_text_contents()
 
 
 def test_marks_lie_where_their_figures_say(show):
@@ -111,6 +111,11 @@ def test_marks_lie_where_their_figures_say(show):
     assert shape[1]["x"] < shape[2]["x"] < shape[3]["x"] < shape[4]["x"] < shape[5]["x"] < shape[0]["x"]
     middle = {i: box["y"] + box["height"] / 2 for i, box in shape.items()}
     assert middle[0] < middle[3] < middle[5] < middle[4]
+    bars = page.locator(f"{MARKS}[data-trial='0'] .bar").evaluate_all(
+        "all => all.map(one => [one.y1, one.y2].map(y => y.baseVal.value))"
+    )
+    tall = max(abs(a - b) for a, b in bars)
+    assert tall == pytest.approx(0.08 * (middle[4] - middle[0]) / 0.3, rel=0.05)
     area = {i: box["width"] * box["height"] for i, box in shape.items()}
     assert area[0] / area[4] == pytest.approx(80 / 50, rel=0.15)
 
@@ -165,6 +170,8 @@ def test_the_table_is_sorted_by_any_column(show):
     heading.locator("button").press("Enter")
     assert heading.get_attribute("aria-sort") == "descending"
     assert rows(page) == [NAMES[i] for i in (0, 2, 3, 1, 5, 4)]
+    page.locator("#table thead button", has_text="latency_median").click()
+    assert rows(page) == [NAMES[i] for i in (1, 2, 3, 4, 5, 0)]
     page.locator("#table thead button").first.click()
     assert heading.get_attribute("aria-sort") == "none"
     assert rows(page) == [EVIL, *(NAMES[i] for i in (0, 3, 1, 2, 4))]

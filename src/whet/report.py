@@ -21,6 +21,7 @@ __all__ = [
     "curve_picture",
     "digits",
     "fastest_as_good",
+    "mark_sizes",
     "read_curve",
     "table",
     "trade_off_picture",
@@ -126,7 +127,7 @@ def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[
     """
     figure = Figure(figsize=(4.6 * len(costs) + 2.2, 4.2), layout="constrained")
     panels = figure.subplots(1, len(costs), squeeze=False)[0]
-    sizes = _mark_sizes(trials)
+    sizes = mark_sizes(trials)
     for axes, cost in zip(panels, costs, strict=True):
         for i, trial in enumerate(trials):
             x, y = trial.get(cost), trial.get(quality)
@@ -142,8 +143,8 @@ def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[
     return _png(figure, software)
 
 
-def _mark_sizes(trials: Sequence[Trial]) -> list[float]:
-    """Diameters in points, so that areas are sizes on disk, down to what can still be seen."""
+def mark_sizes(trials: Sequence[Trial]) -> list[float]:
+    """Return diameters in points, so that areas are sizes on disk, down to what can still be seen."""
     stored = [one.value for trial in trials for one in trial.measurements if one.metric == "disk"]
     if len(stored) < len(trials):
         return [7.0] * len(trials)

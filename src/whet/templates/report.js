@@ -185,24 +185,27 @@
       const long = data.points[i].name.length * 6.9;
       const places = [
         ["start", left + r, top - 7], ["end", left - r, top - 7], ["start", left + r, top + 16], ["end", left - r, top + 16],
-        ["middle", left, top - r - 4], ["middle", left, top + r + 12],
+        ["middle", left, top - r - 4], ["middle", left, top + r + 12], ["start", left - r, top - r - 4], ["end", left + r, top - r - 4],
       ];
-      for (const [anchor, at, base] of places) {
+      const boxed = places.map(([anchor, at, base]) => {
         const start = anchor === "start" ? at : anchor === "end" ? at - long : at - long / 2;
-        const own = { left: start, right: start + long, top: base - 11, bottom: base + 3 };
-        const inside = own.left >= box.left && own.right <= box.right + 8 && own.top >= box.top - 8 && own.bottom <= box.bottom;
-        const free = taken.every((one) => own.right < one.left || own.left > one.right || own.bottom < one.top || own.top > one.bottom);
-        if (inside && free) {
-          taken.push(own);
-          found.push(svg("text", { class: "label", x: at, y: base, "text-anchor": anchor }, data.points[i].name));
-          break;
-        }
-      }
+        return { anchor, at, base, left: start, right: start + long, top: base - 11, bottom: base + 3 };
+      });
+      const inside = boxed.filter((own) => own.left >= box.left && own.right <= box.right + 8 && own.top >= box.top - 8 && own.bottom <= box.bottom);
+      const free = inside.find((own) => taken.every((one) => own.right < one.left || own.left > one.right || own.bottom < one.top || own.top > one.bottom));
+      // the one to choose is named even where that hides something
+      const own = free || (i === data.best ? inside[0] : null);
+      if (!own) continue;
+      taken.push(own);
+      found.push(svg("text", { class: "label", x: own.at, y: own.base, "text-anchor": own.anchor }, data.points[i].name));
     }
     return found;
   }
 
-  const told = ([name, value, ends]) => [html("dt", {}, name), html("dd", {}, html("span", {}, value), " ", html("span", { class: "ends" }, ends))];
+  const told = ([name, value, ends]) => [
+    html("dt", {}, name),
+    html("dd", {}, html("span", {}, value), ...(ends ? [" ", html("span", { class: "ends" }, ends)] : [])),
+  ];
 
   function tell(i) {
     for (const other of data.points.keys()) light(other, other === i);
