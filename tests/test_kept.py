@@ -1,6 +1,7 @@
 import pytest
 
 from folders import classifier
+from helpers import tiny_model
 from measured import saved
 from whet import artifact
 from whet.architecture import Architecture
@@ -38,6 +39,13 @@ def test_low_rank_keeps_what_its_ranks_say(tmp_path, tokenizer, family):
         assert share.share == pytest.approx(count / of)
         assert share.form == (f"low rank: rank {layer.rank}" if isinstance(layer, LowRank) else "")
     assert not kept.whole and kept.embeddings.share == 1
+
+
+def test_the_second_block_is_not_the_eleventh(tmp_path, tokenizer):
+    """Though its name begins that of the other."""
+    saved(tmp_path / "deep", tokenizer, model=tiny_model("bert", 2, blocks=11))
+    kept = kept_of(tmp_path / "deep")
+    assert kept.whole and [len(block) for block in kept.blocks] == [6] * 11 and len(kept.parts) == 6
 
 
 def test_fewer_bits_are_fewer_bytes(tmp_path, tokenizer):

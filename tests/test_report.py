@@ -8,7 +8,7 @@ from rich.console import Console
 
 from whet.errors import UnknownName
 from whet.measurement import Comparison, Measurement
-from whet.report import mark_sizes, curve_csv, curve_picture, read_curve, table, trade_off_picture
+from whet.report import curve_csv, curve_picture, mark_sizes, read_curve, table, trade_off_picture
 from whet.training import Epoch
 from whet.trial import Trial
 
