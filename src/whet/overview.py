@@ -115,8 +115,8 @@ def overview(results: Sequence[Result]) -> Overview:
         )
     series = [_series(trial, trials) for trial in trials]
     names = tuple(dict.fromkeys(series))
-    baseline = _versus(trials[0], quality) is None
-    timed = all("throughput" in own for own in known) and len(trials) > 1
+    baseline = trials[0].get(quality).versus is None
+    timed = all(SPEEDUP in own for own in known) and len(trials) > 1
     shown = (*SHOWN, SPEEDUP)
     return Overview(
         task=str((trials[0].conditions or {}).get("task", "own data")),
@@ -128,7 +128,7 @@ def overview(results: Sequence[Result]) -> Overview:
         columns=(quality, *(name for name in shown if name != quality and any(name in own for own in known))),
         series=names,
         series_of=tuple(map(names.index, series)),
-        best=trials.index(fastest_as_good(trials)) if baseline and timed else None,
+        best=trials.index(fastest_as_good(trials, speed=SPEEDUP)) if baseline and timed else None,
         **_conditions(trials),
     )
 
@@ -237,10 +237,6 @@ def _axis(trials: Sequence[Trial], quality: str, cost: str) -> Axis:
     places = sorted((i for i, trial in enumerate(trials) if trial in kept), key=lambda i: trials[i].get(cost).value)
     label = f"{COSTS[cost]} ({one.unit})" if one.unit not in ("", "1/s", TIMES) else COSTS[cost]
     return Axis(cost, label, one.better, tuple(places))
-
-
-def _versus(trial: Trial, metric: str) -> Comparison | None:
-    return trial.get(metric).versus
 
 
 def _series(trial: Trial, trials: Sequence[Trial]) -> str:

@@ -104,14 +104,14 @@ def table(trials: Sequence[Trial], *, title: str) -> Table:
     return shown
 
 
-def fastest_as_good(trials: Sequence[Trial]) -> Trial:
-    """Return the trial of highest throughput whose first metric is not really worse than the first model's."""
+def fastest_as_good(trials: Sequence[Trial], *, speed: str = "throughput") -> Trial:
+    """Return the trial of highest speed, a metric, whose first metric is not really worse than the first model's."""
 
     def worse(one: Measurement) -> bool:
         return one.versus is not None and one.versus.real and (one.versus.value < 0) == (one.better == "higher")
 
     good = [trial for trial in trials if not worse(trial.measurements[0])]
-    return max(good, key=lambda trial: trial.get("throughput").value)
+    return max(good, key=lambda trial: trial.get(speed).value)
 
 
 def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[str], software: str = "whet") -> bytes:
