@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 
@@ -30,6 +31,7 @@ from whet.runtime import (
     INT8,
     SHAPES,
     STATIC_INT8,
+    Conversion,
     Predict,
     all_runtimes,
     compare,
@@ -237,6 +239,36 @@ def test_products_of_the_blocks_are_in_8_bits_and_no_others(family: Family, tmp_
         artifact.exported(folder, "onnxruntime")
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_openvino_rounds_the_layers_that_are_chosen_and_nothing_else(family: Family, tmp_path):
+    """Each has its weight in 8 bits, and attention and the head have none."""
+    model = tiny_model(family)
+    to_onnx(model, example_batch(model, NAMES, 2, 6), tmp_path / "m.onnx")
+    for count in (None, 3) if family is not FAMILIES[0] else (None, 3, 0):
+        chosen = products(model)[:count]
+        assert rounded_by_openvino(chosen, tmp_path) == Counter(MatMul=len(chosen))
+
+
+def rounded_by_openvino(chosen: tuple[str, ...], folder: Path) -> Counter[str]:
+    """Count the operations that read something rounded, by their kind."""
+    runtime_named("openvino").convert(Conversion(folder / "m.onnx", INT8, tiny_batches().batches[:1], chosen), folder)
+    return Counter(
+        one.get_node().get_type_name()
+        for operation in openvino.Core().read_model(folder / "openvino_model_int8.xml").get_ops()
+        if operation.get_type_name() == "FakeQuantize"
+        for one in operation.output(0).get_target_inputs()
+    )
+
+
+def test_what_a_precision_needs_is_asked_for_before_any_work(folder, task, monkeypatch):
+    monkeypatch.setattr("whet.deployment.artifact.load", lambda _: pytest.fail("work had begun"))
+    monkeypatch.setattr(all_runtimes()["openvino"], "converters", {INT8: "no_such_package"})
+    with pytest.raises(
+        InvalidParameter, match=r"openvino needs the package no_such_package, .*install 'whet\[openvino"
+    ):
+        export(folder, ["openvino"], precisions=[INT8], task=task)
+
+
 def test_recurrent_students_run_in_8_bits(tmp_path, tokenizer):
     model = student_from("recurrent:bilstm:16").build(classifier(), Resources()).model
     found = export(saved(model, tokenizer, tmp_path / "m"), ["onnxruntime"], precisions=[INT8])
@@ -288,6 +320,7 @@ def test_a_runtime_takes_the_precisions_that_it_knows(folder):
 
 def test_bf16_is_refused_where_the_processor_has_none(folder, monkeypatch):
     monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "INT8"])
+    monkeypatch.setattr("whet.deployment.artifact.load", lambda _: pytest.fail("work had begun"))
     with pytest.raises(InvalidParameter, match=r"must compute in bf16, but this one cannot, .*; leave bf16 out"):
         export(folder, ["openvino"], precisions=["bf16"])
     assert not (folder / "openvino_model.xml").exists()

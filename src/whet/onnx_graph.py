@@ -9,21 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["flat_attention", "nodes_below", "read"]
+__all__ = ["flat_attention", "nodes_below"]
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Under which torch's exporter keeps the modules around a node, outermost first."""
 PREFIX = "model."
 """The exporter's module around the model."""
-
-
-def read(path: Path) -> "onnx.ModelProto":
-    """Return a model without the shapes between its nodes, which stop being true when nodes change."""
-    import onnx
-
-    model = onnx.load(path)
-    del model.graph.value_info[:]
-    return model
 
 
 def nodes_below(model: "onnx.ModelProto", modules: Collection[str]) -> list[str]:
@@ -68,7 +59,7 @@ def flat_attention(path: Path) -> "onnx.ModelProto":
             node.attribute.append(onnx.helper.make_attribute(f"{kind}_num_heads", count))
         graph.node.remove(joined[0])
     _drop_unread(graph)
-    del graph.value_info[:]
+    del graph.value_info[:]  # shapes between nodes, which no longer hold
     return model
 
 

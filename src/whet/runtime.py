@@ -102,6 +102,8 @@ class Runtime(ABC):
     """The files of each precision that it knows, beside the weights."""
     calibrated: ClassVar[frozenset[str]] = frozenset()
     """The precisions that need calibration inputs."""
+    converters: ClassVar[Mapping[str, str]] = {}
+    """The precisions that another package makes, which is imported too, and that package."""
 
     @classmethod
     def name(cls) -> str:
@@ -114,25 +116,23 @@ class Runtime(ABC):
 
     @abstractmethod
     def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Predict:
-        """Return what `convert` wrote, ready to run on so many threads.
+        """Return what `convert` wrote, ready to run on so many threads."""
+
+    def require(self, precision: str = FP32) -> None:
+        """Refuse to go on without what a precision needs.
 
         Raises:
-            InvalidParameter: this machine cannot compute in that precision.
+            InvalidParameter: a package is not installed, and the message names the extra; or this machine cannot
+                compute in that precision.
         """
-
-    def require(self) -> None:
-        """Refuse to go on without the package.
-
-        Raises:
-            InvalidParameter: it is not installed; the message names the extra.
-        """
-        try:
-            importlib.import_module(self.package)
-        except ImportError as error:
-            raise InvalidParameter(
-                f"{self.name()} needs the package {self.package}, but it is not installed; "
-                f"pip install 'whet[{self.extra}]'"
-            ) from error
+        for package in (self.package, *([self.converters[precision]] if precision in self.converters else [])):
+            try:
+                importlib.import_module(package)
+            except ImportError as error:
+                raise InvalidParameter(
+                    f"{self.name()} needs the package {package}, but it is not installed; "
+                    f"pip install 'whet[{self.extra}]'"
+                ) from error
 
 
 class Deployed(nn.Module):
@@ -158,7 +158,7 @@ def offered(runtime: Runtime, precisions: Sequence[str]) -> list[str]:
     """Return which of these precisions a runtime knows, in its own order.
 
     Raises:
-        InvalidParameter: none of them.
+        InvalidParameter: none of them, or one cannot be had here.
     """
     found = [own for own in runtime.precisions if own in precisions]
     if not found:
@@ -166,6 +166,8 @@ def offered(runtime: Runtime, precisions: Sequence[str]) -> list[str]:
             f"{runtime.name()} must know the precision, but got {', '.join(precisions)}; it knows "
             f"{', '.join(runtime.precisions)}"
         )
+    for precision in found:
+        runtime.require(precision)
     return found
 
 

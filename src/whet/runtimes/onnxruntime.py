@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from whet.machine import multiplies_int8
-from whet.onnx_graph import flat_attention, nodes_below, read
+from whet.onnx_graph import flat_attention, nodes_below
 from whet.runtime import FP32, INT8, STATIC_INT8, Conversion, Predict, Runtime
 
 __all__ = ["OnnxRuntime"]
@@ -41,18 +41,15 @@ class OnnxRuntime(Runtime):
         if what.precision == FP32:
             onnx.save(flat, place)
             return
-        whole = folder / "whole.onnx"
-        onnx.save(flat, whole)
         with _quiet():
-            _quantize(whole, place, what)
-        whole.unlink()
+            _quantize(flat, place, what)
 
     def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Predict:
         """See `Runtime.open`."""
         return _Session(folder / FILES[precision], precision, threads)
 
 
-def _quantize(whole: Path, place: Path, what: Conversion) -> None:
+def _quantize(model: Any, place: Path, what: Conversion) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -62,7 +59,6 @@ def _quantize(whole: Path, place: Path, what: Conversion) -> None:
         def get_next(self) -> dict[str, Any] | None:
             return next(self.left, None)
 
-    model = read(whole)
     nodes = [node.name for node in model.graph.node] if what.layers is None else nodes_below(model, what.layers)
     nodes += [f"{name}_MatMul" for name in nodes]  # what it makes of a Gemm
     options = {

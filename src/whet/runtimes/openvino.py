@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from whet.errors import InvalidParameter
-from whet.onnx_graph import nodes_below, read
+from whet.onnx_graph import nodes_below
 from whet.runtime import BF16, FP32, INT8, Conversion, Predict, Runtime
 
 __all__ = ["OpenVino"]
@@ -33,6 +33,17 @@ class OpenVino(Runtime):
     package: ClassVar[str] = "openvino"
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {FP32: WHOLE, BF16: WHOLE, INT8: QUANTIZED}
     calibrated: ClassVar[frozenset[str]] = frozenset({INT8})
+    converters: ClassVar[Mapping[str, str]] = {INT8: "nncf"}
+
+    def require(self, precision: str = FP32) -> None:
+        """See `Runtime.require`."""
+        super().require(precision)
+        import openvino
+
+        if precision == BF16 and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise InvalidParameter(
+                "the processor must compute in bf16, but this one cannot, and would be slower; leave bf16 out"
+            )
 
     def convert(self, what: Conversion, folder: Path) -> None:
         """See `Runtime.convert`."""
@@ -50,17 +61,16 @@ class OpenVino(Runtime):
 
 
 def _quantized(model: Any, what: Conversion) -> Any:
-    try:
-        import nncf
-    except ImportError as error:
-        raise InvalidParameter(
-            "openvino needs the package nncf for int8, but it is not installed; pip install 'whet[openvino]'"
-        ) from error
+    import nncf
+    import onnx
+
     names = [one.get_any_name() for one in model.inputs]
     data = nncf.Dataset(what.batches, lambda batch: {name: batch[name].numpy() for name in names})
-    onnx = read(what.onnx)
-    chosen = None if what.layers is None else set(nodes_below(onnx, what.layers))
-    whole = [] if chosen is None else [node.name for node in onnx.graph.node if node.name not in chosen]
+    ignored: list[str] = []
+    if what.layers is not None:
+        chosen = set(nodes_below(onnx.load(what.onnx), what.layers))
+        # what it makes of a Gemm has a name that goes on behind a slash
+        ignored = [name for name in map(_name, model.get_ops()) if name.partition("/")[0] not in chosen]
     nncf.set_log_level(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):  # it draws progress bars of its own
         return nncf.quantize(
@@ -68,25 +78,25 @@ def _quantized(model: Any, what: Conversion) -> Any:
             data,
             subset_size=len(what.batches),
             model_type=nncf.ModelType.TRANSFORMER,
-            ignored_scope=nncf.IgnoredScope(names=whole, validate=False),
+            ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
         )
+
+
+def _name(operation: Any) -> str:
+    found: str = operation.get_friendly_name()
+    return found
 
 
 class _Compiled(Predict):
     def __init__(self, path: Path, precision: str, threads: int) -> None:
         import openvino
 
-        core = openvino.Core()
-        if precision == BF16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise InvalidParameter(
-                "the processor must compute in bf16, but this one cannot, and would be slower; leave bf16 out"
-            )
         wanted = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        self._model = core.compile_model(path, "CPU", wanted)
+        self._model = openvino.Core().compile_model(path, "CPU", wanted)
         self._names = [one.get_any_name() for one in self._model.inputs]
         self.precision = self._used()
 
