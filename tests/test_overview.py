@@ -53,8 +53,10 @@ def test_axes_are_the_costs_that_all_have():
 
 
 def test_without_a_cost_or_the_quality_there_is_no_report():
-    with pytest.raises(InvalidData, match="must have a time or a size in common"):
-        view_of(without(DENSE, "throughput", "latency_median", "parameters", "disk"))
+    with pytest.raises(InvalidData, match="must have a time or a size in common, but dense have none; measure"):
+        view_of(without(DENSE, "throughput", "latency_median", "parameters", "disk"), GOOD)
+    with pytest.raises(InvalidData, match="in common, but they have none"):
+        view_of(without(DENSE, "throughput", "latency_median"), without(GOOD, "parameters", "disk"))
     with pytest.raises(InvalidData, match="must have been measured in accuracy, but good was not"):
         view_of(DENSE, without(GOOD, "accuracy"))
     with pytest.raises(InvalidData, match="one trial at least, but got none"):

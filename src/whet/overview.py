@@ -110,8 +110,10 @@ def overview(results: Sequence[Result]) -> Overview:
             )
     axes = tuple(_axis(trials, quality, cost) for cost in COSTS if all(cost in own for own in known))
     if not axes:
+        bare = [trial.name for trial, own in zip(trials, known, strict=True) if not own & set(COSTS)]
         raise InvalidData(
-            "all models must have a time or a size in common, but they have none; measure them in one run"
+            f"all models must have a time or a size in common, but {', '.join(bare[:4]) or 'they'} have none; measure "
+            "them in one run"
         )
     series = [_series(trial, trials) for trial in trials]
     names = tuple(dict.fromkeys(series))

@@ -154,8 +154,8 @@ def _check_alike(results: Sequence[Result]) -> None:
             got = " and ".join(f"{key}={value} ({_some(own)})" for value, own in names.items())
             most = max(names, key=lambda value: len(names[value]))
             raise InvalidData(
-                f"trials of one report must be alike in {', '.join(ALIKE[:3])} and the like, but got {got}; choose "
-                f"one, such as --only '{key}={most}', or measure them in one run"
+                f"trials of one report must be alike in task, data and machine, but got {got}; choose one, "
+                f"such as --only '{key}={most}', or measure them in one run"
             )
 
 

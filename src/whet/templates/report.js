@@ -10,6 +10,7 @@
     (r) => polygon(r * 1.4, 3, 90),
     (r) => polygon(r * 1.15, 6, 0),
     (r) => star(r * 1.45),
+    (r) => cross(r * 1.15, r * 0.45),
   ];
 
   function polygon(radius, corners, turn) {
@@ -22,6 +23,10 @@
     const points = [];
     for (let i = 0; i < 10; i++) points.push(polar(i % 2 ? radius / 2 : radius, 36 * i - 90));
     return `M${points.join("L")}z`;
+  }
+
+  function cross(arm, half) {
+    return `M${-half},${-arm}H${half}V${-half}H${arm}V${half}H${half}V${arm}H${-half}V${half}H${-arm}V${-half}H${-half}z`;
   }
 
   function polar(radius, degrees) {
