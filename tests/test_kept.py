@@ -1,7 +1,7 @@
 import pytest
+from transformers import BertConfig, BertForSequenceClassification
 
 from folders import classifier
-from helpers import tiny_model
 from measured import saved
 from whet import artifact
 from whet.architecture import Architecture
@@ -43,7 +43,8 @@ def test_low_rank_keeps_what_its_ranks_say(tmp_path, tokenizer, family):
 
 def test_the_second_block_is_not_the_eleventh(tmp_path, tokenizer):
     """Though its name begins that of the other."""
-    saved(tmp_path / "deep", tokenizer, model=tiny_model("bert", 2, blocks=11))
+    config = BertConfig(vocab_size=99, hidden_size=8, num_hidden_layers=11, num_attention_heads=2, intermediate_size=16)
+    saved(tmp_path / "deep", tokenizer, model=BertForSequenceClassification(config).eval())
     kept = kept_of(tmp_path / "deep")
     assert kept.whole and [len(block) for block in kept.blocks] == [6] * 11 and len(kept.parts) == 6
 
