@@ -3,6 +3,7 @@ import gzip
 import json
 import shutil
 import warnings
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,8 @@ def test_conditions_are_recorded(trials):
     assert set(conditions["versions"]) >= {"whet", "transformers", "python", "numpy"}
     assert (conditions["batch_size"], conditions["rounds"], conditions["dtype"]) == (8, 6, "float32")
     assert len(conditions["data_sha256"]) == 64
+    assert (conditions["baseline"], conditions["baseline_artifact"]) == ("model", None)
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(conditions["measured"])) < timedelta(hours=1)
     assert all(trial.conditions == conditions for trial in trials.values())
 
 

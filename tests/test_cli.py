@@ -429,6 +429,22 @@ def test_measure_shows_a_table_writes_a_picture_and_keeps_the_row(place, run, no
     artifact.load(Path("small"))
 
 
+def test_measure_keeps_all_rows_for_the_report(place, run, no_memory):
+    """Those of a model from elsewhere too, which has no manifest to keep them."""
+    words = ["measure", "model", "small", *OWN, "--rounds", "6", "--out", "measured"]
+    assert run(*words).code == 0
+    kept = artifact.trials(Path("measured"))
+    assert [trial.name for trial in kept] == ["model", "small"]
+    assert all(trial.conditions["baseline"] == "model" and trial.conditions["measured"] for trial in kept)
+    assert run(*words).code == 2 and run(*words, "--overwrite").code == 0
+    done = run("report", "measured", "small", "--out", "shown", "--only", "threads=1")
+    assert (done.code, done.err, done.out.strip()) == (0, "", "see shown/report.html")
+    page = Path("shown/report.html").read_text()
+    assert "What is left of each layer" in page and "fastest" in page
+    assert Path("shown/report.png").read_bytes().startswith(PNG)
+    assert "| small |" in Path("shown/report.md").read_text()
+
+
 def test_measure_as_json(place, run, no_memory):
     found = json.loads(run("measure", "model", *OWN, "--rounds", "6", "--json").out)
     assert [trial["name"] for trial in found] == ["model"]
@@ -979,6 +995,30 @@ BAD = {
         r"--picture must be a file in a folder that exists, but got nowhere/plot.png; name another",
     ),
     "a folder as picture": (nothing, [*MEASURE, "--picture", "model"], r"--picture must be a file"),
+    "measurements into a folder that holds files": (
+        nothing,
+        [*MEASURE, "--out", "base"],
+        r"the output folder must be new or empty, but base holds files; name another or give --overwrite",
+    ),
+    "a report of nothing": (nothing, ["report", "base"], r"must hold models that whet measured, but base holds none"),
+    "a report of what was not measured": (
+        nothing,
+        ["report", "small", "--out", "new"],
+        r"models must have been measured, but small were not; whet measure BASELINE MODEL --task TASK",
+    ),
+    "a report of a folder that is not there": (nothing, ["report", "nowhere"], r"folders that exist, but got nowhere"),
+    "a report of several folders to nowhere": (nothing, ["report", "model", "small"], r"--out must say where the repo"),
+    "a report among a model's files": (nothing, ["report", "small"], r"must lie outside of a model's folder, which"),
+    "a condition without a value": (
+        nothing,
+        ["report", "base", "--only", "threads"],
+        r"--only must be NAME=VALUE, each name once, but got 'threads'; such as threads=2",
+    ),
+    "a condition given twice": (
+        nothing,
+        ["report", "base", "--only", "threads=1", "--only", "threads=2"],
+        r"--only must be NAME=VALUE, each name once, but got 'threads=2'",
+    ),
     "another's folder for the demo": (
         nothing,
         ["demo", "--out", "model"],

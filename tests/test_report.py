@@ -8,7 +8,7 @@ from rich.console import Console
 
 from whet.errors import UnknownName
 from whet.measurement import Comparison, Measurement
-from whet.report import curve_csv, curve_picture, read_curve, table, trade_off_picture
+from whet.report import curve_csv, curve_picture, mark_sizes, read_curve, table, trade_off_picture
 from whet.training import Epoch
 from whet.trial import Trial
 
@@ -86,6 +86,22 @@ def is_picture(content: bytes) -> np.ndarray:
 @pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1], [*TRIALS, trial("slow", 0.7, 20.0)]])
 def test_trade_offs_are_pictures(trials):
     is_picture(trade_off_picture(trials, quality="accuracy", costs=("latency_median",)))
+
+
+def test_marks_are_as_large_as_the_files():
+    """In area; where one was not measured in it, all are alike."""
+    stored = [
+        dataclasses.replace(one, measurements=[*one.measurements, Measurement.count("disk", size, "MiB")])
+        for one, size in zip(TRIALS, (80.0, 20.0), strict=True)
+    ]
+    large, small = mark_sizes(stored)
+    assert (large / small) ** 2 == pytest.approx(4)
+    assert mark_sizes([stored[0], TRIALS[1]]) == [7.0, 7.0]
+
+
+def test_the_picture_says_what_made_it():
+    drawn = trade_off_picture(TRIALS, quality="accuracy", costs=("latency_median",), software="whet report")
+    assert b"whet report" in drawn[:4096]
 
 
 def test_the_fastest_without_a_real_loss_is_marked():

@@ -17,6 +17,7 @@ from whet.method import Method, Stage, all_methods, method_named
 from whet.preparation import Calibration
 from whet.recipe import Recipe
 from whet.recurrent import RecurrentConfig, RecurrentForSequenceClassification
+from whet.reporting import write_report
 from whet.resources import Resources
 from whet.student import Student, student_from
 from whet.task import Task, task_from_files, task_named
@@ -55,4 +56,5 @@ __all__ = [
     "student_from",
     "task_from_files",
     "task_named",
+    "write_report",
 ]

@@ -27,6 +27,7 @@ from whet.trial import Trial
 
 __all__ = [
     "MANIFEST",
+    "MEASUREMENTS",
     "add_export",
     "card",
     "digest",
@@ -249,7 +250,7 @@ def trials(folder: Path) -> list[Trial]:
     path = folder / MEASUREMENTS
     try:
         return [Trial.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArtifact(f"{path} must hold one trial a line, but {error!r}; empty it or copy it again") from error
 
 

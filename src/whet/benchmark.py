@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -88,6 +89,7 @@ class Benchmark:
             InvalidModel, InvalidArtifact: a model cannot be loaded, was altered, or was not exported for a runtime.
             UnknownName, InvalidParameter: there is no such runtime here, or it runs elsewhere than on the device.
         """
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         chosen = self._metrics(task)
         exports = self._exports(sources)
         dev = task.splits.dev
@@ -111,7 +113,8 @@ class Benchmark:
         for metric in chosen:
             for own, found in zip(measured, metric.measure(subjects), strict=True):
                 own.extend(found)
-        conditions = self._conditions(task, dev)
+        baseline = {"baseline": subjects[0].name, "baseline_artifact": _digest(subjects[0].source)}
+        conditions = {**self._conditions(task, dev), **baseline, "measured": now}
         return [
             Trial(
                 subject.name,

@@ -20,6 +20,7 @@ from whet.errors import InvalidModel, WhetError
 
 __all__ = [
     "check_finite",
+    "empty_model",
     "load_model",
     "load_tokenizer",
     "max_positions",
@@ -81,6 +82,21 @@ def load_model(source: str | Path) -> PreTrainedModel:
         # a decoder's head finds the last token of a padded sentence by this id
         model.config.pad_token_id = load_tokenizer(source).pad_token_id
     return model.eval()
+
+
+def empty_model(folder: Path) -> nn.Module:
+    """Return the ordinary model of a folder's configuration, whose weights have shapes but no values.
+
+    Raises:
+        InvalidModel: the configuration cannot be read.
+    """
+    try:
+        config = AutoConfig.from_pretrained(str(folder), **_SAFE)
+        with torch.device("meta"):
+            model: nn.Module = AutoModelForSequenceClassification.from_config(config, **_SAFE)
+    except _FAILURES as error:
+        raise _unloadable(folder, error) from error
+    return model
 
 
 def new_head(

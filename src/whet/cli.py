@@ -1,11 +1,9 @@
 """The command line: the verbs of `whet.verbs`, with progress bars, tables or JSON, and errors as sentences."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import transformers
 import typer
 
 from whet import demonstration, verbs
@@ -18,13 +16,11 @@ from whet.console import (
     print_json,
     print_methods,
     print_step,
-    say,
     show,
     write_picture,
 )
 from whet.deployment import export as export_model
 from whet.distillation import Objective
-from whet.errors import WhetError
 from whet.inspection import inspect as inspect_model
 from whet.method import all_methods
 from whet.options import (
@@ -64,6 +60,7 @@ from whet.options import (
     Unlabeled,
     Verb,
     Version,
+    conditions_in,
     lora_of,
     more_text,
     names_in,
@@ -73,9 +70,10 @@ from whet.options import (
     use_device,
 )
 from whet.preparation import Calibration
-from whet.processes import leave
 from whet.report import table, trade_off_picture
+from whet.reporting import write_report
 from whet.runtime import FP32
+from whet.shell import run
 from whet.student import student_from
 from whet.training import TrainingSettings
 
@@ -87,12 +85,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-
-_UsageError: Any = typer.BadParameter.__bases__[0]
-"""What typer raises for options it does not know; click's own or typer's copy of it, by version."""
-_STOPPED = 130
-"""The exit code that typer answers Ctrl-C with."""
 
 
 @app.callback()
@@ -277,6 +269,8 @@ def measure(
     runtime: Annotated[str, typer.Option(help="Where they run, with commas between: onnxruntime, ...")] = "pytorch",
     precision: Precision = FP32,
     picture: Annotated[Path | None, typer.Option(help="PNG of quality against latency to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to keep all that was measured in, for whet report.")] = None,
+    overwrite: Overwrite = False,
     seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = None,
@@ -296,7 +290,7 @@ def measure(
         precisions=names_in(precision),
     )
     check_picture(picture)
-    trials = verbs.measure(models, chosen, benchmark=benchmark)
+    trials = verbs.measure(models, chosen, benchmark=benchmark, out=out, overwrite=overwrite)
     if picture is not None:
         write_picture(
             picture, trade_off_picture(trials, quality=chosen.metrics[0], costs=("latency_median", "throughput"))
@@ -305,6 +299,17 @@ def measure(
         print_json([json.loads(trial.to_json()) for trial in trials])
     else:
         show(table(trials, title=f"{chosen.name}, {len(chosen.splits.dev)} dev examples"))
+
+
+@app.command(cls=Verb)
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Folders with models that were measured.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; the one given, if it is one.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Condition as NAME=VALUE, such as threads=2.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are no reports too.")] = False,
+) -> None:
+    """Write what was measured as a web page, a picture and Markdown: report.html, report.png, report.md."""
+    show(f"see {write_report(folders, out, only=conditions_in(only or []), overwrite=overwrite)}")
 
 
 @app.command(cls=Verb)
@@ -379,22 +384,4 @@ def demo(
 
 def main() -> None:
     """Run the command line; bad input ends with a sentence and exit code 2."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        code = app(prog_name="whet", standalone_mode=False)
-    except WhetError as error:
-        say(f"{type(error).__name__}: {error}")
-        sys.exit(2)
-    except _UsageError as error:
-        command = error.ctx.command_path if error.ctx else "whet"
-        problem = (error.format_message() or "No command.").strip().rstrip(".")
-        say(f"UsageError: the command line must be one that whet knows, but got: {problem}; see {command} --help")
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _STOPPED
-    finally:
-        leave()
-    if code == _STOPPED:
-        say("stopped; nothing half-written was left")
-    sys.exit(code)
+    run(app)

@@ -55,6 +55,7 @@ __all__ = [
     "Unlabeled",
     "Verb",
     "Version",
+    "conditions_in",
     "lora_of",
     "more_text",
     "names_in",
@@ -203,6 +204,21 @@ def optional_task(
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names in a text with commas between."""
     return tuple(name.strip() for name in text.split(","))
+
+
+def conditions_in(given: list[str]) -> dict[str, str]:
+    """Return conditions by name.
+
+    Raises:
+        InvalidParameter: one is not NAME=VALUE, or a name is given twice.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name in found:
+            raise InvalidParameter(f"--only must be NAME=VALUE, each name once, but got {text!r}; such as threads=2")
+        found[name] = value
+    return found
 
 
 def lora_of(

@@ -1,9 +1,9 @@
-"""Output folders that are whole or absent: written beside their place under another name, then renamed."""
+"""Output that is whole or absent: written beside its place under another name, then renamed."""
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -11,7 +11,10 @@ from safetensors import SafetensorError
 
 from whet.errors import OutputExists, OutputNotWritten
 
-__all__ = ["check_output", "new_folder", "write_text"]
+__all__ = ["check_files", "check_output", "new_folder", "write_files", "write_text"]
+
+_HEAD = 4096
+"""Bytes of a file in which its mark must be."""
 
 
 def check_output(folder: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> None:
@@ -65,6 +68,55 @@ def new_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def check_files(folder: Path, names: Iterable[str], *, mark: bytes, overwrite: bool) -> None:
+    """Refuse a place where files cannot or must not be written, before any work.
+
+    Args:
+        folder: where; it need not exist.
+        names: of the files.
+        mark: stands at the beginning of every file that may be replaced, since it came from here.
+        overwrite: whether any other may be replaced too.
+
+    Raises:
+        OutputExists: one of them is there and lacks the mark.
+        OutputNotWritten: the place cannot be written.
+    """
+    place = folder.resolve()
+    there = next(path for path in (place, *place.parents) if path.exists())
+    if not there.is_dir():
+        raise OutputNotWritten(f"the output must be a folder, but got {folder}, and {there} is a file; name another")
+    if not os.access(there, os.W_OK):
+        raise OutputNotWritten(f"the output folder must be writable, but {there} is not; name another")
+    for path in (place / name for name in names):
+        if path.is_dir():
+            raise OutputExists(f"the output must be a file, but {path} is a folder; name another")
+        if path.exists() and not overwrite and not _bears(path, mark):
+            raise OutputExists(
+                f"files of others must stay, but {path} is there already; name another folder or give --overwrite"
+            )
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder; none appears before all are written, and the last one given appears last.
+
+    Raises:
+        OutputNotWritten: one cannot be written.
+    """
+    drafts = {folder / f".{name}.{os.getpid()}.partial": folder / name for name in files}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for draft, content in zip(drafts, files.values(), strict=True):
+            draft.write_bytes(content)
+        for draft, path in drafts.items():
+            draft.replace(path)
+    except OSError as error:
+        raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
+    finally:
+        for draft in drafts:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small file so that it is either the old or the new one, never half of it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -75,6 +127,11 @@ def write_text(path: Path, text: str) -> None:
         raise OutputNotWritten(f"{path} must be writable, but {error}; free some space or name another") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _bears(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return mark in file.read(_HEAD)
 
 
 def _sweep(place: Path) -> None:

@@ -15,7 +15,17 @@ from whet.measurement import Measurement
 from whet.training import Epoch
 from whet.trial import Trial
 
-__all__ = ["curve_csv", "curve_picture", "read_curve", "table", "trade_off_picture"]
+__all__ = [
+    "SHOWN",
+    "curve_csv",
+    "curve_picture",
+    "digits",
+    "fastest_as_good",
+    "mark_sizes",
+    "read_curve",
+    "table",
+    "trade_off_picture",
+]
 
 SHOWN = (
     "accuracy",
@@ -34,6 +44,8 @@ SHOWN = (
     "disk",
 )
 """Metrics of the short table, in the order of its columns."""
+MARKS = "os^DvPX*h"
+"""Shapes of the marks in pictures, model by model."""
 
 
 def curve_csv(curve: Sequence[Epoch]) -> bytes:
@@ -73,7 +85,7 @@ def table(trials: Sequence[Trial], *, title: str) -> Table:
     The fastest of the models that are not measurably worse than the first is marked.
     """
     names = [name for name in SHOWN if any(one.metric == name for one in trials[0].measurements)]
-    best = _fastest_as_good(trials) if len(trials) > 1 else None
+    best = fastest_as_good(trials) if len(trials) > 1 else None
     legend = "± half of the 95 % interval; * differs from the first row, p < 0.05"
     quality = trials[0].measurements[0].metric
     shown = Table(
@@ -92,41 +104,62 @@ def table(trials: Sequence[Trial], *, title: str) -> Table:
     return shown
 
 
-def _fastest_as_good(trials: Sequence[Trial]) -> Trial:
-    """The highest throughput of those whose first metric is not really worse than the first model's."""
+def fastest_as_good(trials: Sequence[Trial], *, speed: str = "throughput") -> Trial:
+    """Return the trial of highest speed, a metric, whose first metric is not really worse than the first model's."""
 
     def worse(one: Measurement) -> bool:
         return one.versus is not None and one.versus.real and (one.versus.value < 0) == (one.better == "higher")
 
     good = [trial for trial in trials if not worse(trial.measurements[0])]
-    return max(good, key=lambda trial: trial.get("throughput").value)
+    return max(good, key=lambda trial: trial.get(speed).value)
 
 
-def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[str]) -> bytes:
-    """Return quality against each cost as PNG, with 95 % intervals both ways; a line joins what nothing dominates."""
-    figure = Figure(figsize=(5.5 * len(costs), 4.2), layout="constrained")
+def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[str], software: str = "whet") -> bytes:
+    """Return quality against each cost as PNG, with 95 % intervals both ways; a line joins what nothing dominates.
+
+    Marks differ in color and shape; their area is the size on disk, where all were measured in it.
+
+    Args:
+        trials: the first one is the baseline.
+        quality: metric of the vertical axis.
+        costs: metrics of the horizontal ones, a panel for each.
+        software: what the file says it was made by.
+    """
+    figure = Figure(figsize=(4.6 * len(costs) + 2.2, 4.2), layout="constrained")
     panels = figure.subplots(1, len(costs), squeeze=False)[0]
+    sizes = mark_sizes(trials)
     for axes, cost in zip(panels, costs, strict=True):
-        for trial in trials:
+        for i, trial in enumerate(trials):
             x, y = trial.get(cost), trial.get(quality)
-            axes.errorbar(x.value, y.value, xerr=_arms(x), yerr=_arms(y), fmt="o", capsize=3, label=trial.name)
+            mark = {"marker": MARKS[i % len(MARKS)], "markersize": sizes[i], "color": f"C{i % 10}", "alpha": 0.85}
+            axes.errorbar(x.value, y.value, _arms(y), _arms(x), linestyle="", capsize=3, label=trial.name, **mark)
         best = sorted(Frontier.of(trials, (quality, cost)).trials, key=lambda trial: trial.get(cost).value)
         xs, ys = ([trial.get(metric).value for trial in best] for metric in (cost, quality))
         axes.plot(xs, ys, color="0.6", linestyle="--", zorder=0, label="not dominated")
         unit = trials[0].get(cost).unit
         axes.set(xlabel=f"{cost} ({unit})" if unit else cost, ylabel=quality)
-    panels[0].legend(fontsize="small")
-    return _png(figure)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small", markerscale=0.7)
+    return _png(figure, software)
+
+
+def mark_sizes(trials: Sequence[Trial]) -> list[float]:
+    """Return diameters in points, so that areas are sizes on disk, down to what can still be seen."""
+    stored = [one.value for trial in trials for one in trial.measurements if one.metric == "disk"]
+    if len(stored) < len(trials):
+        return [7.0] * len(trials)
+    return [max(4.0, 13.0 * (size / max(stored)) ** 0.5) for size in stored]
 
 
 def _cell(one: Measurement) -> str:
-    digits = _digits(one.value)
+    places = digits(one.value)
     arm = (one.high - one.low) / 2
     star = "*" if one.versus is not None and one.versus.real else ""
-    return f"{one.value:.{digits}f}{f' ±{arm:.{digits}f}' if arm else ''}{star}"
+    return f"{one.value:.{places}f}{f' ±{arm:.{places}f}' if arm else ''}{star}"
 
 
-def _digits(value: float) -> int:
+def digits(value: float) -> int:
+    """Return how many decimal places of a number are worth printing."""
     size = abs(value)
     return 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 2 else 3 if size >= 0.01 else 4
 
@@ -142,9 +175,9 @@ def _arms(one: Measurement) -> list[list[float]]:
     return [[one.value - one.low], [one.high - one.value]]
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: Figure, software: str = "whet") -> bytes:
     buffer = io.BytesIO()
     # a fixed software tag keeps the file the same from run to run
     with mpl.rc_context({"svg.hashsalt": "whet"}):
-        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": "whet"})
+        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": software})
     return buffer.getvalue()

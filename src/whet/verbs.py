@@ -21,7 +21,7 @@ from whet.errors import InvalidParameter
 from whet.lesson import Lesson
 from whet.lora import LoraSettings, Trainable, attach, merged, trainable
 from whet.metric import quality_named
-from whet.output import check_output
+from whet.output import check_output, new_folder
 from whet.preparation import Calibration, prepare, require_held_out
 from whet.processes import of_first
 from whet.progress import bar
@@ -300,15 +300,35 @@ def compress(
     return Compressed(compressed, steps)
 
 
-def measure(models: Sequence[str | Path], task: Task, *, benchmark: Benchmark | None = None) -> list[Trial]:
+def measure(
+    models: Sequence[str | Path],
+    task: Task,
+    *,
+    benchmark: Benchmark | None = None,
+    out: Path | None = None,
+    overwrite: bool = False,
+) -> list[Trial]:
     """Measure models side by side; the first is the baseline, and compressed ones keep their row in their folder.
 
+    Args:
+        models: folders or hub names.
+        task: gives the dev examples.
+        benchmark: how.
+        out: folder that keeps the rows of all of them, those of models from elsewhere too.
+        overwrite: whether `out` may be replaced.
+
     Raises:
-        WhetError: anything wrong with a model or the data, before any timing.
+        WhetError: anything wrong with a model, the data or the place, before any timing.
     """
+    if out is not None:
+        check_output(out, overwrite=overwrite, inputs=tuple(map(Path, models)))
     chosen = benchmark or Benchmark()
     trials = chosen.run(models, task)
     for source, trial in zip(cycle(models), trials, strict=False):
         if artifact.is_artifact(source) and os.access(source, os.W_OK):
             artifact.record(Path(source), trial)
+    if out is not None:
+        with new_folder(out, overwrite=overwrite) as draft:
+            lines = "".join(f"{trial.to_json()}\n" for trial in trials)
+            (draft / artifact.MEASUREMENTS).write_text(lines, encoding="utf-8")
     return trials
