@@ -44,6 +44,7 @@ LEVELS = {
         "bptt",
         "candidate",
         "checkpoint",
+        "coded",
         "distillation",
         "embedding",
         "encoding",
@@ -103,6 +104,7 @@ LEVELS = {
 }
 WITHIN = {
     "layer": {"lookup"},
+    "layers": {"coded"},
     "architecture": {"layers"},
     "progress": {"processes"},
     "removal": {"linalg"},

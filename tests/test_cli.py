@@ -179,6 +179,18 @@ def test_measure_in_other_runtimes(place, run, monkeypatch):
     assert len(artifact.trials(Path("small"))) == 2
 
 
+def test_measure_in_every_runtime_and_precision(place, run):
+    words = ["--to", "onnxruntime,openvino", "--precision", "fp32,int8", "--max-kl", "0.1", *OWN]
+    assert run("export", "small", *words).code == 0
+    places = ["--runtime", "pytorch,onnxruntime,openvino", "--precision", "fp32,int8"]
+    done = run("measure", "small", *OWN, "--rounds", "6", *places)
+    assert done.code == 0 and len(re.findall(r"^│ *small", done.out, re.MULTILINE)) == 5
+    assert len(re.findall(r"small \((onnxruntime|openvino) int8\)", done.out)) == 2
+    kept = {(one.conditions["runtime"], one.conditions["dtype"]) for one in artifact.trials(Path("small"))}
+    both = ("onnxruntime", "openvino")
+    assert kept == {("pytorch", "float32"), *((name, kind) for name in both for kind in ("float32", "int8"))}
+
+
 def test_distill_saves_a_student_with_its_curve(place, run):
     words = [*OWN, "--student", "layer_subset:odd", "--epochs", "2", "--batch-size", "16", "--hidden-states", "1"]
     done = run("distill", "model", "--out", "new", *words)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
 from whet.bits import Coding, coded, decoded
-from whet.layer import Coded, CompressedLayer, Form, Ordinary
+from whet.coded import Coded
+from whet.layer import CompressedLayer, Form, Ordinary
 
 __all__ = ["Clustered", "Codebook", "CodebookForm"]
 

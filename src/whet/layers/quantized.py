@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from whet.bits import Coding, coded, decoded
-from whet.layer import Coded, CompressedLayer, Form, Formed, Ordinary
+from whet.coded import Coded
+from whet.layer import CompressedLayer, Form, Formed, Ordinary
 from whet.machine import multiplies_int8
 from whet.rounding import Rounded, most, rounded
 
