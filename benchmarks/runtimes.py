@@ -24,7 +24,7 @@ RESULTS = Path(__file__).with_suffix(".json")
 RUNTIMES = ("onnxruntime", "openvino")
 RECIPES = {
     "kfac 0.4": whet.Recipe.from_list([{"method": "kfac", "keep": 0.4}]).methods,
-    "structured": whet.Recipe.read(Path("structured")).methods,
+    **{name.replace("_", " "): whet.Recipe.read(Path(name)).methods for name in ("structured", "structured_mild")},
 }
 PARTS = {
     "everything": (("pytorch", *RUNTIMES), (FP32, INT8)),

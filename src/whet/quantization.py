@@ -48,7 +48,7 @@ def products(model: nn.Module) -> tuple[str, ...]:
 
 
 def balance(model: nn.Module, layers: Sequence[str]) -> None:
-    """Make the factors of low-rank layers equally large in place, where both are among these layers.
+    """Make the components of low-rank layers' factors equally large in place, where both are among these layers.
 
     The products stay what they are, and rounding the factors loses less of them. Layers that read one thin layer in
     common stay as they are.

@@ -4,11 +4,14 @@ In every group of inputs of an output, w ≈ s·q with |q| <= 2**(bits − 1) �
 largest weight of a group is a whole number of steps, so that what was rounded once stays as it is.
 
 Two thin layers u @ v have one scale for each component to choose, (u_i · c) (v_i / c) = u_i v_i. Where |u_i| = |v_i|,
-both are rounded alike; otherwise the components of an output of u are of different sizes, and share its steps.
+both are rounded alike; otherwise the components of an output of u are of different sizes, and share its steps. So do
+those of what v gives, wherever it is rounded too, and their sizes fall as singular values do. A rotation Q of the
+components leaves none large and none small: (u Q) (Q' v) = u v.
 
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
 CVPR 2018, arXiv 1712.05877; groups: Shen et al., "Q-BERT: Hessian Based Ultra Low Precision Quantization of BERT",
-AAAI 2020, arXiv 1909.05840.
+AAAI 2020, arXiv 1909.05840; rotations that leave what a network computes: Ashkboos et al., "QuaRot: Outlier-Free 4-Bit
+Inference in Rotated LLMs", NeurIPS 2024, arXiv 2404.00456. Differs: between the factors of one layer.
 """
 
 from typing import NamedTuple
@@ -87,13 +90,21 @@ def rounded(
 
 
 def balanced(u: Tensor, v: Tensor) -> Balanced:
-    """Return factors of the same product whose components weigh as much in u as in v.
+    """Return factors of the same product whose components are all of one size, in u as in v.
 
     Args:
         u: (out, rank).
         v: (rank, in).
     """
     columns, rows = u.double().norm(dim=0), v.double().norm(dim=1)
-    there = (columns > 0) & (rows > 0)
-    factor = torch.where(there, (columns / rows.where(there, 1)).sqrt(), 1).where(there, 1)
-    return Balanced((u.double() / factor).to(u), (v.double() * factor[:, None]).to(v))
+    there = (columns > 0) & (rows > 0)  # a component that is nothing in one factor would only be in the way
+    factor = (columns / rows.where(there, 1)).sqrt().where(there, 1)
+    rotation = _rotation(len(v)).to(u.device)
+    left, right = u.double() / factor * there, v.double() * (factor * there)[:, None]
+    return Balanced((left @ rotation).to(u), (rotation.T @ right).to(v))
+
+
+def _rotation(size: int) -> Tensor:
+    """A random orthogonal matrix, (size, size) float64; the same for every size."""
+    gaussian = torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
+    return torch.linalg.qr(gaussian).Q
