@@ -1,11 +1,9 @@
 """The command line: the verbs of `whet.verbs`, with progress bars, tables or JSON, and errors as sentences."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import transformers
 import typer
 
 from whet import demonstration, verbs
@@ -18,13 +16,11 @@ from whet.console import (
     print_json,
     print_methods,
     print_step,
-    say,
     show,
     write_picture,
 )
 from whet.deployment import export as export_model
 from whet.distillation import Objective
-from whet.errors import WhetError
 from whet.inspection import inspect as inspect_model
 from whet.method import all_methods
 from whet.options import (
@@ -73,9 +69,10 @@ from whet.options import (
     use_device,
 )
 from whet.preparation import Calibration
-from whet.processes import leave
 from whet.report import table, trade_off_picture
 from whet.runtime import FP32
+from whet.search_verb import search
+from whet.shell import run
 from whet.student import student_from
 from whet.training import TrainingSettings
 
@@ -87,12 +84,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-
-_UsageError: Any = typer.BadParameter.__bases__[0]
-"""What typer raises for options it does not know; click's own or typer's copy of it, by version."""
-_STOPPED = 130
-"""The exit code that typer answers Ctrl-C with."""
 
 
 @app.callback()
@@ -340,6 +331,9 @@ def export(
         print_agreements(found)
 
 
+app.command(cls=Verb)(search)
+
+
 @app.command(cls=Verb)
 def inspect(
     model: Annotated[str, typer.Argument(help="Folder or hub name.")],
@@ -379,22 +373,4 @@ def demo(
 
 def main() -> None:
     """Run the command line; bad input ends with a sentence and exit code 2."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        code = app(prog_name="whet", standalone_mode=False)
-    except WhetError as error:
-        say(f"{type(error).__name__}: {error}")
-        sys.exit(2)
-    except _UsageError as error:
-        command = error.ctx.command_path if error.ctx else "whet"
-        problem = (error.format_message() or "No command.").strip().rstrip(".")
-        say(f"UsageError: the command line must be one that whet knows, but got: {problem}; see {command} --help")
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _STOPPED
-    finally:
-        leave()
-    if code == _STOPPED:
-        say("stopped; nothing half-written was left")
-    sys.exit(code)
+    run(app)

@@ -19,24 +19,22 @@ from whet.checkpoint import weight_files
 from whet.errors import InvalidParameter
 from whet.frontier import Frontier
 from whet.goal import POINTS, Goal, difference
-from whet.ladder import Ladder, Place
+from whet.ladder import Ladder
 from whet.ledger import FINISHED, Attempt, Ledger
 from whet.machine import machine
 from whet.original import Original, resplit
+from whet.places import Place, places
 from whet.preparation import Calibration, prepare
 from whet.processes import count
 from whet.proposals import Proposals, require_optuna
 from whet.recipe import Recipe
-from whet.runtime import BF16, FP32, INT8, all_runtimes, offered, runtime_named
 from whet.shared_steps import SharedSteps
 from whet.space import Space, Structure
 from whet.task import Resplit, Task
 from whet.trial import Trial
 
-__all__ = ["Found", "search"]
+__all__ = ["BEST", "Found", "search"]
 
-PRECISIONS = (FP32, INT8, BF16)
-"""What is tried where nothing else is asked for, as far as runtimes and the processor offer it."""
 CALIBRATION = Calibration()
 RECOVERY_TIME = 0.1
 """Share of the time that one recovery may take."""
@@ -132,35 +130,6 @@ def search(
     with Ledger.opened(out, identity, overwrite=overwrite, join=join, inputs=(Path(model),)) as ledger:
         original = Original.of(model, own, max_length=max_length, batch_size=batch_size, seed=seed)
         return _Search(ledger, original, chosen, wanted, clock, report, warn).run()
-
-
-def places(runtimes: Sequence[str] | None, precisions: Sequence[str] | None) -> tuple[Place, ...]:
-    """Return where candidates run; what nobody named is left out where it cannot be had here.
-
-    Raises:
-        UnknownName, InvalidParameter: what somebody named is unknown, or cannot be had here.
-    """
-    found: list[Place] = []
-    for name in runtimes or [PYTORCH, *all_runtimes()]:
-        try:
-            found += [Place(PYTORCH)] if name == PYTORCH else _places_of(name, precisions)
-        except InvalidParameter:
-            if runtimes is not None:
-                raise
-    return tuple(dict.fromkeys(found))
-
-
-def _places_of(name: str, precisions: Sequence[str] | None) -> list[Place]:
-    runtime = runtime_named(name)
-    if precisions is not None:
-        return [Place(name, precision) for precision in offered(runtime, precisions)]
-    found = []
-    for precision in PRECISIONS:
-        try:
-            found += [Place(name, one) for one in offered(runtime, [precision])]
-        except InvalidParameter:
-            continue
-    return found
 
 
 class _Clock(NamedTuple):

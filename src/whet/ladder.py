@@ -26,14 +26,15 @@ from whet.goal import Goal
 from whet.ledger import FAILED, FINISHED, PRUNED, Attempt
 from whet.measurement import Comparison, Measurement
 from whet.original import FULL_ROUNDS, SHORT_ROUNDS, Look, Original
+from whet.places import Place
 from whet.proposals import Proposal
 from whet.recipe import Recipe
-from whet.runtime import FP32, Deployed, runtime_named
+from whet.runtime import Deployed, runtime_named
 from whet.shared_steps import SharedSteps
 from whet.space import Space
 from whet.trial import Trial
 
-__all__ = ["Ladder", "Place"]
+__all__ = ["Ladder"]
 
 T = TypeVar("T")
 
@@ -41,22 +42,6 @@ CLEARLY = 1.1
 """What is faster, or nearer, by this factor is so clearly, also in short runs and on few examples."""
 ENOUGH = 2
 """Structures that must have shown a place to be beaten before it is left out."""
-
-
-class Place(NamedTuple):
-    """Where a model runs, and how."""
-
-    runtime: str
-    precision: str = FP32
-
-    def __str__(self) -> str:
-        return self.runtime if self.runtime == PYTORCH else f"{self.runtime} {self.precision}"
-
-    @classmethod
-    def of(cls, trial: Trial) -> "Place":
-        """Return where a candidate ran."""
-        conditions = trial.conditions or {}
-        return cls(conditions["runtime"], conditions["precision"])
 
 
 class _Known(NamedTuple):

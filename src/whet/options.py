@@ -60,6 +60,7 @@ __all__ = [
     "names_in",
     "optional_task",
     "recipe_of",
+    "seconds_in",
     "task_of",
     "use_device",
 ]
@@ -203,6 +204,20 @@ def optional_task(
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names in a text with commas between."""
     return tuple(name.strip() for name in text.split(","))
+
+
+def seconds_in(text: str) -> float:
+    """Return the seconds that a text such as 90s, 30m or 2h stands for.
+
+    Raises:
+        InvalidParameter: it stands for none.
+    """
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        return float(number) * units[unit]
+    except ValueError as error:
+        raise InvalidParameter(f"--time must be a number with s, m or h, but got {text!r}; such as 30m") from error
 
 
 def lora_of(
