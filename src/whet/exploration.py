@@ -29,7 +29,7 @@ from whet.processes import count
 from whet.proposals import Proposals, require_optuna
 from whet.recipe import Recipe
 from whet.shared_steps import SharedSteps
-from whet.space import Space, Structure
+from whet.space import Space
 from whet.task import Resplit, Task
 from whet.trial import Trial
 
@@ -184,10 +184,10 @@ class _Search:
         tried = 0
         while True:
             attempts = self.ledger.attempts()
-            if tried and self._expected(attempts) > self.clock.left():
+            if attempts and self._expected(attempts) > self.clock.left():
                 break
             with self.ledger.lock:
-                proposal = proposals.next(attempts, self._held(attempts))
+                proposal = proposals.next(attempts)
             if proposal is None:
                 return ["every structure of the space was tried"]
             try:
@@ -207,9 +207,6 @@ class _Search:
                 f"the first structure alone did not fit into {self.clock.seconds:.0f} s: with loading it took {took}"
             ]
         return []
-
-    def _held(self, attempts: Sequence[Attempt]) -> dict[Structure, bool]:
-        return {one.structure: any(self.goal.holds(trial) for trial in one.trials) for one in attempts}
 
     def _expected(self, attempts: Sequence[Attempt]) -> float:
         """Seconds of one more structure, and of the confirmation."""

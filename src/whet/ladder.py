@@ -40,8 +40,11 @@ T = TypeVar("T")
 
 CLEARLY = 1.1
 """What is faster, or nearer, by this factor is so clearly, also in short runs and on few examples."""
+SAME = 1e-4
+"""A mean KL below which answers are those of the original."""
+BEATEN = "beaten by another"
 ENOUGH = 2
-"""Structures that must have shown a place to be beaten before it is left out."""
+"""Structures that must have shown a place to be of no use before it is left out."""
 
 
 class _Known(NamedTuple):
@@ -117,18 +120,18 @@ class Ladder:
         if self.goal.best != "latency" or self.goal.max_size is not None:
             return ""  # what is slower and further off may be smaller
         for other in known:
-            if other.kl * CLEARLY < look.kl and other.speed >= speed.value * CLEARLY:
+            if other.kl <= max(look.kl / CLEARLY, SAME) and other.speed >= speed.value * CLEARLY:
                 return (
-                    f"beaten by another, {other.speed:.2f} times as fast as the original at KL {other.kl:.3g}: "
-                    f"{speed.value:.2f} at {look.kl:.3g}"
+                    f"{BEATEN}, {other.speed:.2f} times as fast as the original at KL {other.kl:.2g}: "
+                    f"{speed.value:.2f} at {look.kl:.2g}"
                 )
         return ""
 
     def _deploy(self, fate: "_Fate", model: nn.Module, folder: Path, past: Sequence[Attempt]) -> None:
         """Bring the model to every place that is still in play."""
         for place in self.places:
-            if any(self._beaten(place, by, past) for by in self.places):
-                fate.left_out[str(place)] = "beaten by another for every structure"
+            if self._is_out(place, past):
+                fate.left_out[str(place)] = f"{BEATEN} for every structure before"
         places = [place for place in self.places if str(place) not in fate.left_out]
         if Place(PYTORCH) in places:
             fate.runners[Place(PYTORCH)] = model
@@ -160,15 +163,18 @@ class Ladder:
                 if predict is not None:
                     fate.runners[place] = Deployed(model, predict)
 
-    def _beaten(self, place: Place, by: Place, past: Sequence[Attempt]) -> bool:
-        """Whether another place was clearly better for all structures that held the bar there, and several did."""
-        better = []
+    def _is_out(self, place: Place, past: Sequence[Attempt]) -> bool:
+        """Whether a place failed or was clearly worse than another for every structure, and for several."""
+        verdicts = []
         for attempt in past:
-            found = {Place.of(trial): trial for trial in attempt.trials}
-            if place in found and by in found and self.goal.holds(found[by]):
-                own, other = (self.goal.score(found[one], self.baseline) for one in (place, by))
-                better.append(other >= CLEARLY * own)
-        return len(better) >= ENOUGH and all(better)
+            reason = attempt.left_out.get(str(place), "")
+            found = {Place.of(trial): self.goal.score(trial, self.baseline) for trial in attempt.trials}
+            good = [found[Place.of(trial)] for trial in attempt.trials if self.goal.holds(trial)]
+            if reason:
+                verdicts += [True] * reason.startswith((BEATEN, FAILED))
+            elif place in found and good:
+                verdicts.append(max(good) >= CLEARLY * found[place])
+        return len(verdicts) >= ENOUGH and all(verdicts)
 
     def _thin(self, fate: "_Fate", past: Sequence[Attempt]) -> None:
         """Take away what short measurements show to be hopeless."""
@@ -176,9 +182,10 @@ class Ladder:
         speeds = self._speedups(fate, list(fate.runners), SHORT_ROUNDS)
         known = [_known(trial) for attempt in past for trial in attempt.trials]
         for place, speed in speeds.items():
-            look = looks[place]
-            if look is not None and (reason := self._hopeless(look, speed, known)):
-                fate.leave_out(place, reason)
+            if (look := looks[place]) is not None:
+                others = [_Known(one.kl, speeds[by].value) for by, one in looks.items() if one and by in speeds]
+                if reason := self._hopeless(look, speed, [*known, *others]):
+                    fate.leave_out(place, reason)
 
     def _measure(self, fate: "_Fate", attempt: Attempt, folder: Path) -> list[Trial]:
         """The full measurements of what is left, with longer timing of those that hold the bar."""

@@ -51,8 +51,8 @@ SHORT_ROUNDS, FULL_ROUNDS = 3, 12
 """Rounds of timing."""
 FULL_SECONDS = 15.0
 """After which no more rounds begin."""
-TIMED = 96
-"""Examples of a round, in three batches at least."""
+TIMED = 64
+"""Examples of a round, in two batches at least."""
 
 
 class Look(NamedTuple):
@@ -231,7 +231,7 @@ class Original:
         """Batches of the size that counts, spread over the lengths."""
         ordered = shortest_first(self.task.splits.validation, self.tokenizer, max_length=self.length)
         batches = encode(ordered, self.tokenizer, max_length=self.length, batch_size=self.batch_size).batches
-        count = max(3, TIMED // self.batch_size)
+        count = max(2, TIMED // self.batch_size)
         places = np.unique(np.linspace(0, len(batches) - 1, 2 * count + 1).round().astype(int)[1::2])
         return tuple(batches[i] for i in places)
 

@@ -6,7 +6,7 @@ The journal is optuna's own, which several workers may append to. A structure is
 import importlib
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,16 +90,15 @@ class Proposals:
                 if len(trial.params) == len(Structure._fields):
                     self._study.enqueue_trial(trial.params)
 
-    def next(self, attempts: Sequence[Attempt], held: Mapping[Structure, bool]) -> Proposal | None:
+    def next(self, attempts: Sequence[Attempt]) -> Proposal | None:
         """Return what to try next, or None if everything was tried.
 
         Args:
             attempts: all that are finished.
-            held: of those, whether they hold the bar.
         """
-        known = {attempt.structure for attempt in attempts}
-        taken = known | {self._space.nearest(Structure(**trial.params)) for trial in self._running()}
-        promising = self._space.promising(held)
+        known = {one.structure: 0.0 if one.value is None else one.value for one in attempts}
+        taken = known.keys() | {self._space.nearest(Structure(**trial.params)) for trial in self._running()}
+        promising = self._space.promising(known)
         if promising is not None and promising not in taken:
             self._study.enqueue_trial(promising._asdict(), skip_if_exists=True)
         left = [one for one in self._space.every() if one not in taken]

@@ -2,7 +2,8 @@
 
 Each is a level in four short lists, from everything to little. Known to be good together are few neurons and not quite
 as few heads: a path from the original to very little, on which quality falls and speed rises. Where it crosses the bar
-is found by bisection, which takes three or four structures; what lies around that is left to the sampler.
+is found by bisection, which takes three or four structures; then come the neighbours of the best. What lies further off
+is left to the sampler.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ LOW_RANK = (1.0, 0.75, 0.5)
 RECOVERY = (0, 1)
 PATH = ((0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (7, 3), (8, 4))
 """Levels of neurons and heads, from the original to very little; the middle is the recipe `structured`."""
+STEPS = ((1, 0), (0, 1), (2, -1), (-1, 1))
+"""Levels of neurons and heads from the best structure to what may be better still."""
 ATTENTION = "*att*"
 """Wildcard over the linear layers of attention, as families call them."""
 
@@ -130,23 +133,36 @@ class Space:
         parts += ["recovered"] * bool(structure.recovery)
         return ", ".join(parts) or "all kept"
 
-    def promising(self, held: Mapping[Structure, bool]) -> Structure | None:
+    def promising(self, values: Mapping[Structure, float]) -> Structure | None:
         """Return what to try next by what is known already, or None where that does not tell.
 
         Args:
-            held: for each structure that was tried, whether it holds the bar somewhere.
+            values: what came of each structure that was tried: its score if it holds the bar, else no more than 0.
         """
         path = self._path()
-        known = {i: held[one] for i, one in enumerate(path) if one in held}
+        known = {i: values[one] > 0 for i, one in enumerate(path) if one in values}
         if 0 not in known:
             return path[0]
-        good = max((i for i, held_bar in known.items() if held_bar), default=-1)
-        bad = min((i for i, held_bar in known.items() if not held_bar and i > good), default=len(path))
+        good = max((i for i, held in known.items() if held), default=-1)
+        bad = min((i for i, held in known.items() if not held and i > good), default=len(path))
         if bad - good > 1:
             return path[(good + bad + 1) // 2]
         recovered = [one._replace(recovery=self.most.recovery) for one in path[bad:]]
-        first = next((one for one in recovered if not held.get(one, False)), None)
-        return first if self.recovery and first not in held else None
+        first = next((one for one in recovered if values.get(one, 0) <= 0), None)
+        if self.recovery and first is not None and first not in values:
+            return first
+        best = max((one for one in values if values[one] > 0), key=values.__getitem__, default=None)
+        return None if best is None else next((one for one in self._around(best) if one not in values), None)
+
+    def _around(self, best: Structure) -> list[Structure]:
+        """What a little less is left in, or less of one and more of the other; with a recovery too."""
+        found = []
+        for recovery in dict.fromkeys((best.recovery, self.most.recovery)):
+            for neurons, heads in STEPS:
+                one = Structure(best.neurons + neurons, best.heads + heads, 0, recovery)
+                if all(0 <= level <= most for level, most in zip(one, self.most, strict=True)):
+                    found.append(one)
+        return found
 
     def _path(self) -> list[Structure]:
         most = self.most
