@@ -1,32 +1,37 @@
 """The rules of a search: its loop with made-up figures (`searches`), and tiny models from end to end."""
 
+import dataclasses
 import errno
 import json
 import math
 import os
+import re
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import whet
-from folders import classifier, save, write_rows
+from folders import classifier, save, tree, write_rows
 from interruptible import stop_at
 from searches import drop_of, made_up, stop_after
-from whet import artifact, exploration, ladder
+from whet import artifact, cli, exploration
 from whet.benchmark import Benchmark
-from whet.errors import InvalidModel, OutputNotWritten
+from whet.errors import InvalidData, InvalidModel, InvalidParameter, OutputExists, OutputNotWritten, WhetError
 from whet.exploration import Found
 from whet.goal import Goal
 from whet.ladder import Ladder
-from whet.ledger import FAILED, PRUNED, Attempt
+from whet.ledger import FAILED, FINISHED, Attempt
+from whet.options import seconds_in
 from whet.original import MOST, PLENTY, resplit
+from whet.places import Place
 from whet.resources import Examples
-from whet.space import Structure
+from whet.space import Space, Structure
 from whet.task import Resplit, Splits, Task, task_from_files, task_named
 from whet.trial import Trial
 
@@ -76,6 +81,14 @@ def count_climbs(monkeypatch, climb) -> list[Structure]:
 
     monkeypatch.setattr(Ladder, "climb", counted)
     return tried
+
+
+class Clock:
+    """A clock that is put forward by hand."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(exploration, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 def task_of(root: Path) -> Task:
@@ -309,24 +322,251 @@ def test_it_warns_once_where_intervals_are_too_wide(look, monkeypatch):
     assert f"down to -5.3 cannot be ruled out; about {needed} examples would be needed" in told[0]
 
 
-# (e) cheap things first
+# bad input, refused before work
 
 
-def test_what_a_few_batches_show_to_be_hopeless_is_not_exported(look, monkeypatch):
-    def noise(self, recipe):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model = classifier()
-            for weight in model.parameters():
-                weight.data = torch.randn_like(weight)
-        return model
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"seconds": 0.0}, InvalidParameter, r"0 < time must hold, but got time=0 s; give some, such as 30m"),
+        ({"seconds": -5.0}, InvalidParameter, "0 < time must hold"),
+        ({"seconds": math.nan}, InvalidParameter, "0 < time must hold"),
+        ({"seconds": math.inf}, InvalidParameter, "0 < time must hold"),
+        ({"batch_size": 0}, InvalidParameter, "1 <= batch_size must hold, but got batch_size=0"),
+        ({"max_length": 1}, InvalidParameter, "2 <= max_length must hold"),
+        ({"runtimes": ["onyx"]}, WhetError, "did you mean onnxruntime"),
+        ({"runtimes": ["onnxruntime"], "precisions": ["int3"]}, InvalidParameter, "must know the precision"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_is_written(look, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        look(**changes)
+    assert not (tmp_path / "out").exists()
 
-    saved = []
-    monkeypatch.setattr("whet.shared_steps.SharedSteps.apply", noise)
-    monkeypatch.setattr(ladder.artifact, "save", lambda *args, **rest: saved.append(1))
-    monkeypatch.setattr(Ladder, "_hopeless", lambda self, look, *_rest: "below the bar" if look.kl > 0.1 else "")
-    stop_after(monkeypatch, 2)
-    monkeypatch.setattr(exploration._Search, "_save_best", lambda *args: None)
-    monkeypatch.setattr(exploration._Search, "_confirmed", lambda *args: [])
+
+def test_without_optuna_the_extra_is_named(look, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InvalidParameter, match=r"pip install 'whet\[search\]'"):
+        look()
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_short_a_time_is_told_what_it_needs(look, climbed, monkeypatch):
+    clock = Clock(monkeypatch)
+    load = exploration.Original.of
+
+    def slow(*args, **rest):
+        clock.now += 30
+        return dataclasses.replace(load(*args, **rest), seconds=0.01)
+
+    monkeypatch.setattr(exploration.Original, "of", slow)
+    with pytest.raises(
+        InvalidParameter, match=r"enough for one candidate, about (\d+) s here, but got 31 s"
+    ) as refused:
+        look(seconds=31.0)
+    needed = float(re.search(r"about (\d+) s", str(refused.value))[1])
+    # loading, calibration on 512 examples forward and back, the slice
+    assert needed > 30 + 0.01 * (3 * 512 + 63) and not climbed
+    stop_after(monkeypatch, 1)
+    assert look(seconds=needed + 1).trials
+    # what is there already is returned, however short the time
+    clock.now = 0
+    assert look(seconds=1.0).trials and len(climbed) == 1
+
+
+def test_it_ends_in_time(look, monkeypatch):
+    clock, climb = Clock(monkeypatch), made_up()
+
+    def minute(self, proposal, folder, past):
+        clock.now += 60
+        return climb(self, proposal, folder, past)._replace(seconds=60.0)
+
+    tried = count_climbs(monkeypatch, minute)
+    monkeypatch.setattr(exploration._Search, "_confirmation_seconds", lambda self: 30.0)
+    found = look(seconds=600.0)
+    assert len(tried) == 9 and clock.now <= 600 and found.confirmation and not found.notes
+
+
+def test_a_first_structure_that_did_not_fit_is_told(look, monkeypatch):
+    clock, climb = Clock(monkeypatch), made_up()
+
+    def hour(self, proposal, folder, past):
+        clock.now += 3600
+        return climb(self, proposal, folder, past)._replace(seconds=3600.0)
+
+    count_climbs(monkeypatch, hour)
+    found = look(seconds=600.0)
+    assert len(found.trials) == 1
+    assert found.notes == ["the first structure alone did not fit into 600 s: with loading it took 3600 s"]
+
+
+def test_a_small_space_is_searched_to_its_end(look, climbed, monkeypatch):
+    few = Space(heads=False, low_rank=False, first_token=False)
+    monkeypatch.setattr(exploration.Space, "of", lambda *args, **rest: few)
     found = look()
-    assert [one.state for one in found.attempts] == [PRUNED, PRUNED] and not saved
+    assert sorted(climbed) == sorted(few.every()) and found.notes == ["every structure of the space was tried"]
+
+
+@pytest.mark.parametrize("rows", [2, 30])
+def test_a_task_without_training_data_is_refused(made, tmp_path, rows):
+    write_rows(tmp_path / "few.csv", rows)
+    task = task_from_files(tmp_path / "few.csv", made / "dev.csv", text="text")
+    with pytest.raises(InvalidData, match=rf"must have training data to choose by, but got {rows} examples"):
+        whet.search(made / "model", task, tmp_path / "out", **MADE_UP)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_dev_data_nothing_could_confirm(made, tmp_path):
+    task = task_from_files(made / "train.csv", text="text")
+    with pytest.raises(InvalidData, match="--dev-file must be given with --train-file, to confirm the winner on"):
+        whet.search(made / "model", task, tmp_path / "out", **MADE_UP)
+
+
+def test_a_folder_of_another_search_is_refused(look, climbed, monkeypatch, made, tmp_path):
+    stop_after(monkeypatch, 1)
+    look()
+    held = tree(tmp_path / "out")
+    write_rows(tmp_path / "other.csv", 30, seed=5)
+    save(classifier("distilbert"), AutoTokenizer.from_pretrained(made / "model"), tmp_path / "other")
+    others = {
+        "model": lambda: whet.search(tmp_path / "other", task_of(made), tmp_path / "out", **MADE_UP),
+        "data_sha256": lambda: whet.search(
+            made / "model",
+            task_from_files(made / "train.csv", tmp_path / "other.csv", text="text"),
+            tmp_path / "out",
+            **MADE_UP,
+        ),
+        "goal": lambda: look(goal=Goal(max_drop=2)),
+        "runtimes": lambda: look(runtimes=["pytorch", "onnxruntime"]),
+        "seed": lambda: look(seed=1),
+    }
+    for key, other in others.items():
+        with pytest.raises(InvalidParameter, match=rf"must go on with what it began with, but got {key}="):
+            other()
+    assert tree(tmp_path / "out") == held
+
+
+def test_times_of_another_machine_are_refused_and_measured_again_if_asked(look, climbed, monkeypatch):
+    stop_after(monkeypatch, 2)
+    look()
+    own = exploration.machine()
+    monkeypatch.setattr(exploration, "machine", lambda: dataclasses.replace(own, cpu="Another CPU"))
+    with pytest.raises(InvalidParameter, match=r"got machine=.*Another CPU.*do not carry over; .*--overwrite"):
+        look()
+    assert len(look(overwrite=True).attempts) == 2 and len(climbed) == 4
+    # what does not change times is no other machine
+    monkeypatch.setattr(exploration, "machine", lambda: dataclasses.replace(own, cpu="Another CPU", memory_gib=1.0))
+    assert len(look().attempts) == 2 and len(climbed) == 4
+
+
+def test_two_searches_on_one_folder(look, monkeypatch, tmp_path):
+    """The second is refused, or helps if it is asked to; neither tries what the other does, and one confirms."""
+    climb, inner = made_up(), []
+
+    def another(self, proposal, folder, past):
+        if not inner:
+            inner.append("refused")
+            with pytest.raises(OutputExists, match="must be alone in its folder"):
+                look()
+            inner.append(look(join=True))
+        return climb(self, proposal, folder, past)
+
+    tried = count_climbs(monkeypatch, another)
+    stop_after(monkeypatch, 3)
+    outer = look()
+    helped = inner[1]
+    assert len(helped.attempts) == 3 and helped.confirmation == []
+    assert "the last of them confirms" in helped.notes[0]
+    assert len(tried) == len(set(tried)) == 4 == len(outer.attempts) and outer.confirmation
+
+
+def test_the_folder_must_not_hold_the_model(look, made):
+    with pytest.raises(OutputExists, match="must be one of its own"):
+        look(out=made)
+
+
+# the command line
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, made):
+    """Run `whet search` as the shell does; return its exit code, and what it printed on both streams."""
+
+    def ran(*words: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(made)
+        data = ["--train-file", "train.csv", "--dev-file", "dev.csv", "--runtime", "pytorch"]
+        monkeypatch.setattr(sys, "argv", ["whet", "search", "model", *data, *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return (end.value.code or 0, *capsys.readouterr())
+
+    return ran
+
+
+def test_the_verb_shows_the_frontier_and_the_best(run, climbed, monkeypatch, tmp_path):
+    stop_after(monkeypatch, 3)
+    code, out, err = run("--out", str(tmp_path / "out"), "--max-drop", "5")
+    assert code == 0 and not err
+    assert out.count("◀ best") == 1 and "on 24 dev examples: accuracy" in out
+    assert f"saved to {tmp_path / 'out' / 'best'}, for pytorch in fp32" in out.replace("\n", "")
+    assert re.search(r"^0: .*times, -0\.0 \(-0\.5 to \+0\.5\) points; 0 s$", out, re.MULTILINE)
+
+
+def test_the_verb_ends_with_three_where_nothing_holds(run, monkeypatch, tmp_path):
+    count_climbs(monkeypatch, made_up(drop=lambda structure: 4.8))
+    stop_after(monkeypatch, 2)
+    code, out, err = run("--out", str(tmp_path / "out"), "--max-drop", "5")
+    assert code == 3 and "◀ nearest" in out and "◀ best" not in out
+    assert "nothing that is better than the original holds the bar; the nearest is saved to" in out
+    assert "note: a bar of 5 points is finer than 63 examples can tell" in err
+    code, out, err = run("--out", str(tmp_path / "out"), "--max-drop", "5", "--json")
+    told = json.loads(out)
+    assert code == 3 and told["accepted"] is False and len(told["attempts"]) == 2
+    assert told["best"]["name"] in told["frontier"] and len(told["confirmation"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--max-drop", "0"], "InvalidParameter: 0 < max_drop <= 100 must hold, but got max_drop=0"),
+        (["--max-drop", "-1"], "InvalidParameter: 0 < max_drop <= 100 must hold"),
+        (["--max-size", "0"], "InvalidParameter: 0 < max_size must hold"),
+        (["--goal", "speed"], "InvalidParameter: best must be one of latency, size, both, but got"),
+        (["--time", "soon"], "InvalidParameter: --time must be a number with s, m or h, but got 'soon'"),
+        (["--time", "0m"], "InvalidParameter: 0 < time must hold"),
+        (["--time", ""], "InvalidParameter: --time must be a number"),
+        (["--task", "agreement"], "InvalidParameter: one of --task and --train-file must be given"),
+    ],
+)
+def test_bad_words_end_with_a_sentence_and_two(run, tmp_path, words, sentence):
+    code, out, err = run("--out", str(tmp_path / "out"), *words)
+    assert code == 2 and not out and err.startswith(sentence)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), ("2h", 7200), ("45", 45)])
+def test_times_as_people_write_them(text, seconds):
+    assert seconds_in(text) == seconds
+
+
+# end to end, nothing made up
+
+
+def test_a_search_with_real_models_and_runtimes(made, tmp_path, monkeypatch):
+    stop_after(monkeypatch, 2)
+    goal, runtimes = Goal(max_drop=20), ["pytorch", "onnxruntime"]
+    found = whet.search(made / "model", task_of(made), tmp_path / "out", goal=goal, runtimes=runtimes, seconds=3600)
+    assert len(found.attempts) == 2 and found.attempts[0].state == FINISHED
+    where = {Place.of(trial) for trial in found.trials} | {
+        Place(*name.split()) for one in found.attempts for name in one.left_out if " " in name
+    }
+    assert {Place("onnxruntime"), Place("onnxruntime", "int8")} <= where
+    best, conditions = tmp_path / "out" / "best", found.best.conditions
+    deployment = json.loads((best / "manifest.json").read_text())["deployment"]
+    assert deployment == {name: conditions[name] for name in ("runtime", "precision")}
+    if deployment["runtime"] != "pytorch":
+        assert artifact.exported(best, *deployment.values())
+        assert len(list(best.glob("*.onnx"))) == 1
+    again = whet.search(made / "model", task_of(made), tmp_path / "out", goal=goal, runtimes=runtimes, seconds=3600)
+    assert again == found
