@@ -1,11 +1,13 @@
 """A search without its work: structures get figures that are made up, in no time."""
 
 import math
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from whet import artifact
+from whet import artifact, original
 from whet.exploration import _Search
 from whet.ladder import Ladder
 from whet.ledger import FINISHED, Attempt
@@ -15,6 +17,9 @@ from whet.space import HEADS, LOW_RANK, NEURONS, Structure
 from whet.trial import Trial
 
 PYTORCH = Place("pytorch")
+
+# tests wait for each other, and not for a search that somebody runs on this machine
+original.TIMING = Path(tempfile.gettempdir()) / f"whet.test.{os.getppid()}.lock"
 
 
 def speed_of(structure: Structure) -> float:
@@ -68,10 +73,10 @@ def made_up(
 
     def climb(self: Ladder, proposal, folder: Path, past) -> Attempt:
         recipe = self.space.recipe(proposal.structure)
-        original = self.original
+        first = self.original
         if folder.exists():
             shutil.rmtree(folder)
-        artifact.save(original.model, original.tokenizer, folder, recipe=recipe, origin="model", seed=0)
+        artifact.save(first.model, first.tokenizer, folder, recipe=recipe, origin="model", seed=0)
         one = candidate(
             *proposal,
             self.baseline,

@@ -86,6 +86,15 @@ def test_two_searches_in_one_folder_only_if_asked(tmp_path):
         assert not alone.others()
 
 
+def test_one_of_several_workers_is_the_last(tmp_path):
+    """However they end: who leaves others behind is alive no more for them."""
+    with opened(tmp_path / "out") as first, opened(tmp_path / "out", join=True) as second:
+        assert not first.is_last() and second.is_last() and second.is_last()
+        assert not first.is_last()
+    with opened(tmp_path / "out") as alone:
+        assert alone.is_last()
+
+
 def test_a_killed_worker_is_not_waited_for(tmp_path):
     text = (
         "import sys, time; from pathlib import Path; from whet.ledger import Ledger\n"

@@ -429,7 +429,7 @@ def test_a_folder_of_another_search_is_refused(look, climbed, monkeypatch, made,
     write_rows(tmp_path / "other.csv", 30, seed=5)
     save(classifier("distilbert"), AutoTokenizer.from_pretrained(made / "model"), tmp_path / "other")
     others = {
-        "model": lambda: whet.search(tmp_path / "other", task_of(made), tmp_path / "out", **MADE_UP),
+        "model_sha256": lambda: whet.search(tmp_path / "other", task_of(made), tmp_path / "out", **MADE_UP),
         "data_sha256": lambda: whet.search(
             made / "model",
             task_from_files(made / "train.csv", tmp_path / "other.csv", text="text"),

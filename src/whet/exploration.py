@@ -115,7 +115,6 @@ def search(
     chosen, wanted = goal or Goal(), places(runtimes, precisions)
     own = _checked(model, task, seconds=seconds, batch_size=batch_size, max_length=max_length)
     identity = {
-        "model": str(model),
         "model_sha256": _digest(model),
         "task": task.name,
         "data_sha256": [part.digest() for part in own.splits],
@@ -183,10 +182,11 @@ class _Search:
         """Try structures; return what there is to be said of the end."""
         tried = 0
         while True:
-            attempts = self.ledger.attempts()
-            if attempts and self._expected(attempts) > self.clock.left():
-                break
+            # (what another worker finishes in between would be in neither)
             with self.ledger.lock:
+                attempts = self.ledger.attempts()
+                if attempts and self._expected(attempts) > self.clock.left():
+                    break
                 proposal = proposals.next(attempts)
             if proposal is None:
                 return ["every structure of the space was tried"]
@@ -317,7 +317,7 @@ class _Search:
         key = f"{number} {' '.join(place)}"
         confirmed: dict[str, list[str]] = self.ledger.known.get("confirmed", {})
         if key not in confirmed:
-            if self.ledger.others():
+            if not self.ledger.is_last():
                 notes.append("others are still at work: the last of them confirms the best on the dev split")
                 return []
             best = self.ledger.folder / BEST

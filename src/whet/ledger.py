@@ -79,6 +79,7 @@ class Ledger:
         """This worker's name."""
         self.lock = FileLock(folder / ".lock")
         """Held while what all workers share is changed."""
+        self._alive = FileLock(self._worker_lock(worker))
 
     @classmethod
     @contextmanager
@@ -106,12 +107,12 @@ class Ledger:
                 ledger = cls(folder.resolve(), uuid4().hex[:8])
                 with ledger.lock:
                     ledger._begin(identity, overwrite=overwrite, join=join)
-                    stack.enter_context(FileLock(ledger._worker_lock(ledger.worker)))
+                    ledger._alive.acquire()
             except OSError as error:
                 if isinstance(error, OutputExists | OutputNotWritten):
                     raise
                 raise OutputNotWritten(f"{folder} must be writable, but {error}; name another") from error
-            stack.callback(ledger._worker_lock(ledger.worker).unlink, missing_ok=True)
+            stack.callback(ledger.leave)
             yield ledger
 
     def _begin(self, identity: Mapping[str, Any], *, overwrite: bool, join: bool) -> None:
@@ -147,15 +148,29 @@ class Ledger:
     def others(self) -> set[str]:
         """Return the names of the other workers that are alive."""
         found = set()
-        for path in (self.folder / WORKERS).glob("*.lock"):
-            if path.stem == self.worker:
-                continue
-            try:
-                with FileLock(path, timeout=0):
-                    path.unlink(missing_ok=True)
-            except Timeout:
-                found.add(path.stem)
+        with self.lock:  # under which workers come to life
+            for path in (self.folder / WORKERS).glob("*.lock"):
+                if path.stem == self.worker:
+                    continue
+                try:
+                    with FileLock(path, timeout=0):
+                        path.unlink(missing_ok=True)
+                except Timeout:
+                    found.add(path.stem)
         return found
+
+    def leave(self) -> None:
+        """Be alive no more, as the others see it."""
+        self._alive.release()
+        self._worker_lock(self.worker).unlink(missing_ok=True)
+
+    def is_last(self) -> bool:
+        """Return whether no other worker is alive; where one is, this one leaves, so that one of them is the last."""
+        with self.lock:
+            if not self.others():
+                return True
+            self.leave()
+            return False
 
     @property
     def known(self) -> dict[str, Any]:

@@ -51,6 +51,8 @@ SHORT_ROUNDS, FULL_ROUNDS = 3, 12
 """Rounds of timing."""
 FULL_SECONDS = 15.0
 """After which no more rounds begin."""
+TIMING = Path(tempfile.gettempdir()) / "whet.timing.lock"
+"""Held by the search that takes times on this machine."""
 TIMED = 64
 """Examples of a round, in two batches at least."""
 
@@ -65,7 +67,7 @@ class Look(NamedTuple):
 @contextmanager
 def alone() -> Iterator[None]:
     """Wait until no other search takes times on this machine, and keep the others waiting until the block ends."""
-    with FileLock(Path(tempfile.gettempdir()) / "whet.timing.lock", mode=0o666):
+    with FileLock(TIMING, mode=0o666):
         yield
 
 
