@@ -320,6 +320,29 @@ def test_extra_files_are_saved_and_listed(tmp_path, tokenizer):
     assert "a.png" in json.loads((tmp_path / "x" / "manifest.json").read_text())["files"]
 
 
+def test_a_copy_has_one_export_and_says_what_it_is(folder, tmp_path):
+    for runtime in ("onnxruntime", "openvino"):
+        draft = tmp_path / f"{runtime}.onnx"
+        draft.write_bytes(runtime.encode())
+        artifact.add_export(folder, runtime, "fp32", [draft], {"kl": 0.1})
+    about = {"deployment": {"runtime": "onnxruntime"}}
+    artifact.copy(folder, tmp_path / "new", export=("onnxruntime", "fp32"), about=about, trials=[trial(0.5)])
+    artifact.verify(tmp_path / "new")
+    assert artifact.digest(tmp_path / "new") == artifact.digest(folder)
+    assert artifact.exported(tmp_path / "new", "onnxruntime")["kl"] == 0.1
+    assert not (tmp_path / "new" / "openvino.onnx").exists()
+    with pytest.raises(InvalidArtifact, match="must hold an export for openvino"):
+        artifact.exported(tmp_path / "new", "openvino")
+    manifest = json.loads((tmp_path / "new" / "manifest.json").read_text())
+    assert manifest["deployment"] == about["deployment"] and list(manifest["exports"]) == ["onnxruntime fp32"]
+    assert artifact.trials(tmp_path / "new") == [trial(0.5)]
+    with pytest.raises(InvalidArtifact, match="must hold an export"):
+        artifact.copy(folder, tmp_path / "no", export=("onnxruntime", "int8"), about={}, trials=[])
+    artifact.copy(folder, tmp_path / "new", export=None, about={}, trials=[], overwrite=True)
+    assert not list((tmp_path / "new").glob("*.onnx")) and not artifact.trials(tmp_path / "new")
+    assert not (tmp_path / "no").exists()
+
+
 def test_a_full_disk_leaves_nothing(tmp_path, tokenizer, monkeypatch):
     def full(self, folder, **others):
         (Path(folder) / "model.safetensors").write_bytes(b"half")

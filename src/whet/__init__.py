@@ -8,7 +8,9 @@ Importing it makes the saved structure of compressed models known to transformer
 from whet.benchmark import Benchmark
 from whet.deployment import export
 from whet.distillation import Objective
+from whet.exploration import search
 from whet.frontier import Frontier
+from whet.goal import Goal
 from whet.inspection import inspect
 from whet.lora import LoraSettings
 from whet.lstm import LstmConfig, LstmForCausalLM
@@ -30,6 +32,7 @@ __all__ = [
     "Calibration",
     "Comparison",
     "Frontier",
+    "Goal",
     "LoraSettings",
     "LstmConfig",
     "LstmForCausalLM",
@@ -53,6 +56,7 @@ __all__ = [
     "inspect",
     "measure",
     "method_named",
+    "search",
     "student_from",
     "task_from_files",
     "task_named",

@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "MEASUREMENTS",
     "add_export",
     "card",
+    "copy",
     "digest",
     "exported",
     "is_artifact",
@@ -209,6 +211,44 @@ def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path]
     known = manifest.get("exports", {}) | entry
     others = {key: value for key, value in manifest.items() if key not in ("files", "exports")}
     write_text(folder / MANIFEST, _manifest(folder, {**others, "exports": known}))
+
+
+def copy(
+    folder: Path,
+    to: Path,
+    *,
+    export: tuple[str, str] | None,
+    about: Mapping[str, Any],
+    trials: Sequence[Trial],
+    overwrite: bool = False,
+) -> None:
+    """Copy an artifact, with one of its exports or none; the new folder appears whole or not at all.
+
+    Args:
+        folder: the artifact.
+        to: the place.
+        export: a runtime and a precision that it was exported for.
+        about: more entries for the manifest.
+        trials: what was measured of it.
+        overwrite: whether an existing folder may be replaced.
+
+    Raises:
+        InvalidArtifact: it was not exported for that.
+        OutputExists, OutputNotWritten: the place is taken or cannot be written.
+    """
+    manifest = _read_manifest(folder)
+    exports = {} if export is None else {" ".join(export): exported(folder, *export)}
+    wanted = {*manifest["files"], *(name for entry in exports.values() for name in entry["files"])}
+    with new_folder(to, overwrite=overwrite) as draft:
+        for name in sorted(wanted):
+            shutil.copy2(folder / name, draft / name)
+        (draft / MEASUREMENTS).write_text("".join(f"{one.to_json()}\n" for one in trials), encoding="utf-8")
+        recipe = Recipe.read(draft / RECIPE)
+        (draft / CARD).write_text(card(to.name, recipe, manifest["origin"], trials), encoding="utf-8")
+        others = {key: value for key, value in manifest.items() if key not in ("files", "exports")}
+        if exports:
+            others["exports"] = exports
+        (draft / MANIFEST).write_text(_manifest(draft, {**others, **about}), encoding="utf-8")
 
 
 def exported(folder: Path, runtime: str, precision: str = FP32) -> dict[str, Any]:

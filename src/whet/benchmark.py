@@ -28,7 +28,7 @@ from whet.runtime import FP32, Deployed, offered, runtime_named
 from whet.task import Task
 from whet.trial import Trial
 
-__all__ = ["Benchmark", "answer", "class_order", "load_any"]
+__all__ = ["PYTORCH", "Benchmark", "Row", "answer", "class_order", "load_any"]
 
 PYTORCH, COMPILED = "pytorch", "torch_compile"
 IN_TORCH = (PYTORCH, COMPILED)
@@ -42,6 +42,15 @@ class _Part(NamedTuple):
 
     examples: Examples
     batch_size: int | Sequence[int]
+
+
+class Row(NamedTuple):
+    """One model where it is to run."""
+
+    source: str | Path
+    """Folder or hub name."""
+    runtime: str = PYTORCH
+    precision: str = FP32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +98,15 @@ class Benchmark:
             InvalidModel, InvalidArtifact: a model cannot be loaded, was altered, or was not exported for a runtime.
             UnknownName, InvalidParameter: there is no such runtime here, or it runs elsewhere than on the device.
         """
+        places = self._places()
+        return self.compare([Row(source, *place) for place in places for source in sources], task)
+
+    def compare(self, rows: Sequence[Row], task: Task) -> list[Trial]:
+        """Return one trial for each row; the first is the baseline. See `run`."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         chosen = self._metrics(task)
-        exports = self._exports(sources)
+        exports = self._exports(rows)
+        sources = list(dict.fromkeys(str(row.source) for row in rows))
         dev = task.splits.dev
         if not len(dev):
             raise InvalidData("--dev-file must be given with --train-file, but got none; add it")
@@ -103,12 +118,8 @@ class Benchmark:
             "singles": _Part(_spread(examples, self.singles), 1),
             "timed": self._part(_spread(examples, self.timed), first),
         }
-        plain = [self._subject(source, task, parts) for source in sources]
-        subjects = [
-            self._placed(plain[i], runtime, precision, exports)
-            for runtime, precision in self._places()
-            for i in range(len(sources))
-        ]
+        plain = {source: self._subject(source, task, parts) for source in sources}
+        subjects = [self._placed(plain[str(row.source)], row.runtime, row.precision, exports) for row in rows]
         measured: list[list[Any]] = [[] for _ in subjects]
         for metric in chosen:
             for own, found in zip(measured, metric.measure(subjects), strict=True):
@@ -149,22 +160,24 @@ class Benchmark:
             plain, name=name, model=model, logits=answer(model, plain.dev, what=name)[:, plain.order], runtime=runtime
         )
 
-    def _exports(self, sources: Sequence[str | Path]) -> Mapping[tuple[str, str, str], Sequence[Path]]:
+    def _exports(self, rows: Sequence[Row]) -> Mapping[tuple[str, str, str], Sequence[Path]]:
         """The files of every model's exports for all runtimes but PyTorch, before anything is loaded."""
         compiler = os.environ.get("CXX", "g++")
-        if COMPILED in self.runtimes and self.device == "cpu" and shutil.which(compiler) is None:
+        if any(row.runtime == COMPILED for row in rows) and self.device == "cpu" and shutil.which(compiler) is None:
             raise InvalidParameter(
                 f"{COMPILED} needs a C++ compiler, but {compiler} is not here; install g++, or set CXX"
             )
-        others = [place for place in self._places() if place[0] not in IN_TORCH]
+        others = [row for row in rows if row.runtime not in IN_TORCH]
         if others and self.device != "cpu":
-            raise InvalidParameter(f"{others[0][0]} must run on the cpu, but got device={self.device}; leave it out")
+            raise InvalidParameter(
+                f"{others[0].runtime} must run on the cpu, but got device={self.device}; leave it out"
+            )
         return {
-            (str(source), name, precision): [
-                Path(source) / file for file in artifact.exported(Path(source), name, precision)["files"]
+            (str(row.source), row.runtime, row.precision): [
+                Path(row.source) / file
+                for file in artifact.exported(Path(row.source), row.runtime, row.precision)["files"]
             ]
-            for name, precision in others
-            for source in sources
+            for row in others
         }
 
     def _deployed(

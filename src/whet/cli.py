@@ -73,6 +73,7 @@ from whet.preparation import Calibration
 from whet.report import table, trade_off_picture
 from whet.reporting import write_report
 from whet.runtime import FP32
+from whet.search_verb import search
 from whet.shell import run
 from whet.student import student_from
 from whet.training import TrainingSettings
@@ -345,6 +346,9 @@ def export(
         print_json({" ".join(place): agreement._asdict() for place, agreement in found.items()})
     else:
         print_agreements(found)
+
+
+app.command(cls=Verb)(search)
 
 
 @app.command(cls=Verb)

@@ -11,18 +11,25 @@ from rich.markup import escape
 from rich.table import Table
 
 from whet.errors import OutputNotWritten
+from whet.exploration import BEST, Found
+from whet.goal import POINTS, difference
 from whet.inspection import Inspection
+from whet.ledger import Attempt
+from whet.measurement import Comparison
 from whet.method import Method
 from whet.parameter import parameters
 from whet.processes import is_first
 from whet.recipe import Step
 from whet.runtime import Agreement
 from whet.training import Epoch
+from whet.trial import Trial
 
 __all__ = [
     "check_picture",
     "print_agreements",
+    "print_attempt",
     "print_curve",
+    "print_found",
     "print_inspection",
     "print_json",
     "print_step",
@@ -122,6 +129,55 @@ def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
         difference, equal = f"{one.largest_difference:.1e}", f"{one.equal_predictions:.0%}"
         shown.add_row(runtime, precision, one.precision, difference, equal, kl, str(len(one.in_fp32)))
     show(shown)
+
+
+def print_attempt(attempt: Attempt) -> None:
+    """Print what came of one structure of a search."""
+    told = "; ".join(f"{one.name}: {_times(one)} times, {_points(difference(one))} points" for one in attempt.trials)
+    show(f"{attempt.number}: {told or f'{attempt.state}: {attempt.message}'}; {attempt.seconds:.0f} s")
+
+
+def print_found(found: Found, out: Path) -> None:
+    """Print the frontier of a search, the best, and what the dev split says of it."""
+    first = found.original.measurements[0]
+    mark = "◀ best" if found.accepted else "◀ nearest"
+    shown = Table(
+        title=escape(f"{found.original.name}: {first.n} examples that the search chose by"),
+        caption="points: the difference from the original, with its 95 % interval; times: sentences a second",
+    )
+    shown.add_column("model", overflow="fold")
+    for name in (first.metric, "points", "KL", "times the original", "MiB"):
+        shown.add_column(name, justify="right", overflow="fold")
+    rows = list(found.frontier.trials)
+    for trial in rows if found.best in rows else [*rows, found.best]:
+        own = trial.measurements[0]
+        versus = "" if own.versus is None else _points(own.versus)
+        kl, size = trial.get("kl").value, trial.get("disk").value
+        name = escape(trial.name) + (f" {mark}" if trial is found.best else "")
+        shown.add_row(name, f"{own.value:.3f}", versus, f"{kl:.2g}", _times(trial), f"{size:.1f}")
+    show(shown)
+    if found.confirmation:
+        on_dev = found.confirmation[1]
+        own = on_dev.measurements[0]
+        show(
+            f"on {own.n} dev examples: {own.metric} {own.value:.3f}, {_points(difference(on_dev))} points from the "
+            f"original; {_times(on_dev)} times its sentences a second"
+        )
+    for note in found.notes:
+        show(f"note: {note}")
+    where = found.best.conditions or {}
+    verdict = "" if found.accepted else "nothing that is better than the original holds the bar; the nearest is "
+    show(f"{verdict}saved to {out / BEST}, for {where.get('runtime')} in {where.get('precision')}")
+
+
+def _points(versus: Comparison) -> str:
+    value, low, high = (number * POINTS for number in (versus.value, versus.low, versus.high))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _times(trial: Trial) -> str:
+    ratio = trial.get("throughput").versus
+    return "1" if ratio is None else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
 def print_inspection(found: Inspection) -> None:

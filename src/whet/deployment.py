@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ from whet.runtime import (
 )
 from whet.task import Task
 
-__all__ = ["export"]
+__all__ = ["export", "export_to"]
 
 CALIBRATION = 300
 """Training examples that ranges are taken from."""
@@ -86,6 +86,30 @@ def export(
             cannot take the model or gives other answers, for which nothing is written.
     """
     chosen = [(one, precision) for one in map(runtime_named, runtimes) for precision in offered(one, precisions)]
+    return export_to(
+        folder, chosen, task=task, calibration=calibration, seed=seed, max_kl=max_kl, threads=threads, failed=_refuse
+    )
+
+
+def _refuse(runtime: str, precision: str, error: Exception) -> None:
+    raise error
+
+
+def export_to(
+    folder: Path,
+    chosen: Sequence[tuple[Runtime, str]],
+    *,
+    task: Task | None,
+    calibration: Calibration | None = None,
+    seed: int = 0,
+    max_kl: float | None = None,
+    threads: int | None = None,
+    failed: Callable[[str, str, Exception], None],
+) -> dict[tuple[str, str], Agreement]:
+    """Write what each of these runtimes runs in its precision, as `export` does.
+
+    Where one cannot take the model, `failed` is called with both names and the error; if it returns, the others go on.
+    """
     _check(chosen, task, max_kl)
     if not artifact.is_artifact(folder):
         raise InvalidArtifact(
@@ -111,7 +135,13 @@ def export(
         for runtime, precision in track(chosen, "converting"):
             place = draft / runtime.name() / precision
             place.mkdir(parents=True)
-            agreement = _converted(runtime, precision, source, place, max_kl)
+            try:
+                agreement = _converted(runtime, precision, source, place, max_kl)
+            except OSError:
+                raise
+            except Exception as error:
+                failed(runtime.name(), precision, error)
+                continue
             files = [place / name for name in runtime.precisions[precision]]
             artifact.add_export(folder, runtime.name(), precision, files, agreement._asdict())
             found[runtime.name(), precision] = agreement

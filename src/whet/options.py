@@ -61,6 +61,7 @@ __all__ = [
     "names_in",
     "optional_task",
     "recipe_of",
+    "seconds_in",
     "task_of",
     "use_device",
 ]
@@ -219,6 +220,20 @@ def conditions_in(given: list[str]) -> dict[str, str]:
             raise InvalidParameter(f"--only must be NAME=VALUE, each name once, but got {text!r}; such as threads=2")
         found[name] = value
     return found
+
+
+def seconds_in(text: str) -> float:
+    """Return the seconds that a text such as 90s, 30m or 2h stands for.
+
+    Raises:
+        InvalidParameter: it stands for none.
+    """
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        return float(number) * units[unit]
+    except ValueError as error:
+        raise InvalidParameter(f"--time must be a number with s, m or h, but got {text!r}; such as 30m") from error
 
 
 def lora_of(

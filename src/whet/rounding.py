@@ -107,4 +107,5 @@ def balanced(u: Tensor, v: Tensor) -> Balanced:
 def _rotation(size: int) -> Tensor:
     """A random orthogonal matrix, (size, size) float64; the same for every size."""
     gaussian = torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
-    return torch.linalg.qr(gaussian).Q
+    rotation: Tensor = torch.linalg.qr(gaussian).Q
+    return rotation

@@ -19,7 +19,17 @@ from whet.lookup import choose, members
 from whet.resources import Examples
 from whet.table import read_table
 
-__all__ = ["Splits", "Task", "local_folder", "read_hub", "task_from_files", "task_named", "task_names", "texts_from"]
+__all__ = [
+    "Resplit",
+    "Splits",
+    "Task",
+    "local_folder",
+    "read_hub",
+    "task_from_files",
+    "task_named",
+    "task_names",
+    "texts_from",
+]
 
 VALIDATION_SHARE = 0.05
 """Share of the official training data that is held out for choices."""
@@ -96,6 +106,37 @@ class Task(ABC):
         held_out = min(VALIDATION_LIMIT, int(len(official) * VALIDATION_SHARE))
         held_out -= held_out % self.group_size
         return Splits(official.take(order[held_out:]), official.take(order[:held_out]), dev)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resplit(Task):
+    """Another task with splits of its own."""
+
+    whole: Task
+    """Says how its examples are scored."""
+    own: Splits
+    """What it is split into."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """See `Task.label_names`."""
+        return self.whole.label_names
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """See `Task.metrics`."""
+        return self.whole.metrics
+
+    def read(self) -> tuple[Examples, Examples]:
+        """See `Task.read`."""
+        return self.own.train.joined(self.own.validation), self.own.dev
+
+    @cached_property
+    def splits(self) -> Splits:
+        """See `Task.splits`."""
+        return self.own
 
 
 def local_folder(data_dir: Path, name: str, *, files: Sequence[str] = ()) -> Path:

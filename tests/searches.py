@@ -1,0 +1,98 @@
+"""A search without its work: structures get figures that are made up, in no time."""
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from whet import artifact, original
+from whet.exploration import _Search
+from whet.ladder import Ladder
+from whet.ledger import FINISHED, Attempt
+from whet.measurement import Comparison, Measurement
+from whet.places import Place
+from whet.space import HEADS, LOW_RANK, NEURONS, Structure
+from whet.trial import Trial
+
+PYTORCH = Place("pytorch")
+
+# tests wait for each other, and not for a search that somebody runs on this machine
+original.TIMING = Path(tempfile.gettempdir()) / f"whet.test.{os.getppid()}.lock"
+
+
+def speed_of(structure: Structure) -> float:
+    """Made-up times: products of feed-forward parts are two thirds of the work, and a tenth of it always stays."""
+    neurons, heads = NEURONS[structure.neurons], HEADS[structure.heads]
+    rank = {1.0: 1.0, 0.75: 0.95, 0.5: 0.75}[LOW_RANK[structure.low_rank]]
+    return 1 / (0.1 + 0.6 * neurons + 0.3 * heads * rank)
+
+
+def drop_of(structure: Structure) -> float:
+    """Made-up losses in points: steeper the less is left, and less after a recovery."""
+    neurons, heads, rank = NEURONS[structure.neurons], HEADS[structure.heads], LOW_RANK[structure.low_rank]
+    lost = 0.15 * (1 / neurons - 1) + 0.7 * (1 / heads - 1) ** 1.5 + 0.6 * (1 / rank - 1)
+    return lost * (0.6 if structure.recovery else 1)
+
+
+def candidate(
+    number: int,
+    structure: Structure,
+    baseline: Trial,
+    *,
+    drop: float,
+    speed: float,
+    digest: str | None = None,
+    recipe=(),
+) -> Trial:
+    """A trial of made-up figures; its interval is half a point wide to each side."""
+    value, arm = -drop / 100, 0.005
+    versus = Comparison(kind="difference", value=value, low=value - arm, high=value + arm, p_value=0.5, test="none")
+    ratio = Comparison(kind="ratio", value=speed, low=speed, high=speed, p_value=0.5, test="none")
+    first, rate = baseline.measurements[0], baseline.get("throughput").value * speed
+    score = first.value + value
+    rows = [
+        Measurement(
+            metric=first.metric, value=score, unit="", low=score, high=score, n=first.n, better="higher", versus=versus
+        ),
+        Measurement(
+            metric="throughput", value=rate, unit="1/s", low=rate, high=rate, n=12, better="higher", versus=ratio
+        ),
+        Measurement.count("kl", max(0.0, drop) / 100, "nats"),
+        Measurement.count("disk", baseline.get("disk").value / math.sqrt(speed), "MiB"),
+    ]
+    conditions = {**(baseline.conditions or {}), **PYTORCH._asdict(), "candidate": number}
+    return Trial(f"{structure} (pytorch)", recipe, 0, rows, digest, conditions)
+
+
+def made_up(
+    drop: Callable[[Structure], float] = drop_of, speed: Callable[[Structure], float] = speed_of
+) -> Callable[..., Attempt]:
+    """What stands in for `Ladder.climb`."""
+
+    def climb(self: Ladder, proposal, folder: Path, past) -> Attempt:
+        recipe = self.space.recipe(proposal.structure)
+        first = self.original
+        if folder.exists():
+            shutil.rmtree(folder)
+        artifact.save(first.model, first.tokenizer, folder, recipe=recipe, origin="model", seed=0)
+        one = candidate(
+            *proposal,
+            self.baseline,
+            drop=drop(proposal.structure),
+            speed=speed(proposal.structure),
+            digest=artifact.digest(folder),
+            recipe=recipe.to_list(),
+        )
+        value = self.goal.value(one, self.baseline)
+        return Attempt(
+            *proposal, recipe=recipe.to_list(), state=FINISHED, value=value, kl=drop(proposal.structure), trials=(one,)
+        )
+
+    return climb
+
+
+def stop_after(monkeypatch, count: int) -> None:
+    """Let a search end once so many structures are known."""
+    monkeypatch.setattr(_Search, "_expected", lambda self, attempts: math.inf if len(attempts) >= count else -math.inf)
