@@ -41,6 +41,18 @@ def test_a_trial_that_lies_in_two_places_is_one(tmp_path, tokenizer):
     assert names(collect([tmp_path, tmp_path / "small"])) == ["dense", "small"]
 
 
+def test_a_run_shows_its_own_rows_and_not_what_its_models_were_measured_in_elsewhere(tmp_path, tokenizer):
+    """A search keeps its best model below it, with a trial on other data: those that confirm it."""
+    run = tmp_path / "run"
+    digest = saved(run / "best", tokenizer, SVD)
+    keep(run, trial("dense"), trial("small", speedup=2.0, model=digest))
+    artifact.record(run / "best", trial("best", speedup=1.9, model=digest, data_sha256="0ther"))
+    found = collect([run])
+    assert names(found) == ["dense", "small"] and found[1].folder == run / "best"
+    with pytest.raises(InvalidData, match="data_sha256"):
+        collect([tmp_path])
+
+
 def test_the_newest_trial_counts_but_one_with_times_before_one_without(tmp_path):
     old = trial("small", speedup=2.0, measured="2026-11-01")
     new = trial("small", speedup=3.0, measured="2026-11-02")

@@ -86,13 +86,18 @@ def flat(conditions: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _found(folders: Sequence[Path]) -> list[Result]:
-    """Every trial, oldest first in each file; the same line in two files stands for one."""
+    """Every trial, oldest first in each file; the same line in two files stands for one.
+
+    A folder that keeps the rows of a run, such as a search's, shows these, and not what its models were measured in
+    elsewhere.
+    """
     for folder in folders:
         if not folder.is_dir():
             raise InvalidParameter(f"a report must be of folders that exist, but got {folder}; check the path")
     models = {artifact.digest(place): place for place in reversed(_places(folders, artifact.MANIFEST))}
     found: dict[str, Result] = {}
-    for place in _places(folders, artifact.MEASUREMENTS):
+    runs = [one for one in folders if (one / artifact.MEASUREMENTS).is_file() and not artifact.is_artifact(one)]
+    for place in (*runs, *_places([one for one in folders if one not in runs], artifact.MEASUREMENTS)):
         for trial in artifact.trials(place):
             _check_whole(trial, place)
             found.setdefault(trial.to_json(), Result(trial, models.get(trial.artifact or "")))

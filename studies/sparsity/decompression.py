@@ -1,6 +1,6 @@
 """Whether OpenVINO's sparse weight decompression makes a model with nine tenths of its weights at zero faster here.
 
-    python studies/sparsity/decompression.py --data-dir ../shared/data --model "runs/sparsity/0.9 recovered" --threads 1
+    python studies/sparsity/decompression.py --data-dir ../shared/data --threads 1
 
 exports the model to OpenVINO in int8, which the option is for, compiles it with and without it, runs both in turn on
 dev sentences in sorted batches of 8 and one by one, and writes decompression.json beside this file.
@@ -34,7 +34,7 @@ RATE = 0.8
 def main() -> None:
     """Export, measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=Path("runs/sparsity/0.9 recovered"))
+    parser.add_argument("--model", type=Path, default=Path("runs/sparsity/0.9 recovered, 0.2 epochs"))
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--examples", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=12)

@@ -41,6 +41,7 @@ PILOT = 0.1
 """Share of the training data on which learning rates are tried."""
 HELD_OUT = 1000
 RECOVERED = ("0.9 recovered", "0.9 sparse training")
+"""What models are called that were trained, and for how many epochs behind a comma."""
 STAGES = ("one_shot", "choose", "recover", "measure")
 
 
@@ -92,7 +93,8 @@ def recovered(epochs: float) -> dict[str, list[dict[str, Any]]]:
     settings = {"epochs": max(1, epochs), "share": min(1, epochs), "learning_rate": rate}
     distilled = {"method": "recovery.distillation", **settings}
     grown = {"method": "sparse_training", "sparsity": 0.9, **settings}
-    return dict(zip(RECOVERED, ([start(), distilled], [start(), grown]), strict=True))
+    names = [f"{name}, {epochs:g} epochs" for name in RECOVERED]
+    return dict(zip(names, ([start(), distilled], [start(), grown]), strict=True))
 
 
 def make(dense: Path, steps: list[dict[str, Any]], out: Path, task: whet.Task) -> None:
@@ -136,9 +138,10 @@ def score(original: torch.nn.Module, model: torch.nn.Module, batches: Batches) -
 def measure(dense: Path, runs: Path, task: whet.Task) -> None:
     """Measure what is there, and write the tables and the picture."""
     found: dict[str, Any] = {}
+    trained = sorted(path.name for path in runs.iterdir() if path.name.startswith(RECOVERED))
     for name, labels, metrics in (
-        ("without training", one_shot(), ("fidelity", "size")),
-        ("recovered", RECOVERED, ("fidelity", "latency", "size")),
+        ("without training", list(one_shot()), ("fidelity", "size")),
+        ("recovered", trained, ("fidelity", "latency", "size")),
     ):
         models = [runs / label for label in labels if (runs / label).is_dir()]
         if models:
