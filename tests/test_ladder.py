@@ -116,18 +116,18 @@ def test_few_batches_are_of_the_slice(first):
     assert look.kl == pytest.approx(0, abs=1e-9) and (look.versus.low, look.versus.high) == (0, 0)
 
 
-@pytest.mark.parametrize("when", ["convert", "open", "__call__"])
+@pytest.mark.parametrize("when", ["convert", "open", "run"])
 def test_a_runtime_that_fails_ends_that_place_alone(ladder_of, tmp_path, monkeypatch, when):
     def fail(self, *args, **rest):
         raise RuntimeError("no such\nkernel")
 
-    if when == "__call__":
+    if when == "run":
         opened = OnnxRuntime.open
 
         class Broken(Predict):
             precision = "float32"
 
-            def __call__(self, batch):
+            def run(self, inputs):
                 return fail(self)
 
         def half(self, folder, *, precision="fp32", threads):
