@@ -2,10 +2,10 @@
 
     python benchmarks/runtimes.py --model runs/glue/glue_mrpc/dense --task glue/mrpc --data-dir DIR --out runs/runtimes
 
-compresses a fine-tuned model by two recipes, exports all to ONNX Runtime and OpenVINO in fp32 and int8, times them in
+compresses a fine-tuned model by three recipes, exports all to ONNX Runtime and OpenVINO in fp32 and int8, times them in
 turn on the dev split in batches of 8 sorted by length, and adds a table to runtimes.json beside this file. Then all are
-compared in int8 with the dense model in either runtime's int8: what a user has without whet. A second call measures
-what the first has made.
+compared in int8 with the dense model in either runtime's int8: what a user has without whet. `--parts held_out` asks
+held-out training examples instead, which may say what to take. A second call measures what the first has made.
 """
 
 import argparse
@@ -18,6 +18,10 @@ import torch
 
 import whet
 from whet import artifact
+from whet.benchmark import answer, load_any
+from whet.checkpoint import load_tokenizer
+from whet.divergence import divergences
+from whet.encoding import encode, shortest_first
 from whet.runtime import FP32, INT8
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -32,6 +36,9 @@ PARTS = {
     "against openvino int8": (RUNTIMES[::-1], (INT8,)),
 }
 """All against dense PyTorch; and int8 against what a user has without whet: the dense model in a runtime's int8."""
+HELD_OUT = "held_out"
+MOST = 2000
+"""Held-out examples."""
 SEED = 0
 
 
@@ -45,7 +52,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--timed", type=int, default=256, help="dev sentences that are timed in batches")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="*", choices=[*PARTS, HELD_OUT], default=list(PARTS))
     parser.add_argument("--make-only", action="store_true", help="measure another time")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -54,12 +61,15 @@ def main() -> None:
     if options.make_only:
         return
     for name in options.parts:
-        runtimes, precisions = PARTS[name]
         results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        rows = measured(folders, task, runtimes, precisions, rounds=options.rounds, timed=options.timed)
+        if name == HELD_OUT:
+            rows = held_out(folders, task)
+            print(json.dumps(rows, indent=1))
+        else:
+            rows = measured(folders, task, *PARTS[name], rounds=options.rounds, timed=options.timed)
+            print(name, *(row_of(row) for row in rows), sep="\n  ", flush=True)
         results.setdefault(options.task, {})[name] = rows
         RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-        print(name, *(row_of(row) for row in rows), sep="\n  ", flush=True)
 
 
 def made(model: Path, task: whet.Task, out: Path) -> list[Path]:
@@ -76,6 +86,23 @@ def made(model: Path, task: whet.Task, out: Path) -> list[Path]:
             found = whet.export(folder, RUNTIMES, precisions=[FP32, INT8], task=task, seed=SEED)
             print(folder.name, {" ".join(place): f"{one.kl:.2g}" for place, one in found.items()}, flush=True)
     return folders
+
+
+def held_out(folders: list[Path], task: whet.Task) -> list[dict[str, Any]]:
+    """Return accuracy, and KL from the dense model, on training examples that were held out, in PyTorch."""
+    tokenizer = load_tokenizer(folders[0])
+    rows = shortest_first(task.splits.validation.sample(MOST, seed=SEED), tokenizer, max_length=128)
+    batches = encode(rows, tokenizer, max_length=128, batch_size=32)
+    said = [answer(load_any(folder).eval(), batches, what=folder.name) for folder in folders]
+    return [
+        {
+            "name": folder.name,
+            "examples": len(own),
+            "accuracy": float((own.argmax(1) == batches.labels).mean()),
+            "kl": float(divergences(said[0], own).mean()),
+        }
+        for folder, own in zip(folders, said, strict=True)
+    ]
 
 
 def measured(
