@@ -7,6 +7,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerBase
+
+from folders import classifier, save, write_rows
 from whet import artifact, original
 from whet.exploration import _Search
 from whet.ladder import Ladder
@@ -20,6 +23,13 @@ PYTORCH = Place("pytorch")
 
 # tests wait for each other, and not for a search that somebody runs on this machine
 original.TIMING = Path(tempfile.gettempdir()) / f"whet.test.{os.getppid()}.lock"
+
+
+def write_model_and_data(root: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write a fine-tuned model and its own data, in two files."""
+    save(classifier(), tokenizer, root / "model")
+    write_rows(root / "train.csv", 120)
+    write_rows(root / "dev.csv", 24, seed=1)
 
 
 def speed_of(structure: Structure) -> float:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from filelock import FileLock, Timeout
 
-from folders import classifier, save, write_rows
-from searches import candidate
+from searches import candidate, write_model_and_data
 from whet import artifact, original
 from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
 from whet.goal import Goal
@@ -33,9 +32,7 @@ STRUCTURE = Structure(1, 1)
 @pytest.fixture(scope="module")
 def first(tmp_path_factory, tokenizer) -> Original:
     root = tmp_path_factory.mktemp("made")
-    save(classifier(), tokenizer, root / "model")
-    write_rows(root / "train.csv", 120)
-    write_rows(root / "dev.csv", 24, seed=1)
+    write_model_and_data(root, tokenizer)
     task = resplit(task_from_files(root / "train.csv", root / "dev.csv", text="text"))
     return Original.of(root / "model", task, max_length=128, batch_size=8, seed=0)
 

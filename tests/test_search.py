@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import whet
 from folders import classifier, save, tree, write_rows
 from interruptible import stop_at
-from searches import drop_of, made_up, stop_after
+from searches import drop_of, made_up, stop_after, write_model_and_data
 from whet import artifact, cli, exploration
 from whet.benchmark import Benchmark
 from whet.errors import InvalidData, InvalidModel, InvalidParameter, OutputExists, OutputNotWritten, WhetError
@@ -42,9 +42,7 @@ MADE_UP = {"goal": Goal(max_drop=1.0), "runtimes": ["pytorch"], "seconds": 3600.
 def made(tmp_path_factory, tokenizer) -> Path:
     """A fine-tuned model and own data; never changed."""
     root = tmp_path_factory.mktemp("made")
-    save(classifier(), tokenizer, root / "model")
-    write_rows(root / "train.csv", 120)
-    write_rows(root / "dev.csv", 24, seed=1)
+    write_model_and_data(root, tokenizer)
     return root
 
 

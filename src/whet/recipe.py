@@ -18,6 +18,8 @@ from whet.surgery import copy_model, describe, own_weights
 
 __all__ = ["Recipe", "Step"]
 
+Run = Callable[[tuple[Method, ...], Method, nn.Module, Resources], nn.Module]
+"""The steps before, a step, the model that they gave, and what the step may read."""
 SHIPPED = Path(__file__).parent / "recipes"
 """Recipes that come with the package; a file of the user's own with such a name goes first."""
 
@@ -118,7 +120,12 @@ class Recipe:
                     raise MissingResource(f"{method.name()} needs {what}, but got none; give --task or --train-file")
 
     def apply(
-        self, model: nn.Module, resources: Resources, *, report: Callable[[Step], None] = lambda step: None
+        self,
+        model: nn.Module,
+        resources: Resources,
+        *,
+        report: Callable[[Step], None] = lambda step: None,
+        run: Run | None = None,
     ) -> nn.Module:
         """Return a compressed copy of `model`; the original stays as it is.
 
@@ -126,17 +133,20 @@ class Recipe:
             model: any model with linear layers.
             resources: what the steps need.
             report: called after each step.
+            run: applies a step, given those before it too; `Method.apply`, if None.
 
         Raises:
             MissingResource: before any work.
         """
         self.check(resources)
         compressed: nn.Module = copy_model(model)
-        for method in self.methods:
+        for i, method in enumerate(self.methods):
             if method.stage >= Stage.TRAINING:
                 own_weights(compressed, model)
             start, before, known = time.perf_counter(), count_weights(compressed), describe(compressed)
-            compressed = method.apply(compressed, resources.only(method.reads)).eval()
+            own = resources.only(method.reads)
+            applied = method.apply(compressed, own) if run is None else run(self.methods[:i], method, compressed, own)
+            compressed = applied.eval()
             changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
             report(Step(method, changed, before, count_weights(compressed), time.perf_counter() - start))
         own_weights(compressed, model)

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from whet.method import Method, Stage
+from whet.method import Method
 from whet.recipe import Recipe
 from whet.resources import Resources
 from whet.structured import Part, StructuredPruning
-from whet.surgery import copy_model, own_weights
 
 __all__ = ["SharedSteps"]
 
@@ -36,24 +35,19 @@ class SharedSteps:
         Raises:
             WhetError: a step cannot be applied.
         """
-        recipe.check(self._resources)
-        compressed = copy_model(self._original)
-        for i, method in enumerate(recipe.methods):
-            if method.stage >= Stage.TRAINING:
-                own_weights(compressed, self._original)
-            if isinstance(method, StructuredPruning) and method.keep is not None:
-                parts = self._parts_of(recipe.methods[:i], method, compressed)
-                compressed = method.fewer(compressed, parts, self._resources).eval()
-            else:
-                compressed = method.apply(compressed, self._resources.only(method.reads)).eval()
-        own_weights(compressed, self._original)
-        return compressed
+        return recipe.apply(self._original, self._resources, run=self._run)
 
-    def _parts_of(self, before: tuple[Method, ...], method: StructuredPruning, model: nn.Module) -> Mapping[str, Part]:
+    def _run(self, before: tuple[Method, ...], method: Method, model: nn.Module, own: Resources) -> nn.Module:
+        if isinstance(method, StructuredPruning) and method.keep is not None:
+            return method.fewer(model, self._parts_of(before, method, model, own), own)
+        return method.apply(model, own)
+
+    def _parts_of(
+        self, before: tuple[Method, ...], method: StructuredPruning, model: nn.Module, own: Resources
+    ) -> Mapping[str, Part]:
         """What the step needs to know of the model that stands before it, whatever it keeps."""
         key = (*before, dataclasses.replace(method, keep=1.0))
         if key not in self._parts:
-            own = self._resources.only(method.reads)
             places = method.places(model, own)
             self._parts[key] = method.parts(model, places, method.moments(model, places, own))
             if len(self._parts) > KEPT:
