@@ -5,6 +5,7 @@ import shutil
 import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,6 +112,20 @@ def test_speedups_are_ratios_with_ordered_intervals(trials):
                 assert one.versus.kind == "ratio"
                 assert 0 < one.versus.low <= one.versus.value <= one.versus.high
     assert 1 / 3 < trials["twin"].get("throughput").versus.value < 3
+
+
+def test_a_file_that_changes_is_compressed_again(trials, root, tmp_path):
+    shutil.copytree(root / "model", tmp_path / "model")
+    subject = SimpleNamespace(model=classifier(), source=tmp_path / "model", files=())
+
+    def compressed() -> float:
+        [rows] = Size().measure([subject])
+        return {one.metric: one.value for one in rows}["compressed"]
+
+    whole = compressed()
+    assert whole == trials["model"].get("compressed").value == compressed()
+    (tmp_path / "model" / "model.safetensors").write_bytes(bytes(1000))
+    assert compressed() < whole / 10
 
 
 def test_memory_is_positive(trials):
