@@ -6,14 +6,11 @@ compresses the model by every representation, measures all on the dev split in o
 storage.json beside this file. A second call measures what the first has made.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import whet
+from stored import measured
 
 RESULTS = Path(__file__).with_suffix(".json")
 RECIPES: dict[str, list[dict[str, Any]]] = {
@@ -38,21 +35,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
 
 def main() -> None:
     """Make what is missing, measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="a fine-tuned model")
-    parser.add_argument("--task", default="glue/mrpc")
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("runs/storage"), help="folder of the models")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    task = whet.task_named(options.task, data_dir=options.data_dir)
-    folders = [options.model]
-    for name, steps in RECIPES.items():
-        folders.append(options.out / options.task.replace("/", "_") / name)
-        if not folders[-1].is_dir():
-            whet.compress(options.model, whet.Recipe.from_list(steps), folders[-1], task=task)
-    trials = whet.Benchmark(metrics=("fidelity", "size")).run(folders, task)
+    options, _, _, trials = measured(__doc__, RECIPES, Path("runs/storage"))
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results[options.task] = [json.loads(trial.to_json()) for trial in trials]
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")

@@ -2,8 +2,11 @@
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 import whet
 
@@ -73,3 +76,21 @@ def table(name: str, rows: list[dict[str, Any]]) -> str:
 def interval(one: dict[str, Any], digits: int) -> str:
     """Return a value with its interval."""
     return f"{one['value']:.{digits}f} ({one['low']:.{digits}f} to {one['high']:.{digits}f})"
+
+
+def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Return quality over speed, one panel a task."""
+    figure = Figure(figsize=(3.6 * len(found), 3.8), layout="constrained")
+    panels: Iterable[Any] = figure.subplots(1, len(found), squeeze=False)[0]
+    for panel, (name, rows) in zip(panels, found.items(), strict=True):
+        dense = rows[0]["measurements"][0]
+        panel.axhspan(dense["low"], dense["high"], color="0.9", label="dense, 95 % interval")
+        for i, row in enumerate(rows[1:]):
+            score = row["measurements"][0]
+            speed = next(one for one in row["measurements"] if one["metric"] == "throughput")["versus"]["value"]
+            arms = [[score["value"] - score["low"]], [score["high"] - score["value"]]]
+            marker, color = "osD^v*P"[i % 7], f"C{i % 10}"
+            panel.errorbar(speed, score["value"], yerr=arms, marker=marker, color=color, capsize=2, label=row["name"])
+        panel.set(title=name, xlabel="sentences/s, times dense", ylabel=dense["metric"])
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
+    return figure

@@ -8,13 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from helpers import VOCAB
+from helpers import word_tokenizer
 
 # on two cores, forty times faster for tiny models
 torch.set_num_threads(1)
@@ -31,13 +27,5 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer as wide as the tiny models' vocabulary, with the words w5, w6, ..."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words = {word: i for i, word in enumerate([*special, *(f"w{i}" for i in range(5, VOCAB))])}
-    inner = Tokenizer(WordLevel(words, unk_token="[UNK]"))
-    inner.pre_tokenizer = Whitespace()
-    inner.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=40, **names)
+    """See `helpers.word_tokenizer`."""
+    return word_tokenizer()

@@ -4,6 +4,10 @@ from typing import Literal
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
@@ -14,13 +18,14 @@ from transformers import (
     GPT2ForSequenceClassification,
     LlamaConfig,
     LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
 from transformers.pytorch_utils import Conv1D
 
 from whet.passes import fisher_noise, noise_generator
-from whet.resources import Batch, Batches
+from whet.resources import Batch, Batches, Examples
 
 Family = Literal["bert", "distilbert", "roberta", "gpt2", "llama"]
 FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta", "gpt2", "llama")
@@ -94,6 +99,25 @@ def sentences_of(batches: Batches) -> list[list[np.ndarray]]:
         [ids[mask.bool()].numpy() for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
         for batch in batches
     ]
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a word-level tokenizer as wide as the tiny models' vocabulary, with the words w5, w6, ..."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = {word: i for i, word in enumerate([*special, *(f"w{i}" for i in range(5, VOCAB))])}
+    inner = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    inner.pre_tokenizer = Whitespace()
+    inner.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=40, **names)
+
+
+def words_of(batches: Batches) -> Examples:
+    """Return the sentences that `word_tokenizer` reads as these batches' tokens; special ones stay out."""
+    sentences = [sentence for batch in sentences_of(batches) for sentence in batch]
+    return Examples([" ".join(f"w{id}" for id in ids if id >= 5) for ids in sentences], list(batches.labels))
 
 
 def tokens_seen(model: nn.Module, name: str, batch: Batch) -> int:

@@ -343,10 +343,12 @@ def asked(monkeypatch) -> list[Recipe]:
     ("words", "step"),
     [
         (["--keep", "0.4"], {"method": "kfac", "keep": 0.4}),
-        (["--speedup", "2"], {"method": "kfac", "allocation": "by_time", "speedup": 2.0}),
+        (["--speedup", "2"], {"method": "structure", "speedup": 2.0}),
+        (["--keep-time", "0.25"], {"method": "structure", "speedup": 4.0}),
+        (["--keep-time", "0.5", "--method", "heads"], {"method": "heads", "speedup": 2.0}),
         (["--speedup", "2", "--method", LAST], {"method": LAST, "allocation": "by_time", "speedup": 2.0}),
         (
-            ["--speedup", "2", "--set", "allocation=by_loss"],
+            ["--speedup", "2", "--method", "kfac", "--set", "allocation=by_loss"],
             {"method": "kfac", "allocation": "by_loss", "speedup": 2.0},
         ),
         (
@@ -924,15 +926,24 @@ BAD = {
     "a recipe and a parameter": (
         nothing,
         [*BY_RECIPE, "--keep", "0.5"],
-        r"--keep, --speedup and --set .*, but got them with --recipe; put them in the file",
+        r"--keep, --speedup, --keep-time and --set .*, but got them with --recipe; put them in the file",
     ),
-    "a recipe and a speedup": (nothing, [*BY_RECIPE, "--speedup", "2"], r"--speedup and --set .*, but got them with"),
+    "a recipe and a speedup": (
+        nothing,
+        [*BY_RECIPE, "--speedup", "2"],
+        r"--keep-time and --set .*, but got them with",
+    ),
     "a share and a speedup": (
         nothing,
         [*COMPRESS, *BLIND, "--speedup", "2"],
-        r"one of --keep and --speedup must be given, but got both; leave one out",
+        r"one of --keep, --speedup, --keep-time must be given, but got --keep and --speedup; leave one out",
     ),
     "no speedup": (nothing, [*COMPRESS, "--speedup", "1"], r"1 < speedup must hold, but got speedup=1.0; speedup is"),
+    "a share of all the time": (
+        nothing,
+        [*COMPRESS, "--keep-time", "1"],
+        r"0 < keep_time < 1 must hold, but got keep_time=1.0; such as 0.5",
+    ),
     "a share alone, without data": (
         nothing,
         [*COMPRESS, "--keep", "0.4"],

@@ -221,6 +221,12 @@ def test_inputs_are_those_that_model_and_tokenizer_share():
     ]
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_folder_may_have_any_name(runtime: str, tmp_path, tokenizer):
+    folder = saved(tiny_model("bert"), tokenizer, tmp_path / "half, then 8 bits: 100 % {as it was}")
+    assert list(export(folder, [runtime])) == [(runtime, FP32)]
+
+
 @pytest.fixture
 def task(tmp_path):
     return task_from_files(write_rows(tmp_path / "train.csv", 120), text="text")

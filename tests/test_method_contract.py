@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from helpers import FAMILIES, REFUSED, tiny_batches, tiny_model
+from helpers import FAMILIES, REFUSED, tiny_batches, tiny_model, word_tokenizer, words_of
 from whet import artifact
 from whet.errors import InvalidParameter, MissingResource
 from whet.layer import CompressedLayer
-from whet.method import Method, all_methods, method_from
+from whet.method import Method, Stage, all_methods, method_from
 from whet.recipe import Recipe
-from whet.resources import Batches, Resources
+from whet.resources import Batches, Resources, Text
 from whet.surgery import describe
 
 METHODS = sorted(all_methods().values(), key=lambda method: method.name())
@@ -28,7 +28,13 @@ every_method_and_family = pytest.mark.parametrize(
 
 def everything(family: str = "bert") -> Resources:
     batches = tiny_batches()
-    return Resources(calibration=batches, train=batches, validation=tiny_batches(seed=1), teacher=tiny_model(family))
+    return Resources(
+        calibration=batches,
+        train=batches,
+        validation=tiny_batches(seed=1),
+        text=Text(words_of(batches), word_tokenizer()),
+        teacher=tiny_model(family),
+    )
 
 
 def run(method: Method, family: str = "bert", resources: Resources | None = None) -> nn.Module:
@@ -36,8 +42,21 @@ def run(method: Method, family: str = "bert", resources: Resources | None = None
 
 
 def logits(model: nn.Module, batches: Batches | None = None) -> torch.Tensor:
+    """Of tokens that the model has: with fewer of them, the last stand for others."""
+    words = model.config.vocab_size
     with torch.inference_mode():
-        return torch.cat([model(**batch).logits for batch in batches or tiny_batches(seed=2)])
+        return torch.cat(
+            [
+                model(**{**batch, "input_ids": batch["input_ids"] % words}).logits
+                for batch in batches or tiny_batches(seed=2)
+            ]
+        )
+
+
+def go_together(first: type[Method], second: type[Method]) -> bool:
+    """No step reads data after one that changes what they are encoded with."""
+    reads = second(**second.example).reads
+    return first.stage <= second.stage and not (first.stage is Stage.VOCABULARY and reads)
 
 
 @every_method
@@ -169,7 +188,7 @@ def test_every_weight_it_leaves_is_found_again(method):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [(a, b) for a, b in itertools.product(METHODS, METHODS) if a.stage <= b.stage],
+    [(a, b) for a, b in itertools.product(METHODS, METHODS) if go_together(a, b)],
     ids=lambda method: method.name(),
 )
 def test_rising_stages_go_together_and_can_be_saved(first, second, tmp_path, tokenizer):

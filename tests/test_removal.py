@@ -99,6 +99,16 @@ def test_what_stays_is_fitted_by_least_squares():
     torch.testing.assert_close(shift, wanted[:, -1], rtol=1e-8, atol=1e-9)
 
 
+def test_combinations_of_inputs_are_read_by_least_squares_too():
+    layer = Layer()
+    across = torch.randn(5, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight, shift = compensated(layer.weight, layer.covariance, layer.mean, across)
+    with_constant = torch.cat([layer.x @ across.T, torch.ones(len(layer.x), 1).double()], 1)
+    wanted = torch.linalg.lstsq(with_constant, layer.x @ layer.weight.T).solution.T
+    torch.testing.assert_close(weight, wanted[:, :-1], rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(shift, wanted[:, -1], rtol=1e-8, atol=1e-9)
+
+
 def test_what_others_say_already_goes_first_at_no_cost():
     layer = Layer()
     layer.x[:, 4] = 2 * layer.x[:, 1] - layer.x[:, 9] + 3

@@ -18,6 +18,7 @@ from whet.layer import CompressedLayer
 from whet.layers.attention import Attention
 from whet.layers.first_token_attention import FirstTokenAttention
 from whet.layers.first_token_norm import FirstTokenNorm
+from whet.layers.low_rank_embedding import LowRankEmbedding
 
 __all__ = [
     "Architecture",
@@ -134,8 +135,8 @@ def dense_weight(module: nn.Module) -> Tensor:
 
 
 def dense_bias(module: nn.Module) -> Tensor | None:
-    """Return the bias of a dense layer, (out,), or None."""
-    bias = module.bias
+    """Return the bias of a dense layer, (out,), or None; embeddings have none."""
+    bias = getattr(module, "bias", None)
     return bias.detach() if isinstance(bias, Tensor) else None
 
 
@@ -143,7 +144,8 @@ def word_vectors(model: nn.Module) -> Tensor:
     """Return what the model knows of each word when it begins to read, (words, features)."""
     module: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
     table = next(one for one in module.modules() if isinstance(one, nn.Embedding))
-    return table.weight.detach()
+    words = table.weight.detach()
+    return words @ module.projection.weight.detach().T if isinstance(module, LowRankEmbedding) else words
 
 
 def _users(model: nn.Module) -> dict[int, int]:

@@ -22,12 +22,13 @@ from whet.spectrum import Spectrum
 from whet.surgery import replace
 
 __all__ = [
+    "Kept",
     "Reduced",
     "SelfAttention",
     "Widths",
-    "fewer_heads",
     "last_projections",
     "narrow_to_first",
+    "narrowed",
     "reduced",
     "sharing_input",
     "stacked",
@@ -101,11 +102,39 @@ class SelfAttention(NamedTuple):
         return self.output.startswith(f"{self.name}.")
 
 
+class Kept(NamedTuple):
+    """A head that stays, and what of it."""
+
+    place: int
+    """Which one."""
+    queries: Tensor
+    """(query-key width, width) float64, that its queries are multiplied by; keys and values alike."""
+    keys: Tensor
+    values: Tensor
+
+    @classmethod
+    def whole(cls, place: int, width: int) -> Self:
+        """Return a head with all of its features."""
+        eye = torch.eye(width, dtype=torch.float64)
+        return cls(place, eye, eye, eye)
+
+    @classmethod
+    def of(cls, place: int, scores: Spectrum, values: Spectrum, widths: Widths) -> Self:
+        """Return a head of these widths, by its projections between query and key, and value and output."""
+        return cls(place, scores.p[:, : widths.scores].T, scores.q[: widths.scores], values.q[: widths.values])
+
+
 class Reduced(NamedTuple):
     """What takes the place of an attention and, where that is another module, of its output projection."""
 
     attention: Attention
     output: Resized | None
+
+    def put(self, model: nn.Module, place: SelfAttention) -> None:
+        """Put both where they belong."""
+        replace(model, place.name, self.attention)
+        if self.output is not None:
+            replace(model, place.output, self.output)
 
 
 def last_projections(model: nn.Module) -> tuple[tuple[str, str, str], int]:
@@ -186,7 +215,7 @@ def _why_not(model: nn.Module) -> str:
 def reduced(
     model: nn.Module, place: SelfAttention, scores: Sequence[Spectrum], values: Sequence[Spectrum], widths: Widths
 ) -> Reduced:
-    """Return the narrower modules.
+    """Return the modules whose heads are narrower.
 
     Args:
         model: the dense model.
@@ -195,17 +224,19 @@ def reduced(
         values: each head's projection between value and output; with a mean, the bias makes up for what is cut off.
         widths: ranks of these projections.
     """
-    query, key, value, output = (_linear(model, name) for name in (*place.inputs, place.output))
-    layer = _empty(model, place, widths)
-    outside = None
-    if layer.output is None:
-        width = len(values) * widths.values
-        outside = Resized(width, output.out_features, bias=True).to(query.weight)
-    _merge_before(query, layer.query, [one.p[:, : widths.scores].T for one in scores])
-    _merge_before(key, layer.key, [one.q[: widths.scores] for one in scores])
-    _merge_before(value, layer.value, [one.q[: widths.values] for one in values])
-    _merge_after(output, layer.output if outside is None else outside.linear, values, widths.values)
-    return Reduced(layer, outside)
+    output = _linear(model, place.output)
+    weight = output.weight.detach().double()
+    lost = [
+        one.mean - one.p[:, : widths.values] @ (one.q[: widths.values] @ one.mean)
+        for one in values
+        if one.mean is not None
+    ]
+    shift = weight @ torch.cat(lost) if lost else weight.new_zeros(len(weight))
+    read = weight @ torch.block_diag(*(one.p[:, : widths.values] for one in values))
+    bias = shift if output.bias is None else shift + output.bias.detach()
+    pairs = enumerate(zip(scores, values, strict=True))
+    kept = [Kept.of(head, score, value, widths) for head, (score, value) in pairs]
+    return narrowed(model, place, kept, read.to(output.weight), bias.to(output.weight))
 
 
 def stacked(model: nn.Module, place: SelfAttention) -> nn.Linear:
@@ -240,22 +271,22 @@ def sharing_input(model: nn.Module, place: SelfAttention, thin: LowRank) -> Atte
     return layer
 
 
-def fewer_heads(model: nn.Module, place: SelfAttention, heads: Sequence[int], weight: Tensor, bias: Tensor) -> Reduced:
-    """Return the modules with some of the heads.
+def narrowed(model: nn.Module, place: SelfAttention, kept: Sequence[Kept], weight: Tensor, bias: Tensor) -> Reduced:
+    """Return the modules with some of the heads, or features of them.
 
     Args:
         model: the dense model.
         place: which attention.
-        heads: places of those that stay.
+        kept: the heads that stay, all of the same widths.
         weight: (out, features of these heads) of the output projection.
         bias: (out,) of the output projection.
     """
-    layer = _empty(model, place, Widths(place.width, place.width), heads=len(heads))
-    for name, narrow in zip(place.inputs, (layer.query, layer.key, layer.value), strict=True):
-        dense = _linear(model, name)
-        narrow.weight.data.copy_(dense.weight.detach().unflatten(0, (-1, place.width))[heads].flatten(0, 1))
-        if dense.bias is not None:
-            narrow.bias.data.copy_(dense.bias.detach().unflatten(0, (-1, place.width))[heads].flatten())
+    widths = Widths(len(kept[0].queries), len(kept[0].values))
+    layer = _empty(model, place, widths, heads=len(kept))
+    rows = torch.cat([torch.arange(place.width) + head.place * place.width for head in kept])
+    projections = ([one.queries for one in kept], [one.keys for one in kept], [one.values for one in kept])
+    for name, narrow, own in zip(place.inputs, (layer.query, layer.key, layer.value), projections, strict=True):
+        _merge_before(_linear(model, name), narrow, own, rows)
     output = Resized.of(weight, bias)
     if layer.output is None:
         return Reduced(layer, output)
@@ -288,19 +319,9 @@ def _linear(model: nn.Module, name: str) -> nn.Linear:
     return found
 
 
-def _merge_before(dense: nn.Linear, narrow: nn.Linear, projections: Sequence[Tensor]) -> None:
-    """Project what each head of the dense layer gives."""
-    across = torch.block_diag(*projections)
-    narrow.weight.data.copy_(across @ dense.weight.detach().double())
+def _merge_before(dense: nn.Linear, narrow: nn.Linear, projections: Sequence[Tensor], rows: Tensor) -> None:
+    """Project what each of some heads of the dense layer gives, whose rows these are."""
+    across = torch.block_diag(*projections).to(dense.weight.device)
+    narrow.weight.data.copy_(across @ dense.weight.detach().double()[rows])
     if dense.bias is not None:
-        narrow.bias.data.copy_(across @ dense.bias.detach().double())
-
-
-def _merge_after(dense: nn.Linear, narrow: nn.Linear | None, spectra: Sequence[Spectrum], width: int) -> None:
-    """Read what each head gives from its projection."""
-    assert narrow is not None
-    weight = dense.weight.detach().double()
-    narrow.weight.data.copy_(weight @ torch.block_diag(*(one.p[:, :width] for one in spectra)))
-    lost = [one.mean - one.p[:, :width] @ (one.q[:width] @ one.mean) for one in spectra if one.mean is not None]
-    shift = weight @ torch.cat(lost) if lost else weight.new_zeros(len(weight))
-    narrow.bias.data.copy_(shift if dense.bias is None else shift + dense.bias.detach())
+        narrow.bias.data.copy_(across @ dense.bias.detach().double()[rows])

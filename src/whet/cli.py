@@ -33,6 +33,7 @@ from whet.options import (
     Device,
     Epochs,
     Keep,
+    KeepTime,
     Label,
     LearningRate,
     Lora,
@@ -214,6 +215,7 @@ def compress(
     method: MethodName = None,
     keep: Keep = None,
     speedup: Speedup = None,
+    keep_time: KeepTime = None,
     parameter: Settings = None,
     task: TaskName = None,
     data_dir: DataDir = None,
@@ -234,7 +236,7 @@ def compress(
 ) -> None:
     """Make a model smaller by a recipe or by one method, and save it."""
     device = use_device(device, threads)
-    steps = recipe_of(recipe, method, keep, speedup, parameter or [])
+    steps = recipe_of(recipe, method, keep=keep, speedup=speedup, keep_time=keep_time, settings=parameter or [])
     done = verbs.compress(
         model,
         steps,

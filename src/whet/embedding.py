@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import NothingToCompress
+from whet.layers.low_rank_embedding import LowRankEmbedding
 from whet.passes import dealt_batches
 from whet.processes import added_up
 from whet.resources import Batches
@@ -20,16 +21,20 @@ class Table(NamedTuple):
     """Of the module."""
     embedding: nn.Embedding
     """The module itself."""
+    place: str
+    """Of the layer that answers with its rows: its own, or that of the low-rank layer whose table it is."""
 
 
 def own_table(model: nn.Module) -> Table:
-    """Return the model's table of token embeddings.
+    """Return the model's table of token embeddings; of low-rank ones the factor that has a row for each token.
 
     Raises:
         NothingToCompress: it is no ordinary table, or other modules use its weights too.
     """
     asked: Any = model
-    table = asked.get_input_embeddings()
+    answering = asked.get_input_embeddings()
+    factored = isinstance(answering, LowRankEmbedding)
+    table = answering.embedding if factored else answering
     if type(table) is not nn.Embedding:
         raise NothingToCompress(
             f"token embeddings must be an ordinary table, but {type(model).__name__} has {type(table).__name__}; "
@@ -41,7 +46,7 @@ def own_table(model: nn.Module) -> Table:
             f"token embeddings must have weights of their own, but {' and '.join(owners)} share them; "
             "leave embeddings out"
         )
-    return Table(owners[0], table)
+    return Table(owners[0], table, owners[0].rpartition(".")[0] if factored else owners[0])
 
 
 def token_counts(batches: Batches, tokens: int) -> Tensor:

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Any, ClassVar
 
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidParameter
 from whet.lookup import choose, members
@@ -28,7 +29,9 @@ class Stage(IntEnum):
     """How layers are built: low rank, removed neurons."""
     TRAINING = 3
     """The values of the weights."""
-    REPRESENTATION = 4
+    VOCABULARY = 4
+    """Which tokens there are; no later step reads data, since those were encoded before."""
+    REPRESENTATION = 5
     """How weights are stored: quantized, clustered, sparse."""
 
 
@@ -60,6 +63,10 @@ class Method(ABC):
         Raises:
             NothingToCompress: the model has nothing that this method can work on.
         """
+
+    def tokenizer(self, resources: Resources) -> PreTrainedTokenizerBase | None:
+        """Return what encodes text for the model that `apply` gives, or None where that is what it was."""
+        return None
 
     @property
     def reads(self) -> frozenset[str]:

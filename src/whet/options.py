@@ -13,6 +13,7 @@ from whet.errors import InvalidParameter, InvalidRecipe
 from whet.lora import LoraSettings
 from whet.method import method_from, method_named
 from whet.metric import quality_named
+from whet.parameter import parameters
 from whet.processes import count, join
 from whet.recipe import Recipe
 from whet.resources import Examples
@@ -28,6 +29,7 @@ __all__ = [
     "Device",
     "Epochs",
     "Keep",
+    "KeepTime",
     "Label",
     "LearningRate",
     "Lora",
@@ -66,8 +68,8 @@ __all__ = [
     "use_device",
 ]
 
-DEFAULT_METHOD = "kfac"
-"""Which method --keep or --speedup alone asks for."""
+DEFAULT_METHOD, DEFAULT_FOR_SPEED = "kfac", "structure"
+"""Which methods --keep and --speedup alone ask for."""
 
 
 def _print_version(asked: bool) -> None:
@@ -94,13 +96,15 @@ MethodName = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help=f"One method instead; whet methods lists them. {DEFAULT_METHOD} if only --keep or --speedup is given.",
+        help=f"One method instead; whet methods lists them. If none is given, {DEFAULT_METHOD} for --keep, and "
+        f"{DEFAULT_FOR_SPEED} for --speedup and --keep-time.",
     ),
 ]
 Keep = Annotated[float | None, typer.Option(help="Its share of parameters kept, such as 0.4.")]
 Speedup = Annotated[
-    float | None, typer.Option(help="Instead, how many times as fast the model shall be here, such as 2: by_time.")
+    float | None, typer.Option(help="Instead, how many times as fast the model shall be here, such as 2.")
 ]
+KeepTime = Annotated[float | None, typer.Option(help="The same, as the share of its time, such as 0.5.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Another parameter, as NAME=VALUE; lists and mappings as JSON.")
 ]
@@ -261,26 +265,39 @@ def more_text(path: Path, task: Task, text: str, text_pair: str | None) -> Examp
 
 
 def recipe_of(
-    path: Path | None, method: str | None, keep: float | None, speedup: float | None, settings: list[str]
+    path: Path | None,
+    method: str | None,
+    *,
+    keep: float | None,
+    speedup: float | None,
+    keep_time: float | None,
+    settings: list[str],
 ) -> Recipe:
     """Return the recipe that these options make.
 
     Raises:
         InvalidRecipe, InvalidParameter, UnknownName: they do not go together, or are wrong in themselves.
     """
-    if keep is not None and speedup is not None:
-        raise InvalidRecipe("one of --keep and --speedup must be given, but got both; leave one out")
-    if path is None and method is None and (keep is not None or speedup is not None):
-        method = DEFAULT_METHOD
+    budgets = {"--keep": keep, "--speedup": speedup, "--keep-time": keep_time}
+    given = [name for name, value in budgets.items() if value is not None]
+    if len(given) > 1:
+        raise InvalidRecipe(f"one of {', '.join(budgets)} must be given, but got {' and '.join(given)}; leave one out")
+    if keep_time is not None:
+        if not 0 < keep_time < 1:
+            raise InvalidParameter(f"0 < keep_time < 1 must hold, but got keep_time={keep_time}; such as 0.5")
+        speedup = 1 / keep_time
+    if path is None and method is None and given:
+        method = DEFAULT_METHOD if speedup is None else DEFAULT_FOR_SPEED
     if (path is None) == (method is None):
         raise InvalidRecipe("one of --recipe and --method must be given, but got both or none; give one")
     if path is not None:
-        if keep is not None or speedup is not None or settings:
+        if given or settings:
             raise InvalidRecipe(
-                "--keep, --speedup and --set belong to --method, but got them with --recipe; put them in the file"
+                f"{', '.join(budgets)} and --set belong to --method, but got them with --recipe; put them in the file"
             )
         return Recipe.read(path)
-    entry: dict[str, Any] = {"method": method_named(str(method)).name()}
+    found = method_named(str(method))
+    entry: dict[str, Any] = {"method": found.name()}
     if keep is not None:
         entry["keep"] = keep
     if speedup is not None:
@@ -292,7 +309,7 @@ def recipe_of(
         if key in entry:
             raise InvalidParameter(f"{key} must be given once, but got {setting!r} as well; leave one out")
         entry[key] = _value(value)
-    if speedup is not None:
+    if speedup is not None and any("by_time" in one.stated for one in parameters(found)):
         entry.setdefault("allocation", "by_time")
     return Recipe((method_from(entry),))
 

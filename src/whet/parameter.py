@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from whet.errors import InvalidParameter
 
-__all__ = ["Parameter", "Range", "check", "parameters"]
+__all__ = ["Parameter", "Range", "check", "parameters", "require_one"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,21 @@ def check(instance: Any) -> None:
             raise InvalidParameter(f"{bounds.stated(field.name)} must hold, but got {field.name}={value}; {advice}")
         if isinstance(value, float) and math.isinf(value):
             raise InvalidParameter(f"{field.name} must be finite, but got {field.name}={value}; {advice}")
+
+
+def require_one(given: Mapping[str, Any], *, such_as: str) -> None:
+    """Check that exactly one of some parameters is given.
+
+    Args:
+        given: their values by name; None is not given.
+        such_as: what to name in the error.
+
+    Raises:
+        InvalidParameter: none, or more than one.
+    """
+    if sum(value is not None for value in given.values()) != 1:
+        stated = " and ".join(f"{name}={value}" for name, value in given.items())
+        raise InvalidParameter(f"one of {' and '.join(given)} must be given, but got {stated}; such as {such_as}")
 
 
 def parameters(owner: type) -> list[Parameter]:

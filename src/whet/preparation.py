@@ -10,7 +10,7 @@ from whet.checkpoint import readable_length
 from whet.encoding import encode, shortest_first
 from whet.errors import InvalidData
 from whet.parameter import Range, check
-from whet.resources import Batches, Examples, Resources
+from whet.resources import Batches, Examples, Resources, Text
 from whet.task import Task
 
 __all__ = ["Calibration", "prepare", "require_held_out"]
@@ -86,6 +86,7 @@ def prepare(
         calibration=batches(train.sample(calibration.examples, seed=seed), calibration.batch_size),
         train=batches(train, TRAINING_BATCH) if "train" in needs else None,
         validation=batches(held_out, TRAINING_BATCH) if "validation" in needs else None,
+        text=Text(train, tokenizer) if "text" in needs else None,
         teacher=model if "teacher" in needs else None,
         seed=seed,
     )

@@ -23,7 +23,7 @@ from whet.embedding import own_table, token_counts
 from whet.errors import InvalidParameter, MissingResource
 from whet.layers.masked import Masked, MaskedEmbedding
 from whet.method import Method, Stage
-from whet.parameter import Range
+from whet.parameter import Range, require_one
 from whet.progress import track
 from whet.resources import Resources
 from whet.surgery import replace
@@ -60,11 +60,7 @@ class Pruning(Method):
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a parameter outside its range, or if not one thing says how much goes."""
         super().__post_init__()
-        if (self.sparsity is None) == (self.pattern is None):
-            raise InvalidParameter(
-                f"one of sparsity and pattern must be given, but got sparsity={self.sparsity} and "
-                f"pattern={self.pattern}; such as sparsity=0.5 or pattern=2:4"
-            )
+        require_one({"sparsity": self.sparsity, "pattern": self.pattern}, such_as="sparsity=0.5 or pattern=2:4")
         if self.pattern is not None:
             group_of(self.pattern)
             if self.scope == "global":

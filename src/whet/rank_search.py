@@ -11,6 +11,7 @@ Source: Chen, Yu, Dhillon, Hsieh, "DRONE: Data-aware Low-rank Compression for La
 split, which can fall while the model gets worse.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -26,7 +27,7 @@ from whet.progress import track
 from whet.resources import Batch, Batches
 from whet.stopwatch import Latencies, layer_latencies, model_latencies
 
-__all__ = ["Ranks", "algorithm_2", "at_speed", "by_time", "latencies_of"]
+__all__ = ["Ranks", "algorithm_2", "at_budget", "at_speed", "by_time", "latencies_of"]
 
 Ranks = dict[str, int | None]
 """Each layer's rank; None leaves it dense."""
@@ -77,21 +78,51 @@ def by_time(
     """
     tables = latencies_of(model, {name: list(own) for name, own in losses.items()}, batches)
     offers = {name: _faster(tables[name], losses[name]) for name in losses}
-    options = {name: offer[1] for name, offer in offers.items()}
     whole = model_latencies([model], batches)[0]
-    budget = whole / speedup - (whole - sum(table.dense for table in tables.values()))
-    fastest, found = 0.0, None
+
+    def ranks(chosen: Mapping[str, int]) -> Ranks:
+        return {name: offers[name][0][i] for name, i in chosen.items()}
+
+    def timed(chosen: Mapping[str, int]) -> float:
+        dense, compressed = model_latencies([model, build(ranks(chosen))], batches)
+        return dense / compressed
+
+    options = {name: offer[1] for name, offer in offers.items()}
+    fixed = whole - sum(table.dense for table in tables.values())
+    return ranks(at_budget(options, speedup=speedup, whole=whole, fixed=fixed, timed=timed))
+
+
+def at_budget(
+    options: Mapping[str, Options],
+    *,
+    speedup: float,
+    whole: float,
+    fixed: float,
+    timed: Callable[[Mapping[str, int]], float],
+) -> dict[str, int]:
+    """Return the options of least summed loss with which a model is `speedup` times as fast.
+
+    Args:
+        options: of each part, with seconds as costs.
+        speedup: more than 1; of the whole model.
+        whole: seconds that the dense model takes.
+        fixed: of these, what the costs leave out.
+        timed: returns how many times as fast as the dense model that of these options is, measured in turn.
+
+    Raises:
+        InvalidParameter: no options are as fast; the message gives the best that can be reached.
+    """
+    budget = whole / speedup - fixed
+    fastest, found, least = 0.0, None, math.inf
     for _ in range(ATTEMPTS):
         chosen = minimise(options, budget)
-        ranks = {name: offers[name][0][i] for name, i in chosen.items()}
-        dense, compressed = model_latencies([model, build(ranks)], batches)
-        reached = dense / compressed
+        reached = timed(chosen)
         fastest = max(fastest, reached)
-        if reached >= CLOSE * speedup:
-            found = ranks
+        if CLOSE * speedup <= reached < least:
+            found, least = chosen, reached
         if CLOSE * speedup <= reached <= speedup / CLOSE or (found is None and not any(chosen.values())):
             break
-        budget -= (compressed - dense / speedup) * whole / dense
+        budget -= whole / reached - whole / speedup
     if found is not None:
         return found
     raise _too_fast(fastest, speedup)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 import yaml
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidRecipe, MissingResource
 from whet.layer import count_weights
@@ -56,13 +57,22 @@ class Recipe:
     """The steps; their stages never fall."""
 
     def __post_init__(self) -> None:
-        """Raises InvalidRecipe where a step belongs before the one ahead of it."""
+        """Raises InvalidRecipe where a step belongs before the one ahead of it, or reads data of other tokens."""
         for first, second in zip(self.methods, self.methods[1:], strict=False):
             if second.stage < first.stage:
                 raise InvalidRecipe(
                     f"{second.name()} ({second.stage.name}) must come before {first.name()} ({first.stage.name}), "
                     "but got it after; swap the two steps"
                 )
+            if first.stage is Stage.VOCABULARY and (read := self._read_after(first)):
+                raise InvalidRecipe(
+                    f"no step after {first.name()} may read data, which it encodes anew, but got {read}; apply that to "
+                    "what this gives, in a second call"
+                )
+
+    def _read_after(self, method: Method) -> str:
+        later = self.methods[self.methods.index(method) + 1 :]
+        return ", ".join(f"{one.name()} with {' and '.join(sorted(one.reads))}" for one in later if one.reads)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -151,6 +161,12 @@ class Recipe:
             report(Step(method, changed, before, count_weights(compressed), time.perf_counter() - start))
         own_weights(compressed, model)
         return compressed
+
+    def tokenizer(self, tokenizer: PreTrainedTokenizerBase, resources: Resources) -> PreTrainedTokenizerBase:
+        """Return what encodes text for the model that `apply` gives, from what does for the original."""
+        for method in self.methods:
+            tokenizer = method.tokenizer(resources.only(method.reads)) or tokenizer
+        return tokenizer
 
     def __str__(self) -> str:
         return " → ".join(map(str, self.methods)) or "nothing"

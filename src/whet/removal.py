@@ -158,9 +158,13 @@ def compensated(weight: Tensor, covariance: Tensor, mean: Tensor, kept: Tensor) 
         weight: (out, n), any float dtype; computed in float64, returned in its dtype.
         covariance: (n, n) of the inputs, positive definite, float64.
         mean: (n,) of the inputs, float64.
-        kept: places of the inputs that stay.
+        kept: (kept,) places of the inputs that stay; or (kept, n) float64, what is read instead of the inputs x, as Qx.
     """
     dense = weight.double()
-    among = torch.linalg.cholesky(covariance[kept][:, kept])
-    own = torch.cholesky_solve(covariance[kept] @ dense.T, among).T
-    return Compensated(own.to(weight), (dense @ mean - own @ mean[kept]).to(weight))
+
+    def read(of: Tensor) -> Tensor:
+        return kept @ of if kept.is_floating_point() else of[kept]
+
+    cross = read(covariance)
+    own = torch.cholesky_solve(cross @ dense.T, torch.linalg.cholesky(read(cross.T))).T
+    return Compensated(own.to(weight), (dense @ mean - own @ read(mean)).to(weight))

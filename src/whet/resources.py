@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData
 
-__all__ = ["Batch", "Batches", "Examples", "Resources"]
+__all__ = ["Batch", "Batches", "Examples", "Resources", "Text"]
 
 Batch = Mapping[str, Tensor]
 """A model's keyword arguments: input_ids and attention_mask, (batch, length) int64, and others of the tokenizer."""
@@ -99,6 +100,16 @@ class Batches:
         return sum(int(batch["attention_mask"].sum()) for batch in self.batches)
 
 
+@dataclass(frozen=True)
+class Text:
+    """Examples as they are before they are encoded, with what encodes them."""
+
+    examples: Examples
+    """Sentences or pairs of them."""
+    tokenizer: PreTrainedTokenizerBase
+    """The model's own; nobody may change it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """Everything a recipe's methods may read."""
@@ -109,6 +120,8 @@ class Resources:
     """The training data."""
     validation: Batches | None = None
     """Training data held out for choices; never the dev split."""
+    text: Text | None = None
+    """The training data before they are encoded."""
     teacher: nn.Module | None = None
     """The model to learn from, in eval mode."""
     seed: int = 0

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whet.linalg import Roots, leading, square_root, tail
+from whet.linalg import Roots, leading, roots, square_root, tail
 from whet.statistics import Moments, Side, side_of
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "break_even",
     "centred",
     "factors",
+    "of_curvature",
     "of_metric",
     "of_outputs",
     "of_scaled_weight",
@@ -124,6 +125,22 @@ def of_metric(weight: Tensor, metric: Roots, other: Tensor, mean: Tensor | None 
     if side_of(weight) is Side.INPUT:
         return Spectrum(onto, back, losses, mean)
     return Spectrum(back.T, onto.T, losses, mean)
+
+
+def of_curvature(weight: Tensor, moments: Moments, *, damping: float, metric: Roots | None = None) -> Spectrum:
+    """Return the decomposition that costs least in KL at every rank, by moments with gradients; see `of_metric`.
+
+    Args:
+        weight: (out, in).
+        moments: of its narrower side.
+        damping: added to the gradient moment on the output side, as a share of its mean eigenvalue.
+        metric: roots of the inputs' covariance on the input side, where layers that read the same share them.
+    """
+    assert moments.gradient is not None
+    if side_of(weight) is Side.INPUT:
+        known = metric or roots(centred(moments), damping=DAMPING)
+        return of_metric(weight, known, moments.gradient, moments.mean)
+    return of_metric(weight, roots(moments.gradient, damping=damping), centred(moments), moments.mean)
 
 
 def of_weight(weight: Tensor) -> Spectrum:

@@ -25,7 +25,7 @@ from whet.passes import activation_gradients, dealt_batches, hooked, moved, send
 from whet.processes import added_up
 from whet.resources import Batch, Batches
 
-__all__ = ["Moments", "Side", "collect", "side_of"]
+__all__ = ["Moments", "Side", "at_side", "collect", "side_of"]
 
 
 class Side(Enum):
@@ -48,6 +48,21 @@ class Moments(NamedTuple):
     """(d, d) sum of h hᵀ over the tokens of an example, mean over examples; None if it was not asked for."""
 
 
+def at_side(moments: Moments, weight: Tensor, side: Side) -> Moments:
+    """Return the moments on one side of a layer that was looked at on both.
+
+    Args:
+        moments: with gradients; activations at the input, gradients at the output.
+        weight: (out, in) of the layer.
+        side: the input or the output.
+    """
+    assert moments.gradient is not None
+    dense = weight.double()
+    if side is Side.INPUT:
+        return moments._replace(gradient=dense.T @ moments.gradient @ dense)
+    return moments._replace(mean=dense @ moments.mean, second=dense @ moments.second @ dense.T)
+
+
 def side_of(weight: Tensor) -> Side:
     """Return the narrower side of a weight (out, in); the input's if both are equal, since inputs can be shared."""
     return Side.INPUT if weight.shape[1] <= weight.shape[0] else Side.OUTPUT
@@ -67,7 +82,7 @@ def collect(
     Args:
         model: in eval mode; its weights and their `requires_grad` are left as they were.
         batches: the calibration data; padding is left out.
-        layers: names of dense layers.
+        layers: names of dense layers, and of embeddings, whose side is the output.
         seed: asks for gradient moments too, with noise from this seed.
         temperature: softens the predictions whose noise it is; see `passes.send_back_noise`.
         sides: the side on which each layer is looked at, if it is not the narrower.
@@ -123,8 +138,8 @@ class _Collector:
     ) -> None:
         self.model = model
         self.layers = {name: model.get_submodule(name) for name in layers}
-        narrower = {name: side_of(dense_weight(layer)) for name, layer in self.layers.items()}
-        self.sides = {**narrower, **sides}
+        others = {name: layer for name, layer in self.layers.items() if name not in sides}
+        self.sides = {**{name: side_of(dense_weight(layer)) for name, layer in others.items()}, **sides}
         self.seed = seed
         self.temperature = temperature
         self.activations = {name: _Sum() for name in layers}

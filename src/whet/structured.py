@@ -15,16 +15,15 @@ import numpy as np
 from torch import Tensor, nn
 
 from whet.allocation import Options, shared_out
-from whet.architecture import dense_bias, dense_weight
+from whet.architecture import dense_weight
 from whet.errors import InvalidParameter
 from whet.factorization import calibrated
 from whet.method import Method, Stage
-from whet.parameter import Range
+from whet.parameter import Range, require_one
+from whet.parts import Reader
 from whet.progress import track
 from whet.rank_search import Ranks, at_speed
-from whet.removal import Compensated, Removal, compensated, damped, removal
 from whet.resources import Resources
-from whet.spectrum import centred
 from whet.statistics import Moments, Side, collect
 from whet.stopwatch import representative
 from whet.surgery import copy_model
@@ -52,33 +51,21 @@ class Part(NamedTuple):
     """One place and what calibration says of its features."""
 
     place: Place
-    covariance: Tensor
-    """(features, features), damped."""
-    mean: Tensor
-    """(features,)."""
-    removal: Removal
+    reader: Reader
 
     @property
     def groups(self) -> int:
         """How many groups of features there are."""
-        return len(self.removal.order)
+        return len(self.reader.removal.order)
 
     def options(self, model: nn.Module, grid: Sequence[int]) -> Options:
         """Return the parameters and losses of some numbers of groups, of which the last is all."""
-        read = model.get_submodule(self.place.output)
-        out = len(dense_weight(read))
+        out = len(self.reader.weight)
         each = out + sum(dense_weight(model.get_submodule(name)).shape[1] for name in self.place.inputs)
         # a layer without bias gains one, where the mean is made up for
-        gained = 0 if dense_bias(read) is not None else out
+        gained = 0 if self.reader.bias is not None else out
         costs = [count * self.place.width * each + (gained if count < self.groups else 0) for count in grid]
-        return Options(np.asarray(costs, dtype=float), self.removal.losses[list(grid)].cpu().numpy())
-
-    def fitted(self, model: nn.Module, features: Tensor) -> Compensated:
-        """Return the weight and the bias with which these features are read."""
-        read = model.get_submodule(self.place.output)
-        weight, shift = compensated(dense_weight(read), self.covariance, self.mean, features)
-        bias = dense_bias(read)
-        return Compensated(weight, shift if bias is None else bias + shift)
+        return Options(np.asarray(costs, dtype=float), self.reader.removal.losses[list(grid)].cpu().numpy())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +93,7 @@ class StructuredPruning(Method):
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a parameter outside its range, or if not one thing says how much stays."""
         super().__post_init__()
-        if (self.keep is None) == (self.speedup is None):
-            raise InvalidParameter(
-                f"one of keep and speedup must be given, but got keep={self.keep} and speedup={self.speedup}; such as "
-                "keep=0.5 or speedup=1.5"
-            )
+        require_one({"keep": self.keep, "speedup": self.speedup}, such_as="keep=0.5 or speedup=1.5")
 
     @abstractmethod
     def places(self, model: nn.Module, resources: Resources) -> Sequence[Place]:
@@ -140,7 +123,15 @@ class StructuredPruning(Method):
     def parts(self, model: nn.Module, places: Sequence[Place], moments: dict[str, Moments]) -> dict[str, Part]:
         """Return in which order features go and what that costs; empties `moments`, which are large, as it goes."""
         return {
-            place.output: self._part(model, place, moments.pop(place.output))
+            place.output: Part(
+                place,
+                Reader.of(
+                    model.get_submodule(place.output),
+                    moments.pop(place.output),
+                    width=place.width,
+                    damping=self.damping,
+                ),
+            )
             for place in track(places, "removing features")
         }
 
@@ -165,17 +156,10 @@ class StructuredPruning(Method):
         batches = representative(calibrated(resources))
         return self._shrunk(model, parts, at_speed(model, choose, batches, speedup=self.speedup, build=build))
 
-    def _part(self, model: nn.Module, place: Place, moments: Moments) -> Part:
-        weight = dense_weight(model.get_submodule(place.output)).double()
-        assert moments.gradient is not None
-        covariance = damped(centred(moments), self.damping)
-        order = removal(covariance, weight.T @ moments.gradient @ weight, width=place.width)
-        return Part(place, covariance, moments.mean, order)
-
     def _shrunk(self, model: nn.Module, parts: Mapping[str, Part], counts: Ranks) -> nn.Module:
         for name, count in counts.items():
             if count is not None:
-                self.shrink(model, parts[name], parts[name].removal.kept(count))
+                self.shrink(model, parts[name], parts[name].reader.removal.kept(count))
         return model
 
 

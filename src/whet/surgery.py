@@ -5,17 +5,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from whet.architecture import Architecture
-from whet.errors import InvalidArtifact, InvalidModel
+from whet.errors import InvalidArtifact, InvalidModel, NothingToCompress
 from whet.layer import CompressedLayer, SavedLayer, empty_layer
 from whet.layers.first_token_norm import FirstTokenNorm
+from whet.layers.low_rank_embedding import LowRankEmbedding
+from whet.layers.masked import MaskedEmbedding
 
 __all__ = [
     "copy_model",
     "describe",
     "keep_blocks",
+    "keep_words",
     "lodging",
     "own_weights",
     "packed",
@@ -50,9 +54,9 @@ def own_weights(model: nn.Module, others: nn.Module) -> None:
 
 
 def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put `layer` in the place of the module called `name`."""
+    """Put `layer` in the place of the module called `name`, and in its mode: dropout would cost time and answers."""
     parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer)
+    setattr(model.get_submodule(parent), child, layer.train(model.get_submodule(name).training))
 
 
 @contextmanager
@@ -88,6 +92,58 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
     config.num_hidden_layers = len(kept)
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[i] for i in kept]
+
+
+def keep_words(model: nn.Module, kept: Sequence[int]) -> None:
+    """Leave only these rows of the table of word embeddings, in this order, and say so in the model's configuration.
+
+    Raises:
+        NothingToCompress: the table is of another kind, or the model predicts words too.
+        InvalidModel: the table has no such row, or positions are counted from the id of padding, which would change.
+    """
+    asked: Any = model
+    layers: list[Any] = [asked.get_input_embeddings()]
+    while isinstance(layers[-1], LowRankEmbedding | MaskedEmbedding):
+        layers.append(layers[-1].embedding)
+    *shells, table = layers
+    _require_words(model, table, kept)
+    new = {old: place for place, old in enumerate(kept)}
+    padding = new.get(table.padding_idx)
+    if padding != table.padding_idx and any(
+        isinstance(one, nn.Embedding) and one is not table and one.padding_idx is not None for one in model.modules()
+    ):
+        raise InvalidModel(  # RoBERTa
+            f"the id of padding must stay, as positions are counted from it, but {table.padding_idx} becomes "
+            f"{padding}; keep all tokens before it: keep_first={table.padding_idx}"
+        )
+    fewer = nn.Embedding(len(kept), table.embedding_dim, padding).to(table.weight)
+    fewer.weight.data.copy_(table.weight.detach()[torch.tensor(kept, device=table.weight.device)])
+    replace(model, next(name for name, module in model.named_modules() if module is table), fewer)
+    for shell in shells:
+        shell.tokens, shell.padding_idx = len(kept), padding
+    asked.config.vocab_size = len(kept)
+    for name, value in asked.config.to_dict().items():
+        if name.endswith("_token_id") and value is not None:
+            several = isinstance(value, list)
+            setattr(asked.config, name, [new[one] for one in value if one in new] if several else new.get(value))
+
+
+def _require_words(model: nn.Module, table: nn.Module, kept: Sequence[int]) -> None:
+    asked: Any = model
+    if type(table) is not nn.Embedding:
+        raise NothingToCompress(
+            f"token embeddings must be an ordinary table, but {type(model).__name__} has {type(table).__name__}; take "
+            "the model that it was made from"
+        )
+    if asked.get_output_embeddings() is not None:
+        raise NothingToCompress(
+            f"the model must not predict words, but {type(model).__name__} does; leave its vocabulary as it is"
+        )
+    if kept[-1] >= table.num_embeddings:
+        raise InvalidModel(
+            f"the table must have a row for every token, but got {table.num_embeddings} for token {kept[-1]}; give the "
+            "model's own tokenizer"
+        )
 
 
 def require_all_tokens(model: nn.Module) -> None:

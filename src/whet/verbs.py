@@ -292,6 +292,7 @@ def compress(
 
     compressed = recipe.apply(original, resources, report=done)
     check_finite(compressed)
+    tokenizer = recipe.tokenizer(tokenizer, resources)
     of_first(
         lambda: artifact.save(
             compressed, tokenizer, out, recipe=recipe, origin=str(model), seed=seed, overwrite=overwrite

@@ -77,7 +77,7 @@ def main() -> None:
 def write(results: Path, found: dict[str, list[dict[str, Any]]], *, shared: bool) -> None:
     """Write what was measured, and the tables and the picture that follow from it."""
     results.write_text(json.dumps(found, indent=1) + "\n")
-    drawn = shares_picture(found) if shared else picture(found)
+    drawn = shares_picture(found) if shared else glue.picture(found)
     drawn.savefig(results.with_suffix(".png"), dpi=130, metadata={"Software": "whet"})
     if not shared:
         tables = [averages(found), *(glue.table(name, rows) for name, rows in found.items())]
@@ -149,24 +149,6 @@ def shares(task: whet.Task, dense: Path) -> list[dict[str, Any]]:
             compress(task, dense, folders[-1], [entry], share)
     trials = whet.measure(folders, task, benchmark=QUALITY)
     return [{**label, **json.loads(trial.to_json())} for label, trial in zip(labels, trials, strict=True)]
-
-
-def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Return quality over speed, one panel a task."""
-    figure = Figure(figsize=(3.6 * len(found), 3.8), layout="constrained")
-    panels: Iterable[Any] = figure.subplots(1, len(found), squeeze=False)[0]
-    for panel, (name, rows) in zip(panels, found.items(), strict=True):
-        dense = rows[0]["measurements"][0]
-        panel.axhspan(dense["low"], dense["high"], color="0.9", label="dense, 95 % interval")
-        for i, row in enumerate(rows[1:]):
-            score = row["measurements"][0]
-            speed = next(one for one in row["measurements"] if one["metric"] == "throughput")["versus"]["value"]
-            arms = [[score["value"] - score["low"]], [score["high"] - score["value"]]]
-            marker, color = "osD^v*P"[i % 7], f"C{i % 10}"
-            panel.errorbar(speed, score["value"], yerr=arms, marker=marker, color=color, capsize=2, label=row["name"])
-        panel.set(title=name, xlabel="sentences/s, times dense", ylabel=dense["metric"])
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
-    return figure
 
 
 def shares_picture(found: dict[str, list[dict[str, Any]]]) -> Figure:

@@ -48,7 +48,8 @@ class OpenVino(Runtime):
         """See `Runtime.convert`."""
         import openvino
 
-        model = openvino.convert_model(what.onnx)
+        # (a path with a comma would be taken for two)
+        model = openvino.convert_model(io.BytesIO(what.onnx.read_bytes()))
         if what.precision == INT8:
             model = _quantized(model, what)
         place = folder / self.precisions[what.precision][0]

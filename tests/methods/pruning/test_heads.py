@@ -146,7 +146,8 @@ def test_losses_share_their_unit_with_low_rank():
     model = tiny_model("bert")
     place = SelfAttention.all_of(model, "*")[1]
     method = Heads(keep=0.5, damping=1e-9)
-    losses = method.parts(model, [place], method.moments(model, [place], CALIBRATION))[place.output].removal.losses
+    found = method.parts(model, [place], method.moments(model, [place], CALIBRATION))[place.output]
+    losses = found.reader.removal.losses
     spectrum = dict(Kfac(keep=0.5).spectra(model, (place.output,), CALIBRATION))[place.output]
     assert float(losses[0]) == pytest.approx(float(spectrum.losses[0]), rel=1e-4)
 

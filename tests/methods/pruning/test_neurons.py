@@ -237,7 +237,7 @@ def test_losses_share_their_unit_with_low_rank():
     model, batches = tiny_model("bert"), tiny_batches()
     part = parts(model)[0]
     method = Neurons(keep=0.5, damping=1e-9)
-    losses = method.parts(model, [part], method.moments(model, [part], CALIBRATION))[part.output].removal.losses
+    losses = method.parts(model, [part], method.moments(model, [part], CALIBRATION))[part.output].reader.removal.losses
     spectrum = dict(Kfac(keep=0.5, damping=1e-9).spectra(model, (part.output,), Resources(calibration=batches)))
     assert float(losses[0]) == pytest.approx(float(spectrum[part.output].losses[0]), rel=1e-5)
 

@@ -30,7 +30,6 @@ from whet.linalg import diagonal_blocks, roots, tail
 from whet.resources import Resources
 from whet.spectrum import DAMPING, Spectrum, centred, of_outputs
 from whet.statistics import Moments, Side
-from whet.surgery import replace
 
 __all__ = ["Attention", "of_scores"]
 
@@ -63,10 +62,7 @@ class Attention(AttentionMethod):
         found = {place: self._heads(model, place, moments) for place in places}
         for place, widths in self._widths(found).items():
             if widths != Widths(place.width, place.width):
-                narrow = reduced(model, place, *found[place], widths)
-                replace(model, place.name, narrow.attention)
-                if narrow.output is not None:
-                    replace(model, place.output, narrow.output)
+                reduced(model, place, *found[place], widths).put(model, place)
         return model
 
     def _heads(self, model: nn.Module, place: SelfAttention, moments: Mapping[str, Moments]) -> Heads:

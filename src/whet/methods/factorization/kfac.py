@@ -25,7 +25,7 @@ from whet.factorization import Allocation, Factorization, calibrated
 from whet.linalg import Roots, roots
 from whet.parameter import Range
 from whet.resources import Resources
-from whet.spectrum import DAMPING, Spectrum, centred, of_metric
+from whet.spectrum import DAMPING, Spectrum, centred, of_curvature
 from whet.statistics import Side, collect, side_of
 
 __all__ = ["Kfac"]
@@ -54,13 +54,8 @@ class Kfac(Factorization):
         shared: dict[int, Roots] = {}
         for name in layers:
             weight, found = dense_weight(model.get_submodule(name)), moments[name]
-            assert found.gradient is not None
-            if side_of(weight) is Side.INPUT:
-                key = id(found.second)
-                if key not in shared:
-                    shared = {key: roots(centred(found), damping=DAMPING)}
-                yield name, of_metric(weight, shared[key], found.gradient, found.mean)
-            else:
-                metric = roots(found.gradient, damping=self.damping)
-                yield name, of_metric(weight, metric, centred(found), found.mean)
+            key = id(found.second)
+            if side_of(weight) is Side.INPUT and key not in shared:
+                shared = {key: roots(centred(found), damping=DAMPING)}
+            yield name, of_curvature(weight, found, damping=self.damping, metric=shared.get(key))
             del moments[name], found

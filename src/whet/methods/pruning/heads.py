@@ -17,10 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from whet.attention import SelfAttention, fewer_heads
+from whet.attention import Kept, SelfAttention, narrowed
 from whet.resources import Resources
 from whet.structured import Part, StructuredPruning
-from whet.surgery import replace
 
 __all__ = ["Heads"]
 
@@ -42,7 +41,5 @@ class Heads(StructuredPruning):
         place = part.place
         assert isinstance(place, SelfAttention)
         features = (kept[:, None] * place.width + torch.arange(place.width, device=kept.device)).flatten()
-        narrow = fewer_heads(model, place, kept.tolist(), *part.fitted(model, features))
-        replace(model, place.name, narrow.attention)
-        if narrow.output is not None:
-            replace(model, place.output, narrow.output)
+        heads = [Kept.whole(head, place.width) for head in kept.tolist()]
+        narrowed(model, place, heads, *part.reader.fitted(features)).put(model, place)

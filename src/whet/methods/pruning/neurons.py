@@ -18,14 +18,12 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from whet.architecture import dense_bias, dense_weight
 from whet.factorization import calibrated
 from whet.feed_forward import FeedForward
-from whet.layers.resized import Resized
 from whet.parameter import Range
+from whet.parts import keep_neurons
 from whet.resources import Resources
 from whet.structured import Part, StructuredPruning
-from whet.surgery import replace
 
 __all__ = ["Neurons"]
 
@@ -47,9 +45,5 @@ class Neurons(StructuredPruning):
 
     def shrink(self, model: nn.Module, part: Part, kept: Tensor) -> None:
         """See `StructuredPruning.shrink`."""
-        weight, bias = part.fitted(model, kept)
-        for name in part.place.inputs:
-            layer = model.get_submodule(name)
-            own = dense_bias(layer)
-            replace(model, name, Resized.of(dense_weight(layer)[kept], None if own is None else own[kept]))
-        replace(model, part.place.output, Resized.of(weight, bias))
+        assert isinstance(part.place, FeedForward)
+        keep_neurons(model, part.place, part.reader, kept)

@@ -1,0 +1,204 @@
+"""One budget over everything that the parts of blocks can become: the least summed loss for a wanted speed or size.
+
+A feed-forward part may keep some of its neurons, a self-attention some of its heads and of their features, any layer
+may become two factors, and a part may go altogether, which leaves its mean. What each costs in KL comes from one pass
+over calibration data, in one unit: ½ tr(G ΔW C ΔWᵀ). What each saves in time is measured here, on whole models in which
+all parts of a kind have the same shape, in the runtime and precision that count, at the lengths of the task's own text.
+Both go into one multiple-choice knapsack; the model that comes out is timed, and the budget moved until it is as fast
+as was asked. Nothing is trained.
+
+Source: Kurtic, Frantar, Alistarh, "ZipLM: Inference-Aware Structured Pruning of Language Models", NeurIPS 2023, arXiv
+2302.04089, for a budget of measured time over whole structures.
+Differs: a loss that all structures share takes the place of a search with trial models; parts also become narrower or
+factored; times are those of whole models, so that what a runtime fuses is in them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+from whet.allocation import Options, minimise
+from whet.clock import PYTORCH, Clock, Run
+from whet.dissection import dissect
+from whet.errors import InvalidParameter
+from whet.factorization import calibrated
+from whet.method import Method, Stage
+from whet.parameter import Range, require_one
+from whet.parts import DENSE, Part, Shape
+from whet.progress import track
+from whet.rank_search import at_budget
+from whet.resources import Resources
+from whet.surgery import copy_model
+
+__all__ = ["STRUCTURES", "Structure"]
+
+STRUCTURES = ("neurons", "heads", "widths", "ranks", "nothing")
+"""What parts can become."""
+
+Chosen = dict[str, Shape]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure(Method):
+    """Give every part of every block the shape that loses least for the speed or size of the whole."""
+
+    speedup: Annotated[float | None, Range(above=1)] = None
+    """How many times as many sentences a second the model shall take here, such as 2."""
+    keep: Annotated[float | None, Range(above=0, most=1)] = None
+    """Instead, the share of the blocks' linear parameters that is kept, such as 0.4."""
+    structures: tuple[str, ...] = ("neurons", "heads", "nothing")
+    """What parts may become: neurons, heads, widths (of heads), ranks (two factors), nothing. Ranks, offered
+    beside neurons and heads, cost more than they promise (studies/frontier)."""
+    include: str = "*"
+    """Wildcard over module names: of attentions, of what reads neurons, and of other layers."""
+    runtime: str = PYTORCH
+    """Where time counts: pytorch, or a runtime that models are exported for."""
+    precision: str = "fp32"
+    """In which the runtime computes."""
+    damping: Annotated[float, Range(above=0)] = 1e-3
+    """Added to every feature's variance, as a share of their mean; more trusts the calibration data less."""
+    temperature: Annotated[float, Range(above=0)] = 3.0
+    """Softens the predictions that gradients start from; see kfac."""
+
+    stage: ClassVar[Stage] = Stage.STRUCTURE
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+    example: ClassVar[dict[str, Any]] = {"keep": 0.5}
+    mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a parameter outside its range, or if not one thing says how much stays."""
+        super().__post_init__()
+        require_one({"speedup": self.speedup, "keep": self.keep}, such_as="speedup=2 or keep=0.4")
+        given: Any = self.structures
+        object.__setattr__(self, "structures", (given,) if isinstance(given, str) else tuple(given))  # files hold lists
+        unknown = [str(name) for name in self.structures if name not in STRUCTURES]
+        if unknown or not self.structures:
+            raise InvalidParameter(
+                f"structures must be some of {', '.join(STRUCTURES)}, but got {', '.join(unknown) or 'none'}"
+            )
+
+    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
+        """See `Method.apply`; one forward and one backward pass, O(features³) a part, and the timing."""
+        device = next(model.parameters()).device.type
+        clock = Clock(batches=calibrated(resources), runtime=self.runtime, precision=self.precision, device=device)
+        if self.speedup is not None:
+            clock.require()
+        if self.keep == 1:
+            return model
+        parts = dissect(
+            model,
+            calibrated(resources),
+            include=self.include,
+            factored="ranks" in self.structures,
+            damping=self.damping,
+            temperature=self.temperature,
+            seed=resources.seed,
+        )
+        losses = {name: part.choices(self.structures) for name, part in parts.items()}
+        if self.keep is not None:
+            chosen = _within_size(parts, losses, self.keep)
+        else:
+            assert self.speedup is not None
+            chosen = _within_time(model, parts, losses, clock, self.structures, self.speedup)
+        return _shaped(model, parts, chosen)
+
+
+def _shaped(model: nn.Module, parts: Mapping[str, Part], chosen: Chosen) -> nn.Module:
+    for name, shape in chosen.items():
+        parts[name].put(model, shape)
+    return model
+
+
+def _within_size(parts: Mapping[str, Part], losses: Mapping[str, Mapping[Shape, float]], keep: float) -> Chosen:
+    costs = {name: {shape: parts[name].parameters(shape) for shape in own} for name, own in losses.items()}
+    least, whole = (sum(pick(own.values()) for own in costs.values()) for pick in (min, max))
+    if least > keep * whole:
+        raise InvalidParameter(
+            f"keep >= {least / whole:.3g} must hold, which is the least that these structures can keep, but got "
+            f"keep={keep}; give more, or more structures"
+        )
+    menu = _menu(costs, losses)
+    return menu.shapes(minimise(menu.options, keep * whole))
+
+
+def _within_time(
+    model: nn.Module,
+    parts: Mapping[str, Part],
+    losses: Mapping[str, Mapping[Shape, float]],
+    clock: Clock,
+    structures: Sequence[str],
+    speedup: float,
+) -> Chosen:
+    whole = clock.opened(model)
+    saved = _saved(model, whole, parts, clock, structures)
+    menu = _menu({name: {shape: -saved.of(name, shape) for shape in own} for name, own in losses.items()}, losses)
+
+    def timed(chosen: Mapping[str, int]) -> float:
+        shaped = clock.opened(_shaped(copy_model(model), parts, menu.shapes(chosen)))
+        dense, small = clock.seconds([whole, shaped])
+        return dense / small
+
+    return menu.shapes(at_budget(menu.options, speedup=speedup, whole=saved.whole, fixed=saved.whole, timed=timed))
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """Seconds that shapes save, by part."""
+
+    whole: float
+    """Of the whole model."""
+    parts: Mapping[str, Part]
+    shares: Mapping[str, float]
+    """How much of the time of a part that sees all tokens each takes."""
+    timed: Mapping[tuple[object, ...], Mapping[Shape, float]]
+    """By kind: what its probes save in a part that sees all tokens."""
+
+    def of(self, name: str, shape: Shape) -> float:
+        part = self.parts[name]
+        return self.shares[name] * part.saved(shape, self.timed[part.kind])
+
+
+def _saved(model: nn.Module, whole: Run, parts: Mapping[str, Part], clock: Clock, structures: Sequence[str]) -> _Saved:
+    """Time models in which all parts of one kind have the same shape."""
+    length = float(np.mean([batch["input_ids"].shape[1] for batch in clock.batches.batches]))
+    shares = {name: part.share(model, length) for name, part in parts.items()}
+    kinds: dict[tuple[object, ...], list[str]] = {}
+    for name, part in parts.items():
+        kinds.setdefault(part.kind, []).append(name)
+    probes = [(kind, shape) for kind, names in kinds.items() for shape in parts[names[0]].probes(structures)]
+    shaped = [
+        clock.opened(_shaped(copy_model(model), parts, dict.fromkeys(kinds[kind], shape)))
+        for kind, shape in track(probes, "preparing to time")
+    ]
+    dense, *seconds = clock.seconds([whole, *shaped])
+    timed: dict[tuple[object, ...], dict[Shape, float]] = {kind: {} for kind in kinds}
+    for (kind, shape), taken in zip(probes, seconds, strict=True):
+        # (what is slower than dense saves nothing, however little that is)
+        timed[kind][shape] = max(0.0, dense - taken) / sum(shares[name] for name in kinds[kind])
+    return _Saved(dense, parts, shares, timed)
+
+
+@dataclass(frozen=True)
+class _Menu:
+    """The choices of every part, from cheapest to dearest."""
+
+    order: Mapping[str, Sequence[Shape]]
+    options: Mapping[str, Options]
+
+    def shapes(self, chosen: Mapping[str, int]) -> Chosen:
+        return {name: shape for name, i in chosen.items() if (shape := self.order[name][i]) != DENSE}
+
+
+def _menu(costs: Mapping[str, Mapping[Shape, float]], losses: Mapping[str, Mapping[Shape, float]]) -> _Menu:
+    order, options = {}, {}
+    for name, own in costs.items():
+        # of what costs the same the least loss counts, and of that the dense layer
+        shapes = sorted(own, key=lambda shape: (own[shape], losses[name][shape]))
+        order[name] = shapes
+        options[name] = Options(
+            np.array([own[shape] for shape in shapes]), np.array([losses[name][shape] for shape in shapes])
+        )
+    return _Menu(order, options)

@@ -1,0 +1,244 @@
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+from exported import assert_exports
+from helpers import FAMILIES, Family, tiny_batches, tiny_model
+from whet import artifact
+from whet.allocation import Options, minimise
+from whet.architecture import Architecture
+from whet.attention import SelfAttention
+from whet.clock import Clock
+from whet.dissection import dissect
+from whet.errors import InvalidParameter, NothingToCompress, UnknownName
+from whet.feed_forward import FeedForward
+from whet.layers.constant import Constant
+from whet.layers.passing import Passing
+from whet.layers.resized import Resized
+from whet.methods.lossless.first_token import FirstToken
+from whet.methods.pruning.heads import Heads
+from whet.methods.pruning.neurons import Neurons
+from whet.methods.pruning.structure import STRUCTURES, Structure
+from whet.parts import DENSE, NOTHING, Part, Shape
+from whet.recipe import Recipe
+from whet.resources import Resources
+from whet.surgery import copy_model
+
+CALIBRATION = Resources(calibration=tiny_batches())
+ENCODERS: tuple[Family, ...] = ("bert", "distilbert", "roberta")
+families = pytest.mark.parametrize("family", FAMILIES)
+encoders = pytest.mark.parametrize("family", ENCODERS)
+
+
+def shaped(model: nn.Module, **parameters: object) -> nn.Module:
+    return Recipe((Structure(**{"structures": STRUCTURES, **parameters}),)).apply(model, CALIBRATION)
+
+
+def taken_apart(model: nn.Module, *, factored: bool = True) -> dict[str, Part]:
+    return dissect(
+        model, tiny_batches(), include="*", factored=factored, damping=1e-3, temperature=3.0, seed=CALIBRATION.seed
+    )
+
+
+def put(model: nn.Module, shapes: Mapping[str, Shape]) -> nn.Module:
+    parts, copied = taken_apart(model), copy_model(model)
+    for name, shape in shapes.items():
+        parts[name].put(copied, shape)
+    return copied
+
+
+def logits(model: nn.Module, seed: int = 2) -> Tensor:
+    with torch.inference_mode():
+        return torch.cat([model(**batch).logits for batch in tiny_batches(seed=seed)])
+
+
+def block_weights(model: nn.Module) -> int:
+    return sum(p.numel() for name, p in model.named_parameters() if "layer" in name and p.dim() == 2)
+
+
+def linears(model: nn.Module) -> float:
+    """Seconds on a machine on which every weight of a block takes as long as any other."""
+    return 3000.0 + block_weights(model)
+
+
+@families
+def test_every_part_is_found_with_all_of_its_layers(family: Family):
+    model = tiny_model(family)
+    parts = taken_apart(model)
+    named = [name for part in parts.values() for name in part.layers]
+    assert sorted(named) == sorted(Architecture.of(model).linears)
+    assert len(named) == len(set(named))
+
+
+@families
+@pytest.mark.parametrize("keep", [0.3, 0.5, 0.8])
+def test_the_budget_is_never_exceeded_and_nearly_spent(family: Family, keep: float):
+    model = tiny_model(family)
+    parts = taken_apart(model)
+    whole = sum(part.parameters(DENSE) for part in parts.values())
+    held = sum(p.numel() for p in shaped(model, keep=keep).parameters() if p.dim() == 2)
+    others = sum(p.numel() for p in model.parameters() if p.dim() == 2) - whole
+    assert keep * whole * 0.93 < held - others <= keep * whole
+
+
+@encoders
+def test_neurons_and_heads_are_those_of_the_methods_for_them(family: Family):
+    model = tiny_model(family)
+    place, attention = FeedForward.all_of(model, "*", tiny_batches())[1], SelfAttention.all_of(model, "*")[0]
+    neurons = Recipe((Neurons(keep=0.5, include=place.output),)).apply(model, CALIBRATION)
+    torch.testing.assert_close(logits(put(model, {place.output: Shape("neurons", (32,))})), logits(neurons))
+    heads = Recipe((Heads(keep=0.5, include=attention.name),)).apply(model, CALIBRATION)
+    count = heads.get_submodule(attention.name).heads
+    shape = Shape("heads", (count, attention.width, attention.width))
+    torch.testing.assert_close(logits(put(model, {attention.name: shape})), logits(heads))
+
+
+@encoders
+def test_a_part_of_nothing_gives_its_mean(family: Family):
+    model = tiny_model(family)
+    for part in taken_apart(model).values():
+        output = list(part.layers)[-1]
+        rows: list[Tensor] = []
+        handle = model.get_submodule(output).register_forward_hook(lambda _m, _i, out, own=rows: own.append(out))
+        with torch.inference_mode():
+            for batch in tiny_batches():
+                model(**batch)
+        handle.remove()
+        masks = [batch["attention_mask"].bool() for batch in tiny_batches()]
+        mean = torch.cat([one[mask] for one, mask in zip(rows, masks, strict=True)]).mean(0)
+        small = put(model, {part.name: NOTHING})
+        [left] = [layer for layer in small.modules() if isinstance(layer, Constant)]
+        torch.testing.assert_close(left.bias, mean, rtol=1e-4, atol=1e-5)
+        assert block_weights(small) == block_weights(model) - part.parameters(DENSE)
+        assert logits(small).isfinite().all()
+        assert (logits(small) - logits(model)).norm() > 1e-3
+
+
+@encoders
+def test_more_structures_never_lose_more_by_the_proxy(family: Family):
+    parts = taken_apart(tiny_model(family))
+
+    def least(structures: tuple[str, ...]) -> float:
+        options = {}
+        for name, part in parts.items():
+            losses = part.choices(structures)
+            order = sorted(losses, key=lambda shape: (part.parameters(shape), losses[shape]))
+            costs = np.array([part.parameters(shape) for shape in order])
+            options[name] = Options(costs, np.array([losses[shape] for shape in order]))
+        budget = 0.5 * sum(part.parameters(DENSE) for part in parts.values())
+        return sum(float(options[name].losses[i]) for name, i in minimise(options, budget).items())
+
+    assert least(STRUCTURES) <= 1.02 * min(least(("neurons", "heads")), least(("ranks",)))
+
+
+@encoders
+@pytest.mark.parametrize("speedup", [1.3, 2.0])
+def test_a_model_is_as_fast_as_was_asked(family: Family, speedup: float, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Clock, "opened", lambda _, model: model)
+    monkeypatch.setattr(Clock, "seconds", lambda _, models: [linears(one) for one in models])
+    model = tiny_model(family)
+    reached = linears(model) / linears(shaped(model, speedup=speedup, structures=("neurons", "heads", "nothing")))
+    assert 0.98 * speedup <= reached <= 1.1 * speedup
+    with pytest.raises(InvalidParameter, match="must hold on this machine, but got speedup=99"):
+        shaped(model, speedup=99)
+
+
+def test_models_are_timed_as_they_will_run(monkeypatch: pytest.MonkeyPatch):
+    """Layers that are put in place would otherwise drop out what they compute, which takes time."""
+    seen: list[nn.Module] = []
+    opened: list[nn.Module] = []
+
+    def seconds(_clock: Clock, models: list[nn.Module]) -> list[float]:
+        seen.extend(models)
+        return [linears(one) for one in models]
+
+    monkeypatch.setattr(Clock, "opened", lambda _, model: opened.append(model) or model)
+    monkeypatch.setattr(Clock, "seconds", seconds)
+    shaped(tiny_model("bert"), speedup=1.5)
+    assert len(seen) > 5
+    assert opened.count(opened[0]) == 1 < seen.count(opened[0]), "another runtime would export the whole model again"
+    assert not [module for model in seen for module in model.modules() if module.training]
+
+
+def test_time_is_not_saved_where_the_first_token_alone_is_computed(monkeypatch: pytest.MonkeyPatch):
+    """Its neurons cost next to nothing, so that none of them goes before all that do cost something."""
+    model = tiny_model("bert")
+    length = 9.0
+    first = Recipe((FirstToken(),)).apply(model, Resources())
+    parts = taken_apart(first)
+    last, before = list(parts.values())[-1], list(parts.values())[-3]
+    assert last.share(first, length) == pytest.approx(1 / length)
+    assert before.share(first, length) == 1
+    attention = list(parts.values())[-2]
+    assert attention.share(first, length) == pytest.approx((2 + 2 / length) / 4)
+
+
+@pytest.mark.parametrize("runtime", ["pytorch", "onnxruntime"])
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's exporter's own
+def test_a_clock_times_models_in_turn(runtime: str):
+    model = tiny_model("bert")
+    small = put(model, dict.fromkeys(taken_apart(model), NOTHING))
+    clock = Clock(batches=tiny_batches(), runtime=runtime)
+    clock.require()
+    assert all(seconds > 0 for seconds in clock.seconds([clock.opened(model), clock.opened(small)]))
+
+
+@encoders
+def test_all_shapes_survive_save_and_load(family: Family, tmp_path, tokenizer):
+    model = tiny_model(family)
+    parts = list(taken_apart(model).values())
+    width = SelfAttention.all_of(model, "*")[0].width
+    small = put(
+        model,
+        {
+            parts[0].name: Shape("heads", (1, width // 2, width)),
+            parts[1].name: NOTHING,
+            parts[2].name: NOTHING,
+            parts[3].name: Shape("neurons", (16,)),
+        },
+    )
+    artifact.save(small, tokenizer, tmp_path / "m", recipe=Recipe(), origin="tiny", seed=0)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
+    assert torch.equal(logits(plain), logits(small))
+    kinds = [type(module) for module in plain.modules()]
+    assert kinds.count(Constant) == 2 and Resized in kinds and Passing in kinds
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's exporter's own
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_a_block_of_nothing_exports_at_any_length(family: Family, tmp_path):
+    model = tiny_model(family)
+    parts = list(taken_apart(model))
+    assert_exports(put(model, dict.fromkeys(parts[:2], NOTHING)), tmp_path / "model.onnx")
+
+
+def test_a_block_of_nothing_may_answer_for_the_first_token():
+    first = Recipe((FirstToken(),)).apply(tiny_model("bert"), Resources())
+    parts = list(taken_apart(first))
+    assert logits(put(first, dict.fromkeys(parts[-2:], NOTHING))).isfinite().all()
+
+
+def test_answers_bad_input():
+    with pytest.raises(InvalidParameter, match="one of speedup and keep must be given"):
+        Structure()
+    with pytest.raises(InvalidParameter, match="one of speedup and keep must be given"):
+        Structure(speedup=2, keep=0.5)
+    with pytest.raises(InvalidParameter, match=r"structures must be some of neurons, .*, but got blocks"):
+        Structure(keep=0.5, structures="blocks")
+    with pytest.raises(InvalidParameter, match=r"structures must be some of neurons, .*, but got 3"):
+        Structure(keep=0.5, structures=[3, "heads"])
+    assert Structure(keep=0.5, structures=["heads"]) == Structure(keep=0.5, structures="heads")
+    with pytest.raises(InvalidParameter, match=r"structures must be some of neurons, .*, but got none"):
+        Structure(keep=0.5, structures=())
+    with pytest.raises(InvalidParameter, match=r"keep >= 0\.\d+ must hold, which is the least"):
+        shaped(tiny_model("bert"), keep=0.01, structures=("neurons",))
+    with pytest.raises(NothingToCompress, match="no part matches 'decoder"):
+        shaped(tiny_model("bert"), keep=0.5, include="decoder*")
+    with pytest.raises(UnknownName, match="runtime"):
+        shaped(tiny_model("bert"), speedup=2, runtime="onnxrun")
+    with pytest.raises(InvalidParameter, match="onnxruntime must know the precision, but got int3"):
+        shaped(tiny_model("bert"), speedup=2, runtime="onnxruntime", precision="int3")
