@@ -88,7 +88,7 @@ def _pruned(options: argparse.Namespace) -> dict[str, Any]:
     for keep in KEEP:
         for allocation in ("by_loss", "uniform"):
             step = Neurons(keep=keep, allocation=allocation)
-            small = step.fewer(copy_model(model), parts, resources)
+            small = step.spend(copy_model(model), parts, resources)
             name = f"neurons {allocation} {keep}"
             kept[name] = [describe(small)[place.output]["in_features"] for place in places]
             print(name, kept[name], flush=True)

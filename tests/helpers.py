@@ -203,3 +203,13 @@ def _assert_awkward(model: nn.Module) -> None:
 def noise_of(logits: Tensor, seed: int, first: int) -> Tensor:
     """The noise of consecutive examples, each from its own generator."""
     return torch.stack([fisher_noise(one, noise_generator(seed, first + i)) for i, one in enumerate(logits)])
+
+
+def block_weights(model: nn.Module) -> int:
+    """How many weights the matrices of a model's blocks have."""
+    return sum(p.numel() for name, p in model.named_parameters() if "layer" in name and p.dim() == 2)
+
+
+def linears(model: nn.Module) -> float:
+    """Seconds on a machine on which every weight of a block takes as long as any other."""
+    return 3000.0 + block_weights(model)

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock, Timeout
 
+from helpers import linears
 from searches import candidate, write_model_and_data
 from whet import artifact, original
+from whet.clock import Clock
 from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
 from whet.goal import Goal
 from whet.ladder import BEATEN, ENOUGH, Ladder
@@ -26,7 +27,7 @@ from whet.space import Space, Structure
 from whet.task import task_from_files
 
 ONNX, INT8, TORCH = Place("onnxruntime"), Place("onnxruntime", "int8"), Place("pytorch")
-STRUCTURE = Structure(1, 1)
+STRUCTURE = Structure(1)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +57,11 @@ def ladder_of(first, baseline, monkeypatch):
         return [Comparison(kind="ratio", value=one, low=one, high=one, p_value=1.0, test="none") for one in found]
 
     monkeypatch.setattr(Original, "speedups", speedups)
+    monkeypatch.setattr(Clock, "opened", lambda _, model: model)
+    monkeypatch.setattr(Clock, "seconds", lambda _, models: list(map(linears, models)))
 
     def made(*where: Place, goal: Goal = Goal(max_drop=50)) -> Ladder:  # noqa: B008
-        space = Space.of(first.model, resources, recovery=0.0)
+        space = Space.of(first.model, resources, recovery=0.0, bytes_count=False)
         return Ladder(first, baseline, goal, space, SharedSteps(first.model, resources), where)
 
     return made
@@ -80,9 +83,9 @@ def test_a_structure_is_made_once_and_measured_everywhere(ladder_of, first, tmp_
     model = artifact.load(tmp_path / "m").eval()
     wanted = first.measure(model, folder=tmp_path / "m", files=[], what="it")
     for trial, name in zip(attempt.trials, ("pytorch", "onnxruntime fp32", "onnxruntime int8"), strict=True):
-        assert trial.name == f"neurons 0.75, heads 0.83 ({name})"
+        assert trial.name == f"structure 1.2 ({name})"
         assert trial.artifact == artifact.digest(tmp_path / "m") and trial.conditions["candidate"] == 3
-        assert [dict(one) for one in trial.recipe] == ladder.space.recipe(STRUCTURE).to_list()
+        assert [dict(one) for one in trial.recipe] == ladder.space.recipe(STRUCTURE, TORCH).to_list()
         own, first_rate = trial.get("throughput"), ladder.baseline.get("throughput").value
         assert own.value == pytest.approx(first_rate * own.versus.value)
     torch_rows = [one for one in attempt.trials[0].measurements if one.metric != "throughput"]
@@ -239,25 +242,6 @@ def test_a_place_that_always_fails_is_left_out(ladder_of, reason, out):
 
 
 # timing
-
-
-def test_times_are_taken_alone_on_the_machine(first, monkeypatch):
-    """While one search takes times, the lock that all others wait for is held."""
-    held, free = [], []
-
-    def watched(runs, **rest):
-        with pytest.raises(Timeout):
-            FileLock(lock.lock_file, timeout=0).acquire()
-        held.append(len(runs))
-        return np.ones((6, len(runs)))
-
-    lock = FileLock(original.TIMING)
-    monkeypatch.setattr(original, "take_turns", watched)
-    [ratio] = first.speedups([first.model], rounds=3)
-    assert ratio.value == 1 and first.measured().get("throughput").n == 6 and held == [2, 1]
-    with lock.acquire(timeout=0):
-        free.append(1)
-    assert free and first.speedups([], rounds=3) == []
 
 
 def test_ratios_are_times_of_the_original_over_those_of_the_model(first, monkeypatch):

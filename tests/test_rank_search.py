@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from helpers import tiny_batches, tiny_model
-from whet import rank_search
+from whet import rank_search, stopwatch
 from whet.architecture import Architecture
 from whet.divergence import divergences
 from whet.errors import InvalidParameter
@@ -166,6 +167,21 @@ def test_slow_calls_take_fewer_turns_but_never_fewer_than_3():
     assert rounds(math.inf) == 20
     assert rounds(0.0) == 3
     assert 3 <= rounds(0.03) <= 9  # a round takes 4 ms or more
+
+
+def test_times_are_taken_alone_on_the_machine():
+    """While one program takes times, the lock that all others wait for is held."""
+    seen = []
+
+    def watched():
+        with pytest.raises(Timeout):
+            lock.acquire(timeout=0)
+        seen.append(1)
+
+    lock = FileLock(stopwatch.TIMING)
+    take_turns([watched], rounds=3)
+    with lock.acquire(timeout=0):
+        assert len(seen) == 5
 
 
 def test_calls_take_turns_after_a_warm_up():

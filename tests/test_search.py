@@ -399,7 +399,7 @@ def test_a_first_structure_that_did_not_fit_is_told(look, monkeypatch):
 
 
 def test_a_small_space_is_searched_to_its_end(look, climbed, monkeypatch):
-    few = Space(heads=False, low_rank=False, first_token=False)
+    few = Space(first_token=False)
     monkeypatch.setattr(exploration.Space, "of", lambda *args, **rest: few)
     found = look()
     assert sorted(climbed) == sorted(few.every()) and found.notes == ["every structure of the space was tried"]

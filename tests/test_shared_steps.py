@@ -1,23 +1,15 @@
 import pytest
 import torch
 
-from helpers import tiny_batches, tiny_model
-from whet import structured
+from helpers import linears, tiny_batches, tiny_model
+from whet import dissection, structured
+from whet.clock import Clock
+from whet.recipe import Recipe
 from whet.resources import Resources
 from whet.shared_steps import KEPT, SharedSteps
 from whet.space import Space, Structure
 
-STRUCTURES = [
-    Structure(),
-    Structure(1),
-    Structure(2, 2),
-    Structure(3, 2),
-    Structure(2, 4),
-    Structure(0, 3),
-    Structure(2, 0, 1),
-    Structure(1, 1, 0, 1),
-    Structure(2, 2),
-]
+STRUCTURES = [Structure(), Structure(1), Structure(4), Structure(9), Structure(2, 1), Structure(3, 0, 1), Structure(4)]
 
 
 @pytest.fixture
@@ -28,11 +20,11 @@ def resources() -> Resources:
 
 
 def test_models_are_those_of_the_recipes(resources):
-    original, space = tiny_model("bert"), Space(recovery=0.5)
+    original, space = tiny_model("bert"), Space(recovery=0.5, table=True)
     before = {name: weight.clone() for name, weight in original.state_dict().items()}
     steps = SharedSteps(original, resources)
     for structure in STRUCTURES:
-        recipe = space.recipe(structure)
+        recipe = space.recipe(structure, None)
         found, wanted = (one.apply(*rest) for one, rest in ((steps, (recipe,)), (recipe, (original, resources))))
         assert not found.training
         states = found.state_dict(), wanted.state_dict()
@@ -42,17 +34,31 @@ def test_models_are_those_of_the_recipes(resources):
     assert all(torch.equal(weight, before[name]) for name, weight in original.state_dict().items())
 
 
-def test_the_common_beginning_is_computed_once(resources, monkeypatch):
+@pytest.mark.parametrize(("method", "module"), [("structure", dissection), ("neurons", structured)])
+def test_what_does_not_depend_on_the_budget_is_learnt_once(resources, monkeypatch, method, module):
     passes = []
-    collect = structured.collect
-    monkeypatch.setattr(structured, "collect", lambda *args, **rest: passes.append(1) or collect(*args, **rest))
-    steps, space = SharedSteps(tiny_model("bert"), resources), Space()
-    for neurons in (1, 2, 3):
-        steps.apply(space.recipe(Structure(neurons)))
+    collect = module.collect
+    monkeypatch.setattr(module, "collect", lambda *args, **rest: passes.append(1) or collect(*args, **rest))
+    steps, first = SharedSteps(tiny_model("bert"), resources), {"method": "first_token"}
+    for keep in (0.8, 0.6, 0.4):
+        steps.apply(Recipe.from_list([{"method": method, "keep": keep}]))
     assert len(passes) == 1
-    for heads in (1, 2, 3):
-        steps.apply(space.recipe(Structure(2, heads)))
+    for keep in (0.8, 0.6):
+        steps.apply(Recipe.from_list([first, {"method": method, "keep": keep}]))
     assert len(passes) == 2
-    for neurons in (1, 2, 3):
-        steps.apply(space.recipe(Structure(neurons, 1)))
-    assert len(passes) == 4 and len(steps._parts) == KEPT
+    for damping in (0.1, 0.2, 0.3):
+        steps.apply(Recipe.from_list([{"method": method, "keep": 0.5, "damping": damping}]))
+    assert len(passes) == 5 and len(steps._known) == KEPT
+
+
+def test_every_speed_is_that_of_the_whole_model(resources, monkeypatch):
+    """What was learnt for a size is of no use for a speed, and what became of one copy is no other's whole model."""
+    monkeypatch.setattr(Clock, "seconds", lambda _, runs: [linears(run) for run in runs])
+    monkeypatch.setattr(Clock, "opened", lambda _, model: model)
+    model = tiny_model("bert")
+    steps = SharedSteps(model, resources)
+    for budget in ({"keep": 0.9}, {"speedup": 1.6}, {"speedup": 1.3}):
+        small = steps.apply(Recipe.from_list([{"method": "structure", **budget}]))
+        reached = linears(model) / linears(small)
+        assert 0.98 * budget.get("speedup", 1) <= reached <= 1.15 * budget.get("speedup", 1)
+    assert len(steps._known) == 2

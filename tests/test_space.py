@@ -1,89 +1,105 @@
-from pathlib import Path
-
 import pytest
 
 from helpers import FAMILIES, tiny_batches, tiny_model
 from whet.method import Stage
+from whet.places import Place
 from whet.recipe import Recipe
 from whet.resources import Resources
-from whet.space import PATH, STEPS, Space, Structure
+from whet.space import LESS, TABLES, Space, Structure
+
+INT8 = Place("onnxruntime", "int8")
+LINE = [Structure(blocks) for blocks in range(len(LESS))]
 
 
 def test_the_first_structure_keeps_everything():
-    assert Space(first_token=False).recipe(Structure()) == Recipe()
-    assert [one.lossless for one in Space().recipe(Structure()).methods] == [True]
+    assert Space(first_token=False).recipe(Structure(), INT8) == Recipe()
+    assert [one.lossless for one in Space().recipe(Structure(), INT8).methods] == [True]
     assert Space().name(Structure()) == "all kept"
 
 
-def test_the_shipped_recipe_is_tried_after_the_original():
-    space = Space()
-    second = space.promising({Structure(): 1.0})
-    assert second is not None and space.recipe(second) == Recipe.read(Path("structured"))
+def test_time_counts_where_it_was_asked_for_and_bytes_elsewhere():
+    entry = Space(first_token=False).recipe(Structure(3), INT8).to_list()[0]
+    assert (entry["speedup"], entry["runtime"], entry["precision"], entry["keep"]) == (LESS[3], *INT8, None)
+    entry = Space(first_token=False).recipe(Structure(3), None).to_list()[0]
+    assert (entry["speedup"], entry["keep"]) == (None, 1 / LESS[3])
 
 
-@pytest.mark.parametrize(
-    "space", [Space(recovery=0.5), Space(heads=False), Space(neurons=False), Space(low_rank=False)]
-)
-def test_every_structure_has_a_recipe_and_a_name_of_its_own(space):
+@pytest.mark.parametrize("timed", [INT8, None])
+@pytest.mark.parametrize("space", [Space(recovery=0.5), Space(heads=False), Space(blocks=False), Space(table=True)])
+def test_every_structure_has_a_recipe_and_a_name_of_its_own(space, timed):
     every = space.every()
-    recipes = {str(space.recipe(one)) for one in every}
+    recipes = {str(space.recipe(one, timed)) for one in every}
     assert len(every) == len(set(every)) == len(recipes) == len({space.name(one) for one in every})
     assert all(level <= most for one in every for level, most in zip(one, space.most, strict=True))
     for one in every:
-        stages = [method.stage for method in space.recipe(one).methods]
+        stages = [method.stage for method in space.recipe(one, timed).methods]
         assert stages == sorted(stages)
         assert (stages[-1:] == [Stage.TRAINING]) == bool(one.recovery)
-        assert space.nearest(one) == one
 
 
-@pytest.mark.parametrize("good", range(len(PATH) + 1))
+@pytest.mark.parametrize("good", range(1, len(LINE) + 1))
 def test_bisection_finds_where_quality_crosses_the_bar(good):
-    """Of nine structures, five at most are tried."""
-    space, path = Space(), [Structure(*levels) for levels in PATH]
+    """Of fourteen structures, five at most are tried."""
+    space = Space()
     held: dict[Structure, float] = {}
-    while (one := space.promising(held)) in path and one not in held:
-        held[one] = 1.0 if path.index(one) < good else -1.0
+    while len(known := bounds(held)) == 2 and known[1] - known[0] > 1:
+        one = space.promising(held)
+        assert one in LINE and one not in held
+        held[one] = 1.0 if LINE.index(one) < good else -1.0
     assert len(held) <= 5
-    assert good == 0 or held[path[good - 1]] > 0
-    assert good == len(path) or held[path[good]] < 0
+    assert bounds(held) == (good - 1, good)
 
 
-def test_after_the_path_recovery_goes_beyond_it():
-    space, path = Space(recovery=0.5), [Structure(*levels) for levels in PATH]
-    values = {one: float(4 - i) for i, one in enumerate(path)}
+def bounds(held: dict[Structure, float]) -> tuple[int, int]:
+    """The last structure of the line that holds the bar, and the first that does not."""
+    good = [LINE.index(one) for one, value in held.items() if value > 0]
+    bad = [LINE.index(one) for one, value in held.items() if value <= 0]
+    return max(good, default=-1), min(bad, default=len(LINE))
+
+
+def test_a_recovery_goes_on_where_the_bar_was_crossed():
+    space = Space(recovery=0.5)
+    values = {one: 4.0 if one.blocks < 5 else -1.0 for one in LINE}
     tried = []
-    for _ in range(3):
-        tried.append(space.promising(values))
-        values[tried[-1]] = 5.0 if len(tried) < 3 else -1.0
-    assert tried == [one._replace(recovery=1) for one in path[4:7]]
+    for _ in range(4):
+        one = space.promising(values)
+        assert one is not None and one.recovery
+        tried.append(one.blocks)
+        values[one] = 5.0 if one.blocks < 9 else -1.0
+    assert tried == [5, 10, 8, 9]
+
+
+def test_the_whole_model_is_not_recovered():
+    space = Space(recovery=0.5)
+    assert space.promising({Structure(): -1.0}) == Structure(1, 0, 1)
 
 
 def test_then_come_the_neighbours_of_the_best():
-    space, path = Space(), [Structure(*levels) for levels in PATH]
-    values = {one: float(i + 1) if i < 4 else -1.0 for i, one in enumerate(path)}
-    best = path[3]
+    space = Space(table=True)
+    values = {one: float(one.blocks + 1) if one.blocks < 4 else -1.0 for one in LINE}
     tried = []
     while (one := space.promising(values)) is not None:
         tried.append(one)
         values[one] = -1.0
-    assert tried == [Structure(best.neurons + a, best.heads + b) for a, b in STEPS]
+    assert tried == [Structure(3, 1), Structure(2, 1)]
     values[tried[0]] = 99.0  # a better one has neighbours of its own
-    again = space.promising(values)
-    assert again is not None and abs(again.neurons - tried[0].neurons) + abs(again.heads - tried[0].heads) <= 3
+    assert space.promising(values) == Structure(4, 1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_family_can_lose(family):
-    space = Space.of(tiny_model(family), Resources(calibration=tiny_batches()), recovery=0.0)
+    resources = Resources(calibration=tiny_batches(), train=tiny_batches())
     encoder = family not in ("gpt2", "llama")
-    assert space == Space(neurons=True, heads=encoder, low_rank=True, first_token=encoder, recovery=0.0)
-    assert space.most.recovery == 0
+    for bytes_count in (False, True):
+        space = Space.of(tiny_model(family), resources, recovery=0.0, bytes_count=bytes_count)
+        assert space == Space(heads=encoder, table=bytes_count, first_token=encoder)
+        assert space.most == Structure(len(LESS) - 1, (len(TABLES) - 1) * bytes_count)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_low_rank_finds_the_attention_of_a_family(family):
-    model = tiny_model(family)
-    space = Space(first_token=False)
-    found = space.recipe(Structure(low_rank=1)).apply(model, Resources(calibration=tiny_batches()))
+def test_every_family_can_lose_blocks(family):
+    model, resources = tiny_model(family), Resources(calibration=tiny_batches())
+    space = Space.of(model, resources, recovery=0.0, bytes_count=False)
+    found = space.recipe(Structure(3), None).apply(model, resources)
     kept, before = (sum(p.numel() for p in one.parameters()) for one in (found, model))
     assert kept < before

@@ -18,37 +18,53 @@ from whet.resources import Batches
 from whet.spectrum import centred, of_curvature
 from whet.statistics import Moments, Side, at_side, collect, side_of
 
-__all__ = ["dissect"]
+__all__ = ["Place", "dissect", "places"]
 
 
-def dissect(
-    model: nn.Module,
-    batches: Batches,
-    *,
-    include: str,
-    factored: bool,
-    damping: float,
-    temperature: float,
-    seed: int,
-) -> dict[str, Part]:
-    """Return the parts of a model's blocks by name, in module order, each with what it can become.
+Place = SelfAttention | FeedForward | str
+"""Where a part is: an attention, neurons, or a layer that belongs to neither."""
+
+
+def places(model: nn.Module, batches: Batches, *, include: str, factored: bool) -> dict[str, Place]:
+    """Return where a model's parts are, by name, in module order.
 
     Args:
         model: in eval mode.
         batches: the calibration data.
         include: wildcard over the names of parts: of attentions, of what reads neurons, and of other layers.
-        factored: whether layers may become factors, and which no attention or neurons belong to are parts too.
-        damping: added to every variance, as a share of their mean.
-        temperature: softens the predictions that gradients start from.
-        seed: of the gradients' noise.
+        factored: whether layers which no attention or neurons belong to are parts too.
 
     Raises:
         NothingToCompress: there is no such part, or none that matches.
     """
-    places = _places(model, batches, factored=factored)
-    chosen = {name: place for name, place in places.items() if fnmatchcase(name, include)}
+    found = _all_places(model, batches, factored=factored)
+    chosen = {name: place for name, place in found.items() if fnmatchcase(name, include)}
     if not chosen:
-        raise NothingToCompress(f"no part matches {include!r}; the parts here are {', '.join(list(places)[:6])}, ...")
+        raise NothingToCompress(f"no part matches {include!r}; the parts here are {', '.join(list(found)[:6])}, ...")
+    return chosen
+
+
+def dissect(
+    model: nn.Module,
+    batches: Batches,
+    chosen: Mapping[str, Place],
+    *,
+    factored: bool,
+    damping: float,
+    temperature: float,
+    seed: int,
+) -> dict[str, Part]:
+    """Return parts of a model's blocks by name, each with what it can become.
+
+    Args:
+        model: in eval mode.
+        batches: the calibration data.
+        chosen: from `places`.
+        factored: whether layers may become factors.
+        damping: added to every variance, as a share of their mean.
+        temperature: softens the predictions that gradients start from.
+        seed: of the gradients' noise.
+    """
     both = {name for place in chosen.values() for name in _read(place)}
     wanted = {
         name: Side.BOTH if name in both else side_of(dense_weight(model.get_submodule(name)))
@@ -61,11 +77,7 @@ def dissect(
     return {name: taker.part(name, place) for name, place in track(chosen.items(), "taking apart")}
 
 
-Place = SelfAttention | FeedForward | str
-"""Where a part is: an attention, neurons, or a layer that belongs to neither."""
-
-
-def _places(model: nn.Module, batches: Batches, *, factored: bool) -> dict[str, Place]:
+def _all_places(model: nn.Module, batches: Batches, *, factored: bool) -> dict[str, Place]:
     """All parts by name, in the order of their layers."""
     found: dict[str, Place] = {}
     reasons = []

@@ -265,15 +265,16 @@ class _Search:
 
     def _ladder(self) -> Ladder:
         original = self.original
-        needs = {"calibration"}
-        share = self._recovery()
+        needs, share = {"calibration"}, self._recovery()
+        if self.goal.bytes_count:
+            needs |= {"train"}
         if share:
             needs |= {"train", "teacher"}
         resources = prepare(
             original.model, original.tokenizer, original.task, CALIBRATION, seed=original.seed, device="cpu",
             needs=frozenset(needs),
         )  # fmt: skip
-        space = Space.of(original.model, resources, recovery=share)
+        space = Space.of(original.model, resources, recovery=share, bytes_count=self.goal.bytes_count)
         return Ladder(original, self.baseline, self.goal, space, SharedSteps(original.model, resources), self.places)
 
     def _recovery(self) -> float:

@@ -42,6 +42,11 @@ class Goal:
         """The lower end of the difference must be above this."""
         return -self.max_drop / POINTS
 
+    @property
+    def bytes_count(self) -> bool:
+        """Whether a smaller file is worth anything."""
+        return self.best != "latency" or self.max_size is not None
+
     def holds(self, trial: Trial) -> bool:
         """Return whether a candidate holds the bar."""
         return difference(trial).low > self.bar
@@ -75,7 +80,7 @@ class Goal:
         """Return what nothing dominates in quality and what counts."""
         axes = [trials[0].measurements[0].metric]
         axes += ["throughput"] * (self.best != "size")
-        axes += ["disk"] * (self.best != "latency" or self.max_size is not None)
+        axes += ["disk"] * self.bytes_count
         return Frontier.of(trials, axes)
 
     def examples_needed(self, trial: Trial) -> int | None:

@@ -21,7 +21,7 @@ from torch import nn
 from whet import artifact
 from whet.benchmark import PYTORCH
 from whet.deployment import export_to
-from whet.errors import OutputNotWritten
+from whet.errors import InvalidParameter, OutputNotWritten
 from whet.goal import Goal
 from whet.ledger import FAILED, FINISHED, PRUNED, Attempt
 from whet.measurement import Comparison, Measurement
@@ -31,7 +31,7 @@ from whet.proposals import Proposal
 from whet.recipe import Recipe
 from whet.runtime import Deployed, runtime_named
 from whet.shared_steps import SharedSteps
-from whet.space import Space
+from whet.space import Space, Structure
 from whet.trial import Trial
 
 __all__ = ["Ladder"]
@@ -81,15 +81,24 @@ class Ladder:
             OutputNotWritten: the folder cannot be written.
         """
         begun = time.perf_counter()
-        recipe = self.space.recipe(proposal.structure)
+        recipe = self.space.recipe(proposal.structure, self._timed(past))
         attempt = Attempt(*proposal, recipe=recipe.to_list(), state=FINISHED)
         try:
             attempt = self._climbed(attempt, recipe, folder, past)
         except OutputNotWritten:
             raise
+        except InvalidParameter as error:  # such as a speed that no structure has here
+            attempt = attempt._replace(state=PRUNED, message=_sentence(error))
         except Exception as error:
             attempt = attempt._replace(state=FAILED, message=_sentence(error))
         return attempt._replace(seconds=time.perf_counter() - begun)
+
+    def _timed(self, past: Sequence[Attempt]) -> Place | None:
+        """Where time counts: where the whole model was best, once that is known; None where bytes alone do."""
+        if self.goal.best == "size":
+            return None
+        whole = [trial for attempt in past if attempt.structure == Structure() for trial in attempt.trials]
+        return Place.of(self.goal.winner(whole, self.baseline)) if whole else self.places[0]
 
     def _climbed(self, attempt: Attempt, recipe: Recipe, folder: Path, past: Sequence[Attempt]) -> Attempt:
         original = self.original
@@ -117,7 +126,7 @@ class Ladder:
         """Why something need not be looked at more closely; empty if it must."""
         if look.versus.high <= self.goal.bar:
             return f"below the bar: {look.versus.value:+.3f}, at most {look.versus.high:+.3f}, on a few batches"
-        if self.goal.best != "latency" or self.goal.max_size is not None:
+        if self.goal.bytes_count:
             return ""  # what is slower and further off may be smaller
         for other in known:
             if other.kl <= max(look.kl / CLEARLY, SAME) and other.speed >= speed.value * CLEARLY:

@@ -102,8 +102,9 @@ class Method(ABC):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the file form: the method's name and all its parameters."""
-        return {"method": self.name(), **dataclasses.asdict(self)}
+        """Return the file form, JSON values: the method's name and all its parameters."""
+        given = dataclasses.asdict(self).items()
+        return {"method": self.name(), **{key: list(one) if isinstance(one, tuple) else one for key, one in given}}
 
     def __str__(self) -> str:
         shown = ", ".join(f"{key}={value}" for key, value in dataclasses.asdict(self).items())

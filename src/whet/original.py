@@ -5,10 +5,8 @@ little, more of it, which is then left out of calibration and recovery. The orig
 more by every change then, so that they make the bar stricter, and never laxer.
 """
 
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -35,7 +32,7 @@ from whet.stopwatch import take_turns
 from whet.task import Resplit, Splits, Task
 from whet.trial import Trial
 
-__all__ = ["FULL_ROUNDS", "SHORT_ROUNDS", "Look", "Original", "alone", "resplit"]
+__all__ = ["FULL_ROUNDS", "SHORT_ROUNDS", "Look", "Original", "resplit"]
 
 Array = np.ndarray[Any, Any]
 
@@ -51,8 +48,6 @@ SHORT_ROUNDS, FULL_ROUNDS = 3, 12
 """Rounds of timing."""
 FULL_SECONDS = 15.0
 """After which no more rounds begin."""
-TIMING = Path(tempfile.gettempdir()) / "whet.timing.lock"
-"""Held by the search that takes times on this machine."""
 TIMED = 64
 """Examples of a round, in two batches at least."""
 
@@ -62,13 +57,6 @@ class Look(NamedTuple):
 
     kl: float
     versus: Comparison
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Wait until no other search takes times on this machine, and keep the others waiting until the block ends."""
-    with FileLock(TIMING, mode=0o666):
-        yield
 
 
 def resplit(task: Task) -> Resplit:
@@ -193,8 +181,7 @@ class Original:
 
     def measured(self) -> Trial:
         """Return the original's own measurements."""
-        with alone():
-            seconds = take_turns([lambda: self.run(self.model)], rounds=FULL_ROUNDS, budget=FULL_SECONDS)[:, 0]
+        seconds = take_turns([lambda: self.run(self.model)], rounds=FULL_ROUNDS, budget=FULL_SECONDS)[:, 0]
         rates = sum(len(batch["input_ids"]) for batch in self._timed) / seconds
         estimate = bootstrap(lambda drawn: float(np.median(rates[drawn])), len(rates), seed=self.seed)
         throughput = Measurement(metric="throughput", **estimate._asdict(), unit="1/s", n=len(rates), better="higher")
@@ -207,8 +194,7 @@ class Original:
         if not models:
             return []
         runs = [lambda model=model: self.run(model) for model in (self.model, *models)]
-        with alone():
-            seconds = take_turns(runs, rounds=rounds, budget=FULL_SECONDS)
+        seconds = take_turns(runs, rounds=rounds, budget=FULL_SECONDS)
         first = seconds[:, 0].tolist()
         return [paired_ratio(first, seconds[:, i].tolist(), seed=self.seed) for i in range(1, len(runs))]
 

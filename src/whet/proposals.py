@@ -97,7 +97,7 @@ class Proposals:
             attempts: all that are finished.
         """
         known = {one.structure: 0.0 if one.value is None else one.value for one in attempts}
-        taken = known.keys() | {self._space.nearest(Structure(**trial.params)) for trial in self._running()}
+        taken = known.keys() | {Structure(**trial.params) for trial in self._running()}
         promising = self._space.promising(known)
         if promising is not None and promising not in taken:
             self._study.enqueue_trial(promising._asdict(), skip_if_exists=True)
@@ -111,7 +111,7 @@ class Proposals:
             trial.set_user_attr(WORKER, self._worker)
             most = self._space.most._asdict()
             levels = {name: trial.suggest_int(name, 0, level) for name, level in most.items()}
-            structure = self._space.nearest(Structure(**levels))
+            structure = Structure(**levels)
             if structure in left:
                 return Proposal(trial.number, structure)
             self._drop(trial.number)

@@ -8,17 +8,18 @@ reads the features is fitted anew, and its bias makes up for their mean. What ga
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from torch import Tensor, nn
 
 from whet.allocation import Options, shared_out
 from whet.architecture import dense_weight
+from whet.budgeted import Budgeted
 from whet.errors import InvalidParameter
 from whet.factorization import calibrated
-from whet.method import Method, Stage
+from whet.method import Stage
 from whet.parameter import Range, require_one
 from whet.parts import Reader
 from whet.progress import track
@@ -69,7 +70,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructuredPruning(Method):
+class StructuredPruning(Budgeted):
     """A method that takes features out; a subclass says where they are and how layers lose them."""
 
     keep: Annotated[float | None, Range(above=0, most=1)] = None
@@ -109,10 +110,20 @@ class StructuredPruning(Method):
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         """See `Method.apply`; one forward and one backward pass, and O(features³) a part."""
-        places = self.places(model, resources)
         if self.keep == 1:
+            self.places(model, resources)  # (which refuses a model without any)
             return model
-        return self.fewer(model, self.parts(model, places, self.moments(model, places, resources)), resources)
+        return self.spend(model, self.learn(model, resources), resources)
+
+    @property
+    def key(self) -> Self:
+        """See `Budgeted.key`."""
+        return replace(self, keep=1.0, speedup=None)
+
+    def learn(self, model: nn.Module, resources: Resources) -> dict[str, Part]:
+        """See `Budgeted.learn`."""
+        places = self.places(model, resources)
+        return self.parts(model, places, self.moments(model, places, resources))
 
     def moments(self, model: nn.Module, places: Sequence[Place], resources: Resources) -> dict[str, Moments]:
         """Return what calibration says, by the name of what reads the features."""
@@ -135,26 +146,26 @@ class StructuredPruning(Method):
             for place in track(places, "removing features")
         }
 
-    def fewer(self, model: nn.Module, parts: Mapping[str, Part], resources: Resources) -> nn.Module:
-        """Take as many features out of `model` as the budget says."""
-        grids = {name: self.grid(part.groups) for name, part in parts.items()}
-        options = {name: part.options(model, grids[name]) for name, part in parts.items()}
+    def spend(self, model: nn.Module, known: Mapping[str, Part], resources: Resources) -> nn.Module:
+        """See `Budgeted.spend`: as many features go as the budget says."""
+        grids = {name: self.grid(part.groups) for name, part in known.items()}
+        options = {name: part.options(model, grids[name]) for name, part in known.items()}
 
         def choose(keep: float) -> Ranks:
             chosen = shared_out(options, keep, spread=self.allocation == "by_loss")
             return {
-                name: None if grids[name][i] == parts[name].groups else grids[name][i] for name, i in chosen.items()
+                name: None if grids[name][i] == known[name].groups else grids[name][i] for name, i in chosen.items()
             }
 
         def build(counts: Ranks) -> nn.Module:
-            return self._shrunk(copy_model(model), parts, counts)
+            return self._shrunk(copy_model(model), known, counts)
 
         if self.keep is not None:
             _require(self.keep, options)
-            return self._shrunk(model, parts, choose(self.keep))
+            return self._shrunk(model, known, choose(self.keep))
         assert self.speedup is not None
         batches = representative(calibrated(resources))
-        return self._shrunk(model, parts, at_speed(model, choose, batches, speedup=self.speedup, build=build))
+        return self._shrunk(model, known, at_speed(model, choose, batches, speedup=self.speedup, build=build))
 
     def _shrunk(self, model: nn.Module, parts: Mapping[str, Part], counts: Ranks) -> nn.Module:
         for name, count in counts.items():

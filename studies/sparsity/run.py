@@ -40,7 +40,7 @@ LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 PILOT = 0.1
 """Share of the training data on which learning rates are tried."""
 HELD_OUT = 1000
-RECOVERED = ("0.9 recovered", "0.9 sparse training")
+RECOVERED = {"distillation": "0.9 recovered", "sparse_training": "0.9 sparse training"}
 """What models are called that were trained, and for how many epochs behind a comma."""
 STAGES = ("one_shot", "choose", "recover", "measure")
 
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/sparsity"))
     parser.add_argument("--glue-runs", type=Path, default=Path("runs/glue"), help="with the fine-tuned model")
     parser.add_argument("--epochs", type=float, default=1, help="of recovery")
+    parser.add_argument("--recovered", nargs="+", default=list(RECOVERED), choices=RECOVERED, help="by what")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
     options = parser.parse_args()
@@ -66,8 +67,8 @@ def main() -> None:
     if "choose" in options.stages:
         choose(dense, task)
     if "recover" in options.stages:
-        for label, steps in recovered(options.epochs).items():
-            make(dense, steps, options.runs / label, task)
+        for kind in options.recovered:
+            make(dense, recovered(kind, options.epochs), options.runs / name_of(kind, options.epochs), task)
     if "measure" in options.stages:
         measure(dense, options.runs, task)
 
@@ -87,14 +88,18 @@ def start() -> dict[str, Any]:
     return {"method": "sparsegpt", "sparsity": 0.9, "embeddings": EMBEDDINGS}
 
 
-def recovered(epochs: float) -> dict[str, list[dict[str, Any]]]:
-    """Return the recipes with training, at the learning rate that was chosen."""
+def recovered(kind: str, epochs: float) -> list[dict[str, Any]]:
+    """Return a recipe with training, at the learning rate that was chosen."""
     rate = json.loads((HERE / "chosen.json").read_text())["learning_rate"]
     settings = {"epochs": max(1, epochs), "share": min(1, epochs), "learning_rate": rate}
-    distilled = {"method": "recovery.distillation", **settings}
-    grown = {"method": "sparse_training", "sparsity": 0.9, **settings}
-    names = [f"{name}, {epochs:g} epochs" for name in RECOVERED]
-    return dict(zip(names, ([start(), distilled], [start(), grown]), strict=True))
+    if kind == "distillation":
+        return [start(), {"method": "recovery.distillation", **settings}]
+    return [start(), {"method": "sparse_training", "sparsity": 0.9, **settings}]
+
+
+def name_of(kind: str, epochs: float) -> str:
+    """Return what a model with training is called."""
+    return f"{RECOVERED[kind]}, {epochs:g} epochs"
 
 
 def make(dense: Path, steps: list[dict[str, Any]], out: Path, task: whet.Task) -> None:
@@ -138,7 +143,7 @@ def score(original: torch.nn.Module, model: torch.nn.Module, batches: Batches) -
 def measure(dense: Path, runs: Path, task: whet.Task) -> None:
     """Measure what is there, and write the tables and the picture."""
     found: dict[str, Any] = {}
-    trained = sorted(path.name for path in runs.iterdir() if path.name.startswith(RECOVERED))
+    trained = sorted(path.name for path in runs.iterdir() if path.name.startswith(tuple(RECOVERED.values())))
     for name, labels, metrics in (
         ("without training", list(one_shot()), ("fidelity", "size")),
         ("recovered", trained, ("fidelity", "latency", "size")),

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from exported import assert_exports
-from helpers import FAMILIES, Family, tiny_batches, tiny_model
+from helpers import FAMILIES, Family, block_weights, linears, tiny_batches, tiny_model
 from whet import artifact
 from whet.allocation import Options, minimise
 from whet.architecture import Architecture
 from whet.attention import SelfAttention
 from whet.clock import Clock
-from whet.dissection import dissect
+from whet.dissection import dissect, places
 from whet.errors import InvalidParameter, NothingToCompress, UnknownName
 from whet.feed_forward import FeedForward
 from whet.layers.constant import Constant
@@ -39,9 +39,9 @@ def shaped(model: nn.Module, **parameters: object) -> nn.Module:
 
 
 def taken_apart(model: nn.Module, *, factored: bool = True) -> dict[str, Part]:
-    return dissect(
-        model, tiny_batches(), include="*", factored=factored, damping=1e-3, temperature=3.0, seed=CALIBRATION.seed
-    )
+    batches = tiny_batches()
+    chosen = places(model, batches, include="*", factored=factored)
+    return dissect(model, batches, chosen, factored=factored, damping=1e-3, temperature=3.0, seed=CALIBRATION.seed)
 
 
 def put(model: nn.Module, shapes: Mapping[str, Shape]) -> nn.Module:
@@ -54,15 +54,6 @@ def put(model: nn.Module, shapes: Mapping[str, Shape]) -> nn.Module:
 def logits(model: nn.Module, seed: int = 2) -> Tensor:
     with torch.inference_mode():
         return torch.cat([model(**batch).logits for batch in tiny_batches(seed=seed)])
-
-
-def block_weights(model: nn.Module) -> int:
-    return sum(p.numel() for name, p in model.named_parameters() if "layer" in name and p.dim() == 2)
-
-
-def linears(model: nn.Module) -> float:
-    """Seconds on a machine on which every weight of a block takes as long as any other."""
-    return 3000.0 + block_weights(model)
 
 
 @families

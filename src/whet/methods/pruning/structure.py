@@ -14,23 +14,26 @@ factored; times are those of whole models, so that what a runtime fuses is in th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from torch import nn
 
 from whet.allocation import Options, minimise
+from whet.budgeted import Budgeted
 from whet.clock import PYTORCH, Clock, Run
-from whet.dissection import dissect
+from whet.dissection import Place, dissect, places
 from whet.errors import InvalidParameter
 from whet.factorization import calibrated
-from whet.method import Method, Stage
+from whet.lookup import choose
+from whet.method import Stage
 from whet.parameter import Range, require_one
 from whet.parts import DENSE, Part, Shape
 from whet.progress import track
 from whet.rank_search import at_budget
 from whet.resources import Resources
+from whet.runtime import all_runtimes
 from whet.surgery import copy_model
 
 __all__ = ["STRUCTURES", "Structure"]
@@ -42,7 +45,7 @@ Chosen = dict[str, Shape]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Structure(Method):
+class Structure(Budgeted):
     """Give every part of every block the shape that loses least for the speed or size of the whole."""
 
     speedup: Annotated[float | None, Range(above=1)] = None
@@ -80,30 +83,61 @@ class Structure(Method):
                 f"structures must be some of {', '.join(STRUCTURES)}, but got {', '.join(unknown) or 'none'}"
             )
 
+        choose(self.runtime, [PYTORCH, *all_runtimes()], what="the runtime")
+
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         """See `Method.apply`; one forward and one backward pass, O(features³) a part, and the timing."""
+        if self.keep == 1:
+            self._places(model, resources)  # (which refuses a model without any)
+            return model
+        return self.spend(model, self.learn(model, resources), resources)
+
+    @property
+    def key(self) -> Self:
+        """See `Budgeted.key`; without a wanted speed nothing is timed."""
+        return replace(self, keep=self.keep and 1.0, speedup=self.speedup and 2.0)
+
+    def learn(self, model: nn.Module, resources: Resources) -> "_Known":
+        """See `Budgeted.learn`."""
+        batches = calibrated(resources)
         device = next(model.parameters()).device.type
-        clock = Clock(batches=calibrated(resources), runtime=self.runtime, precision=self.precision, device=device)
+        clock = Clock(batches=batches, runtime=self.runtime, precision=self.precision, device=device)
         if self.speedup is not None:
             clock.require()
-        if self.keep == 1:
-            return model
         parts = dissect(
             model,
-            calibrated(resources),
-            include=self.include,
-            factored="ranks" in self.structures,
+            batches,
+            self._places(model, resources),
+            factored=self._factored,
             damping=self.damping,
             temperature=self.temperature,
             seed=resources.seed,
         )
         losses = {name: part.choices(self.structures) for name, part in parts.items()}
+        return _Known(parts, losses, None if self.speedup is None else _times(model, parts, clock, self.structures))
+
+    def spend(self, model: nn.Module, known: "_Known", resources: Resources) -> nn.Module:
+        """See `Budgeted.spend`."""
         if self.keep is not None:
-            chosen = _within_size(parts, losses, self.keep)
-        else:
-            assert self.speedup is not None
-            chosen = _within_time(model, parts, losses, clock, self.structures, self.speedup)
-        return _shaped(model, parts, chosen)
+            return _shaped(model, known.parts, _within_size(known, self.keep))
+        assert self.speedup is not None and known.times is not None
+        return _shaped(model, known.parts, _within_time(model, known, known.times, self.speedup))
+
+    @property
+    def _factored(self) -> bool:
+        return "ranks" in self.structures
+
+    def _places(self, model: nn.Module, resources: Resources) -> dict[str, Place]:
+        return places(model, calibrated(resources), include=self.include, factored=self._factored)
+
+
+class _Known(NamedTuple):
+    """What a model can become, and what each choice costs."""
+
+    parts: Mapping[str, Part]
+    losses: Mapping[str, Mapping[Shape, float]]
+    times: "_Times | None"
+    """None where no speed is asked for."""
 
 
 def _shaped(model: nn.Module, parts: Mapping[str, Part], chosen: Chosen) -> nn.Module:
@@ -112,56 +146,52 @@ def _shaped(model: nn.Module, parts: Mapping[str, Part], chosen: Chosen) -> nn.M
     return model
 
 
-def _within_size(parts: Mapping[str, Part], losses: Mapping[str, Mapping[Shape, float]], keep: float) -> Chosen:
-    costs = {name: {shape: parts[name].parameters(shape) for shape in own} for name, own in losses.items()}
+def _within_size(known: _Known, keep: float) -> Chosen:
+    costs = {name: {shape: known.parts[name].parameters(shape) for shape in own} for name, own in known.losses.items()}
     least, whole = (sum(pick(own.values()) for own in costs.values()) for pick in (min, max))
     if least > keep * whole:
         raise InvalidParameter(
             f"keep >= {least / whole:.3g} must hold, which is the least that these structures can keep, but got "
             f"keep={keep}; give more, or more structures"
         )
-    menu = _menu(costs, losses)
+    menu = _menu(costs, known.losses)
     return menu.shapes(minimise(menu.options, keep * whole))
 
 
-def _within_time(
-    model: nn.Module,
-    parts: Mapping[str, Part],
-    losses: Mapping[str, Mapping[Shape, float]],
-    clock: Clock,
-    structures: Sequence[str],
-    speedup: float,
-) -> Chosen:
-    whole = clock.opened(model)
-    saved = _saved(model, whole, parts, clock, structures)
-    menu = _menu({name: {shape: -saved.of(name, shape) for shape in own} for name, own in losses.items()}, losses)
+def _within_time(model: nn.Module, known: _Known, times: "_Times", speedup: float) -> Chosen:
+    saved = {name: {shape: -times.saved(name, shape) for shape in own} for name, own in known.losses.items()}
+    menu = _menu(saved, known.losses)
 
     def timed(chosen: Mapping[str, int]) -> float:
-        shaped = clock.opened(_shaped(copy_model(model), parts, menu.shapes(chosen)))
-        dense, small = clock.seconds([whole, shaped])
+        shaped = times.clock.opened(_shaped(copy_model(model), known.parts, menu.shapes(chosen)))
+        dense, small = times.clock.seconds([times.run, shaped])
         return dense / small
 
-    return menu.shapes(at_budget(menu.options, speedup=speedup, whole=saved.whole, fixed=saved.whole, timed=timed))
+    return menu.shapes(at_budget(menu.options, speedup=speedup, whole=times.whole, fixed=times.whole, timed=timed))
 
 
 @dataclass(frozen=True)
-class _Saved:
-    """Seconds that shapes save, by part."""
+class _Times:
+    """How long the whole model takes, and what shapes of its parts save, in seconds."""
 
+    clock: Clock
+    run: Run
+    """The whole model, ready to run."""
     whole: float
-    """Of the whole model."""
+    """Of it."""
     parts: Mapping[str, Part]
     shares: Mapping[str, float]
     """How much of the time of a part that sees all tokens each takes."""
-    timed: Mapping[tuple[object, ...], Mapping[Shape, float]]
+    probes: Mapping[tuple[object, ...], Mapping[Shape, float]]
     """By kind: what its probes save in a part that sees all tokens."""
 
-    def of(self, name: str, shape: Shape) -> float:
+    def saved(self, name: str, shape: Shape) -> float:
+        """Return what a shape of a part saves."""
         part = self.parts[name]
-        return self.shares[name] * part.saved(shape, self.timed[part.kind])
+        return self.shares[name] * part.saved(shape, self.probes[part.kind])
 
 
-def _saved(model: nn.Module, whole: Run, parts: Mapping[str, Part], clock: Clock, structures: Sequence[str]) -> _Saved:
+def _times(model: nn.Module, parts: Mapping[str, Part], clock: Clock, structures: Sequence[str]) -> _Times:
     """Time models in which all parts of one kind have the same shape."""
     length = float(np.mean([batch["input_ids"].shape[1] for batch in clock.batches.batches]))
     shares = {name: part.share(model, length) for name, part in parts.items()}
@@ -169,6 +199,7 @@ def _saved(model: nn.Module, whole: Run, parts: Mapping[str, Part], clock: Clock
     for name, part in parts.items():
         kinds.setdefault(part.kind, []).append(name)
     probes = [(kind, shape) for kind, names in kinds.items() for shape in parts[names[0]].probes(structures)]
+    whole = clock.opened(copy_model(model))  # (which stays whole, whatever becomes of the model)
     shaped = [
         clock.opened(_shaped(copy_model(model), parts, dict.fromkeys(kinds[kind], shape)))
         for kind, shape in track(probes, "preparing to time")
@@ -178,7 +209,7 @@ def _saved(model: nn.Module, whole: Run, parts: Mapping[str, Part], clock: Clock
     for (kind, shape), taken in zip(probes, seconds, strict=True):
         # (what is slower than dense saves nothing, however little that is)
         timed[kind][shape] = max(0.0, dense - taken) / sum(shares[name] for name in kinds[kind])
-    return _Saved(dense, parts, shares, timed)
+    return _Times(clock, whole, dense, parts, shares, timed)
 
 
 @dataclass(frozen=True)
