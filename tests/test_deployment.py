@@ -247,6 +247,29 @@ def test_products_of_the_blocks_are_in_8_bits_and_no_others(family: Family, tmp_
         artifact.exported(folder, "onnxruntime")
 
 
+@pytest.mark.parametrize("precision", [INT8, STATIC_INT8])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_word_embeddings_are_in_8_bits(family: Family, precision: str, tmp_path):
+    """They are most of a small model, and runtimes would leave them in 32."""
+    model = tiny_model(family)
+    to_onnx(model, example_batch(model, NAMES, 2, 6), tmp_path / "m.onnx")
+    shape = list(model.get_input_embeddings().weight.shape)
+    conversion = Conversion(tmp_path / "m.onnx", precision, tiny_batches().batches[:1], products(model))
+    runtime_named("onnxruntime").convert(conversion, tmp_path)
+    graph = onnx.load(next(tmp_path.glob("*quantized.onnx"))).graph
+    kinds = [one.data_type for one in graph.initializer if list(one.dims) == shape]
+    assert kinds == [onnx.TensorProto.INT8]
+    if precision == INT8:
+        runtime_named("openvino").convert(conversion, tmp_path)
+        operations = openvino.Core().read_model(tmp_path / "openvino_model_int8.xml").get_ops()
+        held = [one.get_output_element_type(0).get_type_name() for one in operations if is_constant(one, shape)]
+        assert held == ["i8"]
+
+
+def is_constant(operation: openvino.Node, shape: list[int]) -> bool:
+    return operation.get_type_name() == "Constant" and list(operation.get_output_shape(0)) == shape
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_openvino_rounds_the_layers_that_are_chosen_and_nothing_else(family: Family, tmp_path):
     """Each has its weight in 8 bits, and attention and the head have none."""

@@ -1,7 +1,8 @@
 """ONNX Runtime on the CPU, from `model.onnx` beside the weights: the layout that Optimum reads too.
 
 In int8, weights are rounded to 8 bits with a scale for each output, and inputs too, with a range taken from each batch;
-in static_int8 the range was taken from calibration data. Embeddings, layer norms, attention and the head stay in fp32.
+in static_int8 the range was taken from calibration data. Word embeddings are stored in 8 bits with a scale for each
+word. Layer norms, attention and the head stay in fp32.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from whet.machine import multiplies_int8
-from whet.onnx_graph import flat_attention, nodes_below
+from whet.onnx_graph import flat_attention, nodes_below, round_tables
 from whet.runtime import FP32, INT8, STATIC_INT8, Conversion, Predict, Runtime
 
 __all__ = ["OnnxRuntime"]
@@ -40,6 +41,7 @@ class OnnxRuntime(Runtime):
         if what.precision == FP32:
             onnx.save(flat, place)
             return
+        round_tables(flat)
         with _quiet():
             _quantize(flat, place, what)
 

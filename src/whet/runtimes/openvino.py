@@ -1,7 +1,8 @@
 """OpenVINO on the CPU, from `openvino_model.xml` and `.bin` beside the weights: Optimum's layout.
 
 On processors with bf16, OpenVINO computes in it unless told otherwise; here it is told, and asked what it does. In
-int8, NNCF rounds weights and inputs of products, with ranges from calibration data, and mends the biases.
+int8, NNCF rounds weights and inputs of products, with ranges from calibration data, and mends the biases; word
+embeddings are stored in 8 bits with a scale for each word.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from whet.errors import InvalidParameter
-from whet.onnx_graph import nodes_below
+from whet.onnx_graph import nodes_below, round_tables
 from whet.runtime import BF16, FP32, INT8, Conversion, Predict, Runtime
 
 __all__ = ["OpenVino"]
@@ -46,12 +47,16 @@ class OpenVino(Runtime):
 
     def convert(self, what: Conversion, folder: Path) -> None:
         """See `Runtime.convert`."""
+        import onnx
         import openvino
 
-        # (a path with a comma would be taken for two)
-        model = openvino.convert_model(io.BytesIO(what.onnx.read_bytes()))
+        graph = onnx.load(what.onnx)
         if what.precision == INT8:
-            model = _quantized(model, what)
+            round_tables(graph)
+        # (a path with a comma would be taken for two)
+        model = openvino.convert_model(io.BytesIO(graph.SerializeToString()))
+        if what.precision == INT8:
+            model = _quantized(model, graph, what)
         place = folder / self.precisions[what.precision][0]
         openvino.save_model(model, place, compress_to_fp16=False)
 
@@ -60,15 +65,14 @@ class OpenVino(Runtime):
         return _Compiled(folder / self.precisions[precision][0], precision, threads)
 
 
-def _quantized(model: Any, what: Conversion) -> Any:
+def _quantized(model: Any, graph: Any, what: Conversion) -> Any:
     import nncf
-    import onnx
 
     names = [one.get_any_name() for one in model.inputs]
     data = nncf.Dataset(what.batches, lambda batch: {name: batch[name].numpy() for name in names})
     ignored: list[str] = []
     if what.layers is not None:
-        chosen = set(nodes_below(onnx.load(what.onnx), what.layers))
+        chosen = set(nodes_below(graph, what.layers))
         # what it makes of a Gemm has a name that goes on behind a slash
         ignored = [name for name in map(_name, model.get_ops()) if name.partition("/")[0] not in chosen]
     nncf.set_log_level(logging.ERROR)

@@ -1,0 +1,89 @@
+"""What storing word embeddings in 8 bits too does to models in int8: bytes, answers and time, both ways in one run.
+
+    python benchmarks/tables.py --model runs/glue/glue_sst2/dense --task glue/sst2 --data-dir ../shared/data
+
+converts the model for every runtime with the tables in fp32 and in 8 bits, and adds the task to tables.json beside this
+file.
+"""
+
+import argparse
+import contextlib
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+import whet
+from whet.benchmark import load_any
+from whet.checkpoint import load_tokenizer
+from whet.deployment import CALIBRATION
+from whet.divergence import divergences
+from whet.encoding import encode, shortest_first
+from whet.measurement import bootstrap, paired_ratio
+from whet.onnx_export import to_onnx
+from whet.passes import answers
+from whet.preparation import Calibration, prepare
+from whet.quantization import balance, products
+from whet.runtime import INT8, Conversion, example_batch, input_names, runtime_named
+from whet.stopwatch import representative, take_turns
+
+RESULTS = Path(__file__).with_suffix(".json")
+RUNTIMES = ("onnxruntime", "openvino")
+
+
+def main() -> None:
+    """Convert, measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="fine-tuned by whet")
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--data-dir", type=Path, help="local files instead of the hub")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=40)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    task = whet.task_named(options.task, data_dir=options.data_dir)
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results[options.task] = {name: compared(name, options, task) for name in RUNTIMES}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(results[options.task], indent=1))
+
+
+def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[str, Any]:
+    """Return size and KL both ways, and how many times as fast 8 bits are, in one runtime."""
+    model, tokenizer = load_any(options.model).eval(), load_tokenizer(options.model)
+    balance(model, products(model))
+    sample = Calibration(examples=CALIBRATION, batch_size=8)
+    resources = prepare(model, tokenizer, task, sample, seed=0, device="cpu", needs=frozenset({"calibration"}))
+    assert resources.calibration is not None
+    rows = shortest_first(task.splits.dev, tokenizer, max_length=128)
+    dev = encode(rows, tokenizer, max_length=128, batch_size=8)
+    wanted, runtime = answers(model, dev), runtime_named(name)
+    found, predicts = {}, {}
+    with TemporaryDirectory() as root:
+        whole = Path(root) / "whole.onnx"
+        names = input_names(model, tokenizer.model_input_names)
+        to_onnx(model, example_batch(model, names, 2, 6), whole)
+        for bits in (32, 8):
+            folder = Path(root) / str(bits)
+            folder.mkdir()
+            kept = contextlib.nullcontext() if bits == 8 else mock.patch(f"whet.runtimes.{name}.round_tables")
+            with kept:
+                runtime.convert(Conversion(whole, INT8, resources.calibration.batches, products(model)), folder)
+            size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
+            predict = predicts[bits] = runtime.open(folder, precision=INT8, threads=options.threads)
+            kl = divergences(wanted, np.concatenate([predict(batch) for batch in dev]))
+            interval = bootstrap(lambda drawn, kl=kl: float(np.mean(kl[drawn])), len(kl), seed=0)
+            found[f"{bits} bits"] = {"MiB": size, "KL": interval._asdict()}
+        batches = representative(dev, batch_size=8, count=8)
+        runs = [lambda predict=predict: [predict(batch) for batch in batches] for predict in predicts.values()]
+        seconds = take_turns(runs, rounds=options.rounds).T.tolist()
+    ratio = paired_ratio(seconds[0], seconds[1], seed=0)
+    return found | {"times as fast": {"value": ratio.value, "low": ratio.low, "high": ratio.high}}
+
+
+if __name__ == "__main__":
+    main()
