@@ -9,6 +9,8 @@ file.
 import argparse
 import contextlib
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +30,8 @@ from whet.onnx_export import to_onnx
 from whet.passes import answers
 from whet.preparation import Calibration, prepare
 from whet.quantization import balance, products
-from whet.runtime import INT8, Conversion, example_batch, input_names, runtime_named
+from whet.resources import Batch
+from whet.runtime import INT8, Conversion, Predict, example_batch, input_names, runtime_named
 from whet.stopwatch import representative, take_turns
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -75,14 +78,23 @@ def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[st
                 runtime.convert(Conversion(whole, INT8, resources.calibration.batches, products(model)), folder)
             size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
             predict = predicts[bits] = runtime.open(folder, precision=INT8, threads=options.threads)
-            kl = divergences(wanted, np.concatenate([predict(batch) for batch in dev]))
-            interval = bootstrap(lambda drawn, kl=kl: float(np.mean(kl[drawn])), len(kl), seed=0)
-            found[f"{bits} bits"] = {"MiB": size, "KL": interval._asdict()}
+            interval = mean_of(divergences(wanted, answers_of(predict, dev.batches)))
+            found[f"{bits} bits"] = {"MiB": size, "KL": interval}
         batches = representative(dev, batch_size=8, count=8)
-        runs = [lambda predict=predict: [predict(batch) for batch in batches] for predict in predicts.values()]
+        runs = [partial(answers_of, predict, batches) for predict in predicts.values()]
         seconds = take_turns(runs, rounds=options.rounds).T.tolist()
     ratio = paired_ratio(seconds[0], seconds[1], seed=0)
     return found | {"times as fast": {"value": ratio.value, "low": ratio.low, "high": ratio.high}}
+
+
+def mean_of(values: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Return the mean with its 95 % interval."""
+    return bootstrap(lambda drawn: float(np.mean(values[drawn])), len(values), seed=0)._asdict()
+
+
+def answers_of(predict: Predict, batches: Sequence[Batch]) -> np.ndarray[Any, Any]:
+    """Return the logits of all examples."""
+    return np.concatenate([predict(batch) for batch in batches])
 
 
 if __name__ == "__main__":
