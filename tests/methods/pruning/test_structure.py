@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,20 +14,21 @@ from whet.allocation import Options, minimise
 from whet.architecture import Architecture
 from whet.attention import SelfAttention
 from whet.clock import Clock
-from whet.dissection import dissect, places
+from whet.dissection import Place, dissect, places
 from whet.errors import InvalidParameter, NothingToCompress, UnknownName
 from whet.feed_forward import FeedForward
 from whet.layers.constant import Constant
 from whet.layers.passing import Passing
 from whet.layers.resized import Resized
 from whet.methods.lossless.first_token import FirstToken
+from whet.methods.pruning import structure
 from whet.methods.pruning.heads import Heads
 from whet.methods.pruning.neurons import Neurons
 from whet.methods.pruning.structure import STRUCTURES, Structure
 from whet.parts import DENSE, NOTHING, Part, Shape
 from whet.recipe import Recipe
-from whet.resources import Resources
-from whet.surgery import copy_model
+from whet.resources import Batches, Resources
+from whet.surgery import copy_model, describe
 
 CALIBRATION = Resources(calibration=tiny_batches())
 ENCODERS: tuple[Family, ...] = ("bert", "distilbert", "roberta")
@@ -124,6 +126,25 @@ def test_more_structures_never_lose_more_by_the_proxy(family: Family):
         return sum(float(options[name].losses[i]) for name, i in minimise(options, budget).items())
 
     assert least(STRUCTURES) <= 1.02 * min(least(("neurons", "heads")), least(("ranks",)))
+
+
+def test_sequential_parts_are_fitted_to_what_those_before_them_give(monkeypatch: pytest.MonkeyPatch):
+    """The first is that of one shot; sizes are the same; statistics are taken once more for each part that changes."""
+    seen: list[list[str]] = []
+
+    def watched(model: nn.Module, batches: Batches, where: Mapping[str, Place], **rest: Any) -> dict[str, Part]:
+        seen.append(list(where))
+        return dissect(model, batches, where, **rest)
+
+    monkeypatch.setattr(structure, "dissect", watched)
+    options = {"keep": 0.5, "structures": ("neurons", "heads")}
+    once, anew = (shaped(tiny_model("bert"), calibration=how, **options) for how in ("one_shot", "sequential"))
+    changed = [name for [name] in seen[2:]]
+    assert seen[0] == seen[1] and changed == [name for name in seen[0] if name in changed] and len(changed) > 2
+    assert describe(once) == describe(anew)
+    weights = [dict(one.named_parameters()) for one in (once, anew)]
+    same = {name: torch.equal(weight, weights[1][name]) for name, weight in weights[0].items()}
+    assert all(own for name, own in same.items() if "layer.0.attention" in name) and not all(same.values())
 
 
 @encoders

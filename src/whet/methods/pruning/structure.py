@@ -15,7 +15,7 @@ factored; times are those of whole models, so that what a runtime fuses is in th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import nn
@@ -55,6 +55,9 @@ class Structure(Budgeted):
     structures: tuple[str, ...] = ("neurons", "heads", "nothing")
     """What parts may become: neurons, heads, widths (of heads), ranks (two factors), nothing. Ranks, offered
     beside neurons and heads, cost more than they promise (studies/frontier)."""
+    calibration: Literal["one_shot", "sequential"] = "one_shot"
+    """Whether parts are fitted to what the model gave as it was, or, one after the other in forward order, to what the
+    parts before them give by then; sizes are the same."""
     include: str = "*"
     """Wildcard over module names: of attentions, of what reads neurons, and of other layers."""
     runtime: str = PYTORCH
@@ -95,33 +98,31 @@ class Structure(Budgeted):
     @property
     def key(self) -> Self:
         """See `Budgeted.key`; without a wanted speed nothing is timed."""
-        return replace(self, keep=self.keep and 1.0, speedup=self.speedup and 2.0)
+        return replace(self, keep=self.keep and 1.0, speedup=self.speedup and 2.0, calibration="one_shot")
 
     def learn(self, model: nn.Module, resources: Resources) -> "_Known":
         """See `Budgeted.learn`."""
-        batches = calibrated(resources)
         device = next(model.parameters()).device.type
-        clock = Clock(batches=batches, runtime=self.runtime, precision=self.precision, device=device)
+        clock = Clock(batches=calibrated(resources), runtime=self.runtime, precision=self.precision, device=device)
         if self.speedup is not None:
             clock.require()
-        parts = dissect(
-            model,
-            batches,
-            self._places(model, resources),
-            factored=self._factored,
-            damping=self.damping,
-            temperature=self.temperature,
-            seed=resources.seed,
-        )
+        parts = self._dissected(model, self._places(model, resources), resources)
         losses = {name: part.choices(self.structures) for name, part in parts.items()}
         return _Known(parts, losses, None if self.speedup is None else _times(model, parts, clock, self.structures))
 
     def spend(self, model: nn.Module, known: "_Known", resources: Resources) -> nn.Module:
         """See `Budgeted.spend`."""
         if self.keep is not None:
-            return _shaped(model, known.parts, _within_size(known, self.keep))
-        assert self.speedup is not None and known.times is not None
-        return _shaped(model, known.parts, _within_time(model, known, known.times, self.speedup))
+            chosen = _within_size(known, self.keep)
+        else:
+            assert self.speedup is not None and known.times is not None
+            chosen = _within_time(model, known, known.times, self.speedup)
+        if self.calibration == "one_shot":
+            return _shaped(model, known.parts, chosen)
+        where = self._places(model, resources)
+        for name, shape in track(chosen.items(), "fitting anew"):
+            self._dissected(model, {name: where[name]}, resources)[name].put(model, shape)
+        return model
 
     @property
     def _factored(self) -> bool:
@@ -129,6 +130,17 @@ class Structure(Budgeted):
 
     def _places(self, model: nn.Module, resources: Resources) -> dict[str, Place]:
         return places(model, calibrated(resources), include=self.include, factored=self._factored)
+
+    def _dissected(self, model: nn.Module, where: Mapping[str, Place], resources: Resources) -> dict[str, Part]:
+        return dissect(
+            model,
+            calibrated(resources),
+            where,
+            factored=self._factored,
+            damping=self.damping,
+            temperature=self.temperature,
+            seed=resources.seed,
+        )
 
 
 class _Known(NamedTuple):
