@@ -2,8 +2,9 @@
 
     python benchmarks/structure.py --model runs/glue/glue_mrpc/dense --task glue/mrpc --data-dir DIR
 
-gives a fine-tuned model the same speed in PyTorch by several sets of structures, and reports KL on held-out training
-examples, the speed when it is measured again, and how long it took. Without --model, models of BERT-base's shape with
+gives a fine-tuned model the same speed in PyTorch by several sets of structures, and the same size with statistics of
+one shot and taken anew, and reports KL on held-out training examples, the speed when it is measured again, and how long
+it took. Without --model, models of BERT-base's shape with
 random weights are timed: dense, and with a quarter of the linear layers' arithmetic. Adds what it finds to
 structure.json beside this file.
 """
@@ -40,6 +41,11 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
         for own in (USUAL[:2], USUAL, [*USUAL, "widths"], [*USUAL, "ranks"], [*USUAL, "widths", "ranks"])
     },
     "first_token, then structure": [{"method": "first_token"}, {"method": "structure", "speedup": SPEEDUP}],
+    **{
+        f"structure, {keep} kept, {how}": [{"method": "structure", "keep": keep, "calibration": how}]
+        for keep in (0.5, 0.3)
+        for how in ("one_shot", "sequential")
+    },
 }
 ROUNDS = 8
 SHAPES = ((8, 53), (8, 128), (1, 53))
