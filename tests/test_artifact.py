@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -328,6 +329,30 @@ def test_extra_files_are_saved_and_listed(tmp_path, tokenizer):
     )
     assert (tmp_path / "x" / "a.png").read_bytes() == b"1"
     assert "a.png" in json.loads((tmp_path / "x" / "manifest.json").read_text())["files"]
+
+
+def test_precisions_may_share_files_that_are_never_the_same_bytes_twice(folder, tmp_path):
+    """What OpenVINO runs in bf16 is what it runs in fp32, and names in it change from one writing to the next."""
+
+    def add(precision: str, name: str, text: str) -> None:
+        (tmp_path / name).write_text(text)
+        artifact.add_export(folder, "openvino", precision, [tmp_path / name], {"kl": 0.1})
+
+    add("fp32", "whole.xml", "a")
+    add("int8", "small.xml", "b")
+    add("bf16", "whole.xml", "c")
+    for precision in ("fp32", "int8", "bf16"):
+        assert artifact.exported(folder, "openvino", precision)["kl"] == 0.1
+    config, manifest = folder / "config.json", json.loads((folder / "manifest.json").read_text())
+    config.write_text(config.read_text() + "\n")  # another model from now on
+    manifest["files"]["config.json"] = hashlib.sha256(config.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    add("bf16", "whole.xml", "d")
+    assert artifact.exported(folder, "openvino", "bf16")
+    with pytest.raises(InvalidArtifact, match="must hold an export for openvino in fp32, but it has none"):
+        artifact.exported(folder, "openvino")
+    with pytest.raises(InvalidArtifact, match="must belong to the weights beside it"):
+        artifact.exported(folder, "openvino", "int8")
 
 
 def test_a_copy_has_one_export_and_says_what_it_is(folder, tmp_path):

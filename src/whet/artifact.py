@@ -207,10 +207,23 @@ def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path]
             path.replace(folder / path.name)
     except OSError as error:
         raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
-    entry = {f"{runtime} {precision}": {**about, "files": names, "model": digest(folder)}}
-    known = manifest.get("exports", {}) | entry
-    others = {key: value for key, value in manifest.items() if key not in ("files", "exports")}
-    write_text(folder / MANIFEST, _manifest(folder, {**others, "exports": known}))
+    entry = {**about, "files": names, "model": digest(folder)}
+    known = {
+        **{key: one for key, old in manifest.get("exports", {}).items() if (one := _beside(old, entry))},
+        f"{runtime} {precision}": entry,
+    }
+    about_model = {key: value for key, value in manifest.items() if key not in ("files", "exports")}
+    write_text(folder / MANIFEST, _manifest(folder, {**about_model, "exports": known}))
+
+
+def _beside(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What is known of an older export beside a new one; None of one whose files that has replaced by other weights'.
+
+    Precisions may read the same files, which are never written to the same bytes twice.
+    """
+    if not old["files"].keys() & new["files"].keys():
+        return old
+    return {**old, "files": {**old["files"], **new["files"]}} if old["model"] == new["model"] else None
 
 
 def copy(
