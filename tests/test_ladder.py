@@ -72,7 +72,7 @@ def climb(ladder: Ladder, folder: Path, past=(), number: int = 3) -> Attempt:
 
 
 def test_a_structure_is_made_once_and_measured_everywhere(ladder_of, first, tmp_path, monkeypatch):
-    made, ladder = [], ladder_of(TORCH, ONNX, INT8)
+    made, ladder = [], ladder_of(TORCH, ONNX, INT8, goal=Goal(max_drop=50, best="both"))
     apply = SharedSteps.apply
     monkeypatch.setattr(SharedSteps, "apply", lambda *args: made.append(1) or apply(*args))
     monkeypatch.setattr(Ladder, "_hopeless", lambda *args: "")
@@ -94,6 +94,20 @@ def test_a_structure_is_made_once_and_measured_everywhere(ladder_of, first, tmp_
     sizes = [trial.get("disk").value * 2**20 for trial in attempt.trials]
     stored = [(tmp_path / "m" / name).stat().st_size for name in ("model.safetensors", "model.onnx")]
     assert sizes[:2] == pytest.approx(stored)
+
+
+def test_what_is_slower_than_one_that_holds_the_bar_is_not_looked_at(ladder_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(Ladder, "_hopeless", lambda *args: "")
+    attempt = climb(ladder_of(TORCH, ONNX, INT8), tmp_path / "m")
+    assert [Place.of(trial) for trial in attempt.trials] == [INT8]
+    assert attempt.left_out == dict.fromkeys(map(str, (TORCH, ONNX)), f"{BEATEN}: {INT8} holds the bar and is faster")
+
+
+def test_what_is_faster_but_fails_the_bar_beats_nothing(ladder_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(Ladder, "_hopeless", lambda *args: "")
+    ladder = ladder_of(TORCH, ONNX, INT8, goal=Goal(max_drop=0.001))
+    attempt = climb(ladder, tmp_path / "m")
+    assert [Place.of(trial) for trial in attempt.trials] == [TORCH, ONNX, INT8]
 
 
 def test_the_difference_is_paired_and_on_the_whole_slice(ladder_of, first, tmp_path):

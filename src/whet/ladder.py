@@ -2,7 +2,8 @@
 
 1. Proxies, in PyTorch: KL and the metric on a few held-out batches, and a short run against the clock.
 2. Short measurements of its exports: the same, in every runtime and precision that is still in play.
-3. Full ones: the metric on the whole selection slice, and longer runs of those that hold the bar.
+3. Full ones, the fastest first: the metric on the whole selection slice, and longer runs of those that hold the bar.
+   Where time alone counts, what is clearly slower than one of these that holds the bar is not looked at.
 
 A structure or an export ends where even the upper end of its interval is below the bar, or where something that was
 measured before is clearly faster and clearly nearer to the original. All times are taken in turn with the original in
@@ -10,7 +11,7 @@ PyTorch, alone on the machine.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -113,8 +114,8 @@ class Ladder:
         artifact.save(model, original.tokenizer, folder, **about, overwrite=True)  # type: ignore[arg-type]
         fate = _Fate({}, {})
         self._deploy(fate, model, folder, past)
-        self._thin(fate, past)
-        trials = self._measure(fate, attempt, folder)
+        speeds = self._thin(fate, past)
+        trials = self._measure(fate, attempt, folder, speeds)
         if not trials:
             failed = any(reason.startswith(FAILED) for reason in fate.left_out.values())
             why = "; ".join(f"{place}: {reason}" for place, reason in fate.left_out.items())
@@ -185,8 +186,8 @@ class Ladder:
                 verdicts.append(max(good) >= CLEARLY * found[place])
         return len(verdicts) >= ENOUGH and all(verdicts)
 
-    def _thin(self, fate: "_Fate", past: Sequence[Attempt]) -> None:
-        """Take away what short measurements show to be hopeless."""
+    def _thin(self, fate: "_Fate", past: Sequence[Attempt]) -> dict[Place, float]:
+        """Take away what short measurements show to be hopeless; return how fast the others seem to be."""
         looks = {place: fate.tried(place, lambda: self.original.look(runner)) for place, runner in fate.each()}  # noqa: B023
         speeds = self._speedups(fate, list(fate.runners), SHORT_ROUNDS)
         known = [_known(trial) for attempt in past for trial in attempt.trials]
@@ -195,21 +196,30 @@ class Ladder:
                 others = [_Known(one.kl, speeds[by].value) for by, one in looks.items() if one and by in speeds]
                 if reason := self._hopeless(look, speed, [*known, *others]):
                     fate.leave_out(place, reason)
+        return {place: speeds[place].value for place in fate.runners}
 
-    def _measure(self, fate: "_Fate", attempt: Attempt, folder: Path) -> list[Trial]:
+    def _measure(self, fate: "_Fate", attempt: Attempt, folder: Path, speeds: Mapping[Place, float]) -> list[Trial]:
         """The full measurements of what is left, with longer timing of those that hold the bar."""
         name = self.space.name(attempt.structure)
         rows: dict[Place, list[Measurement]] = {}
-        for place, runner in fate.each():
+        good: dict[Place, float] = {}
+        for place, runner in sorted(fate.each(), key=lambda one: -speeds[one[0]]):
+            better = next((one for one, speed in good.items() if speed >= CLEARLY * speeds[place]), None)
+            if better and not self.goal.bytes_count:
+                fate.leave_out(place, f"{BEATEN}: {better} holds the bar and is faster")
+                continue
             files = () if place.runtime == PYTORCH else artifact.exported(folder, *place)["files"]
             what, paths = f"{name} ({place})", [folder / file for file in files]
             found = fate.tried(place, lambda: self.original.measure(runner, folder=folder, files=paths, what=what))  # noqa: B023
             if found is not None:
-                rows[place] = found
-        good = [place for place, (first, *_) in rows.items() if first.versus and first.versus.low > self.goal.bar]
-        ratios = self._speedups(fate, good, FULL_ROUNDS)
+                rows[place], versus = found, found[0].versus
+                if versus and versus.low > self.goal.bar:
+                    good[place] = speeds[place]
+        ratios = self._speedups(fate, list(good), FULL_ROUNDS)
         ratios |= self._speedups(fate, [place for place in rows if place not in good], SHORT_ROUNDS)
-        return [self._trial(attempt, place, rows[place], ratios[place], folder) for place in ratios]
+        return [
+            self._trial(attempt, place, rows[place], ratios[place], folder) for place in self.places if place in ratios
+        ]
 
     def _speedups(self, fate: "_Fate", places: Sequence[Place], rounds: int) -> dict[Place, Comparison]:
         """How many times as fast as the original the model is in each place that runs."""

@@ -35,6 +35,8 @@ ATTEMPTS = 6
 """Times that a budget is moved."""
 CLOSE = 0.98
 """A model is as fast as was asked from this share of the speedup on: the rest is noise."""
+FASTER = 1.05
+"""Times the wanted speedup up to which a model need not be slowed down: each attempt makes one, and times it."""
 
 SMALLEST = 0.01
 """Share of the parameters at which the fastest model is tried."""
@@ -120,7 +122,7 @@ def at_budget(
         fastest = max(fastest, reached)
         if CLOSE * speedup <= reached < least:
             found, least = chosen, reached
-        if CLOSE * speedup <= reached <= speedup / CLOSE or (found is None and not any(chosen.values())):
+        if CLOSE * speedup <= reached <= FASTER * speedup or (found is None and not any(chosen.values())):
             break
         budget -= whole / reached - whole / speedup
     if found is not None:
