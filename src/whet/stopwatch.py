@@ -6,6 +6,7 @@ the machine does falls on all of them alike, and a larger rank is never taken to
 """
 
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,8 +30,8 @@ LAYER_ROUNDS, MODEL_ROUNDS = 12, 6
 """Rounds of timing; whole models take longer, and vary less."""
 LEAST = 3
 """Rounds that are never gone below."""
-TIMING = Path(tempfile.gettempdir()) / "whet.timing.lock"
-"""Held by what takes times on this machine."""
+TIMING = Path(tempfile.gettempdir()) / f"whet.timing.{os.getuid() if hasattr(os, 'getuid') else 0}.lock"
+"""Held by what takes times on this machine. A user's own: systems may refuse to open another's file there."""
 MODEL_SECONDS = 3.0
 """After which no more rounds of whole models begin; slow ones vary little, and a search times many."""
 
@@ -63,7 +64,7 @@ def take_turns(
     """Return (rounds, runs) seconds of calls that take turns, after a few that are thrown away.
 
     Of several processes of one run the first measures, while the others wait: all go on with the same figures. Other
-    programs on this machine that take times so are waited for.
+    programs of the same user on this machine that take times so are waited for.
 
     Args:
         runs: what is called.
@@ -76,7 +77,7 @@ def take_turns(
 
 def _turns(runs: Sequence[Callable[[], Any]], rounds: int, device: str, budget: float) -> np.ndarray[Any, Any]:
     seconds: list[list[float]] = []
-    with torch.inference_mode(), FileLock(TIMING, mode=0o666):
+    with torch.inference_mode(), FileLock(TIMING):
         while len(seconds) < rounds + WARM_UP:
             counted = seconds[WARM_UP:]
             if len(counted) >= LEAST and sum(map(sum, counted)) > budget:

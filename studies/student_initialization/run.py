@@ -65,19 +65,20 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, help="local files instead of the hub")
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS), choices=SETTINGS)
     parser.add_argument("--runs", type=Path, default=Path("runs/student_initialization"))
+    parser.add_argument("--seeds", type=int, help="instead of a setting's own number")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found = seeds.read(HERE)
     whole = whet.task_named(options.task, data_dir=options.data_dir)
     for name in options.settings:
-        found[name] = measure(name, options.base, whole, options.runs / name)
+        found[name] = measure(name, options.base, whole, options.runs / name, options.seeds or SETTINGS[name].seeds)
         seeds.write(HERE, found, table, label="start")
     if not options.settings:
         seeds.write(HERE, found, table, label="start")
 
 
-def measure(name: str, base: str, whole: whet.Task, runs: Path) -> list[dict[str, Any]]:
+def measure(name: str, base: str, whole: whet.Task, runs: Path, count: int) -> list[dict[str, Any]]:
     """Return the teacher's row and one for every start."""
     setting = SETTINGS[name]
     task = part_of(whole, setting.examples, runs)
@@ -90,8 +91,7 @@ def measure(name: str, base: str, whole: whet.Task, runs: Path) -> list[dict[str
     said: dict[str, Any] = {}
     for start, text in STARTS.items():
         students = [
-            distilled(teacher, text, task, runs / start / f"seed {seed}", setting, seed)
-            for seed in range(setting.seeds)
+            distilled(teacher, text, task, runs / start / f"seed {seed}", setting, seed) for seed in range(count)
         ]
         said[start] = np.array([seeds.predictions(student, task) for student in students])
         rows.append({"start": start, "accuracy": seeds.summary(labels, said[start], quality.score), **last(students)})
@@ -99,6 +99,7 @@ def measure(name: str, base: str, whole: whet.Task, runs: Path) -> list[dict[str
         own = said[str(row["start"])]
         row["against teacher"] = seeds.difference(labels, own, known, quality.score)
         row["against odd"] = seeds.difference(labels, own, said["odd"], quality.score)
+        row["seeds"] = count
         row["parameters"] = size(runs / str(row["start"]) / "seed 0")
     return rows
 
@@ -155,7 +156,7 @@ def table(name: str, rows: list[dict[str, Any]]) -> str:
     setting = SETTINGS[name]
     data = f"{setting.examples or 'all'} examples, {setting.epochs:g} epochs at {setting.learning_rate:g}"
     lines = [
-        f"### {name}: {data}, {setting.seeds} seeds",
+        f"### {name}: {data}, {rows[1]['seeds']} seeds",
         "",
         "| start | accuracy (95 % interval) | against odd (p) | against teacher | training loss | validation loss |",
         "|---|---|---|---|---|---|",
