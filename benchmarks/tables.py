@@ -25,6 +25,7 @@ from whet.checkpoint import load_tokenizer
 from whet.deployment import CALIBRATION
 from whet.divergence import divergences
 from whet.encoding import encode, shortest_first
+from whet.machine import machine
 from whet.measurement import bootstrap, paired_ratio
 from whet.onnx_export import to_onnx
 from whet.passes import answers
@@ -51,6 +52,7 @@ def main() -> None:
     task = whet.task_named(options.task, data_dir=options.data_dir)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results[options.task] = {name: compared(name, options, task) for name in RUNTIMES}
+    results[options.task]["conditions"] = machine("cpu").to_dict() | {"threads": options.threads}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results[options.task], indent=1))
 

@@ -20,7 +20,6 @@ from whet.statistics import Moments, Side, at_side, collect, side_of
 
 __all__ = ["Place", "dissect", "places"]
 
-
 Place = SelfAttention | FeedForward | str
 """Where a part is: an attention, neurons, or a layer that belongs to neither."""
 

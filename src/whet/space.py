@@ -19,7 +19,7 @@ from whet.recipe import Recipe
 from whet.resources import Resources
 from whet.surgery import copy_model
 
-__all__ = ["LESS", "RECOVERY", "TABLES", "Space", "Structure"]
+__all__ = ["LESS", "TABLES", "Space", "Structure"]
 
 LESS = (1.0, 1.2, 1.35, 1.5, 1.7, 1.9, 2.15, 2.4, 2.7, 3.0, 3.5, 4.0, 5.0, 6.0)
 """How many times as fast a model is to be, or, where bytes count, how many times as small its blocks."""

@@ -5,11 +5,10 @@ stay make up for the others (see `removal`). One budget of parameters is shared 
 reads the features is fitted anew, and its bias makes up for their mean. What gave them loses its rows.
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,8 +18,6 @@ from whet.architecture import dense_weight
 from whet.budgeted import Budgeted
 from whet.errors import InvalidParameter
 from whet.factorization import calibrated
-from whet.method import Stage
-from whet.parameter import Range, require_one
 from whet.parts import Reader
 from whet.progress import track
 from whet.rank_search import Ranks, at_speed
@@ -73,28 +70,10 @@ class Part(NamedTuple):
 class StructuredPruning(Budgeted):
     """A method that takes features out; a subclass says where they are and how layers lose them."""
 
-    keep: Annotated[float | None, Range(above=0, most=1)] = None
-    """Share that is kept of the linear parameters around these features, such as 0.5."""
-    speedup: Annotated[float | None, Range(above=1)] = None
-    """Instead, how many times as many sentences a second the model shall take here, such as 1.5."""
     allocation: Literal["uniform", "by_loss"] = "by_loss"
     """Whether every block keeps the same share, or what gives the least summed loss."""
     include: str = "*"
     """Wildcard over module names, of what reads the features; other parts stay as they are."""
-    damping: Annotated[float, Range(above=0)] = 1e-3
-    """Added to every feature's variance, as a share of their mean; more trusts the calibration data less."""
-    temperature: Annotated[float, Range(above=0, below=math.inf)] = 3.0
-    """Softens the predictions that gradients start from; see kfac."""
-
-    stage: ClassVar[Stage] = Stage.STRUCTURE
-    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
-    example: ClassVar[dict[str, Any]] = {"keep": 0.5}
-    mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
-
-    def __post_init__(self) -> None:
-        """Raises InvalidParameter for a parameter outside its range, or if not one thing says how much stays."""
-        super().__post_init__()
-        require_one({"keep": self.keep, "speedup": self.speedup}, such_as="keep=0.5 or speedup=1.5")
 
     @abstractmethod
     def places(self, model: nn.Module, resources: Resources) -> Sequence[Place]:
@@ -107,13 +86,6 @@ class StructuredPruning(Budgeted):
     @abstractmethod
     def shrink(self, model: nn.Module, part: Part, kept: Tensor) -> None:
         """Leave only these groups of a part, in place."""
-
-    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`; one forward and one backward pass, and O(features³) a part."""
-        if self.keep == 1:
-            self.places(model, resources)  # (which refuses a model without any)
-            return model
-        return self.spend(model, self.learn(model, resources), resources)
 
     @property
     def key(self) -> Self:

@@ -47,16 +47,9 @@ class OpenVino(Runtime):
 
     def convert(self, what: Conversion, folder: Path) -> None:
         """See `Runtime.convert`."""
-        import onnx
         import openvino
 
-        graph = onnx.load(what.onnx)
-        if what.precision == INT8:
-            round_tables(graph)
-        # (a path with a comma would be taken for two)
-        model = openvino.convert_model(io.BytesIO(graph.SerializeToString()))
-        if what.precision == INT8:
-            model = _quantized(model, graph, what)
+        model = _quantized(what) if what.precision == INT8 else _read(what.onnx.read_bytes())
         place = folder / self.precisions[what.precision][0]
         openvino.save_model(model, place, compress_to_fp16=False)
 
@@ -65,9 +58,19 @@ class OpenVino(Runtime):
         return _Compiled(folder / self.precisions[precision][0], precision, threads)
 
 
-def _quantized(model: Any, graph: Any, what: Conversion) -> Any:
-    import nncf
+def _read(graph: bytes) -> Any:
+    import openvino
 
+    return openvino.convert_model(io.BytesIO(graph))  # (a path with a comma would be taken for two)
+
+
+def _quantized(what: Conversion) -> Any:
+    import nncf
+    import onnx
+
+    graph = onnx.load(what.onnx)
+    round_tables(graph)
+    model = _read(graph.SerializeToString())
     names = [one.get_any_name() for one in model.inputs]
     data = nncf.Dataset(what.batches, lambda batch: {name: batch[name].numpy() for name in names})
     ignored: list[str] = []

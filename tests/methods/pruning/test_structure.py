@@ -235,9 +235,9 @@ def test_a_block_of_nothing_may_answer_for_the_first_token():
 
 
 def test_answers_bad_input():
-    with pytest.raises(InvalidParameter, match="one of speedup and keep must be given"):
+    with pytest.raises(InvalidParameter, match="one of keep and speedup must be given"):
         Structure()
-    with pytest.raises(InvalidParameter, match="one of speedup and keep must be given"):
+    with pytest.raises(InvalidParameter, match="one of keep and speedup must be given"):
         Structure(speedup=2, keep=0.5)
     with pytest.raises(InvalidParameter, match=r"structures must be some of neurons, .*, but got blocks"):
         Structure(keep=0.5, structures="blocks")

@@ -15,7 +15,7 @@ factored; times are those of whole models, so that what a runtime fuses is in th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import nn
@@ -27,8 +27,6 @@ from whet.dissection import Place, dissect, places
 from whet.errors import InvalidParameter
 from whet.factorization import calibrated
 from whet.lookup import choose
-from whet.method import Stage
-from whet.parameter import Range, require_one
 from whet.parts import DENSE, Part, Shape
 from whet.progress import track
 from whet.rank_search import at_budget
@@ -48,10 +46,6 @@ Chosen = dict[str, Shape]
 class Structure(Budgeted):
     """Give every part of every block the shape that loses least for the speed or size of the whole."""
 
-    speedup: Annotated[float | None, Range(above=1)] = None
-    """How many times as many sentences a second the model shall take here, such as 2."""
-    keep: Annotated[float | None, Range(above=0, most=1)] = None
-    """Instead, the share of the blocks' linear parameters that is kept, such as 0.4."""
     structures: tuple[str, ...] = ("neurons", "heads", "nothing")
     """What parts may become: neurons, heads, widths (of heads), ranks (two factors), nothing. Ranks, offered
     beside neurons and heads, cost more than they promise (studies/frontier)."""
@@ -64,20 +58,10 @@ class Structure(Budgeted):
     """Where time counts: pytorch, or a runtime that models are exported for."""
     precision: str = "fp32"
     """In which the runtime computes."""
-    damping: Annotated[float, Range(above=0)] = 1e-3
-    """Added to every feature's variance, as a share of their mean; more trusts the calibration data less."""
-    temperature: Annotated[float, Range(above=0)] = 3.0
-    """Softens the predictions that gradients start from; see kfac."""
-
-    stage: ClassVar[Stage] = Stage.STRUCTURE
-    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
-    example: ClassVar[dict[str, Any]] = {"keep": 0.5}
-    mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
 
     def __post_init__(self) -> None:
-        """Raises InvalidParameter for a parameter outside its range, or if not one thing says how much stays."""
+        """Raises InvalidParameter, or UnknownName, as `Budgeted` does, and for structures or a runtime of no name."""
         super().__post_init__()
-        require_one({"speedup": self.speedup, "keep": self.keep}, such_as="speedup=2 or keep=0.4")
         given: Any = self.structures
         object.__setattr__(self, "structures", (given,) if isinstance(given, str) else tuple(given))  # files hold lists
         unknown = [str(name) for name in self.structures if name not in STRUCTURES]
@@ -85,15 +69,7 @@ class Structure(Budgeted):
             raise InvalidParameter(
                 f"structures must be some of {', '.join(STRUCTURES)}, but got {', '.join(unknown) or 'none'}"
             )
-
         choose(self.runtime, [PYTORCH, *all_runtimes()], what="the runtime")
-
-    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`; one forward and one backward pass, O(features³) a part, and the timing."""
-        if self.keep == 1:
-            self._places(model, resources)  # (which refuses a model without any)
-            return model
-        return self.spend(model, self.learn(model, resources), resources)
 
     @property
     def key(self) -> Self:
@@ -106,7 +82,7 @@ class Structure(Budgeted):
         clock = Clock(batches=calibrated(resources), runtime=self.runtime, precision=self.precision, device=device)
         if self.speedup is not None:
             clock.require()
-        parts = self._dissected(model, self._places(model, resources), resources)
+        parts = self._dissected(model, self.places(model, resources), resources)
         losses = {name: part.choices(self.structures) for name, part in parts.items()}
         return _Known(parts, losses, None if self.speedup is None else _times(model, parts, clock, self.structures))
 
@@ -119,7 +95,7 @@ class Structure(Budgeted):
             chosen = _within_time(model, known, known.times, self.speedup)
         if self.calibration == "one_shot":
             return _shaped(model, known.parts, chosen)
-        where = self._places(model, resources)
+        where = self.places(model, resources)
         for name, shape in track(chosen.items(), "fitting anew"):
             self._dissected(model, {name: where[name]}, resources)[name].put(model, shape)
         return model
@@ -128,7 +104,8 @@ class Structure(Budgeted):
     def _factored(self) -> bool:
         return "ranks" in self.structures
 
-    def _places(self, model: nn.Module, resources: Resources) -> dict[str, Place]:
+    def places(self, model: nn.Module, resources: Resources) -> dict[str, Place]:
+        """See `Budgeted.places`."""
         return places(model, calibrated(resources), include=self.include, factored=self._factored)
 
     def _dissected(self, model: nn.Module, where: Mapping[str, Place], resources: Resources) -> dict[str, Part]:
