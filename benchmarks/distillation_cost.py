@@ -1,10 +1,11 @@
-"""What a teacher costs at each step of training, asked every time or once.
+"""What a teacher costs at each step of training, asked every time or once, and what products in bf16 save.
 
     python benchmarks/distillation_cost.py --data-dir ../shared/data --model runs/glue/glue_mrpc/dense
 
 takes steps of training a copy of half the model's layers, and of all of them, on the same batches of MRPC in turn: from
-labels alone, with the teacher's predictions known beforehand, and with the teacher asked. A step collates, goes forward
-and back, and updates the weights by AdamW. Writes distillation_cost.json beside this file.
+labels alone, with the teacher's predictions known beforehand, with the teacher asked, and from labels alone in bf16. A
+step collates, goes forward and back, and updates the weights by AdamW, as transformers does. Writes
+distillation_cost.json beside this file.
 """
 
 import argparse
@@ -31,12 +32,13 @@ from whet.resources import Resources
 from whet.student import student_from
 from whet.task import task_named
 from whet.teacher_cache import predictions
+from whet.training import Products
 
 HERE = Path(__file__).parent
 STUDENTS = ("layer_subset:evenly_spaced:3", "layer_subset:top:6")
 BATCH = 32
 WARM_UP = 3
-PLAIN, CACHED, ASKED = "labels alone", "known predictions", "teacher asked"
+PLAIN, CACHED, ASKED, IN_BF16 = "labels alone", "known predictions", "teacher asked", "labels alone, in bf16"
 
 
 def main() -> None:
@@ -57,8 +59,9 @@ def main() -> None:
     for student in STUDENTS:
         lessons = {PLAIN: None, CACHED: Lesson(None, Objective()), ASKED: Lesson(teacher, Objective())}
         steps = {name: step_of(student, teacher, lesson, tokenizer) for name, lesson in lessons.items()}
+        steps[IN_BF16] = step_of(student, teacher, None, tokenizer, precision="bf16")
         seconds = in_turn(steps, [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)])
-        ratios = {name: paired_ratio(seconds[name], seconds[PLAIN], seed=0) for name in (CACHED, ASKED)}
+        ratios = {name: paired_ratio(seconds[name], seconds[PLAIN], seed=0) for name in (CACHED, ASKED, IN_BF16)}
         found.append(
             {
                 "student": student,
@@ -73,16 +76,19 @@ def main() -> None:
     show(found)
 
 
-def step_of(student: str, teacher: nn.Module, lesson: Lesson | None, tokenizer: Any) -> Callable[[Sequence[Any]], None]:
+def step_of(
+    student: str, teacher: nn.Module, lesson: Lesson | None, tokenizer: Any, precision: Products = "fp32"
+) -> Callable[[Sequence[Any]], None]:
     """Return what takes one step of training on a batch of rows."""
     model = student_from(student).build(teacher, Resources()).model.train()
-    optimizer, collate = torch.optim.AdamW(model.parameters(), lr=1e-5), DataCollatorWithPadding(tokenizer)
+    optimizer, collate = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True), DataCollatorWithPadding(tokenizer)
 
     def step(rows: Sequence[Mapping[str, Any]]) -> None:
         # those who learn from labels have no more columns than they read
         own = [{key: value for key, value in row.items() if lesson is not None or key != KNOWN} for row in rows]
         batch: dict[str, Tensor] = dict(collate(own))
-        loss = model(**batch).loss if lesson is None else lesson.loss(model, batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = model(**batch).loss if lesson is None else lesson.loss(model, batch)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -104,9 +110,9 @@ def in_turn(steps: Mapping[str, Callable[[Any], None]], batches: Sequence[Any]) 
 
 def show(found: Sequence[Mapping[str, Any]]) -> None:
     """Print the ratios."""
-    shown = Table("student", CACHED, ASKED, title="times a step from labels alone (95 % interval)")
+    shown = Table("student", CACHED, ASKED, IN_BF16, title="times a step from labels alone (95 % interval)")
     for row in found:
-        cells = [row["times labels alone"][name] for name in (CACHED, ASKED)]
+        cells = [row["times labels alone"][name] for name in (CACHED, ASKED, IN_BF16)]
         shown.add_row(row["student"], *(f"{one['value']:.2f} ({one['low']:.2f} to {one['high']:.2f})" for one in cells))
     Console(emoji=False).print(shown)
 

@@ -10,6 +10,7 @@ from whet.methods.factorization.svd import Svd
 from whet.methods.recovery.distillation import Distillation
 from whet.recipe import Recipe
 from whet.resources import Resources
+from whet.training import Products
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -105,12 +106,12 @@ def distance(model: nn.Module, teacher: nn.Module) -> float:
     return float(torch.stack(losses).mean())
 
 
-@pytest.mark.parametrize("hidden_states", [0.0, 1.0])
-def test_a_factored_model_comes_closer_to_its_original(hidden_states: float):
+@pytest.mark.parametrize(("hidden_states", "precision"), [(0.0, "fp32"), (1.0, "fp32"), (1.0, "bf16")])
+def test_a_factored_model_comes_closer_to_its_original(hidden_states: float, precision: Products):
     teacher = tiny_model("bert")
     resources = Resources(train=tiny_batches(), teacher=teacher)
     factored = Recipe((Svd(keep=0.3),)).apply(teacher, resources)
-    recovery = Distillation(epochs=20, learning_rate=3e-3, hidden_states=hidden_states)
+    recovery = Distillation(epochs=20, learning_rate=3e-3, hidden_states=hidden_states, precision=precision)
     recovered = Recipe((Svd(keep=0.3), recovery)).apply(teacher, resources)
     assert distance(recovered, teacher) < distance(factored, teacher) / 2
     assert sum(p.numel() for p in recovered.parameters()) == sum(p.numel() for p in factored.parameters())

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import re
 import shutil
@@ -516,3 +517,40 @@ def test_pairs_and_single_sentences_are_not_joined():
         single.joined(pairs)
     with pytest.raises(InvalidData, match="all text must be pairs, as the task's is, but got single sentences; give"):
         pairs.joined(single)
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_products_in_bf16_learn_the_same_and_leave_a_model_in_float32(learn, monkeypatch, taught):
+    computed, models = {}, {}
+    for name in ("fp32", "bf16"):
+        kinds = computed[name] = set()
+
+        def forward(layer, x, kinds=kinds, real=torch.nn.Linear.forward):
+            out = real(layer, x)
+            kinds.add((layer.training, out.dtype))
+            return out
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.nn.Linear, "forward", forward)
+            settings = dataclasses.replace(SETTINGS, precision=name)
+            models[name] = learn(settings, scratch=name, lesson=lesson(alpha=0.5) if taught else None)[0]
+    assert computed["bf16"] >= {(True, torch.bfloat16), (False, torch.float32)}  # held-out examples are in float32
+    assert {dtype for _, dtype in computed["fp32"]} == {torch.float32}
+    same, other = models["fp32"], models["bf16"]
+    pairs = [*zip(same.parameters(), other.parameters(), strict=True)]
+    assert all(weight.dtype == torch.float32 for _, weight in pairs)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+    start = tiny_model("bert").state_dict()
+    moved = [(one - start[name]).norm() for name, one in same.named_parameters()]
+    apart = [(a - b).norm() for a, b in pairs]
+    assert sum(apart) < 0.5 * sum(moved)
+    # no wrapper is left behind
+    words = {"input_ids": torch.arange(5, 13)[None], "attention_mask": torch.ones(1, 8, dtype=torch.long)}
+    fresh = type(other)(other.config).eval()
+    fresh.load_state_dict(other.state_dict())
+    assert torch.equal(other(**words).logits, fresh(**words).logits)
+
+
+def test_precisions_of_training_are_two():
+    with pytest.raises(InvalidParameter, match="precision must be one of fp32, bf16, but got precision='fp16'"):
+        TrainingSettings(precision="fp16")

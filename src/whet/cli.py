@@ -58,6 +58,7 @@ from whet.options import (
     TextPair,
     Threads,
     TrainFile,
+    TrainingPrecision,
     Unlabeled,
     Verb,
     Version,
@@ -68,6 +69,7 @@ from whet.options import (
     optional_task,
     recipe_of,
     task_of,
+    training_of,
     use_device,
 )
 from whet.preparation import Calibration
@@ -77,7 +79,6 @@ from whet.runtime import FP32
 from whet.search_verb import search
 from whet.shell import run
 from whet.student import student_from
-from whet.training import TrainingSettings
 
 __all__ = ["app", "main"]
 
@@ -109,6 +110,7 @@ def finetune(
     epochs: Epochs = 5,
     learning_rate: LearningRate = 5e-5,
     batch_size: BatchSize = 32,
+    precision: TrainingPrecision = "fp32",
     lora: Lora = None,
     lora_alpha: LoraAlpha = None,
     lora_dropout: LoraDropout = None,
@@ -124,9 +126,7 @@ def finetune(
 ) -> None:
     """Train a base model for a task; an interrupted run goes on where it stopped."""
     device = use_device(device, threads)
-    settings = TrainingSettings(
-        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed
-    )
+    settings = training_of(epochs, learning_rate, batch_size, max_length, seed, precision)
     chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
     adapters = lora_of(lora, lora_alpha, lora_dropout, lora_targets, lora_norms)
     curve = verbs.finetune(
@@ -173,6 +173,7 @@ def distill(
     epochs: Epochs = 5,
     learning_rate: LearningRate = 5e-5,
     batch_size: BatchSize = 32,
+    precision: TrainingPrecision = "fp32",
     max_length: MaxLength = 128,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -182,9 +183,7 @@ def distill(
 ) -> None:
     """Train a smaller model from a fine-tuned one; an interrupted run goes on where it stopped."""
     device = use_device(device, threads)
-    settings = TrainingSettings(
-        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed
-    )
+    settings = training_of(epochs, learning_rate, batch_size, max_length, seed, precision)
     objective = Objective(
         alpha=alpha, temperature=temperature, hidden_states=hidden_states, cosine=cosine, relations=relations
     )

@@ -87,6 +87,7 @@ class Objective:
         """
         # a model that answers at every token answers for padding too
         logits = [out.logits[mask] if out.logits.dim() == 3 else out.logits for out in (student, teacher)]
+        logits = [one.float() for one in logits]  # (after products in bf16, which a softmax is too fine for)
         total = self.alpha * logits_loss(*logits, temperature=self.temperature)
         if self.alpha < 1:
             total = total + (1 - self.alpha) * student.loss

@@ -10,7 +10,7 @@ from whet.errors import MissingResource
 from whet.method import Method, Stage
 from whet.parameter import Range
 from whet.resources import Resources
-from whet.training import AfterStep, distil
+from whet.training import AfterStep, Products, distil
 
 __all__ = ["Recovery"]
 
@@ -29,6 +29,8 @@ class Recovery(Method):
     """Divides both models' logits."""
     hidden_states: Annotated[float, Range(least=0, below=math.inf)] = 1.0
     """Weight of the hidden states' error, against 1 for that of the predictions; 0 leaves them out."""
+    precision: Products = "fp32"
+    """Of matrix products alone; bf16 is about twice as fast where processors or GPUs have it."""
 
     stage: ClassVar[Stage] = Stage.TRAINING
     needs: ClassVar[frozenset[str]] = frozenset({"train", "teacher"})
@@ -55,5 +57,6 @@ class Recovery(Method):
             temperature=self.temperature,
             hidden_states=self.hidden_states,
             seed=resources.seed,
+            precision=self.precision,
             after_step=after_step,
         )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from accelerate.data_loader import prepare_data_loader
@@ -44,10 +44,12 @@ from whet.resources import Batches, Examples
 from whet.resumption import claim, last_checkpoint, writing
 from whet.trackers import trackers_named
 
-__all__ = ["AfterStep", "Epoch", "Scorer", "TrainingSettings", "distil", "train"]
+__all__ = ["AfterStep", "Epoch", "Products", "Scorer", "TrainingSettings", "distil", "train"]
 
 Scorer = Callable[[Any, Any], float]
 """From labels and logits, both (examples, ...), to the metric that counts."""
+Products = Literal["fp32", "bf16"]
+"""What matrix products of a training are computed in; weights, gradients and losses are in float32."""
 AfterStep = Callable[[int, int, Optimizer], None]
 """Gets the number of the step, that of all steps, and the optimizer; gradients are still there."""
 
@@ -70,6 +72,8 @@ class TrainingSettings:
     """Longer inputs are cut, in tokens."""
     seed: Annotated[int, Range(least=0, below=2**32)] = 0
     """Of the head, the order of examples and dropout."""
+    precision: Products = "fp32"
+    """Of matrix products alone; bf16 is about twice as fast where processors or GPUs have it."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range."""
@@ -142,6 +146,7 @@ def train(
         trainer = _Trainer(
             lesson,
             order=_ByLength(encoded, settings.batch_size, seed=settings.seed),
+            precision=settings.precision,
             model=model,
             args=_placed(arguments, device),
             train_dataset=encoded,
@@ -172,6 +177,7 @@ def distil(
     temperature: float,
     hidden_states: float,
     seed: int,
+    precision: Products = "fp32",
     after_step: AfterStep | None = None,
 ) -> None:
     """Train `model` in place to give the teacher's predictions and hidden states.
@@ -185,6 +191,7 @@ def distil(
         temperature: divides the logits of both.
         hidden_states: weight of the error after each block, against 1 for the predictions; see `distillation`.
         seed: of the order.
+        precision: see `TrainingSettings`.
         after_step: called after every step of the optimizer.
 
     Raises:
@@ -211,6 +218,7 @@ def distil(
             lesson,
             order=RandomSampler(batches.batches, generator=torch.Generator().manual_seed(seed)),
             dropout=False,  # noise that the teacher's answers do not have
+            precision=precision,
             model=model,
             args=_placed(arguments, device),
             train_dataset=list(batches),
@@ -285,10 +293,19 @@ class _ByLength(LengthGroupedSampler):
 class _Trainer(Trainer):
     """Splits every batch between processes, learns from a teacher if it has a lesson, stops at what is not finite."""
 
-    def __init__(self, lesson: Lesson | None, *, order: Sampler[int], dropout: bool = True, **others: Any) -> None:
+    def __init__(
+        self,
+        lesson: Lesson | None,
+        *,
+        order: Sampler[int],
+        precision: Products,
+        dropout: bool = True,
+        **others: Any,
+    ) -> None:
         super().__init__(**others)
         self._lesson = lesson
         self._order = order
+        self._precision = precision
         self._dropout = dropout
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -317,9 +334,11 @@ class _Trainer(Trainer):
             return super().compute_loss(model, inputs, *rest, **others)
         own, weight = rows_of(inputs)
         model.train(self._dropout)
-        if self._lesson is None:
-            return weight * super().compute_loss(model, own, *rest, **others)
-        return weight * self._lesson.loss(model, own)
+        # (not the trainer's own bf16, which leaves the model's forward pass changed when it ends)
+        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+            if self._lesson is None:
+                return weight * super().compute_loss(model, own, *rest, **others)
+            return weight * self._lesson.loss(model, own)
 
     def require_finite(self, *tensors: Tensor) -> None:
         """Stop where a loss or weights are no longer finite, before they reach a checkpoint.

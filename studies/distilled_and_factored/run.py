@@ -35,11 +35,12 @@ class Plan(NamedTuple):
 PLANS = {
     "glue/mrpc": Plan(epochs=10, recovery=3),
     "glue/rte": Plan(epochs=10, recovery=3),
-    "glue/sst2": Plan(epochs=1, recovery=0.3),
+    "glue/sst2": Plan(epochs=3, recovery=0.5),
 }
 STUDENT = "layer_subset:evenly_spaced:3"
 OBJECTIVE = whet.Objective(alpha=0.7, temperature=2, hidden_states=1)
-LEARNING_RATE = 1e-4
+PACE: dict[str, Any] = {"learning_rate": 1e-4, "precision": "bf16"}
+"""Of students and of their recovery."""
 KEEPS = (0.5, 0.25)
 """Shares of the student's block weights that low rank keeps."""
 BENCHMARK = whet.Benchmark(rounds=10, metrics=("fidelity", "latency", "size"))
@@ -76,12 +77,12 @@ def stages(teacher: Path, task: whet.Task, runs: Path) -> list[Path]:
     plan, student = PLANS[task.name], runs / "student"
     runs.mkdir(parents=True, exist_ok=True)
     if not student.is_dir():
-        settings = whet.TrainingSettings(epochs=plan.epochs, learning_rate=LEARNING_RATE)
+        settings = whet.TrainingSettings(epochs=plan.epochs, **PACE)
         whet.distill(teacher, whet.student_from(STUDENT), task, student, settings=settings, objective=OBJECTIVE)
     made = [student]
     for keep in KEEPS:
         out = runs / f"student, kfac {keep}, recovered"
-        recovery = {"epochs": max(1, plan.recovery), "share": min(1, plan.recovery), "learning_rate": LEARNING_RATE}
+        recovery = {"epochs": max(1, plan.recovery), "share": min(1, plan.recovery), **PACE}
         steps = [{"method": "kfac", "keep": keep}, {"method": "recovery.distillation", **recovery}]
         if not out.is_dir():
             whet.compress(student, whet.Recipe.from_list(steps), out, task=task)

@@ -43,6 +43,8 @@ SETTINGS = {
 }
 """The exercise's, and one that trains to the end."""
 TEACHER_EPOCHS = {"exercise": 10, "full": 3}
+PRECISION: Any = "bf16"
+"""Of the products in training."""
 LAYERS = 3
 STARTS = {
     "top": f"layer_subset:top:{LAYERS}",
@@ -82,8 +84,9 @@ def measure(name: str, base: str, whole: whet.Task, runs: Path, count: int) -> l
     """Return the teacher's row and one for every start."""
     setting = SETTINGS[name]
     task = part_of(whole, setting.examples, runs)
-    teacher, chosen = runs / "teacher", whet.TrainingSettings(epochs=TEACHER_EPOCHS[name], learning_rate=1e-4)
+    teacher = runs / "teacher"
     if not teacher.is_dir():
+        chosen = whet.TrainingSettings(epochs=TEACHER_EPOCHS[name], learning_rate=1e-4, precision=PRECISION)
         whet.finetune(base, task, teacher, settings=chosen)
     labels, quality = np.asarray(task.splits.dev.labels), quality_named(task.metrics[0])
     known = seeds.predictions(teacher, task)[None]
@@ -133,7 +136,9 @@ def distilled(teacher: Path, text: str, task: whet.Task, out: Path, setting: Set
             whet.student_from(text),
             task,
             out,
-            settings=whet.TrainingSettings(epochs=setting.epochs, learning_rate=setting.learning_rate, seed=seed),
+            settings=whet.TrainingSettings(
+                epochs=setting.epochs, learning_rate=setting.learning_rate, seed=seed, precision=PRECISION
+            ),
             objective=OBJECTIVE,
             cache=teacher.with_name("teacher's predictions"),
         )
