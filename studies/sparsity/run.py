@@ -70,7 +70,7 @@ def main() -> None:
         for kind in options.recovered:
             make(dense, recovered(kind, options.epochs), options.runs / name_of(kind, options.epochs), task)
     if "measure" in options.stages:
-        measure(dense, options.runs, task)
+        measure(dense, options.runs, task, options.epochs)
 
 
 def one_shot() -> dict[str, dict[str, Any]]:
@@ -91,7 +91,7 @@ def start() -> dict[str, Any]:
 def recovered(kind: str, epochs: float) -> list[dict[str, Any]]:
     """Return a recipe with training, at the learning rate that was chosen."""
     rate = json.loads((HERE / "chosen.json").read_text())["learning_rate"]
-    settings = {"epochs": max(1, epochs), "share": min(1, epochs), "learning_rate": rate}
+    settings = {"epochs": max(1, epochs), "share": min(1, epochs), "learning_rate": rate, "precision": "bf16"}
     if kind == "distillation":
         return [start(), {"method": "recovery.distillation", **settings}]
     return [start(), {"method": "sparse_training", "sparsity": 0.9, **settings}]
@@ -140,19 +140,23 @@ def score(original: torch.nn.Module, model: torch.nn.Module, batches: Batches) -
     return {"accuracy": right, "kl": float(divergences(wanted, found).mean())}
 
 
-def measure(dense: Path, runs: Path, task: whet.Task) -> None:
-    """Measure what is there, and write the tables and the picture."""
-    found: dict[str, Any] = {}
-    trained = sorted(path.name for path in runs.iterdir() if path.name.startswith(tuple(RECOVERED.values())))
+def measure(dense: Path, runs: Path, task: whet.Task, epochs: float) -> None:
+    """Measure what is there, and write the tables and the picture; parts that are not there stay as they were."""
+    results = HERE / "results.json"
+    found: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
     for name, labels, metrics in (
         ("without training", list(one_shot()), ("fidelity", "size")),
-        ("recovered", trained, ("fidelity", "latency", "size")),
+        (
+            f"recovered, {epochs:g} epochs",
+            [name_of(kind, epochs) for kind in RECOVERED],
+            ("fidelity", "latency", "size"),
+        ),
     ):
         models = [runs / label for label in labels if (runs / label).is_dir()]
         if models:
             trials = whet.Benchmark(rounds=10, metrics=metrics).run([dense, *models], task)
             found[name] = [json.loads(trial.to_json()) for trial in trials]
-    (HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    results.write_text(json.dumps(found, indent=1) + "\n")
     (HERE / "results.md").write_text("\n".join(table(name, rows) for name, rows in found.items()))
     picture(found).savefig(HERE / "results.png", dpi=130, metadata={"Software": "whet"})
 
