@@ -87,13 +87,22 @@ def test_then_come_the_neighbours_of_the_best():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_a_family_can_lose(family):
+def test_what_a_family_can_lose(family, monkeypatch):
+    monkeypatch.setattr("whet.space.multiplies", lambda kind: False)
     resources = Resources(calibration=tiny_batches(), train=tiny_batches())
     encoder = family not in ("gpt2", "llama")
     for bytes_count in (False, True):
         space = Space.of(tiny_model(family), resources, recovery=0.0, bytes_count=bytes_count)
         assert space == Space(heads=encoder, table=bytes_count, first_token=encoder)
         assert space.most == Structure(len(LESS) - 1, (len(TABLES) - 1) * bytes_count)
+
+
+@pytest.mark.parametrize(("can", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_a_recovery_is_in_bf16_where_the_processor_has_it(monkeypatch, can, precision):
+    monkeypatch.setattr("whet.space.multiplies", lambda kind: can and kind == "bf16")
+    resources = Resources(calibration=tiny_batches(), train=tiny_batches())
+    space = Space.of(tiny_model("bert"), resources, recovery=0.5, bytes_count=False)
+    assert space.recipe(Structure(recovery=1), None).to_list()[-1]["precision"] == precision
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,12 +5,12 @@ import platform
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import torch
 
-__all__ = ["INSTRUCTION_SETS", "Machine", "machine", "multiplies_int8"]
+__all__ = ["INSTRUCTION_SETS", "Machine", "machine", "multiplies"]
 
 INSTRUCTION_SETS = {
     "avx2": "fp32 products, 8 at a time",
@@ -66,9 +66,9 @@ def machine(device: str = "cpu") -> Machine:
 
 
 @cache
-def multiplies_int8() -> bool:
-    """Return whether the processor is known to have instructions for products of 8-bit numbers."""
-    return any(INSTRUCTION_SETS[name].startswith("int8") for name in machine().instruction_sets)
+def multiplies(kind: Literal["int8", "bf16"]) -> bool:
+    """Return whether the processor is known to have instructions for products of such numbers."""
+    return any(INSTRUCTION_SETS[name].startswith(kind) for name in machine().instruction_sets)
 
 
 def _cpu_fields() -> dict[str, str]:

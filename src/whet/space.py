@@ -13,11 +13,13 @@ from typing import Any, NamedTuple, Self
 from torch import nn
 
 from whet.errors import InvalidModel, NothingToCompress
+from whet.machine import multiplies
 from whet.method import method_from
 from whet.places import Place
 from whet.recipe import Recipe
 from whet.resources import Resources
 from whet.surgery import copy_model
+from whet.training import Products
 
 __all__ = ["LESS", "TABLES", "Space", "Structure"]
 
@@ -54,6 +56,8 @@ class Space:
     """Whether its head reads the first token alone, so that all structures leave out the others' last block."""
     recovery: float = 0.0
     """Share of the training text that a recovery takes; 0 where there is no time for any."""
+    precision: Products = "fp32"
+    """Of the products of a recovery."""
 
     @classmethod
     def of(cls, model: nn.Module, resources: Resources, *, recovery: float, bytes_count: bool) -> Self:
@@ -81,6 +85,7 @@ class Space:
             table=bytes_count and possible(method="factorization.embedding", keep=1.0),
             first_token=possible(method="lossless.first_token"),
             recovery=recovery,
+            precision="bf16" if multiplies("bf16") else "fp32",
         )
 
     @property
@@ -113,7 +118,8 @@ class Space:
             entries.append({"method": "factorization.embedding", "keep": TABLES[structure.table]})
         if structure.recovery:
             epochs = RECOVERY[structure.recovery]
-            entries.append({"method": "recovery.distillation", "epochs": epochs, "share": self.recovery})
+            how = {"epochs": epochs, "share": self.recovery, "precision": self.precision}
+            entries.append({"method": "recovery.distillation", **how})
         return Recipe.from_list(entries)
 
     def name(self, structure: Structure) -> str:

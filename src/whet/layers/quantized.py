@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from whet.bits import Coding, coded, decoded
 from whet.coded import Coded
 from whet.layer import CompressedLayer, Form, Formed, Ordinary
-from whet.machine import multiplies_int8
+from whet.machine import multiplies
 from whet.rounding import Rounded, most, rounded
 
 __all__ = ["Grid", "Int8", "Integers", "Quantized"]
@@ -87,7 +87,7 @@ class Int8(Formed):
         if trained or inputs.device.type != "cpu" or inputs.dtype != torch.float32:
             weight = (self.values * self.scales).to(inputs)
             return linear(inputs, weight, None if self.bias is None else self.bias.to(inputs))
-        out: Tensor = torch.ops.quantized.linear_dynamic(inputs, self._kernel(), not multiplies_int8())
+        out: Tensor = torch.ops.quantized.linear_dynamic(inputs, self._kernel(), not multiplies("int8"))
         return out
 
     def other_weights(self) -> tuple[Tensor, ...]:

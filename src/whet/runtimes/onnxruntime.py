@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from whet.machine import multiplies_int8
+from whet.machine import multiplies
 from whet.onnx_graph import flat_attention, nodes_below, round_tables
 from whet.runtime import FP32, INT8, STATIC_INT8, Conversion, Predict, Runtime
 
@@ -67,7 +67,7 @@ def _quantize(model: Any, place: Path, what: Conversion) -> None:
         "nodes_to_quantize": nodes or ["none"],  # (of an empty list it makes all)
         "per_channel": True,
         # without such instructions sums of products of 8 bits overflow
-        "reduce_range": not multiplies_int8(),
+        "reduce_range": not multiplies("int8"),
         "weight_type": QuantType.QInt8,
     }
     if what.precision == INT8:

@@ -19,7 +19,7 @@ from whet.layers.halved import HalfForm, Halved
 from whet.layers.low_rank import LowRank
 from whet.layers.masked import Masked, Packed
 from whet.layers.quantized import Grid, Int8, Integers, Quantized
-from whet.machine import multiplies_int8
+from whet.machine import multiplies
 from whet.method import Method
 from whet.methods.clustering.kmeans import KMeans
 from whet.methods.factorization.svd import Svd
@@ -148,7 +148,7 @@ def test_int8_is_the_arithmetic_of_whole_numbers(bias):
     inputs = 3 * torch.randn(2, 9, 40, generator=generator) + 1
     with torch.no_grad():
         out = layer(inputs)
-    levels = 255 if multiplies_int8() else 127
+    levels = 255 if multiplies("int8") else 127
     least = inputs.min().clamp_max(0)
     scale = (inputs.max().clamp_min(0) - least) / levels
     zero = (-least / scale).round()
