@@ -6,7 +6,7 @@ from measured import saved
 from whet import artifact
 from whet.architecture import Architecture
 from whet.errors import InvalidArtifact, InvalidModel
-from whet.kept import kept_of, short_names
+from whet.kept import kept_of, short_names, words_of
 from whet.layers.attention import Attention
 from whet.layers.low_rank import LowRank
 from whet.recipe import Recipe
@@ -54,6 +54,17 @@ def test_fewer_bits_are_fewer_bytes(tmp_path, tokenizer):
     kept = kept_of(tmp_path / "half")
     assert 0.5 <= kept.embeddings.share < 0.51
     assert all(0.5 <= share.share < 0.52 for block in kept.blocks for share in block)
+
+
+def test_words_that_went_are_counted(tmp_path, tokenizer):
+    few, many = (BertConfig(vocab_size=n, hidden_size=8, num_hidden_layers=1, num_attention_heads=2) for n in (40, 99))
+    for name, config in (("few", few), ("many", many)):
+        saved(tmp_path / name, tokenizer, model=BertForSequenceClassification(config).eval())
+    assert [words_of(tmp_path / name) for name in ("few", "many")] == [40, 99]
+    rest = few.max_position_embeddings + few.type_vocab_size
+    kept = kept_of(tmp_path / "few", words=99)
+    assert kept.embeddings.share == pytest.approx((40 + rest) / (99 + rest)) and not kept.whole
+    assert kept_of(tmp_path / "few").whole and kept_of(tmp_path / "many", words=40).whole
 
 
 def test_a_part_that_stands_for_several_layers_shares_what_is_left(tmp_path, tokenizer):

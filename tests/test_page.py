@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from transformers import BertConfig, BertForSequenceClassification
 
 from measured import keep, saved, trial
 from whet import artifact
@@ -14,6 +15,8 @@ from whet.paper import markdown_page
 from whet.results import Result, collect
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & | ` * [a](b)\n# no heading"
+TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+WORDS = {"many": 99, "few": 40}
 CURVE = "epoch,training_loss,validation_loss,validation_metric\n1.0,0.7,0.6,0.5\n2.0,nan,0.55,0.75\n"
 
 
@@ -80,6 +83,16 @@ def test_layers_and_curves_are_those_of_the_models(tmp_path, tokenizer):
     assert page.count("<figcaption>small") == 1 and "All layers are whole in dense" in page
     assert re.search(r'title="low rank: rank \d+">\d+</td>', page)
     assert data_of(page)["curves"] == [{"name": "dense", "rows": [[1, 0.7, 0.6, 0.5], [2, None, 0.55, 0.75]]}]
+
+
+def test_a_smaller_vocabulary_is_not_whole_beside_the_larger(tmp_path, tokenizer):
+    models = {name: BertForSequenceClassification(BertConfig(**TINY, vocab_size=n)) for name, n in WORDS.items()}
+    digests = {name: saved(tmp_path / name, tokenizer, model=model.eval()) for name, model in models.items()}
+    dense, small = trial("many", model=digests["many"]), trial("few", speedup=1.1, model=digests["few"])
+    keep(tmp_path / "run", dense, small)
+    results = collect([tmp_path])
+    page = html_page(overview(results), results, mark="whet report")
+    assert page.count("<figcaption>few") == 1 and "All layers are whole in many" in page
 
 
 def test_without_models_there_are_neither_layers_nor_curves():

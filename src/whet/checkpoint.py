@@ -84,14 +84,19 @@ def load_model(source: str | Path) -> PreTrainedModel:
     return model.eval()
 
 
-def empty_model(folder: Path) -> nn.Module:
+def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
     """Return the ordinary model of a folder's configuration, whose weights have shapes but no values.
+
+    Args:
+        folder: of the model.
+        least_words: size of its vocabulary, where that is smaller.
 
     Raises:
         InvalidModel: the configuration cannot be read.
     """
     try:
         config = AutoConfig.from_pretrained(str(folder), **_SAFE)
+        config.vocab_size = max(config.vocab_size, least_words)
         with torch.device("meta"):
             model: nn.Module = AutoModelForSequenceClassification.from_config(config, **_SAFE)
     except _FAILURES as error:

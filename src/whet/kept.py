@@ -15,7 +15,7 @@ from whet.architecture import Architecture
 from whet.checkpoint import empty_model, weight_files
 from whet.errors import InvalidArtifact, InvalidModel
 
-__all__ = ["Kept", "Share", "kept_of", "short_names"]
+__all__ = ["Kept", "Share", "kept_of", "short_names", "words_of"]
 
 FP32_BYTES = 4
 _TOLD = ("rank", "heads", "query_key_width", "value_width", "bits", "group_size", "values")
@@ -88,13 +88,27 @@ class _Saved(NamedTuple):
         return FP32_BYTES * sum(weight.numel() for weight in self.dense.get_submodule(name).parameters())
 
 
-def kept_of(folder: Path) -> Kept | None:
+def words_of(folder: Path) -> int:
+    """Return the size of a model's vocabulary.
+
+    Raises:
+        InvalidModel: its configuration cannot be read.
+    """
+    config: Any = empty_model(folder).config
+    return int(config.vocab_size)
+
+
+def kept_of(folder: Path, *, words: int = 0) -> Kept | None:
     """Return what is left of the model in a folder, or None where it has no blocks of linear layers.
+
+    Args:
+        folder: of the model.
+        words: size of the vocabulary that it had before some of it went; its own, if that is larger.
 
     Raises:
         InvalidModel, InvalidArtifact: its configuration or the header of its weights cannot be read.
     """
-    dense = empty_model(folder)
+    dense = empty_model(folder, least_words=words)
     try:
         layout = Architecture.of(dense)
     except InvalidModel:

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from whet.errors import InvalidData
-from whet.kept import Kept, Share, kept_of
+from whet.kept import Kept, Share, kept_of, words_of
 from whet.measurement import Measurement
 from whet.overview import (
     SPEEDUP,
@@ -61,7 +61,9 @@ def html_page(view: Overview, results: Sequence[Result], *, mark: str) -> str:
     """
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     models = _models(view, results)
-    layers = [_Layers(name, kept) for name, folder in models.items() if (kept := kept_of(folder)) is not None]
+    words = max(map(words_of, models.values()), default=0)
+    found = {name: kept_of(folder, words=words) for name, folder in models.items()}
+    layers = [_Layers(name, kept) for name, kept in found.items() if kept is not None]
     curves = {name: folder / CURVE for name, folder in models.items() if (folder / CURVE).is_file()}
     return (
         _environment()
