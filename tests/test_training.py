@@ -534,7 +534,8 @@ def test_products_in_bf16_learn_the_same_and_leave_a_model_in_float32(learn, mon
             patch.setattr(torch.nn.Linear, "forward", forward)
             settings = dataclasses.replace(SETTINGS, precision=name)
             models[name] = learn(settings, scratch=name, lesson=lesson(alpha=0.5) if taught else None)[0]
-    assert computed["bf16"] >= {(True, torch.bfloat16), (False, torch.float32)}  # held-out examples are in float32
+    assert (True, torch.bfloat16) in computed["bf16"] and (True, torch.float32) not in computed["bf16"]
+    assert ((False, torch.bfloat16) in computed["bf16"]) == taught  # the teacher, and no held-out examples
     assert {dtype for _, dtype in computed["fp32"]} == {torch.float32}
     same, other = models["fp32"], models["bf16"]
     pairs = [*zip(same.parameters(), other.parameters(), strict=True)]
