@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import whet
 from folders import classifier, save, tree, write_rows
 from interruptible import stop_at
-from searches import drop_of, made_up, stop_after, write_model_and_data
+from searches import candidate, drop_of, made_up, stop_after, write_model_and_data
 from whet import artifact, cli, exploration
 from whet.benchmark import Benchmark
 from whet.errors import InvalidData, InvalidModel, InvalidParameter, OutputExists, OutputNotWritten, WhetError
@@ -231,6 +231,20 @@ def test_the_dev_split_is_seen_once_and_last(look, climbed, monkeypatch):
     assert seen == [3] and first.confirmation[0].name == "model"
     assert look().confirmation == first.confirmation and seen == [3]
     assert first.confirmation[1].conditions["data_sha256"] != first.best.conditions["data_sha256"]
+
+
+@pytest.mark.parametrize(("drop", "told"), [(0.5, False), (9.0, True)])
+def test_a_winner_that_loses_more_on_dev_is_told(look, climbed, monkeypatch, drop, told):
+    stop_after(monkeypatch, 3)
+    run = exploration.Benchmark.compare
+
+    def compare(*args):
+        baseline, _ = run(*args)
+        return [baseline, candidate(0, Structure(), baseline, drop=drop, speed=2.0)]
+
+    monkeypatch.setattr(exploration.Benchmark, "compare", compare)
+    sentence = "on dev the best loses 9.0 points, and the bar is 1"
+    assert any(sentence in note for note in look().notes) == told
 
 
 def test_choices_do_not_change_with_the_dev_split(made, tmp_path, climbed, monkeypatch):

@@ -340,6 +340,12 @@ class _Search:
         accepted = bool(trials) and self.goal.accepts(best, self.baseline)
         if not trials:
             notes.append(f"every candidate failed or was given up, and {BEST} is the original")
+        if confirmation and (lost := -difference(confirmation[1]).value) >= -self.goal.bar:
+            notes.append(
+                f"on dev the best loses {lost * POINTS:.1f} points, and the bar is {self.goal.max_drop:g}: it does "
+                "better on the examples that it was chosen by; search with a narrower bar, or take another of the "
+                "frontier"
+            )
         frontier = self.goal.frontier([self.baseline, *trials])
         return Found(best, accepted, self.baseline, trials, frontier, attempts, confirmation, notes)
 
