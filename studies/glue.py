@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ def interval(one: dict[str, Any], digits: int) -> str:
 
 def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
     """Return quality over speed, one panel a task."""
-    figure = Figure(figsize=(3.6 * len(found), 3.8), layout="constrained")
+    columns = max(1, round(1.1 * len(found)))  # of the legend, as long names need
+    lines = math.ceil(max(map(len, found.values())) / columns)
+    figure = Figure(figsize=(3.6 * len(found), 3.2 + 0.2 * lines), layout="constrained")
     panels: Iterable[Any] = figure.subplots(1, len(found), squeeze=False)[0]
     for panel, (name, rows) in zip(panels, found.items(), strict=True):
         dense = rows[0]["measurements"][0]
@@ -92,5 +95,7 @@ def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
             marker, color = "osD^v*P"[i % 7], f"C{i % 10}"
             panel.errorbar(speed, score["value"], yerr=arms, marker=marker, color=color, capsize=2, label=row["name"])
         panel.set(title=name, xlabel="sentences/s, times dense", ylabel=dense["metric"])
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize="small"
+    )
     return figure
