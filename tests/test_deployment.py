@@ -110,7 +110,7 @@ def test_an_elman_network_is_answered_and_nothing_is_written(tmp_path, tokenizer
 def test_the_file_runs_in_plain_onnxruntime(tmp_path, tokenizer):
     """The layout that Optimum reads: model.onnx beside config.json, inputs by the tokenizer's names, logits."""
     folder = saved(classifier(), tokenizer, tmp_path / "m")
-    export(folder, ["onnxruntime"])
+    assert export(folder, ["onnx"]).keys() == {("onnxruntime", FP32)}
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     assert {one.name for one in session.get_inputs()} <= set(tokenizer.model_input_names)
     assert [one.name for one in session.get_outputs()] == ["logits"]
@@ -203,9 +203,9 @@ class Refusing(Predict):
 
 def test_bad_input_is_answered(folder, tmp_path, monkeypatch):
     with pytest.raises(
-        UnknownName, match=r"the runtime must be a known name, but got 'onnx'; did you mean onnxruntime"
+        UnknownName, match=r"the runtime must be a known name, but got 'onnxrun'; did you mean onnxruntime"
     ):
-        export(folder, ["onnx"])
+        export(folder, ["onnxrun"])
     (tmp_path / "plain").mkdir()
     with pytest.raises(InvalidArtifact, match=r"must be one that whet wrote, but got .*plain; fine-tune, distil or"):
         export(tmp_path / "plain", ["onnxruntime"])

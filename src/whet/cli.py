@@ -317,7 +317,7 @@ def report(
 @app.command(cls=Verb)
 def export(
     model: Annotated[Path, typer.Argument(help="Folder of a model that whet wrote.")],
-    to: Annotated[str, typer.Option(help="Runtimes with commas between: onnxruntime, openvino.")],
+    to: Annotated[str, typer.Option(help="With commas between: onnxruntime (or onnx), openvino.")],
     precision: Precision = FP32,
     max_kl: MaxKl = None,
     task: TaskName = None,

@@ -29,9 +29,9 @@ from whet.runtime import (
     Runtime,
     compare,
     example_batch,
+    exporter_named,
     input_names,
     offered,
-    runtime_named,
 )
 from whet.task import Task
 
@@ -70,7 +70,7 @@ def export(
 
     Args:
         folder: a model that whet wrote.
-        runtimes: names, such as onnxruntime.
+        runtimes: names, such as onnxruntime, or what they read, such as onnx.
         precisions: such as int8; each runtime takes those that it knows.
         task: gives calibration data and held-out training data, for fewer bits than 32.
         calibration: how much of it.
@@ -85,7 +85,7 @@ def export(
         WhetError: anything wrong with the folder, a name, a package or the data, before any work; or a runtime that
             cannot take the model or gives other answers, for which nothing is written.
     """
-    chosen = [(one, precision) for one in map(runtime_named, runtimes) for precision in offered(one, precisions)]
+    chosen = [(one, precision) for one in map(exporter_named, runtimes) for precision in offered(one, precisions)]
     return export_to(
         folder, chosen, task=task, calibration=calibration, seed=seed, max_kl=max_kl, threads=threads, failed=_refuse
     )

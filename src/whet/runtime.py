@@ -35,6 +35,7 @@ __all__ = [
     "all_runtimes",
     "compare",
     "example_batch",
+    "exporter_named",
     "input_names",
     "offered",
     "runtime_named",
@@ -191,6 +192,16 @@ def runtime_named(name: str) -> Runtime:
     found: Runtime = all_runtimes()[choose(name, all_runtimes(), what="the runtime")]()
     found.require()
     return found
+
+
+def exporter_named(name: str) -> Runtime:
+    """Return the runtime of that name, or of the format that it reads, such as onnx, which its extra is called by.
+
+    Raises:
+        UnknownName, InvalidParameter: see `runtime_named`.
+    """
+    by_extra = {runtime.extra: own for own, runtime in all_runtimes().items()}
+    return runtime_named(by_extra.get(name, name))
 
 
 def input_names(model: nn.Module, tokenizer_names: Sequence[str]) -> list[str]:
