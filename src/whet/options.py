@@ -116,7 +116,7 @@ Epochs = Annotated[float, typer.Option(help="Passes over the training data.")]
 LearningRate = Annotated[float, typer.Option(help="Its peak.")]
 BatchSize = Annotated[int, typer.Option(help="Examples a step.")]
 TrainingPrecision = Annotated[
-    str, typer.Option("--precision", help="Of products: fp32, or bf16, about twice as fast where the machine has it.")
+    str, typer.Option("--precision", help="Of products: fp32, or bf16, about twice as fast on processors with AMX.")
 ]
 
 Cache = Annotated[Path | None, typer.Option(help="Folder to keep the teacher's predictions in, for more runs.")]

@@ -30,7 +30,7 @@ class Recovery(Method):
     hidden_states: Annotated[float, Range(least=0, below=math.inf)] = 1.0
     """Weight of the hidden states' error, against 1 for that of the predictions; 0 leaves them out."""
     precision: Products = "fp32"
-    """Of matrix products alone; bf16 is about twice as fast where processors or GPUs have it."""
+    """Of matrix products alone; bf16 is about twice as fast on processors with AMX."""
 
     stage: ClassVar[Stage] = Stage.TRAINING
     needs: ClassVar[frozenset[str]] = frozenset({"train", "teacher"})

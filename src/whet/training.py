@@ -73,7 +73,7 @@ class TrainingSettings:
     seed: Annotated[int, Range(least=0, below=2**32)] = 0
     """Of the head, the order of examples and dropout."""
     precision: Products = "fp32"
-    """Of matrix products alone; bf16 is about twice as fast where processors or GPUs have it."""
+    """Of matrix products alone; bf16 is about twice as fast on processors with AMX."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range."""
