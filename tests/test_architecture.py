@@ -21,6 +21,7 @@ LEVELS = {
     1: (
         "bits",
         "clustering",
+        "containment",
         "divergence",
         "heads",
         "layer",

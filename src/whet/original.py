@@ -1,8 +1,8 @@
 """The original of a search: what candidates are compared with, on which examples, and how both are timed.
 
 Candidates are chosen on a selection slice of the training data: what is held out of it anyway, and where that is
-little, more of it, which is then left out of calibration and recovery. The original may know those by heart; it loses
-more by every change then, so that they make the bar stricter, and never laxer.
+little, more of it. Calibration and recovery see neither the slice nor any part of its texts. The original may know
+those by heart; it loses more by every change then, so that they make the bar stricter, and never laxer.
 """
 
 import time
@@ -20,13 +20,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from whet import artifact
 from whet.benchmark import PYTORCH, answer, class_order, load_any
 from whet.checkpoint import load_tokenizer, readable_length
+from whet.containment import contained
 from whet.divergence import divergences
 from whet.encoding import encode, shortest_first
 from whet.errors import InvalidData
 from whet.machine import machine
 from whet.measurement import Comparison, Measurement, bootstrap, paired_ratio
 from whet.metric import Subject, metric_named, quality_named
-from whet.resources import Batch, Batches
+from whet.resources import Batch, Batches, Examples
 from whet.runtime import FP32
 from whet.stopwatch import take_turns
 from whet.task import Resplit, Splits, Task
@@ -36,7 +37,7 @@ __all__ = ["FULL_ROUNDS", "SHORT_ROUNDS", "Look", "Original", "resplit"]
 
 Array = np.ndarray[Any, Any]
 
-PLENTY, MOST, LEAST = 1000, 2000, 20
+PLENTY, MOST, LEAST = 900, 2000, 20
 """Examples that are held out anyway are a selection slice by themselves; what fewer are filled up to; and below which
 nothing can be chosen."""
 SLICE_BATCH = 32
@@ -60,23 +61,43 @@ class Look(NamedTuple):
 
 
 def resplit(task: Task) -> Resplit:
-    """Return the task with the selection slice as its validation split, and the rest of the training data.
+    """Return the task with the selection slice as its validation split, and the training data that do not tell of it.
+
+    Examples whose words are a part of another's are not chosen by, and those which are a part of the slice's are not
+    trained on: SST-2's phrases would tell how their sentences are judged.
 
     Raises:
         InvalidData: there is too little training data, or no dev data to confirm the winner on.
     """
     train, held_out, dev = task.splits
-    fill = min(MOST - len(held_out), len(train) // 2) if len(held_out) < PLENTY else 0
-    fill -= fill % task.group_size
-    own = Splits(train.take(range(fill, len(train))), held_out.joined(train.take(range(fill))), dev)
-    if len(own.validation) < LEAST:
+    examples = held_out.joined(train)
+    words = _words(examples)
+    holds = contained(words)
+    parts = {held for holder, held in holds if len(words[holder]) > len(words[held])}
+    size = task.group_size
+    groups = [range(i, i + size) for i in range(0, len(examples), size) if parts.isdisjoint(range(i, i + size))]
+    count = sum(group[0] < len(held_out) for group in groups)
+    if count * size < PLENTY:
+        count = min(MOST // size, (count + len(groups)) // 2)
+    chosen = {i for group in groups[:count] for i in group}
+    told = chosen.union(held for holder, held in holds if holder in chosen)
+    rest = [i for i in range(len(examples)) if i not in told]
+    own = Splits(examples.take(rest), examples.take(sorted(chosen)), dev)
+    if min(len(own.train), len(own.validation)) < LEAST:
         raise InvalidData(
-            f"a search must have training data to choose by, but got {len(train) + len(held_out)} examples of "
-            f"{task.name}; give {2 * LEAST}"
+            f"a search must have training data to choose by, but got {len(examples)} examples of {task.name}, of which "
+            f"{len(chosen)} can be chosen by and {len(rest)} trained on; give {2 * LEAST} that are no parts of others"
         )
     if not len(dev):
         raise InvalidData("--dev-file must be given with --train-file, to confirm the winner on, but got none; add it")
     return Resplit(name=task.name, data_dir=task.data_dir, whole=task, own=own)
+
+
+def _words(examples: Examples) -> list[list[str]]:
+    """The words of each example; of pairs, those of both with a mark between them."""
+    pairs = examples.pairs
+    texts = examples.texts if pairs is None else [f"{a} \0 {b}" for a, b in zip(examples.texts, pairs, strict=True)]
+    return [text.lower().split() for text in texts]
 
 
 @dataclass(frozen=True)
