@@ -48,17 +48,35 @@ class Recurrent(NamedTuple):
 
     students: tuple[str, ...]
     epochs: float
+    batch_size: int
     unlabeled: int
     """Sentences of IMDB that the teacher labels; the student that learns alone cannot use them."""
+    teacher: whet.TrainingSettings | None = None
+    """Of this study's own; without any, what all studies start from."""
+
+
+class Kind(NamedTuple):
+    """What a student starts and learns from."""
+
+    student: str
+    objective: whet.Objective
+    texts: Examples | None = None
 
 
 RECURRENT = {
-    "glue/cola": Recurrent(("recurrent:lstm:256", "recurrent:rnn:256"), epochs=8, unlabeled=0),
-    "glue/sst2": Recurrent(("recurrent:lstm:256",), epochs=2, unlabeled=60_000),
+    "glue/cola": Recurrent(("recurrent:lstm:256", "recurrent:rnn:256"), epochs=8, batch_size=64, unlabeled=0),
+    "glue/sst2": Recurrent(
+        ("recurrent:lstm:256",),
+        epochs=2,
+        batch_size=128,
+        unlabeled=120_000,
+        teacher=whet.TrainingSettings(epochs=2, learning_rate=5e-5, precision="bf16"),
+    ),
 }
+CONTROLS = ("alone", "alone, own words")
+"""The second knows nothing of the teacher, not even its words."""
 PARTS = ["lora", *RECURRENT]
 LEARNING_RATE = 1e-3
-BATCH = 64
 
 
 def main() -> None:
@@ -80,9 +98,10 @@ def main() -> None:
             decoders = [Path(options.decoder), options.runs / "own gpt"]
             found[part] = tuned([Path(options.base), *decoders], task, options.runs)
         else:
-            teacher = glue.fine_tuned(options.base, task, options.glue_runs / part.replace("/", "_"))
+            folder = Path(part.replace("/", "_"))
+            teacher = fine_tuned(options.base, task, options.runs / folder, options.glue_runs / folder)
             texts = sentences(options.data_dir, RECURRENT[part].unlabeled)
-            found[part] = recurrent(teacher, task, texts, options.runs / part.replace("/", "_"))
+            found[part] = recurrent(teacher, task, texts, options.runs / folder)
         seeds.write(HERE, found, table, label="model")
     if not options.parts:
         seeds.write(HERE, found, table, label="model")
@@ -107,62 +126,65 @@ def tuned(bases: list[Path], task: whet.Task, runs: Path) -> list[dict[str, Any]
     return rows
 
 
+def fine_tuned(base: str, task: whet.Task, runs: Path, shared: Path) -> Path:
+    """Return the folder of the task's teacher, trained where it is missing."""
+    settings = RECURRENT[task.name].teacher
+    if settings is None:
+        return glue.fine_tuned(base, task, shared)
+    if not (out := runs / "teacher").is_dir():
+        runs.mkdir(parents=True, exist_ok=True)
+        whet.finetune(base, task, out, settings=settings)
+    return out
+
+
 def recurrent(teacher: Path, task: whet.Task, texts: Examples | None, runs: Path) -> list[dict[str, Any]]:
     """Return the rows of the teacher and of every recurrent student, alone and taught."""
     rows: list[dict[str, Any]] = [{"model": "teacher", **scores(task, [teacher])}]
-    plan = RECURRENT[task.name]
-    for student in plan.students:
+    for student in RECURRENT[task.name].students:
         tried = []
         for objective in GRID:
-            candidate = taught(teacher, student, task, objective, None, 0, runs)
+            candidate = trained(teacher, Kind(student, objective), task, 0, runs)
             tried.append(seeds.curve(candidate)[-1]["validation_metric"])
         best = GRID[int(np.argmax(tried))]
-        grid = {f"alpha {one.alpha:g}, T {one.temperature:g}": score for one, score in zip(GRID, tried, strict=True)}
-        kinds: dict[str, tuple[whet.Objective, Examples | None]] = {"alone": (ALONE, None), "taught": (best, None)}
+        kinds = {
+            "alone": Kind(student, ALONE),
+            "alone, own words": Kind(f"{student}:own", ALONE),
+            "taught": Kind(student, best),
+        }
         if texts is not None:
-            kinds["taught, more text"] = (best, texts)
+            kinds["taught, more text"] = Kind(student, best, texts)
+        grid = {f"alpha {one.alpha:g}, T {one.temperature:g}": score for one, score in zip(GRID, tried, strict=True)}
         said = {}
-        for kind, (objective, more) in kinds.items():
-            models = [taught(teacher, student, task, objective, more, seed, runs) for seed in range(SEEDS)]
-            said[kind] = np.array([seeds.predictions(model, task) for model in models])
-            rows.append({"model": f"{student}, {kind}", **scores(task, models)})
-            if kind != "alone":
-                labels = np.asarray(task.splits.dev.labels)
-                quality = quality_named(task.metrics[0])
-                rows[-1]["against alone"] = seeds.difference(labels, said[kind], said["alone"], quality.score)
+        for name, kind in kinds.items():
+            models = [trained(teacher, kind, task, seed, runs) for seed in range(SEEDS)]
+            said[name] = np.array([seeds.predictions(model, task) for model in models])
+            rows.append({"model": f"{student}, {name}", **scores(task, models)})
+            if name not in CONTROLS:
+                rows[-1] |= {f"against {control}": versus(task, said[name], said[control]) for control in CONTROLS}
                 rows[-1]["held-out metric by objective"] = grid
                 rows[-1]["objective"] = {"alpha": best.alpha, "temperature": best.temperature}
     return rows
 
 
-def taught(
-    teacher: Path,
-    student: str,
-    task: whet.Task,
-    objective: whet.Objective,
-    more: Examples | None,
-    seed: int,
-    runs: Path,
-) -> Path:
+def trained(teacher: Path, kind: Kind, task: whet.Task, seed: int, runs: Path) -> Path:
     """Return the folder of a student, trained where it is missing."""
-    kind = "alone" if objective.alpha == 0 else f"alpha {objective.alpha:g} T {objective.temperature:g}"
-    name = f"{student.replace(':', ' ')} {kind}{' more text' if more else ''}"
-    out = runs / name / f"seed {seed}"
+    objective, plan = kind.objective, RECURRENT[task.name]
+    source = "alone" if objective.alpha == 0 else f"alpha {objective.alpha:g} T {objective.temperature:g}"
+    out = runs / f"{kind.student.replace(':', ' ')} {source}{' more text' if kind.texts else ''}" / f"seed {seed}"
     if not out.is_dir():
         out.parent.mkdir(parents=True, exist_ok=True)
         settings = whet.TrainingSettings(
-            epochs=RECURRENT[task.name].epochs, learning_rate=LEARNING_RATE, batch_size=BATCH, max_length=64, seed=seed
+            epochs=plan.epochs, learning_rate=LEARNING_RATE, batch_size=plan.batch_size, max_length=64, seed=seed
         )
-        cache = runs / ("predictions on more text" if more else "predictions")
         whet.distill(
             teacher,
-            whet.student_from(student),
+            whet.student_from(kind.student),
             task,
             out,
             settings=settings,
             objective=objective,
-            unlabeled=more,
-            cache=cache,
+            unlabeled=kind.texts,
+            cache=runs / ("predictions on more text" if kind.texts else "predictions"),
         )
     return out
 
@@ -184,19 +206,21 @@ def scores(task: whet.Task, models: list[Path]) -> dict[str, Any]:
     return {name: seeds.summary(labels, said, quality_named(name).score) for name in names}
 
 
+def versus(task: whet.Task, said: Any, control: Any) -> dict[str, Any]:
+    """Return the difference of a student to a control in the metric that counts, paired."""
+    return seeds.difference(np.asarray(task.splits.dev.labels), said, control, quality_named(task.metrics[0]).score)
+
+
 def table(name: str, rows: list[dict[str, Any]]) -> str:
     """Return one part as a Markdown table."""
     metrics = [key for key in rows[0] if key in seeds.METRICS]
-    head = ["model", *(f"{metric} (95 % interval)" for metric in metrics), "against alone (p)", "trained of all"]
+    against = [f"against {control}" for control in CONTROLS]
+    head = ["model", *(f"{metric} (95 % interval)" for metric in metrics), *against, "trained of all"]
     lines = [f"### {name}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         cells = [f"{row[m]['value']:.3f} ({row[m]['low']:.3f} to {row[m]['high']:.3f})" for m in metrics]
-        one = row.get("against alone")
-        cells.append(
-            ""
-            if one is None
-            else f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f}; {one['p_value']:.2g})"
-        )
+        for one in (row.get(key) for key in against):
+            cells.append("" if one is None else "{value:+.3f} ({low:+.3f} to {high:+.3f}; {p_value:.2g})".format(**one))
         cells.append(f"{row['trained']:,} of {row['parameters']:,}" if "trained" in row else "")
         lines.append(f"| {row['model']} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
