@@ -13,8 +13,9 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -49,8 +50,11 @@ class Recurrent(NamedTuple):
     students: tuple[str, ...]
     epochs: float
     batch_size: int
-    unlabeled: int
-    """Sentences of IMDB that the teacher labels; the student that learns alone cannot use them."""
+    text: Literal["changed", "reviews"]
+    """What the teacher labels beside the training data; the student that learns alone cannot use it."""
+    sentences: int
+    """So many of them."""
+    epochs_with_text: float
     teacher: whet.TrainingSettings | None = None
     """Of this study's own; without any, what all studies start from."""
 
@@ -60,16 +64,25 @@ class Kind(NamedTuple):
 
     student: str
     objective: whet.Objective
-    texts: Examples | None = None
+    text: Examples | None = None
 
 
 RECURRENT = {
-    "glue/cola": Recurrent(("recurrent:lstm:256", "recurrent:rnn:256"), epochs=8, batch_size=64, unlabeled=0),
+    "glue/cola": Recurrent(
+        ("recurrent:lstm:256", "recurrent:rnn:256"),
+        epochs=8,
+        batch_size=64,
+        text="changed",
+        sentences=40_000,
+        epochs_with_text=4,
+    ),
     "glue/sst2": Recurrent(
         ("recurrent:lstm:256",),
         epochs=2,
         batch_size=128,
-        unlabeled=120_000,
+        text="reviews",
+        sentences=120_000,
+        epochs_with_text=2,
         teacher=whet.TrainingSettings(epochs=2, learning_rate=5e-5, precision="bf16"),
     ),
 }
@@ -100,8 +113,7 @@ def main() -> None:
         else:
             folder = Path(part.replace("/", "_"))
             teacher = fine_tuned(options.base, task, options.runs / folder, options.glue_runs / folder)
-            texts = sentences(options.data_dir, RECURRENT[part].unlabeled)
-            found[part] = recurrent(teacher, task, texts, options.runs / folder)
+            found[part] = recurrent(teacher, task, more_text(task), options.runs / folder)
         seeds.write(HERE, found, table, label="model")
     if not options.parts:
         seeds.write(HERE, found, table, label="model")
@@ -137,7 +149,7 @@ def fine_tuned(base: str, task: whet.Task, runs: Path, shared: Path) -> Path:
     return out
 
 
-def recurrent(teacher: Path, task: whet.Task, texts: Examples | None, runs: Path) -> list[dict[str, Any]]:
+def recurrent(teacher: Path, task: whet.Task, text: Examples, runs: Path) -> list[dict[str, Any]]:
     """Return the rows of the teacher and of every recurrent student, alone and taught."""
     rows: list[dict[str, Any]] = [{"model": "teacher", **scores(task, [teacher])}]
     for student in RECURRENT[task.name].students:
@@ -150,9 +162,8 @@ def recurrent(teacher: Path, task: whet.Task, texts: Examples | None, runs: Path
             "alone": Kind(student, ALONE),
             "alone, own words": Kind(f"{student}:own", ALONE),
             "taught": Kind(student, best),
+            "taught, more text": Kind(student, best, text),
         }
-        if texts is not None:
-            kinds["taught, more text"] = Kind(student, best, texts)
         grid = {f"alpha {one.alpha:g}, T {one.temperature:g}": score for one, score in zip(GRID, tried, strict=True)}
         said = {}
         for name, kind in kinds.items():
@@ -170,11 +181,15 @@ def trained(teacher: Path, kind: Kind, task: whet.Task, seed: int, runs: Path) -
     """Return the folder of a student, trained where it is missing."""
     objective, plan = kind.objective, RECURRENT[task.name]
     source = "alone" if objective.alpha == 0 else f"alpha {objective.alpha:g} T {objective.temperature:g}"
-    out = runs / f"{kind.student.replace(':', ' ')} {source}{' more text' if kind.texts else ''}" / f"seed {seed}"
+    out = runs / f"{kind.student.replace(':', ' ')} {source}{' more text' if kind.text else ''}" / f"seed {seed}"
     if not out.is_dir():
         out.parent.mkdir(parents=True, exist_ok=True)
         settings = whet.TrainingSettings(
-            epochs=plan.epochs, learning_rate=LEARNING_RATE, batch_size=plan.batch_size, max_length=64, seed=seed
+            epochs=plan.epochs_with_text if kind.text else plan.epochs,
+            learning_rate=LEARNING_RATE,
+            batch_size=plan.batch_size,
+            max_length=64,
+            seed=seed,
         )
         whet.distill(
             teacher,
@@ -183,20 +198,51 @@ def trained(teacher: Path, kind: Kind, task: whet.Task, seed: int, runs: Path) -
             out,
             settings=settings,
             objective=objective,
-            unlabeled=kind.texts,
-            cache=runs / ("predictions on more text" if kind.texts else "predictions"),
+            unlabeled=kind.text,
+            cache=runs / ("predictions on more text" if kind.text else "predictions"),
         )
     return out
 
 
-def sentences(data_dir: Path | None, count: int) -> Examples | None:
-    """Return single sentences of IMDB's training reviews, of 4 to 40 words, without their labels."""
-    if count == 0:
-        return None
-    reviews = task_named("imdb", data_dir=data_dir).splits.train.texts
-    parts = [part.strip() for text in reviews for part in re.split(r"(?<=[.!?])\s+|<br\s*/?>", text)]
-    lower = [part.lower() for part in parts if 4 <= len(part.split()) <= 40]
-    return Examples(lower, [0] * len(lower)).sample(count, seed=0)
+def more_text(task: whet.Task) -> Examples:
+    """Return what the task's teacher labels beside its training data; labels of 0 are not read."""
+    plan = RECURRENT[task.name]
+    texts = changed(task.splits.train.texts, plan.sentences) if plan.text == "changed" else reviews(task.data_dir)
+    return Examples(texts, [0] * len(texts)).sample(plan.sentences, seed=0)
+
+
+def changed(texts: Sequence[str], count: int) -> list[str]:
+    """Return sentences in one or two places of which words change places, go, come or are others.
+
+    Words that come are drawn as often as they are written. After Wei and Zou, "EDA", 2019, arXiv 1901.11196, whose
+    words that come are synonyms, since labels must stay; here the teacher judges anew.
+    """
+    random = np.random.default_rng(0)
+    vocabulary = [word for text in texts for word in text.split()]
+    long_enough = [words for words in map(str.split, texts) if len(words) > 2]
+    found = []
+    for _ in range(count):
+        words = list(long_enough[random.integers(len(long_enough))])
+        for _ in range(random.integers(1, 3)):
+            place, word = random.integers(len(words) - 1), vocabulary[random.integers(len(vocabulary))]
+            match random.integers(4):
+                case 0:
+                    words[place : place + 2] = words[place + 1], words[place]
+                case 1 if len(words) > 3:
+                    del words[place]
+                case 2:
+                    words[place] = word
+                case _:
+                    words.insert(place, word)
+        found.append(" ".join(words))
+    return found
+
+
+def reviews(data_dir: Path | None) -> list[str]:
+    """Return single sentences of IMDB's training reviews, of 4 to 40 words."""
+    texts = task_named("imdb", data_dir=data_dir).splits.train.texts
+    parts = [part.strip() for text in texts for part in re.split(r"(?<=[.!?])\s+|<br\s*/?>", text)]
+    return [part.lower() for part in parts if 4 <= len(part.split()) <= 40]
 
 
 def scores(task: whet.Task, models: list[Path]) -> dict[str, Any]:
