@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from whet import artifact
 from whet.benchmark import PYTORCH, answer, class_order, load_any
 from whet.checkpoint import load_tokenizer, readable_length
-from whet.containment import contained
+from whet.containment import Words, contained
 from whet.divergence import divergences
 from whet.encoding import encode, shortest_first
 from whet.errors import InvalidData
@@ -73,16 +73,16 @@ def resplit(task: Task) -> Resplit:
     examples = held_out.joined(train)
     words = _words(examples)
     holds = contained(words)
-    parts = {held for holder, held in holds if len(words[holder]) > len(words[held])}
+    parts = set().union(*holds.values())
     size = task.group_size
-    groups = [range(i, i + size) for i in range(0, len(examples), size) if parts.isdisjoint(range(i, i + size))]
+    groups = [range(i, i + size) for i in range(0, len(words), size) if parts.isdisjoint(words[i : i + size])]
     count = sum(group[0] < len(held_out) for group in groups)
     if count * size < PLENTY:
         count = min(MOST // size, (count + len(groups)) // 2)
-    chosen = {i for group in groups[:count] for i in group}
-    told = chosen.union(held for holder, held in holds if holder in chosen)
-    rest = [i for i in range(len(examples)) if i not in told]
-    own = Splits(examples.take(rest), examples.take(sorted(chosen)), dev)
+    chosen = [i for group in groups[:count] for i in group]
+    told = {words[i] for i in chosen}.union(*(holds.get(words[i], ()) for i in chosen))
+    rest = [i for i, one in enumerate(words) if one not in told]
+    own = Splits(examples.take(rest), examples.take(chosen), dev)
     if min(len(own.train), len(own.validation)) < LEAST:
         raise InvalidData(
             f"a search must have training data to choose by, but got {len(examples)} examples of {task.name}, of which "
@@ -93,11 +93,11 @@ def resplit(task: Task) -> Resplit:
     return Resplit(name=task.name, data_dir=task.data_dir, whole=task, own=own)
 
 
-def _words(examples: Examples) -> list[list[str]]:
+def _words(examples: Examples) -> list[Words]:
     """The words of each example; of pairs, those of both with a mark between them."""
     pairs = examples.pairs
     texts = examples.texts if pairs is None else [f"{a} \0 {b}" for a, b in zip(examples.texts, pairs, strict=True)]
-    return [text.lower().split() for text in texts]
+    return [tuple(text.lower().split()) for text in texts]
 
 
 @dataclass(frozen=True)
