@@ -81,7 +81,7 @@ RECURRENT = {
         epochs=2,
         batch_size=128,
         text="reviews",
-        sentences=120_000,
+        sentences=80_000,
         epochs_with_text=2,
         teacher=whet.TrainingSettings(epochs=2, learning_rate=5e-5, precision="bf16"),
     ),
