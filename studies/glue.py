@@ -80,22 +80,23 @@ def interval(one: dict[str, Any], digits: int) -> str:
 
 
 def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Return quality over speed, one panel a task."""
+    """Return quality over speed, one panel a task; a model looks the same in all."""
+    names = list(dict.fromkeys(row["name"] for rows in found.values() for row in rows[1:]))
     columns = max(1, round(1.1 * len(found)))  # of the legend, as long names need
-    lines = math.ceil(max(map(len, found.values())) / columns)
+    lines = math.ceil((1 + len(names)) / columns)
     figure = Figure(figsize=(3.6 * len(found), 3.2 + 0.2 * lines), layout="constrained")
     panels: Iterable[Any] = figure.subplots(1, len(found), squeeze=False)[0]
     for panel, (name, rows) in zip(panels, found.items(), strict=True):
         dense = rows[0]["measurements"][0]
         panel.axhspan(dense["low"], dense["high"], color="0.9", label="dense, 95 % interval")
-        for i, row in enumerate(rows[1:]):
+        for row in rows[1:]:
+            i = names.index(row["name"])
             score = row["measurements"][0]
             speed = next(one for one in row["measurements"] if one["metric"] == "throughput")["versus"]["value"]
             arms = [[score["value"] - score["low"]], [score["high"] - score["value"]]]
             marker, color = "osD^v*P"[i % 7], f"C{i % 10}"
             panel.errorbar(speed, score["value"], yerr=arms, marker=marker, color=color, capsize=2, label=row["name"])
         panel.set(title=name, xlabel="sentences/s, times dense", ylabel=dense["metric"])
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize="small"
-    )
+    shown = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns, fontsize="small")
     return figure
