@@ -39,7 +39,7 @@ Array = np.ndarray[Any, Any]
 
 PLENTY, MOST, LEAST = 900, 2000, 20
 """Examples that are held out anyway are a selection slice by themselves; what fewer are filled up to; and below which
-nothing can be chosen."""
+nothing can be chosen. The first leaves room for some parts among the 1,000 that are held out at most."""
 SLICE_BATCH = 32
 FEW = 8
 """Batches of the selection slice that cheap looks are taken at."""
