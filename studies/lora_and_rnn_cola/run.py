@@ -23,13 +23,12 @@ import torch
 import whet
 from whet.metric import quality_named
 from whet.resources import Examples
-from whet.task import task_named
+from whet.task import Resplit, Splits, task_named
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import glue  # noqa: E402  (beside this folder)
-import seeds  # noqa: E402
+import seeds  # noqa: E402  (beside this folder)
 
 SEEDS = 5
 ALONE = whet.Objective(alpha=0)
@@ -52,11 +51,11 @@ class Recurrent(NamedTuple):
     batch_size: int
     text: Literal["changed", "reviews"]
     """What the teacher labels beside the training data; the student that learns alone cannot use it."""
-    sentences: int
-    """So many of them."""
     epochs_with_text: float
-    teacher: whet.TrainingSettings | None = None
-    """Of this study's own; without any, what all studies start from."""
+    teacher: whet.TrainingSettings
+    """Of this study's own."""
+    judge: whet.TrainingSettings | None = None
+    """Of what the teacher learns before: to tell sentences from changed ones."""
 
 
 class Kind(NamedTuple):
@@ -73,19 +72,23 @@ RECURRENT = {
         epochs=8,
         batch_size=64,
         text="changed",
-        sentences=40_000,
         epochs_with_text=4,
+        teacher=whet.TrainingSettings(epochs=5, learning_rate=1e-4),
+        judge=whet.TrainingSettings(epochs=1, learning_rate=1e-4, precision="bf16", max_length=64),
     ),
     "glue/sst2": Recurrent(
         ("recurrent:lstm:256",),
         epochs=2,
         batch_size=128,
         text="reviews",
-        sentences=80_000,
         epochs_with_text=2,
         teacher=whet.TrainingSettings(epochs=2, learning_rate=5e-5, precision="bf16"),
     ),
 }
+SENTENCES = 80_000
+"""That the teacher labels beside the training data."""
+SHORT = 15
+"""Words of a sentence that is to be told from changed ones, at most: CoLA's are short."""
 CONTROLS = ("alone", "alone, own words")
 """The second knows nothing of the teacher, not even its words."""
 PARTS = ["lora", *RECURRENT]
@@ -100,7 +103,6 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, help="local files instead of the hub")
     parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="none: tables and picture anew")
     parser.add_argument("--runs", type=Path, default=Path("runs/lora_and_rnn_cola"))
-    parser.add_argument("--glue-runs", type=Path, default=Path("runs/glue"), help="with the fine-tuned teachers")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -112,7 +114,7 @@ def main() -> None:
             found[part] = tuned([Path(options.base), *decoders], task, options.runs)
         else:
             folder = Path(part.replace("/", "_"))
-            teacher = fine_tuned(options.base, task, options.runs / folder, options.glue_runs / folder)
+            teacher = fine_tuned(options.base, task, options.runs / folder)
             found[part] = recurrent(teacher, task, more_text(task), options.runs / folder)
         seeds.write(HERE, found, table, label="model")
     if not options.parts:
@@ -138,15 +140,27 @@ def tuned(bases: list[Path], task: whet.Task, runs: Path) -> list[dict[str, Any]
     return rows
 
 
-def fine_tuned(base: str, task: whet.Task, runs: Path, shared: Path) -> Path:
+def fine_tuned(base: str, task: whet.Task, runs: Path) -> Path:
     """Return the folder of the task's teacher, trained where it is missing."""
-    settings = RECURRENT[task.name].teacher
-    if settings is None:
-        return glue.fine_tuned(base, task, shared)
-    if not (out := runs / "teacher").is_dir():
+    plan, out = RECURRENT[task.name], runs / "teacher"
+    if not out.is_dir():
         runs.mkdir(parents=True, exist_ok=True)
-        whet.finetune(base, task, out, settings=settings)
+        start = Path(base)
+        if plan.judge is not None and not (start := runs / "judge").is_dir():
+            whet.finetune(base, real_or_changed(task), start, settings=plan.judge)
+        whet.finetune(start, task, out, settings=plan.teacher)
     return out
+
+
+def real_or_changed(task: whet.Task) -> whet.Task:
+    """Return a task that wants reviews' sentences called acceptable, and changed ones not."""
+    real, others = real_and_changed(task.data_dir)
+    both = Examples(real + others, [1] * len(real) + [0] * len(others))
+    both = both.take(np.random.default_rng(1).permutation(len(both)))
+    held_out = both.take(np.arange(1000))
+    return Resplit(
+        name="real_or_changed", whole=task, own=Splits(both.take(np.arange(1000, len(both))), held_out, held_out)
+    )
 
 
 def recurrent(teacher: Path, task: whet.Task, text: Examples, runs: Path) -> list[dict[str, Any]]:
@@ -206,9 +220,21 @@ def trained(teacher: Path, kind: Kind, task: whet.Task, seed: int, runs: Path) -
 
 def more_text(task: whet.Task) -> Examples:
     """Return what the task's teacher labels beside its training data; labels of 0 are not read."""
-    plan = RECURRENT[task.name]
-    texts = changed(task.splits.train.texts, plan.sentences) if plan.text == "changed" else reviews(task.data_dir)
-    return Examples(texts, [0] * len(texts)).sample(plan.sentences, seed=0)
+    if RECURRENT[task.name].text == "changed":
+        real, others = real_and_changed(task.data_dir)
+        part = SENTENCES // 4
+        texts = changed(task.splits.train.texts, 2 * part) + real[:part] + others[:part]
+    else:
+        texts = reviews(task.data_dir)
+    return Examples(texts, [0] * len(texts)).sample(SENTENCES, seed=0)
+
+
+def real_and_changed(data_dir: Path | None) -> tuple[list[str], list[str]]:
+    """Return short sentences of reviews, and as many others that were changed."""
+    found = [text for text in dict.fromkeys(reviews(data_dir)) if len(text.split()) <= SHORT]
+    np.random.default_rng(0).shuffle(found)
+    half = SENTENCES // 2
+    return found[:half], changed(found[half : 2 * half], half)
 
 
 def changed(texts: Sequence[str], count: int) -> list[str]:
