@@ -152,7 +152,8 @@ def made(task: whet.Task, dense: Path, out: Path, steps: list[dict[str, Any]]) -
 
 def write(results: Path, found: dict[str, dict[str, Any]]) -> None:
     """Write what was measured, and the tables and the picture that follow from it."""
-    results.write_text(json.dumps(found, indent=1) + "\n")
+    # without indents, which would be a quarter of it
+    results.write_text(json.dumps(found, separators=(",", ":")) + "\n")
     tables = []
     if equal := found.get("equal_speed"):
         tables += ["## equal_speed", "", summed(equal), *(glue.table(name, rows) for name, rows in equal.items())]
