@@ -152,7 +152,7 @@ def made(task: whet.Task, dense: Path, out: Path, steps: list[dict[str, Any]]) -
 
 def write(results: Path, found: dict[str, dict[str, Any]]) -> None:
     """Write what was measured, and the tables and the picture that follow from it."""
-    # without indents, which would be a quarter of it
+    # without indents, which would be a third of it
     results.write_text(json.dumps(found, separators=(",", ":")) + "\n")
     tables = []
     if equal := found.get("equal_speed"):
