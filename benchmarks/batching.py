@@ -23,14 +23,14 @@ from torch import nn
 from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
-from whet.benchmark import load_any
-from whet.checkpoint import load_tokenizer
-from whet.encoding import encode, fitting, shortest_first
-from whet.machine import machine
-from whet.measurement import paired_ratio
-from whet.resources import Batch, Examples
-from whet.stopwatch import take_turns
-from whet.task import task_named
+from whet.evaluation.significance import paired_ratio
+from whet.evaluation.timing import take_turns
+from whet.models.artifact import load_any
+from whet.models.load import load_tokenizer
+from whet.tasks.base import task_named
+from whet.tasks.data import Batch, Examples
+from whet.tasks.encoding import encode, fitting, shortest_first
+from whet.utils.hardware import machine
 
 HERE = Path(__file__).parent
 TASKS = ("mrpc", "sst2")

@@ -26,14 +26,14 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import whet
-from whet.architecture import Architecture
-from whet.benchmark import load_any
-from whet.checkpoint import load_tokenizer
-from whet.factorization import Factorization
-from whet.machine import machine
-from whet.preparation import Calibration, prepare
-from whet.resources import Batches, Resources
-from whet.statistics import collect
+from whet.calibration.moments import collect
+from whet.calibration.resources import Calibration, Resources, prepare
+from whet.methods.factorization._base import Factorization
+from whet.models.architecture import Architecture
+from whet.models.artifact import load_any
+from whet.models.load import load_tokenizer
+from whet.tasks.data import Batches
+from whet.utils.hardware import machine
 
 HERE = Path(__file__).parent
 SHAPES = {

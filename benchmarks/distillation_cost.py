@@ -21,18 +21,18 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding
 
-from whet.benchmark import load_any
-from whet.checkpoint import load_tokenizer
-from whet.distillation import Objective
-from whet.encoding import tokenize
-from whet.lesson import KNOWN, Lesson
-from whet.machine import machine
-from whet.measurement import paired_ratio
-from whet.resources import Resources
-from whet.student import student_from
-from whet.task import task_named
-from whet.teacher_cache import predictions
-from whet.training import Products
+from whet.calibration.resources import Resources
+from whet.evaluation.significance import paired_ratio
+from whet.models.artifact import load_any
+from whet.models.load import load_tokenizer
+from whet.tasks.base import task_named
+from whet.tasks.encoding import tokenize
+from whet.training.distiller import KNOWN, Lesson
+from whet.training.objective import Objective
+from whet.training.students.base import student_from
+from whet.training.teacher_cache import predictions
+from whet.utils.hardware import machine
+from whet.utils.precision import Products
 
 HERE = Path(__file__).parent
 STUDENTS = ("layer_subset:evenly_spaced:3", "layer_subset:top:6")

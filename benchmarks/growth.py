@@ -24,13 +24,15 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import textbook
-from whet.architecture import Architecture, dense_weight
-from whet.machine import machine
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources
 from whet.methods.factorization.drone import Drone
-from whet.progress import track
-from whet.resources import Batches, Resources
-from whet.spectrum import factors
-from whet.statistics import Side, collect
+from whet.models.architecture import Architecture, dense_weight
+from whet.numerics.low_rank import factors
+from whet.numerics.moments import Side
+from whet.tasks.data import Batches
+from whet.utils.hardware import machine
+from whet.utils.progress import track
 
 HERE = Path(__file__).parent
 WIDTHS = {"BERT-mini": 256, "MiniLM": 384, "BERT-base": 768, "BERT-large": 1024}

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from whet.layers.low_rank import LowRank
-from whet.machine import machine
-from whet.measurement import paired_ratio
-from whet.spectrum import break_even
-from whet.stopwatch import take_turns
+from whet.evaluation.significance import paired_ratio
+from whet.evaluation.timing import take_turns
+from whet.models.layers.low_rank import LowRank
+from whet.numerics.low_rank import break_even
+from whet.utils.hardware import machine
 
 HERE = Path(__file__).parent
 SHAPES = ((384, 384), (1536, 384), (384, 1536), (1152, 384), (768, 768), (3072, 768), (768, 3072), (2304, 768))

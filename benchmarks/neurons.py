@@ -19,16 +19,15 @@ import torch
 from torch import Tensor, nn
 
 import whet
-from whet import artifact
-from whet.benchmark import load_any
-from whet.checkpoint import load_tokenizer
-from whet.machine import machine
+from whet.calibration.resources import Calibration, Resources, prepare
+from whet.evaluation import records
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.pruning.neurons import Neurons
-from whet.preparation import Calibration, prepare
-from whet.removal import damped, removal
-from whet.resources import Resources
-from whet.surgery import copy_model, describe
+from whet.models.artifact import load_any
+from whet.models.load import load_tokenizer
+from whet.models.surgery import copy_model, describe
+from whet.numerics.optimal_brain_surgeon import damped, removal
+from whet.utils.hardware import machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 SHAPES = {"MiniLM-L6": (6, 384, 1536), "BERT-base": (12, 768, 3072)}
@@ -119,8 +118,14 @@ def _saved(
 ) -> Path:
     folder: Path = options.out / options.task.replace("/", "_") / name
     recipe = whet.Recipe(steps)
-    artifact.save(
-        model, tokenizer, folder, recipe=recipe, origin=str(options.model), seed=SEED, overwrite=folder.exists()
+    records.save(
+        model,
+        tokenizer,
+        folder,
+        recipe=recipe.to_list(),
+        origin=str(options.model),
+        seed=SEED,
+        overwrite=folder.exists(),
     )
     return folder
 

@@ -24,18 +24,20 @@ import onnx
 import onnxruntime
 import torch
 
-from whet.benchmark import load_any
-from whet.checkpoint import load_tokenizer
-from whet.encoding import encode, shortest_first
-from whet.machine import machine
-from whet.measurement import paired_ratio
-from whet.onnx_export import to_onnx
-from whet.onnx_graph import flat_attention
-from whet.quantization import products
-from whet.runtime import INT8, Conversion, example_batch, input_names
+from whet.evaluation.significance import paired_ratio
+from whet.evaluation.timing import take_turns
+from whet.models.architecture import products
+from whet.models.artifact import load_any
+from whet.models.inference import example_batch, input_names
+from whet.models.load import load_tokenizer
+from whet.runtimes._onnx import flat_attention
+from whet.runtimes._onnx_export import to_onnx
+from whet.runtimes.base import Conversion
 from whet.runtimes.onnxruntime import FILES, SLOW, OnnxRuntime
-from whet.stopwatch import take_turns
-from whet.task import task_named
+from whet.tasks.base import task_named
+from whet.tasks.encoding import encode, shortest_first
+from whet.utils.hardware import machine
+from whet.utils.precision import INT8
 
 RESULTS = Path(__file__).with_suffix(".json")
 

@@ -17,12 +17,13 @@ from typing import Any
 import torch
 
 import whet
-from whet import artifact
-from whet.benchmark import answer, load_any
-from whet.checkpoint import load_tokenizer
-from whet.divergence import divergences
-from whet.encoding import encode, shortest_first
-from whet.runtime import FP32, INT8
+from whet.models import artifact
+from whet.models.artifact import load_any
+from whet.models.inference import answer
+from whet.models.load import load_tokenizer
+from whet.numerics.divergence import divergences
+from whet.tasks.encoding import encode, shortest_first
+from whet.utils.precision import FP32, INT8
 
 RESULTS = Path(__file__).with_suffix(".json")
 RUNTIMES = ("onnxruntime", "openvino")

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 import whet
-from whet.benchmark import Benchmark, Row
-from whet.exploration import BEST, Found
-from whet.machine import machine
-from whet.places import Place
+from whet.evaluation.benchmark import Benchmark, Row
+from whet.search.search import BEST, Found
+from whet.search.targets import Place
+from whet.utils.hardware import machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 HOUR = 3600

@@ -21,14 +21,14 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import whet
-from whet.benchmark import load_any
-from whet.checkpoint import load_tokenizer
-from whet.divergence import divergences
-from whet.machine import machine
-from whet.passes import answers
-from whet.preparation import Calibration, prepare
-from whet.resources import Batch, Batches, Resources
-from whet.stopwatch import representative, take_turns
+from whet.calibration.resources import Calibration, Resources, prepare
+from whet.evaluation.timing import representative, take_turns
+from whet.models.artifact import load_any
+from whet.models.inference import answers
+from whet.models.load import load_tokenizer
+from whet.numerics.divergence import divergences
+from whet.tasks.data import Batch, Batches
+from whet.utils.hardware import machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 SPEEDUP = 2.0

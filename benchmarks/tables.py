@@ -20,20 +20,22 @@ import numpy as np
 import torch
 
 import whet
-from whet.benchmark import load_any
-from whet.checkpoint import load_tokenizer
-from whet.deployment import CALIBRATION
-from whet.divergence import divergences
-from whet.encoding import encode, shortest_first
-from whet.machine import machine
-from whet.measurement import bootstrap, paired_ratio
-from whet.onnx_export import to_onnx
-from whet.passes import answers
-from whet.preparation import Calibration, prepare
-from whet.quantization import balance, products
-from whet.resources import Batch
-from whet.runtime import INT8, Conversion, Predict, example_batch, input_names, runtime_named
-from whet.stopwatch import representative, take_turns
+from whet.calibration.resources import Calibration, prepare
+from whet.calibration.sensitivity import balance
+from whet.evaluation.significance import bootstrap, paired_ratio
+from whet.evaluation.timing import representative, take_turns
+from whet.models.architecture import products
+from whet.models.artifact import load_any
+from whet.models.inference import answers, example_batch, input_names
+from whet.models.load import load_tokenizer
+from whet.numerics.divergence import divergences
+from whet.runtimes._onnx_export import to_onnx
+from whet.runtimes.base import Conversion, Predict, runtime_named
+from whet.runtimes.export import CALIBRATION
+from whet.tasks.data import Batch
+from whet.tasks.encoding import encode, shortest_first
+from whet.utils.hardware import machine
+from whet.utils.precision import INT8
 
 RESULTS = Path(__file__).with_suffix(".json")
 RUNTIMES = ("onnxruntime", "openvino")

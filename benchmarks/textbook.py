@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from whet.architecture import dense_weight
-from whet.passes import hooked
-from whet.resources import Batches
+from whet.models.architecture import dense_weight
+from whet.models.inference import hooked
+from whet.tasks.data import Batches
 
 JITTER = 1e-6
 """First share of the mean eigenvalue that is added where Cholesky fails; then ten times as much."""

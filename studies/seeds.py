@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import whet
-from whet.benchmark import answer, class_order, load_any
-from whet.checkpoint import load_tokenizer, readable_length
-from whet.encoding import encode
-from whet.metric import quality_named
+from whet.evaluation.metrics.base import quality_named
+from whet.models.artifact import load_any
+from whet.models.inference import answer
+from whet.models.load import class_order, load_tokenizer, readable_length
+from whet.tasks.encoding import encode
 
 RESAMPLES = 2000
 Array = np.ndarray[Any, Any]

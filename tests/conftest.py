@@ -12,12 +12,12 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from helpers import word_tokenizer
-from whet import stopwatch
+from whet.evaluation import timing
 
 # on two cores, forty times faster for tiny models
 torch.set_num_threads(1)
 # tests wait for nothing that takes times on this machine, and not for each other
-stopwatch.TIMING = Path(tempfile.gettempdir()) / f"whet.test.{os.getpid()}.lock"
+timing.TIMING = Path(tempfile.gettempdir()) / f"whet.test.{os.getpid()}.lock"
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,9 @@ import onnxruntime
 from torch import nn
 
 from helpers import tiny_batches
-from whet.onnx_export import to_onnx
-from whet.passes import answers
-from whet.resources import Batches
-from whet.runtime import example_batch
+from whet.models.inference import answers, example_batch
+from whet.runtimes._onnx_export import to_onnx
+from whet.tasks.data import Batches
 
 NAMES = ["input_ids", "attention_mask"]
 

@@ -24,8 +24,8 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from whet.passes import fisher_noise, noise_generator
-from whet.resources import Batch, Batches, Examples
+from whet.calibration.gradients import fisher_noise, noise_generator
+from whet.tasks.data import Batch, Batches, Examples
 
 Family = Literal["bert", "distilbert", "roberta", "gpt2", "llama"]
 FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta", "gpt2", "llama")

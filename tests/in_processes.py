@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from whet import verbs
-from whet.console import show
-from whet.distillation import Objective
-from whet.processes import count, join, leave
-from whet.recipe import Recipe
-from whet.student import student_from
-from whet.task import task_from_files
-from whet.training import TrainingSettings
+from whet import api
+from whet.cli.console import show
+from whet.methods.recipe import Recipe
+from whet.tasks.base import task_from_files
+from whet.training.objective import Objective
+from whet.training.students.base import student_from
+from whet.training.trainer import TrainingSettings
+from whet.utils.distributed import count, join, leave
 
 MADE = ("tuned", "student", "recovered")
 RECIPE = [{"method": "kfac", "keep": 0.5}, {"method": "recovery.distillation", "epochs": 1, "hidden_states": 0}]
@@ -23,10 +23,10 @@ def run(folder: Path, name: str) -> None:
     base, out = folder / "base", folder / name
     task = task_from_files(folder / "train.csv", text="text")
     settings = TrainingSettings(epochs=1, batch_size=5, learning_rate=1e-3, max_length=16)
-    verbs.finetune(base, task, out / "tuned", settings=settings)
+    api.finetune(base, task, out / "tuned", settings=settings)
     student = student_from("layer_subset:top:1")
-    verbs.distill(base, student, task, out / "student", settings=settings, objective=Objective(alpha=0.7))
-    verbs.compress(base, Recipe.from_list(RECIPE), out / "recovered", task=task)
+    api.distill(base, student, task, out / "student", settings=settings, objective=Objective(alpha=0.7))
+    api.compress(base, Recipe.from_list(RECIPE), out / "recovered", task=task)
 
 
 if __name__ == "__main__":

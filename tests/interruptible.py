@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from whet import cli
+from whet.cli import app
 
 
 def stop_at(name: str, moment: str, ready: Path) -> None:
@@ -47,7 +47,7 @@ def child(job: dict[str, Any]) -> int:
     stop_at(*job["pause"], ready=Path("ready").resolve())
     sys.argv = ["whet", *job["argv"]]
     try:
-        cli.main()
+        app.main()
     except SystemExit as stopped:
         return int(stopped.code or 0)
     except BaseException:

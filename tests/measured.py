@@ -8,11 +8,12 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from folders import classifier
-from whet import artifact
-from whet.measurement import Comparison, Measurement
-from whet.recipe import Recipe
-from whet.resources import Resources
-from whet.trial import Trial
+from whet.calibration.resources import Resources
+from whet.evaluation import records
+from whet.evaluation.measurement import Comparison, Measurement
+from whet.evaluation.trial import Trial
+from whet.methods.recipe import Recipe
+from whet.models import artifact
 
 CONDITIONS: dict[str, Any] = {
     "task": "glue/mrpc",
@@ -83,5 +84,5 @@ def saved(
     recipe = Recipe.from_list(steps)
     done = recipe.apply(model or classifier(), Resources())
     extras = None if curve is None else {"curve.csv": curve.encode()}
-    artifact.save(done, tokenizer, folder, recipe=recipe, origin="base", seed=0, extras=extras)
+    records.save(done, tokenizer, folder, recipe=recipe.to_list(), origin="base", seed=0, extras=extras)
     return artifact.digest(folder)

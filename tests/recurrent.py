@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers import VOCAB
-from whet.lstm import LstmConfig, LstmForCausalLM
+from whet.models.lstm import LstmConfig, LstmForCausalLM
 
 
 def tiny_lstm(*, hidden: int = 12, layers: int = 2, **others: Any) -> LstmForCausalLM:

@@ -8,16 +8,49 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from folders import classifier, save, write_rows
-from whet import artifact
-from whet.exploration import _Search
-from whet.ladder import Ladder
-from whet.ledger import FINISHED, Attempt
-from whet.measurement import Comparison, Measurement
-from whet.places import Place
-from whet.space import LESS, TABLES, Structure
-from whet.trial import Trial
+from whet.evaluation import records
+from whet.evaluation.measurement import Comparison, Measurement
+from whet.evaluation.trial import Trial
+from whet.models import artifact
+from whet.search.search import _Search
+from whet.search.space import LESS, TABLES, Structure
+from whet.search.stages import Ladder
+from whet.search.storage import FINISHED, Attempt
+from whet.search.targets import Place
 
 PYTORCH = Place("pytorch")
+
+
+def compared(value: float, low: float, high: float, kind: str) -> Comparison:
+    return Comparison(kind=kind, value=value, low=low, high=high, p_value=0.5, test="none")
+
+
+def trial(name: str, *, drop=(0.0, 0.0), speed: float = 1.0, disk: float = 10.0, n: int = 400) -> Trial:
+    """A candidate that differs from the original by the first of `drop`, and by the second at worst."""
+    value, low = drop
+    quality = compared(value, low, 2 * value - low, "difference")
+    ratio = compared(speed, speed, speed, "ratio")
+    score = 0.8 + value
+    rows = [
+        Measurement(
+            metric="accuracy", value=score, unit="", low=score, high=score, n=n, better="higher", versus=quality
+        ),
+        Measurement(
+            metric="throughput",
+            value=100 * speed,
+            unit="1/s",
+            low=100 * speed,
+            high=100 * speed,
+            n=12,
+            better="higher",
+            versus=ratio,
+        ),
+        Measurement.count("disk", disk, "MiB"),
+    ]
+    return Trial(name, [], 0, rows)
+
+
+ORIGINAL = trial("original")
 
 
 def write_model_and_data(root: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -78,7 +111,7 @@ def made_up(
         first = self.original
         if folder.exists():
             shutil.rmtree(folder)
-        artifact.save(first.model, first.tokenizer, folder, recipe=recipe, origin="model", seed=0)
+        records.save(first.model, first.tokenizer, folder, recipe=recipe.to_list(), origin="model", seed=0)
         one = candidate(
             *proposal,
             self.baseline,

@@ -8,11 +8,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import whet
 from helpers import REFUSED
-from whet import artifact
-from whet.checkpoint import load_tokenizer, new_head
-from whet.encoding import encode
-from whet.method import Stage, all_methods
-from whet.resources import Resources
+from whet.calibration.resources import Resources
+from whet.evaluation import records
+from whet.methods.base import Stage, all_methods
+from whet.models.load import load_tokenizer, new_head
+from whet.tasks.encoding import encode
 
 pytestmark = pytest.mark.data
 
@@ -46,7 +46,7 @@ def test_compresses_saves_and_reloads_bit_equal(name, recipe, models_dir, data_d
     task = whet.task_named("glue/rte", data_dir=data_dir)
     tokenizer = load_tokenizer(models_dir / name)
     dense = new_head(models_dir / name, task.label_names, tokenizer)
-    artifact.save(dense, tokenizer, tmp_path / "dense", recipe=whet.Recipe(), origin=name, seed=0)
+    records.save(dense, tokenizer, tmp_path / "dense", recipe=[], origin=name, seed=0)
     steps = whet.Recipe.from_list(RECIPES[recipe])
     calibration = whet.Calibration(examples=16, batch_size=8)
     done = whet.compress(tmp_path / "dense", steps, tmp_path / "small", task=task, calibration=calibration)
@@ -68,7 +68,7 @@ def test_a_decoder_keeps_its_tied_head(models_dir, data_dir, tmp_path):
     calibration = whet.resources.Batches([batch], torch.zeros(1).numpy())
     recipe = whet.Recipe.from_list([{"method": "kfac", "keep": 0.5}])
     compressed = recipe.apply(model, Resources(calibration=calibration))
-    artifact.save(compressed, tokenizer, tmp_path / "small", recipe=recipe, origin=str(source), seed=0)
+    records.save(compressed, tokenizer, tmp_path / "small", recipe=recipe.to_list(), origin=str(source), seed=0)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "small").eval()
     for one in (compressed, plain):
         assert one.get_output_embeddings().weight is one.get_input_embeddings().weight

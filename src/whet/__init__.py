@@ -5,27 +5,26 @@ Importing it makes the saved structure of compressed models known to transformer
 `AutoModelForCausalLM`.
 """
 
-from whet.benchmark import Benchmark
-from whet.deployment import export
-from whet.distillation import Objective
-from whet.exploration import search
-from whet.frontier import Frontier
-from whet.goal import Goal
-from whet.inspection import inspect
-from whet.lora import LoraSettings
-from whet.lstm import LstmConfig, LstmForCausalLM
-from whet.measurement import Comparison, Measurement
-from whet.method import Method, Stage, all_methods, method_named
-from whet.preparation import Calibration
-from whet.recipe import Recipe
-from whet.recurrent import RecurrentConfig, RecurrentForSequenceClassification
-from whet.reporting import write_report
-from whet.resources import Resources
-from whet.student import Student, student_from
-from whet.task import Task, task_from_files, task_named
-from whet.training import TrainingSettings
-from whet.trial import Trial
-from whet.verbs import compress, distill, finetune, measure
+from whet.api import compress, distill, finetune, measure
+from whet.calibration.resources import Calibration, Resources
+from whet.evaluation.benchmark import Benchmark
+from whet.evaluation.frontier import Frontier
+from whet.evaluation.inspection import inspect
+from whet.evaluation.measurement import Comparison, Measurement
+from whet.evaluation.trial import Trial
+from whet.methods.base import Method, Stage, all_methods, method_named
+from whet.methods.recipe import Recipe
+from whet.models.lstm import LstmConfig, LstmForCausalLM
+from whet.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
+from whet.report.write import write_report
+from whet.runtimes.export import export
+from whet.search.goal import Goal
+from whet.search.search import search
+from whet.tasks.base import Task, task_from_files, task_named
+from whet.training.lora import LoraSettings
+from whet.training.objective import Objective
+from whet.training.students.base import Student, student_from
+from whet.training.trainer import TrainingSettings
 
 __all__ = [
     "Benchmark",

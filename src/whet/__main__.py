@@ -1,6 +1,6 @@
 """`python -m whet`, which `accelerate launch -m whet` needs."""
 
-from whet.cli import main
+from whet.cli.app import main
 
 __all__: list[str] = []
 

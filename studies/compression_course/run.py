@@ -25,17 +25,19 @@ from torch import nn
 from torch.nn.utils import prune
 
 import whet
-from whet import artifact
-from whet.benchmark import answer, class_order, load_any
-from whet.checkpoint import load_tokenizer, weight_files
-from whet.encoding import encode, shortest_first
+from whet.calibration.resources import Resources
 from whet.errors import InvalidArtifact
-from whet.machine import machine
-from whet.measurement import bootstrap, paired_ratio
-from whet.metric import Subject, quality_named
-from whet.metrics.latency import interleaved
-from whet.resources import Examples, Resources
-from whet.runtime import Deployed, runtime_named
+from whet.evaluation.metrics.base import Subject, quality_named
+from whet.evaluation.metrics.latency import interleaved
+from whet.evaluation.significance import bootstrap, paired_ratio
+from whet.models import artifact
+from whet.models.artifact import load_any
+from whet.models.inference import answer
+from whet.models.load import class_order, load_tokenizer, weight_files
+from whet.runtimes.base import Deployed, runtime_named
+from whet.tasks.data import Examples
+from whet.tasks.encoding import encode, shortest_first
+from whet.utils.hardware import machine
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))

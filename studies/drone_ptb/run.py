@@ -8,6 +8,7 @@ speed of all models in turn, and writes results.json, results.md, a picture and 
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,21 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from whet import artifact
-from whet.checkpoint import load_tokenizer
-from whet.lstm import LstmForCausalLM
-from whet.machine import machine
-from whet.measurement import Measurement, bootstrap, paired_ratio
-from whet.recipe import Recipe
-from whet.resources import Batches, Resources
-from whet.stopwatch import take_turns
-from whet.stream import calibration_stretches, columns, perplexity, read_stream, token_losses
-from whet.trial import Trial
+from whet.calibration.resources import Resources
+from whet.evaluation.measurement import Measurement
+from whet.evaluation.significance import bootstrap, paired_ratio
+from whet.evaluation.timing import take_turns
+from whet.evaluation.trial import Trial
+from whet.methods.recipe import Recipe
+from whet.models import artifact
+from whet.models.load import load_tokenizer
+from whet.models.lstm import LstmForCausalLM
+from whet.tasks.data import Batches
+from whet.utils.hardware import machine
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from drone_ptb.stream import calibration_stretches, columns, perplexity, read_stream, token_losses
 
 HERE = Path(__file__).parent
 METHODS: dict[str, dict[str, Any]] = {

@@ -9,21 +9,24 @@ when it is called again; its curve so far lies in runs/drone_ptb/.dense.training
 import argparse
 import dataclasses
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 
-from whet import artifact
-from whet.bptt import BpttSettings, train_recurrent
-from whet.lstm import LstmConfig, LstmForCausalLM
-from whet.output import check_output, write_text
-from whet.progress import bar
-from whet.recipe import Recipe
-from whet.report import curve_csv
-from whet.stream import read_stream, word_tokenizer
-from whet.training import Epoch
+from whet.evaluation import records
+from whet.models.lstm import LstmConfig, LstmForCausalLM
+from whet.report.plots import curve_csv
+from whet.training.trainer import Epoch
+from whet.utils.files import check_output, write_text
+from whet.utils.progress import bar
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from drone_ptb.bptt import BpttSettings, train_recurrent
+from drone_ptb.stream import read_stream, word_tokenizer
 
 EPOCHS = 10
 
@@ -84,9 +87,7 @@ def train(options: argparse.Namespace, settings: BpttSettings) -> None:
         )
     show(curve)
     extras = {name: (scratch / name).read_bytes() for name in ("curve.csv", "curve.png")}
-    artifact.save(
-        model, tokenizer, options.out, recipe=Recipe(), origin="Penn Treebank", seed=settings.seed, extras=extras
-    )
+    records.save(model, tokenizer, options.out, recipe=[], origin="Penn Treebank", seed=settings.seed, extras=extras)
     shutil.rmtree(scratch)
 
 

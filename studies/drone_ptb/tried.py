@@ -8,16 +8,20 @@ file.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from run import CALIBRATION, HERE, load  # type: ignore[import-not-found]  # beside this file
 
-from whet.checkpoint import load_tokenizer
-from whet.recipe import Recipe
-from whet.resources import Resources
-from whet.stream import calibration_stretches, perplexity, read_stream, token_losses
+from whet.calibration.resources import Resources
+from whet.methods.recipe import Recipe
+from whet.models.load import load_tokenizer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from drone_ptb.run import CALIBRATION, HERE, load
+from drone_ptb.stream import calibration_stretches, perplexity, read_stream, token_losses
 
 TRIED: dict[str, dict[str, Any]] = {
     "drone": {"method": "drone", "keep": 0.5},

@@ -18,17 +18,19 @@ import torch
 from torch import Tensor, nn
 
 import whet
-from whet.architecture import Architecture, dense_bias, dense_weight
-from whet.benchmark import answer, load_any
-from whet.checkpoint import load_tokenizer
-from whet.divergence import divergences
-from whet.encoding import encode
-from whet.layers.low_rank import LowRank
-from whet.preparation import Calibration, prepare
-from whet.resources import Batches
-from whet.spectrum import break_even, factors, of_outputs
-from whet.statistics import Moments, collect
-from whet.surgery import copy_model, replace
+from whet.calibration.moments import collect
+from whet.calibration.resources import Calibration, prepare
+from whet.models.architecture import Architecture, dense_bias, dense_weight
+from whet.models.artifact import load_any
+from whet.models.inference import answer
+from whet.models.layers.low_rank import LowRank
+from whet.models.load import load_tokenizer
+from whet.models.surgery import copy_model, replace
+from whet.numerics.divergence import divergences
+from whet.numerics.low_rank import break_even, factors, of_outputs
+from whet.numerics.moments import Moments
+from whet.tasks.data import Batches
+from whet.tasks.encoding import encode
 
 HERE = Path(__file__).parent
 KEEP = 0.6

@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 import whet
-from whet.benchmark import answer, load_any
-from whet.checkpoint import load_tokenizer
-from whet.divergence import divergences
-from whet.encoding import encode
-from whet.preparation import Calibration, prepare
+from whet.calibration.resources import Calibration, prepare
+from whet.models.artifact import load_any
+from whet.models.inference import answer
+from whet.models.load import load_tokenizer
+from whet.numerics.divergence import divergences
+from whet.tasks.encoding import encode
 
 HERE = Path(__file__).parent
 TASKS = ("glue/mrpc", "glue/cola", "glue/rte", "glue/sst2")

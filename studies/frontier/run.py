@@ -22,10 +22,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 import whet
-from whet.artifact import exported
-from whet.benchmark import Row
 from whet.errors import InvalidArtifact
-from whet.machine import multiplies
+from whet.evaluation.benchmark import Row
+from whet.models.artifact import exported
+from whet.utils.hardware import multiplies
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))

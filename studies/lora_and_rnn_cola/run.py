@@ -21,9 +21,10 @@ import numpy as np
 import torch
 
 import whet
-from whet.metric import quality_named
-from whet.resources import Examples
-from whet.task import Resplit, Splits, task_named
+from whet.evaluation.metrics.base import quality_named
+from whet.tasks.base import Splits, task_named
+from whet.tasks.data import Examples
+from whet.tasks.splits import Resplit
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))

@@ -18,12 +18,12 @@ import openvino
 import torch
 
 import whet
-from whet.checkpoint import load_tokenizer
-from whet.encoding import encode, shortest_first
-from whet.machine import machine
-from whet.measurement import paired_ratio
+from whet.evaluation.significance import paired_ratio
+from whet.evaluation.timing import take_turns
+from whet.models.load import load_tokenizer
 from whet.runtimes.openvino import QUANTIZED
-from whet.stopwatch import take_turns
+from whet.tasks.encoding import encode, shortest_first
+from whet.utils.hardware import machine
 
 TASK = "glue/sst2"
 OPTION = "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE"

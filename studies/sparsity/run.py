@@ -17,12 +17,13 @@ import torch
 from matplotlib.figure import Figure
 
 import whet
-from whet.benchmark import answer, load_any
-from whet.checkpoint import load_tokenizer
-from whet.divergence import divergences
-from whet.encoding import encode, shortest_first
-from whet.preparation import prepare
-from whet.resources import Batches, Resources
+from whet.calibration.resources import Resources, prepare
+from whet.models.artifact import load_any
+from whet.models.inference import answer
+from whet.models.load import load_tokenizer
+from whet.numerics.divergence import divergences
+from whet.tasks.data import Batches
+from whet.tasks.encoding import encode, shortest_first
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))

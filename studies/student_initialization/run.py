@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 import whet
-from whet.benchmark import load_any
-from whet.metric import quality_named
+from whet.evaluation.metrics.base import quality_named
+from whet.models.artifact import load_any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))

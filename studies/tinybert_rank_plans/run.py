@@ -21,13 +21,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import whet
-from whet import artifact
-from whet.architecture import Architecture, dense_weight
-from whet.checkpoint import load_tokenizer, new_head
-from whet.encoding import encode
-from whet.resources import Batches, Resources
-from whet.spectrum import factors, of_outputs
-from whet.statistics import Moments, Side, collect, side_of
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources
+from whet.evaluation import records
+from whet.models.architecture import Architecture, dense_weight
+from whet.models.load import load_tokenizer, new_head
+from whet.numerics.low_rank import factors, of_outputs
+from whet.numerics.moments import Moments, Side, side_of
+from whet.tasks.data import Batches
+from whet.tasks.encoding import encode
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -98,7 +100,7 @@ def trained(base: str, task: whet.Task, text: whet.Task, plan: str | None, seed:
         step = {"method": "drone", "allocation": "ranks", "ranks": PLANS[plan], "calibration": "sequential"}
         recipe = whet.Recipe.from_list([step])
         factored = recipe.apply(model, Resources(calibration=calibration(text, base, seed=seed), seed=seed))
-        artifact.save(factored, tokenizer, start, recipe=recipe, origin=base, seed=seed, overwrite=True)
+        records.save(factored, tokenizer, start, recipe=recipe.to_list(), origin=base, seed=seed, overwrite=True)
     whet.finetune(start, task, out, settings=settings)
     return out
 

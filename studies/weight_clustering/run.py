@@ -26,11 +26,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import whet
-from whet.bits import Coding
-from whet.clustering import Start, nearest, quantized
-from whet.layers.codebook import Clustered, CodebookForm
-from whet.measurement import Measurement, bootstrap, mcnemar
-from whet.surgery import packed, replace
+from whet.evaluation.measurement import Measurement
+from whet.evaluation.significance import bootstrap, mcnemar
+from whet.models.layers.codebook import Clustered, CodebookForm
+from whet.models.surgery import packed, replace
+from whet.numerics.coding import Coding
+from whet.numerics.kmeans import Start, nearest, quantized
 
 HERE = Path(__file__).parent
 WORDS, LENGTH, FEATURES = 10_000, 250, 16

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from whet.machine import multiplies
-from whet.onnx_graph import flat_attention, nodes_below, round_tables
-from whet.runtime import FP32, INT8, STATIC_INT8, Conversion, Predict, Runtime
+from whet.runtimes._onnx import flat_attention, nodes_below, round_tables
+from whet.runtimes.base import Conversion, Predict, Runtime
+from whet.utils.hardware import multiplies
+from whet.utils.precision import FP32, INT8, STATIC_INT8
 
 __all__ = ["OnnxRuntime"]
 

@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from whet.errors import InvalidParameter
-from whet.onnx_graph import nodes_below, round_tables
-from whet.runtime import BF16, FP32, INT8, Conversion, Predict, Runtime
+from whet.runtimes._onnx import nodes_below, round_tables
+from whet.runtimes.base import Conversion, Predict, Runtime
+from whet.utils.precision import BF16, FP32, INT8
 
 __all__ = ["OpenVino"]
 

@@ -1,1 +1,1 @@
-"""One module a source of tasks."""
+"""Data: splits, files, tokenization, known data sets."""

@@ -6,17 +6,18 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from helpers import FAMILIES, tiny_batches, tiny_model
-from whet import artifact
-from whet.architecture import Architecture, dense_weight, word_vectors
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, MissingResource, NothingToCompress
-from whet.layers.codebook import Clustered, Codebook, CodebookForm
-from whet.layers.masked import Masked
+from whet.evaluation import records
 from whet.methods.clustering.kmeans import KMeans
 from whet.methods.factorization.svd import Svd
 from whet.methods.pruning.magnitude import Magnitude
-from whet.recipe import Recipe
-from whet.resources import Resources
-from whet.statistics import Side, collect
+from whet.methods.recipe import Recipe
+from whet.models.architecture import Architecture, dense_weight, word_vectors
+from whet.models.layers.codebook import Clustered, Codebook, CodebookForm
+from whet.models.layers.masked import Masked
+from whet.numerics.moments import Side
 
 
 def everything(family: str = "bert") -> Resources:
@@ -183,7 +184,7 @@ def test_factors_are_clustered_too():
 @pytest.mark.parametrize("clusters", [2, 5, 16, 33])
 def test_what_is_stored_is_values_and_assignments(clusters, coding, tmp_path, tokenizer):
     model = clustered(clusters=clusters, coding=coding)
-    artifact.save(model, tokenizer, tmp_path / "m", recipe=Recipe(), origin="tiny", seed=0)
+    records.save(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     tensors = load_file(tmp_path / "m" / "model.safetensors")
     for name, layer in layers(model).items():
         weight = layer.dense.weight

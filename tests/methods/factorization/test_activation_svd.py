@@ -3,13 +3,14 @@ import torch
 
 from helpers import sentences_of, tiny_batches, tiny_model
 from laws import SHAPES, draw, relative_tail
-from whet.architecture import dense_weight
+from whet.calibration.importance import floored, magnitudes
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
-from whet.importance import floored, magnitudes
 from whet.methods.factorization.activation_svd import ActivationSvd
 from whet.methods.factorization.svd import Svd
-from whet.resources import Batches, Resources
-from whet.spectrum import factors, of_scaled_weight, of_weight
+from whet.models.architecture import dense_weight
+from whet.numerics.low_rank import factors, of_scaled_weight, of_weight
+from whet.tasks.data import Batches
 
 LAYER = "bert.encoder.layer.1.output.dense"
 

@@ -8,14 +8,15 @@ import whet
 from exported import assert_exports
 from helpers import Family, tiny_batches, tiny_model
 from laws import draw
-from whet import artifact
-from whet.attention import SelfAttention
+from whet.calibration.resources import Resources
 from whet.errors import InvalidData, InvalidParameter, NothingToCompress
-from whet.layers.attention import Attention as Layer
+from whet.evaluation import records
 from whet.methods.factorization.attention import Attention, of_scores
-from whet.recipe import Recipe
-from whet.resources import Batches, Resources
-from whet.surgery import describe
+from whet.methods.recipe import Recipe
+from whet.models.attention import SelfAttention
+from whet.models.layers.attention import Attention as Layer
+from whet.models.surgery import describe
+from whet.tasks.data import Batches
 
 CALIBRATION = Resources(calibration=tiny_batches())
 
@@ -131,7 +132,7 @@ def test_uneven_widths_survive_save_and_load(tmp_path, tokenizer):
     }
     assert any(scores != values for scores, values in widths)
     recipe = Recipe((Attention(keep=0.4),))
-    artifact.save(compressed, tokenizer, tmp_path / "m", recipe=recipe, origin="tiny", seed=0)
+    records.save(compressed, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
     for implementation in ("sdpa", "eager"):
         plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m", attn_implementation=implementation)
         torch.testing.assert_close(logits(plain.eval()), logits(compressed), rtol=0, atol=1e-5)

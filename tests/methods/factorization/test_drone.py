@@ -4,13 +4,13 @@ from torch import Tensor
 
 from helpers import tiny_batches, tiny_model
 from laws import SHAPES, TOKENS, calibration, draw, second_moment
-from whet.architecture import dense_weight
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, MissingResource
-from whet.layers.low_rank import LowRank
 from whet.methods.factorization.drone import Drone
-from whet.resources import Resources
-from whet.spectrum import factors, of_outputs, of_weight
-from whet.surgery import copy_model
+from whet.models.architecture import dense_weight
+from whet.models.layers.low_rank import LowRank
+from whet.models.surgery import copy_model
+from whet.numerics.low_rank import factors, of_outputs, of_weight
 
 
 def product(weight: Tensor, inputs: Tensor, rank: int) -> Tensor:

@@ -8,25 +8,26 @@ from transformers import AutoModelForSequenceClassification
 
 from helpers import FAMILIES, VOCAB, padded, tiny_batches, tiny_model
 from laws import draw, relative_tail
-from whet import artifact
-from whet.architecture import word_vectors
-from whet.deployment import export
-from whet.embedding import token_counts
+from whet.calibration.importance import token_counts
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, NothingToCompress
-from whet.kept import kept_of
-from whet.layers.low_rank_embedding import LowRankEmbedding
-from whet.layers.masked import MaskedEmbedding
-from whet.layers.quantized import Quantized
-from whet.linalg import roots
-from whet.lstm import LstmConfig, LstmForCausalLM
+from whet.evaluation import records
 from whet.methods.clustering.kmeans import KMeans
 from whet.methods.factorization.embedding import Embedding, weighted_factors
 from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.quantization.weight_only import WeightOnly
+from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
-from whet.recipe import Recipe
-from whet.resources import Batches, Resources
-from whet.runtime import FP32
+from whet.models.architecture import word_vectors
+from whet.models.layers.low_rank_embedding import LowRankEmbedding
+from whet.models.layers.masked import MaskedEmbedding
+from whet.models.layers.quantized import Quantized
+from whet.models.lstm import LstmConfig, LstmForCausalLM
+from whet.numerics.linalg import roots
+from whet.report.layer_sizes import kept_of
+from whet.runtimes.export import export
+from whet.tasks.data import Batches
+from whet.utils.precision import FP32
 
 STEP = Embedding(keep=0.5)
 WIDTH = 32
@@ -134,7 +135,7 @@ def test_the_gradient_says_which_directions_count():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_loads_through_plain_transformers_and_is_smaller(family, tmp_path, tokenizer):
     model = factored(family=family)
-    artifact.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)), origin="tiny", seed=0)
+    records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     assert torch.equal(answers(loaded), answers(model))
     assert loaded.get_input_embeddings().structure() == model.get_input_embeddings().structure()
@@ -145,7 +146,7 @@ def test_it_loads_through_plain_transformers_and_is_smaller(family, tmp_path, to
 
 
 def test_other_runtimes_give_the_same_answers(tmp_path, tokenizer):
-    artifact.save(factored(), tokenizer, tmp_path / "m", recipe=Recipe((STEP,)), origin="tiny", seed=0)
+    records.save(factored(), tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     found = export(tmp_path / "m", ["onnxruntime", "openvino"], precisions=[FP32])
     assert len(found) == 2 and max(one.largest_difference for one in found.values()) < 1e-4
 

@@ -4,12 +4,12 @@ from torch import Tensor
 
 from helpers import tiny_batches, tiny_model
 from laws import SHAPES, calibration, draw, narrow_rows, second_moment
-from whet.layers.low_rank import LowRank
+from whet.calibration.resources import Resources
 from whet.methods.factorization.feature_mimicking import FeatureMimicking
-from whet.resources import Resources
-from whet.spectrum import Factors, centred, factors, of_outputs
-from whet.statistics import Moments
-from whet.surgery import copy_model
+from whet.models.layers.low_rank import LowRank
+from whet.models.surgery import copy_model
+from whet.numerics.low_rank import Factors, centred, factors, of_outputs
+from whet.numerics.moments import Moments
 
 
 def mimicked(weight: Tensor, inputs: Tensor, rank: int) -> Factors:

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from helpers import noise_of, tiny_batches, tiny_model
-from whet.architecture import dense_weight
-from whet.importance import floored, sensitivities
+from whet.calibration.importance import floored, sensitivities
+from whet.calibration.resources import Resources
 from whet.methods.factorization.fisher_svd import FisherSvd
-from whet.resources import Resources
-from whet.spectrum import of_scaled_weight
+from whet.models.architecture import dense_weight
+from whet.numerics.low_rank import of_scaled_weight
 
 LAYERS = ("bert.encoder.layer.0.attention.self.value", "bert.encoder.layer.1.intermediate.dense")
 

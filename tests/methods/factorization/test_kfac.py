@@ -6,16 +6,17 @@ from torch import Tensor
 
 from helpers import Family, tiny_batches, tiny_model
 from laws import SHAPES, draw
-from whet.architecture import Architecture, dense_bias, dense_weight
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, MissingResource
-from whet.layers.low_rank import LowRank
-from whet.linalg import Roots, roots
 from whet.methods.factorization.kfac import Kfac
-from whet.resources import Resources
-from whet.spectrum import DAMPING as ACTIVATION_DAMPING
-from whet.spectrum import Factors, Spectrum, centred, factors, of_metric
-from whet.statistics import Moments, Side, collect, side_of
-from whet.surgery import copy_model
+from whet.models.architecture import Architecture, dense_bias, dense_weight
+from whet.models.layers.low_rank import LowRank
+from whet.models.surgery import copy_model
+from whet.numerics.linalg import Roots, roots
+from whet.numerics.low_rank import DAMPING as ACTIVATION_DAMPING
+from whet.numerics.low_rank import Factors, Spectrum, centred, factors, of_metric
+from whet.numerics.moments import Moments, Side, side_of
 
 DAMPING = 1e-3
 

@@ -5,17 +5,18 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from helpers import Family, tiny_batches, tiny_model
-from whet import artifact
-from whet.attention import SelfAttention, stacked
-from whet.attention_method import of_kl
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources
 from whet.errors import InvalidData, NothingToCompress
-from whet.layers.attention import Attention as Layer
+from whet.evaluation import records
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.shared_qkv import SharedQkv, of_stacked
-from whet.recipe import Recipe
-from whet.resources import Batches, Resources
-from whet.spectrum import centred
-from whet.statistics import Side, collect
+from whet.methods.recipe import Recipe
+from whet.models.attention import SelfAttention, stacked
+from whet.models.layers.attention import Attention as Layer
+from whet.numerics.low_rank import centred, of_kl
+from whet.numerics.moments import Side
+from whet.tasks.data import Batches
 
 CALIBRATION = Resources(calibration=tiny_batches())
 encoders = pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
@@ -133,7 +134,7 @@ def test_loses_less_than_three_factorizations_of_the_same_size():
 def test_survives_save_and_load_and_leaves_the_rest_to_other_methods(tmp_path, tokenizer):
     recipe = Recipe((SharedQkv(keep=0.5), Kfac(keep=0.5)))
     model = recipe.apply(tiny_model("bert"), CALIBRATION)
-    artifact.save(model, tokenizer, tmp_path / "m", recipe=recipe, origin="tiny", seed=0)
+    records.save(model, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m")
     assert torch.equal(logits(plain.eval()), logits(model))
 

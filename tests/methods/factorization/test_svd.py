@@ -4,10 +4,10 @@ from torch import Tensor
 
 from helpers import tiny_batches, tiny_model
 from laws import SHAPES, draw
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.methods.factorization.svd import Svd
-from whet.resources import Resources
-from whet.spectrum import factors, of_weight
+from whet.numerics.low_rank import factors, of_weight
 
 
 def product(weight: Tensor, rank: int) -> Tensor:

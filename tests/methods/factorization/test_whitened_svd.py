@@ -4,7 +4,7 @@ from torch import Tensor
 
 from laws import SHAPES, calibration, draw, second_moment
 from whet.methods.factorization.whitened_svd import whitened
-from whet.spectrum import factors, of_outputs, of_weight
+from whet.numerics.low_rank import factors, of_outputs, of_weight
 
 
 def product(weight: Tensor, inputs: Tensor, rank: int, damping: float = 1e-6) -> Tensor:

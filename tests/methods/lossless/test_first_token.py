@@ -11,22 +11,24 @@ from transformers import AutoModelForSequenceClassification
 from exported import assert_exports
 from folders import classifier
 from helpers import Family, padded, tiny_batches, tiny_model, tokens_seen
-from whet import artifact
-from whet.architecture import Architecture
-from whet.deployment import export
-from whet.distillation import Objective
+from whet.calibration.resources import Resources
 from whet.errors import InvalidArtifact, InvalidModel, NothingToCompress
-from whet.layers.attention import Attention as NarrowAttention
-from whet.lesson import Lesson
-from whet.lora import LoraSettings, attach, merged
-from whet.method import Method, method_from
+from whet.evaluation import records
+from whet.methods.base import Method, method_from
 from whet.methods.lossless import first_token
 from whet.methods.lossless.first_token import FirstToken
-from whet.recipe import Recipe
-from whet.resources import Batch, Batches, Resources
-from whet.runtime import all_runtimes
-from whet.student import student_from
-from whet.surgery import copy_model, describe, rebuild
+from whet.methods.recipe import Recipe
+from whet.models import artifact
+from whet.models.architecture import Architecture
+from whet.models.layers.attention import Attention as NarrowAttention
+from whet.models.surgery import copy_model, describe, rebuild
+from whet.runtimes.base import all_runtimes
+from whet.runtimes.export import export
+from whet.tasks.data import Batch, Batches
+from whet.training.distiller import Lesson
+from whet.training.lora import LoraSettings, attach, merged
+from whet.training.objective import Objective
+from whet.training.students.base import student_from
 
 encoders = pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
 FEED_FORWARD = {
@@ -136,7 +138,9 @@ def test_after_another_method_its_answers_stay(family: Family, kind: str, tmp_pa
     batch = tiny_batches().batches[-1]
     assert tokens_seen(narrow, FEED_FORWARD[family].format(1), batch) == 1
     assert tokens_seen(narrow, query_of(narrow, family), batch) == 1
-    artifact.save(narrow, tokenizer, tmp_path / "m", recipe=Recipe((step, FirstToken())), origin="tiny", seed=0)
+    records.save(
+        narrow, tokenizer, tmp_path / "m", recipe=Recipe((step, FirstToken())).to_list(), origin="tiny", seed=0
+    )
     assert_same(artifact.load(tmp_path / "m"), narrow)
 
 
@@ -170,7 +174,9 @@ def test_a_second_time_changes_nothing():
 @encoders
 def test_every_runtime_gives_the_same_answers(family: Family, tmp_path, tokenizer):
     model = tiny_model(family)
-    artifact.save(applied(model), tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)), origin="tiny", seed=0)
+    records.save(
+        applied(model), tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)).to_list(), origin="tiny", seed=0
+    )
     found = export(tmp_path / "m", sorted(all_runtimes()))
     assert all(agreement.largest_difference < 1e-4 for agreement in found.values())
     assert_exports(applied(model), tmp_path / "alone.onnx")
@@ -179,7 +185,7 @@ def test_every_runtime_gives_the_same_answers(family: Family, tmp_path, tokenize
 def test_without_whet_the_folder_gives_the_same_answers(tmp_path, tokenizer):
     """The same weights under the same names: the whole last block, and no guard."""
     narrow = applied(classifier())
-    artifact.save(narrow, tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)), origin="tiny", seed=0)
+    records.save(narrow, tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)).to_list(), origin="tiny", seed=0)
     code = (
         "import sys, torch, transformers\n"
         "transformers.logging.set_verbosity_error()\n"
@@ -197,7 +203,7 @@ def test_without_whet_the_folder_gives_the_same_answers(tmp_path, tokenizer):
 
 def test_training_goes_on_from_the_saved_folder(tmp_path, tokenizer):
     narrow = applied(tiny_model("bert"))
-    artifact.save(narrow, tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)), origin="tiny", seed=0)
+    records.save(narrow, tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)).to_list(), origin="tiny", seed=0)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m")
     assert describe(loaded) == describe(narrow)
     batch, labels = tiny_batches().batches[-1], torch.tensor([0, 1, 2, 0])

@@ -6,19 +6,21 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from helpers import FAMILIES, VOCAB, padded, sentences_of, tiny_batches, tiny_model
-from whet import artifact
-from whet.architecture import word_vectors
-from whet.embedding import token_counts
+from whet.calibration.importance import token_counts
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, MissingResource, NothingToCompress
-from whet.layers.masked import MaskedEmbedding, PackedEmbedding
-from whet.lstm import LstmConfig, LstmForCausalLM
+from whet.evaluation import records
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.pruning.sparsegpt import SparseGpt
+from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
-from whet.recipe import Recipe
-from whet.resources import Batches, Resources
-from whet.surgery import packed
+from whet.models import artifact
+from whet.models.architecture import word_vectors
+from whet.models.layers.masked import MaskedEmbedding, PackedEmbedding
+from whet.models.lstm import LstmConfig, LstmForCausalLM
+from whet.models.surgery import packed
+from whet.tasks.data import Batches
 
 STEP = Magnitude(sparsity=0.0, embeddings=0.8)
 
@@ -77,7 +79,7 @@ def test_answers_with_gradients_are_those_without():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_stored_is_the_bits_and_the_values(family, tmp_path, tokenizer):
     model = pruned(Magnitude(sparsity=0.5, embeddings=0.8), family=family)
-    artifact.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)), origin="tiny", seed=0)
+    records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     tensors = load_file(tmp_path / "m" / "model.safetensors")
     table = word_vectors(model)
     [name] = [name for name, module in packed(model).named_modules() if isinstance(module, PackedEmbedding)]
@@ -91,14 +93,14 @@ def test_what_is_stored_is_the_bits_and_the_values(family, tmp_path, tokenizer):
         state = loaded.state_dict()
         assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
         assert loaded.get_input_embeddings().embedding.padding_idx == model.get_input_embeddings().padding_idx
-    artifact.save(loaded, tokenizer, tmp_path / "again", recipe=Recipe((STEP,)), origin="tiny", seed=0)
+    records.save(loaded, tokenizer, tmp_path / "again", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     again = load_file(tmp_path / "again" / "model.safetensors")
     assert again.keys() == tensors.keys() and all(torch.equal(again[name], value) for name, value in tensors.items())
 
 
 def test_a_table_that_would_grow_is_stored_as_it_is(tmp_path, tokenizer):
     model = pruned(Magnitude(sparsity=0.0, embeddings=0.01))
-    artifact.save(model, tokenizer, tmp_path / "m", recipe=Recipe(), origin="tiny", seed=0)
+    records.save(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     assert not any(name.endswith(".bits") for name in load_file(tmp_path / "m" / "model.safetensors"))
     assert isinstance(artifact.load(tmp_path / "m").get_input_embeddings(), MaskedEmbedding)
 

@@ -7,16 +7,16 @@ from transformers import AutoModelForSequenceClassification
 
 from exported import assert_exports
 from helpers import Family, tiny_batches, tiny_model
-from whet import artifact
-from whet.attention import SelfAttention
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, NothingToCompress
-from whet.layers.attention import Attention
-from whet.lora import LoraSettings, attach, merged
+from whet.evaluation import records
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.pruning.heads import Heads
 from whet.methods.pruning.neurons import Neurons
-from whet.recipe import Recipe
-from whet.resources import Resources
+from whet.methods.recipe import Recipe
+from whet.models.attention import SelfAttention
+from whet.models.layers.attention import Attention
+from whet.training.lora import LoraSettings, attach, merged
 
 ENCODERS: tuple[Family, ...] = ("bert", "roberta", "distilbert")
 encoders = pytest.mark.parametrize("family", ENCODERS)
@@ -120,7 +120,9 @@ def test_uneven_numbers_survive_save_load_and_lora(family: Family, tmp_path, tok
     compressed = pruned(tiny_model(family), keep=5 / 8)
     left = heads(compressed)
     assert left != [left[0]] * 2
-    artifact.save(compressed, tokenizer, tmp_path / "m", recipe=Recipe((Heads(keep=0.5),)), origin="tiny", seed=0)
+    records.save(
+        compressed, tokenizer, tmp_path / "m", recipe=Recipe((Heads(keep=0.5),)).to_list(), origin="tiny", seed=0
+    )
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     torch.testing.assert_close(logits(plain), logits(compressed), rtol=0, atol=1e-5)
     assert heads(plain) == left

@@ -9,17 +9,18 @@ from transformers import AutoModelForSequenceClassification
 import whet
 from exported import assert_exports
 from helpers import FAMILIES, Family, tiny_batches, tiny_model
-from whet import artifact
-from whet.architecture import dense_bias, dense_weight
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, NothingToCompress
-from whet.feed_forward import FeedForward
-from whet.layers.resized import Resized
-from whet.lora import LoraSettings, attach, merged
+from whet.evaluation import records
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.svd import Svd
 from whet.methods.pruning.neurons import Neurons
-from whet.recipe import Recipe
-from whet.resources import Batches, Resources
+from whet.methods.recipe import Recipe
+from whet.models.architecture import dense_bias, dense_weight
+from whet.models.feed_forward import FeedForward
+from whet.models.layers.resized import Resized
+from whet.tasks.data import Batches
+from whet.training.lora import LoraSettings, attach, merged
 
 CALIBRATION = Resources(calibration=tiny_batches())
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -164,7 +165,10 @@ def test_a_model_may_be_as_fast_as_was_asked(speedup: float, allocation: str, mo
     def seconds(model: nn.Module) -> float:
         return 3000 + sum(p.numel() for name, p in model.named_parameters() if "encoder" in name and p.dim() == 2)
 
-    monkeypatch.setattr("whet.rank_search.model_latencies", lambda models, _: [seconds(model) for model in models])
+    monkeypatch.setattr(
+        "whet.methods.factorization._rank_search.model_latencies",
+        lambda models, _: [seconds(model) for model in models],
+    )
     model = tiny_model("bert")
     reached = seconds(model) / seconds(pruned(model, speedup=speedup, allocation=allocation))
     assert 0.98 * speedup <= reached <= 1.1 * speedup
@@ -199,7 +203,7 @@ def test_uneven_widths_survive_save_and_load(family: Family, tmp_path, tokenizer
     compressed = pruned(tiny_model(family), keep=0.4)
     assert len(set(widths(compressed))) > 1
     recipe = Recipe((Neurons(keep=0.4, multiple_of=1),))
-    artifact.save(compressed, tokenizer, tmp_path / "m", recipe=recipe, origin="tiny", seed=0)
+    records.save(compressed, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     assert torch.equal(logits(plain), logits(compressed))
     assert widths(plain) == widths(compressed)

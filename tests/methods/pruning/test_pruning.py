@@ -5,18 +5,20 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from helpers import tiny_batches, tiny_model
-from whet import artifact
-from whet.architecture import Architecture, dense_weight
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
-from whet.layers.masked import Masked, Packed
+from whet.evaluation import records
+from whet.methods.pruning._base import kept
 from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.pruning.random import Random
 from whet.methods.pruning.wanda import Wanda
+from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
-from whet.pruning import kept
-from whet.recipe import Recipe
-from whet.resources import Resources
-from whet.statistics import Side, collect
+from whet.models import artifact
+from whet.models.architecture import Architecture, dense_weight
+from whet.models.layers.masked import Masked, Packed
+from whet.numerics.moments import Side
 
 METHODS = (Magnitude, Random, Wanda)
 
@@ -115,7 +117,7 @@ def test_zeros_stay_zeros_in_training():
 def test_what_is_stored_is_the_bits_and_the_values(family, tmp_path, tokenizer):
     model = pruned(Magnitude, family, sparsity=0.9)
     recipe = Recipe((Magnitude(sparsity=0.9),))
-    artifact.save(model, tokenizer, tmp_path / "m", recipe=recipe, origin="tiny", seed=0)
+    records.save(model, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
     tensors = load_file(tmp_path / "m" / "model.safetensors")
     for name, layer in masked(model).items():
         weight = layer.linear.weight
@@ -131,7 +133,7 @@ def test_what_is_stored_is_the_bits_and_the_values(family, tmp_path, tokenizer):
 
 def test_the_dense_form_is_kept_where_it_is_smaller(tmp_path, tokenizer):
     model = pruned(Magnitude, sparsity=0.02)
-    artifact.save(model, tokenizer, tmp_path / "m", recipe=Recipe(), origin="tiny", seed=0)
+    records.save(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     assert not any(name.endswith(".bits") for name in load_file(tmp_path / "m" / "model.safetensors"))
     assert masked(artifact.load(tmp_path / "m"))
 

@@ -6,16 +6,17 @@ from torch import Tensor, nn
 
 from helpers import tiny_batches, tiny_model
 from laws import draw
-from whet import artifact
-from whet.architecture import Architecture, dense_weight
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, NothingToCompress
-from whet.layers.masked import Masked
+from whet.evaluation import records
 from whet.methods.factorization.svd import Svd
 from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.pruning.sparse_training import Growing, SparseTraining, by_erk, changing, rewired
+from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
-from whet.recipe import Recipe
-from whet.resources import Resources
+from whet.models import artifact
+from whet.models.architecture import Architecture, dense_weight
+from whet.models.layers.masked import Masked
 
 STEP = SparseTraining(sparsity=0.7, epochs=2, interval=2, learning_rate=1e-2)
 
@@ -141,7 +142,7 @@ def test_factors_can_be_sparse_too(tmp_path, tokenizer):
     model = trained(Svd(keep=0.5, include="*.0.*"), STEP)
     names = [name for name in masks(model) if name.endswith((".u", ".v"))]
     assert names and len(names) < len(masks(model))
-    artifact.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)), origin="tiny", seed=0)
+    records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     state = artifact.load(tmp_path / "m").state_dict()
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
@@ -184,7 +185,7 @@ def test_a_seed_gives_the_same_and_another_something_else():
 
 def test_it_is_saved_as_the_bits_and_the_values(tmp_path, tokenizer):
     model = trained()
-    artifact.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)), origin="tiny", seed=0)
+    records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     loaded = artifact.load(tmp_path / "m")
     assert not any(isinstance(layer, Growing) for layer in loaded.modules())
     state = loaded.state_dict()

@@ -4,16 +4,17 @@ from torch import Tensor
 
 from helpers import tiny_batches, tiny_model
 from laws import calibration, draw
-from whet.architecture import Architecture, dense_weight
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
-from whet.layers.masked import Masked
+from whet.methods.pruning._base import kept
 from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.pruning.sparsegpt import COLUMNS, SparseGpt, compensated
 from whet.methods.pruning.wanda import Wanda
-from whet.pruning import kept
-from whet.recipe import Recipe
-from whet.resources import Resources
-from whet.statistics import Side, collect
+from whet.methods.recipe import Recipe
+from whet.models.architecture import Architecture, dense_weight
+from whet.models.layers.masked import Masked
+from whet.numerics.moments import Side
 
 DAMPING = 1e-6
 

@@ -9,26 +9,27 @@ from transformers import AutoModelForSequenceClassification
 
 from exported import assert_exports
 from helpers import FAMILIES, Family, block_weights, linears, tiny_batches, tiny_model
-from whet import artifact
-from whet.allocation import Options, minimise
-from whet.architecture import Architecture
-from whet.attention import SelfAttention
-from whet.clock import Clock
-from whet.dissection import Place, dissect, places
+from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, NothingToCompress, UnknownName
-from whet.feed_forward import FeedForward
-from whet.layers.constant import Constant
-from whet.layers.passing import Passing
-from whet.layers.resized import Resized
+from whet.evaluation import records
+from whet.evaluation.clock import Clock
 from whet.methods.lossless.first_token import FirstToken
 from whet.methods.pruning import structure
+from whet.methods.pruning._dissection import Place, dissect, places
+from whet.methods.pruning._parts import DENSE, NOTHING, Part, Shape
 from whet.methods.pruning.heads import Heads
 from whet.methods.pruning.neurons import Neurons
 from whet.methods.pruning.structure import STRUCTURES, Structure
-from whet.parts import DENSE, NOTHING, Part, Shape
-from whet.recipe import Recipe
-from whet.resources import Batches, Resources
-from whet.surgery import copy_model, describe
+from whet.methods.recipe import Recipe
+from whet.models.architecture import Architecture
+from whet.models.attention import SelfAttention
+from whet.models.feed_forward import FeedForward
+from whet.models.layers.constant import Constant
+from whet.models.layers.passing import Passing
+from whet.models.layers.resized import Resized
+from whet.models.surgery import copy_model, describe
+from whet.numerics.allocation import Options, minimise
+from whet.tasks.data import Batches
 
 CALIBRATION = Resources(calibration=tiny_batches())
 ENCODERS: tuple[Family, ...] = ("bert", "distilbert", "roberta")
@@ -213,7 +214,7 @@ def test_all_shapes_survive_save_and_load(family: Family, tmp_path, tokenizer):
             parts[3].name: Shape("neurons", (16,)),
         },
     )
-    artifact.save(small, tokenizer, tmp_path / "m", recipe=Recipe(), origin="tiny", seed=0)
+    records.save(small, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     assert torch.equal(logits(plain), logits(small))
     kinds = [type(module) for module in plain.modules()]

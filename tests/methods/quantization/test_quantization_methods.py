@@ -10,29 +10,29 @@ from safetensors.torch import load_file
 from torch import nn
 
 from helpers import tiny_batches, tiny_model
-from whet import artifact
-from whet.architecture import Architecture, dense_weight
-from whet.divergence import divergences
+from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter, NothingToCompress
-from whet.layer import count_weights
-from whet.layers.halved import HalfForm, Halved
-from whet.layers.low_rank import LowRank
-from whet.layers.masked import Masked, Packed
-from whet.layers.quantized import Grid, Int8, Integers, Quantized
-from whet.machine import multiplies
-from whet.method import Method
+from whet.evaluation import records
+from whet.methods.base import Method
 from whet.methods.clustering.kmeans import KMeans
 from whet.methods.factorization.svd import Svd
 from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.quantization.dynamic_int8 import DynamicInt8
 from whet.methods.quantization.half import Half
 from whet.methods.quantization.weight_only import WeightOnly
-from whet.onnx_export import to_onnx
-from whet.passes import answers
-from whet.recipe import Recipe
-from whet.resources import Resources
-from whet.rounding import rounded
-from whet.surgery import packed
+from whet.methods.recipe import Recipe
+from whet.models.architecture import Architecture, dense_weight
+from whet.models.inference import answers
+from whet.models.layers.base import count_weights
+from whet.models.layers.halved import HalfForm, Halved
+from whet.models.layers.low_rank import LowRank
+from whet.models.layers.masked import Masked, Packed
+from whet.models.layers.quantized import Grid, Int8, Integers, Quantized
+from whet.models.surgery import packed
+from whet.numerics.divergence import divergences
+from whet.numerics.rounding import rounded
+from whet.runtimes._onnx_export import to_onnx
+from whet.utils.hardware import multiplies
 
 METHODS = [Half(), WeightOnly(bits=4), DynamicInt8()]
 
@@ -111,7 +111,7 @@ def test_a_model_on_disk_is_the_smaller_for_it(tmp_path: Path, tokenizer):
 
     def disk(name: str, *methods: Method) -> int:
         recipe = Recipe(methods)
-        artifact.save(run(*methods), tokenizer, tmp_path / name, recipe=recipe, origin="tiny", seed=0)
+        records.save(run(*methods), tokenizer, tmp_path / name, recipe=recipe.to_list(), origin="tiny", seed=0)
         stored = load_file(tmp_path / name / "model.safetensors")
         return sum(value.numel() * value.element_size() for value in stored.values())
 

@@ -19,21 +19,22 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from whet.bits import Coding
-from whet.clustering import Start, quantized
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources, calibrated
 from whet.errors import MissingResource
-from whet.factorization import calibrated
-from whet.layers.codebook import Clustered, CodebookForm
-from whet.layers.masked import Masked, MaskedEmbedding
-from whet.method import Method, Stage
-from whet.parameter import Range
-from whet.passes import hooked, moved
-from whet.progress import track
-from whet.representation import places, weights_of
-from whet.resources import Batches, Resources
-from whet.statistics import Side, collect
-from whet.surgery import replace
-from whet.training import distil
+from whet.methods._storage import places, weights_of
+from whet.methods.base import Method, Stage
+from whet.models.inference import hooked, moved
+from whet.models.layers.codebook import Clustered, CodebookForm
+from whet.models.layers.masked import Masked, MaskedEmbedding
+from whet.models.surgery import replace
+from whet.numerics.coding import Coding
+from whet.numerics.kmeans import Start, quantized
+from whet.numerics.moments import Side
+from whet.tasks.data import Batches
+from whet.training.trainer import distil
+from whet.utils.parameters import Range
+from whet.utils.progress import track
 
 __all__ = ["KMeans"]
 

@@ -14,12 +14,12 @@ from typing import Annotated, ClassVar
 
 from torch import nn
 
-from whet.architecture import dense_weight
-from whet.factorization import Factorization, calibrated
-from whet.importance import floored, magnitudes
-from whet.parameter import Range
-from whet.resources import Resources
-from whet.spectrum import Spectrum, of_scaled_weight
+from whet.calibration.importance import floored, magnitudes
+from whet.calibration.resources import Resources, calibrated
+from whet.methods.factorization._base import Factorization
+from whet.models.architecture import dense_weight
+from whet.numerics.low_rank import Spectrum, of_scaled_weight
+from whet.utils.parameters import Range
 
 __all__ = ["ActivationSvd"]
 

@@ -21,15 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whet.allocation import Options, shared_out
-from whet.architecture import dense_bias, dense_weight
-from whet.attention import SelfAttention, Widths, reduced
-from whet.attention_method import AttentionMethod, of_kl
-from whet.factorization import calibrated, require_tokens
-from whet.linalg import diagonal_blocks, roots, tail
-from whet.resources import Resources
-from whet.spectrum import DAMPING, Spectrum, centred, of_outputs
-from whet.statistics import Moments, Side
+from whet.calibration.resources import Resources, calibrated, require_tokens
+from whet.methods.factorization._attention import AttentionMethod
+from whet.models.architecture import dense_bias, dense_weight
+from whet.models.attention import SelfAttention, Widths, reduced
+from whet.numerics.allocation import Options, shared_out
+from whet.numerics.linalg import diagonal_blocks, roots, tail
+from whet.numerics.low_rank import DAMPING, Spectrum, centred, of_kl, of_outputs
+from whet.numerics.moments import Moments, Side
 
 __all__ = ["Attention", "of_scores"]
 

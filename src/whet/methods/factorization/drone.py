@@ -17,12 +17,12 @@ from typing import ClassVar
 
 from torch import nn
 
-from whet.architecture import dense_weight
-from whet.factorization import Factorization, calibrated
-from whet.refit import Refit
-from whet.resources import Resources
-from whet.spectrum import Spectrum, of_outputs
-from whet.statistics import collect
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources, calibrated
+from whet.methods.factorization._base import Factorization
+from whet.methods.factorization._refit import Refit
+from whet.models.architecture import dense_weight
+from whet.numerics.low_rank import Spectrum, of_outputs
 
 __all__ = ["Drone"]
 

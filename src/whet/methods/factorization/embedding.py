@@ -19,17 +19,18 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from whet.architecture import word_vectors
-from whet.embedding import own_table, token_counts
+from whet.calibration.importance import token_counts
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources, calibrated
 from whet.errors import InvalidParameter, MissingResource
-from whet.factorization import calibrated
-from whet.layers.low_rank_embedding import LowRankEmbedding
-from whet.linalg import Roots, leading, roots
-from whet.method import Method, Stage
-from whet.parameter import Range
-from whet.resources import Resources
-from whet.statistics import Side, collect
-from whet.surgery import replace
+from whet.methods.base import Method, Stage
+from whet.models.architecture import word_vectors
+from whet.models.embeddings import own_table
+from whet.models.layers.low_rank_embedding import LowRankEmbedding
+from whet.models.surgery import replace
+from whet.numerics.linalg import Roots, leading, roots
+from whet.numerics.moments import Side
+from whet.utils.parameters import Range
 
 __all__ = ["Embedding", "weighted_factors"]
 

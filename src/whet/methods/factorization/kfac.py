@@ -20,13 +20,14 @@ from typing import Annotated, ClassVar
 
 from torch import nn
 
-from whet.architecture import dense_weight
-from whet.factorization import Allocation, Factorization, calibrated
-from whet.linalg import Roots, roots
-from whet.parameter import Range
-from whet.resources import Resources
-from whet.spectrum import DAMPING, Spectrum, centred, of_curvature
-from whet.statistics import Side, collect, side_of
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources, calibrated
+from whet.methods.factorization._base import Allocation, Factorization
+from whet.models.architecture import dense_weight
+from whet.numerics.linalg import Roots, roots
+from whet.numerics.low_rank import DAMPING, Spectrum, centred, of_curvature
+from whet.numerics.moments import Side, side_of
+from whet.utils.parameters import Range
 
 __all__ = ["Kfac"]
 

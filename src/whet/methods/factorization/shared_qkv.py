@@ -16,15 +16,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from whet.allocation import shared_out
-from whet.attention import SelfAttention, sharing_input, stacked
-from whet.attention_method import AttentionMethod, of_kl
-from whet.candidate import Candidate
-from whet.factorization import calibrated, largest, require_tokens
-from whet.resources import Resources
-from whet.spectrum import Spectrum, centred, of_outputs
-from whet.statistics import Moments, Side
-from whet.surgery import replace
+from whet.calibration.resources import Resources, calibrated, require_tokens
+from whet.methods._candidates import Candidate
+from whet.methods.factorization._attention import AttentionMethod
+from whet.methods.factorization._base import largest
+from whet.models.attention import SelfAttention, sharing_input, stacked
+from whet.models.surgery import replace
+from whet.numerics.allocation import shared_out
+from whet.numerics.low_rank import Spectrum, centred, of_kl, of_outputs
+from whet.numerics.moments import Moments, Side
 
 __all__ = ["SharedQkv", "of_stacked"]
 

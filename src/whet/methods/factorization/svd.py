@@ -14,10 +14,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from whet.architecture import dense_weight
-from whet.factorization import Factorization
-from whet.resources import Resources
-from whet.spectrum import Spectrum, of_weight
+from whet.calibration.resources import Resources
+from whet.methods.factorization._base import Factorization
+from whet.models.architecture import dense_weight
+from whet.numerics.low_rank import Spectrum, of_weight
 
 __all__ = ["Svd"]
 

@@ -16,13 +16,14 @@ from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
 
-from whet.architecture import dense_weight
-from whet.factorization import Factorization, calibrated
-from whet.linalg import roots
-from whet.parameter import Range
-from whet.resources import Resources
-from whet.spectrum import Spectrum, of_metric, of_outputs
-from whet.statistics import Side, collect, side_of
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources, calibrated
+from whet.methods.factorization._base import Factorization
+from whet.models.architecture import dense_weight
+from whet.numerics.linalg import roots
+from whet.numerics.low_rank import Spectrum, of_metric, of_outputs
+from whet.numerics.moments import Side, side_of
+from whet.utils.parameters import Range
 
 __all__ = ["WhitenedSvd", "whitened"]
 

@@ -17,13 +17,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from whet.architecture import Architecture
-from whet.attention import narrow_to_first
+from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, NothingToCompress
-from whet.method import Method, Stage
-from whet.passes import hooked, moved
-from whet.resources import Batch, Resources
-from whet.runtime import example_batch
+from whet.methods.base import Method, Stage
+from whet.models.architecture import Architecture
+from whet.models.attention import narrow_to_first
+from whet.models.inference import example_batch, hooked, moved
+from whet.tasks.data import Batch
 
 __all__ = ["FirstToken"]
 

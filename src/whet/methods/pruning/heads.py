@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from whet.attention import Kept, SelfAttention, narrowed
-from whet.resources import Resources
-from whet.structured import Part, StructuredPruning
+from whet.calibration.resources import Resources
+from whet.methods.pruning._structured import Part, StructuredPruning
+from whet.models.attention import Kept, SelfAttention, narrowed
 
 __all__ = ["Heads"]
 

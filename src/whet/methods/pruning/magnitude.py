@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from whet.architecture import dense_weight
-from whet.pruning import Scored
-from whet.resources import Resources
+from whet.calibration.resources import Resources
+from whet.methods.pruning._base import Scored
+from whet.models.architecture import dense_weight
 
 __all__ = ["Magnitude"]
 

@@ -18,12 +18,11 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from whet.factorization import calibrated
-from whet.feed_forward import FeedForward
-from whet.parameter import Range
-from whet.parts import keep_neurons
-from whet.resources import Resources
-from whet.structured import Part, StructuredPruning
+from whet.calibration.resources import Resources, calibrated
+from whet.methods.pruning._parts import keep_neurons
+from whet.methods.pruning._structured import Part, StructuredPruning
+from whet.models.feed_forward import FeedForward
+from whet.utils.parameters import Range
 
 __all__ = ["Neurons"]
 

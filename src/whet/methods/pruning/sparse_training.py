@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.optim import Optimizer
 
-from whet.architecture import Architecture, dense_bias, dense_weight, is_dense
-from whet.layer import CompressedLayer
-from whet.layers.masked import Masked
-from whet.parameter import Range
-from whet.processes import added_up
-from whet.pruning import highest
-from whet.recovery import Recovery
-from whet.resources import Resources
-from whet.surgery import replace
+from whet.calibration.resources import Resources
+from whet.methods._recovery import Recovery
+from whet.methods.pruning._base import highest
+from whet.models.architecture import Architecture, dense_bias, dense_weight, is_dense
+from whet.models.layers.base import CompressedLayer
+from whet.models.layers.masked import Masked
+from whet.models.surgery import replace
+from whet.utils.distributed import added_up
+from whet.utils.parameters import Range
 
 __all__ = ["Growing", "SparseTraining", "by_erk", "changing", "rewired"]
 

@@ -19,15 +19,15 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor, nn
 
-from whet.architecture import Architecture, dense_weight
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources, calibrated
 from whet.errors import InvalidParameter
-from whet.factorization import calibrated
-from whet.linalg import roots
-from whet.parameter import Range
-from whet.progress import track
-from whet.pruning import Pruning, check_groups, group_of, kept
-from whet.resources import Resources
-from whet.statistics import Side, collect
+from whet.methods.pruning._base import Pruning, check_groups, group_of, kept
+from whet.models.architecture import Architecture, dense_weight
+from whet.numerics.linalg import roots
+from whet.numerics.moments import Side
+from whet.utils.parameters import Range
+from whet.utils.progress import track
 
 __all__ = ["SparseGpt", "compensated"]
 

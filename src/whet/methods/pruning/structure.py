@@ -20,19 +20,17 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from torch import nn
 
-from whet.allocation import Options, minimise
-from whet.budgeted import Budgeted
-from whet.clock import PYTORCH, Clock, Run
-from whet.dissection import Place, dissect, places
+from whet.calibration.resources import Resources, calibrated
 from whet.errors import InvalidParameter
-from whet.factorization import calibrated
-from whet.lookup import choose
-from whet.parts import DENSE, Part, Shape
-from whet.progress import track
-from whet.rank_search import at_budget
-from whet.resources import Resources
-from whet.runtime import all_runtimes
-from whet.surgery import copy_model
+from whet.evaluation.clock import PYTORCH, Clock, Run
+from whet.methods._budget import Budgeted, at_budget
+from whet.methods.pruning._dissection import Place, dissect, places
+from whet.methods.pruning._parts import DENSE, Part, Shape
+from whet.models.surgery import copy_model
+from whet.numerics.allocation import Options, minimise
+from whet.runtimes.base import all_runtimes
+from whet.utils.lookup import choose
+from whet.utils.progress import track
 
 __all__ = ["STRUCTURES", "Structure"]
 

@@ -15,12 +15,13 @@ from typing import Annotated, Any, ClassVar
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from whet.calibration.resources import Resources
 from whet.errors import MissingResource
-from whet.method import Method, Stage
-from whet.parameter import Range
-from whet.resources import Resources, Text
-from whet.surgery import keep_words
-from whet.vocabulary import fewer_tokens, needed_tokens, text_counts
+from whet.methods.base import Method, Stage
+from whet.models.surgery import keep_words
+from whet.models.vocabulary import fewer_tokens, needed_tokens, text_counts
+from whet.tasks.data import Text
+from whet.utils.parameters import Range
 
 __all__ = ["Vocabulary"]
 

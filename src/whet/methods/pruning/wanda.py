@@ -14,11 +14,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from whet.architecture import dense_weight
-from whet.factorization import calibrated
-from whet.pruning import Scored
-from whet.resources import Resources
-from whet.statistics import Side, collect
+from whet.calibration.moments import collect
+from whet.calibration.resources import Resources, calibrated
+from whet.methods.pruning._base import Scored
+from whet.models.architecture import dense_weight
+from whet.numerics.moments import Side
 
 __all__ = ["Wanda"]
 

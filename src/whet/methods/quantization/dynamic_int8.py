@@ -17,17 +17,17 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from torch import nn
 
-from whet.bits import Coding
-from whet.divergence import divergences
+from whet.calibration.resources import Resources
+from whet.calibration.sensitivity import balance, by_harm, kept_whole
 from whet.errors import MissingResource, NothingToCompress
-from whet.layers.quantized import Grid, Int8
-from whet.method import Method, Stage
-from whet.parameter import Range
-from whet.passes import answers
-from whet.quantization import balance, by_harm, kept_whole
-from whet.representation import places, weights_of
-from whet.resources import Resources
-from whet.surgery import replace
+from whet.methods._storage import places, weights_of
+from whet.methods.base import Method, Stage
+from whet.models.inference import answers
+from whet.models.layers.quantized import Grid, Int8
+from whet.models.surgery import replace
+from whet.numerics.coding import Coding
+from whet.numerics.divergence import divergences
+from whet.utils.parameters import Range
 
 __all__ = ["DynamicInt8"]
 

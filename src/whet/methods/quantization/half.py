@@ -13,13 +13,13 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
+from whet.calibration.resources import Resources
 from whet.errors import InvalidModel
-from whet.layers.halved import HalfForm, Halved
-from whet.layers.masked import Masked, MaskedEmbedding
-from whet.method import Method, Stage
-from whet.representation import places, weights_of
-from whet.resources import Resources
-from whet.surgery import replace
+from whet.methods._storage import places, weights_of
+from whet.methods.base import Method, Stage
+from whet.models.layers.halved import HalfForm, Halved
+from whet.models.layers.masked import Masked, MaskedEmbedding
+from whet.models.surgery import replace
 
 __all__ = ["Half"]
 

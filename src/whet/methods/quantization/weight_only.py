@@ -13,14 +13,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from torch import nn
 
-from whet.bits import Coding
-from whet.layers.quantized import Grid, Quantized
-from whet.method import Method, Stage
-from whet.parameter import Range
-from whet.quantization import balance
-from whet.representation import places, weights_of
-from whet.resources import Resources
-from whet.surgery import replace
+from whet.calibration.resources import Resources
+from whet.calibration.sensitivity import balance
+from whet.methods._storage import places, weights_of
+from whet.methods.base import Method, Stage
+from whet.models.layers.quantized import Grid, Quantized
+from whet.models.surgery import replace
+from whet.numerics.coding import Coding
+from whet.utils.parameters import Range
 
 __all__ = ["WeightOnly"]
 

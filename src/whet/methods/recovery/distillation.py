@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from whet.recovery import Recovery
-from whet.resources import Resources
+from whet.calibration.resources import Resources
+from whet.methods._recovery import Recovery
 
 __all__ = ["Distillation"]
 

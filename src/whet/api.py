@@ -1,0 +1,337 @@
+"""The verbs of the command line as functions: fine-tune, distil, compress, measure, inspect."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from typing import NamedTuple
+
+import transformers
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from whet.calibration.resources import Calibration, Resources, prepare, require_held_out
+from whet.errors import InvalidParameter
+from whet.evaluation import records
+from whet.evaluation.benchmark import Benchmark
+from whet.evaluation.metrics.base import quality_named
+from whet.evaluation.trial import Trial
+from whet.methods.recipe import Recipe, Step
+from whet.models import artifact
+from whet.models.artifact import load_any
+from whet.models.load import check_finite, class_order, load_tokenizer, new_head, readable_length
+from whet.report.plots import curve_csv, curve_picture, read_curve
+from whet.tasks.base import Task
+from whet.tasks.data import Examples
+from whet.tasks.encoding import tokenize
+from whet.training.distiller import Lesson
+from whet.training.lora import LoraSettings, Trainable, attach, merged, trainable
+from whet.training.objective import Objective
+from whet.training.students.base import Built, Student
+from whet.training.teacher_cache import cached_logits, predictions
+from whet.training.trainer import Epoch, TrainingSettings, train
+from whet.utils.distributed import of_first
+from whet.utils.files import check_output, new_folder
+from whet.utils.progress import bar
+
+__all__ = ["Compressed", "compress", "distill", "finetune", "measure"]
+
+CURVE = "curve.csv"
+
+
+def finetune(
+    base: str | Path,
+    task: Task,
+    out: Path,
+    *,
+    settings: TrainingSettings,
+    lora: LoraSettings | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    report_to: Sequence[str] = (),
+    report: Callable[[Trainable], None] = lambda share: None,
+) -> list[Epoch]:
+    """Train a base model for a task, save it to `out` with its learning curve as PNG and CSV, and return the curve.
+
+    An interrupted run leaves `.OUT.training` beside `out`; the same call again goes on from there.
+
+    Args:
+        base: folder or hub name of a base model.
+        task: what to train for.
+        out: folder of the new model.
+        settings: how long and how fast.
+        lora: trains corrections of the weights instead of the weights, which they are added to in the end.
+        device: where to train, as torch names it.
+        overwrite: whether `out` may be replaced.
+        report_to: trackers that transformers knows, such as tensorboard, whose files go to `OUT.logs`.
+        report: called with how much is trained, before it is.
+
+    Raises:
+        WhetError: anything wrong with the base, the task's data, the settings or the place, before any work.
+    """
+    of_first(lambda: check_output(out, overwrite=overwrite, inputs=(Path(base),)))
+    require_held_out(task)
+    transformers.set_seed(settings.seed)
+    tokenizer = load_tokenizer(base)
+    model = new_head(base, task.label_names, tokenizer)
+    if lora is not None:
+        model = attach(model, lora)
+    report(trainable(model))
+    place = _Place(out, str(base), device, overwrite, report_to)
+    fitting = replace(settings, max_length=readable_length(settings.max_length, model))
+    return _trained(model, tokenizer, task, place, fitting, task.splits.train, task.splits.validation, lora=lora)
+
+
+def distill(
+    teacher: str | Path,
+    student: Student,
+    task: Task,
+    out: Path,
+    *,
+    settings: TrainingSettings,
+    objective: Objective | None = None,
+    calibration: Calibration | None = None,
+    cache: Path | None = None,
+    unlabeled: Examples | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    report_to: Sequence[str] = (),
+    report: Callable[[Built], None] = lambda built: None,
+) -> list[Epoch]:
+    """Train a smaller model from a fine-tuned one, save it to `out` with its learning curve, and return the curve.
+
+    An interrupted run leaves `.OUT.training` beside `out`; the same call again goes on from there.
+
+    Args:
+        teacher: folder or hub name of a fine-tuned model.
+        student: what is trained.
+        task: gives the training data.
+        out: folder of the new model.
+        settings: how long and how fast.
+        objective: what the student minimises.
+        calibration: how much training text a student that is chosen by measurement looks at.
+        cache: folder of the teacher's predictions, which is made if it is not there; the teacher is then asked once
+            for all runs.
+        unlabeled: more training text, which the teacher gives its labels; its own are not read.
+        device: where to train, as torch names it.
+        overwrite: whether `out` may be replaced.
+        report_to: trackers that transformers knows, such as tensorboard, whose files go to `OUT.logs`.
+        report: called with the student before it is trained.
+
+    Raises:
+        WhetError: anything wrong with the teacher, the student, the data or the place, before any training.
+    """
+    of_first(lambda: check_output(out, overwrite=overwrite, inputs=(Path(teacher),)))
+    if cache is not None and out.resolve() in (cache.resolve(), *cache.resolve().parents):
+        raise InvalidParameter(f"the cache must lie outside of the new model, but got cache={cache}; name another")
+    goal = objective or Objective()
+    if cache is not None and not goal.reads_predictions_alone:
+        raise InvalidParameter(
+            f"a cache holds predictions alone, but got cache={cache} and weights of hidden states or relations; "
+            "leave one out"
+        )
+    require_held_out(task)
+    transformers.set_seed(settings.seed)
+    source, tokenizer = load_any(teacher).to(device), load_tokenizer(teacher)
+    order = class_order(source, task)
+    resources = Resources(seed=settings.seed)
+    if student.reads:
+        sample = calibration or Calibration()
+        resources = prepare(source, tokenizer, task, sample, seed=settings.seed, device=device, needs=student.reads)
+    built = student.build(source, resources)
+    report(built)
+    place = _Place(out, str(teacher), device, overwrite, report_to)
+    splits = task.splits
+    fitting = replace(settings, max_length=readable_length(settings.max_length, source, built.model))
+    train_on, held_out = (_ordered(one, order, task) for one in (splits.train, splits.validation))
+    lesson = Lesson(source, goal, f"{student.name()}, {built.plan}")
+    whole = train_on if unlabeled is None else train_on.joined(unlabeled)
+    logits: Tensor | None = None
+    if cache is not None:
+        rows = tokenize(whole, tokenizer, max_length=fitting.max_length)
+        logits = of_first(lambda: cached_logits(cache, source, tokenizer, rows))
+        lesson = lesson._replace(teacher=None, logits=logits)
+    if unlabeled is not None:
+        if logits is None:
+            added = tokenize(unlabeled, tokenizer, max_length=fitting.max_length)
+            said = predictions(source, tokenizer, added)
+        else:
+            said = logits[len(train_on) :]
+        labels = said[:, 0] if said.shape[1] == 1 else said.argmax(-1)
+        whole = replace(whole, labels=[*train_on.labels, *labels.tolist()])
+    return _trained(built.model, tokenizer, task, place, fitting, whole, held_out, lesson=lesson)
+
+
+class _Place(NamedTuple):
+    """Where a trained model comes from and goes."""
+
+    out: Path
+    origin: str
+    device: str
+    overwrite: bool
+    report_to: Sequence[str]
+
+
+def _ordered(examples: Examples, order: Sequence[int], task: Task) -> Examples:
+    """The labels as the model numbers them."""
+    if task.label_names is None:
+        return examples
+    return replace(examples, labels=[order[int(label)] for label in examples.labels])
+
+
+def _trained(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    place: _Place,
+    settings: TrainingSettings,
+    examples: Examples,
+    held_out: Examples,
+    *,
+    lesson: Lesson | None = None,
+    lora: LoraSettings | None = None,
+) -> list[Epoch]:
+    quality = quality_named(task.metrics[0])
+    out = place.out.resolve()
+    scratch = out.with_name(f".{out.name}.training")
+    with bar(f"{'distilling' if lesson else 'fine-tuning'} on {task.name}", 1) as progress:
+        curve = train(
+            model,
+            tokenizer,
+            examples=examples,
+            validation=held_out,
+            settings=settings,
+            scorer=lambda labels, logits: quality.score(labels, quality.predict(logits)),
+            scratch=scratch,
+            progress=progress,
+            device=place.device,
+            lesson=lesson,
+            lora=lora,
+            report_to=place.report_to,
+            logs=out.with_name(f"{out.name}.logs"),
+        )
+    if lora is not None:
+        model = merged(model)
+    check_finite(model)
+    shown = {place.out.name: curve}
+    if lesson is not None and (known := Path(place.origin) / CURVE).is_file():
+        shown = {f"teacher {known.parent.name}": read_curve(known), **shown}
+    pictures = {CURVE: curve_csv(curve), "curve.png": curve_picture(shown, metric=quality.name)}
+
+    def save() -> None:
+        records.save(
+            model,
+            tokenizer,
+            place.out,
+            recipe=[],
+            origin=place.origin,
+            seed=settings.seed,
+            overwrite=place.overwrite,
+            extras=pictures,
+        )
+        shutil.rmtree(scratch)
+
+    of_first(save)
+    return curve
+
+
+class Compressed(NamedTuple):
+    """What compressing a model gave."""
+
+    model: nn.Module
+    """The compressed model, in eval mode."""
+    steps: list[Step]
+    """What each method did."""
+
+
+def compress(
+    model: str | Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    task: Task | None = None,
+    calibration: Calibration | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    overwrite: bool = False,
+    report: Callable[[Step], None] = lambda step: None,
+) -> Compressed:
+    """Compress a fine-tuned model by a recipe and save the result to `out`.
+
+    Args:
+        model: folder or hub name.
+        recipe: what to do.
+        out: folder of the new model.
+        task: gives the calibration data, from training data only; needed where a method needs data.
+        calibration: how much of it.
+        seed: of the sample and of every random choice.
+        device: where to compute, as torch names it.
+        overwrite: whether `out` may be replaced.
+        report: called after each step.
+
+    Raises:
+        WhetError: anything wrong with the model, the recipe, the data or the place, before any work.
+    """
+    of_first(lambda: check_output(out, overwrite=overwrite, inputs=(Path(model),)))
+    if task is None:
+        recipe.check(Resources(seed=seed))
+    else:
+        _ = task.splits  # bad data are refused before anything is loaded
+    original, tokenizer = load_any(model).to(device), load_tokenizer(model)
+    resources = Resources(seed=seed)
+    if task is not None:
+        class_order(original, task)
+        resources = prepare(
+            original, tokenizer, task, calibration or Calibration(), seed=seed, device=device, needs=recipe.needs
+        )
+    steps: list[Step] = []
+
+    def done(step: Step) -> None:
+        steps.append(step)
+        report(step)
+
+    compressed = recipe.apply(original, resources, report=done)
+    check_finite(compressed)
+    tokenizer = recipe.tokenizer(tokenizer, resources)
+    of_first(
+        lambda: records.save(
+            compressed, tokenizer, out, recipe=recipe.to_list(), origin=str(model), seed=seed, overwrite=overwrite
+        )
+    )
+    return Compressed(compressed, steps)
+
+
+def measure(
+    models: Sequence[str | Path],
+    task: Task,
+    *,
+    benchmark: Benchmark | None = None,
+    out: Path | None = None,
+    overwrite: bool = False,
+) -> list[Trial]:
+    """Measure models side by side; the first is the baseline, and compressed ones keep their row in their folder.
+
+    Args:
+        models: folders or hub names.
+        task: gives the dev examples.
+        benchmark: how.
+        out: folder that keeps the rows of all of them, those of models from elsewhere too.
+        overwrite: whether `out` may be replaced.
+
+    Raises:
+        WhetError: anything wrong with a model, the data or the place, before any timing.
+    """
+    if out is not None:
+        check_output(out, overwrite=overwrite, inputs=tuple(map(Path, models)))
+    chosen = benchmark or Benchmark()
+    trials = chosen.run(models, task)
+    for source, trial in zip(cycle(models), trials, strict=False):
+        if artifact.is_artifact(source) and os.access(source, os.W_OK):
+            records.record(Path(source), trial)
+    if out is not None:
+        with new_folder(out, overwrite=overwrite) as draft:
+            lines = "".join(f"{trial.to_json()}\n" for trial in trials)
+            (draft / artifact.MEASUREMENTS).write_text(lines, encoding="utf-8")
+    return trials

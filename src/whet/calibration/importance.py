@@ -1,0 +1,118 @@
+"""How much each input feature of a dense layer counts, from one pass over calibration data.
+
+`magnitudes` says how large the features are: E|x_i| over real tokens. `sensitivities` says how much the loss depends on
+the weights that read them: Σ_j E[(∂L/∂W_ji)²], the expectation over examples, with the noise of `fisher_noise` in the
+place of sampled labels, so that no labels are needed and confident models are not blind.
+
+Source: Hsu, Hua, Chang, Lou, Shen, Jin, "Language model compression with weighted low-rank factorization", ICLR 2022,
+arXiv 2207.00112, for the sensitivities.
+Differs: gradients are those of single examples, never of a batch's mean, which would underestimate them.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from whet.calibration.gradients import activation_gradients, dealt_batches, send_back_noise
+from whet.errors import InvalidModel
+from whet.models.architecture import dense_weight, first_token_layers, seen_by
+from whet.models.inference import hooked, moved
+from whet.tasks.data import Batches
+from whet.utils.distributed import added_up
+
+__all__ = ["floored", "magnitudes", "sensitivities", "token_counts"]
+
+
+def magnitudes(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Return (in,) E|x| of each named layer's input over real tokens, in float64.
+
+    Args:
+        model: in eval mode.
+        batches: the calibration data; padding is left out.
+        layers: names of dense layers.
+    """
+    sums, counts = _zeros(model, layers), dict.fromkeys(layers, 0.0)
+    first_alone = first_token_layers(model)
+    mask = torch.empty(0)
+
+    def add(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            own = seen_by(name, mask, first_alone)
+            counts[name] += float(own.sum())
+            _add(sums[name], (_by_example(inputs[0], own, name).abs() * own).sum((0, 1)))
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_pre_hook(add(name)) for name in layers]
+    with hooked(handles), torch.inference_mode():
+        for _, batch in dealt_batches(batches):
+            inputs = moved(batch, model)
+            mask = inputs["attention_mask"][..., None].float()
+            model(**inputs)
+    return {name: added_up(total) / float(added_up(torch.tensor(counts[name]))) for name, total in sums.items()}
+
+
+def sensitivities(model: nn.Module, batches: Batches, layers: Sequence[str], *, seed: int) -> dict[str, Tensor]:
+    """Return (in,) the squared gradients of the weights that read each input feature, summed over outputs, in float64.
+
+    Args:
+        model: in eval mode; its weights and their `requires_grad` are left as they were.
+        batches: the calibration data; padding is left out.
+        layers: names of dense layers.
+        seed: of the noise.
+    """
+    sums = _zeros(model, layers)
+    first_alone = first_token_layers(model)
+    mask = torch.empty(0)
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+            own = seen_by(name, mask, first_alone)
+            rows = _by_example(inputs[0].detach(), own, name) * own
+
+            def square(gradient: Tensor) -> None:
+                of_weights = _by_example(gradient, own, name).transpose(1, 2) @ rows
+                _add(sums[name], of_weights.square().sum((0, 1)))
+
+            out.register_hook(square)
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in layers]
+    with hooked(handles), activation_gradients(model):
+        for places, batch in dealt_batches(batches):
+            inputs = moved(batch, model)
+            mask = inputs["attention_mask"][..., None].float()
+            send_back_noise(model(**inputs).logits, inputs["attention_mask"], seed=seed, places=places)
+    return {name: added_up(total) / batches.examples for name, total in sums.items()}
+
+
+def _zeros(model: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:
+    weights = {name: dense_weight(model.get_submodule(name)) for name in layers}
+    return {name: torch.zeros(w.shape[1], dtype=torch.float64, device=w.device) for name, w in weights.items()}
+
+
+def _add(total: Tensor, part: Tensor) -> None:
+    total += part
+
+
+def _by_example(tensor: Tensor, mask: Tensor, name: str) -> Tensor:
+    """(examples, tokens, features), whichever way the model keeps them."""
+    if tensor.numel() != mask.numel() * tensor.shape[-1]:
+        raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out")
+    return tensor.reshape(*mask.shape[:2], -1).float()
+
+
+def floored(importance: Tensor, *, share: float = 1e-6) -> Tensor:
+    """Return (in,) importances of at least this share of their mean, so that a feature never seen can be divided by."""
+    floor = share * importance.mean()
+    return importance.clamp_min(floor) if floor > 0 else torch.ones_like(importance)
+
+
+def token_counts(batches: Batches, tokens: int) -> Tensor:
+    """Return (tokens,) how often each token is read, in float32; padding is left out."""
+    counts = torch.zeros(tokens)
+    for _, batch in dealt_batches(batches):
+        counts += torch.bincount(batch["input_ids"][batch["attention_mask"].bool()].cpu(), minlength=tokens)
+    return added_up(counts)

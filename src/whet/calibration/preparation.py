@@ -1,0 +1,3 @@
+"""What methods and runtimes look at: a sample of the training data, and what was held out of it, encoded."""
+
+__all__ = []

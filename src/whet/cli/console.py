@@ -1,0 +1,215 @@
+"""What the command line prints: tables, sentences and JSON."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from whet.errors import OutputNotWritten
+from whet.evaluation.inspection import Inspection
+from whet.evaluation.measurement import Comparison
+from whet.evaluation.trial import Trial
+from whet.methods.base import Method
+from whet.methods.recipe import Step
+from whet.runtimes.base import Agreement
+from whet.search.goal import POINTS, difference
+from whet.search.search import BEST, Found
+from whet.search.storage import Attempt
+from whet.training.trainer import Epoch
+from whet.utils.distributed import is_first
+from whet.utils.parameters import parameters
+
+__all__ = [
+    "check_picture",
+    "print_agreements",
+    "print_attempt",
+    "print_curve",
+    "print_found",
+    "print_inspection",
+    "print_json",
+    "print_step",
+    "say",
+    "show",
+    "write_picture",
+]
+
+_WIDE = 1000
+"""Columns that every table fits into."""
+
+
+def say(sentence: str) -> None:
+    """Print a sentence to the error stream."""
+    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def show(*parts: str | Table) -> None:
+    """Print lines as they are, and tables as wide as they need to be where no terminal limits them.
+
+    The first process speaks for all.
+    """
+    if not is_first():
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
+    for part in parts:
+        line = isinstance(part, str)
+        console.print(part, markup=not line, soft_wrap=line)
+
+
+def check_picture(path: Path | None) -> None:
+    """Refuse a place where no picture can be written, before there is one.
+
+    Raises:
+        OutputNotWritten: it is a folder, or in none.
+    """
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {path}; name another")
+
+
+def write_picture(path: Path, content: bytes) -> None:
+    """Write a picture.
+
+    Raises:
+        OutputNotWritten: it cannot be written.
+    """
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OutputNotWritten(f"{path} must be writable, but {error}; free some space or name another") from error
+
+
+def print_curve(curve: Sequence[Epoch], title: str, *, as_json: bool) -> None:
+    """Print a learning curve as a table or as JSON."""
+    if as_json:
+        print_json([row._asdict() for row in curve])
+        return
+    shown = Table(title=escape(title))
+    for name in curve[0]._fields:
+        shown.add_column(name.replace("_", " "), justify="right")
+    for row in curve:
+        shown.add_row(*(f"{value:.4g}" for value in row))
+    show(shown)
+
+
+def print_step(step: Step) -> None:
+    """Print what one method of a recipe did."""
+    share = step.parameters_after / step.parameters_before
+    show(
+        f"{step.method}: {step.layers} layers changed, parameters {step.parameters_before:,} → "
+        f"{step.parameters_after:,} ({share:.1%}), {step.seconds:.1f} s"
+    )
+
+
+def print_methods(known: Mapping[str, type[Method]]) -> None:
+    """Print methods with their parameters and sources."""
+    for name, method in known.items():
+        shown = Table(
+            "parameter", "range", "default", "meaning", title=f"{name} ({method.stage.name})", title_justify="left"
+        )
+        for row in parameters(method):
+            shown.add_row(
+                row.name, row.stated or row.kind, "" if row.default is None else str(row.default), row.meaning
+            )
+        show(method.summary(), shown, f"Source: {method.source()}\n")
+
+
+def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
+    """Print how near the answers of runtimes are to PyTorch's."""
+    shown = Table("runtime", "precision", "computes in", title="against PyTorch")
+    for name in ("largest difference", "equal predictions", "KL, held out", "layers in fp32"):
+        shown.add_column(name, justify="right")
+    for (runtime, precision), one in found.items():
+        kl = "" if one.kl is None else f"{one.kl:.2g}"
+        difference, equal = f"{one.largest_difference:.1e}", f"{one.equal_predictions:.0%}"
+        shown.add_row(runtime, precision, one.precision, difference, equal, kl, str(len(one.in_fp32)))
+    show(shown)
+
+
+def print_attempt(attempt: Attempt) -> None:
+    """Print what came of one structure of a search."""
+    told = "; ".join(f"{one.name}: {_times(one)} times, {_points(difference(one))} points" for one in attempt.trials)
+    show(f"{attempt.number}: {told or f'{attempt.state}: {attempt.message}'}; {attempt.seconds:.0f} s")
+
+
+def print_found(found: Found, out: Path) -> None:
+    """Print the frontier of a search, the best, and what the dev split says of it."""
+    first = found.original.measurements[0]
+    mark = "◀ best" if found.accepted else "◀ nearest"
+    shown = Table(
+        title=escape(f"{found.original.name}: {first.n} examples that the search chose by"),
+        caption="points: the difference from the original, with its 95 % interval; times: sentences a second",
+    )
+    shown.add_column("model", overflow="fold")
+    for name in (first.metric, "points", "KL", "times the original", "MiB"):
+        shown.add_column(name, justify="right", overflow="fold")
+    rows = list(found.frontier.trials)
+    for trial in rows if found.best in rows else [*rows, found.best]:
+        own = trial.measurements[0]
+        versus = "" if own.versus is None else _points(own.versus)
+        kl, size = trial.get("kl").value, trial.get("disk").value
+        name = escape(trial.name) + (f" {mark}" if trial is found.best else "")
+        shown.add_row(name, f"{own.value:.3f}", versus, f"{kl:.2g}", _times(trial), f"{size:.1f}")
+    show(shown)
+    if found.confirmation:
+        on_dev = found.confirmation[1]
+        own = on_dev.measurements[0]
+        show(
+            f"on {own.n} dev examples: {own.metric} {own.value:.3f}, {_points(difference(on_dev))} points from the "
+            f"original; {_times(on_dev)} times its sentences a second"
+        )
+    for note in found.notes:
+        show(f"note: {note}")
+    where = found.best.conditions or {}
+    verdict = "" if found.accepted else "nothing that is better than the original holds the bar; the nearest is "
+    show(f"{verdict}saved to {out / BEST}, for {where.get('runtime')} in {where.get('precision')}")
+
+
+def _points(versus: Comparison) -> str:
+    value, low, high = (number * POINTS for number in (versus.value, versus.low, versus.high))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _times(trial: Trial) -> str:
+    ratio = trial.get("throughput").versus
+    return "1" if ratio is None else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
+def print_inspection(found: Inspection) -> None:
+    """Print where parameters and time are, and what can help."""
+    size, length = found.batch
+    modules = Table("module", "kind", "shape", title=f"{size} sentences of {length} tokens")
+    for name in ("parameters", "share", "ms", "time"):
+        modules.add_column(name, justify="right")
+    for row in found.modules:
+        modules.add_row(
+            row.name, row.kind, row.shape, f"{row.parameters:,}", f"{row.share:.1%}", f"{row.milliseconds:.2f}",
+            f"{row.time_share:.1%}",
+        )  # fmt: skip
+    evens = Table("layers", "shape", title="where two thin products pay")
+    for name in ("fewer parameters below rank", "faster up to rank", "speedup of the smallest rank"):
+        evens.add_column(name, justify="right")
+    for even in found.break_evens:
+        evens.add_row(
+            str(even.layers),
+            even.shape,
+            str(even.by_parameters),
+            str(even.by_time or "none"),
+            f"{even.best_speedup:.2f}",
+        )
+    show(modules, evens, *(f"• {line}" for line in found.advice))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; methods and other dataclasses by their fields."""
+    if is_first():
+        print(json.dumps(value, indent=1, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)

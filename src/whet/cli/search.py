@@ -1,0 +1,110 @@
+"""The verb `search` of the command line."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from whet.cli.console import print_attempt, print_found, print_json, say
+from whet.cli.options import (
+    AsJson,
+    DataDir,
+    DevFile,
+    Label,
+    MaxLength,
+    MetricName,
+    Out,
+    Seed,
+    TaskName,
+    Text,
+    TextPair,
+    Threads,
+    TrainFile,
+    names_in,
+    seconds_in,
+    task_of,
+    use_device,
+)
+from whet.evaluation.trial import Trial
+from whet.search.goal import Goal
+from whet.search.search import Found
+from whet.search.search import search as search_for
+
+__all__ = ["search"]
+
+NOTHING_HOLDS = 3
+"""Exit code where nothing is better than the original and holds the bar."""
+
+
+def search(
+    model: Annotated[str, typer.Argument(help="Folder or hub name of a fine-tuned model.")],
+    out: Out,
+    max_drop: Annotated[float, typer.Option(help="Points of the task's metric that may be lost, such as 1.")] = 1.0,
+    max_size: Annotated[float | None, typer.Option(help="MiB that it may take on disk.")] = None,
+    time: Annotated[str, typer.Option(help="That it may take, loading included: 90s, 30m, 2h.")] = "30m",
+    goal: Annotated[str, typer.Option(help="What counts: latency, size or both.")] = "latency",
+    runtime: Annotated[str | None, typer.Option(help="Where models may run; all installed if not given.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of other runtimes than pytorch; fp32, int8 and bf16 if not given.")
+    ] = None,
+    task: TaskName = None,
+    data_dir: DataDir = None,
+    train_file: TrainFile = None,
+    dev_file: DevFile = None,
+    text: Text = "text",
+    text_pair: TextPair = None,
+    label: Label = "label",
+    metric: MetricName = None,
+    batch_size: Annotated[int, typer.Option(help="Sentences of the batches that are timed; 1 for single ones.")] = 32,
+    max_length: MaxLength = 128,
+    seed: Seed = 0,
+    threads: Threads = None,
+    join: Annotated[bool, typer.Option("--join", help="Help another search that is at work in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what was found before.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find the fastest or smallest model that loses no more than a bar; it goes on where it was stopped.
+
+    Exit code 3: nothing holds the bar, and what is nearest to it was kept.
+    """
+    use_device("cpu", threads, alone=True)
+    found = search_for(
+        model,
+        task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric),
+        out,
+        goal=Goal(max_drop=max_drop, max_size=max_size, best=goal),  # type: ignore[arg-type]
+        seconds=seconds_in(time),
+        runtimes=None if runtime is None else names_in(runtime),
+        precisions=None if precision is None else names_in(precision),
+        batch_size=batch_size,
+        max_length=max_length,
+        seed=seed,
+        join=join,
+        overwrite=overwrite,
+        report=(lambda attempt: None) if as_json else print_attempt,
+        warn=lambda sentence: say(f"note: {sentence}"),
+    )
+    if as_json:
+        print_json(_as_json(found))
+    else:
+        print_found(found, out)
+    if not found.accepted:
+        raise typer.Exit(NOTHING_HOLDS)
+
+
+def _as_json(found: Found) -> object:
+    def plain(trial: Trial) -> object:
+        return json.loads(trial.to_json())
+
+    return {
+        "accepted": found.accepted,
+        "best": plain(found.best),
+        "confirmation": list(map(plain, found.confirmation)),
+        "frontier": [trial.name for trial in found.frontier.trials],
+        "trials": list(map(plain, [found.original, *found.trials])),
+        "attempts": [
+            {"number": one.number, "state": one.state, "message": one.message, "left_out": one.left_out}
+            for one in found.attempts
+        ],
+        "notes": found.notes,
+    }

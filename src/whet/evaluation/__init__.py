@@ -1,0 +1,1 @@
+"""Measuring: timing, statistics, trials and their frontier."""

@@ -1,0 +1,265 @@
+"""Measure models side by side on one task: the same examples, the same batches, the same machine, in one run."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from whet.errors import InvalidData, InvalidParameter
+from whet.evaluation import records
+from whet.evaluation.metrics.base import Metric, Subject, metrics, quality_named
+from whet.evaluation.trial import Trial
+from whet.models import artifact
+from whet.models.artifact import load_any
+from whet.models.inference import answer
+from whet.models.load import class_order, load_tokenizer, readable_length
+from whet.runtimes.base import Deployed, offered, runtime_named
+from whet.tasks.base import Task
+from whet.tasks.data import Examples
+from whet.tasks.encoding import encode, fitting, shortest_first
+from whet.utils.hardware import machine
+from whet.utils.lookup import choose
+from whet.utils.parameters import Range, check
+from whet.utils.precision import COMPILED, FP32, IN_TORCH, PYTORCH
+
+__all__ = ["Benchmark", "Row"]
+
+BATCH_SIZE = 32
+"""Examples a batch, where nothing else is asked for."""
+
+
+class _Part(NamedTuple):
+    """Some of the dev examples, and how many of them are in a batch."""
+
+    examples: Examples
+    batch_size: int | Sequence[int]
+
+
+class Row(NamedTuple):
+    """One model where it is to run."""
+
+    source: str | Path
+    """Folder or hub name."""
+    runtime: str = PYTORCH
+    precision: str = FP32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """How models are measured; the same for every model of a run."""
+
+    batch_size: Annotated[int | None, Range(least=1)] = None
+    """Examples a batch; 32, if nothing else is given."""
+    batch_tokens: Annotated[int | None, Range(least=1)] = None
+    """Instead, tokens a batch with padding: as many examples as fit, one at least. The first model's tokens count, so
+    that the batches of all hold the same examples."""
+    max_length: Annotated[int, Range(least=2)] = 128
+    """Longer inputs are cut, in tokens."""
+    rounds: Annotated[int, Range(least=6)] = 10
+    """Interleaved rounds of timing; fewer than 6 cannot show a difference at p < 0.05."""
+    singles: Annotated[int, Range(least=2)] = 50
+    """Dev sentences that are timed one by one."""
+    timed: Annotated[int, Range(least=2)] = 256
+    """Dev sentences that are timed in batches."""
+    seed: Annotated[int, Range(least=0)] = 0
+    """Of resampling and of the order of runs."""
+    device: str = "cpu"
+    """Where models run, as torch names it."""
+    runtimes: tuple[str, ...] = (PYTORCH,)
+    """Where every model runs, in turn; others than pytorch and torch_compile need its export."""
+    precisions: tuple[str, ...] = (FP32,)
+    """In which of its precisions each of the others runs it."""
+    metrics: tuple[str, ...] | None = None
+    """Names of what is measured besides the task's own metrics, such as fidelity; everything if None."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a value outside its range, or two sizes of a batch."""
+        check(self)
+        if self.batch_size is not None and self.batch_tokens is not None:
+            raise InvalidParameter(
+                f"one of batch_size and batch_tokens must be given, but got batch_size={self.batch_size} and "
+                f"batch_tokens={self.batch_tokens}; leave one out"
+            )
+
+    def run(self, sources: Sequence[str | Path], task: Task) -> list[Trial]:
+        """Return one trial per runtime, precision and model, models changing first; the first is the baseline.
+
+        Raises:
+            InvalidData: the task's data cannot be used, or a model's head does not fit it.
+            InvalidModel, InvalidArtifact: a model cannot be loaded, was altered, or was not exported for a runtime.
+            UnknownName, InvalidParameter: there is no such runtime here, or it runs elsewhere than on the device.
+        """
+        places = self._places()
+        return self.compare([Row(source, *place) for place in places for source in sources], task)
+
+    def compare(self, rows: Sequence[Row], task: Task) -> list[Trial]:
+        """Return one trial for each row; the first is the baseline. See `run`."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        chosen = self._metrics(task)
+        exports = self._exports(rows)
+        sources = list(dict.fromkeys(str(row.source) for row in rows))
+        dev = task.splits.dev
+        if not len(dev):
+            raise InvalidData("--dev-file must be given with --train-file, but got none; add it")
+        length = self.max_length
+        first = load_tokenizer(sources[0])
+        examples = shortest_first(dev, first, max_length=length)
+        parts = {
+            "dev": self._part(examples, first),
+            "singles": _Part(_spread(examples, self.singles), 1),
+            "timed": self._part(_spread(examples, self.timed), first),
+        }
+        plain = {source: self._subject(source, task, parts) for source in sources}
+        subjects = [self._placed(plain[str(row.source)], row.runtime, row.precision, exports) for row in rows]
+        measured: list[list[Any]] = [[] for _ in subjects]
+        for metric in chosen:
+            for own, found in zip(measured, metric.measure(subjects), strict=True):
+                own.extend(found)
+        baseline = {"baseline": subjects[0].name, "baseline_artifact": _digest(subjects[0].source)}
+        conditions = {**self._conditions(task, dev), **baseline, "measured": now}
+        return [
+            Trial(
+                subject.name,
+                _recipe(subject.source),
+                self.seed,
+                own,
+                _digest(subject.source),
+                {**conditions, "runtime": subject.runtime, "dtype": subject.precision},
+            )
+            for subject, own in zip(subjects, measured, strict=True)
+        ]
+
+    def _places(self) -> list[tuple[str, str]]:
+        """Every runtime with each of the wanted precisions that it knows."""
+        return [
+            (name, precision)
+            for name in self.runtimes
+            for precision in ([FP32] if name in IN_TORCH else offered(runtime_named(name), self.precisions))
+        ]
+
+    def _placed(
+        self, plain: Subject, runtime: str, precision: str, exports: Mapping[tuple[str, str, str], Sequence[Path]]
+    ) -> Subject:
+        """The same model where it is to run."""
+        if runtime == PYTORCH:
+            return plain
+        if runtime != COMPILED:
+            return self._deployed(plain, runtime, precision, exports)
+        model: nn.Module = torch.compile(plain.model, dynamic=True)  # type: ignore[assignment]
+        name = f"{plain.name} ({runtime})"
+        return replace(
+            plain, name=name, model=model, logits=answer(model, plain.dev, what=name)[:, plain.order], runtime=runtime
+        )
+
+    def _exports(self, rows: Sequence[Row]) -> Mapping[tuple[str, str, str], Sequence[Path]]:
+        """The files of every model's exports for all runtimes but PyTorch, before anything is loaded."""
+        compiler = os.environ.get("CXX", "g++")
+        if any(row.runtime == COMPILED for row in rows) and self.device == "cpu" and shutil.which(compiler) is None:
+            raise InvalidParameter(
+                f"{COMPILED} needs a C++ compiler, but {compiler} is not here; install g++, or set CXX"
+            )
+        others = [row for row in rows if row.runtime not in IN_TORCH]
+        if others and self.device != "cpu":
+            raise InvalidParameter(
+                f"{others[0].runtime} must run on the cpu, but got device={self.device}; leave it out"
+            )
+        return {
+            (str(row.source), row.runtime, row.precision): [
+                Path(row.source) / file
+                for file in artifact.exported(Path(row.source), row.runtime, row.precision)["files"]
+            ]
+            for row in others
+        }
+
+    def _deployed(
+        self, plain: Subject, runtime: str, precision: str, exports: Mapping[tuple[str, str, str], Sequence[Path]]
+    ) -> Subject:
+        """The same model in another runtime."""
+        predict = runtime_named(runtime).open(Path(plain.source), precision=precision, threads=torch.get_num_threads())
+        where = runtime if precision == FP32 else f"{runtime} {precision}"
+        model, name = Deployed(plain.model, predict), f"{plain.name} ({where})"
+        return replace(
+            plain,
+            name=name,
+            model=model,
+            logits=answer(model, plain.dev, what=name)[:, plain.order],
+            runtime=runtime,
+            precision=predict.precision,
+            files=tuple(exports[plain.source, runtime, precision]),
+        )
+
+    def _metrics(self, task: Task) -> list[Metric]:
+        asked = {name: quality_named(name) for name in task.metrics}
+        others = {name: metric for name, metric in metrics().items() if metric.universal}
+        wanted = others if self.metrics is None else {choose(name, others, what="the metric") for name in self.metrics}
+        return list((asked | {name: others[name]() for name in others if name in wanted}).values())
+
+    def _part(self, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> "_Part":
+        if self.batch_tokens is None:
+            return _Part(examples, self.batch_size or BATCH_SIZE)
+        sizes = fitting(examples, tokenizer, max_length=self.max_length, batch_tokens=self.batch_tokens)
+        return _Part(examples, sizes)
+
+    def _subject(self, source: str | Path, task: Task, parts: Mapping[str, "_Part"]) -> Subject:
+        model = load_any(source)
+        tokenizer = load_tokenizer(source)
+        order = class_order(model, task)
+        length = readable_length(self.max_length, model)
+        name = Path(source).resolve().name if Path(source).exists() else str(source)
+
+        encoded = {
+            part: encode(some.examples, tokenizer, max_length=length, batch_size=some.batch_size, device=self.device)
+            for part, some in parts.items()
+        }
+        model.to(self.device)
+        return Subject(
+            name=name,
+            source=str(source),
+            model=model,
+            device=self.device,
+            max_length=length,
+            dev=encoded["dev"],
+            logits=answer(model, encoded["dev"], what=name)[:, order],
+            singles=encoded["singles"],
+            timed=encoded["timed"],
+            rounds=self.rounds,
+            seed=self.seed,
+            order=tuple(order),
+        )
+
+    def _conditions(self, task: Task, dev: Examples) -> dict[str, Any]:
+        return {
+            "task": task.name,
+            "data_sha256": dev.digest(),
+            **machine(self.device).to_dict(),
+            **(
+                {"batch_size": self.batch_size or BATCH_SIZE}
+                if self.batch_tokens is None
+                else {"batch_tokens": self.batch_tokens}
+            ),
+            "max_length": self.max_length,
+            "padding": "to the longest of a batch, sorted by length",
+            "rounds": self.rounds,
+            "versions": artifact.versions(),
+        }
+
+
+def _spread(examples: Examples, count: int) -> Examples:
+    """A sample of sorted examples, evenly over their lengths."""
+    return examples.take(np.unique(np.linspace(0, len(examples) - 1, min(count, len(examples))).round().astype(int)))
+
+
+def _recipe(source: str | Path) -> list[dict[str, Any]]:
+    return records.read_steps(Path(source)) if artifact.is_artifact(source) else []
+
+
+def _digest(source: str | Path) -> str | None:
+    return artifact.digest(Path(source)) if artifact.is_artifact(source) else None

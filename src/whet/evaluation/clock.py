@@ -1,0 +1,77 @@
+"""How long models take in the runtime that counts: PyTorch, or another, for which they are exported first."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from whet.evaluation.timing import representative, take_turns
+from whet.models.architecture import products
+from whet.models.inference import example_batch, input_names, moved
+from whet.runtimes._onnx_export import to_onnx
+from whet.runtimes.base import Conversion, Predict, Runtime, offered, runtime_named
+from whet.tasks.data import Batch, Batches
+from whet.utils.precision import FP32
+
+__all__ = ["PYTORCH", "Clock", "Run"]
+
+PYTORCH = "pytorch"
+ROUNDS = 12
+"""Of timing, at most."""
+MOST_SECONDS = 3.0
+"""After which no more rounds begin; slow models vary little, and many are timed."""
+CALIBRATION = 4
+"""Batches that ranges are taken from, where a precision wants some; they hardly change the time."""
+
+
+Run = Callable[[Batch], Any]
+"""A model that is ready to run on a batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Times models on a task's own text, in turn."""
+
+    batches: Batches
+    """The task's text, shortest first."""
+    runtime: str = PYTORCH
+    precision: str = FP32
+    device: str = "cpu"
+    """On which PyTorch runs."""
+
+    def require(self) -> None:
+        """Refuse to go on without what timing needs.
+
+        Raises:
+            WhetError: the runtime or the precision is not known, or cannot be had here.
+        """
+        if self.runtime != PYTORCH:
+            offered(runtime_named(self.runtime), [self.precision])
+
+    def opened(self, model: nn.Module) -> Run:
+        """Return what runs a model, in eval mode, on a batch; for another runtime it is exported once, here."""
+        if self.runtime == PYTORCH:
+            return lambda batch: model(**moved(batch, model))
+        with TemporaryDirectory() as folder:
+            return self._exported(runtime_named(self.runtime), model, Path(folder))
+
+    def seconds(self, runs: Sequence[Run]) -> list[float]:
+        """Return how long each of what was opened takes for a few representative batches, all in turn."""
+        total = np.zeros(len(runs))
+        for batch in representative(self.batches):
+            calls = [lambda run=run: run(batch) for run in runs]  # noqa: B023
+            total += np.median(take_turns(calls, rounds=ROUNDS, device=self.device, budget=MOST_SECONDS), axis=0)
+        return [float(one) for one in total]
+
+    def _exported(self, runtime: Runtime, model: nn.Module, folder: Path) -> Predict:
+        names = input_names(model, list(self.batches.batches[0]))
+        whole = folder / "whole.onnx"
+        to_onnx(model, example_batch(model, names, 2, 6), whole)
+        some: Sequence[Batch] = self.batches.batches[:CALIBRATION]
+        runtime.convert(Conversion(whole, self.precision, some, products(model) or None), folder)
+        return runtime.open(folder, precision=self.precision, threads=torch.get_num_threads())

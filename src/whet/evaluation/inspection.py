@@ -1,0 +1,180 @@
+"""Where a model's parameters and time are, and which methods can help on this machine."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whet.errors import InvalidParameter
+from whet.evaluation.timing import layer_latencies
+from whet.models.architecture import Architecture, dense_weight
+from whet.models.artifact import load_any
+from whet.models.load import readable_length
+from whet.numerics.low_rank import break_even
+from whet.tasks.data import Batch
+from whet.utils.hardware import INSTRUCTION_SETS, Machine, machine
+from whet.utils.progress import track
+
+__all__ = ["BreakEven", "Inspection", "ModuleRow", "inspect"]
+
+WARM_UP = 3
+SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+"""Ranks that are timed, as shares of the rank where parameters break even."""
+
+
+class ModuleRow(NamedTuple):
+    """One module of the model."""
+
+    name: str
+    kind: str
+    shape: str
+    parameters: int
+    share: float
+    """Of the model's parameters."""
+    milliseconds: float
+    """Median time of its forward pass."""
+    time_share: float
+    """Of the model's time."""
+
+
+class BreakEven(NamedTuple):
+    """Where two thin products stop paying for one shape of layer."""
+
+    shape: str
+    layers: int
+    """Layers of this shape."""
+    by_parameters: int
+    """Rank from which two factors hold as much as the dense weight."""
+    by_time: int
+    """Largest rank timed that is faster than the dense product here; 0 where none is."""
+    best_speedup: float
+    """Of the smallest rank timed."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect` found."""
+
+    machine: Machine
+    """This machine."""
+    batch: tuple[int, int]
+    """Sentences and tokens a sentence that were timed."""
+    modules: list[ModuleRow]
+    """Leaf modules with parameters, in the order of the model."""
+    break_evens: list[BreakEven]
+    """One per shape of dense layer."""
+    advice: list[str]
+    """Which methods can help here, and which cannot."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the inspection as JSON values."""
+        rows = {
+            "modules": [row._asdict() for row in self.modules],
+            "break_evens": [row._asdict() for row in self.break_evens],
+        }
+        return asdict(self) | rows
+
+
+def inspect(model: str | Path, *, batch: tuple[int, int] = (32, 64), rounds: int = 15) -> Inspection:
+    """Return where the parameters and the time of a model are, and what can help.
+
+    Args:
+        model: folder or hub name.
+        batch: sentences and tokens a sentence to time it with; fewer tokens if the model cannot read as many.
+        rounds: forward passes that are timed.
+
+    Raises:
+        InvalidModel, InvalidArtifact: the model cannot be loaded or was altered.
+        InvalidParameter: a sentence or a token is the least.
+    """
+    if min(batch) < 1:
+        raise InvalidParameter(f"1 <= sentences, tokens must hold, but got {batch[0]} of {batch[1]}; give 1 or more")
+    loaded = load_any(model)
+    size, length = batch[0], readable_length(batch[1], loaded)
+    vocabulary = int(loaded.config.vocab_size)  # type: ignore[union-attr, arg-type]
+    ids = torch.randint(vocabulary // 2, vocabulary, (size, length), generator=torch.Generator().manual_seed(0))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    rows = _modules(loaded, inputs, rounds)
+    evens = _break_evens(loaded, inputs)
+    here = machine()
+    return Inspection(here, (size, length), rows, evens, _advice(here, evens))
+
+
+def _modules(model: nn.Module, inputs: dict[str, Tensor], rounds: int) -> list[ModuleRow]:
+    leaves = {
+        name: module
+        for name, module in model.named_modules()
+        if not any(module.children()) and any(True for _ in module.parameters())
+    }
+    spent: dict[str, list[float]] = {name: [] for name in leaves}
+    handles = [handle for name, module in leaves.items() for handle in _stop_watch(module, spent[name])]
+    whole = []
+    with torch.inference_mode():
+        for _ in track(range(rounds + WARM_UP), "timing modules"):
+            start = time.perf_counter()
+            model(**inputs)
+            whole.append(time.perf_counter() - start)
+    for handle in handles:
+        handle.remove()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    total = float(np.median(whole[WARM_UP:]))
+    rows = []
+    for name, module in leaves.items():
+        own = sum(parameter.numel() for parameter in module.parameters())
+        seconds = float(np.median(spent[name][WARM_UP:])) if len(spent[name]) > WARM_UP else 0.0
+        shape = "x".join(str(size) for size in max(module.parameters(), key=torch.numel).shape)
+        rows.append(
+            ModuleRow(name, type(module).__name__, shape, own, own / parameters, seconds * 1e3, seconds / total)
+        )
+    return rows
+
+
+def _stop_watch(module: nn.Module, spent: list[float]) -> list[torch.utils.hooks.RemovableHandle]:
+    started = [0.0]
+
+    def start(*_: Any) -> None:
+        started[0] = time.perf_counter()
+
+    def stop(*_: Any) -> None:
+        spent.append(time.perf_counter() - started[0])
+
+    return [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
+
+
+def _break_evens(model: nn.Module, batch: Batch) -> list[BreakEven]:
+    weights = [dense_weight(model.get_submodule(name)) for name in Architecture.of(model).linears]
+    shapes = {tuple(weight.shape): weight for weight in weights}
+    return [
+        _break_even(weight, sum(tuple(other.shape) == shape for other in weights), batch)
+        for shape, weight in shapes.items()
+    ]
+
+
+def _break_even(weight: Tensor, layers: int, batch: Batch) -> BreakEven:
+    limit = break_even(weight)
+    ranks = sorted({max(1, round(limit * share)) for share in SHARES})
+    table = layer_latencies(weight, ranks, [batch])
+    faster = [rank for rank, seconds in table.factored.items() if seconds < table.dense]
+    shape = "x".join(map(str, weight.shape))
+    return BreakEven(shape, layers, limit, max(faster, default=0), table.dense / table.factored[ranks[0]])
+
+
+def _advice(here: Machine, evens: list[BreakEven]) -> list[str]:
+    lines = []
+    for row in evens:
+        if row.by_time:
+            lines.append(f"low rank can help the {row.layers} layers of {row.shape}: faster up to rank {row.by_time}")
+        else:
+            lines.append(f"low rank cannot help the {row.layers} layers of {row.shape}: no rank is faster here")
+    for kind in ("int8", "bf16"):
+        sets = [name for name in here.instruction_sets if INSTRUCTION_SETS[name].startswith(kind)]
+        if sets:
+            lines.append(f"{kind} can help: this processor has {', '.join(sets)}")
+        else:
+            lines.append(f"{kind} saves bytes but hardly time: this processor has no {kind} instructions")
+    lines.append(f"{here.threads} of {here.cores} cores are used; --threads changes it")
+    return lines

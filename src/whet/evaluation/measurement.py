@@ -1,0 +1,81 @@
+"""A measured number: never without its unit, its 95 % interval, the number of observations and its conditions."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from whet.errors import InvalidParameter
+
+__all__ = ["Better", "Comparison", "Measurement"]
+
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How a model differs from the baseline, on the same examples or in the same interleaved runs."""
+
+    kind: Literal["difference", "ratio"]
+    """Model minus baseline, or the factor by which the model is better than the baseline."""
+    value: float
+    """The difference or ratio."""
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    """Upper end of its 95 % interval."""
+    p_value: float
+    """Chance of a difference this large if there were none, two-sided."""
+    test: str
+    """The test that gave the p-value."""
+
+    @property
+    def real(self) -> bool:
+        """Whether chance alone is an unlikely explanation: p < 0.05."""
+        return self.p_value < 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One number about one model."""
+
+    metric: str
+    """What was measured, such as `accuracy` or `latency_p95`."""
+    value: float
+    """The number."""
+    unit: str
+    """Its unit; empty for shares and correlations."""
+    low: float
+    """Lower end of its 95 % interval; equal to the value where the number is a count."""
+    high: float
+    """Upper end of its 95 % interval."""
+    n: int
+    """Observations behind it: examples, runs, or 1 for a count."""
+    better: Better
+    """Which way is good."""
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    """What it depends on beyond the model: shape, batch size, rounds."""
+    versus: Comparison | None = None
+    """Against the baseline; None for the baseline itself and for counts."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter where the interval does not hold the value."""
+        if not self.low <= self.value <= self.high:
+            raise InvalidParameter(
+                f"low <= value <= high must hold, but got low={self.low}, value={self.value}, high={self.high} "
+                f"for {self.metric}; widen the interval"
+            )
+
+    @classmethod
+    def count(cls, metric: str, value: float, unit: str, *, better: Better = "lower") -> "Measurement":
+        """Return a number that is exact."""
+        return cls(metric=metric, value=value, unit=unit, low=value, high=value, n=1, better=better)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the measurement as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> "Measurement":
+        """Return the measurement that `to_dict` described."""
+        versus = entry.get("versus")
+        return cls(**{**entry, "versus": None if versus is None else Comparison(**versus)})

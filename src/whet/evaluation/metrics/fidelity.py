@@ -1,0 +1,42 @@
+"""How far a model's answers are from the baseline's, whether right or wrong.
+
+For classes: KL(baseline ‖ model) in nats, and the share of examples whose predicted class changed. For scores: KL
+between normal distributions of unit variance, which is half the squared difference; no share, since every score changes
+a little.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from whet.evaluation.measurement import Measurement
+from whet.evaluation.metrics.base import Metric, Subject
+from whet.evaluation.significance import bootstrap
+from whet.numerics.divergence import divergences
+
+__all__ = ["Fidelity"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Fidelity(Metric):
+    """Means over the dev examples, with bootstrap intervals; the baseline's are zero by definition."""
+
+    name: ClassVar[str] = "fidelity"
+
+    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+        """See `Metric.measure`."""
+        return [self._against(subjects[0].logits, subject) for subject in subjects]
+
+    def _against(self, baseline: Array, subject: Subject) -> list[Measurement]:
+        found = [_mean("kl", divergences(baseline, subject.logits), "nats", subject.seed)]
+        if baseline.shape[1] > 1:
+            changed = (baseline.argmax(1) != subject.logits.argmax(1)).astype(float)
+            found.append(_mean("changed", changed, "", subject.seed))
+        return found
+
+
+def _mean(metric: str, values: Array, unit: str, seed: int) -> Measurement:
+    estimate = bootstrap(lambda drawn: float(values[drawn].mean()), len(values), seed=seed)
+    return Measurement(metric=metric, **estimate._asdict(), unit=unit, n=len(values), better="lower")

@@ -1,0 +1,155 @@
+"""How fast a model answers, on the task's own lengths and at fixed shapes.
+
+All models take each batch in turn, in an order drawn anew every time, so that whatever else the machine does falls on
+all of them alike. A speedup is the median over rounds of the ratio of times within a round.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from whet.evaluation.measurement import Better, Comparison, Measurement
+from whet.evaluation.metrics.base import Metric, Subject
+from whet.evaluation.significance import bootstrap, paired_ratio
+from whet.tasks.data import Batch
+from whet.utils.progress import track
+
+__all__ = ["FIXED_SHAPES", "Latency", "interleaved"]
+
+Array = np.ndarray[Any, Any]
+
+FIXED_SHAPES = ((1, 128), (8, 128))
+"""Batch size and length in tokens, without padding."""
+WARM_UP = 2
+"""Rounds that are run and thrown away."""
+
+
+def interleaved(subjects: Sequence[Subject], batches: Sequence[Sequence[Batch]], what: str) -> Array:
+    """Return (subjects, rounds, batches) seconds.
+
+    Args:
+        subjects: the models; the first one's rounds and seed hold for all.
+        batches: each subject's own batches, equally many.
+        what: said on the progress bar.
+    """
+    rounds, generator = subjects[0].rounds, np.random.default_rng(subjects[0].seed)
+    seconds = np.zeros((len(subjects), rounds + WARM_UP, len(batches[0])))
+    with torch.inference_mode():
+        for i in track(range(rounds + WARM_UP), f"timing {what}"):
+            for j in range(len(batches[0])):
+                for k in generator.permutation(len(subjects)):
+                    seconds[k, i, j] = _time(subjects[k], batches[k][j])
+    return seconds[:, WARM_UP:]
+
+
+class Latency(Metric):
+    """Median and 95th percentile of single sentences, sentences per second in batches, and medians at fixed shapes."""
+
+    name: ClassVar[str] = "latency"
+
+    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+        """See `Metric.measure`."""
+        found = self._singles(subjects), self._batched(subjects), *self._fixed(subjects)
+        return [[one for part in found for one in part[i]] for i in range(len(subjects))]
+
+    def _singles(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+        times = interleaved(subjects, [subject.singles.batches for subject in subjects], "single sentences") * 1e3
+        rows = []
+        for i, subject in enumerate(subjects):
+            medians = np.median(times[i], axis=0)  # of each sentence over rounds
+            for metric, percentile in (("latency_median", 50), ("latency_p95", 95)):
+                statistic = _percentile(percentile)
+                versus = _versus(times, i, statistic, subject.seed)
+                rows.append(_row(metric, "ms", "lower", medians, statistic, versus, subject.seed))
+        return [rows[2 * i : 2 * i + 2] for i in range(len(subjects))]
+
+    def _batched(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+        times = interleaved(subjects, [subject.timed.batches for subject in subjects], "batches")
+        count = len(subjects[0].timed.labels)
+        return [
+            [
+                _row(
+                    "throughput",
+                    "1/s",
+                    "higher",
+                    count / times[i].sum(1),
+                    _percentile(50),
+                    _versus(times, i, np.sum, s.seed),
+                    s.seed,
+                )
+            ]
+            for i, s in enumerate(subjects)
+        ]
+
+    def _fixed(self, subjects: Sequence[Subject]) -> list[list[list[Measurement]]]:
+        found = []
+        for size, length in FIXED_SHAPES:
+            if length > min(subject.max_length for subject in subjects):
+                continue
+            batches = [[_full_batch(subject, size, length)] for subject in subjects]
+            times = interleaved(subjects, batches, f"{size} × {length} tokens") * 1e3
+            found.append(
+                [
+                    [
+                        _row(
+                            f"latency_{size}x{length}",
+                            "ms",
+                            "lower",
+                            times[i, :, 0],
+                            _percentile(50),
+                            _versus(times, i, np.sum, subject.seed),
+                            subject.seed,
+                        )
+                    ]
+                    for i, subject in enumerate(subjects)
+                ]
+            )
+        return found
+
+
+def _time(subject: Subject, batch: Batch) -> float:
+    cuda = subject.device.startswith("cuda")
+    if cuda:
+        torch.cuda.synchronize(subject.device)
+    start = time.perf_counter()
+    subject.model(**batch)
+    if cuda:
+        torch.cuda.synchronize(subject.device)
+    return time.perf_counter() - start
+
+
+def _full_batch(subject: Subject, size: int, length: int) -> Batch:
+    """A batch of random tokens without padding, with the inputs that the task's own batches have."""
+    generator = torch.Generator().manual_seed(subject.seed)
+    vocabulary = int(subject.model.config.vocab_size)  # type: ignore[union-attr, arg-type]
+    example = subject.dev.batches[0]
+    batch = {key: torch.zeros(size, length, dtype=value.dtype, device=value.device) for key, value in example.items()}
+    ids = torch.randint(vocabulary // 2, vocabulary, (size, length), generator=generator)
+    return batch | {"input_ids": ids.to(subject.device), "attention_mask": torch.ones_like(ids).to(subject.device)}
+
+
+def _percentile(percentile: int) -> Callable[[Array], float]:
+    return lambda values: float(np.percentile(values, percentile))
+
+
+def _versus(times: Array, i: int, statistic: Callable[[Array], float], seed: int) -> Comparison | None:
+    if i == 0:
+        return None
+    baseline, own = ([statistic(one_round) for one_round in times[k]] for k in (0, i))
+    return paired_ratio(baseline, own, seed=seed)
+
+
+def _row(
+    metric: str,
+    unit: str,
+    better: Better,
+    values: Array,
+    statistic: Callable[[Array], float],
+    versus: Comparison | None,
+    seed: int,
+) -> Measurement:
+    estimate = bootstrap(lambda drawn: statistic(values[drawn]), len(values), seed=seed)
+    return Measurement(metric=metric, **estimate._asdict(), unit=unit, n=len(values), better=better, versus=versus)

@@ -1,0 +1,149 @@
+"""How often, or how nearly, the model is right: the metrics of GLUE, and F1 over classes."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import stats
+
+from whet.evaluation.measurement import Comparison, Measurement
+from whet.evaluation.metrics.base import Quality, Subject
+from whet.evaluation.significance import mcnemar
+
+__all__ = ["F1", "Accuracy", "MacroF1", "Matthews", "Pearson", "Spearman", "WeightedF1"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Accuracy(Quality):
+    """Share of examples whose class is right; compared by McNemar's exact test."""
+
+    name: ClassVar[str] = "accuracy"
+
+    def score(self, labels: Array, predictions: Array) -> float:
+        """See `Quality.score`."""
+        return float((labels == predictions).mean())
+
+    def compare(self, labels: Array, model: Array, baseline: Array, *, seed: int) -> Comparison:
+        """See `Quality.compare`."""
+        return mcnemar(model == labels, baseline == labels, seed=seed)
+
+
+class _FromConfusion(Quality):
+    """A metric of the confusion counts alone, which a resample needs far less time for than for its examples."""
+
+    def score(self, labels: Array, predictions: Array) -> float:
+        """See `Quality.score`."""
+        classes = int(max(labels.max(), predictions.max())) + 1
+        counts = np.bincount(labels * classes + predictions, minlength=classes * classes)
+        return self.of(counts.reshape(classes, classes).astype(float))
+
+    @abstractmethod
+    def of(self, confusion: Array) -> float:
+        """Return the metric of (classes, classes) counts, labels in rows and predictions in columns."""
+
+
+def _f1_by_class(confusion: Array) -> Array:
+    """F1 of each class that occurs among labels or predictions."""
+    occurring = confusion.sum(0) + confusion.sum(1)
+    found: Array = 2 * confusion.diagonal()[occurring > 0] / occurring[occurring > 0]
+    return found
+
+
+class F1(_FromConfusion):
+    """F1 of class 1, as for MRPC and QQP; zero where the model never says it."""
+
+    name: ClassVar[str] = "f1"
+
+    def of(self, confusion: Array) -> float:
+        """See `_FromConfusion.of`."""
+        if len(confusion) < 2:
+            return 0.0
+        occurring = confusion[1].sum() + confusion[:, 1].sum()
+        return float(2 * confusion[1, 1] / occurring) if occurring else 0.0
+
+
+class MacroF1(_FromConfusion):
+    """Mean of the F1 of every class; measured wherever there are classes."""
+
+    name: ClassVar[str] = "macro_f1"
+    universal: ClassVar[bool] = True
+
+    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+        """See `Metric.measure`."""
+        return super().measure(subjects) if subjects[0].logits.shape[1] > 1 else [[] for _ in subjects]
+
+    def of(self, confusion: Array) -> float:
+        """See `_FromConfusion.of`."""
+        return float(_f1_by_class(confusion).mean())
+
+
+class WeightedF1(_FromConfusion):
+    """Mean of the F1 of every class, each weighed by how many examples have it."""
+
+    name: ClassVar[str] = "weighted_f1"
+
+    def of(self, confusion: Array) -> float:
+        """See `_FromConfusion.of`."""
+        said, true = confusion.sum(0), confusion.sum(1)
+        return float(_f1_by_class(confusion) @ true[said + true > 0] / true.sum())
+
+
+class Matthews(_FromConfusion):
+    """Matthews' correlation, as for CoLA; zero where the model always says the same.
+
+    Source: Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", 2004,
+    doi 10.1016/j.compbiolchem.2004.09.006.
+    """
+
+    name: ClassVar[str] = "matthews"
+
+    def of(self, confusion: Array) -> float:
+        """See `_FromConfusion.of`."""
+        total, right = confusion.sum(), confusion.trace()
+        said, true = confusion.sum(0), confusion.sum(1)
+        spread = (total**2 - said @ said) * (total**2 - true @ true)
+        return float((right * total - said @ true) / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+class _Correlation(Quality):
+    """A correlation of scores; zero where the model always says the same."""
+
+    def predict(self, logits: Array) -> Array:
+        """See `Quality.predict`."""
+        scores: Array = logits[:, 0]
+        return scores
+
+    def score(self, labels: Array, predictions: Array) -> float:
+        """See `Quality.score`."""
+        if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
+            return 0.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stats.NearConstantInputWarning)
+            return float(self.correlation(labels, predictions))
+
+    @abstractmethod
+    def correlation(self, labels: Array, predictions: Array) -> float:
+        """Return the correlation of two (examples,) arrays that are not constant."""
+
+
+class Pearson(_Correlation):
+    """Pearson's correlation, as for STS-B."""
+
+    name: ClassVar[str] = "pearson"
+
+    def correlation(self, labels: Array, predictions: Array) -> float:
+        """See `_Correlation.correlation`."""
+        return float(stats.pearsonr(labels, predictions).statistic)
+
+
+class Spearman(_Correlation):
+    """Spearman's rank correlation, as for STS-B."""
+
+    name: ClassVar[str] = "spearman"
+
+    def correlation(self, labels: Array, predictions: Array) -> float:
+        """See `_Correlation.correlation`."""
+        return float(stats.spearmanr(labels, predictions).statistic)

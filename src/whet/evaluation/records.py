@@ -1,0 +1,157 @@
+"""What an artifact says of itself: how the model was made, what was measured of it, and its model card."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from whet.errors import InvalidArtifact
+from whet.evaluation.trial import Trial
+from whet.models import artifact
+from whet.models.artifact import CARD, MEASUREMENTS, RECIPE
+
+__all__ = ["card", "copy", "read_steps", "record", "save", "trials"]
+
+Steps = Sequence[Mapping[str, Any]]
+"""A recipe's file form: each method's name and parameters."""
+
+
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    recipe: Steps,
+    origin: str,
+    seed: int,
+    overwrite: bool = False,
+    extras: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write a model with everything that is known of it; the folder appears whole or not at all.
+
+    Args:
+        model: dense or compressed.
+        tokenizer: saved beside it.
+        folder: the artifact to write.
+        recipe: the steps that made it; empty for a baseline.
+        origin: folder or hub name of the model that it was made from.
+        seed: the seed of every random choice.
+        overwrite: whether an existing folder may be replaced.
+        extras: contents of more files, by name.
+
+    Raises:
+        OutputExists, OutputNotWritten: the folder exists or cannot be written.
+    """
+    steps = [dict(step) for step in recipe]
+    notes = {RECIPE: yaml.safe_dump(steps, sort_keys=False), **_notes(folder.name, steps, origin, [])}
+    files = {**(extras or {}), **{name: text.encode() for name, text in notes.items()}}
+    artifact.save(model, tokenizer, folder, about={"origin": origin, "seed": seed}, files=files, overwrite=overwrite)
+
+
+def copy(
+    folder: Path,
+    to: Path,
+    *,
+    export: tuple[str, str] | None,
+    about: Mapping[str, Any],
+    trials: Sequence[Trial],
+    overwrite: bool = False,
+) -> None:
+    """Copy an artifact with other measurements; the new folder appears whole or not at all.
+
+    Args:
+        folder: the artifact.
+        to: the folder to write.
+        export: the runtime and precision of the export to copy; None copies no export.
+        about: more entries for the manifest.
+        trials: what was measured of it.
+        overwrite: whether an existing folder may be replaced.
+
+    Raises:
+        InvalidArtifact: it was not exported for that.
+        OutputExists, OutputNotWritten: the folder exists or cannot be written.
+    """
+    notes = _notes(to.name, read_steps(folder), artifact.about(folder)["origin"], trials)
+    artifact.copy(folder, to, export=export, about=about, notes=notes, overwrite=overwrite)
+
+
+def record(folder: Path, trial: Trial) -> None:
+    """Add a measured trial to an artifact, and show it in its model card.
+
+    Raises:
+        InvalidArtifact: what it holds already cannot be read.
+        OutputNotWritten: the folder cannot be written.
+    """
+    known = [*trials(folder), trial]
+    artifact.write_notes(folder, _notes(folder.name, read_steps(folder), artifact.about(folder)["origin"], known))
+
+
+def trials(folder: Path) -> list[Trial]:
+    """Return the trials recorded in an artifact, oldest first.
+
+    Raises:
+        InvalidArtifact: they cannot be read.
+    """
+    path = folder / MEASUREMENTS
+    try:
+        return [Trial.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidArtifact(f"{path} must hold one trial a line, but {error!r}; empty it or copy it again") from error
+
+
+def read_steps(folder: Path) -> list[dict[str, Any]]:
+    """Return the file form of the recipe that made an artifact.
+
+    Raises:
+        InvalidArtifact: it cannot be read.
+    """
+    path = folder / RECIPE
+    try:
+        steps = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InvalidArtifact(f"{path} must be a readable recipe, but {error}; copy it again") from error
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise InvalidArtifact(f"{path} must be a list of steps, but it is not; copy it again")
+    return steps
+
+
+def card(name: str, recipe: Steps, origin: str, measured: Sequence[Trial]) -> str:
+    """Return the model card: what it is, how to load it, how it was made, what was measured last."""
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags: [whet, compressed]",
+        "---",
+        f"# {name}",
+        "",
+        f"Made from `{origin}` by whet: {_told(recipe)}.",
+        "",
+        "```python",
+        "import whet  # makes the structure known to transformers",
+        "from transformers import pipeline",
+        "",
+        f'classify = pipeline("text-classification", model="{name}")',
+        "```",
+        "",
+        "## Measured",
+        "",
+    ]
+    lines += (
+        measured[-1].markdown() if measured else ["Not yet: `whet measure ORIGINAL THIS --task TASK` fills this in."]
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _notes(name: str, recipe: Steps, origin: str, measured: Sequence[Trial]) -> dict[str, str]:
+    lines = "".join(f"{trial.to_json()}\n" for trial in measured)
+    return {MEASUREMENTS: lines, CARD: card(name, recipe, origin, measured)}
+
+
+def _told(recipe: Steps) -> str:
+    steps = []
+    for step in recipe:
+        shown = ", ".join(f"{key}={value}" for key, value in step.items() if key != "method")
+        steps.append(f"{step['method']}({shown})")
+    return " → ".join(steps) or "nothing"

@@ -1,0 +1,97 @@
+"""Intervals and paired tests: bootstrap over examples, McNemar's test, ratios of times."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from whet.evaluation.measurement import Comparison
+
+__all__ = ["Estimate", "bootstrap", "mcnemar", "paired_bootstrap", "paired_ratio"]
+
+
+Array = np.ndarray[Any, Any]
+RESAMPLES = 1000
+"""Bootstrap resamples: the ends of a 95 % interval are then good to about a tenth of its width."""
+
+
+class Estimate(NamedTuple):
+    """A value and its 95 % interval, which holds it."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap(statistic: Callable[[Array], float], count: int, *, seed: int) -> Estimate:
+    """Return a statistic of all examples, with the 95 % percentile interval over resampled ones.
+
+    Args:
+        statistic: takes indices drawn with replacement, (count,).
+        count: the number of examples.
+        seed: of the resampling.
+    """
+    return _estimate(statistic(np.arange(count)), [statistic(drawn) for drawn in _resamples(count, seed)])
+
+
+def paired_bootstrap(
+    statistic: Callable[[Array], float], baseline: Callable[[Array], float], count: int, *, seed: int
+) -> Comparison:
+    """Return the difference of two statistics over the same resampled examples.
+
+    The p-value is twice the share of resamples on the far side of zero, at least 2 / (resamples + 1).
+    """
+    differences = [statistic(drawn) - baseline(drawn) for drawn in _resamples(count, seed)]
+    everyone = np.arange(count)
+    estimate = _estimate(statistic(everyone) - baseline(everyone), differences)
+    p_value = _two_sided(np.asarray(differences))
+    return Comparison(kind="difference", **estimate._asdict(), p_value=p_value, test="paired bootstrap")
+
+
+def mcnemar(right: Array, baseline_right: Array, *, seed: int) -> Comparison:
+    """Return the difference of two accuracies with McNemar's exact test.
+
+    Args:
+        right: (examples,) whether the model was right.
+        baseline_right: (examples,) whether the baseline was.
+        seed: of the interval's bootstrap.
+
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12,
+    1947.
+    """
+    gained, lost = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
+    p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    difference = right.astype(float) - baseline_right.astype(float)
+    estimate = bootstrap(lambda drawn: float(difference[drawn].mean()), len(difference), seed=seed)
+    return Comparison(kind="difference", **estimate._asdict(), p_value=p_value, test="McNemar, exact")
+
+
+def paired_ratio(baseline: Sequence[float], model: Sequence[float], *, seed: int) -> Comparison:
+    """Return how many times faster the model is, from times taken in the same interleaved rounds.
+
+    The value is the median of the rounds' ratios; the test is Wilcoxon's signed-rank test of their logarithms.
+    """
+    ratios = np.asarray(baseline, dtype=float) / np.asarray(model, dtype=float)
+    estimate = bootstrap(lambda drawn: float(np.median(ratios[drawn])), len(ratios), seed=seed)
+    logs = np.log(ratios)
+    p_value = float(stats.wilcoxon(logs).pvalue) if np.any(logs != 0) else 1.0
+    test = "Wilcoxon signed-rank over interleaved rounds"
+    return Comparison(kind="ratio", **estimate._asdict(), p_value=p_value, test=test)
+
+
+def _resamples(count: int, seed: int) -> list[Array]:
+    generator = np.random.default_rng(seed)
+    return [generator.integers(count, size=count) for _ in range(RESAMPLES)]
+
+
+def _estimate(value: float, resampled: Sequence[float]) -> Estimate:
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return Estimate(value, min(float(low), value), max(float(high), value))
+
+
+def _two_sided(differences: Array) -> float:
+    differences = differences[~np.isnan(differences)]
+    worse = (np.sum(differences <= 0) + 1) / (len(differences) + 1)
+    better = (np.sum(differences >= 0) + 1) / (len(differences) + 1)
+    return float(min(1.0, 2 * min(worse, better)))

@@ -1,0 +1,77 @@
+"""One finished run: what was done, with which seed, and everything that was measured, as one JSON line."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from whet.errors import UnknownName
+from whet.evaluation.measurement import Measurement
+
+__all__ = ["Trial"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model and its measurements."""
+
+    name: str
+    """What tables call it."""
+    recipe: Sequence[Mapping[str, Any]]
+    """The recipe's file form; empty for a baseline."""
+    seed: int
+    """Of sampling, resampling and the order of runs."""
+    measurements: Sequence[Measurement]
+    """What was measured."""
+    artifact: str | None = None
+    """Digest of the model's files; None if it was not saved."""
+    conditions: Mapping[str, Any] | None = None
+    """Machine, threads, versions, task, data: what all measurements have in common."""
+
+    def get(self, metric: str) -> Measurement:
+        """Return the measurement of that metric.
+
+        Raises:
+            UnknownName: it was not measured.
+        """
+        for measurement in self.measurements:
+            if measurement.metric == metric:
+                return measurement
+        known = ", ".join(measurement.metric for measurement in self.measurements)
+        raise UnknownName(f"the metric must have been measured, but got {metric!r}; choose one of {known}")
+
+    def to_json(self) -> str:
+        """Return the trial as one line."""
+        return json.dumps(
+            {
+                "name": self.name,
+                "recipe": list(self.recipe),
+                "seed": self.seed,
+                "artifact": self.artifact,
+                "conditions": self.conditions,
+                "measurements": [measurement.to_dict() for measurement in self.measurements],
+            }
+        )
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """Return the trial that `to_json` wrote."""
+        entry = json.loads(line)
+        found = [Measurement.from_dict(one) for one in entry["measurements"]]
+        return cls(entry["name"], entry["recipe"], entry["seed"], found, entry["artifact"], entry["conditions"])
+
+    def markdown(self) -> list[str]:
+        """Return the lines of a table of everything measured."""
+        rows = ["| metric | value | 95 % interval | n | against the baseline |", "|---|---|---|---|---|"]
+        for one in self.measurements:
+            versus = "" if one.versus is None else f"{one.versus.value:+.4g} (p = {one.versus.p_value:.2g})"
+            if one.versus is not None and one.versus.kind == "ratio":
+                versus = f"{one.versus.value:.3g} times better (p = {one.versus.p_value:.2g})"
+            value, low, high = (_plain(number) for number in (one.value, one.low, one.high))
+            rows.append(f"| {one.metric} | {value} {one.unit} | {low} to {high} | {one.n} | {versus} |")
+        conditions = ", ".join(f"{key}: {value}" for key, value in (self.conditions or {}).items())
+        return [*rows, "", f"Conditions: {conditions}."]
+
+
+def _plain(value: float) -> str:
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 1e4 else f"{value:.5g}"

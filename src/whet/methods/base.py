@@ -1,0 +1,152 @@
+"""A method: a frozen set of parameters that turns a model into a smaller or faster one."""
+
+import dataclasses
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, ClassVar
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from whet.calibration.resources import Resources
+from whet.errors import InvalidParameter
+from whet.utils.lookup import choose, members
+from whet.utils.parameters import check, parameters
+
+__all__ = ["Method", "Stage", "all_methods", "method_from", "method_named"]
+
+
+class Stage(IntEnum):
+    """What a method changes; in a recipe stages never fall."""
+
+    ARCHITECTURE = 1
+    """Which layers there are: students, dropped blocks."""
+    STRUCTURE = 2
+    """How layers are built: low rank, removed neurons."""
+    TRAINING = 3
+    """The values of the weights."""
+    VOCABULARY = 4
+    """Which tokens there are; no later step reads data, since those were encoded before."""
+    REPRESENTATION = 5
+    """How weights are stored: quantized, clustered, sparse."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """One step of a recipe."""
+
+    stage: ClassVar[Stage]
+    """Where in a recipe it may stand."""
+    needs: ClassVar[frozenset[str]]
+    """Fields of Resources that it reads; it gets no others."""
+    example: ClassVar[dict[str, Any]]
+    """Parameters of a typical use, for tests and documentation."""
+    mildest: ClassVar[dict[str, Any]]
+    """Parameters of the least compression, which leaves outputs within 5 % of the original's."""
+    lossless: ClassVar[bool] = False
+    """Whether answers stay what they are, up to rounding."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a parameter outside its range."""
+        check(self)
+
+    @abstractmethod
+    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
+        """Return the compressed model; `model` must not be used again.
+
+        Its layers may be replaced. Its weights are the original's, and may be written to from stage TRAINING on only.
+
+        Raises:
+            NothingToCompress: the model has nothing that this method can work on.
+        """
+
+    def tokenizer(self, resources: Resources) -> PreTrainedTokenizerBase | None:
+        """Return what encodes text for the model that `apply` gives, or None where that is what it was."""
+        return None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Fields of Resources that it reads with these parameters: `needs`, and more where a parameter asks for it."""
+        return self.needs
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the method's full name, such as `factorization.drone`: where its module lies."""
+        return cls.__module__.removeprefix("whet.methods.")
+
+    @classmethod
+    def source(cls) -> str:
+        """Return the publication that the module's docstring names."""
+        text = sys.modules[cls.__module__].__doc__ or ""
+        found = re.search(r"^Source: (.+?)(?=^\S+: |\Z)", text, re.MULTILINE | re.DOTALL)
+        return " ".join(found[1].split()) if found else ""
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first line of the module's docstring."""
+        return (sys.modules[cls.__module__].__doc__ or "").strip().splitlines()[0]
+
+    @classmethod
+    def about(cls) -> dict[str, Any]:
+        """Return what there is to know of the method, as JSON values."""
+        return {
+            "summary": cls.summary(),
+            "stage": cls.stage.name,
+            "needs": sorted(cls.needs),
+            "parameters": [row._asdict() for row in parameters(cls)],
+            "source": cls.source(),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the file form, JSON values: the method's name and all its parameters."""
+        given = dataclasses.asdict(self).items()
+        return {"method": self.name(), **{key: list(one) if isinstance(one, tuple) else one for key, one in given}}
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{key}={value}" for key, value in dataclasses.asdict(self).items())
+        return f"{self.name()}({shown})"
+
+
+def all_methods() -> dict[str, type[Method]]:
+    """Return every method by its full name."""
+    return {method.name(): method for method in members("whet.methods", Method)}
+
+
+def method_named(name: str) -> type[Method]:
+    """Return the method of that full or last name: `factorization.drone` or `drone`.
+
+    Raises:
+        UnknownName: there is none; the message gives the nearest.
+    """
+    known = all_methods()
+    short = {full.rpartition(".")[2]: full for full in known}
+    full = short.get(name, name)
+    if full not in known:
+        choose(name, [*short, *known] if "." in name else short, what="the method")
+    return known[full]
+
+
+def method_from(entry: Mapping[str, Any]) -> Method:
+    """Return the method that `to_dict` described.
+
+    Raises:
+        UnknownName: no such method.
+        InvalidParameter: an unknown, missing or invalid parameter.
+    """
+    method = method_named(str(entry.get("method", "")))
+    given = {key: value for key, value in entry.items() if key != "method"}
+    fields = {field.name: field for field in dataclasses.fields(method)}
+    for key in given:
+        if key not in fields:
+            near = ", ".join(fields)
+            raise InvalidParameter(
+                f"{method.name()} takes the parameters {near}, but got {key}={given[key]!r}; correct it"
+            )
+    for key, field in fields.items():
+        if key not in given and field.default is dataclasses.MISSING:
+            raise InvalidParameter(f"{method.name()} must be given {key}, but got none; see whet methods")
+    return method(**given)

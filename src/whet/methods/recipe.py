@@ -1,0 +1,172 @@
+"""An ordered list of methods, checked before any work, and its YAML or JSON form."""
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import yaml
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from whet.calibration.resources import Resources
+from whet.errors import InvalidRecipe, MissingResource
+from whet.methods.base import Method, Stage, method_from
+from whet.models.layers.base import count_weights
+from whet.models.surgery import copy_model, describe, own_weights
+
+__all__ = ["Recipe", "Step"]
+
+Run = Callable[[tuple[Method, ...], Method, nn.Module, Resources], nn.Module]
+"""The steps before, a step, the model that they gave, and what the step may read."""
+SHIPPED = Path(__file__).parent / "recipes"
+"""Recipes that come with the package; a file of the user's own with such a name goes first."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-05 as a number, as JSON and YAML 1.2 do; YAML 1.1 wants 1.0e-05."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+class Step(NamedTuple):
+    """What one method did."""
+
+    method: Method
+    """The method."""
+    layers: int
+    """Layers whose structure it changed."""
+    parameters_before: int
+    """Parameters of the whole model before it."""
+    parameters_after: int
+    """Parameters of the whole model after it."""
+    seconds: float
+    """Wall-clock time."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Methods in the order in which they are applied; the empty recipe is the baseline."""
+
+    methods: tuple[Method, ...] = ()
+    """The steps; their stages never fall."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidRecipe where a step belongs before the one ahead of it, or reads data of other tokens."""
+        for first, second in zip(self.methods, self.methods[1:], strict=False):
+            if second.stage < first.stage:
+                raise InvalidRecipe(
+                    f"{second.name()} ({second.stage.name}) must come before {first.name()} ({first.stage.name}), "
+                    "but got it after; swap the two steps"
+                )
+            if first.stage is Stage.VOCABULARY and (read := self._read_after(first)):
+                raise InvalidRecipe(
+                    f"no step after {first.name()} may read data, which it encodes anew, but got {read}; apply that to "
+                    "what this gives, in a second call"
+                )
+
+    def _read_after(self, method: Method) -> str:
+        later = self.methods[self.methods.index(method) + 1 :]
+        return ", ".join(f"{one.name()} with {' and '.join(sorted(one.reads))}" for one in later if one.reads)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the recipe in a YAML or JSON file, or the shipped one of that name, such as `drone_retrain`.
+
+        Raises:
+            InvalidRecipe: the file is missing or is not a list of steps.
+            UnknownName, InvalidParameter: a step is wrong.
+        """
+        shipped = SHIPPED / f"{path}.yaml"
+        if not path.exists() and path.name == str(path) and shipped.is_file():
+            path = shipped
+        try:
+            entries = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe loader
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise InvalidRecipe(
+                f"the recipe must be a YAML or JSON file, but got {path}: {reason}; correct it"
+            ) from error
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InvalidRecipe(
+                f"the recipe must be a list of steps such as `- method: kfac`, but {path} is not; correct it"
+            )
+        return cls.from_list(entries)
+
+    @classmethod
+    def from_list(cls, entries: Iterable[dict[str, Any]]) -> Self:
+        """Return the recipe that `to_list` described."""
+        return cls(tuple(method_from(entry) for entry in entries))
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return the steps as JSON values."""
+        return [method.to_dict() for method in self.methods]
+
+    def to_yaml(self) -> str:
+        """Return the file form."""
+        text: str = yaml.safe_dump(self.to_list(), sort_keys=False)
+        return text
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Fields of Resources that some step reads."""
+        return frozenset().union(*(method.reads for method in self.methods))
+
+    def check(self, resources: Resources) -> None:
+        """Refuse resources that lack something a step needs.
+
+        Raises:
+            MissingResource: the message names the step and what it lacks.
+        """
+        for method in self.methods:
+            for need in sorted(method.reads):
+                if getattr(resources, need) is None:
+                    what = "a teacher" if need == "teacher" else f"{need} data"
+                    raise MissingResource(f"{method.name()} needs {what}, but got none; give --task or --train-file")
+
+    def apply(
+        self,
+        model: nn.Module,
+        resources: Resources,
+        *,
+        report: Callable[[Step], None] = lambda step: None,
+        run: Run | None = None,
+    ) -> nn.Module:
+        """Return a compressed copy of `model`; the original stays as it is.
+
+        Args:
+            model: any model with linear layers.
+            resources: what the steps need.
+            report: called after each step.
+            run: applies a step, given those before it too; `Method.apply`, if None.
+
+        Raises:
+            MissingResource: before any work.
+        """
+        self.check(resources)
+        compressed: nn.Module = copy_model(model)
+        for i, method in enumerate(self.methods):
+            if method.stage >= Stage.TRAINING:
+                own_weights(compressed, model)
+            start, before, known = time.perf_counter(), count_weights(compressed), describe(compressed)
+            own = resources.only(method.reads)
+            applied = method.apply(compressed, own) if run is None else run(self.methods[:i], method, compressed, own)
+            compressed = applied.eval()
+            changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
+            report(Step(method, changed, before, count_weights(compressed), time.perf_counter() - start))
+        own_weights(compressed, model)
+        return compressed
+
+    def tokenizer(self, tokenizer: PreTrainedTokenizerBase, resources: Resources) -> PreTrainedTokenizerBase:
+        """Return what encodes text for the model that `apply` gives, from what does for the original."""
+        for method in self.methods:
+            tokenizer = method.tokenizer(resources.only(method.reads)) or tokenizer
+        return tokenizer
+
+    def __str__(self) -> str:
+        return " → ".join(map(str, self.methods)) or "nothing"

@@ -1,0 +1,1 @@
+"""Models: loading, running and saving them, their structure, and changes to it."""

@@ -1,0 +1,201 @@
+"""Where a model keeps its blocks and their linear layers.
+
+The blocks are the longest list of equal modules: that finds the layers of BERT, DistilBERT, RoBERTa, GPT-2 and Llama
+alike, and leaves out embeddings, poolers and heads. A model whose head is worth compressing names it in an attribute
+`linears_after_blocks`, a tuple of module names.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from whet.errors import InvalidModel, NothingToCompress
+from whet.models.layers.attention import Attention
+from whet.models.layers.base import CompressedLayer
+from whet.models.layers.first_token_attention import FirstTokenAttention
+from whet.models.layers.first_token_norm import FirstTokenNorm
+from whet.models.layers.low_rank_embedding import LowRankEmbedding
+
+__all__ = [
+    "Architecture",
+    "dense_bias",
+    "dense_weight",
+    "first_token_layers",
+    "is_dense",
+    "products",
+    "seen_by",
+    "word_vectors",
+]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The parts of one model, by module name."""
+
+    blocks: tuple[str, ...]
+    """The repeated blocks, first to last."""
+    linears: tuple[str, ...]
+    """The dense linear layers inside the blocks, in module order, and those that the model itself names."""
+    shared: tuple[str, ...] = ()
+    """Those of them whose weights other modules use too; they are left out of `linears`."""
+    inner: tuple[str, ...] = ()
+    """Dense layers inside the blocks' compressed layers."""
+    embeddings: tuple[str, ...] = ()
+    """Ordinary embeddings with weights of their own, wherever they are."""
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Self:
+        """Return the parts of `model`.
+
+        Raises:
+            InvalidModel: it has no list of equal blocks.
+        """
+        lists = [
+            (name, module)
+            for name, module in model.named_modules()
+            if isinstance(module, nn.ModuleList) and len(module) > 0 and len({type(child) for child in module}) == 1
+        ]
+        if not lists:
+            raise InvalidModel(f"the model must have a list of equal blocks, but {type(model).__name__} has none")
+        # the outermost of the longest: lists inside a block come later
+        name, blocks = max(lists, key=lambda pair: len(pair[1]))
+        names = tuple(f"{name}.{i}" for i in range(len(blocks)))
+        named: tuple[str, ...] = getattr(model, "linears_after_blocks", ())
+        users = _users(model)
+        linears, shared, inner = _dense_below(model, (*names, *named), users)
+        return cls(names, linears, shared, inner, _embeddings(model, users))
+
+    def matching(self, include: str) -> tuple[str, ...]:
+        """Return the names of the linear layers that the wildcard `include` matches.
+
+        Raises:
+            NothingToCompress: it matches none.
+        """
+        found = tuple(name for name in self.linears if fnmatchcase(name, include))
+        if not found:
+            self.refuse_shared(include)
+            here = f"the linear layers here are {', '.join(self.linears[:6])}, ..." if self.linears else "there is none"
+            raise NothingToCompress(f"no linear layer matches {include!r}; {here}")
+        return found
+
+    def refuse_shared(self, pattern: str) -> None:
+        """Refuse a wildcard that matches layers with shared weights and no others.
+
+        Raises:
+            NothingToCompress: it does.
+        """
+        shared = [name for name in self.shared if fnmatchcase(name, pattern)]
+        if shared and not any(fnmatchcase(name, pattern) for name in self.linears):
+            raise NothingToCompress(
+                f"layers must have weights of their own, but {pattern!r} matches only {', '.join(shared[:4])}, whose "
+                "weights other modules use too; leave them out"
+            )
+
+
+def first_token_layers(model: nn.Module) -> frozenset[str]:
+    """Return the names of all modules that see the first token alone: in a last block that answers for no other."""
+    modules = dict(model.named_modules())
+    if not any(isinstance(module, FirstTokenNorm) for module in modules.values()):
+        return frozenset()
+    block = f"{Architecture.of(model).blocks[-1]}."
+    wide = tuple(
+        f"{name}.{child}."
+        for name, module in modules.items()
+        if isinstance(module, Attention | FirstTokenAttention)
+        for child in module.reads_all
+    )
+    return frozenset(name for name in modules if name.startswith(block) and not f"{name}.".startswith(wide))
+
+
+def seen_by(name: str, mask: Tensor, first_alone: frozenset[str]) -> Tensor:
+    """Return which rows of a module's input count, (examples, rows, ...): all tokens that are real, or every first.
+
+    Args:
+        name: the module's.
+        mask: (examples, tokens, ...), of real tokens.
+        first_alone: what `first_token_layers` returns.
+    """
+    # (the head reads the first token, real or not)
+    return torch.ones_like(mask[:, :1]) if name in first_alone else mask
+
+
+def is_dense(module: nn.Module) -> bool:
+    """Return whether the module is an ordinary linear layer or GPT-2's transposed one."""
+    return type(module) is nn.Linear or isinstance(module, Conv1D)
+
+
+def dense_weight(module: nn.Module) -> Tensor:
+    """Return the weight of a dense layer as (out, in), whichever way round it is kept."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach().T if isinstance(module, Conv1D) else weight.detach()
+
+
+def dense_bias(module: nn.Module) -> Tensor | None:
+    """Return the bias of a dense layer, (out,), or None; embeddings have none."""
+    bias = getattr(module, "bias", None)
+    return bias.detach() if isinstance(bias, Tensor) else None
+
+
+def word_vectors(model: nn.Module) -> Tensor:
+    """Return what the model knows of each word when it begins to read, (words, features)."""
+    module: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
+    table = next(one for one in module.modules() if isinstance(one, nn.Embedding))
+    words = table.weight.detach()
+    return words @ module.projection.weight.detach().T if isinstance(module, LowRankEmbedding) else words
+
+
+def _users(model: nn.Module) -> dict[int, int]:
+    """How many modules use each parameter, by its id."""
+    users: dict[int, int] = {}
+    for _, module in model.named_modules(remove_duplicate=False):
+        for parameter in module.parameters(recurse=False):
+            users[id(parameter)] = users.get(id(parameter), 0) + 1
+    return users
+
+
+def _embeddings(model: nn.Module, users: dict[int, int]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, module in model.named_modules()
+        if type(module) is nn.Embedding and module.max_norm is None and users[id(module.weight)] == 1
+    )
+
+
+def _dense_below(model: nn.Module, parts: tuple[str, ...], users: dict[int, int]) -> tuple[tuple[str, ...], ...]:
+    """The names of dense layers with weights of their own, with shared ones, and inside compressed layers."""
+    own: list[str] = []
+    shared: list[str] = []
+    inner: list[str] = []
+    for part in parts:
+        compressed: tuple[str, ...] = ()
+        for name, module in model.get_submodule(part).named_modules(prefix=part):
+            if isinstance(module, CompressedLayer):
+                compressed += (f"{name}.",)
+            elif is_dense(module):
+                if name.startswith(compressed):
+                    inner.append(name)
+                else:
+                    (own if users[id(module.weight)] == 1 else shared).append(name)
+    return tuple(own), tuple(shared), tuple(inner)
+
+
+def products(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the linear layers inside the blocks, factors of compressed ones too, in module order.
+
+    Embeddings, poolers and heads are none of them. A model without blocks has none.
+    """
+    try:
+        blocks = Architecture.of(model).blocks
+    except InvalidModel:
+        return ()
+    return tuple(
+        name
+        for block in blocks
+        for name, module in model.get_submodule(block).named_modules(prefix=block)
+        if is_dense(module)
+    )

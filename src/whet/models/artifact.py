@@ -1,0 +1,331 @@
+"""A compressed model as a folder that transformers reads.
+
+`config.json` carries the structure in `quantization_config` under quant_method "whet", which importing this module
+makes known to transformers; beside the weights lie the tokenizer, the recipe, the measurements, a model card, and a
+manifest with the digest of every file.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from whet.errors import InvalidArtifact, OutputNotWritten
+from whet.models.load import load_model
+from whet.models.surgery import describe, packed, rebuild, unpack
+from whet.utils.files import new_folder, write_text
+from whet.utils.precision import FP32
+
+__all__ = [
+    "CARD",
+    "MANIFEST",
+    "MEASUREMENTS",
+    "RECIPE",
+    "about",
+    "add_export",
+    "copy",
+    "digest",
+    "exported",
+    "is_artifact",
+    "load",
+    "load_any",
+    "save",
+    "verify",
+    "versions",
+    "write_notes",
+]
+
+QUANT_METHOD = "whet"
+MANIFEST = "manifest.json"
+RECIPE = "recipe.yaml"
+MEASUREMENTS = "measurements.jsonl"
+CARD = "README.md"
+_NOTES = (CARD, MEASUREMENTS)
+"""What is written about the model after it was saved, and may be edited."""
+_EXPORTED = (".onnx", ".xml", ".bin")
+"""Endings of what runtimes run; weights are safetensors. Exports have an entry of their own in the manifest."""
+_PACKAGES = ("whet", "torch", "transformers", "numpy")
+
+
+@register_quantization_config(QUANT_METHOD)
+class WhetConfig(QuantizationConfigMixin):
+    """The structure of a compressed model, as it stands in config.json."""
+
+    def __init__(self, structure: Mapping[str, Mapping[str, Any]], **others: Any) -> None:
+        self.quant_method = QUANT_METHOD
+        self.structure = structure
+
+
+@register_quantizer(QUANT_METHOD)
+class WhetQuantizer(HfQuantizer):
+    """Gives an empty model the layers that its weights were saved from."""
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **others: Any) -> None:
+        rebuild(model, self.quantization_config.structure)
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **others: Any) -> PreTrainedModel:
+        unpack(model)
+        return model
+
+    def is_serializable(self) -> bool:
+        """Return that a loaded model can be saved again."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """The factors are ordinary weights, and can be trained on."""
+        return True
+
+    @property
+    def is_qat_trainable(self) -> bool:
+        """Lets transformers.Trainer train all weights, not only adapters."""
+        return True
+
+
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    about: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    overwrite: bool = False,
+) -> None:
+    """Write a model and the files that describe it; the folder appears whole or not at all.
+
+    Args:
+        model: dense or compressed.
+        tokenizer: saved beside it.
+        folder: the artifact to write.
+        about: entries of the manifest, such as where the model comes from.
+        files: contents of more files, by name.
+        overwrite: whether an existing folder may be replaced.
+
+    Raises:
+        OutputExists, OutputNotWritten: the folder exists or cannot be written.
+    """
+    stored = packed(model)
+    structure = describe(stored)
+    if structure:
+        stored.config.quantization_config = WhetConfig(structure)
+    with new_folder(folder, overwrite=overwrite) as draft:
+        stored.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        for name, content in files.items():
+            (draft / name).write_bytes(content)
+        (draft / MANIFEST).write_text(_manifest(draft, {**about, "versions": versions()}), encoding="utf-8")
+
+
+def load(folder: Path) -> PreTrainedModel:
+    """Return the model of an artifact, after checking that no file was altered.
+
+    Raises:
+        InvalidArtifact: a file is missing, truncated or altered.
+        InvalidModel: it cannot be loaded.
+    """
+    verify(folder)
+    return load_model(folder)
+
+
+def is_artifact(folder: str | Path) -> bool:
+    """Return whether a folder was written by `save`."""
+    return (Path(folder) / MANIFEST).is_file()
+
+
+def verify(folder: Path) -> None:
+    """Compare every file of the model with its digest in the manifest; the notes about it must only be there.
+
+    Raises:
+        InvalidArtifact: a file is missing, truncated or altered, or the manifest cannot be read.
+    """
+    for name, expected in _read_manifest(folder)["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise InvalidArtifact(f"every file of the manifest must be there, but {folder} lacks {name}; copy it again")
+        # notes change after the model was saved: a card edited, or a record cut short, must not lose the model
+        if name not in _NOTES and _sha256(path) != expected:
+            raise InvalidArtifact(f"files must match the manifest, but {path} was truncated or altered; copy it again")
+
+
+def digest(folder: Path) -> str:
+    """Return one digest of the model's own files, leaving out what is written about it later."""
+    files = _read_manifest(folder)["files"]
+    own = {name: value for name, value in files.items() if name not in _NOTES}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """Return the manifest's entries besides the digests of files: origin, seed, versions, exports.
+
+    Raises:
+        InvalidArtifact: the manifest cannot be read.
+    """
+    return {key: value for key, value in _read_manifest(folder).items() if key != "files"}
+
+
+def write_notes(folder: Path, notes: Mapping[str, str]) -> None:
+    """Replace texts that describe the model, such as its card; its own files stay as they are.
+
+    Args:
+        folder: the artifact.
+        notes: contents by the name of the file.
+
+    Raises:
+        InvalidArtifact: the manifest cannot be read.
+        OutputNotWritten: the folder cannot be written.
+    """
+    known = about(folder)
+    for name, text in notes.items():
+        write_text(folder / name, text)
+    write_text(folder / MANIFEST, _manifest(folder, known))
+
+
+def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path], about: Mapping[str, Any]) -> None:
+    """Put what a runtime runs beside the weights that it was made from, in the place of what was there.
+
+    Args:
+        folder: the artifact.
+        runtime: its name.
+        precision: as the runtime names it.
+        files: where they are now, on the same disk; they are moved.
+        about: what is known of it, for the manifest.
+
+    Raises:
+        InvalidArtifact: the folder's manifest cannot be read.
+        OutputNotWritten: the folder cannot be written.
+    """
+    manifest = _read_manifest(folder)
+    names = {path.name: _sha256(path) for path in files}
+    try:
+        for path in files:
+            path.replace(folder / path.name)
+    except OSError as error:
+        raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
+    entry = {**about, "files": names, "model": digest(folder)}
+    known = {
+        **{key: one for key, old in manifest.get("exports", {}).items() if (one := _beside(old, entry))},
+        f"{runtime} {precision}": entry,
+    }
+    about_model = {key: value for key, value in manifest.items() if key not in ("files", "exports")}
+    write_text(folder / MANIFEST, _manifest(folder, {**about_model, "exports": known}))
+
+
+def _beside(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What is known of an older export beside a new one; None of one whose files that has replaced by other weights'.
+
+    Precisions may read the same files, which are never written to the same bytes twice.
+    """
+    if not old["files"].keys() & new["files"].keys():
+        return old
+    return {**old, "files": {**old["files"], **new["files"]}} if old["model"] == new["model"] else None
+
+
+def copy(
+    folder: Path,
+    to: Path,
+    *,
+    export: tuple[str, str] | None,
+    about: Mapping[str, Any],
+    notes: Mapping[str, str],
+    overwrite: bool = False,
+) -> None:
+    """Copy an artifact, with one of its exports or none; the new folder appears whole or not at all.
+
+    Args:
+        folder: the artifact.
+        to: the folder to write.
+        export: the runtime and precision of the export to copy.
+        about: more entries for the manifest.
+        notes: texts that describe the copy, by the name of the file.
+        overwrite: whether an existing folder may be replaced.
+
+    Raises:
+        InvalidArtifact: it was not exported for that.
+        OutputExists, OutputNotWritten: the folder exists or cannot be written.
+    """
+    manifest = _read_manifest(folder)
+    exports = {} if export is None else {" ".join(export): exported(folder, *export)}
+    wanted = {*manifest["files"], *(name for entry in exports.values() for name in entry["files"])}
+    with new_folder(to, overwrite=overwrite) as draft:
+        for name in sorted(wanted):
+            shutil.copy2(folder / name, draft / name)
+        for name, text in notes.items():
+            (draft / name).write_text(text, encoding="utf-8")
+        others = {key: value for key, value in manifest.items() if key not in ("files", "exports")}
+        if exports:
+            others["exports"] = exports
+        (draft / MANIFEST).write_text(_manifest(draft, {**others, **about}), encoding="utf-8")
+
+
+def exported(folder: Path, runtime: str, precision: str = FP32) -> dict[str, Any]:
+    """Return what the manifest says of an export, after checking that it belongs to the weights beside it.
+
+    Raises:
+        InvalidArtifact: there is none, it was altered, or the weights are others than it was made from.
+    """
+    asked = "" if precision == FP32 else f" --precision {precision}"
+    remedy = f"whet export {folder} --to {runtime}{asked}"
+    if not is_artifact(folder):
+        raise InvalidArtifact(
+            f"a model that runs in {runtime} must be a folder that whet wrote, but got {folder}; fine-tune, distil or "
+            f"compress it first, then whet export OUT --to {runtime}{asked}"
+        )
+    entry: dict[str, Any] | None = _read_manifest(folder).get("exports", {}).get(f"{runtime} {precision}")
+    if entry is None:
+        raise InvalidArtifact(f"{folder} must hold an export for {runtime} in {precision}, but it has none; {remedy}")
+    stale = [name for name, known in entry["files"].items() if _missing_or_other(folder / name, known)]
+    if stale or entry["model"] != digest(folder):
+        what = ", ".join(stale) or "another model"
+        raise InvalidArtifact(
+            f"the export for {runtime} must belong to the weights beside it, but {folder} holds {what} that does not; "
+            f"{remedy}"
+        )
+    return entry
+
+
+def _missing_or_other(path: Path, known: str) -> bool:
+    return not path.is_file() or _sha256(path) != known
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that results depend on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _manifest(folder: Path, about: Mapping[str, Any]) -> str:
+    files = {
+        path.name: _sha256(path)
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST and path.suffix not in _EXPORTED and path.is_file()
+    }
+    return json.dumps({**about, "files": files}, indent=1) + "\n"
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidArtifact(f"{folder} must hold a readable {MANIFEST}, but {error}; copy it again") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise InvalidArtifact(f"{folder / MANIFEST} must list the files, but it does not; copy it again")
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_any(source: str | Path) -> nn.Module:
+    """Return the model of an artifact, after checking its digests, or of any other folder or hub name."""
+    model: nn.Module = load(Path(source)) if is_artifact(source) else load_model(source)
+    return model

@@ -1,0 +1,92 @@
+"""Self-attention in which the first token alone asks: one query, and keys and values of all tokens.
+
+Its projections are those of the attention whose place it takes, under their own names, dense or compressed: weights,
+LoRA and later methods find them where they were, and without whet the same weights make the whole attention again.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from whet.models.layers._heads import attend, first_asking
+from whet.models.layers.base import SavedLayer
+
+__all__ = ["FirstTokenAttention"]
+
+
+class FirstTokenAttention(SavedLayer, nn.ModuleDict):
+    """Takes the place of an encoder's self-attention; attention weights are not returned."""
+
+    def __init__(
+        self,
+        parts: Mapping[str, nn.Module],
+        names: Mapping[str, str | None],
+        *,
+        heads: int,
+        attention_head_size: int,
+        scaling: float,
+    ) -> None:
+        """Take the modules.
+
+        Args:
+            parts: the modules of the whole attention, by their names there; `dropout` is that of the weights.
+            names: of `query`, `key`, `value` and `output` among them; output is None where it is elsewhere.
+            heads: how many.
+            attention_head_size: features of each.
+            scaling: factor of the scores.
+        """
+        super().__init__(parts)
+        self.names = dict(names)
+        self.heads = heads
+        self.attention_head_size = attention_head_size
+        self.scaling = scaling
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object) -> tuple[Tensor, None]:
+        """Return (batch, 1, width of all heads), or hidden states where the output projection is in here.
+
+        Args:
+            hidden_states: (batch, tokens, in).
+            attention_mask: (batch, 1, tokens or 1, tokens), true where a key is seen or added to scores; or none.
+        """
+        first, mask = first_asking(hidden_states, attention_mask)
+        out = attend(
+            self._part("query")(first),
+            self._part("key")(hidden_states),
+            self._part("value")(hidden_states),
+            heads=self.heads,
+            mask=mask,
+            dropout=self["dropout"].p if self.training else 0.0,  # type: ignore[arg-type]
+            scaling=self.scaling,
+        )
+        return (out if self.names["output"] is None else self._part("output")(out)), None
+
+    @property
+    def reads_all(self) -> tuple[str, ...]:
+        """Names of the children that read all tokens."""
+        return str(self.names["key"]), str(self.names["value"])
+
+    def _part(self, role: str) -> nn.Module:
+        return self[str(self.names[role])]
+
+    def structure(self) -> dict[str, Any]:
+        """See `SavedLayer.structure`."""
+        return dict(self.names)
+
+    @classmethod
+    def in_place_of(cls, replaced: nn.Module, structure: Mapping[str, Any]) -> Self:
+        """See `SavedLayer.in_place_of`."""
+        whole: Any = replaced
+        layer = cls(
+            dict(replaced.named_children()),
+            {role: structure[role] for role in ("query", "key", "value", "output")},
+            heads=_heads(whole),
+            attention_head_size=whole.attention_head_size,
+            scaling=whole.scaling,
+        )
+        return layer.train(replaced.training)
+
+
+def _heads(attention: Any) -> int:
+    count: int = getattr(attention, "num_attention_heads", None) or attention.n_heads
+    return count

@@ -1,0 +1,34 @@
+"""A layer that hands on what comes in, where nothing reads more of it than its shape."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from torch import Tensor
+
+from whet.models.layers.base import CompressedLayer
+
+__all__ = ["Passing"]
+
+
+class Passing(CompressedLayer):
+    """Takes the place of a linear layer, or of a whole self-attention, before a `Constant`."""
+
+    def __init__(self, *, rows: Literal["all", "first"] = "all", returns: Literal["tensor", "pair"] = "tensor") -> None:
+        """Say what is handed on; see `Constant`."""
+        super().__init__()
+        self.rows = rows
+        self.returns = returns
+
+    def forward(self, inputs: Tensor, *_: object, **__: object) -> Any:
+        """Return `inputs`, (batch, tokens, in), or what of it belongs to the first token."""
+        kept = inputs if self.rows == "all" else inputs[:, :1]
+        return kept if self.returns == "tensor" else (kept, None)
+
+    def structure(self) -> dict[str, Any]:
+        """See `CompressedLayer.structure`."""
+        return {"rows": self.rows, "returns": self.returns}
+
+    @classmethod
+    def empty(cls, structure: Mapping[str, Any]) -> Self:
+        """See `CompressedLayer.empty`."""
+        return cls(**structure)

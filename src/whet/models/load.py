@@ -1,0 +1,230 @@
+"""Load tokenizers and models: weights as safetensors in fp32, never a pickle, never code from the checkpoint."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import cached_file
+
+from whet.errors import InvalidData, InvalidModel, WhetError
+from whet.tasks.base import Task
+
+__all__ = [
+    "check_finite",
+    "class_order",
+    "empty_model",
+    "load_model",
+    "load_tokenizer",
+    "max_positions",
+    "new_head",
+    "readable_length",
+    "weight_files",
+]
+
+_FAILURES = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
+"""What transformers raises for what it cannot read."""
+_SAFE: dict[str, Any] = {"trust_remote_code": False}
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a folder or hub name; one without a padding token pads with its end token.
+
+    Raises:
+        InvalidModel: there is none, or it can neither pad nor end.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source), **_SAFE)
+    except _FAILURES as error:
+        raise _unloadable(source, error) from error
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        # transformers makes an empty one where there are no files, and every word is then unknown to it
+        raise InvalidModel(
+            f"the tokenizer must know words, but {source} has none or an empty one; add the model's tokenizer files"
+        )
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise InvalidModel(f"the tokenizer must have a padding or an end token, but {source} has neither; add one")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(source: str | Path) -> PreTrainedModel:
+    """Return the sequence classifier or regressor of a folder or hub name, in fp32 and eval mode.
+
+    Raises:
+        InvalidModel: it cannot be loaded, its head was never trained, or its weights are not finite.
+    """
+    _refuse_file(source)
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            str(source), dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_SAFE
+        )
+    except WhetError:
+        raise
+    except _FAILURES as error:
+        raise _unloadable(source, error) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InvalidModel(
+            f"every weight must be in the checkpoint, but {source} lacks {', '.join(missing[:4])}; "
+            "fine-tune it first: whet finetune"
+        )
+    check_finite(model)
+    if getattr(model.config, "pad_token_id", None) is None:
+        # a decoder's head finds the last token of a padded sentence by this id
+        model.config.pad_token_id = load_tokenizer(source).pad_token_id
+    return model.eval()
+
+
+def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
+    """Return the ordinary model of a folder's configuration, whose weights have shapes but no values.
+
+    Args:
+        folder: of the model.
+        least_words: size of its vocabulary, where that is smaller.
+
+    Raises:
+        InvalidModel: the configuration cannot be read.
+    """
+    try:
+        config = AutoConfig.from_pretrained(str(folder), **_SAFE)
+        config.vocab_size = max(config.vocab_size, least_words)
+        with torch.device("meta"):
+            model: nn.Module = AutoModelForSequenceClassification.from_config(config, **_SAFE)
+    except _FAILURES as error:
+        raise _unloadable(folder, error) from error
+    return model
+
+
+def new_head(
+    source: str | Path, label_names: Sequence[str] | None, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel:
+    """Return a base model with a new head for these classes, or for one score if there are none.
+
+    Raises:
+        InvalidModel: the base cannot be loaded, has a head of another size, or its weights are not finite.
+    """
+    _refuse_file(source)
+    names = list(label_names) if label_names is not None else ["score"]
+    try:
+        _refuse_other_head(source, len(names))
+        config = AutoConfig.from_pretrained(
+            str(source),
+            num_labels=len(names),
+            id2label=dict(enumerate(names)),
+            label2id={name: i for i, name in enumerate(names)},
+            problem_type="single_label_classification" if label_names is not None else "regression",
+            **_SAFE,
+        )
+        config.pad_token_id = tokenizer.pad_token_id
+        model = AutoModelForSequenceClassification.from_pretrained(
+            str(source), config=config, dtype=torch.float32, use_safetensors=True, **_SAFE
+        )
+    except WhetError:
+        raise
+    except _FAILURES as error:
+        raise _unloadable(source, error) from error
+    check_finite(model)
+    return model
+
+
+def check_finite(model: nn.Module) -> None:
+    """Refuse a model with weights that are NaN or infinite.
+
+    Raises:
+        InvalidModel: some are; the message names the first few tensors.
+    """
+    bad = [
+        name
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if bad:
+        raise InvalidModel(
+            f"all weights must be finite, but got NaN or infinity in {', '.join(bad[:4])}; train it again"
+        )
+
+
+def readable_length(wanted: int, *models: PreTrainedModel) -> int:
+    """Return `wanted`, or how many tokens the models can all read where that is fewer."""
+    return min([wanted, *(limit for model in models if (limit := max_positions(model)))])
+
+
+def max_positions(model: PreTrainedModel) -> int | None:
+    """Return how many tokens the model can read at once, or None where its configuration does not say."""
+    config = model.config
+    positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    # RoBERTa numbers positions from padding_idx + 1, and so loses the first two, as its padding mostly is 1
+    offset = config.model_type in ("roberta", "xlm-roberta", "camembert")
+    return positions - config.pad_token_id - 1 if positions and offset else positions
+
+
+def _unloadable(source: str | Path, error: Exception) -> InvalidModel:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return InvalidModel(
+        f"the model must be a folder or hub name that transformers can read, but got {source!s}: "
+        f"{reason.rstrip('.')}; check the name, or what the folder holds"
+    )
+
+
+def _refuse_other_head(source: str | Path, classes: int) -> None:
+    config = AutoConfig.from_pretrained(str(source), **_SAFE)
+    trained = any("ForSequenceClassification" in name for name in config.architectures or ())
+    if trained and config.num_labels != classes:
+        raise InvalidModel(
+            f"the base must have no head, or one for the task's {classes} classes, but {source} has "
+            f"num_labels={config.num_labels}; name the base that it was trained from"
+        )
+
+
+def _refuse_file(source: str | Path) -> None:
+    # transformers would take it for weights, pickled ones even
+    if Path(source).is_file():
+        raise InvalidModel(f"the model must be a folder or hub name, but got the file {source}; name its folder")
+
+
+def weight_files(source: str | Path) -> list[Path]:
+    """Return the files that hold the weights of a folder, or of a hub name that has been loaded before."""
+    config = Path(cached_file(str(source), "config.json"))
+    return sorted(config.parent.glob("*.safetensors"))
+
+
+def class_order(model: nn.Module, task: Task) -> list[int]:
+    """Return the model's class index for each of the task's classes.
+
+    Raises:
+        InvalidData: the model's head has other classes, or scores where the task has classes.
+    """
+    config: Any = model.config
+    wanted = task.label_names if task.label_names is not None else ("score",)
+    if config.num_labels != len(wanted):
+        asked = "give one score" if task.label_names is None else f"have the task's classes {_listed(wanted)}"
+        raise InvalidData(
+            f"the model's head must {asked}, but got num_labels={config.num_labels}; "
+            "fine-tune it on this task, or name the right task or column"
+        )
+    known = {str(name).lower(): index for index, name in config.id2label.items()}
+    unnamed = all(name.startswith("label_") for name in known) or task.label_names is None
+    if unnamed:
+        return list(range(len(wanted)))
+    unknown = [name for name in wanted if name.lower() not in known]
+    if unknown:
+        raise InvalidData(
+            f"the model's head must know the labels {_listed(wanted)}, but it knows {_listed(tuple(known))}; "
+            "rename the data's labels or the model's id2label"
+        )
+    return [known[name.lower()] for name in wanted]
+
+
+def _listed(names: Sequence[str], limit: int = 10) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

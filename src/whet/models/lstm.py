@@ -1,0 +1,167 @@
+"""An LSTM language model that transformers loads and saves, made of plain linear layers.
+
+With gates i, f, g, o, each layer computes (i, f, g, o) = W_ih x_t + W_hh h_{t−1} + b, c_t = σ(f) c_{t−1} + σ(i) tanh(g)
+and h_t = σ(o) tanh(c_t). W_ih, W_hh and the softmax layer are ordinary `nn.Linear` children, so that factorization,
+LoRA and quantizers find them. W_ih takes all time steps at once, only W_hh one at a time. Where both are still
+untouched, torch's own kernel computes the same.
+
+Source: Hochreiter, Schmidhuber, "Long short-term memory", Neural Computation 9, 1997; Zaremba, Sutskever, Vinyals,
+"Recurrent neural network regularization", 2014, arXiv 1409.2329, for where dropout stands.
+Differs: one bias a layer instead of nn.LSTM's two, whose sum is all that counts.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from whet.errors import InvalidParameter
+from whet.models.architecture import is_dense
+
+__all__ = ["LstmConfig", "LstmForCausalLM", "LstmLayer", "LstmOutput"]
+
+
+class LstmConfig(PreTrainedConfig):
+    """The sizes of an LSTM language model; embeddings are as wide as the hidden state."""
+
+    model_type = "whet_lstm"
+
+    vocab_size: int = 10_000
+    hidden_size: int = 650
+    num_hidden_layers: int = 2
+    dropout: float = 0.5
+    """Of the embeddings, between the layers and of the last layer's output; never of the recurrent state."""
+    initializer_range: float = 0.05
+    """Weights are drawn evenly from -range to range, biases are zero."""
+    tie_word_embeddings: bool = False
+    """Whether the softmax layer shares the embeddings' weight; it cannot be factorised then."""
+
+
+@dataclass
+class LstmOutput(ModelOutput):
+    """What the model answers."""
+
+    logits: Tensor | None = None
+    """(batch, length, vocab) of the next token."""
+    state: Tensor | None = None
+    """(layers, 2, batch, hidden) hidden and cell state after the last token; give it back to go on from there."""
+
+
+class LstmLayer(nn.Module):
+    """One layer of the recurrence."""
+
+    def __init__(self, in_features: int, hidden_size: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(in_features, 4 * hidden_size, bias=False)
+        self.recurrent = nn.Linear(hidden_size, 4 * hidden_size)
+
+    def forward(self, inputs: Tensor, state: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the hidden state at every step (batch, length, hidden), and the last state (2, batch, hidden).
+
+        Args:
+            inputs: (batch, length, in).
+            state: (2, batch, hidden) hidden and cell state to begin with.
+            real: (batch, length) False at padding, over which the state stays; None where there is none.
+        """
+        # for a single step the kernel's preparations cost more than it saves
+        if real is None and inputs.shape[1] > 1 and _untouched(self.input) and _untouched(self.recurrent):
+            return self._by_kernel(inputs, state)
+        return self._by_steps(inputs, state, real)
+
+    def _by_kernel(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        bias = self.recurrent.bias
+        weights = [self.input.weight, self.recurrent.weight, torch.zeros_like(bias), bias]
+        begin = (state[:1].contiguous(), state[1:].contiguous())
+        found: tuple[Tensor, Tensor, Tensor] = torch.lstm(
+            inputs, begin, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True
+        )
+        return found[0], torch.cat(found[1:])
+
+    def _by_steps(self, inputs: Tensor, state: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
+        hidden, cell = state.unbind()
+        outputs = []
+        for step, gates in enumerate(self.input(inputs).unbind(1)):
+            before = hidden, cell
+            i, f, g, o = (self.recurrent(hidden) + gates).chunk(4, dim=1)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            hidden = o.sigmoid() * cell.tanh()
+            if real is not None:
+                here = real[:, step, None]
+                hidden, cell = (torch.where(here, new, old) for new, old in zip((hidden, cell), before, strict=True))
+            outputs.append(hidden)
+        return torch.stack(outputs, 1), torch.stack((hidden, cell))
+
+
+class LstmForCausalLM(PreTrainedModel):
+    """Embeddings, LSTM layers and a softmax layer with bias."""
+
+    config_class = LstmConfig
+    main_input_name = "input_ids"
+    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "embed_tokens.weight"}
+    linears_after_blocks: ClassVar[tuple[str, ...]] = ("lm_head",)
+    """The softmax layer is the largest matrix, and counts among those that can be compressed; see `Architecture`."""
+
+    def __init__(self, config: LstmConfig) -> None:
+        if config.vocab_size < 1 or config.hidden_size < 1 or config.num_hidden_layers < 1:
+            raise InvalidParameter(
+                f"all sizes must be at least 1, but got vocab_size={config.vocab_size}, "
+                f"hidden_size={config.hidden_size}, num_hidden_layers={config.num_hidden_layers}; correct them"
+            )
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            LstmLayer(config.hidden_size, config.hidden_size) for _ in range(config.num_hidden_layers)
+        )
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.post_init()
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, state: Tensor | None = None
+    ) -> LstmOutput:
+        """Return the logits of the next token at every position, and the state after the last.
+
+        Args:
+            input_ids: (batch, length) int64.
+            attention_mask: (batch, length), 0 at padding, on either side; the state stays as it is there.
+            state: (layers, 2, batch, hidden) to go on from; None begins with zeros.
+        """
+        hidden_states = self.dropout(self.embed_tokens(input_ids))
+        begin = self.begin(len(input_ids)) if state is None else state
+        real = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
+        ends = []
+        for layer, own in zip(self.layers, begin, strict=True):
+            hidden_states, end = layer(hidden_states, own, real)
+            hidden_states = self.dropout(hidden_states)
+            ends.append(end)
+        return LstmOutput(logits=self.lm_head(hidden_states), state=torch.stack(ends))
+
+    def begin(self, batch: int) -> Tensor:
+        """Return the state before the first token: zeros, (layers, 2, batch, hidden)."""
+        weight = self.embed_tokens.weight
+        return weight.new_zeros(self.config.num_hidden_layers, 2, batch, self.config.hidden_size)
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the softmax layer."""
+        return self.lm_head
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            init.uniform_(module.weight, -self.config.initializer_range, self.config.initializer_range)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            init.zeros_(module.bias)
+
+
+def _untouched(layer: nn.Module) -> bool:
+    """Whether it is an ordinary layer that nobody listens to: hooks must see what goes through."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return is_dense(layer) and not any(hooks)
+
+
+AutoConfig.register(LstmConfig.model_type, LstmConfig)
+AutoModelForCausalLM.register(LstmConfig, LstmForCausalLM)

@@ -1,0 +1,1 @@
+"""What was measured as a web page, a picture and Markdown."""

@@ -1,0 +1,74 @@
+"""A report of several models as Markdown beside a picture, for papers and repositories."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from whet.evaluation.formatting import TIMES, difference, interval
+from whet.evaluation.trial import Trial
+from whet.report.view import Overview, find, notes, recipes, step_text, unit_of
+
+__all__ = ["markdown_page"]
+
+
+def markdown_page(view: Overview, *, mark: str, picture: str) -> str:
+    """Return the table with intervals and paired tests, the recipes and the conditions.
+
+    Args:
+        view: what is shown.
+        mark: stands in a comment at the beginning.
+        picture: file name of the picture beside it.
+    """
+    metrics = [name for name in view.columns if name != view.quality]
+    heads = ["model", f"{view.quality} (95 %)", "against the baseline", *(_head(view, name) for name in metrics)]
+    conditions = "; ".join(f"{key}: {value}" for key, value in view.common.items())
+    return "\n".join(
+        [
+            f"<!-- {mark} -->",
+            "",
+            f"# {_escaped(view.task)}: {_escaped(view.quality)} against speed and size",
+            "",
+            f"![{_escaped(view.quality)} against speed, with 95 % intervals]({picture})",
+            "",
+            _line(heads),
+            f"|{'---|' * len(heads)}",
+            *(_line(_cells(trial, view.quality, metrics)) for trial in view.trials),
+            "",
+            f"{view.examples:,} dev examples; in brackets, 95 % intervals.",
+            *(f"{_escaped(note)}" for note in notes(view)),
+            "",
+            *_recipes(view),
+            "",
+            f"Conditions: {_escaped(conditions)}.",
+            "",
+        ]
+    )
+
+
+def _head(view: Overview, metric: str) -> str:
+    unit = unit_of(view, metric)
+    return f"{metric} ({unit})" if unit not in ("", TIMES) else metric
+
+
+def _cells(trial: Trial, quality: str, metrics: Sequence[str]) -> list[str]:
+    own = trial.get(quality)
+    versus = "" if own.versus is None else difference(own.versus)
+    found = (find(trial, metric) for metric in metrics)
+    others = ["" if one is None else interval(replace(one, unit="") if one.unit != TIMES else one) for one in found]
+    return [trial.name, interval(own), versus, *others]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_escaped, cells))} |"
+
+
+def _recipes(view: Overview) -> list[str]:
+    steps = {trial.name: " → ".join(map(step_text, trial.recipe)) for trial in view.trials}
+    return [
+        f"- {_escaped(', '.join(names))}: {_escaped(steps[names[0]] or 'nothing')}" for names in recipes(view).values()
+    ]
+
+
+def _escaped(text: str) -> str:
+    """The text without meaning to Markdown or HTML, on one line; names of models may hold anything."""
+    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,99 @@
+"""Tables and pictures of what was measured."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from whet.evaluation.frontier import Frontier
+from whet.evaluation.measurement import Measurement
+from whet.evaluation.trial import Trial
+from whet.training.trainer import Epoch
+
+__all__ = ["curve_csv", "curve_picture", "mark_sizes", "read_curve", "trade_off_picture"]
+
+MARKS = "os^DvPX*h"
+"""Shapes of the marks in pictures, model by model."""
+
+
+def curve_csv(curve: Sequence[Epoch]) -> bytes:
+    """Return a learning curve as CSV, one row an epoch."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Epoch._fields)
+    writer.writerows(curve)
+    return text.getvalue().encode()
+
+
+def read_curve(path: Path) -> list[Epoch]:
+    """Return the learning curve of a file that `curve_csv` made."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [Epoch(**{name: float(row[name]) for name in Epoch._fields}) for row in csv.DictReader(file)]
+
+
+def curve_picture(curves: Mapping[str, Sequence[Epoch]], *, metric: str) -> bytes:
+    """Return learning curves as PNG, by name: losses on the left, the validation metric on the right."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    losses, quality = figure.subplots(1, 2)
+    for i, (name, curve) in enumerate(curves.items()):
+        epochs, color = [row.epoch for row in curve], f"C{i}"
+        training, held_out, scores = zip(*(row[1:] for row in curve), strict=True)
+        losses.plot(epochs, training, marker="o", linestyle="--", color=color, label=f"{name}, training")
+        losses.plot(epochs, held_out, marker="s", color=color, label=f"{name}, held-out training data")
+        quality.plot(epochs, scores, marker="s", color=color, label=name)
+    losses.set(xlabel="epoch", ylabel="loss")
+    losses.legend(fontsize="small")
+    quality.set(xlabel="epoch", ylabel=f"{metric} on held-out training data")
+    return _png(figure)
+
+
+def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[str], software: str = "whet") -> bytes:
+    """Return quality against each cost as PNG, with 95 % intervals both ways; a line joins what nothing dominates.
+
+    Marks differ in color and shape; their area is the size on disk, where all were measured in it.
+
+    Args:
+        trials: the first one is the baseline.
+        quality: metric of the vertical axis.
+        costs: metrics of the horizontal ones, a panel for each.
+        software: what the file says it was made by.
+    """
+    figure = Figure(figsize=(4.6 * len(costs) + 2.2, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(costs), squeeze=False)[0]
+    sizes = mark_sizes(trials)
+    for axes, cost in zip(panels, costs, strict=True):
+        for i, trial in enumerate(trials):
+            x, y = trial.get(cost), trial.get(quality)
+            mark = {"marker": MARKS[i % len(MARKS)], "markersize": sizes[i], "color": f"C{i % 10}", "alpha": 0.85}
+            axes.errorbar(x.value, y.value, _arms(y), _arms(x), linestyle="", capsize=3, label=trial.name, **mark)
+        best = sorted(Frontier.of(trials, (quality, cost)).trials, key=lambda trial: trial.get(cost).value)
+        xs, ys = ([trial.get(metric).value for trial in best] for metric in (cost, quality))
+        axes.plot(xs, ys, color="0.6", linestyle="--", zorder=0, label="not dominated")
+        unit = trials[0].get(cost).unit
+        axes.set(xlabel=f"{cost} ({unit})" if unit else cost, ylabel=quality)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small", markerscale=0.7)
+    return _png(figure, software)
+
+
+def mark_sizes(trials: Sequence[Trial]) -> list[float]:
+    """Return diameters in points, so that areas are sizes on disk, down to what can still be seen."""
+    stored = [one.value for trial in trials for one in trial.measurements if one.metric == "disk"]
+    if len(stored) < len(trials):
+        return [7.0] * len(trials)
+    return [max(4.0, 13.0 * (size / max(stored)) ** 0.5) for size in stored]
+
+
+def _arms(one: Measurement) -> list[list[float]]:
+    return [[one.value - one.low], [one.high - one.value]]
+
+
+def _png(figure: Figure, software: str = "whet") -> bytes:
+    buffer = io.BytesIO()
+    # a fixed software tag keeps the file the same from run to run
+    with mpl.rc_context({"svg.hashsalt": "whet"}):
+        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": software})
+    return buffer.getvalue()

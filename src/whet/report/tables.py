@@ -1,0 +1,80 @@
+"""The table that the command line prints."""
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from whet.evaluation.formatting import digits
+from whet.evaluation.measurement import Measurement
+from whet.evaluation.trial import Trial
+
+__all__ = ["SHOWN", "fastest_as_good", "table"]
+
+
+SHOWN = (
+    "accuracy",
+    "matthews",
+    "pearson",
+    "f1",
+    "macro_f1",
+    "weighted_f1",
+    "spearman",
+    "kl",
+    "changed",
+    "throughput",
+    "latency_median",
+    "latency_p95",
+    "parameters",
+    "disk",
+)
+"""Metrics of the short table, in the order of its columns."""
+
+
+def table(trials: Sequence[Trial], *, title: str) -> Table:
+    """Return a terminal table: one row a model, ± half the 95 % interval, and a star where the difference is real.
+
+    The fastest of the models that are not measurably worse than the first is marked.
+    """
+    names = [name for name in SHOWN if any(one.metric == name for one in trials[0].measurements)]
+    best = fastest_as_good(trials) if len(trials) > 1 else None
+    legend = "± half of the 95 % interval; * differs from the first row, p < 0.05"
+    quality = trials[0].measurements[0].metric
+    shown = Table(
+        title=escape(title),
+        caption=legend if best is None else f"{legend}; ◀ the fastest without a real loss of {quality}",
+    )
+    # folded rather than cut: half a number misleads
+    shown.add_column("model", overflow="fold")
+    for name in names:
+        unit = trials[0].get(name).unit
+        shown.add_column(f"{name}\n{unit}" if unit else name, justify="right", overflow="fold")
+    shown.add_column("speedup", justify="right", overflow="fold")
+    for trial in trials:
+        mark = " ◀" if trial is best else ""
+        shown.add_row(escape(trial.name), *(_cell(trial.get(name)) for name in names), _speedup(trial) + mark)
+    return shown
+
+
+def fastest_as_good(trials: Sequence[Trial], *, speed: str = "throughput") -> Trial:
+    """Return the trial of highest speed, a metric, whose first metric is not really worse than the first model's."""
+
+    def worse(one: Measurement) -> bool:
+        return one.versus is not None and one.versus.real and (one.versus.value < 0) == (one.better == "higher")
+
+    good = [trial for trial in trials if not worse(trial.measurements[0])]
+    return max(good, key=lambda trial: trial.get(speed).value)
+
+
+def _cell(one: Measurement) -> str:
+    places = digits(one.value)
+    arm = (one.high - one.low) / 2
+    star = "*" if one.versus is not None and one.versus.real else ""
+    return f"{one.value:.{places}f}{f' ±{arm:.{places}f}' if arm else ''}{star}"
+
+
+def _speedup(trial: Trial) -> str:
+    ratio = trial.get("throughput").versus
+    return (
+        "1" if ratio is None else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}){'*' if ratio.real else ''}"
+    )

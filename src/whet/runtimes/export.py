@@ -1,0 +1,188 @@
+"""Export an artifact for other runtimes: written beside the weights once it gives the model's own answers."""
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from whet.calibration.resources import Calibration, Resources, prepare
+from whet.calibration.sensitivity import balance, by_harm, kept_whole
+from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, OutputNotWritten
+from whet.models import artifact
+from whet.models.architecture import products
+from whet.models.inference import answers, example_batch, input_names
+from whet.models.load import class_order, load_tokenizer
+from whet.numerics.divergence import divergences
+from whet.runtimes._onnx_export import to_onnx
+from whet.runtimes.base import TOLERANCE, Agreement, Conversion, Runtime, compare, exporter_named, offered
+from whet.tasks.base import Task
+from whet.utils.precision import FP32
+from whet.utils.progress import track
+
+__all__ = ["export", "export_to"]
+
+CALIBRATION = 300
+"""Training examples that ranges are taken from."""
+
+
+class _Source(NamedTuple):
+    """What is exported."""
+
+    model: nn.Module
+    names: list[str]
+    """Of its inputs."""
+    onnx: Path
+    """The model in fp32."""
+    resources: Resources
+    wanted: np.ndarray[Any, Any] | None
+    """The model's own answers on the held-out data."""
+    threads: int
+
+
+def export(
+    folder: Path,
+    runtimes: Sequence[str],
+    *,
+    precisions: Sequence[str] = (FP32,),
+    task: Task | None = None,
+    calibration: Calibration | None = None,
+    seed: int = 0,
+    max_kl: float | None = None,
+    threads: int | None = None,
+) -> dict[tuple[str, str], Agreement]:
+    """Write what these runtimes run into the folder of a model, and return how near their answers are to PyTorch's.
+
+    Args:
+        folder: a model that whet wrote.
+        runtimes: names, such as onnxruntime, or what they read, such as onnx.
+        precisions: such as int8; each runtime takes those that it knows.
+        task: gives calibration data and held-out training data, for fewer bits than 32.
+        calibration: how much of it.
+        seed: of the sample.
+        max_kl: largest mean KL on the held-out data, in nats; layers that cost most stay in fp32 until it is met.
+        threads: that the comparison runs on; as many as torch's, if None.
+
+    Returns:
+        An agreement for every runtime and precision.
+
+    Raises:
+        WhetError: anything wrong with the folder, a name, a package or the data, before any work; or a runtime that
+            cannot take the model or gives other answers, for which nothing is written.
+    """
+    chosen = [(one, precision) for one in map(exporter_named, runtimes) for precision in offered(one, precisions)]
+    return export_to(
+        folder, chosen, task=task, calibration=calibration, seed=seed, max_kl=max_kl, threads=threads, failed=_refuse
+    )
+
+
+def _refuse(runtime: str, precision: str, error: Exception) -> None:
+    raise error
+
+
+def export_to(
+    folder: Path,
+    chosen: Sequence[tuple[Runtime, str]],
+    *,
+    task: Task | None,
+    calibration: Calibration | None = None,
+    seed: int = 0,
+    max_kl: float | None = None,
+    threads: int | None = None,
+    failed: Callable[[str, str, Exception], None],
+) -> dict[tuple[str, str], Agreement]:
+    """Write what each of these runtimes runs in its precision, as `export` does.
+
+    Where one cannot take the model, `failed` is called with both names and the error; if it returns, the others go on.
+    """
+    _check(chosen, task, max_kl)
+    if not artifact.is_artifact(folder):
+        raise InvalidArtifact(
+            f"the folder must be one that whet wrote, but got {folder}; fine-tune, distil or compress the model first"
+        )
+    model, tokenizer = artifact.load(folder).eval(), load_tokenizer(folder)
+    balance(model, products(model))  # which changes no answer, and makes 8 bits lose less
+    names = input_names(model, tokenizer.model_input_names)
+    resources = Resources()
+    if task is not None:
+        class_order(model, task)
+        needs = frozenset({"calibration", "validation"})
+        sample = calibration or Calibration(examples=CALIBRATION, batch_size=8)
+        resources = prepare(model, tokenizer, task, sample, seed=seed, device="cpu", needs=needs)
+    found = {}
+    draft = folder / ".export.partial"
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        wanted = None if resources.validation is None else answers(model, resources.validation)
+        source = _Source(model, names, draft / "whole.onnx", resources, wanted, threads or torch.get_num_threads())
+        to_onnx(model, example_batch(model, names, 2, 6), source.onnx)
+        for runtime, precision in track(chosen, "converting"):
+            place = draft / runtime.name() / precision
+            place.mkdir(parents=True)
+            try:
+                agreement = _converted(runtime, precision, source, place, max_kl)
+            except OSError:
+                raise
+            except Exception as error:
+                failed(runtime.name(), precision, error)
+                continue
+            files = [place / name for name in runtime.precisions[precision]]
+            artifact.add_export(folder, runtime.name(), precision, files, agreement._asdict())
+            found[runtime.name(), precision] = agreement
+    except OSError as error:
+        raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return found
+
+
+def _check(chosen: Sequence[tuple[Runtime, str]], task: Task | None, max_kl: float | None) -> None:
+    if max_kl is not None and not 0 < max_kl < math.inf:
+        raise InvalidParameter(f"0 < max_kl must hold, but got max_kl={max_kl}; give nats, such as 0.01")
+    if task is not None:
+        _ = task.splits  # bad data are refused before anything is loaded
+        return
+    for runtime, precision in chosen:
+        if precision in runtime.calibrated:
+            raise MissingResource(f"{runtime.name()} needs calibration data for {precision}, but got none; give --task")
+    if max_kl is not None:
+        raise MissingResource("max_kl needs held-out training data, but got none; give --task")
+
+
+def _converted(runtime: Runtime, precision: str, source: _Source, place: Path, max_kl: float | None) -> Agreement:
+    """Write one runtime's files, with as many layers in fp32 as the loss allowed asks for."""
+    layers = products(source.model)
+    calibration = source.resources.calibration
+    batches = () if calibration is None else calibration.batches
+
+    def agreement(chosen: tuple[str, ...]) -> Agreement:
+        runtime.convert(Conversion(source.onnx, precision, batches, chosen if layers else None), place)
+        return _agreement(runtime, precision, source, place)
+
+    held_out = source.resources.validation
+    if precision == FP32 or max_kl is None or held_out is None:
+        return agreement(layers)
+    found: list[Agreement] = []
+
+    def loss(chosen: tuple[str, ...]) -> float:
+        found.append(agreement(chosen))
+        return math.inf if found[-1].kl is None else found[-1].kl
+
+    kept = kept_whole(layers, loss, lambda: by_harm(source.model, layers, held_out), max_kl)
+    return found[-1]._replace(in_fp32=kept)
+
+
+def _agreement(runtime: Runtime, precision: str, source: _Source, place: Path) -> Agreement:
+    predict = runtime.open(place, precision=precision, threads=source.threads)
+    tolerance = TOLERANCE if precision == FP32 else math.inf
+    found = compare(source.model, predict, source.names, runtime=runtime.name(), tolerance=tolerance)
+    held_out = source.resources.validation
+    if held_out is None or source.wanted is None:
+        return found
+    said = np.concatenate([predict(batch) for batch in held_out])
+    return found._replace(kl=float(np.mean(divergences(source.wanted, said))))

@@ -1,0 +1,108 @@
+"""Examples and batches: what tasks give and models read."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from whet.errors import InvalidData
+
+__all__ = ["Batch", "Batches", "Examples", "Text"]
+
+
+Batch = Mapping[str, Tensor]
+"""A model's keyword arguments: input_ids and attention_mask, (batch, length) int64, and others of the tokenizer."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Sentences or pairs of sentences, with a label each."""
+
+    texts: Sequence[str]
+    """First sentences."""
+    labels: Sequence[int] | Sequence[float]
+    """Class indices into the task's label names, or scores."""
+    pairs: Sequence[str] | None = None
+    """Second sentences, if the task has them."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> "Examples":
+        """Return the examples at these positions, in that order."""
+        return Examples(
+            texts=[self.texts[i] for i in indices],
+            labels=np.asarray(self.labels)[np.asarray(indices, dtype=int)].tolist(),
+            pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
+        )
+
+    def joined(self, others: "Examples") -> "Examples":
+        """Return these examples and others after them.
+
+        Raises:
+            InvalidData: some are pairs and some are single sentences.
+        """
+        if (self.pairs is None) != (others.pairs is None):
+            kinds = ["single sentences" if one.pairs is None else "pairs" for one in (self, others)]
+            raise InvalidData(f"all text must be {kinds[0]}, as the task's is, but got {kinds[1]}; give others")
+        pairs = None if self.pairs is None or others.pairs is None else [*self.pairs, *others.pairs]
+        return Examples([*self.texts, *others.texts], [*self.labels, *others.labels], pairs)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of texts and labels, which says whether two runs saw the same data."""
+        content = json.dumps([list(self.texts), list(self.pairs or []), list(self.labels)])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def sample(self, count: int, *, seed: int) -> "Examples":
+        """Return `count` examples drawn without replacement, or all if there are no more."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self.take(order[:count])
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Encoded examples, each padded to the longest of its batch."""
+
+    batches: Sequence[Batch]
+    """The padded batches, without labels."""
+    labels: np.ndarray[Any, Any]
+    """(examples,) class indices or scores, in the order of the batches."""
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+    def share(self, part: float, *, seed: int) -> "Batches":
+        """Return this part of the batches, at least one, drawn without replacement and left in their order."""
+        count = max(1, round(part * len(self)))
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        ends = np.cumsum([len(batch["input_ids"]) for batch in self.batches])
+        labels = [self.labels[ends[i] - len(self.batches[i]["input_ids"]) : ends[i]] for i in drawn]
+        return Batches([self.batches[i] for i in drawn], np.concatenate(labels))
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return sum(len(batch["input_ids"]) for batch in self.batches)
+
+    @property
+    def tokens(self) -> int:
+        """Number of real tokens, padding left out."""
+        return sum(int(batch["attention_mask"].sum()) for batch in self.batches)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Examples as they are before they are encoded, with what encodes them."""
+
+    examples: Examples
+    """Sentences or pairs of them."""
+    tokenizer: PreTrainedTokenizerBase
+    """The model's own; nobody may change it."""

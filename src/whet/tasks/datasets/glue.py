@@ -1,0 +1,129 @@
+"""The GLUE tasks, from the hub or from the official TSV files.
+
+Source: Wang et al., "GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding", 2018,
+arXiv 1804.07461.
+Differs: MNLI is measured on the matched dev set; WNLI's dev set is adversarial, so that its majority class is hard to
+beat.
+"""
+
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from whet.tasks.base import Task, local_folder, read_hub
+from whet.tasks.data import Examples
+from whet.tasks.files import class_indices, finite_scores, read_table
+
+__all__ = ["Glue"]
+
+
+class Layout(NamedTuple):
+    """How one GLUE task names its columns, on the hub and in the official files."""
+
+    folder: str
+    metrics: tuple[str, ...]
+    label_names: tuple[str, ...] | None
+    hub_columns: tuple[str, ...]
+    file_columns: tuple[str, ...]
+    file_label: str
+    file_labels: tuple[str, ...] = ("0", "1")
+    header: tuple[str, ...] | None = None
+    dev: str = "dev"
+    hub_dev: str = "validation"
+
+
+_PAIR = ("sentence1", "sentence2")
+_ENTAILMENT = ("entailment", "not_entailment")
+_NLI = ("entailment", "neutral", "contradiction")
+
+LAYOUTS = {
+    "glue/cola": Layout(
+        "CoLA",
+        ("matthews", "accuracy"),
+        ("unacceptable", "acceptable"),
+        ("sentence",),
+        ("sentence",),
+        "label",
+        header=("source", "label", "mark", "sentence"),
+    ),
+    "glue/mnli": Layout(
+        "MNLI",
+        ("accuracy",),
+        _NLI,
+        ("premise", "hypothesis"),
+        _PAIR,
+        "gold_label",
+        _NLI,
+        None,
+        "dev_matched",
+        "validation_matched",
+    ),
+    "glue/mrpc": Layout(
+        "MRPC",
+        ("accuracy", "f1"),
+        ("not_equivalent", "equivalent"),
+        _PAIR,
+        ("#1 String", "#2 String"),
+        "Quality",
+    ),
+    "glue/qnli": Layout(
+        "QNLI",
+        ("accuracy",),
+        _ENTAILMENT,
+        ("question", "sentence"),
+        ("question", "sentence"),
+        "label",
+        _ENTAILMENT,
+    ),
+    "glue/qqp": Layout(
+        "QQP",
+        ("accuracy", "f1"),
+        ("not_duplicate", "duplicate"),
+        ("question1", "question2"),
+        ("question1", "question2"),
+        "is_duplicate",
+    ),
+    "glue/rte": Layout("RTE", ("accuracy",), _ENTAILMENT, _PAIR, _PAIR, "label", _ENTAILMENT),
+    "glue/sst2": Layout("SST-2", ("accuracy",), ("negative", "positive"), ("sentence",), ("sentence",), "label"),
+    "glue/stsb": Layout("STS-B", ("pearson", "spearman"), None, _PAIR, _PAIR, "score"),
+    "glue/wnli": Layout("WNLI", ("accuracy",), ("not_entailment", "entailment"), _PAIR, _PAIR, "label"),
+}
+
+
+class Glue(Task):
+    """One GLUE task; `data_dir` is the folder that holds CoLA, MRPC, ... or a folder above it named glue."""
+
+    names: ClassVar[tuple[str, ...]] = tuple(LAYOUTS)
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """See `Task.label_names`."""
+        return LAYOUTS[self.name].label_names
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """See `Task.metrics`."""
+        return LAYOUTS[self.name].metrics
+
+    def read(self) -> tuple[Examples, Examples]:
+        """See `Task.read`."""
+        layout = LAYOUTS[self.name]
+        if self.data_dir is None:
+            return self._read_hub("train"), self._read_hub(layout.hub_dev)
+        folder = local_folder(self.data_dir, f"glue/{layout.folder}")
+        return self._read_file(folder / "train.tsv"), self._read_file(folder / f"{layout.dev}.tsv")
+
+    def _read_file(self, path: Path) -> Examples:
+        layout = LAYOUTS[self.name]
+        table = read_table(path, (*layout.file_columns, layout.file_label), header=layout.header)
+        columns = [table[column] for column in layout.file_columns]
+        raw = table[layout.file_label]
+        if layout.label_names is None:
+            return Examples(columns[0], finite_scores(raw, source=path), columns[1])
+        labels = class_indices(raw, layout.file_labels, source=path)
+        return Examples(columns[0], labels, columns[1] if len(columns) > 1 else None)
+
+    def _read_hub(self, split: str) -> Examples:
+        layout = LAYOUTS[self.name]
+        rows = read_hub("nyu-mll/glue", split, name=self.name.removeprefix("glue/"))
+        columns = [list(rows[column]) for column in layout.hub_columns]
+        return Examples(columns[0], list(rows["label"]), columns[1] if len(columns) > 1 else None)

@@ -1,0 +1,84 @@
+"""A task from the user's own files: CSV, TSV, JSONL or Parquet with a column of text and a column of labels.
+
+The classes are the distinct labels of the training file, in sorted order; with a correlation as the metric the labels
+are scores. Each file is read once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from whet.errors import InvalidData
+from whet.tasks.base import Task
+from whet.tasks.data import Examples
+from whet.tasks.files import class_indices, finite_scores, read_table
+
+__all__ = ["Tabular"]
+
+_CORRELATIONS = ("pearson", "spearman")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tabular(Task):
+    """Sentences, or pairs of them, and their labels, from files."""
+
+    name: str = field(default="tabular", init=False)
+    """Always the same; the files say what the task is."""
+    train_file: Path
+    """Examples for training."""
+    dev_file: Path | None = None
+    """Examples for the final measurement; compressing and fine-tuning need none."""
+    text: str
+    """The column of the sentences."""
+    text_pair: str | None = None
+    """The column of the second sentences, if there is one."""
+    label: str = "label"
+    """The column of the classes or scores."""
+    metric: str | None = None
+    """Name of a quality metric; accuracy if None. With pearson or spearman the labels are scores."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+    reads_files: ClassVar[bool] = True
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """See `Task.label_names`."""
+        return None if self.metric in _CORRELATIONS else self._classes
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """See `Task.metrics`."""
+        return (self.metric or "accuracy",)
+
+    def read(self) -> tuple[Examples, Examples]:
+        """See `Task.read`."""
+        if self.metric == "f1" and len(self._classes) > 2:
+            raise InvalidData(
+                f"f1 must score two classes, but got {len(self._classes)} in {self.train_file}; use macro_f1"
+            )
+        train = self._examples(self._train_columns, self.train_file)
+        if self.dev_file is None:
+            return train, Examples([], [], [] if self.text_pair else None)
+        return train, self._examples(self._columns(self.dev_file), self.dev_file)
+
+    @cached_property
+    def _train_columns(self) -> Mapping[str, list[str]]:
+        return self._columns(self.train_file)
+
+    @cached_property
+    def _classes(self) -> tuple[str, ...]:
+        return tuple(sorted(set(self._train_columns[self.label])))
+
+    def _columns(self, path: Path) -> Mapping[str, list[str]]:
+        return read_table(path, [column for column in (self.text, self.text_pair, self.label) if column])
+
+    def _examples(self, columns: Mapping[str, list[str]], path: Path) -> Examples:
+        raw = columns[self.label]
+        labels = (
+            finite_scores(raw, source=path)
+            if self.metric in _CORRELATIONS
+            else class_indices(raw, self._classes, source=path)
+        )
+        return Examples(columns[self.text], labels, columns[self.text_pair] if self.text_pair else None)

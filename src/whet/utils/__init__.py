@@ -1,0 +1,1 @@
+"""What every wing uses: lookup by name, parameters, files, progress, hardware."""

@@ -1,0 +1,549 @@
+import dataclasses
+import gzip
+import json
+import shutil
+import warnings
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn import metrics as sklearn_metrics
+from transformers import BertConfig, BertForSequenceClassification
+
+import whet
+from folders import LABELS, classifier, edit_json, save, write_rows
+from helpers import tiny_batches, tiny_model
+from whet.calibration.resources import Resources
+from whet.errors import InvalidData, InvalidModel, InvalidParameter, UnknownName
+from whet.evaluation import records
+from whet.evaluation.benchmark import Benchmark
+from whet.evaluation.measurement import Measurement
+from whet.evaluation.metrics.base import Quality, Subject, metric_named, metrics, quality_named
+from whet.evaluation.metrics.latency import Latency
+from whet.evaluation.metrics.memory import Memory
+from whet.evaluation.metrics.size import Size
+from whet.evaluation.trial import Trial
+from whet.methods.base import all_methods
+from whet.methods.recipe import Recipe
+from whet.models import artifact
+from whet.models.inference import answer
+from whet.models.load import class_order
+from whet.numerics.divergence import divergences
+from whet.tasks.base import Task, task_from_files
+from whet.tasks.data import Batches
+
+QUALITIES = sorted(name for name, metric in metrics().items() if issubclass(metric, Quality))
+CORRELATIONS = ("pearson", "spearman")
+METHOD = next(method for _, method in sorted(all_methods().items()) if not method.needs and "keep" in method.example)
+BENCHMARK = Benchmark(batch_size=8, rounds=6, singles=4, timed=8)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, tokenizer) -> Path:
+    """A model, its twin, the same with its classes the other way round, and a compressed one."""
+    root = tmp_path_factory.mktemp("models")
+    save(classifier(), tokenizer, root / "model")
+    shutil.copytree(root / "model", root / "twin")
+    other = classifier(labels=LABELS[::-1])
+    for parameter in other.classifier.parameters():
+        parameter.data = parameter.data.flip(0)
+    save(other, tokenizer, root / "swapped")
+    recipe = Recipe((METHOD(**METHOD.example),))
+    compressed = recipe.apply(classifier(), Resources())
+    records.save(compressed, tokenizer, root / "small", recipe=recipe.to_list(), origin="model", seed=0)
+    write_rows(root / "train.csv", 60)
+    write_rows(root / "dev.csv", 40, seed=1)
+    return root
+
+
+def task_of(root: Path) -> Task:
+    return task_from_files(root / "train.csv", root / "dev.csv", text="text")
+
+
+@pytest.fixture(scope="module")
+def trials(root) -> dict[str, Trial]:
+    names = ("model", "twin", "swapped", "small")
+    found = BENCHMARK.run([root / name for name in names], task_of(root))
+    return dict(zip(names, found, strict=True))
+
+
+def test_all_metrics_are_there_for_every_model(trials):
+    expected = {
+        "accuracy", "macro_f1", "kl", "changed", "latency_median", "latency_p95", "throughput",
+        "parameters", "nonzeros", "disk", "compressed", "peak_memory",
+    }  # fmt: skip
+    for name, trial in trials.items():
+        assert trial.name == name
+        assert {one.metric for one in trial.measurements} == expected
+        for one in trial.measurements:
+            assert np.isfinite([one.value, one.low, one.high]).all()
+            assert one.low <= one.value <= one.high
+            assert one.n >= 1
+
+
+@pytest.mark.parametrize("name", ["twin", "swapped"])
+def test_a_model_against_itself_does_not_differ(trials, name):
+    own = trials[name]
+    assert own.get("accuracy").value == trials["model"].get("accuracy").value
+    versus = own.get("accuracy").versus
+    assert (versus.value, versus.low, versus.high, versus.p_value, versus.real) == (0, 0, 0, 1, False)
+    for metric in ("kl", "changed"):
+        assert own.get(metric).value == pytest.approx(0, abs=1e-6)
+
+
+def test_the_accuracy_is_that_of_a_plain_loop(trials, root, tokenizer):
+    model, right = classifier(), 0
+    lines = (root / "dev.csv").read_text().splitlines()[1:]
+    for line in lines:
+        text, label = line.split(",")
+        with torch.inference_mode():
+            logits = model(**tokenizer(text, return_tensors="pt")).logits
+        right += LABELS[int(logits.argmax())] == label
+    assert trials["model"].get("accuracy").value == pytest.approx(right / len(lines))
+
+
+def test_speedups_are_ratios_with_ordered_intervals(trials):
+    for name, trial in trials.items():
+        for metric in ("throughput", "latency_median", "latency_p95"):
+            one = trial.get(metric)
+            assert one.value > 0
+            assert (one.versus is None) == (name == "model")
+            if one.versus is not None:
+                assert one.versus.kind == "ratio"
+                assert 0 < one.versus.low <= one.versus.value <= one.versus.high
+    assert 1 / 3 < trials["twin"].get("throughput").versus.value < 3
+
+
+def test_a_file_that_changes_is_compressed_again(trials, root, tmp_path):
+    shutil.copytree(root / "model", tmp_path / "model")
+    subject = SimpleNamespace(model=classifier(), source=tmp_path / "model", files=())
+
+    def compressed() -> float:
+        [rows] = Size().measure([subject])
+        return {one.metric: one.value for one in rows}["compressed"]
+
+    whole = compressed()
+    assert whole == trials["model"].get("compressed").value == compressed()
+    (tmp_path / "model" / "model.safetensors").write_bytes(bytes(1000))
+    assert compressed() < whole / 10
+
+
+def test_memory_is_positive(trials):
+    for trial in trials.values():
+        memory = trial.get("peak_memory")
+        assert memory.value > 0
+        assert memory.unit == "MiB"
+        assert memory.n == 3
+
+
+def test_sizes_are_counted(trials, root):
+    for name, trial in trials.items():
+        stored = root / name / "model.safetensors"
+        assert trial.get("disk").value == stored.stat().st_size / 2**20
+        deflated = len(gzip.compress(stored.read_bytes(), 1)) / 2**20
+        assert trial.get("compressed").value == pytest.approx(deflated, abs=1e-4)
+    dense = sum(parameter.numel() for parameter in classifier().parameters())
+    assert trials["model"].get("parameters").value == dense
+    assert trials["small"].get("parameters").value < dense
+    # the dead row of the tiny model, and the padding's embedding if there is one
+    assert trials["model"].get("nonzeros").value <= dense - 32
+
+
+def test_trials_survive_json(trials):
+    for trial in trials.values():
+        line = trial.to_json()
+        assert "\n" not in line and "NaN" not in line
+        assert Trial.from_json(line) == trial
+
+
+def test_conditions_are_recorded(trials):
+    conditions = trials["small"].conditions
+    assert conditions["task"] == "tabular"
+    assert conditions["threads"] == torch.get_num_threads()
+    assert conditions["cpu"] and conditions["cores"] >= 1 and conditions["device"] == "cpu"
+    assert conditions["versions"]["torch"] == torch.__version__
+    assert set(conditions["versions"]) >= {"whet", "transformers", "python", "numpy"}
+    assert (conditions["batch_size"], conditions["rounds"], conditions["dtype"]) == (8, 6, "float32")
+    assert len(conditions["data_sha256"]) == 64
+    assert (conditions["baseline"], conditions["baseline_artifact"]) == ("model", None)
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(conditions["measured"])) < timedelta(hours=1)
+    assert all(trial.conditions == conditions for trial in trials.values())
+
+
+def test_a_budget_of_tokens_gives_every_model_the_same_batches(root, tokenizer, quick, monkeypatch):
+    """Even to one that cuts its inputs shorter."""
+    seen = []
+    monkeypatch.setattr(Latency, "measure", lambda self, subjects: seen.extend(subjects) or [[] for _ in subjects])
+    benchmark = Benchmark(batch_tokens=48, rounds=6, singles=4, timed=20)
+    trials = benchmark.run([root / "model", root / "small"], task_of(root))
+    for part in ("dev", "timed"):
+        first, second = ([len(batch["input_ids"]) for batch in getattr(one, part)] for one in seen)
+        assert first == second and len(set(first)) > 1
+        assert max(batch["input_ids"].numel() for batch in getattr(seen[0], part)) <= 48
+    assert [len(batch["input_ids"]) for batch in seen[0].singles] == [1] * 4
+    conditions = trials[0].conditions
+    assert conditions["batch_tokens"] == 48 and "batch_size" not in conditions
+    whole = BENCHMARK.run([root / "model"], task_of(root))[0]
+    assert trials[0].get("accuracy").value == whole.get("accuracy").value
+
+
+def test_a_batch_has_one_size():
+    with pytest.raises(
+        InvalidParameter, match="one of batch_size and batch_tokens must be given, but got batch_size=8"
+    ):
+        Benchmark(batch_size=8, batch_tokens=64)
+    with pytest.raises(InvalidParameter, match="1 <= batch_tokens must hold, but got batch_tokens=0"):
+        Benchmark(batch_tokens=0)
+
+
+def test_artifacts_are_named_by_recipe_and_digest(trials, root):
+    assert Recipe.from_list(trials["small"].recipe) == Recipe((METHOD(**METHOD.example),))
+    assert trials["small"].artifact == artifact.digest(root / "small")
+    assert (trials["model"].recipe, trials["model"].artifact) == ([], None)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leaves out what takes time."""
+    monkeypatch.setattr("whet.evaluation.significance.RESAMPLES", 60)
+    for metric in (Memory, Latency):
+        monkeypatch.setattr(metric, "measure", lambda self, subjects: [[] for _ in subjects])
+
+
+def test_another_row_is_another_data_hash(root, tmp_path, quick):
+    write_rows(tmp_path / "dev.csv", 40, seed=2)
+    other = task_from_files(root / "train.csv", tmp_path / "dev.csv", text="text")
+    first, second = (BENCHMARK.run([root / "model"], task)[0].conditions for task in (task_of(root), other))
+    assert first.keys() == second.keys()
+    # the two were measured one after the other, at times of their own
+    assert {name for name in first if first[name] != second[name]} - {"measured"} == {"data_sha256"}
+
+
+@pytest.mark.parametrize("metric", QUALITIES)
+def test_every_quality_can_be_asked_for(root, tmp_path, metric, quick, tokenizer):
+    scores = metric in CORRELATIONS
+    write_rows(tmp_path / "train.csv", 60, labels=("0.5", "1.5") if scores else LABELS)
+    write_rows(tmp_path / "dev.csv", 20, seed=1, labels=("0.5", "1.5") if scores else LABELS)
+    save(tiny_model("bert", 1) if scores else classifier(), tokenizer, tmp_path / "model")
+    task = task_from_files(tmp_path / "train.csv", tmp_path / "dev.csv", text="text", metric=metric)
+    first, second = BENCHMARK.run([tmp_path / "model", tmp_path / "model"], task)
+    assert -1 <= first.get(metric).value <= 1
+    assert second.get(metric).versus.value == 0
+    assert second.get(metric).versus.p_value == 1
+
+
+def test_whet_measure_keeps_the_rows(root, tmp_path, quick):
+    shutil.copytree(root / "small", tmp_path / "small")
+    found = whet.measure([root / "model", tmp_path / "small"], task_of(root), benchmark=BENCHMARK)
+    assert records.trials(tmp_path / "small") == [found[1]]
+    assert (root / "model").exists() and not (root / "model" / "measurements.jsonl").exists()
+
+
+def test_bad_parameters_are_refused():
+    for field, value in (
+        ("batch_size", 0),
+        ("max_length", 1),
+        ("rounds", 5),
+        ("singles", 1),
+        ("timed", 1),
+        ("seed", -1),
+    ):
+        with pytest.raises(InvalidParameter, match=f"{field} must hold, but got {field}={value}; {field} is"):
+            dataclasses.replace(Benchmark(), **{field: value})
+
+
+def test_an_unknown_metric_is_refused_before_any_model_is_loaded(root, monkeypatch):
+    monkeypatch.setattr("whet.models.artifact.load_any", lambda source: pytest.fail("work had begun"))
+    task = task_from_files(root / "train.csv", root / "dev.csv", text="text", metric="acuracy")
+    with pytest.raises(UnknownName, match="did you mean accuracy"):
+        BENCHMARK.run([root / "model"], task)
+
+
+def test_answers_that_are_not_finite_are_refused():
+    model = tiny_model("bert")
+    model.classifier.bias.data[0] = float("nan")
+    with pytest.raises(InvalidModel, match="answers must be finite, but tiny gave NaN or infinity; check its weights"):
+        answer(model, tiny_batches(), what="tiny")
+
+
+def test_answers_come_in_the_order_of_the_batches():
+    model, batches = tiny_model("bert"), tiny_batches()
+    found = answer(model, batches, what="tiny")
+    with torch.inference_mode():
+        assert np.array_equal(found[:4], model(**batches.batches[0]).logits.numpy())
+    assert found.shape == (24, 3)
+
+
+# classes
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (("no", "yes"), [0, 1]),
+        (("yes", "no"), [1, 0]),
+        (("YES", "No"), [1, 0]),
+        (("LABEL_0", "LABEL_1"), [0, 1]),
+    ],
+)
+def test_classes_are_matched_by_name(root, names, order):
+    assert class_order(classifier(labels=names), task_of(root)) == order
+
+
+def test_heads_that_do_not_fit_are_refused(root):
+    with pytest.raises(InvalidData, match="must know the labels no, yes, but it knows bad, good; rename"):
+        class_order(classifier(labels=("bad", "good")), task_of(root))
+    with pytest.raises(InvalidData, match="must have the task's classes no, yes, but got num_labels=3; fine-tune"):
+        class_order(tiny_model("bert", 3), task_of(root))
+    scores = task_from_files(root / "train.csv", root / "dev.csv", text="text", metric="pearson")
+    with pytest.raises(InvalidData, match="must give one score, but got num_labels=2; fine-tune"):
+        class_order(classifier(), scores)
+    assert class_order(tiny_model("bert", 1), scores) == [0]
+
+
+def test_a_head_of_many_classes_makes_a_short_message(root, tmp_path):
+    write_rows(tmp_path / "many.csv", 200, labels=[f"c{i:03}" for i in range(90)])
+    task = task_from_files(tmp_path / "many.csv", tmp_path / "many.csv", text="text")
+    with pytest.raises(InvalidData, match=r"classes c000, .*, c009 and 80 more, but got num_labels=2; fine-tune"):
+        class_order(classifier(), task)
+
+
+# quality
+
+
+def reference(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
+    return {
+        "accuracy": lambda: sklearn_metrics.accuracy_score(labels, predictions),
+        "f1": lambda: sklearn_metrics.f1_score(labels, predictions),
+        "macro_f1": lambda: sklearn_metrics.f1_score(labels, predictions, average="macro"),
+        "weighted_f1": lambda: sklearn_metrics.f1_score(labels, predictions, average="weighted"),
+        "matthews": lambda: sklearn_metrics.matthews_corrcoef(labels, predictions),
+        "pearson": lambda: stats.pearsonr(labels, predictions).statistic,
+        "spearman": lambda: stats.spearmanr(labels, predictions).statistic,
+    }[metric]()
+
+
+def drawn(metric: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    if metric in CORRELATIONS:
+        return random.normal(size=50), random.normal(size=50)
+    return random.integers(2, size=50), random.integers(2, size=50)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("metric", QUALITIES)
+def test_scores_agree_with_their_reference(metric, seed):
+    labels, predictions = drawn(metric, seed)
+    assert quality_named(metric).score(labels, predictions) == pytest.approx(reference(metric, labels, predictions))
+
+
+def test_classes_weigh_by_how_many_examples_have_them():
+    """Class 1 is neither a label nor a prediction, and class 3 never a label."""
+    labels, predictions = np.asarray([0, 0, 0, 0, 2, 2]), np.asarray([0, 0, 0, 2, 2, 3])
+    wanted = reference("weighted_f1", labels, predictions)
+    assert quality_named("weighted_f1").score(labels, predictions) == pytest.approx(wanted)
+    assert wanted != pytest.approx(reference("macro_f1", labels, predictions))
+
+
+@pytest.mark.parametrize("metric", QUALITIES)
+def test_the_right_answers_score_one(metric):
+    labels, _ = drawn(metric, 0)
+    assert quality_named(metric).score(labels, labels) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("metric", QUALITIES)
+@pytest.mark.parametrize("side", ["labels", "predictions", "both"])
+def test_constant_answers_have_a_finite_score(metric, side):
+    labels, predictions = drawn(metric, 0)
+    if side != "predictions":
+        labels = np.zeros_like(labels)
+    if side != "labels":
+        predictions = np.full_like(predictions, 1)
+    assert np.isfinite(quality_named(metric).score(labels, predictions))
+
+
+@pytest.mark.parametrize("metric", QUALITIES)
+def test_constant_answers_can_be_measured(metric, quick):
+    """Also every bootstrap resample must have a finite score."""
+    labels, _ = drawn(metric, 0)
+    quality = quality_named(metric)
+    logits = np.zeros((len(labels), 1 if metric in CORRELATIONS else 2), dtype=np.float32)
+    one = dataclasses.replace(subject(tiny_model("bert")), dev=Batches([], labels), logits=logits)
+    baseline, twin = (rows[0] for rows in quality.measure([one, one]))
+    assert np.isfinite([baseline.value, baseline.low, baseline.high]).all()
+    assert (twin.versus.value, twin.versus.p_value) == (0, 1)
+
+
+def test_predictions_are_classes_or_scores():
+    logits = np.asarray([[0.1, 0.9], [2.0, -1.0]])
+    assert quality_named("accuracy").predict(logits).tolist() == [1, 0]
+    assert quality_named("pearson").predict(logits[:, :1]).tolist() == [0.1, 2.0]
+
+
+def test_only_qualities_are_named_qualities():
+    for name in set(metrics()) - set(QUALITIES):
+        assert metric_named(name).universal
+        with pytest.raises(UnknownName, match="the metric must be a known name, but got"):
+            quality_named(name)
+
+
+# fidelity
+
+
+@pytest.mark.parametrize("scale", [1, 100])
+def test_divergences_agree_with_torch(scale):
+    random = np.random.default_rng(0)
+    p, q = (random.normal(size=(30, 4)) * scale for _ in range(2))
+    expected = torch.nn.functional.kl_div(
+        torch.tensor(q).log_softmax(1), torch.tensor(p).log_softmax(1), log_target=True, reduction="none"
+    ).sum(1)
+    assert np.allclose(divergences(p, q), expected.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_divergences_are_zero_for_the_same_and_never_negative():
+    logits = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    assert np.all(divergences(logits, logits) == 0)
+    assert np.all(divergences(logits, logits + 1e-7) >= 0)
+
+
+def test_divergences_of_scores_are_half_the_squared_difference():
+    assert divergences(np.asarray([[1.0], [2.0]]), np.asarray([[4.0], [2.0]])).tolist() == [4.5, 0]
+
+
+def test_changed_is_the_share_of_other_answers():
+    one, other = subject(tiny_model("bert")), subject(tiny_model("bert"))
+    logits = one.logits.copy()
+    logits[:6] = -logits[:6]
+    found = metric_named("fidelity").measure([one, dataclasses.replace(other, logits=logits)])
+    rows = {row.metric: row for row in found[1]}
+    assert rows["changed"].value == np.mean(one.logits.argmax(1) != logits.argmax(1))
+    assert rows["kl"].value == pytest.approx(divergences(one.logits, logits).mean())
+    assert [row.value for row in found[0]] == [0, 0]
+
+
+# size and speed
+
+
+def subject(model, source: Path | str = "", **changes) -> Subject:
+    batches = tiny_batches()
+    found = Subject(
+        name="tiny",
+        source=str(source),
+        model=model,
+        device="cpu",
+        max_length=40,
+        dev=batches,
+        logits=answer(model, batches, what="tiny"),
+        singles=Batches([{key: value[:1] for key, value in batch.items()} for batch in batches], batches.labels[:6]),
+        timed=batches,
+        rounds=6,
+        seed=0,
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def counts(model, folder: Path) -> dict[str, float]:
+    model.save_pretrained(folder)
+    return {row.metric: row.value for row in Size().measure([subject(model, folder)])[0]}
+
+
+def test_tied_weights_count_once(tmp_path):
+    model = tiny_model("bert")
+    plain = counts(model, tmp_path / "plain")
+    first, second = (layer.output.dense for layer in model.bert.encoder.layer)
+    second.weight = first.weight
+    tied = sum(
+        row.value for row in Size().measure([subject(model, tmp_path / "plain")])[0] if row.metric == "parameters"
+    )
+    assert tied == plain["parameters"] - first.weight.numel()
+
+
+def test_zeros_are_parameters_but_not_nonzeros(tmp_path):
+    model = tiny_model("bert")
+    before = counts(model, tmp_path / "a")
+    weight = model.bert.encoder.layer[1].output.dense.weight
+    weight.data[:4] = 0
+    after = counts(model, tmp_path / "b")
+    assert after["parameters"] == before["parameters"]
+    assert after["nonzeros"] == before["nonzeros"] - 4 * weight.shape[1]
+
+
+def test_the_disk_size_is_that_of_all_shards(tmp_path):
+    model = tiny_model("bert")
+    model.save_pretrained(tmp_path / "shards", max_shard_size="30KB")
+    shards = list((tmp_path / "shards").glob("*.safetensors"))
+    assert len(shards) > 1
+    (tmp_path / "shards" / "vocab.txt").write_text("x" * 1000)
+    found = {row.metric: row.value for row in Size().measure([subject(model, tmp_path / "shards")])[0]}
+    assert found["disk"] == sum(path.stat().st_size for path in shards) / 2**20
+
+
+def names(rows: list[Measurement]) -> set[str]:
+    return {row.metric for row in rows}
+
+
+def test_fixed_shapes_need_a_model_that_reads_them():
+    short = subject(tiny_model("bert"))
+    config = BertConfig(
+        vocab_size=99, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8,
+        max_position_embeddings=128,
+    )  # fmt: skip
+    long = subject(BertForSequenceClassification(config).eval(), max_length=128)
+    everywhere = {"latency_median", "latency_p95", "throughput"}
+    assert names(Latency().measure([short])[0]) == everywhere
+    found = Latency().measure([long, long])
+    assert names(found[0]) == names(found[1]) == everywhere | {"latency_1x128", "latency_8x128"}
+    assert all(row.versus is None for row in found[0]) and all(row.versus is not None for row in found[1])
+    for rows in Latency().measure([long, short]):
+        assert names(rows) == everywhere, "shapes must be read by every model, or by none"
+
+
+def test_models_that_take_turns_are_timed_in_every_order(monkeypatch):
+    order = []
+    monkeypatch.setattr("whet.evaluation.metrics.latency._time", lambda one, batch: order.append(one.name) or 1.0)
+    first, second = (subject(tiny_model("bert"), name=name) for name in "ab")
+    times = whet.metrics.latency.interleaved([first, second], [first.timed.batches] * 2, "x")
+    assert times.shape == (2, 6, 6)
+    turns = list(zip(order[::2], order[1::2], strict=True))
+    assert set(turns) == {("a", "b"), ("b", "a")}
+
+
+def test_memory_of_a_model_that_cannot_be_loaded_is_one_sentence(tmp_path):
+    with pytest.raises(
+        InvalidModel, match=r"^every model must .* but got InvalidModel for .*nowhere: [^\n]*; try it alone$"
+    ):
+        Memory().measure([subject(tiny_model("bert"), tmp_path / "nowhere")])
+
+
+def test_memory_is_measured_on_processors_only():
+    assert Memory().measure([subject(tiny_model("bert"), device="cuda")]) == [[]]
+
+
+def test_an_altered_artifact_is_refused(root, tmp_path):
+    shutil.copytree(root / "small", tmp_path / "small")
+    edit_json(tmp_path / "small" / "config.json", hidden_act="relu")
+    with pytest.raises(whet.errors.InvalidArtifact, match=r"config.json was truncated or altered"):
+        BENCHMARK.run([root / "model", tmp_path / "small"], task_of(root))
+
+
+def test_measurements_are_json(trials):
+    assert json.loads(trials["small"].to_json())["measurements"][0]["metric"] == "accuracy"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++")
+def test_a_compiled_model_gives_the_same_answers(root, monkeypatch):
+    benchmark = Benchmark(
+        batch_size=8, rounds=6, singles=2, timed=8, runtimes=("pytorch", "torch_compile"), metrics=("fidelity",)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch says to itself while it compiles
+        _, compiled = benchmark.run([root / "model"], task_of(root))
+    assert compiled.conditions["runtime"] == "torch_compile" and compiled.name == "model (torch_compile)"
+    assert compiled.get("kl").value < 1e-6
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InvalidParameter, match=r"needs a C\+\+ compiler, but no-such-compiler is not here; install"):
+        benchmark.run([root / "model"], task_of(root))

@@ -1,0 +1,98 @@
+import json
+
+import pytest
+import torch
+
+import whet
+from folders import classifier, save
+from helpers import FAMILIES, tiny_model
+from whet.calibration.resources import Resources
+from whet.errors import InvalidModel, InvalidParameter
+from whet.evaluation import records
+from whet.evaluation.inspection import inspect
+from whet.methods.base import all_methods
+from whet.methods.recipe import Recipe
+from whet.numerics.low_rank import break_even
+from whet.utils.hardware import INSTRUCTION_SETS, Machine, machine
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameter_is_in_one_row(family, tmp_path, tokenizer):
+    model = tiny_model(family)
+    found = inspect(save(model, tokenizer, tmp_path / "model"), batch=(2, 6), rounds=2)
+    assert found.batch == (2, 6)
+    assert sum(row.parameters for row in found.modules) == sum(weight.numel() for weight in model.parameters())
+    assert sum(row.share for row in found.modules) == pytest.approx(1)
+    names = dict(model.named_modules())
+    for row in found.modules:
+        assert type(names[row.name]).__name__ == row.kind
+        assert row.milliseconds >= 0 and row.time_share >= 0
+    assert any(row.milliseconds > 0 for row in found.modules)
+
+
+def test_break_evens_cover_every_shape_of_the_blocks(tmp_path, tokenizer):
+    found = inspect(save(tiny_model("bert"), tokenizer, tmp_path / "model"), batch=(2, 6), rounds=2)
+    assert {row.shape: row.layers for row in found.break_evens} == {"32x32": 8, "64x32": 2, "32x64": 2}
+    by_shape = {row.shape: row for row in found.break_evens}
+    assert by_shape["64x32"].by_parameters == break_even(torch.zeros(64, 32)) == 21
+    assert all(0 <= row.by_time <= row.by_parameters and row.best_speedup > 0 for row in found.break_evens)
+    # each shape is spoken of, and so are threads
+    assert all(any(row.shape in line for line in found.advice) for row in found.break_evens)
+    assert "cores are used" in found.advice[-1]
+
+
+def test_an_inspection_is_json(tmp_path, tokenizer):
+    found = inspect(save(tiny_model("bert"), tokenizer, tmp_path / "model"), batch=(1, 4), rounds=2).to_dict()
+    again = json.loads(json.dumps(found))
+    assert again["machine"] == machine().to_dict()
+    assert {row["name"] for row in again["modules"]} >= {"classifier", "bert.pooler.dense"}
+    assert again["break_evens"] and again["advice"] and again["batch"] == [1, 4]
+
+
+def test_a_compressed_model_can_be_inspected(tmp_path, tokenizer):
+    method = next(
+        method for _, method in sorted(all_methods().items()) if not method.needs and "keep" in method.example
+    )
+    recipe = Recipe((method(**method.example),))
+    compressed = recipe.apply(classifier(), Resources())
+    records.save(compressed, tokenizer, tmp_path / "small", recipe=recipe.to_list(), origin="tiny", seed=0)
+    found = whet.inspect(tmp_path / "small", batch=(1, 4), rounds=2)
+    assert sum(row.parameters for row in found.modules) == sum(weight.numel() for weight in compressed.parameters())
+
+
+def test_longer_sentences_than_the_model_reads_are_cut(tmp_path, tokenizer):
+    assert inspect(save(tiny_model("roberta"), tokenizer, tmp_path / "model"), batch=(1, 64), rounds=1).batch == (1, 39)
+
+
+@pytest.mark.parametrize("batch", [(0, 4), (4, 0), (-1, 4)])
+def test_empty_batches_are_refused(batch, tmp_path):
+    with pytest.raises(InvalidParameter, match=f"1 <= .* must hold, but got {batch[0]} of {batch[1]}; give 1 or more"):
+        inspect(tmp_path, batch=batch)
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(InvalidModel):
+        inspect(tmp_path)
+
+
+def test_the_model_is_left_without_hooks(tmp_path, tokenizer, monkeypatch):
+    model = tiny_model("bert")
+    monkeypatch.setattr("whet.evaluation.inspection.load_any", lambda source: model)
+    inspect("x", batch=(1, 4), rounds=1)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_this_machine_is_described():
+    found = machine()
+    assert isinstance(found, Machine)
+    assert found.cpu and found.device == "cpu"
+    assert found.threads >= 1 and found.cores >= 1
+    assert found.memory_gib > 0
+    assert set(found.instruction_sets) <= set(INSTRUCTION_SETS)
+    assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
+
+
+def test_a_system_without_proc_is_described_too(monkeypatch):
+    monkeypatch.setattr("whet.utils.hardware._cpu_fields", dict)
+    assert machine().cpu
+    assert machine().instruction_sets == ()

@@ -1,0 +1,68 @@
+import pytest
+
+from whet.errors import UnknownName
+from whet.evaluation.measurement import Comparison, Measurement
+from whet.evaluation.trial import Trial
+from whet.methods.factorization.kfac import Kfac
+from whet.methods.recipe import Recipe
+
+DIFFERENCE = Comparison(kind="difference", value=-0.012, low=-0.02, high=0.001, p_value=0.07, test="McNemar, exact")
+RATIO = Comparison(kind="ratio", value=1.53, low=1.5, high=1.6, p_value=1e-5, test="Wilcoxon")
+MEASUREMENTS = [
+    Measurement(metric="accuracy", value=0.9, unit="", low=0.88, high=0.92, n=872, better="higher", versus=DIFFERENCE),
+    Measurement(
+        metric="latency",
+        value=12.5,
+        unit="ms",
+        low=12.0,
+        high=13.0,
+        n=30,
+        better="lower",
+        conditions={"shape": [1, 128], "threads": 2},
+        versus=RATIO,
+    ),
+    Measurement.count("parameters", 66_955_010, ""),
+]
+
+
+def full() -> Trial:
+    recipe = Recipe((Kfac(keep=0.5, damping=1e-5),)).to_list()
+    return Trial("kfac – ½", recipe, 3, MEASUREMENTS, "sha256:ab", {"machine": "two cores", "versions": {"torch": "2"}})
+
+
+@pytest.mark.parametrize("trial", [full(), Trial("baseline", [], 0, [])], ids=["full", "baseline"])
+def test_trials_survive_their_line(trial: Trial):
+    line = trial.to_json()
+    assert "\n" not in line
+    assert Trial.from_json(line) == trial
+    assert Trial.from_json(line).to_json() == line
+
+
+def test_the_recipe_of_a_line_can_be_run_again():
+    assert Recipe.from_list(Trial.from_json(full().to_json()).recipe) == Recipe((Kfac(keep=0.5, damping=1e-5),))
+
+
+def test_measurements_are_got_by_name():
+    assert full().get("latency") is MEASUREMENTS[1]
+    with pytest.raises(
+        UnknownName,
+        match=r"the metric must have been measured, but got 'f1'; choose one of accuracy, latency, parameters",
+    ):
+        full().get("f1")
+
+
+def test_the_table_has_a_row_for_each_measurement_with_interval_and_p_value():
+    lines = full().markdown()
+    rows = [line for line in lines if line.startswith("|")][2:]
+    assert len(rows) == 3
+    assert all(line.count("|") == lines[0].count("|") for line in rows)
+    assert "0.88 to 0.92" in rows[0]
+    assert "-0.012 (p = 0.07)" in rows[0]
+    assert "12.5 ms" in rows[1]
+    assert "1.53 times better (p = 1e-05)" in rows[1]
+    assert "machine: two cores" in lines[-1]
+
+
+def test_counts_keep_all_their_digits_in_the_table():
+    row = next(line for line in full().markdown() if "parameters" in line)
+    assert "66955010" in row.replace(",", "").replace("_", "")

@@ -1,0 +1,224 @@
+"""What holds for every method; methods are found by themselves."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from helpers import FAMILIES, REFUSED, tiny_batches, tiny_model, word_tokenizer, words_of
+from whet.calibration.resources import Resources
+from whet.errors import InvalidParameter, MissingResource
+from whet.evaluation import records
+from whet.methods.base import Method, Stage, all_methods, method_from
+from whet.methods.factorization._base import Factorization
+from whet.methods.pruning._base import Pruning
+from whet.methods.recipe import Recipe
+from whet.models import artifact
+from whet.models.layers.base import CompressedLayer
+from whet.models.surgery import describe
+from whet.tasks.data import Batches, Text
+
+METHODS = sorted(all_methods().values(), key=lambda method: method.name())
+every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name())
+every_method_and_family = pytest.mark.parametrize(
+    ("method", "family"),
+    [(method, family) for method in METHODS for family in FAMILIES if family not in REFUSED.get(method.name(), ())],
+    ids=lambda value: value if isinstance(value, str) else value.name(),
+)
+
+
+def everything(family: str = "bert") -> Resources:
+    batches = tiny_batches()
+    return Resources(
+        calibration=batches,
+        train=batches,
+        validation=tiny_batches(seed=1),
+        text=Text(words_of(batches), word_tokenizer()),
+        teacher=tiny_model(family),
+    )
+
+
+def run(method: Method, family: str = "bert", resources: Resources | None = None) -> nn.Module:
+    return Recipe((method,)).apply(tiny_model(family), resources or everything(family))
+
+
+def logits(model: nn.Module, batches: Batches | None = None) -> torch.Tensor:
+    """Of tokens that the model has: with fewer of them, the last stand for others."""
+    words = model.config.vocab_size
+    with torch.inference_mode():
+        return torch.cat(
+            [
+                model(**{**batch, "input_ids": batch["input_ids"] % words}).logits
+                for batch in batches or tiny_batches(seed=2)
+            ]
+        )
+
+
+def go_together(first: type[Method], second: type[Method]) -> bool:
+    """No step reads data after one that changes what they are encoded with."""
+    reads = second(**second.example).reads
+    return first.stage <= second.stage and not (first.stage is Stage.VOCABULARY and reads)
+
+
+def stand_for_all(*methods: type[Method]) -> bool:
+    """Beside others of its stage, one stands for all that leave the same layers with other numbers in them."""
+    kin = [next((base for base in (Factorization, Pruning) if issubclass(one, base)), one) for one in methods]
+    return all(one is next(m for m in METHODS if issubclass(m, base)) for one, base in zip(methods, kin, strict=True))
+
+
+@every_method
+def test_is_frozen_and_survives_its_file_form(method):
+    step = method(**method.example)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        step.include = "x"
+    assert step.to_dict().keys() == {"method", *(field.name for field in dataclasses.fields(step))}
+    assert method_from(step.to_dict()) == step
+    assert Recipe.from_list(Recipe((step,)).to_list()) == Recipe((step,))
+
+
+@every_method_and_family
+def test_leaves_the_input_model_unchanged(method, family):
+    model = tiny_model(family)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    Recipe((method(**method.example),)).apply(model, everything(family))
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert flags == {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@every_method_and_family
+def test_keeps_the_interface_and_changes_something(method, family):
+    original, compressed = tiny_model(family), run(method(**method.example), family)
+    assert type(compressed) is type(original)
+    assert not compressed.training
+    assert all(parameter.requires_grad for parameter in compressed.parameters())
+    assert {parameter.dtype for parameter in compressed.parameters()} == {torch.float32}
+    assert logits(compressed).shape == logits(original).shape
+    assert logits(compressed).isfinite().all()
+    if method.lossless:
+        torch.testing.assert_close(logits(compressed), logits(original), rtol=0, atol=1e-5)
+        assert describe(compressed)
+    else:
+        assert not torch.equal(logits(compressed), logits(original))
+
+
+@every_method
+def test_a_model_in_training_mode_gives_the_same(method):
+    model = tiny_model("bert").train()
+    compressed = Recipe((method(**method.example),)).apply(model, everything())
+    assert not any(module.training for module in compressed.modules())
+    assert all(module.training for module in model.modules())
+    assert torch.equal(logits(compressed), logits(run(method(**method.example))))
+
+
+@every_method_and_family
+def test_mildest_is_within_five_percent(method, family):
+    original, mild = logits(tiny_model(family)), logits(run(method(**method.mildest), family))
+    assert (mild - original).norm() <= 0.05 * original.norm()
+
+
+@every_method
+def test_is_deterministic(method):
+    step = method(**method.example)
+    assert torch.equal(logits(run(step)), logits(run(step)))
+
+
+@every_method_and_family
+def test_same_logits_after_save_and_load(method, family, tmp_path, tokenizer):
+    compressed = run(method(**method.example), family)
+    recipe = Recipe((method(**method.example),))
+    records.save(compressed, tokenizer, tmp_path / "model", recipe=recipe.to_list(), origin="tiny", seed=0)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    assert torch.equal(logits(plain), logits(compressed))
+    assert torch.equal(logits(artifact.load(tmp_path / "model")), logits(compressed))
+    # saved once more from the loaded model, it is still the same
+    records.save(plain, tokenizer, tmp_path / "again", recipe=recipe.to_list(), origin="tiny", seed=0)
+    assert torch.equal(logits(artifact.load(tmp_path / "again")), logits(compressed))
+
+
+@every_method_and_family
+def test_is_blind_to_what_padding_holds(method, family):
+    batches = tiny_batches()
+    assert any(not batch["attention_mask"].all() for batch in batches)
+    other = [
+        {**batch, "input_ids": torch.where(batch["attention_mask"].bool(), batch["input_ids"], 7)}
+        if family == "bert"
+        else _wider(batch)
+        for batch in batches
+    ]
+    moved = Batches(other, batches.labels)
+    changed = dataclasses.replace(everything(family), calibration=moved, train=moved)
+    step = method(**method.example)
+    first, second = logits(run(step, family)), logits(run(step, family, changed))
+    assert (first - second).abs().max() <= 1e-3 * first.abs().max()
+
+
+def _wider(batch):
+    """More padding at the end; decoders find the last token by the padding's id, so that it must stay."""
+    return {key: nn.functional.pad(value, (0, 5)) for key, value in batch.items()}
+
+
+@every_method
+def test_works_with_exactly_what_it_declares(method):
+    full = everything()
+    step = method(**method.example)
+    lean = Resources(**{need: getattr(full, need) for need in method.needs}, seed=full.seed)
+    assert torch.equal(logits(run(step, resources=lean)), logits(run(step, resources=full)))
+
+
+@every_method
+def test_asks_for_what_is_missing_before_any_work(method, monkeypatch):
+    if not method.needs:
+        pytest.skip("it needs nothing")
+    monkeypatch.setattr("whet.methods.recipe.copy_model", lambda model: pytest.fail("work had begun"))
+    with pytest.raises(MissingResource, match=rf"{method.name()} needs .*, but got none; give --task"):
+        Recipe((method(**method.example),)).apply(tiny_model("bert"), Resources())
+
+
+@every_method
+def test_refuses_unknown_and_invalid_parameters(method):
+    with pytest.raises(InvalidParameter, match="takes the parameters"):
+        method_from({"method": method.name(), **method.example, "no_such": 1})
+
+
+@every_method
+def test_every_weight_it_leaves_is_found_again(method):
+    """What a later stage works on: a compressed layer holds its weights in standard modules."""
+    compressed = run(method(**method.example))
+    kept = [module for module in compressed.modules() if isinstance(module, CompressedLayer)]
+    for layer in kept:
+        own = {name for name, value in layer.named_parameters(recurse=False) if value.numel()}
+        assert not own, f"{layer} holds {own} outside standard modules"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (a, b)
+        for a, b in itertools.product(METHODS, METHODS)
+        if go_together(a, b) and (a.stage < b.stage or stand_for_all(a, b))
+    ],
+    ids=lambda method: method.name(),
+)
+def test_rising_stages_go_together_and_can_be_saved(first, second, tmp_path, tokenizer):
+    steps = [first(**first.example), second(**second.example)]
+    if first.stage == second.stage and all(hasattr(step, "include") for step in steps):
+        # two methods of one stage share the layers out between them
+        steps = [dataclasses.replace(steps[0], include="*.0.*"), dataclasses.replace(steps[1], include="*.1.*")]
+    recipe = Recipe(tuple(steps))
+    compressed = recipe.apply(tiny_model("bert"), everything())
+    records.save(compressed, tokenizer, tmp_path / "model", recipe=recipe.to_list(), origin="tiny", seed=0)
+    assert torch.equal(logits(artifact.load(tmp_path / "model")), logits(compressed))
+
+
+@every_method_and_family
+def test_shares_no_weight_with_the_original(method, family):
+    model = tiny_model(family)
+    compressed = Recipe((method(**method.example),)).apply(model, everything(family))
+    own = {value.data_ptr() for value in compressed.parameters()}
+    assert not own & {value.data_ptr() for value in model.parameters()}

@@ -1,0 +1,157 @@
+import pytest
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from helpers import FAMILIES, Family, tiny_model
+from whet.calibration.resources import Resources
+from whet.errors import InvalidModel, NothingToCompress
+from whet.methods.factorization.svd import Svd
+from whet.models.architecture import Architecture, dense_bias, dense_weight, is_dense
+from whet.models.layers.low_rank import LowRank
+from whet.models.surgery import replace
+
+BERT = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"]
+BERT += ["intermediate.dense", "output.dense"]
+PARTS: dict[Family, tuple[str, int, list[str]]] = {
+    "bert": ("bert.encoder.layer", 2, BERT),
+    "roberta": ("roberta.encoder.layer", 2, BERT),
+    "distilbert": (
+        "distilbert.transformer.layer",
+        2,
+        ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"],
+    ),
+    "gpt2": ("transformer.h", 2, ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]),
+    "llama": (
+        "model.layers",
+        3,
+        [f"self_attn.{one}_proj" for one in "qkvo"] + [f"mlp.{one}_proj" for one in ("gate", "up", "down")],
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_blocks_and_their_linear_layers_are_found_in_order(family: Family):
+    found = Architecture.of(tiny_model(family))
+    folder, count, names = PARTS[family]
+    assert found.blocks == tuple(f"{folder}.{i}" for i in range(count))
+    assert set(found.linears) == {f"{block}.{name}" for block in found.blocks for name in names}
+    assert [name for name in found.linears if name.startswith(found.blocks[0])] == list(found.linears[: len(names)]), (
+        "the layers of one block come together, first block first"
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_everything_dense_that_is_left_out_is_a_pooler_or_a_head(family: Family):
+    model = tiny_model(family)
+    found = Architecture.of(model)
+    others = {name for name, module in model.named_modules() if is_dense(module)} - set(found.linears)
+    assert others
+    assert all(name.split(".")[0] in {"classifier", "pre_classifier", "score"} or "pooler" in name for name in others)
+    assert not any(isinstance(model.get_submodule(name), nn.Embedding) for name in found.linears)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dense_weights_are_out_by_in_and_biases_follow(family: Family):
+    model = tiny_model(family)
+    for name in Architecture.of(model).linears:
+        module = model.get_submodule(name)
+        weight, bias = dense_weight(module), dense_bias(module)
+        rows = torch.randn(2, 5, weight.shape[1], generator=torch.Generator().manual_seed(0))
+        expected = rows @ weight.T if bias is None else rows @ weight.T + bias
+        with torch.no_grad():
+            torch.testing.assert_close(module(rows), expected, rtol=1e-4, atol=1e-4)
+        assert not weight.requires_grad
+        assert isinstance(module, Conv1D) is (family == "gpt2")
+
+
+def test_a_layer_with_a_shared_weight_is_left_out():
+    model = tiny_model("bert")
+    first, second = (model.bert.encoder.layer[i].intermediate.dense for i in (0, 1))
+    second.weight = first.weight
+    everything = set(Architecture.of(tiny_model("bert")).linears)
+    assert everything - set(Architecture.of(model).linears) == {
+        "bert.encoder.layer.0.intermediate.dense",
+        "bert.encoder.layer.1.intermediate.dense",
+    }
+
+
+def test_a_pattern_of_shared_weights_only_is_told_why():
+    model = tiny_model("bert")
+    first, second = (model.bert.encoder.layer[i].intermediate.dense for i in (0, 1))
+    second.weight = first.weight
+    why = r"weights of their own, but '\*intermediate\*' matches only bert\.encoder\.layer\.0\.intermediate\.dense, "
+    with pytest.raises(NothingToCompress, match=why):
+        Architecture.of(model).matching("*intermediate*")
+    with pytest.raises(NothingToCompress, match=why):
+        Svd(allocation="ranks", ranks={"*query": 4, "*intermediate*": 4}).apply(model, Resources())
+    assert len(Architecture.of(model).matching("*")) == 10
+
+
+def test_a_weight_shared_with_something_outside_the_blocks_is_left_out():
+    model = tiny_model("bert")
+    model.bert.pooler.dense.weight = model.bert.encoder.layer[0].attention.self.query.weight
+    assert "bert.encoder.layer.0.attention.self.query" not in Architecture.of(model).linears
+
+
+def test_a_layer_that_is_itself_in_two_places_is_left_out():
+    # the same module twice shares its weight too, and replacing it in one place would leave it in the other
+    model = tiny_model("bert")
+    model.bert.encoder.layer[1].intermediate.dense = model.bert.encoder.layer[0].intermediate.dense
+    assert not [name for name in Architecture.of(model).linears if name.endswith("intermediate.dense")]
+
+
+def test_compressed_layers_are_not_dense_and_hide_their_factors():
+    model = tiny_model("bert")
+    name = "bert.encoder.layer.0.output.dense"
+    before = Architecture.of(model).linears
+    replace(model, name, LowRank(64, 32, 4, bias=True))
+    assert set(before) - set(Architecture.of(model).linears) == {name}
+    assert set(Architecture.of(model).linears) < set(before)
+
+
+def test_wildcards_match_whole_names_and_cases():
+    found = Architecture.of(tiny_model("bert"))
+    assert found.matching("*") == found.linears
+    assert found.matching("*query") == tuple(name for name in found.linears if name.endswith("query"))
+    for include in ("query", "*QUERY", ""):
+        with pytest.raises(NothingToCompress, match="no linear layer matches"):
+            found.matching(include)
+
+
+def test_the_outermost_of_equally_long_lists_holds_the_blocks():
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(
+                nn.ModuleDict({"experts": nn.ModuleList(nn.Linear(2, 2) for _ in range(2))}) for _ in range(2)
+            )
+
+    found = Architecture.of(Nested())
+    assert found.blocks == ("blocks.0", "blocks.1")
+    assert len(found.linears) == 4
+
+
+@pytest.mark.parametrize(
+    "model",
+    [nn.Sequential(nn.Linear(2, 2)), nn.ModuleList(), nn.ModuleList([nn.Linear(2, 2), nn.ReLU()])],
+    ids=["no list", "an empty list", "unequal modules"],
+)
+def test_a_model_without_equal_blocks_is_refused(model: nn.Module):
+    with pytest.raises(InvalidModel, match=f"must have a list of equal blocks, but {type(model).__name__} has none"):
+        Architecture.of(model)
+
+
+def test_blocks_without_linear_layers_have_nothing_to_match():
+    with pytest.raises(NothingToCompress, match=r"no linear layer matches '\*'; there is none"):
+        Architecture.of(nn.Sequential(nn.ModuleList([nn.ReLU(), nn.ReLU()]))).matching("*")
+
+
+def test_subclasses_of_linear_are_not_ordinary():
+    class Special(nn.Linear):
+        pass
+
+    assert is_dense(nn.Linear(2, 2))
+    assert is_dense(Conv1D(2, 2))
+    assert not is_dense(Special(2, 2))
+    assert not is_dense(nn.Embedding(2, 2))

@@ -1,0 +1,149 @@
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from matplotlib import image
+from rich.console import Console
+
+from whet.errors import UnknownName
+from whet.evaluation.measurement import Comparison, Measurement
+from whet.evaluation.trial import Trial
+from whet.report.plots import curve_csv, curve_picture, mark_sizes, read_curve, trade_off_picture
+from whet.report.tables import table
+from whet.training.trainer import Epoch
+
+CURVE = [Epoch(1.0, 0.7, 0.6, 0.5), Epoch(2.0, 0.5, 0.55, 0.75)]
+
+
+def measured(metric: str, value: float, versus: Comparison | None = None, unit: str = "") -> Measurement:
+    better = "lower" if unit == "ms" else "higher"
+    return Measurement(
+        metric=metric, value=value, unit=unit, low=value * 0.9, high=value * 1.1, n=9, better=better, versus=versus
+    )
+
+
+def compared(value: float, p_value: float) -> Comparison:
+    return Comparison(kind="ratio", value=value, low=value * 0.9, high=value * 1.1, p_value=p_value, test="none")
+
+
+def trial(name: str, accuracy: float, latency: float, *, speedup: Comparison | None = None) -> Trial:
+    worse = None if speedup is None else compared(1.0, 0.01)
+    return Trial(
+        name,
+        [],
+        0,
+        [
+            measured("accuracy", accuracy, worse),
+            measured("throughput", 1000 / latency, speedup, "1/s"),
+            measured("latency_median", latency, speedup, "ms"),
+            Measurement.count("parameters", 66_955_010, ""),
+        ],
+    )
+
+
+TRIALS = [trial("dense", 0.9, 10.0), trial("half [v2]", 0.8, 5.0, speedup=compared(2.0, 0.001))]
+
+
+def drawn(trials, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(trials, title="the [title]"))
+    return console.file.getvalue()
+
+
+def test_the_table_holds_names_numbers_and_stars():
+    text = drawn(TRIALS)
+    for word in ("the [title]", "dense", "half [v2]", "accuracy", "latency_median", "ms", "66955010", "speedup"):
+        assert word in text
+    dense, half = (next(line for line in text.splitlines() if name in line) for name in ("dense", "half"))
+    assert "*" not in dense
+    assert "0.800 ±0.080*" in half
+    assert "2.00 (1.80 to 2.20)*" in half
+
+
+def test_a_difference_that_may_be_chance_has_no_star():
+    assert "2.00 (1.80 to 2.20)*" not in drawn([TRIALS[0], trial("x", 0.9, 5.0, speedup=compared(2.0, 0.05))])
+
+
+def test_metrics_that_were_not_measured_have_no_column():
+    text = drawn(TRIALS)
+    assert "pearson" not in text and "disk" not in text
+
+
+def test_a_narrow_terminal_folds_numbers_and_cuts_none():
+    text = drawn(TRIALS, width=50)
+    assert "…" not in text
+    joined = "".join(line.split("│")[-2].strip() for line in text.splitlines() if "│" in line)
+    assert "2.00(1.80to2.20)*" in joined.replace(" ", "")
+
+
+def is_picture(content: bytes) -> np.ndarray:
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    pixels = image.imread(io.BytesIO(content))
+    assert pixels.std() > 0.01
+    return pixels
+
+
+@pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1], [*TRIALS, trial("slow", 0.7, 20.0)]])
+def test_trade_offs_are_pictures(trials):
+    is_picture(trade_off_picture(trials, quality="accuracy", costs=("latency_median",)))
+
+
+def test_marks_are_as_large_as_the_files():
+    """In area; where one was not measured in it, all are alike."""
+    stored = [
+        dataclasses.replace(one, measurements=[*one.measurements, Measurement.count("disk", size, "MiB")])
+        for one, size in zip(TRIALS, (80.0, 20.0), strict=True)
+    ]
+    large, small = mark_sizes(stored)
+    assert (large / small) ** 2 == pytest.approx(4)
+    assert mark_sizes([stored[0], TRIALS[1]]) == [7.0, 7.0]
+
+
+def test_the_picture_says_what_made_it():
+    drawn = trade_off_picture(TRIALS, quality="accuracy", costs=("latency_median",), software="whet report")
+    assert b"whet report" in drawn[:4096]
+
+
+def test_the_fastest_without_a_real_loss_is_marked():
+    """A faster one whose accuracy is really lower is not, nor is a single model."""
+    equal = trial("equal", 0.9, 8.0, speedup=compared(1.25, 0.001))
+    worse = trial("worse", 0.5, 2.0, speedup=compared(5.0, 0.001))
+    worse = dataclasses.replace(
+        worse,
+        measurements=[
+            dataclasses.replace(worse.measurements[0], versus=compared(-0.4, 0.001)),
+            *worse.measurements[1:],
+        ],
+    )
+    lines = drawn([TRIALS[0], equal, worse]).splitlines()
+    assert [line.split("│")[1].strip() for line in lines if "◀" in line and "│" in line] == ["equal"]
+    assert "the fastest without a real loss of accuracy" in " ".join(" ".join(lines).split())
+    assert "◀" not in drawn(TRIALS[:1])
+
+
+def test_curves_are_pictures():
+    for curve in (CURVE, CURVE[:1]):
+        is_picture(curve_picture({"own": curve}, metric="accuracy"))
+
+
+def test_pictures_are_the_same_again():
+    one, two = {"own": CURVE}, {"teacher": CURVE[:1], "own": CURVE}
+    assert curve_picture(one, metric="accuracy") == curve_picture(one, metric="accuracy")
+    assert curve_picture(one, metric="accuracy") != curve_picture(two, metric="accuracy")
+    first, second = (trade_off_picture(TRIALS, quality="accuracy", costs=("latency_median",)) for _ in range(2))
+    assert first == second
+    assert first != trade_off_picture(TRIALS[:1], quality="accuracy", costs=("latency_median",))
+
+
+def test_a_trade_off_of_what_was_not_measured_is_refused():
+    with pytest.raises(UnknownName, match="the metric must have been measured, but got 'f1'"):
+        trade_off_picture(TRIALS, quality="f1", costs=("latency_median",))
+
+
+def test_curves_are_tables(tmp_path):
+    assert curve_csv(CURVE) == (
+        b"epoch,training_loss,validation_loss,validation_metric\n1.0,0.7,0.6,0.5\n2.0,0.5,0.55,0.75\n"
+    )
+    (tmp_path / "curve.csv").write_bytes(curve_csv(CURVE))
+    assert read_curve(tmp_path / "curve.csv") == CURVE

@@ -1,0 +1,139 @@
+import dataclasses
+import math
+
+import pytest
+
+from measured import compared, trial
+from whet.errors import InvalidData
+from whet.evaluation.formatting import change, difference, interval
+from whet.evaluation.measurement import Measurement
+from whet.report.collect import Result
+from whet.report.view import find, notes, overview, recipes, step_text, unit_of
+
+KFAC = {"method": "factorization.kfac", "keep": 0.4, "allocation": "by_loss", "damping": 0.001}
+
+
+def view_of(*trials):
+    return overview([Result(one) for one in trials])
+
+
+def without(one, *metrics):
+    kept = [row for row in one.measurements if row.metric not in metrics]
+    return dataclasses.replace(one, measurements=kept)
+
+
+DENSE = trial("dense")
+FAST = trial("fast", speedup=3.0, accuracy=0.7, mib=20.0)
+GOOD = trial("good", speedup=2.0, accuracy=0.8, mib=40.0)
+BAD = trial("bad", speedup=1.5, accuracy=0.6, mib=60.0)
+
+
+def test_speedups_are_those_of_the_same_rounds():
+    view = view_of(DENSE, FAST)
+    dense, fast = (one.get("speedup") for one in view.trials)
+    assert (dense.value, dense.low, dense.high) == (1, 1, 1)
+    versus = FAST.get("throughput").versus
+    assert (fast.value, fast.low, fast.high) == (versus.value, versus.low, versus.high)
+    assert fast.better == "higher"
+
+
+def test_the_frontier_is_what_nothing_beats_from_left_to_right():
+    view = view_of(DENSE, FAST, GOOD, BAD)
+    latency, speedup, *_ = (axis for axis in view.axes if axis.metric in ("latency_median", "speedup"))
+    assert (latency.frontier, latency.better) == ((1, 2), "lower")
+    assert (speedup.frontier, speedup.better) == ((2, 1), "higher")
+
+
+def test_axes_are_the_costs_that_all_have():
+    assert [axis.metric for axis in view_of(DENSE, GOOD).axes] == [
+        "latency_median", "speedup", "throughput", "disk", "parameters",
+    ]  # fmt: skip
+    assert [axis.metric for axis in view_of(without(DENSE, "disk"), without(GOOD, "throughput")).axes] == [
+        "latency_median", "parameters",
+    ]  # fmt: skip
+
+
+def test_without_a_cost_or_the_quality_there_is_no_report():
+    with pytest.raises(InvalidData, match="must have a time or a size in common, but dense have none; measure"):
+        view_of(without(DENSE, "throughput", "latency_median", "parameters", "disk"), GOOD)
+    with pytest.raises(InvalidData, match="in common, but they have none"):
+        view_of(without(DENSE, "throughput", "latency_median"), without(GOOD, "parameters", "disk"))
+    with pytest.raises(InvalidData, match="must have been measured in accuracy, but good was not"):
+        view_of(DENSE, without(GOOD, "accuracy"))
+    with pytest.raises(InvalidData, match="one trial at least, but got none"):
+        overview([])
+
+
+def test_a_number_without_end_is_no_axis():
+    endless = Measurement.count("disk", math.inf, "MiB")
+    odd = dataclasses.replace(GOOD, measurements=[*without(GOOD, "disk").measurements, endless])
+    assert "disk" not in [axis.metric for axis in view_of(DENSE, odd).axes]
+
+
+def test_the_best_is_the_fastest_without_a_real_loss():
+    worse = trial("worse", speedup=4.0, accuracy=0.5, loss_is_real=True)
+    assert view_of(DENSE, worse, GOOD, BAD).best == 2
+    assert view_of(DENSE, worse).best == 0
+    assert view_of(DENSE).best is None
+    assert view_of(GOOD, BAD).best is None
+
+
+def test_the_best_is_so_within_its_own_run():
+    """Sentences a second of another run may have been taken in a quieter hour."""
+    quiet = trial("quiet", speedup=1.9)
+    rows = [dataclasses.replace(one, value=one.value * 9, high=one.high * 9) for one in quiet.measurements]
+    assert view_of(DENSE, GOOD, dataclasses.replace(quiet, measurements=rows)).best == 1
+
+
+def test_series_are_where_models_run_or_else_how_they_were_made():
+    there = trial("there", speedup=2.0, runtime="onnxruntime", dtype="int8")
+    assert view_of(DENSE, GOOD, there).series == ("pytorch", "onnxruntime int8")
+    made = trial("made", speedup=2.0, recipe=[KFAC, {"method": "representation.half"}])
+    view = view_of(DENSE, made, GOOD)
+    assert view.series == ("not compressed", "kfac + half") and view.series_of == (0, 1, 0)
+
+
+def test_conditions_are_shared_or_told_row_by_row():
+    view = view_of(DENSE, trial("good", speedup=2.0, versions={"torch": "3.0"}, extra="yes"))
+    assert view.common["cpu"] == "Some Processor" and view.common["seed"] == "0"
+    assert view.differing == {"versions.torch": ("2.13.0", "3.0"), "extra": ("not recorded", "yes")}
+    assert notes(view) == ["Versions are not the same for all: versions.torch; see the conditions."]
+
+
+def test_a_reader_is_warned_of_several_runs_and_of_a_missing_baseline():
+    one, two = trial("one", speedup=2.0, measured="a"), trial("two", speedup=3.0, measured="b")
+    missing, runs = notes(view_of(one, two))
+    assert "dense, is not shown" in missing
+    assert "several runs" in runs
+    assert notes(view_of(trial("dense", measured="a"), one)) == []
+
+
+def test_recipes_are_grouped():
+    twice = [trial(name, speedup=2.0, recipe=[KFAC]) for name in ("a", "b")]
+    found = recipes(view_of(DENSE, *twice))
+    assert list(found.values()) == [["dense"], ["a", "b"]]
+    assert "method: factorization.kfac" in list(found)[1]
+
+
+def test_a_step_tells_what_is_not_its_default():
+    assert step_text(KFAC) == "kfac keep=0.4"
+    assert step_text({**KFAC, "damping": 0.1}) == "kfac keep=0.4 damping=0.1"
+    assert step_text({"method": "from.another_version", "what": 1}) == "another_version what=1"
+
+
+def test_numbers_have_as_many_places_as_are_worth_it():
+    view = view_of(DENSE, GOOD)
+    shown = {
+        metric: interval(view.trials[1].get(metric)) for metric in ("accuracy", "latency_median", "speedup", "disk")
+    }
+    assert shown == {
+        "accuracy": "0.800 (0.760 to 0.840)",
+        "latency_median": "10.0 ms (9.5 to 10.5)",
+        "speedup": "2.00 × (1.80 to 2.20)",
+        "disk": "40.0 MiB",
+    }
+    assert change(view.trials[0].get("accuracy")) == ""
+    assert change(FAST.get("accuracy")) == "-0.100, p = 0.6"
+    assert difference(compared("difference", -0.1)) == "-0.100 (-0.110 to -0.090), p = 0.01"
+    assert difference(compared("ratio", 2.0)) == "2.00 times (1.80 to 2.20), p = 0.01"
+    assert unit_of(view, "disk") == "MiB" and find(DENSE, "f1") is None

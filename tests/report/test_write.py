@@ -1,0 +1,129 @@
+import io
+from pathlib import Path
+
+import pytest
+from matplotlib import image
+
+from folders import tree
+from measured import keep, saved, trial
+from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
+from whet.evaluation import records
+from whet.models import artifact
+from whet.report import write
+from whet.report.collect import Result
+from whet.report.write import save_report, write_report
+
+FILES = ["report.html", "report.md", "report.png"]
+DENSE, SMALL = trial("dense"), trial("small", speedup=2.0)
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    return keep(tmp_path / "run", DENSE, SMALL)
+
+
+def test_three_files_lie_beside_what_was_measured(run):
+    assert write_report([run]) == run / "report.html"
+    assert sorted(path.name for path in run.iterdir()) == sorted([*FILES, artifact.MEASUREMENTS])
+    assert image.imread(io.BytesIO((run / "report.png").read_bytes())).std() > 0.01
+
+
+def test_another_folder_is_made(run, tmp_path):
+    before = tree(run)
+    assert write_report([run, run], tmp_path / "a" / "b") == tmp_path / "a" / "b" / "report.html"
+    assert sorted(tree(tmp_path / "a" / "b")) == FILES
+    assert tree(run) == before
+
+
+def test_the_next_report_replaces_the_last_and_equal_ones_are_equal(run):
+    write_report([run])
+    first = tree(run)
+    write_report([run])
+    assert tree(run) == first
+    keep(run, DENSE, SMALL, trial("third", speedup=3.0))
+    write_report([run])
+    assert "third" in (run / "report.html").read_text()
+    assert all(tree(run)[name] != first[name] for name in FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_others_stay(run, name):
+    (run / name).write_text("my own notes")
+    before = tree(run)
+    with pytest.raises(OutputExists, match=rf"files of others must stay, but .*{name} is there already"):
+        write_report([run])
+    assert tree(run) == before
+    write_report([run], overwrite=True)
+    assert (run / name).read_bytes() != b"my own notes"
+
+
+def test_a_folder_in_the_place_of_a_file_stays_even_then(run):
+    (run / "report.md").mkdir()
+    with pytest.raises(OutputExists, match=r"must be a file, but .*report.md is a folder"):
+        write_report([run], overwrite=True)
+
+
+def test_a_place_that_is_a_file_is_refused(run, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputNotWritten, match=r"must be a folder, but got .*file is a file"):
+        write_report([run], tmp_path / "file" / "below")
+
+
+def test_a_place_that_cannot_be_written_is_refused(run, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(OutputNotWritten, match=r"must be writable, but .*run is not; name another"):
+        write_report([run])
+
+
+def test_a_disk_that_fills_up_leaves_the_last_report(run, monkeypatch):
+    write_report([run])
+    before = tree(run)
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if "html" in path.name:
+            write(path, content[:10])
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    keep(run, DENSE, trial("other", speedup=3.0))
+    with pytest.raises(OutputNotWritten, match="No space left on device; free some space"):
+        write_report([run])
+    assert {name: tree(run)[name] for name in FILES} == {name: before[name] for name in FILES}
+    assert sorted(tree(run)) == sorted(before)
+
+
+def test_nothing_is_read_before_the_place_is_known_to_be_good(run, monkeypatch):
+    monkeypatch.setattr(write, "collect", None)
+    (run / "report.md").write_text("my own notes")
+    with pytest.raises(OutputExists):
+        write_report([run])
+
+
+def test_several_folders_need_a_place(run):
+    with pytest.raises(InvalidParameter, match="--out must say where the report of 2 folders goes"):
+        write_report([run, run])
+
+
+def test_a_report_does_not_lie_among_a_models_files(tmp_path, tokenizer):
+    """The manifest would count it as one of them."""
+    digest = saved(tmp_path / "small", tokenizer)
+    records.record(tmp_path / "small", trial("small", model=digest))
+    with pytest.raises(InvalidParameter, match=r"outside of a model's folder.*give --out FOLDER"):
+        write_report([tmp_path / "small"])
+    assert write_report([tmp_path / "small"], tmp_path / "out").is_file()
+    artifact.verify(tmp_path / "small")
+
+
+def test_trials_of_a_search_need_no_folder(tmp_path):
+    """`save_report` takes trials as they come, with or without a model."""
+    assert save_report([Result(DENSE), Result(SMALL)], tmp_path / "out").is_file()
+    with pytest.raises(InvalidData, match="one trial at least"):
+        save_report([], tmp_path / "out")
+
+
+def test_without_times_the_picture_is_of_sizes(tmp_path):
+    small = [one for one in SMALL.measurements if one.metric in ("accuracy", "disk")]
+    save_report([Result(type(SMALL)("small", [], 0, small, None, SMALL.conditions))], tmp_path)
+    assert sorted(tree(tmp_path)) == FILES

@@ -1,0 +1,381 @@
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+
+from folders import classifier, write_rows
+from helpers import FAMILIES, Family, tiny_batches, tiny_model
+from whet.calibration.resources import Resources
+from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, MissingResource, UnknownName
+from whet.evaluation import records
+from whet.methods.clustering.kmeans import KMeans
+from whet.methods.factorization.attention import Attention
+from whet.methods.factorization.kfac import Kfac
+from whet.methods.factorization.shared_qkv import SharedQkv
+from whet.methods.factorization.svd import Svd
+from whet.methods.pruning.magnitude import Magnitude
+from whet.methods.recipe import Recipe
+from whet.models import artifact
+from whet.models.architecture import products
+from whet.models.inference import example_batch, input_names
+from whet.models.layers.low_rank import LowRank
+from whet.runtimes._onnx import flat_attention
+from whet.runtimes._onnx_export import to_onnx
+from whet.runtimes.base import SHAPES, Conversion, Predict, all_runtimes, compare, runtime_named
+from whet.runtimes.export import export
+from whet.tasks.base import task_from_files
+from whet.training.students.base import student_from
+from whet.utils.precision import FP32, INT8, STATIC_INT8
+
+RUNTIMES = sorted(all_runtimes())
+
+
+def saved(model, tokenizer, folder: Path) -> Path:
+    records.save(model, tokenizer, folder, recipe=[], origin="tiny", seed=0)
+    return folder
+
+
+def logits(folder: Path, name: str, batch) -> np.ndarray:
+    return runtime_named(name).open(folder, threads=1)(batch)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_gives_its_own_answers(family: Family, tmp_path, tokenizer):
+    model = tiny_model(family)
+    folder = saved(model, tokenizer, tmp_path / "m")
+    found = export(folder, RUNTIMES)
+    assert list(found) == [(name, FP32) for name in RUNTIMES]
+    for (name, precision), agreement in found.items():
+        assert agreement.largest_difference < 1e-4 and agreement.equal_predictions == 1
+        assert agreement.shapes == SHAPES and agreement.precision == "float32"
+        entry = artifact.exported(folder, name)
+        assert entry["largest_difference"] == agreement.largest_difference and entry["precision"] == "float32"
+        assert set(entry["files"]) == set(all_runtimes()[name].precisions[precision])
+        for batch in tiny_batches(seed=5, batch_size=3):
+            with torch.no_grad():
+                np.testing.assert_allclose(logits(folder, name, batch), model(**batch).logits, atol=1e-4)
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+COMPRESSED = {
+    "factored": Recipe((Svd(keep=0.5),)),
+    "narrower heads": Recipe((Attention(keep=0.5),)),
+    "pruned and clustered": Recipe((Magnitude(sparsity=0.5, include="*.0.*"), KMeans(clusters=16))),
+    "shared and factored": Recipe((SharedQkv(keep=0.5), Kfac(keep=0.5))),
+}
+
+
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_compressed_models_give_their_own_answers(kind: str, tmp_path, tokenizer):
+    model = COMPRESSED[kind].apply(tiny_model("bert"), Resources(calibration=tiny_batches()))
+    found = export(saved(model, tokenizer, tmp_path / "m"), RUNTIMES)
+    assert all(agreement.largest_difference < 1e-4 for agreement in found.values())
+
+
+def test_recurrent_students_give_their_own_answers_one_after_the_other(tmp_path, tokenizer):
+    for i, text in enumerate(("bilstm:16", "lstm:16:mean", "bilstm:16")):
+        model = student_from(f"recurrent:{text}").build(classifier(), Resources()).model
+        found = export(saved(model, tokenizer, tmp_path / str(i)), RUNTIMES)
+        assert all(agreement.largest_difference < 1e-4 for agreement in found.values()), text
+
+
+def test_an_elman_network_is_answered_and_nothing_is_written(tmp_path, tokenizer):
+    """torch's exporter fixes its length."""
+    model = student_from("recurrent:rnn:8").build(classifier(), Resources()).model
+    folder = saved(model, tokenizer, tmp_path / "m")
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(
+        InvalidModel, match=r"must have a form in ONNX, but torch says: .*static shape of 6.*; run it in"
+    ):
+        export(folder, ["onnxruntime"])
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_the_file_runs_in_plain_onnxruntime(tmp_path, tokenizer):
+    """The layout that Optimum reads: model.onnx beside config.json, inputs by the tokenizer's names, logits."""
+    folder = saved(classifier(), tokenizer, tmp_path / "m")
+    assert export(folder, ["onnx"]).keys() == {("onnxruntime", FP32)}
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    assert {one.name for one in session.get_inputs()} <= set(tokenizer.model_input_names)
+    assert [one.name for one in session.get_outputs()] == ["logits"]
+    assert (folder / "config.json").is_file()
+
+
+@pytest.fixture
+def folder(tmp_path, tokenizer) -> Path:
+    return saved(classifier(), tokenizer, tmp_path / "m")
+
+
+def test_the_model_is_the_same_after_an_export(folder):
+    before = artifact.digest(folder)
+    export(folder, ["onnxruntime"])
+    assert artifact.digest(folder) == before
+    artifact.verify(folder)
+    again = export(folder, ["onnxruntime"])["onnxruntime", FP32]
+    assert artifact.exported(folder, "onnxruntime")["largest_difference"] == again.largest_difference
+
+
+def test_an_export_that_does_not_belong_to_the_weights_is_answered(folder, tmp_path, tokenizer):
+    with pytest.raises(InvalidArtifact, match=r"must hold an export for onnxruntime in fp32, but it has none; whet ex"):
+        artifact.exported(folder, "onnxruntime")
+    export(folder, ["onnxruntime"])
+    other = saved(tiny_model("bert", seed=3), tokenizer, tmp_path / "other")
+    export(other, ["onnxruntime"])
+    shutil.copy(other / "model.onnx", folder / "model.onnx")
+    with pytest.raises(
+        InvalidArtifact, match=r"belong to the weights beside it, but .* holds model.onnx that does not"
+    ):
+        artifact.exported(folder, "onnxruntime")
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["files"]["config.json"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InvalidArtifact, match="holds another model that does not"):
+        artifact.exported(other, "onnxruntime")
+
+
+def test_other_answers_are_an_error_and_nothing_is_written(folder, monkeypatch):
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setattr("whet.runtimes.export.TOLERANCE", 0.0)
+    with pytest.raises(
+        InvalidModel, match=r"must give the model's own answers to 0, but at \d+ x \d+ they differ by .*; no"
+    ):
+        export(folder, ["onnxruntime"])
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_difference_is_told_with_its_shape():
+    model = tiny_model("bert")
+    honest = Scaled(model, [])
+    assert compare(model, honest, NAMES, runtime="x").largest_difference == 0
+    with pytest.raises(InvalidModel, match=r"at 3 x 16 they differ by 0\.0002; nothing was written"):
+        compare(model, Scaled(model, [0, 0, 2e-4]), NAMES, runtime="x")
+
+
+NAMES = ["input_ids", "attention_mask"]
+
+
+class Scaled(Predict):
+    """The model itself, off by so much at each call."""
+
+    precision = "float32"
+
+    def __init__(self, model, off):
+        self.model, self.off = model, list(off)
+
+    def run(self, inputs):
+        with torch.inference_mode():
+            batch = {name: torch.from_numpy(values) for name, values in inputs.items()}
+            return self.model(**batch).logits.numpy() + (self.off.pop(0) if self.off else 0)
+
+
+def test_a_runtime_that_fails_at_a_shape_is_named(folder, monkeypatch):
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setattr(all_runtimes()["onnxruntime"], "open", lambda *_, **__: Refusing())
+    with pytest.raises(
+        InvalidModel, match=r"onnxruntime must run .* but it fails at 1 x 3: no such shape; use another"
+    ):
+        export(folder, ["onnxruntime"])
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+class Refusing(Predict):
+    precision = "float32"
+
+    def run(self, inputs):
+        raise RuntimeError("no such shape")
+
+
+def test_bad_input_is_answered(folder, tmp_path, monkeypatch):
+    with pytest.raises(
+        UnknownName, match=r"the runtime must be a known name, but got 'onnxrun'; did you mean onnxruntime"
+    ):
+        export(folder, ["onnxrun"])
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(InvalidArtifact, match=r"must be one that whet wrote, but got .*plain; fine-tune, distil or"):
+        export(tmp_path / "plain", ["onnxruntime"])
+    monkeypatch.setattr(all_runtimes()["openvino"], "package", "no_such_package")
+    with pytest.raises(InvalidParameter, match=r"not installed; pip install 'whet\[openvino\]'"):
+        export(folder, ["openvino"])
+
+
+def test_inputs_are_those_that_model_and_tokenizer_share():
+    assert input_names(tiny_model("distilbert"), ["input_ids", "token_type_ids", "attention_mask"]) == [
+        "input_ids",
+        "attention_mask",
+    ]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_folder_may_have_any_name(runtime: str, tmp_path, tokenizer):
+    folder = saved(tiny_model("bert"), tokenizer, tmp_path / "half, then 8 bits: 100 % {as it was}")
+    assert list(export(folder, [runtime])) == [(runtime, FP32)]
+
+
+@pytest.fixture
+def task(tmp_path):
+    return task_from_files(write_rows(tmp_path / "train.csv", 120), text="text")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_products_of_the_blocks_are_in_8_bits_and_no_others(family: Family, tmp_path, tokenizer):
+    folder = saved(tiny_model(family), tokenizer, tmp_path / "m")
+    found = export(folder, ["onnxruntime"], precisions=[INT8])["onnxruntime", INT8]
+    assert found.precision == "int8" and found.kl is None and 0 < found.largest_difference < 1
+    graph = onnx.load(folder / "model_quantized.onnx").graph
+    kinds = Counter(node.op_type for node in graph.node)
+    assert kinds["MatMulInteger"] == len(products(tiny_model(family)))
+    assert kinds["MatMul"] + kinds["Gemm"] >= 1  # the head
+    assert kinds["QAttention"] == 0
+    assert artifact.exported(folder, "onnxruntime", INT8)["precision"] == "int8"
+    with pytest.raises(InvalidArtifact, match="for onnxruntime in fp32, but it has none"):
+        artifact.exported(folder, "onnxruntime")
+
+
+@pytest.mark.parametrize(("family", "precision"), [*((family, INT8) for family in FAMILIES), ("bert", STATIC_INT8)])
+def test_word_embeddings_are_in_8_bits(family: Family, precision: str, tmp_path):
+    """They are most of a small model, and runtimes would leave them in 32."""
+    model = tiny_model(family)
+    to_onnx(model, example_batch(model, NAMES, 2, 6), tmp_path / "m.onnx")
+    shape = list(model.get_input_embeddings().weight.shape)
+    conversion = Conversion(tmp_path / "m.onnx", precision, tiny_batches().batches[:1], products(model))
+    runtime_named("onnxruntime").convert(conversion, tmp_path)
+    graph = onnx.load(next(tmp_path.glob("*quantized.onnx"))).graph
+    kinds = [one.data_type for one in graph.initializer if list(one.dims) == shape]
+    assert kinds == [onnx.TensorProto.INT8]
+    if precision == INT8:
+        runtime_named("openvino").convert(conversion, tmp_path)
+        operations = openvino.Core().read_model(tmp_path / "openvino_model_int8.xml").get_ops()
+        held = [one.get_output_element_type(0).get_type_name() for one in operations if is_constant(one, shape)]
+        assert held == ["i8"]
+
+
+def is_constant(operation: openvino.Node, shape: list[int]) -> bool:
+    return operation.get_type_name() == "Constant" and list(operation.get_output_shape(0)) == shape
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_openvino_rounds_the_layers_that_are_chosen_and_nothing_else(family: Family, tmp_path):
+    """Each has its weight in 8 bits, and attention and the head have none."""
+    model = tiny_model(family)
+    to_onnx(model, example_batch(model, NAMES, 2, 6), tmp_path / "m.onnx")
+    for count in (None, 3) if family is not FAMILIES[0] else (None, 3, 0):
+        chosen = products(model)[:count]
+        assert rounded_by_openvino(chosen, tmp_path) == Counter(MatMul=len(chosen))
+
+
+def rounded_by_openvino(chosen: tuple[str, ...], folder: Path) -> Counter[str]:
+    """Count the operations that read something rounded, by their kind."""
+    runtime_named("openvino").convert(Conversion(folder / "m.onnx", INT8, tiny_batches().batches[:1], chosen), folder)
+    return Counter(
+        one.get_node().get_type_name()
+        for operation in openvino.Core().read_model(folder / "openvino_model_int8.xml").get_ops()
+        if operation.get_type_name() == "FakeQuantize"
+        for one in operation.output(0).get_target_inputs()
+    )
+
+
+def test_what_a_precision_needs_is_asked_for_before_any_work(folder, task, monkeypatch):
+    monkeypatch.setattr("whet.runtimes.export.artifact.load", lambda _: pytest.fail("work had begun"))
+    monkeypatch.setattr(all_runtimes()["openvino"], "converters", {INT8: "no_such_package"})
+    with pytest.raises(
+        InvalidParameter, match=r"openvino needs the package no_such_package, .*install 'whet\[openvino"
+    ):
+        export(folder, ["openvino"], precisions=[INT8], task=task)
+
+
+def test_recurrent_students_run_in_8_bits(tmp_path, tokenizer):
+    model = student_from("recurrent:bilstm:16").build(classifier(), Resources()).model
+    found = export(saved(model, tokenizer, tmp_path / "m"), ["onnxruntime"], precisions=[INT8])
+    kinds = {node.op_type for node in onnx.load(tmp_path / "m" / "model_quantized.onnx").graph.node}
+    assert "DynamicQuantizeLSTM" in kinds and found["onnxruntime", INT8].largest_difference < 0.5
+
+
+def test_factors_are_in_8_bits_too(tmp_path, tokenizer):
+    model = Recipe((Svd(keep=0.5),)).apply(tiny_model("bert"), Resources())
+    export(saved(model, tokenizer, tmp_path / "m"), ["onnxruntime"], precisions=[INT8])
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "m" / "model_quantized.onnx").graph.node)
+    assert kinds["MatMulInteger"] == len(products(model)) > len(products(tiny_model("bert")))
+
+
+@pytest.mark.parametrize(("runtime", "precision"), [("onnxruntime", STATIC_INT8), ("openvino", INT8)])
+def test_ranges_come_from_calibration_data(runtime: str, precision: str, folder, task):
+    with pytest.raises(
+        MissingResource, match=rf"{runtime} needs calibration data for {precision}, but got none; give --task"
+    ):
+        export(folder, [runtime], precisions=[precision])
+    found = export(folder, [runtime], precisions=[precision], task=task)[runtime, precision]
+    assert found.precision == "int8" and found.equal_predictions > 0.7
+    assert found.kl is not None and 0 < found.kl < 0.05
+    assert artifact.exported(folder, runtime, precision)["kl"] == found.kl
+
+
+@pytest.mark.parametrize(("runtime", "precision"), [("onnxruntime", INT8), ("openvino", INT8)])
+def test_factors_of_unequal_size_lose_no_more_than_equal_ones(runtime: str, precision: str, task, tmp_path, tokenizer):
+    """Components that are large in one factor and small in the other would leave the small ones no bits."""
+    model = Svd(keep=0.8).apply(classifier(), Resources())
+    kl = []
+    for spread in (1, 1000):
+        for layer in (one for one in model.modules() if isinstance(one, LowRank)):
+            sizes = torch.logspace(-1, 1, layer.rank, base=spread)
+            layer.u.weight.data *= sizes
+            layer.v.weight.data /= sizes[:, None]
+        folder = saved(model, tokenizer, tmp_path / str(spread))
+        kl.append(export(folder, [runtime], precisions=[precision], task=task)[runtime, precision].kl)
+    assert kl[1] < 1.5 * kl[0]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_empty_batch_is_refused(runtime: str, folder):
+    export(folder, [runtime])
+    with pytest.raises(InvalidParameter, match=r"must hold a token at least, but got input_ids, .* without any"):
+        logits(folder, runtime, {name: torch.zeros(0, 5, dtype=torch.int64) for name in NAMES})
+
+
+def test_layers_that_cost_too_much_stay_in_fp32(folder, task):
+    free = export(folder, ["onnxruntime"], precisions=[INT8], task=task)["onnxruntime", INT8]
+    assert free.in_fp32 == ()
+    strict = export(folder, ["onnxruntime"], precisions=[INT8], task=task, max_kl=free.kl / 3)["onnxruntime", INT8]
+    assert strict.kl <= free.kl / 3
+    assert strict.in_fp32
+    kinds = Counter(node.op_type for node in onnx.load(folder / "model_quantized.onnx").graph.node)
+    assert kinds["MatMulInteger"] == len(products(tiny_model("bert"))) - len(strict.in_fp32)
+    with pytest.raises(InvalidParameter, match=r"0 < max_kl must hold, but got max_kl=0"):
+        export(folder, ["onnxruntime"], precisions=[INT8], task=task, max_kl=0)
+    with pytest.raises(MissingResource, match=r"max_kl needs held-out training data, but got none; give --task"):
+        export(folder, ["onnxruntime"], precisions=[INT8], max_kl=1)
+
+
+def test_a_runtime_takes_the_precisions_that_it_knows(folder):
+    with pytest.raises(
+        InvalidParameter, match=r"onnxruntime must know the precision, but got bf16; it knows fp32, int8, static_int8"
+    ):
+        export(folder, ["onnxruntime"], precisions=["bf16"])
+    found = export(folder, RUNTIMES, precisions=[FP32, "static"])
+    assert list(found) == [("onnxruntime", FP32), ("openvino", FP32)]
+
+
+def test_bf16_is_refused_where_the_processor_has_none(folder, monkeypatch):
+    monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "INT8"])
+    monkeypatch.setattr("whet.runtimes.export.artifact.load", lambda _: pytest.fail("work had begun"))
+    with pytest.raises(InvalidParameter, match=r"must compute in bf16, but this one cannot, .*; leave bf16 out"):
+        export(folder, ["openvino"], precisions=["bf16"])
+    assert not (folder / "openvino_model.xml").exists()
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "gpt2"])
+def test_attention_is_read_without_splitting_heads(family: Family, tmp_path):
+    model = tiny_model(family)
+    to_onnx(model, example_batch(model, NAMES, 2, 6), tmp_path / "m.onnx")
+    flat = flat_attention(tmp_path / "m.onnx").graph
+    own = [node for node in flat.node if node.op_type == "Attention"]
+    assert len(own) == 2
+    assert all({"q_num_heads", "kv_num_heads"} <= {one.name for one in node.attribute} for node in own)
+    before = Counter(node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node)
+    assert before["Transpose"] - sum(node.op_type == "Transpose" for node in flat.node) == 8

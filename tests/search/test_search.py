@@ -1,0 +1,604 @@
+"""The rules of a search: its loop with made-up figures (`searches`), and tiny models from end to end."""
+
+import dataclasses
+import errno
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import whet
+from folders import classifier, save, tree, write_rows
+from interruptible import stop_at
+from searches import candidate, drop_of, made_up, stop_after, write_model_and_data
+from whet.cli import app
+from whet.cli.options import seconds_in
+from whet.errors import InvalidData, InvalidModel, InvalidParameter, OutputExists, OutputNotWritten, WhetError
+from whet.evaluation import records
+from whet.evaluation.benchmark import Benchmark
+from whet.evaluation.trial import Trial
+from whet.models import artifact
+from whet.search import search
+from whet.search.goal import Goal
+from whet.search.search import Found
+from whet.search.space import Space, Structure
+from whet.search.stages import Ladder
+from whet.search.storage import FAILED, FINISHED, Attempt
+from whet.search.targets import Place
+from whet.tasks.base import Splits, Task, task_from_files, task_named
+from whet.tasks.data import Examples
+from whet.tasks.splits import MOST, Resplit, resplit
+
+MADE_UP = {"goal": Goal(max_drop=1.0), "runtimes": ["pytorch"], "seconds": 3600.0}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, tokenizer) -> Path:
+    """A fine-tuned model and own data; never changed."""
+    root = tmp_path_factory.mktemp("made")
+    write_model_and_data(root, tokenizer)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def short_confirmation(monkeypatch):
+    """What the dev split says does not depend on how long it is timed."""
+    few = Benchmark(rounds=6, singles=2, timed=4, metrics=("fidelity", "latency", "size"))
+    monkeypatch.setattr(search, "CONFIRMATION", few)
+
+
+@pytest.fixture
+def look(made, tmp_path):
+    """Search, for figures that are made up unless `ladder` says otherwise."""
+
+    def looked(**changes) -> Found:
+        words = {**MADE_UP, "out": tmp_path / "out", **changes}
+        return whet.search(made / "model", task_of(made), words.pop("out"), **words)
+
+    return looked
+
+
+@pytest.fixture
+def climbed(monkeypatch) -> list[Structure]:
+    """Made-up figures for every structure; what is tried is counted."""
+    return count_climbs(monkeypatch, made_up())
+
+
+def count_climbs(monkeypatch, climb) -> list[Structure]:
+    tried: list[Structure] = []
+
+    def counted(self, proposal, folder, past):
+        tried.append(proposal.structure)
+        return climb(self, proposal, folder, past)
+
+    monkeypatch.setattr(Ladder, "climb", counted)
+    return tried
+
+
+class Clock:
+    """A clock that is put forward by hand."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(search, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def task_of(root: Path) -> Task:
+    return task_from_files(root / "train.csv", root / "dev.csv", text="text")
+
+
+def attempts_in(out: Path) -> list[Attempt]:
+    return [Attempt.from_json(path.read_text()) for path in sorted((out / "trials").glob("*.json"))]
+
+
+# (a) something is always returned
+
+
+def test_the_best_is_an_ordinary_folder_that_says_how_it_runs(look, climbed, monkeypatch, tmp_path):
+    stop_after(monkeypatch, 5)
+    found = look()
+    best = tmp_path / "out" / "best"
+    AutoModelForSequenceClassification.from_pretrained(best)
+    artifact.verify(best)
+    manifest = json.loads((best / "manifest.json").read_text())
+    assert manifest["deployment"] == {"runtime": "pytorch", "precision": "fp32"}
+    chosen, on_dev = records.trials(best)
+    assert chosen == found.best and on_dev == found.confirmation[1]
+    assert chosen.conditions["split"] == "selection slice of the training data" and "split" not in on_dev.conditions
+    assert found.accepted and found.best in found.frontier.trials and len(found.attempts) == 5
+    lines = (tmp_path / "out" / "measurements.jsonl").read_text().splitlines()
+    assert [Trial.from_json(line) for line in lines] == [found.original, *found.trials]
+
+
+def test_a_best_is_there_before_anything_was_tried(look, monkeypatch, tmp_path):
+    def looked(self, *_rest):
+        artifact.verify(tmp_path / "out" / "best")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ladder, "climb", looked)
+    found = look()
+    assert found.best == found.original and not found.accepted and not found.trials
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_ctrl_c_ends_with_the_best_so_far(look, monkeypatch, tmp_path, held):
+    climb = made_up(drop=drop_of if held else lambda structure: 9 + drop_of(structure))
+
+    def stopped(self, proposal, folder, past):
+        if len(past) == 3:
+            raise KeyboardInterrupt
+        return climb(self, proposal, folder, past)
+
+    monkeypatch.setattr(Ladder, "climb", stopped)
+    found = look()
+    assert len(found.trials) == 3 and found.accepted is held
+    assert found.best == Goal().winner(found.trials, found.original)
+    assert records.trials(tmp_path / "out" / "best") == [found.best]
+    assert not found.confirmation and "the same command goes on" in found.notes[-1]
+    # what was stopped is tried again
+    first = count_climbs(monkeypatch, climb)
+    stop_after(monkeypatch, 4)
+    assert len(look().trials) == 4 and len(first) == 1
+
+
+def test_where_nothing_holds_the_nearest_is_kept(look, monkeypatch, tmp_path):
+    count_climbs(monkeypatch, made_up(drop=lambda structure: 3 + drop_of(structure)))
+    stop_after(monkeypatch, 3)
+    found = look()
+    assert not found.accepted and found.best.recipe == [{"method": "lossless.first_token"}]
+    assert records.trials(tmp_path / "out" / "best")[0] == found.best
+    assert found.confirmation
+
+
+def test_all_candidates_fail(look, monkeypatch, tmp_path):
+    def fail(self, recipe):
+        raise InvalidModel("no way")
+
+    monkeypatch.setattr("whet.search.recipe_cache.SharedSteps.apply", fail)
+    stop_after(monkeypatch, 4)
+    found = look()
+    assert [(one.state, one.message) for one in found.attempts] == [(FAILED, "InvalidModel: no way")] * 4
+    assert not found.accepted and found.best == found.original and not found.confirmation
+    assert "every candidate failed" in found.notes[-1]
+    artifact.verify(tmp_path / "out" / "best")
+
+
+def test_a_full_disk_while_the_winner_is_saved_leaves_the_one_before(look, climbed, monkeypatch, tmp_path):
+    stop_after(monkeypatch, 1)
+    before = look().best
+    copy = shutil.copy2
+
+    def full(source, target, **rest):
+        if ".best." in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return copy(source, target, **rest)
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    stop_after(monkeypatch, 3)
+    with pytest.raises(OutputNotWritten, match=r"No space left on device; free some space"):
+        look()
+    best = tmp_path / "out" / "best"
+    artifact.verify(best)
+    assert records.trials(best)[0] == before
+    monkeypatch.setattr(shutil, "copy2", copy)
+    found = look()
+    assert records.trials(best)[0] == found.best != before
+    assert len(climbed) == len(set(climbed)) == 3
+
+
+# (b) the lower bound on the selection slice, then dev once
+
+
+def test_the_selection_slice_is_of_training_data_that_nothing_else_sees(made):
+    task = task_of(made)
+    own = resplit(task)
+    train, chosen, dev = own.splits
+    assert dev == task.splits.dev
+    assert set(chosen.texts) >= set(task.splits.validation.texts)
+    together = sorted(zip([*train.texts, *chosen.texts], [*train.labels, *chosen.labels], strict=True))
+    assert together == sorted(zip(*(getattr(task.read()[0], name) for name in ("texts", "labels")), strict=True))
+    assert len(chosen) == 6 + 57 and own.label_names == ("no", "yes") and own.metrics == task.metrics
+
+
+@pytest.mark.parametrize(
+    ("official", "slice_size"), [(100, 52), (3668, 1925), (10_000, MOST), (20_000, 1000), (100_000, 1000)]
+)
+def test_how_large_the_slice_is(official, slice_size):
+    held_out = min(1000, official // 20)
+    some = Examples([f"a{i}" for i in range(official)], [i % 2 for i in range(official)])
+    splits = Splits(some.take(range(held_out, official)), some.take(range(held_out)), some.take([0, 1]))
+    task = Resplit(name="t", whole=task_named("agreement"), own=splits)
+    assert len(resplit(task).splits.validation) == slice_size
+
+
+def test_twins_stay_in_one_split():
+    train, chosen, _ = resplit(task_named("agreement")).splits
+    assert len(chosen) % 2 == len(train) % 2 == 0
+
+
+def test_nothing_trained_on_is_a_part_of_what_is_chosen_by_nor_the_other_way_round():
+    sentences = [f"The film {i} is dull ." for i in range(200)]
+    phrases = [text[4:-2].upper() for text in sentences] + ["dull", "no part"] * 20
+    texts = [text for pair in zip(sentences, phrases, strict=False) for text in pair] + phrases[200:]
+    some = Examples(texts, [i % 2 for i in range(len(texts))])
+    splits = Splits(some.take(range(20, len(texts))), some.take(range(20)), some.take([0, 1]))
+    train, chosen, _ = resplit(Resplit(name="t", whole=task_named("agreement"), own=splits)).splits
+    assert set(chosen.texts) <= {*sentences, "no part"} and len(chosen) > 100
+    for text in train.texts:
+        assert not any(text.lower() in sentence.lower() for sentence in chosen.texts)
+    assert any(text.startswith("FILM") for text in train.texts), "phrases of other sentences stay"
+
+
+def test_a_pair_is_a_part_only_of_a_pair():
+    first = [f"first {i}" for i in range(100)]
+    some = Examples(first, [i % 2 for i in range(100)], ["the same"] * 99 + ["first 0"])
+    splits = Splits(some.take(range(5, 100)), some.take(range(5)), some.take([0, 1]))
+    train, chosen, _ = resplit(Resplit(name="t", whole=task_named("agreement"), own=splits)).splits
+    assert len(train) + len(chosen) == 100
+
+
+def test_the_dev_split_is_seen_once_and_last(look, climbed, monkeypatch):
+    stop_after(monkeypatch, 3)
+    seen: list[int] = []
+    run = search.Benchmark.compare
+    monkeypatch.setattr(search.Benchmark, "compare", lambda *args: seen.append(len(climbed)) or run(*args))
+    first = look()
+    assert seen == [3] and first.confirmation[0].name == "model"
+    assert look().confirmation == first.confirmation and seen == [3]
+    assert first.confirmation[1].conditions["data_sha256"] != first.best.conditions["data_sha256"]
+
+
+@pytest.mark.parametrize(("drop", "told"), [(0.5, False), (9.0, True)])
+def test_a_winner_that_loses_more_on_dev_is_told(look, climbed, monkeypatch, drop, told):
+    stop_after(monkeypatch, 3)
+    run = search.Benchmark.compare
+
+    def compare(*args):
+        baseline, _ = run(*args)
+        return [baseline, candidate(0, Structure(), baseline, drop=drop, speed=2.0)]
+
+    monkeypatch.setattr(search.Benchmark, "compare", compare)
+    sentence = "on dev the best loses 9.0 points, and the bar is 1"
+    assert any(sentence in note for note in look().notes) == told
+
+
+def test_choices_do_not_change_with_the_dev_split(made, tmp_path, climbed, monkeypatch):
+    stop_after(monkeypatch, 4)
+    write_rows(tmp_path / "other.csv", 30, seed=5)
+    names = []
+    for i, dev in enumerate((made / "dev.csv", tmp_path / "other.csv")):
+        task = task_from_files(made / "train.csv", dev, text="text")
+        names.append(whet.search(made / "model", task, tmp_path / str(i), **MADE_UP).best.recipe)
+    assert names[0] == names[1]
+
+
+# (c) killed at any time, it goes on
+
+
+def test_it_goes_on_and_tries_nothing_twice(look, climbed, monkeypatch):
+    stop_after(monkeypatch, 3)
+    first = look()
+    stop_after(monkeypatch, 8)
+    second = look()
+    assert len(climbed) == len(set(climbed)) == 8
+    assert second.attempts[:3] == first.attempts and second.original == first.original
+    assert look().attempts == second.attempts and len(climbed) == 8
+
+
+MOMENTS = {
+    "before a structure": ("whet.search.stages:Ladder.climb", "before"),
+    "measured, not recorded": ("whet.search.stages:Ladder.climb", "after"),
+    "recorded, the journal not told": ("whet.search.storage:Ledger.record", "after"),
+    "told, the best not saved": ("whet.search.sampler:Proposals.finish", "after"),
+    "while the best is saved": ("whet.models.artifact:_manifest", "after"),
+    "saved, not remembered": ("whet.models.artifact:copy", "after"),
+    "while it is confirmed": ("whet.evaluation.benchmark:Benchmark.compare", "before"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_search_loses_nothing_that_was_finished(made, tmp_path, climbed, monkeypatch, moment):
+    """A fork of this process is killed there; the next one finds what it had finished, and does only the rest."""
+    stop_after(monkeypatch, 2)
+    out, ready = tmp_path / "out", tmp_path / "ready"
+    pid = os.fork()
+    if pid == 0:
+        if moment != "while the best is saved":
+            stop_at(*MOMENTS[moment], ready=ready)
+        else:
+            original = records.copy
+            records.copy = lambda *args, **rest: (stop_at(*MOMENTS[moment], ready=ready), original(*args, **rest))
+        try:
+            whet.search(made / "model", task_of(made), out, **MADE_UP)
+        finally:
+            os._exit(0)
+    deadline = time.monotonic() + 60
+    while not ready.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    finished = [one.structure for one in attempts_in(out)]
+    artifact.verify(out / "best")
+    stop_after(monkeypatch, 4)
+    found = whet.search(made / "model", task_of(made), out, **MADE_UP)
+    assert [one.structure for one in found.attempts[: len(finished)]] == finished
+    assert not set(climbed) & set(finished) and len(climbed) == len(set(climbed)) == 4 - len(finished)
+    assert records.trials(out / "best") == [found.best, found.confirmation[1]]
+
+
+# (d) a bar that is finer than the data can tell
+
+
+def test_it_warns_of_a_bar_that_no_such_data_could_show(look, climbed, monkeypatch):
+    stop_after(monkeypatch, 1)
+    told: list[str] = []
+    look(warn=told.append, goal=Goal(max_drop=2))
+    assert told == [
+        "a bar of 2 points is finer than 63 examples can tell, of which not one may change; about 150 would be needed: "
+        "give more training data, or a wider bar"
+    ]
+
+
+def test_it_warns_once_where_intervals_are_too_wide(look, monkeypatch):
+    count_climbs(monkeypatch, made_up(drop=lambda structure: 4.8))
+    stop_after(monkeypatch, 3)
+    told: list[str] = []
+    found = look(warn=told.append, goal=Goal(max_drop=5))
+    needed = math.ceil(63 * (0.005 / 0.002) ** 2)
+    assert len(told) == 1 and not found.accepted
+    assert f"down to -5.3 cannot be ruled out; about {needed} examples would be needed" in told[0]
+
+
+# bad input, refused before work
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"seconds": 0.0}, InvalidParameter, r"0 < time must hold, but got time=0 s; give some, such as 30m"),
+        ({"seconds": -5.0}, InvalidParameter, "0 < time must hold"),
+        ({"seconds": math.nan}, InvalidParameter, "0 < time must hold"),
+        ({"seconds": math.inf}, InvalidParameter, "0 < time must hold"),
+        ({"batch_size": 0}, InvalidParameter, "1 <= batch_size must hold, but got batch_size=0"),
+        ({"max_length": 1}, InvalidParameter, "2 <= max_length must hold"),
+        ({"runtimes": ["onyx"]}, WhetError, "did you mean onnxruntime"),
+        ({"runtimes": ["onnxruntime"], "precisions": ["int3"]}, InvalidParameter, "must know the precision"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_is_written(look, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        look(**changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_optuna_the_extra_is_named(look, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InvalidParameter, match=r"pip install 'whet\[search\]'"):
+        look()
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_short_a_time_is_told_what_it_needs(look, climbed, monkeypatch):
+    clock = Clock(monkeypatch)
+    load = search.Original.of
+
+    def slow(*args, **rest):
+        clock.now += 30
+        return dataclasses.replace(load(*args, **rest), seconds=0.01)
+
+    monkeypatch.setattr(search.Original, "of", slow)
+    with pytest.raises(
+        InvalidParameter, match=r"enough for one candidate, about (\d+) s here, but got 31 s"
+    ) as refused:
+        look(seconds=31.0)
+    needed = float(re.search(r"about (\d+) s", str(refused.value))[1])
+    # loading, calibration on 512 examples forward and back, the slice
+    assert needed > 30 + 0.01 * (3 * 512 + 63) and not climbed
+    stop_after(monkeypatch, 1)
+    assert look(seconds=needed + 1).trials
+    # what is there already is returned, however short the time
+    clock.now = 0
+    assert look(seconds=1.0).trials and len(climbed) == 1
+
+
+def test_it_ends_in_time(look, monkeypatch):
+    clock, climb = Clock(monkeypatch), made_up()
+
+    def minute(self, proposal, folder, past):
+        clock.now += 60
+        return climb(self, proposal, folder, past)._replace(seconds=60.0)
+
+    tried = count_climbs(monkeypatch, minute)
+    monkeypatch.setattr(search._Search, "_confirmation_seconds", lambda self: 30.0)
+    found = look(seconds=600.0)
+    assert len(tried) == 9 and clock.now <= 600 and found.confirmation and not found.notes
+
+
+def test_a_first_structure_that_did_not_fit_is_told(look, monkeypatch):
+    clock, climb = Clock(monkeypatch), made_up()
+
+    def hour(self, proposal, folder, past):
+        clock.now += 3600
+        return climb(self, proposal, folder, past)._replace(seconds=3600.0)
+
+    count_climbs(monkeypatch, hour)
+    found = look(seconds=600.0)
+    assert len(found.trials) == 1
+    assert found.notes == ["the first structure alone did not fit into 600 s: with loading it took 3600 s"]
+
+
+def test_a_small_space_is_searched_to_its_end(look, climbed, monkeypatch):
+    few = Space(first_token=False)
+    monkeypatch.setattr(search.Space, "of", lambda *args, **rest: few)
+    found = look()
+    assert sorted(climbed) == sorted(few.every()) and found.notes == ["every structure of the space was tried"]
+
+
+@pytest.mark.parametrize("rows", [2, 30])
+def test_a_task_without_training_data_is_refused(made, tmp_path, rows):
+    write_rows(tmp_path / "few.csv", rows)
+    task = task_from_files(tmp_path / "few.csv", made / "dev.csv", text="text")
+    with pytest.raises(InvalidData, match=rf"must have training data to choose by, but got {rows} examples"):
+        whet.search(made / "model", task, tmp_path / "out", **MADE_UP)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_dev_data_nothing_could_confirm(made, tmp_path):
+    task = task_from_files(made / "train.csv", text="text")
+    with pytest.raises(InvalidData, match="--dev-file must be given with --train-file, to confirm the winner on"):
+        whet.search(made / "model", task, tmp_path / "out", **MADE_UP)
+
+
+def test_a_folder_of_another_search_is_refused(look, climbed, monkeypatch, made, tmp_path):
+    stop_after(monkeypatch, 1)
+    look()
+    held = tree(tmp_path / "out")
+    write_rows(tmp_path / "other.csv", 30, seed=5)
+    save(classifier("distilbert"), AutoTokenizer.from_pretrained(made / "model"), tmp_path / "other")
+    others = {
+        "model_sha256": lambda: whet.search(tmp_path / "other", task_of(made), tmp_path / "out", **MADE_UP),
+        "data_sha256": lambda: whet.search(
+            made / "model",
+            task_from_files(made / "train.csv", tmp_path / "other.csv", text="text"),
+            tmp_path / "out",
+            **MADE_UP,
+        ),
+        "goal": lambda: look(goal=Goal(max_drop=2)),
+        "runtimes": lambda: look(runtimes=["pytorch", "onnxruntime"]),
+        "seed": lambda: look(seed=1),
+    }
+    for key, other in others.items():
+        with pytest.raises(InvalidParameter, match=rf"must go on with what it began with, but got {key}="):
+            other()
+    assert tree(tmp_path / "out") == held
+
+
+def test_times_of_another_machine_are_refused_and_measured_again_if_asked(look, climbed, monkeypatch):
+    stop_after(monkeypatch, 2)
+    look()
+    own = search.machine()
+    monkeypatch.setattr(search, "machine", lambda: dataclasses.replace(own, cpu="Another CPU"))
+    with pytest.raises(InvalidParameter, match=r"got machine=.*Another CPU.*do not carry over; .*--overwrite"):
+        look()
+    assert len(look(overwrite=True).attempts) == 2 and len(climbed) == 4
+    # what does not change times is no other machine
+    monkeypatch.setattr(search, "machine", lambda: dataclasses.replace(own, cpu="Another CPU", memory_gib=1.0))
+    assert len(look().attempts) == 2 and len(climbed) == 4
+
+
+def test_two_searches_on_one_folder(look, monkeypatch, tmp_path):
+    """The second is refused, or helps if it is asked to; neither tries what the other does, and one confirms."""
+    climb, inner = made_up(), []
+
+    def another(self, proposal, folder, past):
+        if not inner:
+            inner.append("refused")
+            with pytest.raises(OutputExists, match="must be alone in its folder"):
+                look()
+            inner.append(look(join=True))
+        return climb(self, proposal, folder, past)
+
+    tried = count_climbs(monkeypatch, another)
+    stop_after(monkeypatch, 3)
+    outer = look()
+    helped = inner[1]
+    assert len(helped.attempts) == 3 and helped.confirmation == []
+    assert "the last of them confirms" in helped.notes[0]
+    assert len(tried) == len(set(tried)) == 4 == len(outer.attempts) and outer.confirmation
+
+
+def test_the_folder_must_not_hold_the_model(look, made):
+    with pytest.raises(OutputExists, match="must be one of its own"):
+        look(out=made)
+
+
+# the command line
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, made):
+    """Run `whet search` as the shell does; return its exit code, and what it printed on both streams."""
+
+    def ran(*words: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(made)
+        data = ["--train-file", "train.csv", "--dev-file", "dev.csv", "--runtime", "pytorch"]
+        monkeypatch.setattr(sys, "argv", ["whet", "search", "model", *data, *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            app.main()
+        return (end.value.code or 0, *capsys.readouterr())
+
+    return ran
+
+
+def test_the_verb_shows_the_frontier_and_the_best(run, climbed, monkeypatch, tmp_path):
+    stop_after(monkeypatch, 3)
+    code, out, err = run("--out", str(tmp_path / "out"), "--max-drop", "5")
+    assert code == 0 and not err
+    assert out.count("◀ best") == 1 and "on 24 dev examples: accuracy" in out
+    assert f"saved to {tmp_path / 'out' / 'best'}, for pytorch in fp32" in out.replace("\n", "")
+    assert re.search(r"^0: .*times, -0\.0 \(-0\.5 to \+0\.5\) points; 0 s$", out, re.MULTILINE)
+
+
+def test_the_verb_ends_with_three_where_nothing_holds(run, monkeypatch, tmp_path):
+    count_climbs(monkeypatch, made_up(drop=lambda structure: 4.8))
+    stop_after(monkeypatch, 2)
+    code, out, err = run("--out", str(tmp_path / "out"), "--max-drop", "5")
+    assert code == 3 and "◀ nearest" in out and "◀ best" not in out
+    assert "nothing that is better than the original holds the bar; the nearest is saved to" in out
+    assert "note: a bar of 5 points is finer than 63 examples can tell" in err
+    code, out, err = run("--out", str(tmp_path / "out"), "--max-drop", "5", "--json")
+    told = json.loads(out)
+    assert code == 3 and told["accepted"] is False and len(told["attempts"]) == 2
+    assert told["best"] in told["trials"] and len(told["confirmation"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--max-drop", "0"], "InvalidParameter: 0 < max_drop <= 100 must hold, but got max_drop=0"),
+        (["--max-drop", "-1"], "InvalidParameter: 0 < max_drop <= 100 must hold"),
+        (["--max-size", "0"], "InvalidParameter: 0 < max_size must hold"),
+        (["--goal", "speed"], "InvalidParameter: best must be one of latency, size, both, but got"),
+        (["--time", "soon"], "InvalidParameter: --time must be a number with s, m or h, but got 'soon'"),
+        (["--time", "0m"], "InvalidParameter: 0 < time must hold"),
+        (["--time", ""], "InvalidParameter: --time must be a number"),
+        (["--task", "agreement"], "InvalidParameter: one of --task and --train-file must be given"),
+    ],
+)
+def test_bad_words_end_with_a_sentence_and_two(run, tmp_path, words, sentence):
+    code, out, err = run("--out", str(tmp_path / "out"), *words)
+    assert code == 2 and not out and err.startswith(sentence)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), ("2h", 7200), ("45", 45)])
+def test_times_as_people_write_them(text, seconds):
+    assert seconds_in(text) == seconds
+
+
+# end to end, nothing made up
+
+
+def test_a_search_with_real_models_and_runtimes(look, monkeypatch, tmp_path):
+    stop_after(monkeypatch, 1)
+    words = {"goal": Goal(max_drop=20), "runtimes": ["pytorch", "onnxruntime"], "precisions": ["int8"]}
+    found = look(**words)
+    [attempt] = found.attempts
+    where = {str(Place.of(trial)) for trial in found.trials} | set(attempt.left_out)
+    assert attempt.state == FINISHED and where == {"pytorch", "onnxruntime int8"}
+    best, conditions = tmp_path / "out" / "best", found.best.conditions
+    deployment = json.loads((best / "manifest.json").read_text())["deployment"]
+    assert deployment == {name: conditions[name] for name in ("runtime", "precision")}
+    exports = [path.name for path in best.glob("*.onnx")]
+    assert exports == ([] if deployment["runtime"] == "pytorch" else ["model_quantized.onnx"])
+    assert look(**words) == found

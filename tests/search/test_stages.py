@@ -1,0 +1,290 @@
+"""What a structure goes through, with a tiny model and real runtimes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import linears
+from searches import candidate, write_model_and_data
+from whet.calibration.resources import Calibration, prepare
+from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
+from whet.evaluation.clock import Clock
+from whet.evaluation.measurement import Comparison
+from whet.evaluation.metrics.base import quality_named
+from whet.models import artifact
+from whet.models.layers.base import count_weights
+from whet.runtimes.base import Deployed, Predict, runtime_named
+from whet.runtimes.onnxruntime import OnnxRuntime
+from whet.search import baseline as baseline_module
+from whet.search.baseline import Original
+from whet.search.goal import Goal
+from whet.search.recipe_cache import SharedSteps
+from whet.search.sampler import Proposal
+from whet.search.space import Space, Structure
+from whet.search.stages import BEATEN, ENOUGH, Ladder
+from whet.search.storage import FAILED, FINISHED, PRUNED, Attempt
+from whet.search.targets import Place, places
+from whet.tasks.base import task_from_files
+from whet.tasks.splits import resplit
+
+ONNX, INT8, TORCH = Place("onnxruntime"), Place("onnxruntime", "int8"), Place("pytorch")
+STRUCTURE = Structure(1)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, tokenizer) -> Original:
+    root = tmp_path_factory.mktemp("made")
+    write_model_and_data(root, tokenizer)
+    task = resplit(task_from_files(root / "train.csv", root / "dev.csv", text="text"))
+    return Original.of(root / "model", task, max_length=128, batch_size=8, seed=0)
+
+
+@pytest.fixture(scope="module")
+def baseline(first):
+    return first.measured()
+
+
+@pytest.fixture
+def ladder_of(first, baseline, monkeypatch):
+    """A ladder; a model is as fast as it has few weights, and int8 twice as fast as that, if nothing else is said."""
+    resources = prepare(first.model, first.tokenizer, first.task, Calibration(), seed=0, device="cpu")
+
+    def speed(model) -> float:
+        twice = 2 if isinstance(model, Deployed) and model.predict.precision == "int8" else 1
+        return twice * count_weights(first.model) / count_weights(model)
+
+    def speedups(self, models, *, rounds):
+        found = map(speed, models)
+        return [Comparison(kind="ratio", value=one, low=one, high=one, p_value=1.0, test="none") for one in found]
+
+    monkeypatch.setattr(Original, "speedups", speedups)
+    monkeypatch.setattr(Clock, "opened", lambda _, model: model)
+    monkeypatch.setattr(Clock, "seconds", lambda _, models: list(map(linears, models)))
+
+    def made(*where: Place, goal: Goal = Goal(max_drop=50)) -> Ladder:  # noqa: B008
+        space = Space.of(first.model, resources, recovery=0.0, bytes_count=False)
+        return Ladder(first, baseline, goal, space, SharedSteps(first.model, resources), where)
+
+    return made
+
+
+def climb(ladder: Ladder, folder: Path, past=(), number: int = 3) -> Attempt:
+    return ladder.climb(Proposal(number, STRUCTURE), folder, past)
+
+
+def test_a_structure_is_made_once_and_measured_everywhere(ladder_of, first, tmp_path, monkeypatch):
+    made, ladder = [], ladder_of(TORCH, ONNX, INT8, goal=Goal(max_drop=50, best="both"))
+    apply = SharedSteps.apply
+    monkeypatch.setattr(SharedSteps, "apply", lambda *args: made.append(1) or apply(*args))
+    monkeypatch.setattr(Ladder, "_hopeless", lambda *args: "")
+    attempt = climb(ladder, tmp_path / "m")
+    assert attempt.state == FINISHED and len(made) == 1 and not attempt.left_out
+    assert [Place.of(trial) for trial in attempt.trials] == [TORCH, ONNX, INT8]
+    assert Attempt.from_json(attempt.to_json()) == attempt
+    model = artifact.load(tmp_path / "m").eval()
+    wanted = first.measure(model, folder=tmp_path / "m", files=[], what="it")
+    for trial, name in zip(attempt.trials, ("pytorch", "onnxruntime fp32", "onnxruntime int8"), strict=True):
+        assert trial.name == f"structure 1.2 ({name})"
+        assert trial.artifact == artifact.digest(tmp_path / "m") and trial.conditions["candidate"] == 3
+        assert [dict(one) for one in trial.recipe] == ladder.space.recipe(STRUCTURE, TORCH).to_list()
+        own, first_rate = trial.get("throughput"), ladder.baseline.get("throughput").value
+        assert own.value == pytest.approx(first_rate * own.versus.value)
+    torch_rows = [one for one in attempt.trials[0].measurements if one.metric != "throughput"]
+    assert torch_rows == wanted
+    assert attempt.trials[1].get("kl").value == pytest.approx(attempt.trials[0].get("kl").value, rel=1e-3)
+    sizes = [trial.get("disk").value * 2**20 for trial in attempt.trials]
+    stored = [(tmp_path / "m" / name).stat().st_size for name in ("model.safetensors", "model.onnx")]
+    assert sizes[:2] == pytest.approx(stored)
+
+
+def test_what_is_slower_than_one_that_holds_the_bar_is_not_looked_at(ladder_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(Ladder, "_hopeless", lambda *args: "")
+    attempt = climb(ladder_of(TORCH, ONNX, INT8), tmp_path / "m")
+    assert [Place.of(trial) for trial in attempt.trials] == [INT8]
+    assert attempt.left_out == dict.fromkeys(map(str, (TORCH, ONNX)), f"{BEATEN}: {INT8} holds the bar and is faster")
+
+
+def test_what_is_faster_but_fails_the_bar_beats_nothing(ladder_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(Ladder, "_hopeless", lambda *args: "")
+    ladder = ladder_of(TORCH, ONNX, INT8, goal=Goal(max_drop=0.001))
+    attempt = climb(ladder, tmp_path / "m")
+    assert [Place.of(trial) for trial in attempt.trials] == [TORCH, ONNX, INT8]
+
+
+def test_the_difference_is_paired_and_on_the_whole_slice(ladder_of, first, tmp_path):
+    [trial] = climb(ladder_of(TORCH), tmp_path / "m").trials
+    quality, labels = quality_named("accuracy"), first.selection.labels
+    model = artifact.load(tmp_path / "m").eval()
+    answers = baseline_module.answer(model, first.selection, what="it")
+    versus = quality.compare(labels, quality.predict(answers), quality.predict(first.logits), seed=0)
+    assert trial.measurements[0].versus == versus and trial.measurements[0].n == len(labels) == 63
+    right = [(quality.predict(one) == labels).mean() for one in (answers, first.logits)]
+    assert versus.value == pytest.approx(right[0] - right[1])
+
+
+def test_few_batches_are_of_the_slice(first):
+    few, rows = first._few
+    found = baseline_module.answer(first.model, few, what="it")
+    np.testing.assert_allclose(found, first.logits[rows], atol=1e-6)
+    assert (few.labels == first.selection.labels[rows]).all()
+    look = first.look(first.model)
+    assert look.kl == pytest.approx(0, abs=1e-9) and (look.versus.low, look.versus.high) == (0, 0)
+
+
+@pytest.mark.parametrize("when", ["convert", "open", "run"])
+def test_a_runtime_that_fails_ends_that_place_alone(ladder_of, tmp_path, monkeypatch, when):
+    def fail(self, *args, **rest):
+        raise RuntimeError("no such\nkernel")
+
+    if when == "run":
+        opened = OnnxRuntime.open
+
+        class Broken(Predict):
+            precision = "float32"
+
+            def run(self, inputs):
+                return fail(self)
+
+        def half(self, folder, *, precision="fp32", threads):
+            sound = opened(self, folder, precision=precision, threads=threads)
+            if folder.name != "m":  # the export itself goes well
+                return sound
+            return Broken()
+
+        monkeypatch.setattr(OnnxRuntime, "open", half)
+    else:
+        monkeypatch.setattr(OnnxRuntime, when, fail)
+    attempt = climb(ladder_of(TORCH, ONNX), tmp_path / "m")
+    assert attempt.state == FINISHED and [Place.of(trial) for trial in attempt.trials] == [TORCH]
+    assert attempt.left_out == {"onnxruntime fp32": f"{FAILED}: RuntimeError: no such kernel"}
+    alone = climb(ladder_of(ONNX), tmp_path / "n" / "m")
+    assert (alone.state, alone.value, alone.trials) == (FAILED, None, ())
+    assert alone.message == f"onnxruntime fp32: {FAILED}: RuntimeError: no such kernel"
+
+
+def test_a_model_without_a_form_in_onnx_still_runs_in_pytorch(ladder_of, tmp_path, monkeypatch):
+    def fail(*args):
+        raise InvalidModel("no form")
+
+    monkeypatch.setattr("whet.runtimes.export.to_onnx", fail)
+    attempt = climb(ladder_of(TORCH, ONNX, INT8), tmp_path / "m")
+    assert [Place.of(trial) for trial in attempt.trials] == [TORCH]
+    assert set(attempt.left_out.values()) == {f"{FAILED}: InvalidModel: no form"} and len(attempt.left_out) == 2
+
+
+def test_answers_that_are_not_finite_fail_a_structure(ladder_of, tmp_path, monkeypatch):
+    apply = SharedSteps.apply
+
+    def spoilt(self, recipe):
+        model = apply(self, recipe)
+        model.classifier.bias.data.fill_(float("nan"))
+        return model
+
+    monkeypatch.setattr(SharedSteps, "apply", spoilt)
+    attempt = climb(ladder_of(TORCH), tmp_path / "m")
+    assert attempt.state == FAILED and "answers must be finite" in attempt.message and not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, OutputNotWritten])
+def test_what_ends_a_search_is_not_taken_for_a_failure(ladder_of, tmp_path, monkeypatch, kind):
+    def stop(*args, **rest):
+        raise kind("stop")
+
+    monkeypatch.setattr(artifact, "save", stop)
+    with pytest.raises(kind):
+        climb(ladder_of(TORCH), tmp_path / "m")
+
+
+def test_what_a_few_batches_show_to_be_below_the_bar_is_not_saved(ladder_of, tmp_path, monkeypatch):
+    worse = Comparison(kind="difference", value=-0.2, low=-0.3, high=-0.1, p_value=0.0, test="none")
+    monkeypatch.setattr(type(quality_named("accuracy")), "compare", lambda *args, **rest: worse)
+    ladder = ladder_of(TORCH, ONNX, goal=Goal(max_drop=1))
+    attempt = climb(ladder, tmp_path / "m")
+    assert attempt.state == PRUNED and "below the bar: -0.200, at most -0.100" in attempt.message
+    assert not (tmp_path / "m").exists() and attempt.value is None and attempt.speed is not None
+
+
+def test_what_another_beats_on_both_counts_is_given_up(ladder_of, tmp_path):
+    ladder = ladder_of(TORCH)
+    seen = climb(ladder, tmp_path / "m")
+    assert seen.kl is not None and seen.speed is not None and seen.state == FINISHED
+
+    def given_up(kl: float, speed: float, **goal) -> bool:
+        known = [seen._replace(number=0, kl=kl, speed=speed, trials=())]
+        own = ladder_of(TORCH, goal=Goal(max_drop=50, **goal))
+        return climb(own, tmp_path / "n", known).state == PRUNED
+
+    assert given_up(seen.kl / 2, seen.speed * 1.5)
+    assert not given_up(seen.kl / 2, seen.speed * 1.05)
+    assert not given_up(seen.kl * 0.98, seen.speed * 1.5)
+    # what is slower and further off may be smaller
+    assert not given_up(seen.kl / 2, seen.speed * 1.5, best="size")
+
+
+def past_of(ladder: Ladder, **speeds: tuple[float, float]) -> list[Attempt]:
+    """Attempts in which ONNX Runtime ran at the first of two speeds, and its int8 at the second."""
+    found = []
+    for number, (fp32, int8) in enumerate(speeds.values()):
+        trials = []
+        for place, speed in ((ONNX, fp32), (INT8, int8)):
+            one = candidate(number, STRUCTURE, ladder.baseline, drop=0.1, speed=speed)
+            trials.append(type(one)(one.name, [], 0, one.measurements, None, {**one.conditions, **place._asdict()}))
+        found.append(Attempt(number, STRUCTURE, [], FINISHED, value=1.0, trials=tuple(trials)))
+    return found
+
+
+def test_a_place_that_is_always_beaten_is_left_out(ladder_of, tmp_path):
+    ladder = ladder_of(TORCH, ONNX, INT8)
+    twice = past_of(ladder, a=(1.0, 2.0), b=(1.5, 2.5))
+    assert len(twice) == ENOUGH
+    assert ladder._is_out(ONNX, twice) and not ladder._is_out(INT8, twice) and not ladder._is_out(TORCH, twice)
+    assert not ladder._is_out(ONNX, twice[:1])
+    assert not ladder._is_out(ONNX, [*twice, *past_of(ladder, c=(2.0, 2.1))])
+    attempt = climb(ladder, tmp_path / "m", twice)
+    assert attempt.left_out["onnxruntime fp32"].startswith(BEATEN)
+    assert not (tmp_path / "m" / "model.onnx").exists() and (tmp_path / "m" / "model_quantized.onnx").exists()
+
+
+def test_one_that_holds_no_bar_beats_no_other(ladder_of):
+    ladder = ladder_of(ONNX, INT8, goal=Goal(max_drop=0.01))
+    assert not ladder._is_out(ONNX, past_of(ladder, a=(1.0, 2.0), b=(1.5, 2.5)))
+
+
+@pytest.mark.parametrize(("reason", "out"), [(f"{FAILED}: x", True), (f"{BEATEN}, x", True), ("below the bar", False)])
+def test_a_place_that_always_fails_is_left_out(ladder_of, reason, out):
+    past = [Attempt(i, STRUCTURE, [], FINISHED, left_out={str(INT8): reason}) for i in range(ENOUGH)]
+    assert ladder_of(INT8)._is_out(INT8, past) is out
+
+
+# timing
+
+
+def test_ratios_are_times_of_the_original_over_those_of_the_model(first, monkeypatch):
+    monkeypatch.setattr(baseline_module, "take_turns", lambda runs, **rest: np.array([[3.0, 1.0, 6.0]] * 6))
+    assert [one.value for one in first.speedups([first.model] * 2, rounds=6)] == [3.0, 0.5]
+
+
+def test_timed_batches_have_the_size_that_counts(first):
+    assert {len(batch["input_ids"]) for batch in first._timed[:-1]} == {8}
+    lengths = [batch["input_ids"].shape[1] for batch in first._timed]
+    assert lengths == sorted(lengths) and 2 <= len(lengths) <= 8
+
+
+# where candidates run
+
+
+def test_all_that_is_installed_is_offered(monkeypatch):
+    found = places(None, None)
+    assert found[0] == TORCH and {ONNX, INT8, Place("openvino"), Place("openvino", "int8")} <= set(found)
+    assert not any(place.precision == "static_int8" for place in found)
+    assert places(["onnxruntime"], ["int8"]) == (INT8,)
+    assert places(["pytorch"], ["int8"]) == (TORCH,)
+
+    def absent(self, precision="fp32"):
+        raise InvalidParameter("not installed")
+
+    monkeypatch.setattr(type(runtime_named("openvino")), "require", absent)
+    assert {place.runtime for place in places(None, None)} == {"pytorch", "onnxruntime"}
+    with pytest.raises(InvalidParameter, match="not installed"):
+        places(["openvino"], None)

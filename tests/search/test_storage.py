@@ -1,0 +1,155 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from folders import tree
+from searches import ORIGINAL, candidate
+from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
+from whet.search.space import Structure
+from whet.search.storage import FAILED, FINISHED, Attempt, Ledger
+
+WHOSE = {"model_sha256": "a", "task": "t", "machine": {"cpu": "x", "threads": 1}, "goal": [1.0, None, "latency"]}
+
+
+def opened(folder: Path, *, whose=WHOSE, overwrite: bool = False, join: bool = False):
+    return Ledger.opened(folder, whose, overwrite=overwrite, join=join)
+
+
+def attempt(number: int, **others) -> Attempt:
+    structure = Structure(number)
+    trials = (candidate(number, structure, ORIGINAL, drop=0.5, speed=2.0, recipe=[]),)
+    return Attempt(number, structure, [{"method": "pruning.neurons", "keep": 0.5}], FINISHED, trials=trials, **others)
+
+
+def test_what_is_recorded_is_there_again(tmp_path):
+    first = attempt(0, value=2.0, kl=0.01, speed=1.5, seconds=3.0, left_out={"openvino int8": "failed: no"})
+    second = Attempt(7, Structure(1, 1), [], FAILED, message="InvalidModel: no")
+    with opened(tmp_path / "out") as ledger:
+        ledger.record(second, ORIGINAL)
+        ledger.record(first, ORIGINAL)
+        ledger.remember(original="x")
+        ledger.remember(recovery=0.5)
+    with opened(tmp_path / "out") as ledger:
+        assert ledger.attempts() == [first, second]
+        assert ledger.known == {"original": "x", "recovery": 0.5}
+        lines = (ledger.folder / "measurements.jsonl").read_text().splitlines()
+        assert [json.loads(line)["name"] for line in lines] == ["original", first.trials[0].name]
+        assert list((ledger.folder / "workers").iterdir()) == [ledger._worker_lock(ledger.worker)]
+    assert not list((tmp_path / "out" / "workers").iterdir())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"model_sha256": "b"}, {"task": "u"}, {"machine": {"cpu": "y", "threads": 1}}, {"goal": [2.0, None, "latency"]}],
+)
+def test_another_search_is_refused_and_measured_again_if_asked(tmp_path, other):
+    with opened(tmp_path / "out") as ledger:
+        ledger.record(attempt(0), ORIGINAL)
+        (ledger.folder / "models" / "0000").mkdir()
+    key = next(iter(other))
+    with (
+        pytest.raises(
+            InvalidParameter,
+            match=rf"must go on with what it began with, but got {key}=.*holds one of {key}=.*do not carry over.*"
+            "--overwrite to measure all of it again",
+        ),
+        opened(tmp_path / "out", whose=WHOSE | other),
+    ):
+        pass
+    with opened(tmp_path / "out") as ledger:
+        assert len(ledger.attempts()) == 1
+    with opened(tmp_path / "out", whose=WHOSE | other, overwrite=True) as ledger:
+        assert not ledger.attempts() and not list((ledger.folder / "models").iterdir())
+
+
+def test_two_searches_in_one_folder_only_if_asked(tmp_path):
+    with opened(tmp_path / "out") as first:
+        before = tree(tmp_path / "out")
+        for asked in ({}, {"overwrite": True}, {"overwrite": True, "join": True}):
+            with (
+                pytest.raises(OutputExists, match=r"must be alone in its folder, .*give --join"),
+                opened(tmp_path / "out", **asked),
+            ):
+                pass
+        assert tree(tmp_path / "out") == before
+        with opened(tmp_path / "out", join=True) as second:
+            assert second.others() == {first.worker} and first.others() == {second.worker}
+        assert not first.others()
+    with opened(tmp_path / "out", join=True) as alone:
+        assert not alone.others()
+
+
+def test_one_of_several_workers_is_the_last(tmp_path):
+    """However they end: who leaves others behind is alive no more for them."""
+    with opened(tmp_path / "out") as first, opened(tmp_path / "out", join=True) as second:
+        assert not first.is_last() and second.is_last() and second.is_last()
+        assert not first.is_last()
+    with opened(tmp_path / "out") as alone:
+        assert alone.is_last()
+
+
+def test_a_killed_worker_is_not_waited_for(tmp_path):
+    text = (
+        "import sys, time; from pathlib import Path; from whet.ledger import Ledger\n"
+        "with Ledger.opened(Path(sys.argv[1]), {}, overwrite=False, join=False):\n"
+        "    print('in', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", text, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "in\n"
+    with pytest.raises(OutputExists, match="must be alone"), opened(tmp_path / "out", whose={}):
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    with opened(tmp_path / "out", whose={}) as ledger:
+        assert not ledger.others()
+
+
+def test_folders_of_others_are_left_alone(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").write_text("x")
+    with pytest.raises(OutputExists, match="must be new or empty"), opened(tmp_path / "mine"):
+        pass
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputExists, match="must be a folder"), opened(tmp_path / "file"):
+        pass
+    assert (tmp_path / "mine" / "precious").read_text() == "x"
+
+
+@pytest.mark.parametrize(("name", "what"), [("search.json", "whose search it is"), ("trials/0000.json", "a trial")])
+@pytest.mark.parametrize("content", ["", "{}", '{"number": 1', "[]"])
+def test_damaged_files_are_answered(tmp_path, name, what, content):
+    with opened(tmp_path / "out") as ledger:
+        ledger.record(attempt(0), ORIGINAL)
+    (tmp_path / "out" / name).write_text(content)
+    with pytest.raises(InvalidData, match=f"{name} must .*{what}"), opened(tmp_path / "out") as ledger:
+        ledger.attempts()
+
+
+def test_only_models_that_are_asked_for_stay(tmp_path):
+    with opened(tmp_path / "out") as ledger:
+        for number in range(4):
+            ledger.model(number).mkdir()
+        ledger.tidy({1}, {3})
+        assert sorted(path.name for path in (ledger.folder / "models").iterdir()) == ["0001", "0003"]
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    def full(*_args, **_rest):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with opened(tmp_path / "out") as ledger:
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(OutputNotWritten, match="No space left"):
+            ledger.record(attempt(0), ORIGINAL)
+        monkeypatch.undo()
+        assert not ledger.attempts()
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(OutputNotWritten, match="No space left"), opened(tmp_path / "new"):
+        pass

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+
+from helpers import VOCAB
+from whet.tasks.data import Examples
+from whet.tasks.encoding import encode, filled, fitting, shortest_first
+
+
+def drawn(count: int, seed: int = 0) -> Examples:
+    random = np.random.default_rng(seed)
+    texts = [
+        " ".join(f"w{word}" for word in random.integers(5, VOCAB, size=random.integers(1, 20))) for _ in range(count)
+    ]
+    return Examples(texts, random.integers(2, size=count).tolist())
+
+
+@pytest.mark.parametrize("order", ["sorted", "as drawn"])
+@pytest.mark.parametrize("budget", [1, 7, 40, 200, 10_000])
+def test_batches_are_as_full_as_the_budget_allows(order: str, budget: int):
+    lengths = np.random.default_rng(budget).integers(1, 30, size=60).tolist()
+    lengths = sorted(lengths) if order == "sorted" else lengths
+    sizes = filled(lengths, budget)
+    assert sum(sizes) == len(lengths) and min(sizes) >= 1
+    start = 0
+    for i, size in enumerate(sizes):
+        own = lengths[start : start + size]
+        assert size * max(own) <= budget or size == 1
+        if i + 1 < len(sizes):  # one more would be too many
+            assert (size + 1) * max(lengths[start : start + size + 1]) > budget
+        start += size
+
+
+def test_nothing_fills_no_batch():
+    assert filled([], 10) == ()
+
+
+def test_a_budget_is_of_tokens_with_padding(tokenizer):
+    examples = shortest_first(drawn(50), tokenizer, max_length=16)
+    sizes = fitting(examples, tokenizer, max_length=16, batch_tokens=64)
+    batches = encode(examples, tokenizer, max_length=16, batch_size=sizes)
+    shapes = [tuple(batch["input_ids"].shape) for batch in batches]
+    assert [size for size, _ in shapes] == list(sizes) and len(set(sizes)) > 1
+    assert max(size * length for size, length in shapes) <= 64
+
+
+@pytest.mark.parametrize("size", [1, 7, 25, 50, 60, (20, 1, 29)])
+def test_examples_stay_in_their_order_however_they_are_batched(tokenizer, size):
+    examples = drawn(50)
+    batches = encode(examples, tokenizer, max_length=12, batch_size=size)
+    found = [ids[mask.bool()] for b in batches for ids, mask in zip(b["input_ids"], b["attention_mask"], strict=True)]
+    wanted = [torch.tensor(tokenizer(text, truncation=True, max_length=12)["input_ids"]) for text in examples.texts]
+    assert len(found) == len(wanted) and all(map(torch.equal, found, wanted))
+    assert batches.labels.tolist() == list(examples.labels)

@@ -1,0 +1,128 @@
+import gzip
+import json
+
+import pandas as pd
+import pytest
+
+from whet.errors import InvalidData
+from whet.tasks.files import FORMATS, class_indices, finite_scores, read_table
+
+ROWS = {
+    "text": ["plain", 'a "quoted" word', "naïve café ☕", "NA", "1e3", "2020-01-01"],
+    "label": ["0", "1", "01", "nan", "True", "x"],
+}
+
+
+def write(path, rows=ROWS, *, encoding="utf-8"):
+    """Write the rows in the format that the ending names."""
+    frame = pd.DataFrame(rows)
+    ending = path.name.removesuffix(".gz").rpartition(".")[2]
+    if ending == "parquet":
+        content = frame.to_parquet()
+    elif ending == "jsonl":
+        content = "\n".join(json.dumps(row) for row in frame.to_dict("records")).encode(encoding)
+    elif ending == "csv":
+        content = frame.to_csv(index=False).encode(encoding)
+    else:
+        lines = [frame.columns, *frame.itertuples(index=False)]
+        content = "\n".join("\t".join(line) for line in lines).encode(encoding)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_format_gives_the_same_strings(tmp_path, ending, packed):
+    table = read_table(write(tmp_path / f"my.data{ending}{packed}"), ("text", "label"))
+    assert dict(table) == ROWS
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path, ending):
+    path = write(tmp_path / f"a{ending}", encoding="utf-8-sig" if ending != ".jsonl" else "utf-8")
+    if ending == ".jsonl":
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_table(path, ("text",))["text"] == ROWS["text"]
+
+
+def test_only_the_named_columns_are_read_and_in_their_order(tmp_path):
+    path = write(tmp_path / "a.csv", {"x": ["", ""], "text": ["a", "b"], "label": ["0", "1"]})
+    assert list(read_table(path, ("label", "text"))) == ["label", "text"]
+
+
+def test_numbers_become_the_text_that_was_written(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"label": 0, "score": 2.5}\n{"label": 1, "score": -1.0}\n')
+    assert read_table(tmp_path / "a.jsonl", ("label", "score")) == {"label": ["0", "1"], "score": ["2.5", "-1.0"]}
+    write(tmp_path / "a.parquet", {"label": [0, 1]})
+    assert read_table(tmp_path / "a.parquet", ("label",))["label"] == ["0", "1"]
+
+
+def test_a_file_without_header_takes_the_given_names(tmp_path):
+    (tmp_path / "a.tsv").write_text('s\t1\t*\tA "word".\n')
+    table = read_table(tmp_path / "a.tsv", ("sentence", "label"), header=("source", "label", "mark", "sentence"))
+    assert table == {"sentence": ['A "word".'], "label": ["1"]}
+
+
+def test_missing_as_stands_for_empty_cells_of_every_kind(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": null}\n{"text": " "}\n{"label": 1}\n')
+    assert read_table(tmp_path / "a.jsonl", ("text",), missing_as="")["text"] == ["a", "", "", ""]
+
+
+BROKEN = {
+    "a.csv": (b"", "must hold rows, but .* is empty; "),
+    "b.csv": (b"text,label\n", "must hold rows, but .* has none; "),
+    "c.csv": (b"text,mark\na,0\n", "columns label must be in .*c.csv, but got text, mark; "),
+    "d.csv": (b"text,label\ncaf\xe9,0\n", "must be UTF-8, but byte 0xe9 in it is not; "),
+    "e.jsonl": (b'{"text": "caf\xe9", "label": 0}\n', "must be UTF-8, but byte 0xe9 in it is not; "),
+    "f.csv": (b"text,label\na,0\n ,1\nb,\n", "column text must be filled in every row, but .* in rows 2; "),
+    "g.csv": (b"text,label\nyes, well,0\nno,1\n", "must be readable as csv, but it is not|as many cells"),
+    "h.csv": (b"text,label\nyes, well,0\nno, well,1\n", "as many cells as its header names, but got more; "),
+    "i.csv": (b"text,label\nyes,0\nno, well,1\n", "must be readable as csv, but it is not: .*; "),
+    "j.jsonl": (
+        b'{"text": "a"}\n\n{"text": "a"',
+        r"readable as jsonl, but .* in line 3, column 13; repair or convert it",
+    ),
+    "p.jsonl": (b'{"text": "a"}\n["a"]\n', r"readable as jsonl, but it is not: no object in line 2; "),
+    "q.jsonl": (b"\n\n", r"must hold rows, but .* has none; "),
+    "k.parquet": (b"PAR1 and no more", "must be readable as parquet, but it is not: .*; "),
+    "l.csv.gz": (gzip.compress(b"text,label\na,0\n" * 99)[:-20], "must be readable as csv, but it is not: .*; "),
+    "m.csv.gz": (b"text,label\na,0\n", "must be readable as csv, but it is not: .*; "),
+    "n.xlsx": (b"PK", r"must end in \.csv, .*, but got n.xlsx; "),
+    "o": (b"text,label\na,0\n", r"must end in \.csv, .*, but got o; "),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_refused_in_plain_words(tmp_path, name):
+    content, message = BROKEN[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidData, match=message):
+        read_table(tmp_path / name, ("text", "label"))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(InvalidData, match=r"must exist, but got .*nothing.csv; check the path"):
+        read_table(tmp_path / "nothing.csv", ("text",))
+
+
+def test_class_indices_invert_the_names():
+    names = ("c", "a", "b")
+    labels = ["a", "b", "c", "a"]
+    assert [names[i] for i in class_indices(labels, names, source="here")] == labels
+
+
+def test_unknown_labels_are_listed_but_not_all():
+    with pytest.raises(InvalidData, match="labels in here must be a, b, but got c, d; correct or remove"):
+        class_indices(["a", "d", "c", "d"], ("a", "b"), source="here")
+    with pytest.raises(InvalidData, match=r"but got 10, .* and 40 more; "):
+        class_indices([str(i) for i in range(10, 60)], ("a", "b"), source="here")
+
+
+def test_finite_scores_are_the_numbers():
+    assert finite_scores(["0", "2.5", "-1e3", " 4 "], source="here") == [0.0, 2.5, -1000.0, 4.0]
+
+
+@pytest.mark.parametrize("bad", ["nan", "NaN", "inf", "-Infinity", "many", "1,5"])
+def test_other_scores_are_refused(bad):
+    with pytest.raises(InvalidData, match=f"scores in here must be finite numbers, but got '{bad}' in row 2; "):
+        finite_scores(["1", bad], source="here")

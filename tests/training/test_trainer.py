@@ -1,0 +1,558 @@
+import dataclasses
+import math
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Trainer, TrainingArguments, set_seed
+
+from helpers import tiny_model
+from whet.calibration.resources import Resources
+from whet.errors import InvalidData, InvalidModel, InvalidParameter, OutputNotWritten
+from whet.models.inference import answers
+from whet.numerics.divergence import divergences
+from whet.tasks.data import Examples
+from whet.tasks.encoding import encode, tokenize
+from whet.training import trainer
+from whet.training.distiller import Lesson
+from whet.training.lora import LoraSettings, attach
+from whet.training.objective import Objective
+from whet.training.students.base import student_from
+from whet.training.teacher_cache import cached_logits, predictions
+from whet.training.trainer import Epoch, TrainingSettings, train
+from whet.utils.progress import bar
+
+SETTINGS = TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=8, max_length=16)
+
+
+def examples(count: int, *, words: tuple[int, int] = (5, 60), seed: int = 0) -> Examples:
+    """Sentences of which the first word says the class."""
+    random = np.random.default_rng(seed)
+    rows = [random.integers(*words, size=random.integers(2, 9)) for _ in range(count)]
+    return Examples([" ".join(f"w{word}" for word in row) for row in rows], [int(row[0]) % 3 for row in rows])
+
+
+class Stop(Exception):
+    """Ends a training half-way."""
+
+
+@pytest.fixture
+def learn(tokenizer, tmp_path):
+    """Train a tiny model; `stop` is the step at which it is interrupted."""
+
+    def learned(settings=SETTINGS, *, train_on=None, stop=None, scratch="scratch", name="base", start=None, **others):
+        set_seed(settings.seed)
+        model = start or tiny_model("bert")
+        model.name_or_path = name
+        reached = []
+        with bar("x", 1) as progress:
+
+            def reach(done):
+                reached.append(done)
+                if stop is not None and len(reached) == stop:
+                    raise Stop
+
+            progress.reach = reach
+            curve = train(
+                model,
+                tokenizer,
+                examples=train_on or examples(60),
+                validation=examples(20, words=(60, 99), seed=1),
+                settings=settings,
+                scorer=lambda labels, logits: float((labels == logits.argmax(-1)).mean()),
+                scratch=tmp_path / scratch,
+                progress=progress,
+                **others,
+            )
+        return model, curve, reached
+
+    return learned
+
+
+def test_the_curve_has_a_row_an_epoch(learn):
+    model, curve, reached = learn()
+    assert [row.epoch for row in curve] == [1, 2]
+    assert Epoch._fields == ("epoch", "training_loss", "validation_loss", "validation_metric")
+    assert all(math.isfinite(value) for row in curve for value in row)
+    assert all(0 <= row.validation_metric <= 1 for row in curve)
+    assert not model.training
+    assert reached[-1] == 1 and reached == sorted(reached)
+
+
+def test_a_part_of_an_epoch_has_a_row_too(learn):
+    _, curve, _ = learn(TrainingSettings(epochs=0.5, batch_size=8, max_length=16))
+    assert len(curve) == 1
+    assert 0 < curve[0].epoch <= 1
+
+
+def test_training_learns(learn):
+    single = Examples(["w5", "w6", "w7"] * 20, [0, 1, 2] * 20)
+    _, curve, _ = learn(TrainingSettings(epochs=10, learning_rate=3e-3, batch_size=10, max_length=16), train_on=single)
+    assert curve[-1].training_loss < 0.3 * curve[0].training_loss
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_others(learn):
+    one, other, third = (
+        learn(TrainingSettings(epochs=1, max_length=16, seed=seed), scratch=f"s{i}")[0].classifier.weight
+        for i, seed in enumerate((1, 1, 2))
+    )
+    assert torch.equal(one, other)
+    assert not torch.equal(one, third)
+
+
+def test_batches_are_of_like_length_in_another_order_every_epoch(learn, monkeypatch):
+    step, seen = Trainer.training_step, []
+    monkeypatch.setattr(
+        Trainer,
+        "training_step",
+        lambda self, model, inputs, *rest: (
+            seen.append(inputs["attention_mask"].sum(1).tolist()) or step(self, model, inputs, *rest)
+        ),
+    )
+    learn(TrainingSettings(epochs=2, batch_size=8, max_length=16))
+    first, second = seen[:8], seen[8:]
+    assert first != second
+    # (two batches an epoch are not: the longest example of all comes first, to see whether memory is enough)
+    assert sum(batch == sorted(batch, reverse=True) for batch in seen) >= 12, "the longest first, next to those like it"
+    assert sorted(map(sum, first)) != sorted(map(sum, second)), "other batches, not the same ones in another order"
+
+
+def test_validation_examples_are_never_trained_on(learn, monkeypatch):
+    seen = {True: set(), False: set()}
+    step, predict = Trainer.training_step, Trainer.prediction_step
+
+    def note(training, inputs):
+        seen[trainer] |= set(inputs["input_ids"].unique().tolist())
+        return inputs
+
+    monkeypatch.setattr(
+        Trainer, "training_step", lambda self, model, inputs, *rest: step(self, model, note(True, inputs), *rest)
+    )
+    monkeypatch.setattr(
+        Trainer,
+        "prediction_step",
+        lambda self, model, inputs, *rest, **more: predict(self, model, note(False, inputs), *rest, **more),
+    )
+    learn()
+    special = {0, 2, 3}
+    assert seen[True] - special and max(seen[True]) < 60
+    assert seen[False] - special and min(seen[False] - special) >= 60
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(learn, monkeypatch):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=70)
+    steps, step = [], Trainer.training_step
+    monkeypatch.setattr(Trainer, "training_step", lambda *args, **rest: steps.append(1) or step(*args, **rest))
+    resumed, curve, _ = learn(settings)
+    assert len(steps) == 90 - 50, "from the checkpoint at step 50"
+    whole, expected, _ = learn(settings, scratch="other")
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+    assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+
+
+@pytest.mark.parametrize("writer", ["_save_optimizer_and_scheduler", "_save_rng_state"])
+def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(learn, monkeypatch, writer):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    write = getattr(Trainer, writer)
+
+    def killed(self, folder):
+        if self.state.global_step > 50:
+            raise Stop
+        return write(self, folder)
+
+    with monkeypatch.context() as during, pytest.raises(Stop):
+        during.setattr(Trainer, writer, killed)
+        learn(settings)
+    steps, step = [], Trainer.training_step
+    monkeypatch.setattr(Trainer, "training_step", lambda *args, **rest: steps.append(1) or step(*args, **rest))
+    resumed, _, _ = learn(settings)
+    assert len(steps) == 90 - 50, "from the checkpoint at step 50"
+    whole, _, _ = learn(settings, scratch="other")
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_checkpoint_is_whole_once_every_process_has_its_part(learn, monkeypatch, tmp_path):
+    seen = []
+
+    def waiting():
+        (checkpoint,) = (tmp_path / "scratch").iterdir()
+        seen.append({path.name for path in checkpoint.iterdir()})
+
+    monkeypatch.setattr(trainer, "wait_for_all", waiting)
+    monkeypatch.setattr(trainer, "claim", lambda *args: None)
+    learn(TrainingSettings(epochs=1, max_length=16))
+    assert len(seen) == 1
+    assert {"model.safetensors", "optimizer.pt", "rng_state.pth"} <= seen[0]
+    assert "trainer_state.json" not in seen[0], "which says that the others are there"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"settings": TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=1, max_length=16)}, "epochs=3"),
+        ({"settings": TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=8)}, "max_length=8"),
+        ({"name": "another"}, "model=another"),
+        ({"train_on": examples(60, seed=9)}, "data_sha256=[0-9a-f]{64}"),
+    ],
+    ids=["settings", "length", "model", "data"],
+)
+def test_another_run_does_not_go_on_from_it(learn, changes, told):
+    settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=55)
+    with pytest.raises(
+        InvalidParameter,
+        match=rf"must go on with its own settings, but got {told}, which .*settings.json does not hold; ",
+    ):
+        learn(**{"settings": settings, **changes})
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "cuda:0", "cuda", "mps"])
+def test_a_training_is_placed_where_it_was_told(learn, monkeypatch, device):
+    """Of two GPUs transformers would take the first, and copy the model to both."""
+    seen = []
+
+    def note(trainer, **others):
+        seen.append(
+            (trainer.args.device, trainer.accelerator.device, trainer.args.n_gpu, trainer.args.train_batch_size)
+        )
+        raise Stop
+
+    def with_two(arguments):
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.cuda, "device_count", lambda: 2)
+            choose(arguments)
+
+    choose = TrainingArguments.__post_init__
+    monkeypatch.setattr(TrainingArguments, "__post_init__", with_two)
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(Trainer, "_move_model_to_device", lambda *others: None)
+    monkeypatch.setattr(Trainer, "train", note)
+    with pytest.raises(Stop):
+        learn(device=device)
+    place = torch.device(device)
+    assert seen == [(place, place, 1, SETTINGS.batch_size)]
+    assert chosen == ([place] if ":" in device else [])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_training_ends_on_the_last_gpu(learn):
+    device = f"cuda:{torch.cuda.device_count() - 1}"
+    model, curve, _ = learn(device=device)
+    assert {str(parameter.device) for parameter in model.parameters()} == {device}
+    assert len(curve) == 2
+
+
+def test_a_run_that_left_no_checkpoint_does_not_stand_in_the_way(learn):
+    with pytest.raises(Stop):
+        learn(stop=2)
+    learn(TrainingSettings(epochs=1, max_length=16))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_last_good_checkpoint(learn, monkeypatch, tmp_path):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    compute, seen = Trainer.compute_loss, []
+
+    def spoilt(self, model, *args, **others):
+        seen.append(model.training)
+        loss = compute(self, model, *args, **others)
+        return loss * float("nan") if model.training and sum(seen) == 60 else loss
+
+    monkeypatch.setattr(Trainer, "compute_loss", spoilt)
+    told = (
+        r"must stay finite, but got others at step 59 with learning_rate=0.001; the last good checkpoint is (.*?); del"
+    )
+    with pytest.raises(InvalidModel, match=told) as stopped:
+        learn(settings)
+    kept = re.search(told, str(stopped.value))[1]
+    assert kept == str(tmp_path / "scratch" / "checkpoint-50")
+    assert all(weight.isfinite().all() for weight in load_file(f"{kept}/model.safetensors").values())
+
+
+def test_weights_that_are_not_finite_reach_no_checkpoint(learn, monkeypatch, tmp_path):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    step = Trainer.training_step
+
+    def spoiling(self, model, *args, **others):
+        loss = step(self, model, *args, **others)
+        if self.state.global_step == 49:
+            next(model.parameters()).grad.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(Trainer, "training_step", spoiling)
+    with pytest.raises(InvalidModel, match="must stay finite, but got others at step 50 with"):
+        learn(settings)
+    assert not (tmp_path / "scratch").exists(), "there was nothing worth keeping"
+
+
+def test_trackers_get_the_curve(learn, monkeypatch, tmp_path):
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    learn(report_to=["tensorboard"], logs=tmp_path / "logs")
+    assert list((tmp_path / "logs").glob("events.*"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), RuntimeError("[enforce fail at inline_container.cc:672] . unexpected")],
+)
+def test_a_full_disk_is_told(learn, monkeypatch, error):
+    def full(*args, **others):
+        raise error
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", full)
+    with pytest.raises(
+        OutputNotWritten, match=r"scratch must be writable to its end, but .*; free some space and call"
+    ):
+        learn()
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(learn, monkeypatch):
+    def broken(*args, **others):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(Trainer, "training_step", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        learn()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0.0), ("epochs", math.inf), ("epochs", math.nan), ("learning_rate", 0.0),
+        ("learning_rate", math.inf),
+        ("batch_size", 0), ("weight_decay", -0.1), ("weight_decay", math.inf), ("warmup", 1.0), ("max_length", 1),
+        ("seed", -1), ("seed", 2**32),
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(field, value):
+    with pytest.raises(InvalidParameter, match=rf"{field}.* must hold, but got {field}={value}; {field} is: "):
+        TrainingSettings(**{field: value})
+
+
+def test_scratch_holds_one_checkpoint_at_most(learn, tmp_path):
+    learn(TrainingSettings(epochs=2, batch_size=1, max_length=16))
+    assert len(list((tmp_path / "scratch").glob("checkpoint-*"))) == 1
+    shutil.rmtree(tmp_path / "scratch")
+
+
+def lesson(student="all", **weights):
+    return Lesson(tiny_model("bert", seed=3), Objective(**weights), student)
+
+
+def agreement(model, teacher, tokenizer):
+    """KL of the teacher's answers from the model's."""
+    batches = encode(examples(60), tokenizer, max_length=16, batch_size=10)
+    return float(divergences(answers(teacher, batches), answers(model, batches)).mean())
+
+
+@pytest.mark.parametrize("weights", [{"alpha": 1.0}, {"alpha": 1.0, "hidden_states": 1.0, "cosine": 1.0}])
+def test_a_student_comes_closer_to_its_teacher(learn, tokenizer, weights):
+    taught = lesson(**weights)
+    before = agreement(tiny_model("bert"), taught.teacher, tokenizer)
+    model, curve, _ = learn(TrainingSettings(epochs=5, learning_rate=3e-3, batch_size=10, max_length=16), lesson=taught)
+    assert agreement(model, taught.teacher, tokenizer) < 0.5 * before
+    assert len(curve) == 5
+
+
+def test_a_teacher_stays_as_it_is_and_answers_without_dropout(learn):
+    taught = lesson(alpha=0.5)
+    before = [parameter.clone() for parameter in taught.teacher.parameters()]
+    learn(lesson=taught)
+    assert all(torch.equal(a, b) for a, b in zip(before, taught.teacher.parameters(), strict=True))
+    assert not taught.teacher.training
+    assert all(parameter.grad is None for parameter in taught.teacher.parameters())
+
+
+def test_with_alpha_0_a_teacher_says_nothing(learn):
+    plain, taught = learn(scratch="a")[0], learn(scratch="b", lesson=lesson(alpha=0.0))[0]
+    for one, other in zip(plain.parameters(), taught.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def narrow():
+    set_seed(0)
+    return student_from("transformer:layers=1,width=16").build(tiny_model("bert"), Resources()).model
+
+
+@pytest.mark.parametrize(
+    ("start", "weights"),
+    [(lambda: None, {"alpha": 0.7}), (narrow, {"hidden_states": 1.0, "relations": 1.0})],
+    ids=["predictions", "a learned layer"],
+)
+def test_an_interrupted_lesson_goes_on_and_ends_as_if_it_had_not_been(learn, start, weights):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=70, start=start(), lesson=lesson(**weights))
+    resumed, curve, _ = learn(settings, start=start(), lesson=lesson(**weights))
+    whole, expected, _ = learn(settings, start=start(), scratch="other", lesson=lesson(**weights))
+    assert not hasattr(whole, "hidden_projection")
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+    assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [(lesson(alpha=0.9), "alpha=0.9"), (lesson("odd", alpha=0.7), "student=odd")],
+    ids=["objective", "student"],
+)
+def test_another_lesson_does_not_go_on_from_it(learn, other, told):
+    settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=55, lesson=lesson(alpha=0.7))
+    with pytest.raises(InvalidParameter, match=f"must go on with its own settings, but got {told}, which"):
+        learn(settings, lesson=other)
+
+
+def adapted(seed=0):
+    set_seed(seed)
+    model = attach(tiny_model("bert"), LORA)
+    model.name_or_path = "base"
+    return model
+
+
+LORA = LoraSettings(rank=2)
+
+
+def test_an_interrupted_training_of_corrections_ends_as_if_it_had_not_been(learn):
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=70, start=adapted(), lora=LORA)
+    resumed, curve, _ = learn(settings, start=adapted(), lora=LORA)
+    whole, expected, _ = learn(settings, start=adapted(), lora=LORA, scratch="other")
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+    assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+
+
+def test_other_corrections_do_not_go_on_from_it(learn):
+    settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=55, start=adapted(), lora=LORA)
+    with pytest.raises(InvalidParameter, match="must go on with its own settings, but got lora_rank=3, which"):
+        learn(settings, start=adapted(), lora=LoraSettings(rank=3))
+
+
+@pytest.fixture
+def cached(tokenizer, tmp_path):
+    """The lesson of a teacher whose predictions are known."""
+
+    def known(taught, folder="cache"):
+        rows = tokenize(examples(60), tokenizer, max_length=16)
+        logits = cached_logits(tmp_path / folder, taught.teacher, tokenizer, rows)
+        return taught._replace(teacher=None, logits=logits)
+
+    return known
+
+
+def test_known_predictions_teach_as_the_teacher_does(learn, cached):
+    taught = lesson(alpha=0.7)
+    one = learn(lesson=taught, scratch="a")[0]
+    other = learn(lesson=cached(taught), scratch="b")[0]
+    again = learn(lesson=cached(taught), scratch="c")[0]
+    alone = learn(lesson=lesson(alpha=0.0), scratch="d")[0]
+    known, told, same, untold = (
+        torch.nn.utils.parameters_to_vector(model.parameters()) for model in (one, other, again, alone)
+    )
+    assert torch.equal(told, same)
+    # (predictions differ in the last digit by their padding, and AdamW makes more of that)
+    assert (told - known).abs().mean() < 0.01 * (untold - known).abs().mean()
+
+
+def test_the_teacher_is_asked_once(cached, monkeypatch):
+    taught = lesson()
+    first = cached(taught)
+    monkeypatch.setattr(taught.teacher, "forward", None)
+    assert torch.equal(cached(taught).logits, first.logits)
+
+
+def test_a_cache_of_something_else_is_answered(cached, tmp_path, tokenizer):
+    cached(lesson())
+    with pytest.raises(InvalidParameter, match=r"must be of this teacher, .* was made with another teacher; name"):
+        cached(Lesson(tiny_model("bert", seed=4), Objective(), "all"))
+    rows = tokenize(examples(60, seed=5), tokenizer, max_length=16)
+    with pytest.raises(InvalidParameter, match="was made with other data or another tokenizer"):
+        cached_logits(tmp_path / "cache", lesson().teacher, tokenizer, rows)
+    for name, content in (("about.json", b"[1]"), ("logits.safetensors", b"junk")):
+        (tmp_path / "cache" / name).write_bytes(content)
+        with pytest.raises(InvalidParameter, match=r"the cache must be readable, but got .*; delete it"):
+            cached(lesson())
+
+
+def test_a_teacher_reads_what_its_student_does_not(learn, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "model_input_names", [*tokenizer.model_input_names, "token_type_ids"])
+    taught, calls = lesson(), []
+    forward = taught.teacher.forward
+    monkeypatch.setattr(taught.teacher, "forward", lambda **given: calls.append(set(given)) or forward(**given))
+    student = student_from("recurrent:lstm:8").build(tiny_model("bert"), Resources()).model
+    learn(lesson=taught, start=student)
+    assert len(calls) > 10 and all("token_type_ids" in given and "labels" not in given for given in calls)
+
+
+def test_a_teacher_with_a_weight_of_no_dimension_has_a_digest(tokenizer, tmp_path):
+    teacher = tiny_model("bert")
+    teacher.register_parameter("scale", torch.nn.Parameter(torch.tensor(2.0)))
+    rows = tokenize(examples(4), tokenizer, max_length=16)
+    assert cached_logits(tmp_path / "cache", teacher, tokenizer, rows).shape == (4, 3)
+    teacher.scale.data.fill_(3)
+    with pytest.raises(InvalidParameter, match="was made with another teacher"):
+        cached_logits(tmp_path / "cache", teacher, tokenizer, rows)
+
+
+def test_predictions_are_in_the_order_of_the_examples(tokenizer):
+    teacher, rows = tiny_model("bert"), tokenize(examples(9), tokenizer, max_length=16)
+    batches = encode(examples(9), tokenizer, max_length=16, batch_size=1)
+    expected = torch.from_numpy(answers(teacher, batches))
+    torch.testing.assert_close(predictions(teacher, tokenizer, rows), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_pairs_and_single_sentences_are_not_joined():
+    single, pairs = Examples(["a"], [0]), Examples(["a"], [0], ["b"])
+    assert list(pairs.joined(pairs).pairs) == ["b", "b"] and single.joined(single).pairs is None
+    with pytest.raises(InvalidData, match="all text must be single sentences, as the task's is, but got pairs; give"):
+        single.joined(pairs)
+    with pytest.raises(InvalidData, match="all text must be pairs, as the task's is, but got single sentences; give"):
+        pairs.joined(single)
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_products_in_bf16_learn_the_same_and_leave_a_model_in_float32(learn, monkeypatch, taught):
+    computed, models = {}, {}
+    for name in ("fp32", "bf16"):
+        kinds = computed[name] = set()
+
+        def forward(layer, x, kinds=kinds, real=torch.nn.Linear.forward):
+            out = real(layer, x)
+            kinds.add((layer.training, out.dtype))
+            return out
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.nn.Linear, "forward", forward)
+            settings = dataclasses.replace(SETTINGS, precision=name)
+            models[name] = learn(settings, scratch=name, lesson=lesson(alpha=0.5) if taught else None)[0]
+    assert (True, torch.bfloat16) in computed["bf16"] and (True, torch.float32) not in computed["bf16"]
+    assert ((False, torch.bfloat16) in computed["bf16"]) == taught  # the teacher, and no held-out examples
+    assert {dtype for _, dtype in computed["fp32"]} == {torch.float32}
+    same, other = models["fp32"], models["bf16"]
+    pairs = [*zip(same.parameters(), other.parameters(), strict=True)]
+    assert all(weight.dtype == torch.float32 for _, weight in pairs)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+    start = tiny_model("bert").state_dict()
+    moved = [(one - start[name]).norm() for name, one in same.named_parameters()]
+    apart = [(a - b).norm() for a, b in pairs]
+    assert sum(apart) < 0.5 * sum(moved)
+    # no wrapper is left behind
+    words = {"input_ids": torch.arange(5, 13)[None], "attention_mask": torch.ones(1, 8, dtype=torch.long)}
+    fresh = type(other)(other.config).eval()
+    fresh.load_state_dict(other.state_dict())
+    assert torch.equal(other(**words).logits, fresh(**words).logits)
+
+
+def test_precisions_of_training_are_two():
+    with pytest.raises(InvalidParameter, match="precision must be one of fp32, bf16, but got precision='fp16'"):
+        TrainingSettings(precision="fp16")

@@ -1,0 +1,111 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import in_processes
+from folders import classifier, save, write_rows
+from helpers import tiny_batches
+from whet.errors import InvalidData
+from whet.models.artifact import load_any
+from whet.utils import distributed
+from whet.utils.distributed import added_up, count, dealt, is_first, join, of_first, rows_of
+
+
+@pytest.fixture
+def of_three(monkeypatch):
+    """Make this process one of three; what they would send each other is not sent."""
+
+    def be(rank: int) -> None:
+        monkeypatch.setattr(distributed, "_joined", lambda: True)
+        monkeypatch.setattr(distributed.dist, "get_rank", lambda: rank)
+        monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 3)
+
+    return be
+
+
+def test_one_process_has_everything():
+    assert join("cpu") == "cpu"
+    assert count() == 1 and is_first()
+    assert list(dealt("abc")) == [(0, "a"), (1, "b"), (2, "c")]
+    assert float(added_up(torch.tensor(3.0))) == 3
+    assert of_first(lambda: "made") == "made"
+    batch = {"x": torch.arange(4)}
+    rows, weight = rows_of(batch)
+    assert torch.equal(rows["x"], batch["x"]) and weight == 1
+
+
+def test_every_item_is_dealt_once(of_three):
+    found = []
+    for rank in range(3):
+        of_three(rank)
+        found += list(dealt("abcdefgh"))
+        assert is_first() == (rank == 0)
+    assert sorted(found) == list(enumerate("abcdefgh"))
+
+
+def test_a_process_without_a_batch_is_told(of_three):
+    of_three(2)
+    with pytest.raises(InvalidData, match="every process must have a batch, but got 2 for 3; give more examples"):
+        list(dealt("ab"))
+
+
+def test_what_the_first_makes_or_raises_reaches_all(of_three, monkeypatch):
+    sent: list[object] = []
+    monkeypatch.setattr(
+        distributed.dist,
+        "broadcast_object_list",
+        lambda box: sent.extend(box) if box != [None, None] else box.__setitem__(slice(None), sent),
+    )
+    of_three(0)
+    assert of_first(lambda: 7) == 7
+    of_three(1)
+    assert of_first(lambda: 8) == 7, "others take what the first made"
+    sent.clear()
+    of_three(0)
+    with pytest.raises(InvalidData, match="no good"):
+        of_first(refuse)
+    of_three(2)
+    with pytest.raises(InvalidData, match="no good"):
+        of_first(lambda: 8)
+
+
+def refuse() -> None:
+    raise InvalidData("no good")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 32])
+def test_weighted_means_of_the_rows_are_the_mean_of_the_batch(of_three, size: int):
+    values = torch.randn(size, 5, generator=torch.Generator().manual_seed(size), dtype=torch.float64)
+    batch = {"x": values, "labels": torch.arange(size)}
+    parts = []
+    for rank in range(3):
+        of_three(rank)
+        rows, weight = rows_of(batch)
+        assert len(rows["x"]) == len(rows["labels"]) >= 1
+        parts.append(weight * rows["x"].mean(0))
+    torch.testing.assert_close(torch.stack(parts).mean(0), values.mean(0), rtol=0, atol=1e-12)
+
+
+def test_two_processes_end_where_one_does(tmp_path: Path, tokenizer):
+    """Fine-tuning, distillation, and moments followed by recovery, in batches that two processes cannot halve."""
+    model = classifier()
+    model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.0
+    save(model, tokenizer, tmp_path / "base")
+    write_rows(tmp_path / "train.csv", 60)
+    in_processes.run(tmp_path, "one")
+    script = str(Path(in_processes.__file__))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script]
+    done = subprocess.run([*command, str(tmp_path), "two"], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("2 processes") == 1, "the first one speaks"
+    for name in in_processes.MADE:
+        one, two = (load_any(tmp_path / folder / name) for folder in ("one", "two"))
+        with torch.no_grad():
+            answers = [np.concatenate([m(**batch).logits for batch in tiny_batches()]) for m in (one, two)]
+        scale = np.abs(answers[0]).max()
+        assert np.abs(answers[0] - answers[1]).max() < 1e-5 * scale, name
+    assert not list(tmp_path.glob("*/.*")), "nothing is left beside them"
