@@ -82,7 +82,7 @@ def html_page(view: Overview, results: Sequence[Result], *, mark: str) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=PackageLoader("whet"), trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=StrictUndefined, loader=PackageLoader("whet.report"), trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(percent=lambda share: f"{share.share:.0%}".replace("%", ""), tenth=_tenth)
     return environment
