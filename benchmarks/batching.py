@@ -24,13 +24,13 @@ from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
 from whet.evaluation.significance import paired_ratio
-from whet.evaluation.timing import take_turns
+from whet.evaluation.timing import time_interleaved
 from whet.models.artifact import load_any
 from whet.models.load import load_tokenizer
 from whet.tasks.base import task_named
 from whet.tasks.data import Batch, Examples
 from whet.tasks.encoding import encode, fitting, shortest_first
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 
 HERE = Path(__file__).parent
 TASKS = ("mrpc", "sst2")
@@ -57,7 +57,7 @@ def main() -> None:
         dev = spread(task_named(f"glue/{task}", data_dir=options.data_dir).splits.dev, options.examples)
         found[task] = measure(load_any(folder), ways(dev, load_tokenizer(folder)), len(dev), options.rounds)
         show(task, found[task])
-    result = {"machine": machine().to_dict(), "rounds": options.rounds, "tasks": found}
+    result = {"machine": current_machine().to_dict(), "rounds": options.rounds, "tasks": found}
     (HERE / "batching.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
@@ -92,7 +92,7 @@ def lengthened(batch: Batch) -> Batch:
 def measure(model: nn.Module, batches: dict[str, Sequence[Batch]], examples: int, rounds: int) -> dict[str, Any]:
     """Return how fast every way is, against each baseline, and how much of it is padding."""
     runs = [partial(answer_all, model, own) for own in batches.values()]
-    seconds = dict(zip(batches, take_turns(runs, rounds=rounds).T.tolist(), strict=True))
+    seconds = dict(zip(batches, time_interleaved(runs, rounds=rounds).T.tolist(), strict=True))
     real = sum(int(batch["attention_mask"].sum()) for batch in batches["32 sorted"])
     return {
         "examples": examples,

@@ -33,7 +33,7 @@ from whet.models.architecture import Architecture
 from whet.models.artifact import load_any
 from whet.models.load import load_tokenizer
 from whet.tasks.data import Batches
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 
 HERE = Path(__file__).parent
 SHAPES = {
@@ -64,7 +64,11 @@ def main() -> None:
         for method in ("svd", "drone", "kfac"):
             key = f"peak memory over the model, GiB: {method}"
             found[name][key] = in_child(lambda make=make, method=method: peak(*make(), method=method))  # type: ignore[misc]
-    written = {"machine": machine().to_dict(), "limits": LIMITS | {"decompositions, s": SECONDS}, "costs": found}
+    written = {
+        "machine": current_machine().to_dict(),
+        "limits": LIMITS | {"decompositions, s": SECONDS},
+        "costs": found,
+    }
     (HERE / "compression_cost.json").write_text(json.dumps(written, indent=1) + "\n")
     show(found)
 
@@ -168,7 +172,9 @@ def in_child(work: Callable[[], Any]) -> Any:
 
 def show(found: dict[str, dict[str, float]]) -> None:
     """Print the table, with the limits."""
-    table = Table("cost", *found, "limit", title=f"compression on {machine().cpu}, {torch.get_num_threads()} threads")
+    table = Table(
+        "cost", *found, "limit", title=f"compression on {current_machine().cpu}, {torch.get_num_threads()} threads"
+    )
     for key in next(iter(found.values())):
         plain = key.partition(":")[0]
         limit = (

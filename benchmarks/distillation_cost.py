@@ -27,12 +27,12 @@ from whet.models.artifact import load_any
 from whet.models.load import load_tokenizer
 from whet.tasks.base import task_named
 from whet.tasks.encoding import tokenize
-from whet.training.distiller import KNOWN, Lesson
+from whet.training.distiller import KNOWN, Teacher
 from whet.training.objective import Objective
 from whet.training.students.base import student_from
 from whet.training.teacher_cache import predictions
-from whet.utils.hardware import machine
-from whet.utils.precision import Products
+from whet.utils.hardware import current_machine
+from whet.utils.precision import ComputePrecision
 
 HERE = Path(__file__).parent
 STUDENTS = ("layer_subset:evenly_spaced:3", "layer_subset:top:6")
@@ -57,7 +57,7 @@ def main() -> None:
     rows = [{**row, KNOWN: own} for row, own in zip(rows, known, strict=True)]
     found = []
     for student in STUDENTS:
-        lessons = {PLAIN: None, CACHED: Lesson(None, Objective()), ASKED: Lesson(teacher, Objective())}
+        lessons = {PLAIN: None, CACHED: Teacher(None, Objective()), ASKED: Teacher(teacher, Objective())}
         steps = {name: step_of(student, teacher, lesson, tokenizer) for name, lesson in lessons.items()}
         steps[IN_BF16] = step_of(student, teacher, None, tokenizer, precision="bf16")
         seconds = in_turn(steps, [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)])
@@ -71,13 +71,13 @@ def main() -> None:
                 },
             }
         )
-    result = {"machine": machine().to_dict(), "batch": BATCH, "rounds": options.rounds, "students": found}
+    result = {"machine": current_machine().to_dict(), "batch": BATCH, "rounds": options.rounds, "students": found}
     (HERE / "distillation_cost.json").write_text(json.dumps(result, indent=1) + "\n")
     show(found)
 
 
 def step_of(
-    student: str, teacher: nn.Module, lesson: Lesson | None, tokenizer: Any, precision: Products = "fp32"
+    student: str, teacher: nn.Module, lesson: Teacher | None, tokenizer: Any, precision: ComputePrecision = "fp32"
 ) -> Callable[[Sequence[Any]], None]:
     """Return what takes one step of training on a batch of rows."""
     model = student_from(student).build(teacher, Resources()).model.train()

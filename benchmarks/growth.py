@@ -31,7 +31,7 @@ from whet.models.architecture import Architecture, dense_weight
 from whet.numerics.low_rank import factors
 from whet.numerics.moments import Side
 from whet.tasks.data import Batches
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 from whet.utils.progress import track
 
 HERE = Path(__file__).parent
@@ -51,7 +51,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = [measure(name, options.rounds) for name in track(WIDTHS, "sizes")]
-    (HERE / "growth.json").write_text(json.dumps({"machine": machine().to_dict(), "sizes": rows}, indent=1) + "\n")
+    (HERE / "growth.json").write_text(
+        json.dumps({"machine": current_machine().to_dict(), "sizes": rows}, indent=1) + "\n"
+    )
     picture(rows).savefig(HERE / "growth.png", dpi=130, metadata={"Software": "whet"})
     show(rows)
 
@@ -175,7 +177,7 @@ def picture(rows: list[dict[str, Any]]) -> Figure:
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the table."""
     head = ("size", "forward, s", "drone, s", "textbook, s", "ratio", "beyond forward", "error drone", "error textbook")
-    table = Table(*head, title=f"on {machine().cpu}, {torch.get_num_threads()} threads")
+    table = Table(*head, title=f"on {current_machine().cpu}, {torch.get_num_threads()} threads")
     for row in rows:
         ratios = (row["textbook over drone"], row["beyond the forward pass"])
         spreads = (f"{one['median']:.1f} ({min(one['all']):.1f} to {max(one['all']):.1f})" for one in ratios)

@@ -21,10 +21,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from whet.evaluation.significance import paired_ratio
-from whet.evaluation.timing import take_turns
+from whet.evaluation.timing import time_interleaved
 from whet.models.layers.low_rank import LowRank
 from whet.numerics.low_rank import break_even
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 
 HERE = Path(__file__).parent
 SHAPES = ((384, 384), (1536, 384), (384, 1536), (1152, 384), (768, 768), (3072, 768), (768, 3072), (2304, 768))
@@ -43,7 +43,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = [measure(shape, tokens, options.rounds) for shape in SHAPES for tokens in TOKENS]
-    (HERE / "layers.json").write_text(json.dumps({"machine": machine().to_dict(), "layers": rows}, indent=1) + "\n")
+    (HERE / "layers.json").write_text(
+        json.dumps({"machine": current_machine().to_dict(), "layers": rows}, indent=1) + "\n"
+    )
     picture(rows).savefig(HERE / "layers.png", dpi=130, metadata={"Software": "whet"})
     show(rows)
 
@@ -58,7 +60,7 @@ def measure(shape: tuple[int, int], tokens: int, rounds: int) -> dict[str, Any]:
     inputs = torch.randn(tokens, in_features)
     # a call of few tokens takes as long as the clock's own noise; several of them do not
     repeats = max(1, 2048 // tokens)
-    seconds = take_turns([partial(repeated, layer, inputs, repeats) for layer in layers], rounds=rounds)
+    seconds = time_interleaved([partial(repeated, layer, inputs, repeats) for layer in layers], rounds=rounds)
     ratios = [paired_ratio(list(seconds[:, 0]), list(seconds[:, i + 1]), seed=0) for i in range(len(ranks))]
     speedups = [
         {"rank": rank, "value": ratio.value, "low": ratio.low, "high": ratio.high}

@@ -25,9 +25,9 @@ from whet.methods.factorization.kfac import Kfac
 from whet.methods.pruning.neurons import Neurons
 from whet.models.artifact import load_any
 from whet.models.load import load_tokenizer
-from whet.models.surgery import copy_model, describe
-from whet.numerics.optimal_brain_surgeon import damped, removal
-from whet.utils.hardware import machine
+from whet.models.surgery import copy_sharing_parameters, describe
+from whet.numerics.optimal_brain_surgeon import damped, removal_order
+from whet.utils.hardware import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 SHAPES = {"MiniLM-L6": (6, 384, 1536), "BERT-base": (12, 768, 3072)}
@@ -51,7 +51,7 @@ def main() -> None:
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if options.model is None:
         results["removals"] = {name: _removals(*shape) for name, shape in SHAPES.items()}
-        results["removals"]["conditions"] = machine("cpu").to_dict()
+        results["removals"]["conditions"] = current_machine("cpu").to_dict()
     else:
         results[options.task] = _pruned(options)
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
@@ -62,7 +62,7 @@ def _removals(layers: int, hidden: int, neurons: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(SEED)
     covariance, weighed = (_moment(neurons, rank, generator) for rank in (neurons, hidden))
     start = time.process_time()
-    removal(damped(covariance, 1e-3), weighed)
+    removal_order(damped(covariance, 1e-3), weighed)
     each = time.process_time() - start
     print(f"{neurons} neurons: {each:.1f} s a layer", flush=True)
     return {"layers": layers, "neurons": neurons, "seconds a layer": each, "seconds": layers * each}
@@ -87,7 +87,7 @@ def _pruned(options: argparse.Namespace) -> dict[str, Any]:
     for keep in KEEP:
         for allocation in ("by_loss", "uniform"):
             step = Neurons(keep=keep, allocation=allocation)
-            small = step.spend(copy_model(model), parts, resources)
+            small = step.spend(copy_sharing_parameters(model), parts, resources)
             name = f"neurons {allocation} {keep}"
             kept[name] = [describe(small)[place.output]["in_features"] for place in places]
             print(name, kept[name], flush=True)
@@ -109,7 +109,7 @@ def _with_low_rank(
     small: nn.Module, step: Neurons, name: str, options: argparse.Namespace, tokenizer: Any, resources: Resources
 ) -> Path:
     low_rank = Kfac(keep=options.low_rank, include="*attention*")
-    both = low_rank.apply(copy_model(small), resources)
+    both = low_rank.apply(copy_sharing_parameters(small), resources)
     return _saved(both, (step, low_rank), f"{name}, attention {options.low_rank}", options, tokenizer)
 
 

@@ -25,7 +25,7 @@ import onnxruntime
 import torch
 
 from whet.evaluation.significance import paired_ratio
-from whet.evaluation.timing import take_turns
+from whet.evaluation.timing import time_interleaved
 from whet.models.architecture import products
 from whet.models.artifact import load_any
 from whet.models.inference import example_batch, input_names
@@ -36,7 +36,7 @@ from whet.runtimes.base import Conversion
 from whet.runtimes.onnxruntime import FILES, SLOW, OnnxRuntime
 from whet.tasks.base import task_named
 from whet.tasks.encoding import encode, shortest_first
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 from whet.utils.precision import INT8
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -87,9 +87,9 @@ def main() -> None:
         graphs = {flat: exported(model, names, Path(folder) / str(flat), flat=flat) for flat in (False, True)}
         sessions = {name: session(graphs[way.flat], way, options.threads) for name, way in WAYS.items()}
         runs = [partial(answer_all, one, inputs) for one in sessions.values()]
-        seconds = dict(zip(WAYS, take_turns(runs, rounds=options.rounds).T.tolist(), strict=True))
+        seconds = dict(zip(WAYS, time_interleaved(runs, rounds=options.rounds).T.tolist(), strict=True))
         found = {
-            "machine": machine().to_dict(),
+            "machine": current_machine().to_dict(),
             "threads": options.threads,
             "rounds": options.rounds,
             "examples": len(dev),

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 import whet
-from whet.evaluation.benchmark import Benchmark, Row
-from whet.search.search import BEST, Found
-from whet.search.targets import Place
-from whet.utils.hardware import machine
+from whet.evaluation.benchmark import Benchmark, BenchmarkRow
+from whet.search.search import BEST, SearchResult
+from whet.search.targets import Target
+from whet.utils.hardware import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 HOUR = 3600
@@ -44,7 +44,11 @@ def main() -> None:
     soon = searched(options, task, folder, seconds=60 * options.minutes)
     shutil.copytree(folder / BEST, kept, dirs_exist_ok=True)
     late = searched(options, task, folder, seconds=100 * HOUR)
-    rows = [Row(options.model), Row(kept, *Place.of(soon.best)), Row(folder / BEST, *Place.of(late.best))]
+    rows = [
+        BenchmarkRow(options.model),
+        BenchmarkRow(kept, *Target.of(soon.best)),
+        BenchmarkRow(folder / BEST, *Target.of(late.best)),
+    ]
     trials = SIDE_BY_SIDE.compare(rows, task)
     speeds = [times_as_fast(trial) for trial in trials[1:]]
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -55,13 +59,13 @@ def main() -> None:
         "exhaustive": told(late),
         "share of the exhaustive one's speed": speeds[0] / speeds[1],
         "on dev": [json.loads(trial.to_json()) for trial in trials],
-        "conditions": machine("cpu").to_dict(),
+        "conditions": current_machine("cpu").to_dict(),
     }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps({key: results[options.task][key] for key in ("soon", "exhaustive")}, indent=1))
 
 
-def searched(options: argparse.Namespace, task: whet.Task, folder: Path, *, seconds: float) -> Found:
+def searched(options: argparse.Namespace, task: whet.Task, folder: Path, *, seconds: float) -> SearchResult:
     """Return what a search found by then; it goes on where the one before it ended."""
     return whet.search(
         options.model,
@@ -74,7 +78,7 @@ def searched(options: argparse.Namespace, task: whet.Task, folder: Path, *, seco
     )
 
 
-def told(found: Found) -> dict[str, Any]:
+def told(found: SearchResult) -> dict[str, Any]:
     """Return what a search tried, and what was best on its selection slice."""
     return {
         "best": found.best.name,

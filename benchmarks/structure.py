@@ -22,13 +22,13 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import whet
 from whet.calibration.resources import Calibration, Resources, prepare
-from whet.evaluation.timing import representative, take_turns
+from whet.evaluation.timing import representative_batches, time_interleaved
 from whet.models.artifact import load_any
 from whet.models.inference import answers
 from whet.models.load import load_tokenizer
 from whet.numerics.divergence import divergences
 from whet.tasks.data import Batch, Batches
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 SPEEDUP = 2.0
@@ -65,7 +65,7 @@ def main() -> None:
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     name = "BERT-base" if options.model is None else options.task
     results[name] = _bert_base() if options.model is None else _at_one_speed(options)
-    results[name]["conditions"] = machine("cpu").to_dict()
+    results[name]["conditions"] = current_machine("cpu").to_dict()
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -75,7 +75,7 @@ def _at_one_speed(options: argparse.Namespace) -> dict[str, Any]:
     needs = frozenset({"calibration", "validation"})
     resources = prepare(model, tokenizer, task, Calibration(), seed=SEED, device="cpu", needs=needs)
     assert resources.calibration is not None and resources.validation is not None
-    wanted, batches = answers(model, resources.validation), representative(resources.calibration)
+    wanted, batches = answers(model, resources.validation), representative_batches(resources.calibration)
     rows = {}
     for name, steps in RECIPES.items():
         begun = time.perf_counter()
@@ -121,7 +121,7 @@ def _ratios(model: nn.Module, small: nn.Module, batches: list[Batch]) -> dict[st
 
 
 def _rounds(model: nn.Module, small: nn.Module, batch: Batch) -> np.ndarray[Any, Any]:
-    return take_turns([lambda: model(**batch), lambda: small(**batch)], rounds=ROUNDS)
+    return time_interleaved([lambda: model(**batch), lambda: small(**batch)], rounds=ROUNDS)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ import torch
 
 import whet
 from whet.calibration.resources import Calibration, prepare
-from whet.calibration.sensitivity import balance
+from whet.calibration.sensitivity import equalize
 from whet.evaluation.significance import bootstrap, paired_ratio
-from whet.evaluation.timing import representative, take_turns
+from whet.evaluation.timing import representative_batches, time_interleaved
 from whet.models.architecture import products
 from whet.models.artifact import load_any
 from whet.models.inference import answers, example_batch, input_names
@@ -34,7 +34,7 @@ from whet.runtimes.base import Conversion, Predict, runtime_named
 from whet.runtimes.export import CALIBRATION
 from whet.tasks.data import Batch
 from whet.tasks.encoding import encode, shortest_first
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 from whet.utils.precision import INT8
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -54,7 +54,7 @@ def main() -> None:
     task = whet.task_named(options.task, data_dir=options.data_dir)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results[options.task] = {name: compared(name, options, task) for name in RUNTIMES}
-    results[options.task]["conditions"] = machine("cpu").to_dict() | {"threads": options.threads}
+    results[options.task]["conditions"] = current_machine("cpu").to_dict() | {"threads": options.threads}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results[options.task], indent=1))
 
@@ -62,7 +62,7 @@ def main() -> None:
 def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[str, Any]:
     """Return size and KL both ways, and how many times as fast 8 bits are, in one runtime."""
     model, tokenizer = load_any(options.model).eval(), load_tokenizer(options.model)
-    balance(model, products(model))
+    equalize(model, products(model))
     sample = Calibration(examples=CALIBRATION, batch_size=8)
     resources = prepare(model, tokenizer, task, sample, seed=0, device="cpu", needs=frozenset({"calibration"}))
     assert resources.calibration is not None
@@ -84,9 +84,9 @@ def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[st
             predict = predicts[bits] = runtime.open(folder, precision=INT8, threads=options.threads)
             interval = mean_of(divergences(wanted, answers_of(predict, dev.batches)))
             found[f"{bits} bits"] = {"MiB": size, "KL": interval}
-        batches = representative(dev, batch_size=8, count=8)
+        batches = representative_batches(dev, batch_size=8, count=8)
         runs = [partial(answers_of, predict, batches) for predict in predicts.values()]
-        seconds = take_turns(runs, rounds=options.rounds).T.tolist()
+        seconds = time_interleaved(runs, rounds=options.rounds).T.tolist()
     ratio = paired_ratio(seconds[0], seconds[1], seed=0)
     return found | {"times as fast": {"value": ratio.value, "low": ratio.low, "high": ratio.high}}
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.models.architecture import dense_weight
-from whet.models.inference import hooked
+from whet.models.inference import removing_hooks
 from whet.tasks.data import Batches
 
 JITTER = 1e-6
@@ -34,7 +34,7 @@ def moments(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dict[s
         model.get_submodule(name).register_forward_pre_hook(lambda _module, inputs, name=name: add(name, inputs[0]))
         for name in layers
     ]
-    with hooked(handles), torch.inference_mode():
+    with removing_hooks(handles), torch.inference_mode():
         for batch in batches:
             mask = batch["attention_mask"]
             model(**batch)

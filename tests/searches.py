@@ -14,11 +14,11 @@ from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.search.search import _Search
 from whet.search.space import LESS, TABLES, Structure
-from whet.search.stages import Ladder
-from whet.search.storage import FINISHED, Attempt
-from whet.search.targets import Place
+from whet.search.stages import StagedEvaluation
+from whet.search.storage import FINISHED, SearchTrial
+from whet.search.targets import Target
 
-PYTORCH = Place("pytorch")
+PYTORCH = Target("pytorch")
 
 
 def compared(value: float, low: float, high: float, kind: str) -> Comparison:
@@ -103,11 +103,11 @@ def candidate(
 
 def made_up(
     drop: Callable[[Structure], float] = drop_of, speed: Callable[[Structure], float] = speed_of
-) -> Callable[..., Attempt]:
-    """What stands in for `Ladder.climb`."""
+) -> Callable[..., SearchTrial]:
+    """What stands in for `StagedEvaluation.climb`."""
 
-    def climb(self: Ladder, proposal, folder: Path, past) -> Attempt:
-        recipe = self.space.recipe(proposal.structure, self.places[0])
+    def climb(self: StagedEvaluation, proposal, folder: Path, past) -> SearchTrial:
+        recipe = self.space.recipe(proposal.structure, self.targets[0])
         first = self.original
         if folder.exists():
             shutil.rmtree(folder)
@@ -121,7 +121,7 @@ def made_up(
             recipe=recipe.to_list(),
         )
         value = self.goal.value(one, self.baseline)
-        return Attempt(
+        return SearchTrial(
             *proposal, recipe=recipe.to_list(), state=FINISHED, value=value, kl=drop(proposal.structure), trials=(one,)
         )
 

@@ -26,10 +26,10 @@ from whet.report.plots import curve_csv, curve_picture, read_curve
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.encoding import tokenize
-from whet.training.distiller import Lesson
+from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, Trainable, attach, merged, trainable
 from whet.training.objective import Objective
-from whet.training.students.base import Built, Student
+from whet.training.students.base import BuiltStudent, Student
 from whet.training.teacher_cache import cached_logits, predictions
 from whet.training.trainer import Epoch, TrainingSettings, train
 from whet.utils.distributed import of_first
@@ -98,7 +98,7 @@ def distill(
     device: str = "cpu",
     overwrite: bool = False,
     report_to: Sequence[str] = (),
-    report: Callable[[Built], None] = lambda built: None,
+    report: Callable[[BuiltStudent], None] = lambda built: None,
 ) -> list[Epoch]:
     """Train a smaller model from a fine-tuned one, save it to `out` with its learning curve, and return the curve.
 
@@ -146,7 +146,7 @@ def distill(
     splits = task.splits
     fitting = replace(settings, max_length=readable_length(settings.max_length, source, built.model))
     train_on, held_out = (_ordered(one, order, task) for one in (splits.train, splits.validation))
-    lesson = Lesson(source, goal, f"{student.name()}, {built.plan}")
+    lesson = Teacher(source, goal, f"{student.name()}, {built.plan}")
     whole = train_on if unlabeled is None else train_on.joined(unlabeled)
     logits: Tensor | None = None
     if cache is not None:
@@ -190,7 +190,7 @@ def _trained(
     examples: Examples,
     held_out: Examples,
     *,
-    lesson: Lesson | None = None,
+    lesson: Teacher | None = None,
     lora: LoraSettings | None = None,
 ) -> list[Epoch]:
     quality = quality_named(task.metrics[0])

@@ -27,7 +27,7 @@ from torch.nn.utils import prune
 import whet
 from whet.calibration.resources import Resources
 from whet.errors import InvalidArtifact
-from whet.evaluation.metrics.base import Subject, quality_named
+from whet.evaluation.metrics.base import ModelUnderTest, quality_named
 from whet.evaluation.metrics.latency import interleaved
 from whet.evaluation.significance import bootstrap, paired_ratio
 from whet.models import artifact
@@ -37,7 +37,7 @@ from whet.models.load import class_order, load_tokenizer, weight_files
 from whet.runtimes.base import Deployed, runtime_named
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, shortest_first
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -218,7 +218,7 @@ def available(rows: tuple[Row, ...], runs: Path) -> list[Row]:
     ]
 
 
-def subject(row: Row, runs: Path, task: whet.Task, timing: Timing) -> tuple[Subject, dict[str, float]]:
+def subject(row: Row, runs: Path, task: whet.Task, timing: Timing) -> tuple[ModelUnderTest, dict[str, float]]:
     """Return one model with its answers to the whole test set, with its sizes and the seconds that they took, once."""
     folder = runs / row.model
     loaded, tokenizer = load_any(folder).eval(), load_tokenizer(folder)
@@ -233,7 +233,7 @@ def subject(row: Row, runs: Path, task: whet.Task, timing: Timing) -> tuple[Subj
     start = time.perf_counter()
     logits = answer(model, dev, what=row.name)[:, order]
     seconds = time.perf_counter() - start
-    found = Subject(
+    found = ModelUnderTest(
         name=row.name,
         source=str(folder),
         model=model,
@@ -275,11 +275,11 @@ def measure(rows: list[Row], runs: Path, task: whet.Task, timing: Timing) -> dic
             row["versus_int8"] = {"name": subjects[fastest].name, **against}
         found.append(row)
     conditions = {"batch_size": 32, "max_length": LENGTH, "data_sha256": task.splits.dev.digest()}
-    conditions |= {**timing._asdict(), **machine("cpu").to_dict(), "versions": artifact.versions()}
+    conditions |= {**timing._asdict(), **current_machine("cpu").to_dict(), "versions": artifact.versions()}
     return {"conditions": conditions, "rows": found}
 
 
-def scores(one: Subject) -> dict[str, Any]:
+def scores(one: ModelUnderTest) -> dict[str, Any]:
     """Return every quality with its 95 % interval over examples."""
     labels = one.dev.labels
     found: dict[str, Any] = {}
@@ -294,7 +294,7 @@ def scores(one: Subject) -> dict[str, Any]:
     return found
 
 
-def versus(one: Subject, other: Subject, batched: Array, singles: Array) -> dict[str, Any]:
+def versus(one: ModelUnderTest, other: ModelUnderTest, batched: Array, singles: Array) -> dict[str, Any]:
     """Return paired differences of quality and ratios of speed; times are (2, rounds), the other's first."""
     labels, qualities = one.dev.labels, {name: quality_named(name) for name in QUALITIES}
     differences = {
@@ -318,7 +318,7 @@ def counts(model: nn.Module) -> dict[str, float]:
     }
 
 
-def stored(one: Subject, *, changed: bool) -> int:
+def stored(one: ModelUnderTest, *, changed: bool) -> int:
     """Return bytes on disk: of what is there, or of the state of a model that was changed once it was loaded."""
     if not changed:
         return sum(path.stat().st_size for path in one.files or weight_files(one.source))

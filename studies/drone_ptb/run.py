@@ -22,14 +22,14 @@ from transformers import AutoModelForCausalLM
 from whet.calibration.resources import Resources
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.significance import bootstrap, paired_ratio
-from whet.evaluation.timing import take_turns
+from whet.evaluation.timing import time_interleaved
 from whet.evaluation.trial import Trial
 from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.load import load_tokenizer
 from whet.models.lstm import LstmForCausalLM
 from whet.tasks.data import Batches
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -70,7 +70,7 @@ def main() -> None:
     models, recipes = compressed(load(options.model), calibration_stretches(text, **sample))
     conditions = {
         "task": "Penn Treebank, test split",
-        **machine().to_dict(),
+        **current_machine().to_dict(),
         "dtype": "float32",
         "calibration": sample,
         "versions": artifact.versions(),
@@ -144,7 +144,7 @@ def speeds(models: Mapping[str, LstmForCausalLM], test: Tensor, metric: str) -> 
 
         return read
 
-    seconds = take_turns([runner(model) for model in models.values()], rounds=15)
+    seconds = time_interleaved([runner(model) for model in models.values()], rounds=15)
     found = {}
     for number, name in enumerate(models):
         rates = ids.numel() / seconds[:, number]

@@ -25,9 +25,9 @@ from whet.models.artifact import load_any
 from whet.models.inference import answer
 from whet.models.layers.low_rank import LowRank
 from whet.models.load import load_tokenizer
-from whet.models.surgery import copy_model, replace
+from whet.models.surgery import copy_sharing_parameters, replace
 from whet.numerics.divergence import divergences
-from whet.numerics.low_rank import break_even, factors, of_outputs
+from whet.numerics.low_rank import break_even, factors, output_pca
 from whet.numerics.moments import Moments
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode
@@ -85,9 +85,9 @@ def low_rank(layer: nn.Module, moments: Moments, *, centred: bool) -> LowRank:
     """Return the layer's DRONE factors at KEEP, with centred moments and the bias moved, or without."""
     weight = dense_weight(layer)
     found = (
-        of_outputs(weight, moments.second - moments.mean.outer(moments.mean), moments.mean)
+        output_pca(weight, moments.second - moments.mean.outer(moments.mean), moments.mean)
         if centred
-        else of_outputs(weight, moments.second)
+        else output_pca(weight, moments.second)
     )
     u, v, shift = factors(weight, found, int(KEEP * break_even(weight)))
     bias = dense_bias(layer)
@@ -96,7 +96,7 @@ def low_rank(layer: nn.Module, moments: Moments, *, centred: bool) -> LowRank:
 
 def drone(model: nn.Module, moments: Mapping[str, Moments], centred: str) -> nn.Module:
     """Return the model with every layer factorised; those that the wildcard matches with centred moments."""
-    copied = copy_model(model)
+    copied = copy_sharing_parameters(model)
     for name, found in moments.items():
         replace(copied, name, low_rank(model.get_submodule(name), found, centred=fnmatch(name, centred)))
     return copied
@@ -105,7 +105,7 @@ def drone(model: nn.Module, moments: Mapping[str, Moments], centred: str) -> nn.
 def value_errors(model: nn.Module, name: str, moments: Moments, batches: Batches, kind: str) -> dict[str, float]:
     """Return the error of one value projection, all before it being the original: by token, and mixed by attention."""
     values, mixed = name, name.replace("attention.self.value", "attention.output.dense")
-    copied = copy_model(model)
+    copied = copy_sharing_parameters(model)
     replace(copied, name, low_rank(model.get_submodule(name), moments, centred=kind == "centred"))
     found = {}
     for what, layer in (("token", values), ("mixed", mixed)):

@@ -23,7 +23,7 @@ from matplotlib.patches import Patch
 
 import whet
 from whet.errors import InvalidArtifact
-from whet.evaluation.benchmark import Row
+from whet.evaluation.benchmark import BenchmarkRow
 from whet.models.artifact import exported
 from whet.utils.hardware import multiplies
 
@@ -138,7 +138,9 @@ def in_runtimes(folders: list[Path], task: whet.Task, rounds: int) -> list[dict[
     benchmark = whet.Benchmark(
         batch_size=8, rounds=rounds, timed=128, singles=10, metrics=("fidelity", "latency", "size")
     )
-    rows = [Row(folder) for folder in folders] + [Row(folder, *place) for place in HERE_TOO for folder in folders[:-1]]
+    rows = [BenchmarkRow(folder) for folder in folders] + [
+        BenchmarkRow(folder, *place) for place in HERE_TOO for folder in folders[:-1]
+    ]
     return [json.loads(trial.to_json()) for trial in benchmark.compare(rows, task)]
 
 

@@ -19,11 +19,11 @@ import torch
 
 import whet
 from whet.evaluation.significance import paired_ratio
-from whet.evaluation.timing import take_turns
+from whet.evaluation.timing import time_interleaved
 from whet.models.load import load_tokenizer
 from whet.runtimes.openvino import QUANTIZED
 from whet.tasks.encoding import encode, shortest_first
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 
 TASK = "glue/sst2"
 OPTION = "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE"
@@ -46,12 +46,14 @@ def main() -> None:
     tokenizer = load_tokenizer(options.model)
     dev = shortest_first(task.splits.dev.take(np.arange(options.examples)), tokenizer, max_length=128)
     compiled = {name: ready(options, more) for name, more in (("dense", {}), ("packed", {OPTION: RATE}))}
-    found: dict[str, Any] = {"machine": machine().to_dict(), "threads": options.threads, "rate": RATE}
+    found: dict[str, Any] = {"machine": current_machine().to_dict(), "threads": options.threads, "rate": RATE}
     for size in (8, 1):
         batches = encode(dev, tokenizer, batch_size=size, max_length=128).batches
         names = [one.get_any_name() for one in compiled["dense"].inputs]
         inputs = [{name: batch[name].numpy() for name in names} for batch in batches]
-        seconds = take_turns([partial(answer_all, one, inputs) for one in compiled.values()], rounds=options.rounds)
+        seconds = time_interleaved(
+            [partial(answer_all, one, inputs) for one in compiled.values()], rounds=options.rounds
+        )
         found[f"times as fast, batches of {size}"] = asdict(paired_ratio(*seconds.T.tolist(), seed=0))
     (Path(__file__).with_suffix(".json")).write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))

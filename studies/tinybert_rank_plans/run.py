@@ -26,7 +26,7 @@ from whet.calibration.resources import Resources
 from whet.evaluation import records
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.load import load_tokenizer, new_head
-from whet.numerics.low_rank import factors, of_outputs
+from whet.numerics.low_rank import factors, output_pca
 from whet.numerics.moments import Moments, Side, side_of
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode
@@ -118,7 +118,7 @@ def errors(base: str, text: whet.Task) -> list[dict[str, Any]]:
     rows = []
     for name in layers:
         weight = dense_weight(model.get_submodule(name))
-        spectrum = of_outputs(weight, narrow[name].second)
+        spectrum = output_pca(weight, narrow[name].second)
         row: dict[str, Any] = {"layer": name, "shape": list(weight.shape), "side": side_of(weight).value}
         row["norm"] = norm(weight, seen[name])
         for column in COLUMNS:

@@ -29,7 +29,7 @@ import whet
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.significance import bootstrap, mcnemar
 from whet.models.layers.codebook import Clustered, CodebookForm
-from whet.models.surgery import packed, replace
+from whet.models.surgery import replace, to_storage
 from whet.numerics.coding import Coding
 from whet.numerics.kmeans import Start, nearest, quantized
 
@@ -270,7 +270,7 @@ def stored_bytes(model: nn.Module, coding: Coding) -> int:
             layer.form = CodebookForm(**{**layer.structure(), "coding": coding})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        save_file(packed(copied).state_dict(), path)
+        save_file(to_storage(copied).state_dict(), path)
         return path.stat().st_size
 
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from helpers import FAMILIES, Family, tiny_batches, tiny_model
 from whet.calibration.resources import Resources
-from whet.calibration.sensitivity import by_harm, simulated
+from whet.calibration.sensitivity import quantization_sensitivity, simulated
 from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import Recipe
 from whet.models.architecture import Architecture, dense_weight, products
@@ -56,5 +56,5 @@ def test_the_layer_that_rounding_harms_most_comes_first():
     with torch.no_grad():
         norm.weight[5] = norm.bias[5] = 0
         model.get_submodule(worst).weight[:, 5] = 3000
-    found = by_harm(model, names, batches)
+    found = quantization_sensitivity(model, names, batches)
     assert found[0] == worst and sorted(found) == sorted(names)

@@ -22,7 +22,7 @@ from whet.errors import InvalidData, InvalidModel, InvalidParameter, UnknownName
 from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.measurement import Measurement
-from whet.evaluation.metrics.base import Quality, Subject, metric_named, metrics, quality_named
+from whet.evaluation.metrics.base import ModelUnderTest, Quality, metric_named, metrics, quality_named
 from whet.evaluation.metrics.latency import Latency
 from whet.evaluation.metrics.memory import Memory
 from whet.evaluation.metrics.size import Size
@@ -90,7 +90,7 @@ def test_a_model_against_itself_does_not_differ(trials, name):
     own = trials[name]
     assert own.get("accuracy").value == trials["model"].get("accuracy").value
     versus = own.get("accuracy").versus
-    assert (versus.value, versus.low, versus.high, versus.p_value, versus.real) == (0, 0, 0, 1, False)
+    assert (versus.value, versus.low, versus.high, versus.p_value, versus.significant) == (0, 0, 0, 1, False)
     for metric in ("kl", "changed"):
         assert own.get(metric).value == pytest.approx(0, abs=1e-6)
 
@@ -428,9 +428,9 @@ def test_changed_is_the_share_of_other_answers():
 # size and speed
 
 
-def subject(model, source: Path | str = "", **changes) -> Subject:
+def subject(model, source: Path | str = "", **changes) -> ModelUnderTest:
     batches = tiny_batches()
-    found = Subject(
+    found = ModelUnderTest(
         name="tiny",
         source=str(source),
         model=model,

@@ -13,7 +13,7 @@ from whet.evaluation.inspection import inspect
 from whet.methods.base import all_methods
 from whet.methods.recipe import Recipe
 from whet.numerics.low_rank import break_even
-from whet.utils.hardware import INSTRUCTION_SETS, Machine, machine
+from whet.utils.hardware import INSTRUCTION_SETS, Machine, current_machine
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -44,7 +44,7 @@ def test_break_evens_cover_every_shape_of_the_blocks(tmp_path, tokenizer):
 def test_an_inspection_is_json(tmp_path, tokenizer):
     found = inspect(save(tiny_model("bert"), tokenizer, tmp_path / "model"), batch=(1, 4), rounds=2).to_dict()
     again = json.loads(json.dumps(found))
-    assert again["machine"] == machine().to_dict()
+    assert again["machine"] == current_machine().to_dict()
     assert {row["name"] for row in again["modules"]} >= {"classifier", "bert.pooler.dense"}
     assert again["break_evens"] and again["advice"] and again["batch"] == [1, 4]
 
@@ -83,7 +83,7 @@ def test_the_model_is_left_without_hooks(tmp_path, tokenizer, monkeypatch):
 
 
 def test_this_machine_is_described():
-    found = machine()
+    found = current_machine()
     assert isinstance(found, Machine)
     assert found.cpu and found.device == "cpu"
     assert found.threads >= 1 and found.cores >= 1
@@ -94,5 +94,5 @@ def test_this_machine_is_described():
 
 def test_a_system_without_proc_is_described_too(monkeypatch):
     monkeypatch.setattr("whet.utils.hardware._cpu_fields", dict)
-    assert machine().cpu
-    assert machine().instruction_sets == ()
+    assert current_machine().cpu
+    assert current_machine().instruction_sets == ()

@@ -66,7 +66,7 @@ def test_mcnemar_of_a_model_with_itself_is_certain_of_nothing():
     right = np.random.default_rng(0).random(40) < 0.7
     found = mcnemar(right, right, seed=0)
     assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, 1)
-    assert not found.real
+    assert not found.significant
 
 
 def compared(shift: float, *, seed: int, count: int = 100) -> Comparison:
@@ -82,14 +82,14 @@ def test_paired_bootstrap_sees_real_differences():
     for shift in (0.7, -0.7):
         found = compared(shift, seed=0)
         assert found.p_value < 0.01
-        assert found.real
+        assert found.significant
         assert found.low <= found.value <= found.high
         assert found.low * found.high > 0
         assert found.value == pytest.approx(shift, abs=0.3)
 
 
 def test_paired_bootstrap_seldom_sees_differences_where_there_are_none():
-    found = [compared(0.0, seed=seed, count=60).real for seed in range(100)]
+    found = [compared(0.0, seed=seed, count=60).significant for seed in range(100)]
     assert sum(found) <= 13  # 5 expected; the binomial tail above 13 is below a thousandth
 
 
@@ -183,4 +183,4 @@ def test_the_interval_must_hold_the_value(value: float):
 
 @pytest.mark.parametrize(("p_value", "real"), [(0.049, True), (0.05, False), (1.0, False)])
 def test_a_difference_is_real_below_five_percent(p_value: float, real: bool):
-    assert Comparison(kind="ratio", value=1, low=1, high=1, p_value=p_value, test="any").real is real
+    assert Comparison(kind="ratio", value=1, low=1, high=1, p_value=p_value, test="any").significant is real

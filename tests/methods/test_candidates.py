@@ -11,7 +11,7 @@ from whet.methods.factorization.drone import Drone
 from whet.methods.factorization.svd import Svd
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.layers.low_rank import LowRank
-from whet.models.surgery import copy_model
+from whet.models.surgery import copy_sharing_parameters
 from whet.numerics.low_rank import break_even
 from whet.tasks.data import Batches
 
@@ -65,12 +65,12 @@ def test_the_first_wildcard_that_matches_counts():
 )
 def test_plans_that_cannot_be_are_refused(ranks: dict[str, Any], error: type[Exception], message: str):
     with pytest.raises(error, match=message):
-        Svd(allocation="ranks", ranks=ranks).apply(copy_model(MODEL), Resources())
+        Svd(allocation="ranks", ranks=ranks).apply(copy_sharing_parameters(MODEL), Resources())
 
 
 def test_the_plan_is_what_the_model_gets():
     method = Svd(allocation="ranks", ranks={"*.query": 3, "*.intermediate.dense": 0.5})
-    compressed = method.apply(copy_model(MODEL), Resources())
+    compressed = method.apply(copy_sharing_parameters(MODEL), Resources())
     for name in NAMES:
         layer = compressed.get_submodule(name)
         if name.endswith("query"):
@@ -89,7 +89,7 @@ def test_fewer_tokens_than_the_largest_rank_are_refused():
     assert 0 < few.tokens < 12
     method = Drone(allocation="ranks", ranks={"*.query": 12})
     with pytest.raises(InvalidData, match=r"calibration must have as many tokens as the largest rank, 12, but got"):
-        method.apply(copy_model(MODEL), Resources(calibration=few))
+        method.apply(copy_sharing_parameters(MODEL), Resources(calibration=few))
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class Heal(Fake):
 
 
 class Store(Fake):
-    stage = Stage.REPRESENTATION
+    stage = Stage.STORAGE
 
 
 class Shift(Fake):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from helpers import Family, tiny_batches, tiny_model
 from laws import draw
 from whet.errors import NothingToCompress
-from whet.models.attention import SelfAttention, Widths, reduced
+from whet.models.attention import SelfAttention, Widths, reduced_attention
 from whet.models.layers.attention import Attention
 from whet.models.layers.resized import Resized
 from whet.models.surgery import replace
@@ -33,7 +33,7 @@ def narrowed(model: nn.Module, widths: Widths, mean: Tensor | None = None) -> nn
     for place in SelfAttention.all_of(model, "*"):
         scores, values = bases(place.width, 4, 1), bases(place.width, 4, 9)
         values = [one._replace(mean=mean) for one in values]
-        found = reduced(model, place, scores, values, widths)
+        found = reduced_attention(model, place, scores, values, widths)
         replace(model, place.name, found.attention)
         if found.output is not None:
             replace(model, place.output, found.output)

@@ -18,7 +18,7 @@ from whet.models.architecture import Architecture, dense_weight
 from whet.models.layers.low_rank import LowRank
 from whet.models.lstm import LstmConfig, LstmForCausalLM, LstmLayer
 from whet.models.surgery import replace
-from whet.numerics.low_rank import factors, of_outputs
+from whet.numerics.low_rank import factors, output_pca
 from whet.numerics.moments import Moments
 from whet.tasks.data import Batches
 
@@ -240,7 +240,7 @@ def test_drone_at_full_rank_is_exact():
     before = model(ids).logits
     for name in NAMES:
         layer = model.get_submodule(name)
-        u, v, _ = factors(dense_weight(layer), of_outputs(dense_weight(layer), moments[name].second), 12)
+        u, v, _ = factors(dense_weight(layer), output_pca(dense_weight(layer), moments[name].second), 12)
         torch.testing.assert_close(u @ v, dense_weight(layer), rtol=0, atol=1e-4)
         replace(model, name, LowRank.of(u, v, layer.bias))
     torch.testing.assert_close(model(ids).logits, before, rtol=0, atol=1e-3)

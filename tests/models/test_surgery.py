@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from helpers import FAMILIES, Family, tiny_batches, tiny_model
 from whet.errors import InvalidArtifact
 from whet.models.layers.low_rank import LowRank
-from whet.models.surgery import copy_model, describe, own_weights, rebuild, replace
+from whet.models.surgery import copy_sharing_parameters, describe, rebuild, replace, unshare_parameters
 
 NAME = "bert.encoder.layer.1.attention.output.dense"
 
@@ -33,7 +33,7 @@ def tied_models() -> list[nn.Module]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_copy_has_its_own_modules_and_the_same_weights(family: Family):
     model = tiny_model(family).train()
-    copied = copy_model(model)
+    copied = copy_sharing_parameters(model)
     assert not any(module.training for module in copied.modules())
     assert all(module.training for module in model.modules())
     assert not {id(module) for module in model.modules()} & {id(module) for module in copied.modules()}
@@ -47,8 +47,8 @@ def test_own_weights_are_equal_but_independent(family: Family):
     for i, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(i % 3 > 0)
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    copied = copy_model(model)
-    own_weights(copied, model)
+    copied = copy_sharing_parameters(model)
+    unshare_parameters(copied, model)
     assert list(copied.state_dict()) == list(state)
     assert all(torch.equal(copied.state_dict()[name], value) for name, value in state.items())
     wanted = [parameter.requires_grad for parameter in model.parameters()]
@@ -61,12 +61,12 @@ def test_own_weights_are_equal_but_independent(family: Family):
 
 def test_weights_that_are_already_its_own_are_kept():
     model = tiny_model("bert")
-    copied = copy_model(model)
+    copied = copy_sharing_parameters(model)
     replace(copied, NAME, LowRank(32, 32, 5, bias=True))
     mine = list(copied.get_submodule(NAME).parameters())
-    own_weights(copied, model)
+    unshare_parameters(copied, model)
     after = list(copied.parameters())
-    own_weights(copied, model)
+    unshare_parameters(copied, model)
     assert all(a is b for a, b in zip(mine, copied.get_submodule(NAME).parameters(), strict=True))
     assert all(a is b for a, b in zip(after, copied.parameters(), strict=True))
 
@@ -75,9 +75,9 @@ def test_weights_that_are_already_its_own_are_kept():
 def test_tied_weights_stay_tied(i: int):
     model = tied_models()[i]
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    copied = copy_model(model)
+    copied = copy_sharing_parameters(model)
     assert copied.get_output_embeddings().weight is copied.get_input_embeddings().weight
-    own_weights(copied, model)
+    unshare_parameters(copied, model)
     assert copied.get_output_embeddings().weight is copied.get_input_embeddings().weight
     assert copied.get_input_embeddings().weight is not model.get_input_embeddings().weight
 
@@ -87,7 +87,7 @@ def test_replacing_in_a_copy_leaves_the_original_whole():
     before, batch = list(model.state_dict()), tiny_batches().batches[0]
     with torch.no_grad():
         logits = model(**batch).logits
-        replace(copy_model(model), NAME, LowRank(32, 32, 5, bias=True))
+        replace(copy_sharing_parameters(model), NAME, LowRank(32, 32, 5, bias=True))
         assert torch.equal(model(**batch).logits, logits)
     assert list(model.state_dict()) == before
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from whet.numerics.linalg import diagonal_blocks, leading, roots, square_root, tail
+from whet.numerics.linalg import diagonal_blocks, eigh_descending, roots, square_root, tail_energy
 
 
 def semi_definite(size: int, *, rank: int | None = None, seed: int = 0) -> Tensor:
@@ -13,7 +13,7 @@ def semi_definite(size: int, *, rank: int | None = None, seed: int = 0) -> Tenso
 
 def test_leading_rebuilds_the_matrix_from_orthonormal_vectors_largest_first():
     matrix = semi_definite(7)
-    values, vectors = leading(matrix)
+    values, vectors = eigh_descending(matrix)
     torch.testing.assert_close((vectors * values) @ vectors.T, matrix, rtol=0, atol=1e-12)
     torch.testing.assert_close(vectors.T @ vectors, torch.eye(7, dtype=torch.float64), rtol=0, atol=1e-13)
     assert (values.diff() <= 0).all()
@@ -21,19 +21,19 @@ def test_leading_rebuilds_the_matrix_from_orthonormal_vectors_largest_first():
 
 def test_leading_agrees_with_the_singular_values_of_a_root():
     factor = torch.randn(6, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    torch.testing.assert_close(leading(factor @ factor.T).values, torch.linalg.svdvals(factor).square())
+    torch.testing.assert_close(eigh_descending(factor @ factor.T).values, torch.linalg.svdvals(factor).square())
 
 
 def test_leading_ignores_the_antisymmetric_part():
     matrix, noise = semi_definite(5), torch.randn(5, 5, generator=torch.Generator().manual_seed(2)).double()
-    found = leading(matrix + noise - noise.T)
-    torch.testing.assert_close(found.values, leading(matrix).values)
+    found = eigh_descending(matrix + noise - noise.T)
+    torch.testing.assert_close(found.values, eigh_descending(matrix).values)
 
 
 def test_leading_has_no_negative_values_where_rounding_makes_some():
     matrix = semi_definite(40, rank=3)
     assert torch.linalg.eigvalsh(matrix).min() < 0, "the example must be one where rounding shows"
-    values = leading(matrix).values
+    values = eigh_descending(matrix).values
     assert values.min() >= 0
     assert (values[3:] < 1e-12 * values[0]).all()
 
@@ -59,7 +59,7 @@ def test_the_square_root_is_exact_for_singular_matrices_too(rank: int):
 @pytest.mark.parametrize("negative", [1e-9, 1e-7, 1e-5])
 def test_eigenvalues_that_rounding_made_negative_do_no_harm(negative: float):
     """Products in float32 make some, as large as 1e-7 of the largest; near the damping they would leave no inverse."""
-    values, vectors = leading(semi_definite(6))
+    values, vectors = eigh_descending(semi_definite(6))
     values[3:] = -negative * values[0]
     matrix = (vectors * values) @ vectors.T
     clamped = (vectors * values.clamp_min(0)) @ vectors.T
@@ -86,28 +86,28 @@ def test_roots_of_a_matrix_of_zeros_are_finite_and_undo_each_other(damping: floa
 
 def test_tail_counts_what_is_left_after_each_rank():
     energies = torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64)
-    assert tail(energies, relative=False).tolist() == [10, 6, 3, 1, 0]
-    torch.testing.assert_close(tail(energies, relative=True), tail(energies, relative=False) / 10)
+    assert tail_energy(energies, relative=False).tolist() == [10, 6, 3, 1, 0]
+    torch.testing.assert_close(tail_energy(energies, relative=True), tail_energy(energies, relative=False) / 10)
 
 
 def test_relative_tails_go_from_one_to_exactly_zero_and_never_rise():
     energies = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sort().values.flip(0)
-    left = tail(energies, relative=True)
+    left = tail_energy(energies, relative=True)
     assert float(left[0]) == pytest.approx(1)
     assert left[-1] == 0
     assert (left.diff() <= 0).all()
-    torch.testing.assert_close(tail(energies * 1e12, relative=True), left)
+    torch.testing.assert_close(tail_energy(energies * 1e12, relative=True), left)
 
 
 def test_small_energies_survive_beside_large_ones():
     # sums from the small end: total minus the leading ones would leave nothing of the last
     energies = torch.tensor([1e20, 1.0, 1e-10], dtype=torch.float64)
-    assert tail(energies, relative=False).tolist() == [1e20, 1.0 + 1e-10, 1e-10, 0]
+    assert tail_energy(energies, relative=False).tolist() == [1e20, 1.0 + 1e-10, 1e-10, 0]
 
 
 @pytest.mark.parametrize("relative", [True, False])
 def test_the_tail_of_no_energy_is_zero(relative: bool):
-    assert tail(torch.zeros(3, dtype=torch.float64), relative=relative).tolist() == [0] * 4
+    assert tail_energy(torch.zeros(3, dtype=torch.float64), relative=relative).tolist() == [0] * 4
 
 
 def test_blocks_on_the_diagonal_are_those_of_each_groups_own_features():

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from laws import draw
-from whet.numerics.optimal_brain_surgeon import Removal, compensated, damped, removal
+from whet.numerics.optimal_brain_surgeon import RemovalOrder, compensated, damped, removal_order
 
 
 class Layer:
@@ -30,7 +30,7 @@ class Layer:
         return float((error @ self.gradient * error).sum() / len(x) / 2)
 
 
-def greedy(layer: Layer, width: int = 1) -> Removal:
+def greedy(layer: Layer, width: int = 1) -> RemovalOrder:
     """The same order, by fitting anew for every group that might go next."""
     groups = layer.weight.shape[1] // width
     left, gone, losses = list(range(groups)), [], [0.0]
@@ -39,7 +39,7 @@ def greedy(layer: Layer, width: int = 1) -> Removal:
         gone.append(min(left, key=after.__getitem__))
         left.remove(gone[-1])
         losses.append(after[gone[-1]])
-    return Removal(torch.tensor(gone), torch.tensor(losses[::-1], dtype=torch.float64))
+    return RemovalOrder(torch.tensor(gone), torch.tensor(losses[::-1], dtype=torch.float64))
 
 
 def features(groups: list[int], width: int) -> Tensor:
@@ -51,7 +51,7 @@ def features(groups: list[int], width: int) -> Tensor:
 def test_each_step_is_the_cheapest_by_least_squares_however_steps_are_blocked(seed: int, block: int, monkeypatch):
     monkeypatch.setattr("whet.numerics.optimal_brain_surgeon.BLOCK", block)
     layer = Layer(seed=seed)
-    found, wanted = removal(layer.covariance, layer.weighed), greedy(layer)
+    found, wanted = removal_order(layer.covariance, layer.weighed), greedy(layer)
     assert found.order.tolist() == wanted.order.tolist()
     torch.testing.assert_close(found.losses, wanted.losses, rtol=1e-8, atol=1e-10 * float(wanted.losses[0]))
 
@@ -59,7 +59,7 @@ def test_each_step_is_the_cheapest_by_least_squares_however_steps_are_blocked(se
 @pytest.mark.parametrize("width", [2, 3, 6])
 def test_each_group_that_goes_is_the_cheapest_by_least_squares(width: int):
     layer = Layer()
-    found, wanted = removal(layer.covariance, layer.weighed, width=width), greedy(layer, width)
+    found, wanted = removal_order(layer.covariance, layer.weighed, width=width), greedy(layer, width)
     assert found.order.tolist() == wanted.order.tolist()
     torch.testing.assert_close(found.losses, wanted.losses, rtol=1e-8, atol=1e-10 * float(wanted.losses[0]))
 
@@ -67,9 +67,9 @@ def test_each_group_that_goes_is_the_cheapest_by_least_squares(width: int):
 def test_blocks_change_nothing_in_a_wide_layer(monkeypatch):
     layer = Layer(300, 40)
     layer.covariance = damped(layer.covariance, 1e-3)  # fewer rows than inputs
-    found = removal(layer.covariance, layer.weighed)
+    found = removal_order(layer.covariance, layer.weighed)
     monkeypatch.setattr("whet.numerics.optimal_brain_surgeon.BLOCK", 1)
-    single = removal(layer.covariance, layer.weighed)
+    single = removal_order(layer.covariance, layer.weighed)
     assert torch.equal(found.order, single.order)
     torch.testing.assert_close(found.losses, single.losses, rtol=1e-9, atol=0)
 
@@ -77,7 +77,7 @@ def test_blocks_change_nothing_in_a_wide_layer(monkeypatch):
 def test_losses_are_those_of_the_fit_with_what_is_left():
     layer = Layer(40, 7)
     covariance = damped(layer.covariance, 1e-2)
-    found = removal(covariance, layer.weighed)
+    found = removal_order(covariance, layer.weighed)
     assert found.losses[-1] == 0 and bool((found.losses.diff() <= 0).all())
     for count in (1, 5, 17, 39):
         kept = found.kept(count)
@@ -113,7 +113,7 @@ def test_what_others_say_already_goes_first_at_no_cost():
     layer = Layer()
     layer.x[:, 4] = 2 * layer.x[:, 1] - layer.x[:, 9] + 3
     layer.mean, layer.covariance = layer.x.mean(0), damped(torch.cov(layer.x.T, correction=0), 1e-10)
-    found = removal(layer.covariance, layer.weighed)
+    found = removal_order(layer.covariance, layer.weighed)
     assert int(found.order[0]) in (1, 4, 9)
     assert float(found.losses[-2]) < 1e-8 * float(found.losses[0]) < float(found.losses[-3])
     kept = found.kept(11)
@@ -128,5 +128,5 @@ def test_damping_scales_with_the_inputs(scale: float):
 
 
 def test_inputs_that_never_move_go_at_no_cost():
-    still = removal(damped(torch.zeros(6, 6).double(), 1e-3), torch.zeros(6, 6).double())
+    still = removal_order(damped(torch.zeros(6, 6).double(), 1e-3), torch.zeros(6, 6).double())
     assert sorted(still.order.tolist()) == list(range(6)) and not still.losses.any()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from whet.errors import InvalidModel
-from whet.numerics.rounding import balanced, rounded
+from whet.numerics.rounding import equalize_factors, rounded
 
 
 def awkward(rows: int = 7, columns: int = 30) -> torch.Tensor:
@@ -63,7 +63,7 @@ def factors(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_balanced_factors_have_the_same_product_and_lose_less(seed):
     u, v = factors(seed)
     u[:, 3], v[5] = 0, 0
-    found = balanced(u, v)
+    found = equalize_factors(u, v)
     torch.testing.assert_close(found.u @ found.v, u @ v, atol=1e-6 * float((u @ v).abs().max()), rtol=1e-5)
     sizes = torch.stack([found.u.norm(dim=0), found.v.norm(dim=1)])
     assert float(sizes.max() / sizes.min()) < 4
@@ -72,7 +72,7 @@ def test_balanced_factors_have_the_same_product_and_lose_less(seed):
         return float((rounded(left).weight() @ rounded(right).weight() - u @ v).norm())
 
     assert lost(found.u, found.v) <= 0.5 * lost(u, v)
-    again = balanced(u, v)
+    again = equalize_factors(u, v)
     assert torch.equal(found.u, again.u) and torch.equal(found.v, again.v)
 
 
@@ -90,4 +90,4 @@ def test_what_is_between_balanced_factors_loses_less_when_it_is_rounded(seed):
         step = between.abs().max() / 127
         return float((u @ ((between / step).round() * step) - u @ between).norm())
 
-    assert lost(*balanced(u, v)) <= 0.7 * lost(u, v)
+    assert lost(*equalize_factors(u, v)) <= 0.7 * lost(u, v)

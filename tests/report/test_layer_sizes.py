@@ -10,15 +10,15 @@ from whet.models.architecture import Architecture
 from whet.models.layers.attention import Attention
 from whet.models.layers.low_rank import LowRank
 from whet.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
-from whet.models.surgery import copy_model, replace
-from whet.report.layer_sizes import kept_of, short_names, words_of
+from whet.models.surgery import copy_sharing_parameters, replace
+from whet.report.layer_sizes import kept_sizes, short_names, words_of
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "gpt2", "llama"])
 def test_a_dense_model_is_whole(tmp_path, tokenizer, family):
     model = classifier(family)
     saved(tmp_path / "dense", tokenizer, model=model)
-    kept = kept_of(tmp_path / "dense")
+    kept = kept_sizes(tmp_path / "dense")
     layout = Architecture.of(model)
     assert kept.whole and kept.embeddings.share == 1
     assert len(kept.blocks) == len(layout.blocks)
@@ -30,7 +30,7 @@ def test_a_dense_model_is_whole(tmp_path, tokenizer, family):
 def test_low_rank_keeps_what_its_ranks_say(tmp_path, tokenizer, family):
     """Shares are those of the parameters, layer by layer, biases included."""
     saved(tmp_path / "small", tokenizer, [{"method": "svd", "keep": 0.4}], model=classifier(family))
-    kept = kept_of(tmp_path / "small")
+    kept = kept_sizes(tmp_path / "small")
     dense, small = classifier(family), artifact.load(tmp_path / "small")
     found = [share for block in kept.blocks for share in block]
     for name, share in zip(Architecture.of(dense).linears, found, strict=True):
@@ -45,13 +45,13 @@ def test_the_second_block_is_not_the_eleventh(tmp_path, tokenizer):
     """Though its name begins that of the other."""
     config = BertConfig(vocab_size=99, hidden_size=8, num_hidden_layers=11, num_attention_heads=2, intermediate_size=16)
     saved(tmp_path / "deep", tokenizer, model=BertForSequenceClassification(config).eval())
-    kept = kept_of(tmp_path / "deep")
+    kept = kept_sizes(tmp_path / "deep")
     assert kept.whole and [len(block) for block in kept.blocks] == [6] * 11 and len(kept.parts) == 6
 
 
 def test_fewer_bits_are_fewer_bytes(tmp_path, tokenizer):
     saved(tmp_path / "half", tokenizer, [{"method": "half"}])
-    kept = kept_of(tmp_path / "half")
+    kept = kept_sizes(tmp_path / "half")
     assert 0.5 <= kept.embeddings.share < 0.51
     assert all(0.5 <= share.share < 0.52 for block in kept.blocks for share in block)
 
@@ -62,21 +62,21 @@ def test_words_that_went_are_counted(tmp_path, tokenizer):
         saved(tmp_path / name, tokenizer, model=BertForSequenceClassification(config).eval())
     assert [words_of(tmp_path / name) for name in ("few", "many")] == [40, 99]
     rest = few.max_position_embeddings + few.type_vocab_size
-    kept = kept_of(tmp_path / "few", words=99)
+    kept = kept_sizes(tmp_path / "few", words=99)
     assert kept.embeddings.share == pytest.approx((40 + rest) / (99 + rest)) and not kept.whole
-    assert kept_of(tmp_path / "few").whole and kept_of(tmp_path / "many", words=40).whole
+    assert kept_sizes(tmp_path / "few").whole and kept_sizes(tmp_path / "many", words=40).whole
 
 
 def test_a_part_that_stands_for_several_layers_shares_what_is_left(tmp_path, tokenizer):
     """Query, key and value that read one thin layer, which has no name of its own in the dense model."""
-    model = copy_model(classifier())
+    model = copy_sharing_parameters(classifier())
     name = "bert.encoder.layer.0.attention.self"
     thin = Attention(
         32, heads=4, query_key_width=4, value_width=4, scaling=1.0, dropout=0.0, bias=True, output=False, rank=8
     )
     replace(model, name, thin)
     records.save(model, tokenizer, tmp_path / "thin", recipe=[], origin="base", seed=0)
-    kept = kept_of(tmp_path / "thin")
+    kept = kept_sizes(tmp_path / "thin")
     expected = sum(weight.numel() for weight in thin.parameters()) / (3 * (32 * 32 + 32))
     assert [share.share for share in kept.blocks[0][:3]] == pytest.approx([expected] * 3)
     assert kept.blocks[0][0].form == "attention: rank 8, heads 4, query key width 4, value width 4"
@@ -84,11 +84,11 @@ def test_a_part_that_stands_for_several_layers_shares_what_is_left(tmp_path, tok
 
 
 def test_narrower_heads_are_told_layer_by_layer(tmp_path, tokenizer):
-    model = copy_model(classifier())
+    model = copy_sharing_parameters(classifier())
     narrow = Attention(32, heads=4, query_key_width=2, value_width=8, scaling=1.0, dropout=0.0, bias=True, output=False)
     replace(model, "bert.encoder.layer.1.attention.self", narrow)
     records.save(model, tokenizer, tmp_path / "narrow", recipe=[], origin="base", seed=0)
-    query, key, value, *_ = kept_of(tmp_path / "narrow").blocks[1]
+    query, key, value, *_ = kept_sizes(tmp_path / "narrow").blocks[1]
     assert (query.share, key.share, value.share) == (0.25, 0.25, 1)
     assert "heads 4" in query.form
 
@@ -96,7 +96,7 @@ def test_narrower_heads_are_told_layer_by_layer(tmp_path, tokenizer):
 def test_a_model_without_blocks_has_no_picture(tmp_path, tokenizer):
     config = RecurrentConfig(vocab_size=99, hidden_size=8, embedding_size=8, num_labels=2)
     saved(tmp_path / "lstm", tokenizer, model=RecurrentForSequenceClassification(config).eval())
-    assert kept_of(tmp_path / "lstm") is None
+    assert kept_sizes(tmp_path / "lstm") is None
 
 
 def test_names_are_the_shortest_that_tell_layers_apart():
@@ -109,11 +109,11 @@ def test_weights_that_are_none_are_refused(tmp_path, tokenizer, content):
     saved(tmp_path / "model", tokenizer)
     (tmp_path / "model" / "model.safetensors").write_bytes(content)
     with pytest.raises(InvalidArtifact, match=r"model.safetensors must begin with a header of safetensors"):
-        kept_of(tmp_path / "model")
+        kept_sizes(tmp_path / "model")
 
 
 def test_a_configuration_that_is_none_is_refused(tmp_path, tokenizer):
     saved(tmp_path / "model", tokenizer)
     (tmp_path / "model" / "config.json").write_text("{}")
     with pytest.raises(InvalidModel, match="must be a folder or hub name that transformers can read"):
-        kept_of(tmp_path / "model")
+        kept_sizes(tmp_path / "model")

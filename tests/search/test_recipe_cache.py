@@ -3,10 +3,10 @@ import torch
 
 from helpers import linears, tiny_batches, tiny_model
 from whet.calibration.resources import Resources
-from whet.evaluation.clock import Clock
+from whet.evaluation.clock import RuntimeTimer
 from whet.methods.pruning import _dissection, _structured
 from whet.methods.recipe import Recipe
-from whet.search.recipe_cache import KEPT, SharedSteps
+from whet.search.recipe_cache import KEPT, CachedRecipes
 from whet.search.space import Space, Structure
 
 STRUCTURES = [Structure(), Structure(1), Structure(4), Structure(9), Structure(2, 1), Structure(3, 0, 1), Structure(4)]
@@ -22,7 +22,7 @@ def resources() -> Resources:
 def test_models_are_those_of_the_recipes(resources):
     original, space = tiny_model("bert"), Space(recovery=0.5, table=True)
     before = {name: weight.clone() for name, weight in original.state_dict().items()}
-    steps = SharedSteps(original, resources)
+    steps = CachedRecipes(original, resources)
     for structure in STRUCTURES:
         recipe = space.recipe(structure, None)
         found, wanted = (one.apply(*rest) for one, rest in ((steps, (recipe,)), (recipe, (original, resources))))
@@ -39,7 +39,7 @@ def test_what_does_not_depend_on_the_budget_is_learnt_once(resources, monkeypatc
     passes = []
     collect = module.collect
     monkeypatch.setattr(module, "collect", lambda *args, **rest: passes.append(1) or collect(*args, **rest))
-    steps, first = SharedSteps(tiny_model("bert"), resources), {"method": "first_token"}
+    steps, first = CachedRecipes(tiny_model("bert"), resources), {"method": "first_token"}
     for keep in (0.8, 0.6, 0.4):
         steps.apply(Recipe.from_list([{"method": method, "keep": keep}]))
     assert len(passes) == 1
@@ -53,10 +53,10 @@ def test_what_does_not_depend_on_the_budget_is_learnt_once(resources, monkeypatc
 
 def test_every_speed_is_that_of_the_whole_model(resources, monkeypatch):
     """What was learnt for a size is of no use for a speed, and what became of one copy is no other's whole model."""
-    monkeypatch.setattr(Clock, "seconds", lambda _, runs: [linears(run) for run in runs])
-    monkeypatch.setattr(Clock, "opened", lambda _, model: model)
+    monkeypatch.setattr(RuntimeTimer, "seconds", lambda _, runs: [linears(run) for run in runs])
+    monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)
     model = tiny_model("bert")
-    steps = SharedSteps(model, resources)
+    steps = CachedRecipes(model, resources)
     for budget in ({"keep": 0.9}, {"speedup": 1.6}, {"speedup": 1.3}):
         small = steps.apply(Recipe.from_list([{"method": "structure", **budget}]))
         reached = linears(model) / linears(small)

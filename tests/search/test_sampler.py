@@ -6,22 +6,22 @@ import pytest
 
 from searches import drop_of, speed_of
 from whet.errors import InvalidData, InvalidParameter
-from whet.search.sampler import Proposals, require_optuna
+from whet.search.sampler import Sampler, require_optuna
 from whet.search.space import LESS, TABLES, Space, Structure
-from whet.search.storage import FAILED, FINISHED, PRUNED, Attempt
+from whet.search.storage import FAILED, FINISHED, PRUNED, SearchTrial
 
 SMALL = Space()
 
 
-def proposals(place: Path, space: Space = SMALL, worker: str = "me") -> Proposals:
-    return Proposals(place / "journal", space, seed=0, worker=worker)
+def proposals(place: Path, space: Space = SMALL, worker: str = "me") -> Sampler:
+    return Sampler(place / "journal", space, seed=0, worker=worker)
 
 
-def finished(proposal, value: float | None = 1.0, state: str = FINISHED) -> Attempt:
-    return Attempt(*proposal, recipe=[], state=state, value=value)
+def finished(proposal, value: float | None = 1.0, state: str = FINISHED) -> SearchTrial:
+    return SearchTrial(*proposal, recipe=[], state=state, value=value)
 
 
-def explore(own: Proposals, attempts: list[Attempt], count: int, value=lambda structure: 1.0) -> list[Attempt]:
+def explore(own: Sampler, attempts: list[SearchTrial], count: int, value=lambda structure: 1.0) -> list[SearchTrial]:
     for _ in range(count):
         one = own.next(attempts)
         if one is None:
@@ -64,7 +64,7 @@ def test_a_dozen_structures_find_most_of_what_all_of_them_would(tmp_path, seed):
 def test_the_sampler_looks_where_it_was_good(tmp_path, monkeypatch, seed):
     """The best of 42, to which values rise, is among the first ten; drawn at random, it would be once in four times."""
     monkeypatch.setattr(Space, "promising", lambda *_: None)
-    own = Proposals(tmp_path / "journal", Space(table=True), seed=seed, worker="me")
+    own = Sampler(tmp_path / "journal", Space(table=True), seed=seed, worker="me")
     found = explore(own, [], 10, lambda one: 20.0 + 7 * one.table - one.blocks)
     assert Structure(0, len(TABLES) - 1) in [one.structure for one in found]
 

@@ -29,11 +29,11 @@ from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.search import search
 from whet.search.goal import Goal
-from whet.search.search import Found
+from whet.search.search import SearchResult
 from whet.search.space import Space, Structure
-from whet.search.stages import Ladder
-from whet.search.storage import FAILED, FINISHED, Attempt
-from whet.search.targets import Place
+from whet.search.stages import StagedEvaluation
+from whet.search.storage import FAILED, FINISHED, SearchTrial
+from whet.search.targets import Target
 from whet.tasks.base import Splits, Task, task_from_files, task_named
 from whet.tasks.data import Examples
 from whet.tasks.splits import MOST, Resplit, resplit
@@ -60,7 +60,7 @@ def short_confirmation(monkeypatch):
 def look(made, tmp_path):
     """Search, for figures that are made up unless `ladder` says otherwise."""
 
-    def looked(**changes) -> Found:
+    def looked(**changes) -> SearchResult:
         words = {**MADE_UP, "out": tmp_path / "out", **changes}
         return whet.search(made / "model", task_of(made), words.pop("out"), **words)
 
@@ -80,7 +80,7 @@ def count_climbs(monkeypatch, climb) -> list[Structure]:
         tried.append(proposal.structure)
         return climb(self, proposal, folder, past)
 
-    monkeypatch.setattr(Ladder, "climb", counted)
+    monkeypatch.setattr(StagedEvaluation, "climb", counted)
     return tried
 
 
@@ -96,8 +96,8 @@ def task_of(root: Path) -> Task:
     return task_from_files(root / "train.csv", root / "dev.csv", text="text")
 
 
-def attempts_in(out: Path) -> list[Attempt]:
-    return [Attempt.from_json(path.read_text()) for path in sorted((out / "trials").glob("*.json"))]
+def attempts_in(out: Path) -> list[SearchTrial]:
+    return [SearchTrial.from_json(path.read_text()) for path in sorted((out / "trials").glob("*.json"))]
 
 
 # (a) something is always returned
@@ -124,7 +124,7 @@ def test_a_best_is_there_before_anything_was_tried(look, monkeypatch, tmp_path):
         artifact.verify(tmp_path / "out" / "best")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Ladder, "climb", looked)
+    monkeypatch.setattr(StagedEvaluation, "climb", looked)
     found = look()
     assert found.best == found.original and not found.accepted and not found.trials
 
@@ -138,7 +138,7 @@ def test_ctrl_c_ends_with_the_best_so_far(look, monkeypatch, tmp_path, held):
             raise KeyboardInterrupt
         return climb(self, proposal, folder, past)
 
-    monkeypatch.setattr(Ladder, "climb", stopped)
+    monkeypatch.setattr(StagedEvaluation, "climb", stopped)
     found = look()
     assert len(found.trials) == 3 and found.accepted is held
     assert found.best == Goal().winner(found.trials, found.original)
@@ -163,7 +163,7 @@ def test_all_candidates_fail(look, monkeypatch, tmp_path):
     def fail(self, recipe):
         raise InvalidModel("no way")
 
-    monkeypatch.setattr("whet.search.recipe_cache.SharedSteps.apply", fail)
+    monkeypatch.setattr("whet.search.recipe_cache.CachedRecipes.apply", fail)
     stop_after(monkeypatch, 4)
     found = look()
     assert [(one.state, one.message) for one in found.attempts] == [(FAILED, "InvalidModel: no way")] * 4
@@ -295,10 +295,10 @@ def test_it_goes_on_and_tries_nothing_twice(look, climbed, monkeypatch):
 
 
 MOMENTS = {
-    "before a structure": ("whet.search.stages:Ladder.climb", "before"),
-    "measured, not recorded": ("whet.search.stages:Ladder.climb", "after"),
-    "recorded, the journal not told": ("whet.search.storage:Ledger.record", "after"),
-    "told, the best not saved": ("whet.search.sampler:Proposals.finish", "after"),
+    "before a structure": ("whet.search.stages:StagedEvaluation.climb", "before"),
+    "measured, not recorded": ("whet.search.stages:StagedEvaluation.climb", "after"),
+    "recorded, the journal not told": ("whet.search.storage:SearchStorage.record", "after"),
+    "told, the best not saved": ("whet.search.sampler:Sampler.finish", "after"),
     "while the best is saved": ("whet.models.artifact:_manifest", "after"),
     "saved, not remembered": ("whet.models.artifact:copy", "after"),
     "while it is confirmed": ("whet.evaluation.benchmark:Benchmark.compare", "before"),
@@ -594,7 +594,7 @@ def test_a_search_with_real_models_and_runtimes(look, monkeypatch, tmp_path):
     words = {"goal": Goal(max_drop=20), "runtimes": ["pytorch", "onnxruntime"], "precisions": ["int8"]}
     found = look(**words)
     [attempt] = found.attempts
-    where = {str(Place.of(trial)) for trial in found.trials} | set(attempt.left_out)
+    where = {str(Target.of(trial)) for trial in found.trials} | set(attempt.left_out)
     assert attempt.state == FINISHED and where == {"pytorch", "onnxruntime int8"}
     best, conditions = tmp_path / "out" / "best", found.best.conditions
     deployment = json.loads((best / "manifest.json").read_text())["deployment"]

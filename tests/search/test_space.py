@@ -5,9 +5,9 @@ from whet.calibration.resources import Resources
 from whet.methods.base import Stage
 from whet.methods.recipe import Recipe
 from whet.search.space import LESS, TABLES, Space, Structure
-from whet.search.targets import Place
+from whet.search.targets import Target
 
-INT8 = Place("onnxruntime", "int8")
+INT8 = Target("onnxruntime", "int8")
 LINE = [Structure(blocks) for blocks in range(len(LESS))]
 
 

@@ -9,7 +9,7 @@ from helpers import linears
 from searches import candidate, write_model_and_data
 from whet.calibration.resources import Calibration, prepare
 from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
-from whet.evaluation.clock import Clock
+from whet.evaluation.clock import RuntimeTimer
 from whet.evaluation.measurement import Comparison
 from whet.evaluation.metrics.base import quality_named
 from whet.models import artifact
@@ -17,27 +17,27 @@ from whet.models.layers.base import count_weights
 from whet.runtimes.base import Deployed, Predict, runtime_named
 from whet.runtimes.onnxruntime import OnnxRuntime
 from whet.search import baseline as baseline_module
-from whet.search.baseline import Original
+from whet.search.baseline import Baseline
 from whet.search.goal import Goal
-from whet.search.recipe_cache import SharedSteps
+from whet.search.recipe_cache import CachedRecipes
 from whet.search.sampler import Proposal
 from whet.search.space import Space, Structure
-from whet.search.stages import BEATEN, ENOUGH, Ladder
-from whet.search.storage import FAILED, FINISHED, PRUNED, Attempt
-from whet.search.targets import Place, places
+from whet.search.stages import BEATEN, ENOUGH, StagedEvaluation
+from whet.search.storage import FAILED, FINISHED, PRUNED, SearchTrial
+from whet.search.targets import Target, targets
 from whet.tasks.base import task_from_files
 from whet.tasks.splits import resplit
 
-ONNX, INT8, TORCH = Place("onnxruntime"), Place("onnxruntime", "int8"), Place("pytorch")
+ONNX, INT8, TORCH = Target("onnxruntime"), Target("onnxruntime", "int8"), Target("pytorch")
 STRUCTURE = Structure(1)
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory, tokenizer) -> Original:
+def first(tmp_path_factory, tokenizer) -> Baseline:
     root = tmp_path_factory.mktemp("made")
     write_model_and_data(root, tokenizer)
     task = resplit(task_from_files(root / "train.csv", root / "dev.csv", text="text"))
-    return Original.of(root / "model", task, max_length=128, batch_size=8, seed=0)
+    return Baseline.of(root / "model", task, max_length=128, batch_size=8, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -58,30 +58,30 @@ def ladder_of(first, baseline, monkeypatch):
         found = map(speed, models)
         return [Comparison(kind="ratio", value=one, low=one, high=one, p_value=1.0, test="none") for one in found]
 
-    monkeypatch.setattr(Original, "speedups", speedups)
-    monkeypatch.setattr(Clock, "opened", lambda _, model: model)
-    monkeypatch.setattr(Clock, "seconds", lambda _, models: list(map(linears, models)))
+    monkeypatch.setattr(Baseline, "speedups", speedups)
+    monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)
+    monkeypatch.setattr(RuntimeTimer, "seconds", lambda _, models: list(map(linears, models)))
 
-    def made(*where: Place, goal: Goal = Goal(max_drop=50)) -> Ladder:  # noqa: B008
+    def made(*where: Target, goal: Goal = Goal(max_drop=50)) -> StagedEvaluation:  # noqa: B008
         space = Space.of(first.model, resources, recovery=0.0, bytes_count=False)
-        return Ladder(first, baseline, goal, space, SharedSteps(first.model, resources), where)
+        return StagedEvaluation(first, baseline, goal, space, CachedRecipes(first.model, resources), where)
 
     return made
 
 
-def climb(ladder: Ladder, folder: Path, past=(), number: int = 3) -> Attempt:
+def climb(ladder: StagedEvaluation, folder: Path, past=(), number: int = 3) -> SearchTrial:
     return ladder.climb(Proposal(number, STRUCTURE), folder, past)
 
 
 def test_a_structure_is_made_once_and_measured_everywhere(ladder_of, first, tmp_path, monkeypatch):
     made, ladder = [], ladder_of(TORCH, ONNX, INT8, goal=Goal(max_drop=50, best="both"))
-    apply = SharedSteps.apply
-    monkeypatch.setattr(SharedSteps, "apply", lambda *args: made.append(1) or apply(*args))
-    monkeypatch.setattr(Ladder, "_hopeless", lambda *args: "")
+    apply = CachedRecipes.apply
+    monkeypatch.setattr(CachedRecipes, "apply", lambda *args: made.append(1) or apply(*args))
+    monkeypatch.setattr(StagedEvaluation, "_hopeless", lambda *args: "")
     attempt = climb(ladder, tmp_path / "m")
     assert attempt.state == FINISHED and len(made) == 1 and not attempt.left_out
-    assert [Place.of(trial) for trial in attempt.trials] == [TORCH, ONNX, INT8]
-    assert Attempt.from_json(attempt.to_json()) == attempt
+    assert [Target.of(trial) for trial in attempt.trials] == [TORCH, ONNX, INT8]
+    assert SearchTrial.from_json(attempt.to_json()) == attempt
     model = artifact.load(tmp_path / "m").eval()
     wanted = first.measure(model, folder=tmp_path / "m", files=[], what="it")
     for trial, name in zip(attempt.trials, ("pytorch", "onnxruntime fp32", "onnxruntime int8"), strict=True):
@@ -99,17 +99,17 @@ def test_a_structure_is_made_once_and_measured_everywhere(ladder_of, first, tmp_
 
 
 def test_what_is_slower_than_one_that_holds_the_bar_is_not_looked_at(ladder_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(Ladder, "_hopeless", lambda *args: "")
+    monkeypatch.setattr(StagedEvaluation, "_hopeless", lambda *args: "")
     attempt = climb(ladder_of(TORCH, ONNX, INT8), tmp_path / "m")
-    assert [Place.of(trial) for trial in attempt.trials] == [INT8]
+    assert [Target.of(trial) for trial in attempt.trials] == [INT8]
     assert attempt.left_out == dict.fromkeys(map(str, (TORCH, ONNX)), f"{BEATEN}: {INT8} holds the bar and is faster")
 
 
 def test_what_is_faster_but_fails_the_bar_beats_nothing(ladder_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(Ladder, "_hopeless", lambda *args: "")
+    monkeypatch.setattr(StagedEvaluation, "_hopeless", lambda *args: "")
     ladder = ladder_of(TORCH, ONNX, INT8, goal=Goal(max_drop=0.001))
     attempt = climb(ladder, tmp_path / "m")
-    assert [Place.of(trial) for trial in attempt.trials] == [TORCH, ONNX, INT8]
+    assert [Target.of(trial) for trial in attempt.trials] == [TORCH, ONNX, INT8]
 
 
 def test_the_difference_is_paired_and_on_the_whole_slice(ladder_of, first, tmp_path):
@@ -156,7 +156,7 @@ def test_a_runtime_that_fails_ends_that_place_alone(ladder_of, tmp_path, monkeyp
     else:
         monkeypatch.setattr(OnnxRuntime, when, fail)
     attempt = climb(ladder_of(TORCH, ONNX), tmp_path / "m")
-    assert attempt.state == FINISHED and [Place.of(trial) for trial in attempt.trials] == [TORCH]
+    assert attempt.state == FINISHED and [Target.of(trial) for trial in attempt.trials] == [TORCH]
     assert attempt.left_out == {"onnxruntime fp32": f"{FAILED}: RuntimeError: no such kernel"}
     alone = climb(ladder_of(ONNX), tmp_path / "n" / "m")
     assert (alone.state, alone.value, alone.trials) == (FAILED, None, ())
@@ -169,19 +169,19 @@ def test_a_model_without_a_form_in_onnx_still_runs_in_pytorch(ladder_of, tmp_pat
 
     monkeypatch.setattr("whet.runtimes.export.to_onnx", fail)
     attempt = climb(ladder_of(TORCH, ONNX, INT8), tmp_path / "m")
-    assert [Place.of(trial) for trial in attempt.trials] == [TORCH]
+    assert [Target.of(trial) for trial in attempt.trials] == [TORCH]
     assert set(attempt.left_out.values()) == {f"{FAILED}: InvalidModel: no form"} and len(attempt.left_out) == 2
 
 
 def test_answers_that_are_not_finite_fail_a_structure(ladder_of, tmp_path, monkeypatch):
-    apply = SharedSteps.apply
+    apply = CachedRecipes.apply
 
     def spoilt(self, recipe):
         model = apply(self, recipe)
         model.classifier.bias.data.fill_(float("nan"))
         return model
 
-    monkeypatch.setattr(SharedSteps, "apply", spoilt)
+    monkeypatch.setattr(CachedRecipes, "apply", spoilt)
     attempt = climb(ladder_of(TORCH), tmp_path / "m")
     assert attempt.state == FAILED and "answers must be finite" in attempt.message and not (tmp_path / "m").exists()
 
@@ -222,7 +222,7 @@ def test_what_another_beats_on_both_counts_is_given_up(ladder_of, tmp_path):
     assert not given_up(seen.kl / 2, seen.speed * 1.5, best="size")
 
 
-def past_of(ladder: Ladder, **speeds: tuple[float, float]) -> list[Attempt]:
+def past_of(ladder: StagedEvaluation, **speeds: tuple[float, float]) -> list[SearchTrial]:
     """Attempts in which ONNX Runtime ran at the first of two speeds, and its int8 at the second."""
     found = []
     for number, (fp32, int8) in enumerate(speeds.values()):
@@ -230,7 +230,7 @@ def past_of(ladder: Ladder, **speeds: tuple[float, float]) -> list[Attempt]:
         for place, speed in ((ONNX, fp32), (INT8, int8)):
             one = candidate(number, STRUCTURE, ladder.baseline, drop=0.1, speed=speed)
             trials.append(type(one)(one.name, [], 0, one.measurements, None, {**one.conditions, **place._asdict()}))
-        found.append(Attempt(number, STRUCTURE, [], FINISHED, value=1.0, trials=tuple(trials)))
+        found.append(SearchTrial(number, STRUCTURE, [], FINISHED, value=1.0, trials=tuple(trials)))
     return found
 
 
@@ -253,7 +253,7 @@ def test_one_that_holds_no_bar_beats_no_other(ladder_of):
 
 @pytest.mark.parametrize(("reason", "out"), [(f"{FAILED}: x", True), (f"{BEATEN}, x", True), ("below the bar", False)])
 def test_a_place_that_always_fails_is_left_out(ladder_of, reason, out):
-    past = [Attempt(i, STRUCTURE, [], FINISHED, left_out={str(INT8): reason}) for i in range(ENOUGH)]
+    past = [SearchTrial(i, STRUCTURE, [], FINISHED, left_out={str(INT8): reason}) for i in range(ENOUGH)]
     assert ladder_of(INT8)._is_out(INT8, past) is out
 
 
@@ -275,16 +275,16 @@ def test_timed_batches_have_the_size_that_counts(first):
 
 
 def test_all_that_is_installed_is_offered(monkeypatch):
-    found = places(None, None)
-    assert found[0] == TORCH and {ONNX, INT8, Place("openvino"), Place("openvino", "int8")} <= set(found)
+    found = targets(None, None)
+    assert found[0] == TORCH and {ONNX, INT8, Target("openvino"), Target("openvino", "int8")} <= set(found)
     assert not any(place.precision == "static_int8" for place in found)
-    assert places(["onnxruntime"], ["int8"]) == (INT8,)
-    assert places(["pytorch"], ["int8"]) == (TORCH,)
+    assert targets(["onnxruntime"], ["int8"]) == (INT8,)
+    assert targets(["pytorch"], ["int8"]) == (TORCH,)
 
     def absent(self, precision="fp32"):
         raise InvalidParameter("not installed")
 
     monkeypatch.setattr(type(runtime_named("openvino")), "require", absent)
-    assert {place.runtime for place in places(None, None)} == {"pytorch", "onnxruntime"}
+    assert {place.runtime for place in targets(None, None)} == {"pytorch", "onnxruntime"}
     with pytest.raises(InvalidParameter, match="not installed"):
-        places(["openvino"], None)
+        targets(["openvino"], None)

@@ -12,24 +12,26 @@ from folders import tree
 from searches import ORIGINAL, candidate
 from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
 from whet.search.space import Structure
-from whet.search.storage import FAILED, FINISHED, Attempt, Ledger
+from whet.search.storage import FAILED, FINISHED, SearchStorage, SearchTrial
 
 WHOSE = {"model_sha256": "a", "task": "t", "machine": {"cpu": "x", "threads": 1}, "goal": [1.0, None, "latency"]}
 
 
 def opened(folder: Path, *, whose=WHOSE, overwrite: bool = False, join: bool = False):
-    return Ledger.opened(folder, whose, overwrite=overwrite, join=join)
+    return SearchStorage.opened(folder, whose, overwrite=overwrite, join=join)
 
 
-def attempt(number: int, **others) -> Attempt:
+def attempt(number: int, **others) -> SearchTrial:
     structure = Structure(number)
     trials = (candidate(number, structure, ORIGINAL, drop=0.5, speed=2.0, recipe=[]),)
-    return Attempt(number, structure, [{"method": "pruning.neurons", "keep": 0.5}], FINISHED, trials=trials, **others)
+    return SearchTrial(
+        number, structure, [{"method": "pruning.neurons", "keep": 0.5}], FINISHED, trials=trials, **others
+    )
 
 
 def test_what_is_recorded_is_there_again(tmp_path):
     first = attempt(0, value=2.0, kl=0.01, speed=1.5, seconds=3.0, left_out={"openvino int8": "failed: no"})
-    second = Attempt(7, Structure(1, 1), [], FAILED, message="InvalidModel: no")
+    second = SearchTrial(7, Structure(1, 1), [], FAILED, message="InvalidModel: no")
     with opened(tmp_path / "out") as ledger:
         ledger.record(second, ORIGINAL)
         ledger.record(first, ORIGINAL)

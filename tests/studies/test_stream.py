@@ -132,13 +132,13 @@ def test_the_difference_is_paired():
     losses = drawn(1000)
     found = perplexity(losses + 0.01, baseline=losses, block=50)
     assert found.versus is not None
-    assert found.versus.real
+    assert found.versus.significant
     assert found.versus.value == pytest.approx(math.exp(float(losses.mean())) * (math.exp(0.01) - 1), rel=1e-6)
     assert found.versus.high - found.versus.low < (found.high - found.low) / 10
     same = perplexity(losses, baseline=losses).versus
     assert same is not None
     assert same.value == 0
-    assert not same.real
+    assert not same.significant
 
 
 def test_blocks_that_vary_together_widen_the_interval():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from whet.tasks.splits import contained
+from whet.tasks.splits import overlaps
 
 
 def naively(texts):
@@ -17,15 +17,15 @@ def test_it_finds_what_looking_at_all_pairs_finds():
     rng = np.random.default_rng(0)
     texts = [tuple(rng.choice(list("abc"), size=length)) for length in rng.integers(0, 14, size=120)]
     texts += [text[2:] for text in texts[:40]] + [text[:9] for text in texts[:40]] + texts[:20]
-    assert contained(texts) == naively(texts) != {}
+    assert overlaps(texts) == naively(texts) != {}
 
 
 def test_words_are_compared_whole_and_in_their_order():
     texts = [("a", "good", "film"), ("film", "good"), ("goo",), ("good", "film"), ("a", "film")]
-    assert contained(texts) == {("a", "good", "film"): {("good", "film")}}
+    assert overlaps(texts) == {("a", "good", "film"): {("good", "film")}}
 
 
 def test_neither_equal_texts_nor_such_as_begin_alike_make_it_slow():
     same = ("this", "review", "of", "a", "customer", "says", "that", "it")
     texts = [("ok",)] * 100_000 + [(*same, str(i)) for i in range(20_000)] + [(*same, "7", "is", "ok")]
-    assert contained(texts) == {(*same, "7", "is", "ok"): {(*same, "7"), ("ok",)}}
+    assert overlaps(texts) == {(*same, "7", "is", "ok"): {(*same, "7"), ("ok",)}}

@@ -9,7 +9,7 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidModel
 from whet.methods.factorization.attention import Attention
 from whet.methods.recipe import Recipe
-from whet.training.distiller import Lesson
+from whet.training.distiller import Teacher
 from whet.training.objective import Attended, Objective, relations_loss
 from whet.training.students.base import student_from
 
@@ -21,7 +21,7 @@ def narrow(family="bert"):
 
 
 def test_a_narrower_student_learns_hidden_states_through_a_layer_that_is_no_part_of_it():
-    student, taught = narrow(), Lesson(tiny_model("bert"), Objective(alpha=1, hidden_states=1, cosine=1))
+    student, taught = narrow(), Teacher(tiny_model("bert"), Objective(alpha=1, hidden_states=1, cosine=1))
     own = set(student.state_dict())
     with taught.begun(student, BATCH):
         assert set(student.state_dict()) - own == {"hidden_projection.weight", "hidden_projection.bias"}
@@ -34,13 +34,13 @@ def test_a_narrower_student_learns_hidden_states_through_a_layer_that_is_no_part
 
 
 def test_a_student_as_wide_as_its_teacher_needs_no_layer():
-    student, taught = tiny_model("bert", seed=1), Lesson(tiny_model("bert"), Objective(hidden_states=1))
+    student, taught = tiny_model("bert", seed=1), Teacher(tiny_model("bert"), Objective(hidden_states=1))
     with taught.begun(student, BATCH):
         assert not hasattr(student, "hidden_projection")
 
 
 def test_the_layer_goes_when_training_fails():
-    student, taught = narrow(), Lesson(tiny_model("bert"), Objective(hidden_states=1))
+    student, taught = narrow(), Teacher(tiny_model("bert"), Objective(hidden_states=1))
     with pytest.raises(ZeroDivisionError), taught.begun(student, BATCH):
         raise ZeroDivisionError
     assert not hasattr(student, "hidden_projection") and not student._forward_hooks
@@ -48,7 +48,7 @@ def test_the_layer_goes_when_training_fails():
 
 def test_a_student_without_hidden_states_is_refused_before_training():
     student = student_from("recurrent:lstm:8").build(tiny_model("bert"), Resources()).model
-    taught = Lesson(tiny_model("bert"), Objective(hidden_states=1))
+    taught = Teacher(tiny_model("bert"), Objective(hidden_states=1))
     with pytest.raises(
         InvalidModel, match=r"must both give hidden states, but RecurrentFor\w+ gives none; give hidden"
     ):
@@ -58,7 +58,7 @@ def test_a_student_without_hidden_states_is_refused_before_training():
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
 def test_relations_are_those_of_the_last_attention(family):
     teacher, student = tiny_model(family, seed=1), tiny_model(family)
-    with Lesson(teacher, Objective(relations=1)).begun(student, BATCH), torch.no_grad():
+    with Teacher(teacher, Objective(relations=1)).begun(student, BATCH), torch.no_grad():
         shown = teacher(**BATCH).attentions
     names = [n for n, m in teacher.named_modules() if isinstance(m, nn.Linear) and n.rpartition(".")[2][:1] in "qkv"]
     seen = {}
@@ -76,7 +76,7 @@ def test_relations_are_those_of_the_last_attention(family):
 
 def test_relations_of_equal_models_lose_nothing_and_widths_may_differ():
     teacher, objective = tiny_model("bert"), Objective(alpha=1, relations=1)
-    same = Lesson(teacher, objective)
+    same = Teacher(teacher, objective)
     with same.begun(copied := copy.deepcopy(teacher), BATCH):
         assert same.loss(copied, BATCH).item() == pytest.approx(0, abs=1e-6)
     student = narrow()
@@ -88,7 +88,7 @@ def test_narrower_heads_have_relations_too():
     teacher = tiny_model("bert")
     resources = Resources(calibration=tiny_batches())
     small = Recipe((Attention(keep=0.5),)).apply(teacher, resources)
-    taught = Lesson(teacher, Objective(alpha=1, relations=1))
+    taught = Teacher(teacher, Objective(alpha=1, relations=1))
     with taught.begun(small, BATCH):
         assert 0 < taught.loss(small, BATCH).item() < 1
 
@@ -100,7 +100,7 @@ def test_models_without_an_encoders_attention_are_refused(kind):
         if kind == "gpt2"
         else student_from("recurrent:lstm:8").build(tiny_model("bert"), Resources()).model
     )
-    taught = Lesson(tiny_model("bert"), Objective(relations=1))
+    taught = Teacher(tiny_model("bert"), Objective(relations=1))
     with pytest.raises(InvalidModel, match=r"relations need an encoder's attention, .*; give relations=0"):
         taught.begun(student, BATCH).__enter__()
 

@@ -10,7 +10,7 @@ from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
 from whet.training.objective import Objective, cosine_loss, hidden_states_loss, logits_loss, paired_layers
-from whet.utils.precision import Products
+from whet.utils.precision import ComputePrecision
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -107,7 +107,7 @@ def distance(model: nn.Module, teacher: nn.Module) -> float:
 
 
 @pytest.mark.parametrize(("hidden_states", "precision"), [(0.0, "fp32"), (1.0, "fp32"), (1.0, "bf16")])
-def test_a_factored_model_comes_closer_to_its_original(hidden_states: float, precision: Products):
+def test_a_factored_model_comes_closer_to_its_original(hidden_states: float, precision: ComputePrecision):
     teacher = tiny_model("bert")
     resources = Resources(train=tiny_batches(), teacher=teacher)
     factored = Recipe((Svd(keep=0.3),)).apply(teacher, resources)

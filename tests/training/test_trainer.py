@@ -17,7 +17,7 @@ from whet.numerics.divergence import divergences
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, tokenize
 from whet.training import trainer
-from whet.training.distiller import Lesson
+from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, attach
 from whet.training.objective import Objective
 from whet.training.students.base import student_from
@@ -343,7 +343,7 @@ def test_scratch_holds_one_checkpoint_at_most(learn, tmp_path):
 
 
 def lesson(student="all", **weights):
-    return Lesson(tiny_model("bert", seed=3), Objective(**weights), student)
+    return Teacher(tiny_model("bert", seed=3), Objective(**weights), student)
 
 
 def agreement(model, teacher, tokenizer):
@@ -474,7 +474,7 @@ def test_the_teacher_is_asked_once(cached, monkeypatch):
 def test_a_cache_of_something_else_is_answered(cached, tmp_path, tokenizer):
     cached(lesson())
     with pytest.raises(InvalidParameter, match=r"must be of this teacher, .* was made with another teacher; name"):
-        cached(Lesson(tiny_model("bert", seed=4), Objective(), "all"))
+        cached(Teacher(tiny_model("bert", seed=4), Objective(), "all"))
     rows = tokenize(examples(60, seed=5), tokenizer, max_length=16)
     with pytest.raises(InvalidParameter, match="was made with other data or another tokenizer"):
         cached_logits(tmp_path / "cache", lesson().teacher, tokenizer, rows)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from whet.tasks.data import Batch, Batches
 from whet.utils.distributed import dealt
 
-__all__ = ["activation_gradients", "dealt_batches", "fisher_noise", "noise_generator", "send_back_noise"]
+__all__ = ["activation_gradients", "backward_fisher_noise", "dealt_batches", "fisher_noise", "noise_generator"]
 
 
 @contextlib.contextmanager
@@ -72,7 +72,7 @@ def fisher_noise(logits: Tensor, generator: torch.Generator) -> Tensor:
     return noise - p * noise.sum(-1, keepdim=True)
 
 
-def send_back_noise(
+def backward_fisher_noise(
     logits: Tensor, mask: Tensor, *, seed: int, places: Iterable[int], temperature: float = 1.0
 ) -> None:
     """Run the backward pass of `fisher_noise` at the logits; how examples are batched changes nothing.

@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from whet.calibration.gradients import activation_gradients, dealt_batches, send_back_noise
+from whet.calibration.gradients import activation_gradients, backward_fisher_noise, dealt_batches
 from whet.errors import InvalidModel
 from whet.models.architecture import dense_weight, first_token_layers, seen_by
-from whet.models.inference import hooked, moved
+from whet.models.inference import removing_hooks, to_device
 from whet.tasks.data import Batches
 from whet.utils.distributed import added_up
 
-__all__ = ["floored", "magnitudes", "sensitivities", "token_counts"]
+__all__ = ["clamp_importance", "magnitudes", "sensitivities", "token_counts"]
 
 
 def magnitudes(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -45,9 +45,9 @@ def magnitudes(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dic
         return hook
 
     handles = [model.get_submodule(name).register_forward_pre_hook(add(name)) for name in layers]
-    with hooked(handles), torch.inference_mode():
+    with removing_hooks(handles), torch.inference_mode():
         for _, batch in dealt_batches(batches):
-            inputs = moved(batch, model)
+            inputs = to_device(batch, model)
             mask = inputs["attention_mask"][..., None].float()
             model(**inputs)
     return {name: added_up(total) / float(added_up(torch.tensor(counts[name]))) for name, total in sums.items()}
@@ -80,11 +80,11 @@ def sensitivities(model: nn.Module, batches: Batches, layers: Sequence[str], *, 
         return hook
 
     handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in layers]
-    with hooked(handles), activation_gradients(model):
+    with removing_hooks(handles), activation_gradients(model):
         for places, batch in dealt_batches(batches):
-            inputs = moved(batch, model)
+            inputs = to_device(batch, model)
             mask = inputs["attention_mask"][..., None].float()
-            send_back_noise(model(**inputs).logits, inputs["attention_mask"], seed=seed, places=places)
+            backward_fisher_noise(model(**inputs).logits, inputs["attention_mask"], seed=seed, places=places)
     return {name: added_up(total) / batches.examples for name, total in sums.items()}
 
 
@@ -104,7 +104,7 @@ def _by_example(tensor: Tensor, mask: Tensor, name: str) -> Tensor:
     return tensor.reshape(*mask.shape[:2], -1).float()
 
 
-def floored(importance: Tensor, *, share: float = 1e-6) -> Tensor:
+def clamp_importance(importance: Tensor, *, share: float = 1e-6) -> Tensor:
     """Return (in,) importances of at least this share of their mean, so that a feature never seen can be divided by."""
     floor = share * importance.mean()
     return importance.clamp_min(floor) if floor > 0 else torch.ones_like(importance)

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from whet.calibration.gradients import activation_gradients, dealt_batches, send_back_noise
+from whet.calibration.gradients import activation_gradients, backward_fisher_noise, dealt_batches
 from whet.errors import InvalidModel
 from whet.models.architecture import dense_bias, dense_weight, first_token_layers, seen_by
-from whet.models.inference import hooked, moved
+from whet.models.inference import removing_hooks, to_device
 from whet.numerics.moments import Moments, Side, side_of
 from whet.tasks.data import Batch, Batches
 from whet.utils.distributed import added_up
@@ -52,7 +52,7 @@ def collect(
     """
     collector = _Collector(model, layers, sides or {}, seed=seed, temperature=temperature)
     gradients = torch.no_grad() if seed is None else activation_gradients(model)
-    with hooked(collector.handles()), gradients:
+    with removing_hooks(collector.handles()), gradients:
         for places, batch in dealt_batches(batches):
             collector.run(batch, places)
     return collector.moments()
@@ -113,7 +113,7 @@ class _Collector:
 
     def run(self, batch: Batch, places: range) -> None:
         """Pass one batch forward and, for gradients, noise back from the logits."""
-        inputs = moved(batch, self.model)
+        inputs = to_device(batch, self.model)
         mask = inputs["attention_mask"]
         self.mask, self.steps = mask.bool(), dict.fromkeys(self.layers, 0)
         self.examples += len(mask)
@@ -126,7 +126,7 @@ class _Collector:
                     "leave it out"
                 )
         if self.seed is not None:
-            send_back_noise(logits, mask, seed=self.seed, places=places, temperature=self.temperature)
+            backward_fisher_noise(logits, mask, seed=self.seed, places=places, temperature=self.temperature)
         self.last_input = None
 
     def handles(self) -> list[RemovableHandle]:

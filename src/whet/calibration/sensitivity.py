@@ -16,20 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidModel
-from whet.models.inference import answers, hooked
+from whet.models.inference import answers, removing_hooks
 from whet.models.layers.low_rank import LowRank
 from whet.numerics.divergence import divergences
-from whet.numerics.rounding import balanced, rounded
+from whet.numerics.rounding import equalize_factors, rounded
 from whet.tasks.data import Batches
 from whet.utils.progress import track
 
-__all__ = ["balance", "by_harm", "kept_whole", "simulated"]
+__all__ = ["choose_fp32_layers", "equalize", "quantization_sensitivity", "simulated"]
 
 LEVELS = 255
 """Steps between the least and the largest input."""
 
 
-def balance(model: nn.Module, layers: Sequence[str]) -> None:
+def equalize(model: nn.Module, layers: Sequence[str]) -> None:
     """Make the components of low-rank layers' factors equally large in place, where both are among these layers.
 
     The products stay what they are, and rounding the factors loses less of them. Layers that read one thin layer in
@@ -37,11 +37,11 @@ def balance(model: nn.Module, layers: Sequence[str]) -> None:
     """
     for name, layer in model.named_modules():
         if isinstance(layer, LowRank) and {f"{name}.u", f"{name}.v"} <= {*layers}:
-            found = balanced(layer.u.weight.detach(), layer.v.weight.detach())
+            found = equalize_factors(layer.u.weight.detach(), layer.v.weight.detach())
             layer.u.weight.data, layer.v.weight.data = found.u, found.v
 
 
-def kept_whole(
+def choose_fp32_layers(
     layers: Sequence[str],
     loss: Callable[[tuple[str, ...]], float],
     order: Callable[[], Sequence[str]],
@@ -80,14 +80,14 @@ def simulated(model: nn.Module, layers: Sequence[str]) -> Iterator[None]:
             turned = type(module) is not nn.Linear  # GPT-2's (in, out)
             weight_8 = rounded(weight.detach().T if turned else weight.detach()).weight()  # type: ignore[operator]
             module.weight = nn.Parameter(weight_8.T.contiguous() if turned else weight_8, requires_grad=False)
-        with hooked([module.register_forward_pre_hook(_round_inputs) for module in own]):
+        with removing_hooks([module.register_forward_pre_hook(_round_inputs) for module in own]):
             yield
     finally:
         for module, weight in zip(own, whole, strict=True):
             module.weight = weight
 
 
-def by_harm(model: nn.Module, layers: Sequence[str], held_out: Batches) -> list[str]:
+def quantization_sensitivity(model: nn.Module, layers: Sequence[str], held_out: Batches) -> list[str]:
     """Return the layers by the mean KL(whole ‖ with that layer alone in 8 bits), the largest first.
 
     Args:

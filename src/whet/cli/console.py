@@ -18,8 +18,8 @@ from whet.methods.base import Method
 from whet.methods.recipe import Step
 from whet.runtimes.base import Agreement
 from whet.search.goal import POINTS, difference
-from whet.search.search import BEST, Found
-from whet.search.storage import Attempt
+from whet.search.search import BEST, SearchResult
+from whet.search.storage import SearchTrial
 from whet.training.trainer import Epoch
 from whet.utils.distributed import is_first
 from whet.utils.parameters import parameters
@@ -131,13 +131,13 @@ def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
     show(shown)
 
 
-def print_attempt(attempt: Attempt) -> None:
+def print_attempt(attempt: SearchTrial) -> None:
     """Print what came of one structure of a search."""
     told = "; ".join(f"{one.name}: {_times(one)} times, {_points(difference(one))} points" for one in attempt.trials)
     show(f"{attempt.number}: {told or f'{attempt.state}: {attempt.message}'}; {attempt.seconds:.0f} s")
 
 
-def print_found(found: Found, out: Path) -> None:
+def print_found(found: SearchResult, out: Path) -> None:
     """Print the frontier of a search, the best, and what the dev split says of it."""
     first = found.original.measurements[0]
     mark = "◀ best" if found.accepted else "◀ nearest"

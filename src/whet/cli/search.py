@@ -27,7 +27,7 @@ from whet.cli.options import (
 )
 from whet.evaluation.trial import Trial
 from whet.search.goal import Goal
-from whet.search.search import Found
+from whet.search.search import SearchResult
 from whet.search.search import search as search_for
 
 __all__ = ["search"]
@@ -92,7 +92,7 @@ def search(
         raise typer.Exit(NOTHING_HOLDS)
 
 
-def _as_json(found: Found) -> object:
+def _as_json(found: SearchResult) -> object:
     def plain(trial: Trial) -> object:
         return json.loads(trial.to_json())
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData, InvalidParameter
 from whet.evaluation import records
-from whet.evaluation.metrics.base import Metric, Subject, metrics, quality_named
+from whet.evaluation.metrics.base import Metric, ModelUnderTest, metrics, quality_named
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import load_any
@@ -25,12 +25,12 @@ from whet.runtimes.base import Deployed, offered, runtime_named
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, fitting, shortest_first
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 from whet.utils.lookup import choose
 from whet.utils.parameters import Range, check
 from whet.utils.precision import COMPILED, FP32, IN_TORCH, PYTORCH
 
-__all__ = ["Benchmark", "Row"]
+__all__ = ["Benchmark", "BenchmarkRow"]
 
 BATCH_SIZE = 32
 """Examples a batch, where nothing else is asked for."""
@@ -43,7 +43,7 @@ class _Part(NamedTuple):
     batch_size: int | Sequence[int]
 
 
-class Row(NamedTuple):
+class BenchmarkRow(NamedTuple):
     """One model where it is to run."""
 
     source: str | Path
@@ -98,9 +98,9 @@ class Benchmark:
             UnknownName, InvalidParameter: there is no such runtime here, or it runs elsewhere than on the device.
         """
         places = self._places()
-        return self.compare([Row(source, *place) for place in places for source in sources], task)
+        return self.compare([BenchmarkRow(source, *place) for place in places for source in sources], task)
 
-    def compare(self, rows: Sequence[Row], task: Task) -> list[Trial]:
+    def compare(self, rows: Sequence[BenchmarkRow], task: Task) -> list[Trial]:
         """Return one trial for each row; the first is the baseline. See `run`."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         chosen = self._metrics(task)
@@ -146,8 +146,12 @@ class Benchmark:
         ]
 
     def _placed(
-        self, plain: Subject, runtime: str, precision: str, exports: Mapping[tuple[str, str, str], Sequence[Path]]
-    ) -> Subject:
+        self,
+        plain: ModelUnderTest,
+        runtime: str,
+        precision: str,
+        exports: Mapping[tuple[str, str, str], Sequence[Path]],
+    ) -> ModelUnderTest:
         """The same model where it is to run."""
         if runtime == PYTORCH:
             return plain
@@ -159,7 +163,7 @@ class Benchmark:
             plain, name=name, model=model, logits=answer(model, plain.dev, what=name)[:, plain.order], runtime=runtime
         )
 
-    def _exports(self, rows: Sequence[Row]) -> Mapping[tuple[str, str, str], Sequence[Path]]:
+    def _exports(self, rows: Sequence[BenchmarkRow]) -> Mapping[tuple[str, str, str], Sequence[Path]]:
         """The files of every model's exports for all runtimes but PyTorch, before anything is loaded."""
         compiler = os.environ.get("CXX", "g++")
         if any(row.runtime == COMPILED for row in rows) and self.device == "cpu" and shutil.which(compiler) is None:
@@ -180,8 +184,12 @@ class Benchmark:
         }
 
     def _deployed(
-        self, plain: Subject, runtime: str, precision: str, exports: Mapping[tuple[str, str, str], Sequence[Path]]
-    ) -> Subject:
+        self,
+        plain: ModelUnderTest,
+        runtime: str,
+        precision: str,
+        exports: Mapping[tuple[str, str, str], Sequence[Path]],
+    ) -> ModelUnderTest:
         """The same model in another runtime."""
         predict = runtime_named(runtime).open(Path(plain.source), precision=precision, threads=torch.get_num_threads())
         where = runtime if precision == FP32 else f"{runtime} {precision}"
@@ -208,7 +216,7 @@ class Benchmark:
         sizes = fitting(examples, tokenizer, max_length=self.max_length, batch_tokens=self.batch_tokens)
         return _Part(examples, sizes)
 
-    def _subject(self, source: str | Path, task: Task, parts: Mapping[str, "_Part"]) -> Subject:
+    def _subject(self, source: str | Path, task: Task, parts: Mapping[str, "_Part"]) -> ModelUnderTest:
         model = load_any(source)
         tokenizer = load_tokenizer(source)
         order = class_order(model, task)
@@ -220,7 +228,7 @@ class Benchmark:
             for part, some in parts.items()
         }
         model.to(self.device)
-        return Subject(
+        return ModelUnderTest(
             name=name,
             source=str(source),
             model=model,
@@ -239,7 +247,7 @@ class Benchmark:
         return {
             "task": task.name,
             "data_sha256": dev.digest(),
-            **machine(self.device).to_dict(),
+            **current_machine(self.device).to_dict(),
             **(
                 {"batch_size": self.batch_size or BATCH_SIZE}
                 if self.batch_tokens is None

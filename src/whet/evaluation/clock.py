@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from whet.evaluation.timing import representative, take_turns
+from whet.evaluation.timing import representative_batches, time_interleaved
 from whet.models.architecture import products
-from whet.models.inference import example_batch, input_names, moved
+from whet.models.inference import example_batch, input_names, to_device
 from whet.runtimes._onnx_export import to_onnx
 from whet.runtimes.base import Conversion, Predict, Runtime, offered, runtime_named
 from whet.tasks.data import Batch, Batches
 from whet.utils.precision import FP32
 
-__all__ = ["PYTORCH", "Clock", "Run"]
+__all__ = ["PYTORCH", "Run", "RuntimeTimer"]
 
 PYTORCH = "pytorch"
 ROUNDS = 12
@@ -34,7 +34,7 @@ Run = Callable[[Batch], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clock:
+class RuntimeTimer:
     """Times models on a task's own text, in turn."""
 
     batches: Batches
@@ -56,16 +56,16 @@ class Clock:
     def opened(self, model: nn.Module) -> Run:
         """Return what runs a model, in eval mode, on a batch; for another runtime it is exported once, here."""
         if self.runtime == PYTORCH:
-            return lambda batch: model(**moved(batch, model))
+            return lambda batch: model(**to_device(batch, model))
         with TemporaryDirectory() as folder:
             return self._exported(runtime_named(self.runtime), model, Path(folder))
 
     def seconds(self, runs: Sequence[Run]) -> list[float]:
         """Return how long each of what was opened takes for a few representative batches, all in turn."""
         total = np.zeros(len(runs))
-        for batch in representative(self.batches):
+        for batch in representative_batches(self.batches):
             calls = [lambda run=run: run(batch) for run in runs]  # noqa: B023
-            total += np.median(take_turns(calls, rounds=ROUNDS, device=self.device, budget=MOST_SECONDS), axis=0)
+            total += np.median(time_interleaved(calls, rounds=ROUNDS, device=self.device, budget=MOST_SECONDS), axis=0)
         return [float(one) for one in total]
 
     def _exported(self, runtime: Runtime, model: nn.Module, folder: Path) -> Predict:

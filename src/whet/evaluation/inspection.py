@@ -16,7 +16,7 @@ from whet.models.artifact import load_any
 from whet.models.load import readable_length
 from whet.numerics.low_rank import break_even
 from whet.tasks.data import Batch
-from whet.utils.hardware import INSTRUCTION_SETS, Machine, machine
+from whet.utils.hardware import INSTRUCTION_SETS, Machine, current_machine
 from whet.utils.progress import track
 
 __all__ = ["BreakEven", "Inspection", "ModuleRow", "inspect"]
@@ -100,7 +100,7 @@ def inspect(model: str | Path, *, batch: tuple[int, int] = (32, 64), rounds: int
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     rows = _modules(loaded, inputs, rounds)
     evens = _break_evens(loaded, inputs)
-    here = machine()
+    here = current_machine()
     return Inspection(here, (size, length), rows, evens, _advice(here, evens))
 
 

@@ -29,7 +29,7 @@ class Comparison:
     """The test that gave the p-value."""
 
     @property
-    def real(self) -> bool:
+    def significant(self) -> bool:
         """Whether chance alone is an unlikely explanation: p < 0.05."""
         return self.p_value < 0.05
 

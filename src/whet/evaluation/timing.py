@@ -18,12 +18,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from whet.models.inference import moved
+from whet.models.inference import to_device
 from whet.models.layers.low_rank import LowRank
 from whet.tasks.data import Batch, Batches
 from whet.utils.distributed import of_first
 
-__all__ = ["Latencies", "layer_latencies", "model_latencies", "representative", "take_turns"]
+__all__ = ["Latencies", "layer_latencies", "model_latencies", "representative_batches", "time_interleaved"]
 
 WARM_UP = 2
 LAYER_ROUNDS, MODEL_ROUNDS = 12, 6
@@ -45,7 +45,7 @@ class Latencies(NamedTuple):
     """Two factors, by rank; never falling."""
 
 
-def representative(batches: Batches, *, batch_size: int = 32, count: int = 3) -> list[Batch]:
+def representative_batches(batches: Batches, *, batch_size: int = 32, count: int = 3) -> list[Batch]:
     """Return a few batches that stand for all: of the size in which models are run, spread over the lengths.
 
     Args:
@@ -58,7 +58,7 @@ def representative(batches: Batches, *, batch_size: int = 32, count: int = 3) ->
     return [joined[place] for place in places]
 
 
-def take_turns(
+def time_interleaved(
     runs: Sequence[Callable[[], Any]], *, rounds: int, device: str = "cpu", budget: float = math.inf
 ) -> np.ndarray[Any, Any]:
     """Return (rounds, runs) seconds of calls that take turns, after a few that are thrown away.
@@ -100,7 +100,7 @@ def layer_latencies(weight: Tensor, ranks: Sequence[int], batches: Sequence[Batc
     Args:
         weight: (out, in), of the dtype and on the device that count; its values do not matter.
         ranks: rising.
-        batches: from `representative`; only their shapes matter.
+        batches: from `representative_batches`; only their shapes matter.
         bias: whether the layer has one.
     """
     out_features, in_features = weight.shape
@@ -110,7 +110,7 @@ def layer_latencies(weight: Tensor, ranks: Sequence[int], batches: Sequence[Batc
     for batch in batches:
         inputs = torch.randn(*batch["input_ids"].shape, in_features).to(weight)
         runs = [lambda layer=layer: layer(inputs) for layer in layers]  # noqa: B023
-        seconds = take_turns(runs, rounds=LAYER_ROUNDS, device=weight.device.type)
+        seconds = time_interleaved(runs, rounds=LAYER_ROUNDS, device=weight.device.type)
         total += np.median(seconds, axis=0)
     rising = np.maximum.accumulate(total[1:])
     return Latencies(float(total[0]), dict(zip(ranks, map(float, rising), strict=True)))
@@ -121,9 +121,9 @@ def model_latencies(models: Sequence[nn.Module], batches: Sequence[Batch]) -> li
     total = np.zeros(len(models))
     device = next(models[0].parameters()).device.type
     for batch in batches:
-        inputs = moved(batch, models[0])
+        inputs = to_device(batch, models[0])
         runs = [lambda model=model: model(**inputs) for model in models]  # noqa: B023
-        seconds = take_turns(runs, rounds=MODEL_ROUNDS, device=device, budget=MODEL_SECONDS)
+        seconds = time_interleaved(runs, rounds=MODEL_ROUNDS, device=device, budget=MODEL_SECONDS)
         total += np.median(seconds, axis=0)
     return [float(one) for one in total]
 

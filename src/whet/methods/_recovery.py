@@ -11,7 +11,7 @@ from whet.errors import MissingResource
 from whet.methods.base import Method, Stage
 from whet.training.trainer import AfterStep, distil
 from whet.utils.parameters import Range
-from whet.utils.precision import Products
+from whet.utils.precision import ComputePrecision
 
 __all__ = ["Recovery"]
 
@@ -30,7 +30,7 @@ class Recovery(Method):
     """Divides both models' logits."""
     hidden_states: Annotated[float, Range(least=0, below=math.inf)] = 1.0
     """Weight of the hidden states' error, against 1 for that of the predictions; 0 leaves them out."""
-    precision: Products = "fp32"
+    precision: ComputePrecision = "fp32"
     """Of matrix products alone; bf16 is about twice as fast on processors with AMX."""
 
     stage: ClassVar[Stage] = Stage.TRAINING

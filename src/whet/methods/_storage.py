@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from whet.errors import InvalidModel, NothingToCompress
 from whet.models.architecture import Architecture, dense_bias, dense_weight
-from whet.models.layers.base import Form, Formed, OneLinear
+from whet.models.layers.base import LayerShape, ReplacesDense, WrapsLinear
 from whet.models.layers.masked import MaskedEmbedding
 
-__all__ = ["Weights", "places", "weights_of"]
+__all__ = ["Weights", "stored_weights", "weights_of"]
 
 
 class Weights(NamedTuple):
@@ -20,12 +20,12 @@ class Weights(NamedTuple):
     """(out, in), or (words, features)."""
     bias: Tensor | None
     """(out,) or None."""
-    form: Form
+    form: LayerShape
     """Of that shape."""
 
 
-def places(
-    model: nn.Module, include: str, *, embeddings: bool = True, again: tuple[type[Formed], ...] = ()
+def stored_weights(
+    model: nn.Module, include: str, *, embeddings: bool = True, again: tuple[type[ReplacesDense], ...] = ()
 ) -> dict[str, str]:
     """Return the names of ordinary layers by their places: those of themselves, or of what consists of one alone.
 
@@ -41,7 +41,7 @@ def places(
     """
     architecture = Architecture.of(model)
     for name, module in model.named_modules():
-        linear = isinstance(module, Formed) and module.form.layer == "linear"
+        linear = isinstance(module, ReplacesDense) and module.form.layer == "linear"
         if fnmatchcase(name, include) and _taken(module, again) and (linear or embeddings):
             raise InvalidModel(
                 f"layers must hold ordinary weights, but {name} is {type(module).kind()} already; take the model that "
@@ -52,7 +52,7 @@ def places(
         outer = name.rpartition(".")[0]
         module = model.get_submodule(outer)
         if not _taken(module, again):
-            known[outer if isinstance(module, OneLinear | MaskedEmbedding | Formed) else name] = name
+            known[outer if isinstance(module, WrapsLinear | MaskedEmbedding | ReplacesDense) else name] = name
     found = {place: name for place, name in known.items() if fnmatchcase(place, include)}
     if not found:
         architecture.refuse_shared(include)
@@ -65,11 +65,13 @@ def weights_of(layer: nn.Module) -> Weights:
     """Return what an ordinary linear layer or embedding holds."""
     if isinstance(layer, nn.Embedding):
         rows, columns = layer.weight.shape
-        return Weights(layer.weight.detach(), None, Form("embedding", rows, columns, padding_idx=layer.padding_idx))
+        return Weights(
+            layer.weight.detach(), None, LayerShape("embedding", rows, columns, padding_idx=layer.padding_idx)
+        )
     weight, bias = dense_weight(layer), dense_bias(layer)
     rows, columns = weight.shape
-    return Weights(weight, bias, Form("linear", rows, columns, bias=bias is not None))
+    return Weights(weight, bias, LayerShape("linear", rows, columns, bias=bias is not None))
 
 
-def _taken(module: nn.Module, again: tuple[type[Formed], ...]) -> bool:
-    return isinstance(module, Formed) and not isinstance(module, again)
+def _taken(module: nn.Module, again: tuple[type[ReplacesDense], ...]) -> bool:
+    return isinstance(module, ReplacesDense) and not isinstance(module, again)

@@ -31,7 +31,7 @@ class Stage(IntEnum):
     """The values of the weights."""
     VOCABULARY = 4
     """Which tokens there are; no later step reads data, since those were encoded before."""
-    REPRESENTATION = 5
+    STORAGE = 5
     """How weights are stored: quantized, clustered, sparse."""
 
 

@@ -15,7 +15,7 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidRecipe, MissingResource
 from whet.methods.base import Method, Stage, method_from
 from whet.models.layers.base import count_weights
-from whet.models.surgery import copy_model, describe, own_weights
+from whet.models.surgery import copy_sharing_parameters, describe, unshare_parameters
 
 __all__ = ["Recipe", "Step"]
 
@@ -149,17 +149,17 @@ class Recipe:
             MissingResource: before any work.
         """
         self.check(resources)
-        compressed: nn.Module = copy_model(model)
+        compressed: nn.Module = copy_sharing_parameters(model)
         for i, method in enumerate(self.methods):
             if method.stage >= Stage.TRAINING:
-                own_weights(compressed, model)
+                unshare_parameters(compressed, model)
             start, before, known = time.perf_counter(), count_weights(compressed), describe(compressed)
             own = resources.only(method.reads)
             applied = method.apply(compressed, own) if run is None else run(self.methods[:i], method, compressed, own)
             compressed = applied.eval()
             changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
             report(Step(method, changed, before, count_weights(compressed), time.perf_counter() - start))
-        own_weights(compressed, model)
+        unshare_parameters(compressed, model)
         return compressed
 
     def tokenizer(self, tokenizer: PreTrainedTokenizerBase, resources: Resources) -> PreTrainedTokenizerBase:

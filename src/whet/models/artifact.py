@@ -21,7 +21,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from whet.errors import InvalidArtifact, OutputNotWritten
 from whet.models.load import load_model
-from whet.models.surgery import describe, packed, rebuild, unpack
+from whet.models.surgery import describe, from_storage, rebuild, to_storage
 from whet.utils.files import new_folder, write_text
 from whet.utils.precision import FP32
 
@@ -73,7 +73,7 @@ class WhetQuantizer(HfQuantizer):
         rebuild(model, self.quantization_config.structure)
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **others: Any) -> PreTrainedModel:
-        unpack(model)
+        from_storage(model)
         return model
 
     def is_serializable(self) -> bool:
@@ -113,7 +113,7 @@ def save(
     Raises:
         OutputExists, OutputNotWritten: the folder exists or cannot be written.
     """
-    stored = packed(model)
+    stored = to_storage(model)
     structure = describe(stored)
     if structure:
         stored.config.quantization_config = WhetConfig(structure)

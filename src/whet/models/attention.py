@@ -22,14 +22,14 @@ from whet.models.surgery import replace
 from whet.numerics.low_rank import Spectrum
 
 __all__ = [
-    "Kept",
-    "Reduced",
+    "KeptHead",
+    "ReducedAttention",
     "SelfAttention",
     "Widths",
     "last_projections",
     "narrow_to_first",
-    "narrowed",
-    "reduced",
+    "narrowed_attention",
+    "reduced_attention",
     "sharing_input",
     "stacked",
 ]
@@ -102,7 +102,7 @@ class SelfAttention(NamedTuple):
         return self.output.startswith(f"{self.name}.")
 
 
-class Kept(NamedTuple):
+class KeptHead(NamedTuple):
     """A head that stays, and what of it."""
 
     place: int
@@ -124,7 +124,7 @@ class Kept(NamedTuple):
         return cls(place, scores.p[:, : widths.scores].T, scores.q[: widths.scores], values.q[: widths.values])
 
 
-class Reduced(NamedTuple):
+class ReducedAttention(NamedTuple):
     """What takes the place of an attention and, where that is another module, of its output projection."""
 
     attention: Attention
@@ -212,9 +212,9 @@ def _why_not(model: nn.Module) -> str:
     return wanted
 
 
-def reduced(
+def reduced_attention(
     model: nn.Module, place: SelfAttention, scores: Sequence[Spectrum], values: Sequence[Spectrum], widths: Widths
-) -> Reduced:
+) -> ReducedAttention:
     """Return the modules whose heads are narrower.
 
     Args:
@@ -235,8 +235,8 @@ def reduced(
     read = weight @ torch.block_diag(*(one.p[:, : widths.values] for one in values))
     bias = shift if output.bias is None else shift + output.bias.detach()
     pairs = enumerate(zip(scores, values, strict=True))
-    kept = [Kept.of(head, score, value, widths) for head, (score, value) in pairs]
-    return narrowed(model, place, kept, read.to(output.weight), bias.to(output.weight))
+    kept = [KeptHead.of(head, score, value, widths) for head, (score, value) in pairs]
+    return narrowed_attention(model, place, kept, read.to(output.weight), bias.to(output.weight))
 
 
 def stacked(model: nn.Module, place: SelfAttention) -> nn.Linear:
@@ -271,7 +271,9 @@ def sharing_input(model: nn.Module, place: SelfAttention, thin: LowRank) -> Atte
     return layer
 
 
-def narrowed(model: nn.Module, place: SelfAttention, kept: Sequence[Kept], weight: Tensor, bias: Tensor) -> Reduced:
+def narrowed_attention(
+    model: nn.Module, place: SelfAttention, kept: Sequence[KeptHead], weight: Tensor, bias: Tensor
+) -> ReducedAttention:
     """Return the modules with some of the heads, or features of them.
 
     Args:
@@ -289,9 +291,9 @@ def narrowed(model: nn.Module, place: SelfAttention, kept: Sequence[Kept], weigh
         _merge_before(_linear(model, name), narrow, own, rows)
     output = Resized.of(weight, bias)
     if layer.output is None:
-        return Reduced(layer, output)
+        return ReducedAttention(layer, output)
     layer.output.load_state_dict(output.linear.state_dict())
-    return Reduced(layer, None)
+    return ReducedAttention(layer, None)
 
 
 def _empty(

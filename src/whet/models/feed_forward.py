@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from whet.errors import NothingToCompress
 from whet.models.architecture import Architecture, dense_weight
-from whet.models.inference import hooked, moved
+from whet.models.inference import removing_hooks, to_device
 from whet.tasks.data import Batch, Batches
 
 __all__ = ["FeedForward"]
 
-Part = TypeVar("Part", bound="FeedForward")
+FeedForwardLayers = TypeVar("FeedForwardLayers", bound="FeedForward")
 
 EXAMPLES = 4
 """Enough to try out on."""
@@ -95,7 +95,7 @@ def _few(batches: Batches) -> Batch:
     return {key: value[:EXAMPLES] for key, value in middle.items()}
 
 
-def _proven(model: nn.Module, parts: Sequence[Part], batch: Batch) -> list[Part]:
+def _proven(model: nn.Module, parts: Sequence[FeedForwardLayers], batch: Batch) -> list[FeedForwardLayers]:
     """Those of the parts whose neurons stand alone."""
     if not parts:
         return []
@@ -132,8 +132,8 @@ class _Trial:
                 handles.append(self.model.get_submodule(name).register_forward_hook(given))
             read = lambda _module, inputs, name=part.output: self._read(inputs[0], name)  # noqa: E731
             handles.append(self.model.get_submodule(part.output).register_forward_pre_hook(read))
-        with hooked(handles), torch.inference_mode():
-            logits: Any = self.model(**moved(batch, self.model)).logits
+        with removing_hooks(handles), torch.inference_mode():
+            logits: Any = self.model(**to_device(batch, self.model)).logits
         found: Tensor = logits
         return found
 

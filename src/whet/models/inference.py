@@ -15,10 +15,10 @@ from whet.models.architecture import word_vectors
 from whet.tasks.data import Batch, Batches
 from whet.utils.progress import track
 
-__all__ = ["answer", "answers", "example_batch", "hooked", "input_names", "moved"]
+__all__ = ["answer", "answers", "example_batch", "input_names", "removing_hooks", "to_device"]
 
 
-def moved(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
+def to_device(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
     """Return the batch on the model's device."""
     device = next(model.parameters()).device
     return {key: value.to(device) for key, value in batch.items()}
@@ -27,11 +27,11 @@ def moved(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
 def answers(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]:
     """Return the logits of every example, (examples, classes)."""
     with torch.inference_mode():
-        return torch.cat([model(**moved(batch, model)).logits.cpu() for batch in batches]).numpy()
+        return torch.cat([model(**to_device(batch, model)).logits.cpu() for batch in batches]).numpy()
 
 
 @contextlib.contextmanager
-def hooked(handles: Sequence[RemovableHandle]) -> Iterator[None]:
+def removing_hooks(handles: Sequence[RemovableHandle]) -> Iterator[None]:
     """Remove the hooks when the block ends."""
     try:
         yield

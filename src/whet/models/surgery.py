@@ -16,32 +16,32 @@ from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.layers.masked import MaskedEmbedding
 
 __all__ = [
-    "copy_model",
+    "copy_sharing_parameters",
     "describe",
+    "from_storage",
     "keep_blocks",
     "keep_words",
-    "lodging",
-    "own_weights",
-    "packed",
     "rebuild",
     "replace",
     "require_all_tokens",
-    "unpack",
+    "temporary_submodule",
+    "to_storage",
+    "unshare_parameters",
 ]
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def copy_model(model: Model) -> Model:
+def copy_sharing_parameters(model: Model) -> Model:
     """Return a copy in eval mode with modules of its own but the same weights, which nobody may write to.
 
-    Methods that replace layers need no second set of weights; `own_weights` makes one for those that train them.
+    Methods that replace layers need no second set of weights; `unshare_parameters` makes one for those that train them.
     """
     shared = {id(parameter): parameter for parameter in model.parameters()}
     return copy.deepcopy(model, shared).eval()
 
 
-def own_weights(model: nn.Module, others: nn.Module) -> None:
+def unshare_parameters(model: nn.Module, others: nn.Module) -> None:
     """Give `model` weights of its own where they are still those of `others`; tied weights stay tied."""
     foreign = {id(parameter) for parameter in others.parameters()}
     own: dict[int, nn.Parameter] = {}
@@ -60,7 +60,7 @@ def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
 
 
 @contextmanager
-def lodging(model: nn.Module, name: str, layer: nn.Module) -> Iterator[None]:
+def temporary_submodule(model: nn.Module, name: str, layer: nn.Module) -> Iterator[None]:
     """Give the model one more module while the block runs, whose weights then count as its own."""
     model.add_module(name, layer)
     try:
@@ -160,16 +160,16 @@ def require_all_tokens(model: nn.Module) -> None:
             )
 
 
-def packed(model: Model) -> Model:
+def to_storage(model: Model) -> Model:
     """Return a copy with the same weights in which compressed layers are as they are stored."""
-    copied = copy_model(model)
+    copied = copy_sharing_parameters(model)
     for name, layer in list(copied.named_modules()):
         if isinstance(layer, CompressedLayer) and (stored := layer.stored()) is not layer:
             replace(copied, name, stored)
     return copied
 
 
-def unpack(model: nn.Module) -> None:
+def from_storage(model: nn.Module) -> None:
     """Put what can be run in the place of what was stored."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, CompressedLayer) and (running := layer.running()) is not layer:

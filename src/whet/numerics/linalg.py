@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Eigen", "Roots", "diagonal_blocks", "leading", "roots", "square_root", "tail"]
+__all__ = ["Eigen", "Roots", "diagonal_blocks", "eigh_descending", "roots", "square_root", "tail_energy"]
 
 
 class Eigen(NamedTuple):
@@ -26,7 +26,7 @@ class Roots(NamedTuple):
     """(d, d)."""
 
 
-def leading(matrix: Tensor) -> Eigen:
+def eigh_descending(matrix: Tensor) -> Eigen:
     """Return the eigenvalues and eigenvectors of a symmetric (d, d) matrix, largest first, negative ones as zero."""
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     return Eigen(values.flip(0).clamp_min(0), vectors.flip(1))
@@ -59,12 +59,12 @@ def roots(matrix: Tensor, *, damping: float) -> Roots:
 
 
 def _symmetric_root(matrix: Tensor, *, least: float) -> Roots:
-    values, vectors = leading(matrix)
+    values, vectors = eigh_descending(matrix)
     scale = (values + least).sqrt()
     return Roots((vectors * scale) @ vectors.T, (vectors / scale) @ vectors.T)
 
 
-def tail(energies: Tensor, *, relative: bool) -> Tensor:
+def tail_energy(energies: Tensor, *, relative: bool) -> Tensor:
     """Return (d + 1,) sums of all but the first k of (d,) descending energies, for k = 0 ... d.
 
     With `relative`, as shares of their total.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whet.numerics.linalg import Roots, leading, roots, square_root, tail
+from whet.numerics.linalg import Roots, eigh_descending, roots, square_root, tail_energy
 from whet.numerics.moments import Moments, Side, side_of
 
 __all__ = [
@@ -21,12 +21,12 @@ __all__ = [
     "break_even",
     "centred",
     "factors",
-    "of_curvature",
-    "of_kl",
-    "of_metric",
-    "of_outputs",
-    "of_scaled_weight",
-    "of_weight",
+    "kfac_svd",
+    "output_pca",
+    "svd_in_metric",
+    "svd_of_kl",
+    "svd_of_scaled_weight",
+    "svd_of_weight",
 ]
 
 DAMPING = 1e-6
@@ -90,7 +90,7 @@ def centred(moments: Moments) -> Tensor:
     return moments.second - moments.mean.outer(moments.mean)
 
 
-def of_outputs(weight: Tensor, second: Tensor, mean: Tensor | None = None) -> Spectrum:
+def output_pca(weight: Tensor, second: Tensor, mean: Tensor | None = None) -> Spectrum:
     """Return the decomposition that minimises E‖Wx − W'x‖² at every rank.
 
     Args:
@@ -99,19 +99,19 @@ def of_outputs(weight: Tensor, second: Tensor, mean: Tensor | None = None) -> Sp
         mean: (d,) mean of x or of Wx, where `second` is centred; the bias then makes up for it.
     """
     if side_of(weight) is Side.OUTPUT:
-        energies, vectors = leading(second)
-        return Spectrum(vectors, vectors.T, tail(energies, relative=True), mean)
+        energies, vectors = eigh_descending(second)
+        return Spectrum(vectors, vectors.T, tail_energy(energies, relative=True), mean)
     dense = weight.double()
     gram = dense.T @ dense
     root = square_root(second)
-    energies, vectors = leading(root.T @ gram @ root)
+    energies, vectors = eigh_descending(root.T @ gram @ root)
     # directions without energy are cut off: dividing by their sigma would only scale rounding errors
     inverse = torch.where(energies > energies[0] * 1e-14, energies.rsqrt(), 0)
     p = root @ vectors * inverse
-    return Spectrum(p, p.T @ gram, tail(energies, relative=True), mean)
+    return Spectrum(p, p.T @ gram, tail_energy(energies, relative=True), mean)
 
 
-def of_metric(weight: Tensor, metric: Roots, other: Tensor, mean: Tensor | None = None) -> Spectrum:
+def svd_in_metric(weight: Tensor, metric: Roots, other: Tensor, mean: Tensor | None = None) -> Spectrum:
     """Return the decomposition that minimises tr(G ΔW C ΔWᵀ) at every rank, and the half of it as its loss.
 
     Args:
@@ -120,16 +120,16 @@ def of_metric(weight: Tensor, metric: Roots, other: Tensor, mean: Tensor | None 
         other: (d, d) the other moment on that side: WᵀGW on the input side, WCWᵀ on the output side.
         mean: (d,) mean of x or of Wx.
     """
-    energies, vectors = leading(metric.root.T @ other @ metric.root)
+    energies, vectors = eigh_descending(metric.root.T @ other @ metric.root)
     onto, back = metric.root @ vectors, vectors.T @ metric.inverse
-    losses = tail(energies / 2, relative=False)
+    losses = tail_energy(energies / 2, relative=False)
     if side_of(weight) is Side.INPUT:
         return Spectrum(onto, back, losses, mean)
     return Spectrum(back.T, onto.T, losses, mean)
 
 
-def of_curvature(weight: Tensor, moments: Moments, *, damping: float, metric: Roots | None = None) -> Spectrum:
-    """Return the decomposition that costs least in KL at every rank, by moments with gradients; see `of_metric`.
+def kfac_svd(weight: Tensor, moments: Moments, *, damping: float, metric: Roots | None = None) -> Spectrum:
+    """Return the decomposition that costs least in KL at every rank, by moments with gradients; see `svd_in_metric`.
 
     Args:
         weight: (out, in).
@@ -140,16 +140,16 @@ def of_curvature(weight: Tensor, moments: Moments, *, damping: float, metric: Ro
     assert moments.gradient is not None
     if side_of(weight) is Side.INPUT:
         known = metric or roots(centred(moments), damping=DAMPING)
-        return of_metric(weight, known, moments.gradient, moments.mean)
-    return of_metric(weight, roots(moments.gradient, damping=damping), centred(moments), moments.mean)
+        return svd_in_metric(weight, known, moments.gradient, moments.mean)
+    return svd_in_metric(weight, roots(moments.gradient, damping=damping), centred(moments), moments.mean)
 
 
-def of_weight(weight: Tensor) -> Spectrum:
-    """Return the decomposition that minimises ‖W − W'‖ at every rank; `weight` as in `of_scaled_weight`."""
-    return of_scaled_weight(weight, torch.ones(weight.shape[1], device=weight.device))
+def svd_of_weight(weight: Tensor) -> Spectrum:
+    """Return the decomposition that minimises ‖W − W'‖ at every rank; `weight` as in `svd_of_scaled_weight`."""
+    return svd_of_scaled_weight(weight, torch.ones(weight.shape[1], device=weight.device))
 
 
-def of_scaled_weight(weight: Tensor, scale: Tensor) -> Spectrum:
+def svd_of_scaled_weight(weight: Tensor, scale: Tensor) -> Spectrum:
     """Return the decomposition that minimises ‖(W − W') diag(scale)‖ at every rank.
 
     Args:
@@ -158,13 +158,13 @@ def of_scaled_weight(weight: Tensor, scale: Tensor) -> Spectrum:
     """
     scaled = weight.double() * scale.double()
     if side_of(weight) is Side.OUTPUT:
-        energies, vectors = leading(scaled @ scaled.T)
-        return Spectrum(vectors, vectors.T, tail(energies, relative=True))
-    energies, vectors = leading(scaled.T @ scaled)
-    return Spectrum(vectors * scale.double()[:, None], vectors.T / scale.double(), tail(energies, relative=True))
+        energies, vectors = eigh_descending(scaled @ scaled.T)
+        return Spectrum(vectors, vectors.T, tail_energy(energies, relative=True))
+    energies, vectors = eigh_descending(scaled.T @ scaled)
+    return Spectrum(vectors * scale.double()[:, None], vectors.T / scale.double(), tail_energy(energies, relative=True))
 
 
-def of_kl(covariance: Tensor, gradient: Tensor, mean: Tensor | None = None) -> Spectrum:
+def svd_of_kl(covariance: Tensor, gradient: Tensor, mean: Tensor | None = None) -> Spectrum:
     """Return the projections of x that cost least in KL at every rank, on the input side of what reads it.
 
     Args:
@@ -173,4 +173,4 @@ def of_kl(covariance: Tensor, gradient: Tensor, mean: Tensor | None = None) -> S
         mean: (d,) of x, where a bias can make up for what is cut off.
     """
     # (of the weight only the shape matters, and a square one stands for the input side)
-    return of_metric(covariance, roots(covariance, damping=DAMPING), gradient, mean)
+    return svd_in_metric(covariance, roots(covariance, damping=DAMPING), gradient, mean)

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from whet.numerics.linalg import diagonal_blocks
 
-__all__ = ["Compensated", "Removal", "compensated", "damped", "removal"]
+__all__ = ["Compensated", "RemovalOrder", "compensated", "damped", "removal_order"]
 
 BLOCK = 128
 """Steps that are multiplied out together."""
 
 
-class Removal(NamedTuple):
+class RemovalOrder(NamedTuple):
     """In which order inputs, or groups of them, go, and what that costs."""
 
     order: Tensor
@@ -56,7 +56,7 @@ def damped(covariance: Tensor, damping: float) -> Tensor:
     return covariance + floor * torch.eye(len(covariance)).to(covariance)
 
 
-def removal(covariance: Tensor, weighed: Tensor, *, width: int = 1) -> Removal:
+def removal_order(covariance: Tensor, weighed: Tensor, *, width: int = 1) -> RemovalOrder:
     """Return the order in which inputs go, or groups of them, each time what costs least.
 
     Args:
@@ -68,7 +68,7 @@ def removal(covariance: Tensor, weighed: Tensor, *, width: int = 1) -> Removal:
     return _one_by_one(inverse, weighed) if width == 1 else _in_groups(inverse, weighed, width)
 
 
-def _one_by_one(inverse: Tensor, weighed: Tensor) -> Removal:
+def _one_by_one(inverse: Tensor, weighed: Tensor) -> RemovalOrder:
     left = torch.arange(len(inverse), device=inverse.device)
     order: list[Tensor] = []
     costs: list[Tensor] = []
@@ -84,7 +84,7 @@ def _one_by_one(inverse: Tensor, weighed: Tensor) -> Removal:
     return _removal(torch.cat(order), torch.cat(costs))
 
 
-def _in_groups(inverse: Tensor, weighed: Tensor, width: int) -> Removal:
+def _in_groups(inverse: Tensor, weighed: Tensor, width: int) -> RemovalOrder:
     """Few groups are wide: their steps are products of matrices already."""
     left = list(range(len(inverse) // width))
     order: list[int] = []
@@ -105,8 +105,8 @@ def _in_groups(inverse: Tensor, weighed: Tensor, width: int) -> Removal:
     return _removal(torch.tensor(order, device=inverse.device), torch.stack(costs))
 
 
-def _removal(order: Tensor, costs: Tensor) -> Removal:
-    return Removal(order, torch.cat([costs.new_zeros(1), costs.cumsum(0)]).flip(0))
+def _removal(order: Tensor, costs: Tensor) -> RemovalOrder:
+    return RemovalOrder(order, torch.cat([costs.new_zeros(1), costs.cumsum(0)]).flip(0))
 
 
 class _Steps:

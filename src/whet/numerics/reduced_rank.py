@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from whet.numerics.low_rank import factors, of_outputs
+from whet.numerics.low_rank import factors, output_pca
 from whet.numerics.moments import Side, side_of
 
 __all__ = ["outer_factor", "reduced_rank_regression"]
@@ -23,7 +23,7 @@ def reduced_rank_regression(cross: Tensor, inputs: Tensor, rank: int) -> tuple[T
     """
     best = torch.linalg.solve(_ridged(inputs), cross.T).T
     second = inputs if side_of(best) is Side.INPUT else best @ inputs @ best.T
-    u, v, _ = factors(best, of_outputs(best, second), rank)
+    u, v, _ = factors(best, output_pca(best, second), rank)
     return u, v
 
 

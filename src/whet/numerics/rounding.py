@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 
 from whet.errors import InvalidModel
 
-__all__ = ["Balanced", "Rounded", "balanced", "most", "rounded"]
+__all__ = ["Balanced", "Rounded", "equalize_factors", "most", "rounded"]
 
 FINEST = 2.0**-17
 """Least scale in float16: below it, rounding the scale itself would move the largest of 127 steps by half a step."""
@@ -89,7 +89,7 @@ def rounded(
     return Rounded(values.reshape(weight.shape[0], -1)[:, :inputs].contiguous(), scales, size)
 
 
-def balanced(u: Tensor, v: Tensor) -> Balanced:
+def equalize_factors(u: Tensor, v: Tensor) -> Balanced:
     """Return factors of the same product whose components are all of one size, in u as in v.
 
     Args:

@@ -20,7 +20,7 @@ from whet.evaluation.formatting import change, difference, ends, interval, value
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
 from whet.report.collect import Result
-from whet.report.layer_sizes import Kept, Share, kept_of, words_of
+from whet.report.layer_sizes import KeptSizes, PartSize, kept_sizes, words_of
 from whet.report.plots import read_curve
 from whet.report.view import SPEEDUP, Overview, find, notes, recipes, step_text, unit_of
 
@@ -33,7 +33,7 @@ _FIGURES = (SPEEDUP, "latency_median", "kl", "disk")
 
 class _Layers(NamedTuple):
     name: str
-    kept: Kept
+    kept: KeptSizes
 
 
 def html_page(view: Overview, results: Sequence[Result], *, mark: str) -> str:
@@ -50,7 +50,7 @@ def html_page(view: Overview, results: Sequence[Result], *, mark: str) -> str:
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     models = _models(view, results)
     words = max(map(words_of, models.values()), default=0)
-    found = {name: kept_of(folder, words=words) for name, folder in models.items()}
+    found = {name: kept_sizes(folder, words=words) for name, folder in models.items()}
     layers = [_Layers(name, kept) for name, kept in found.items() if kept is not None]
     curves = {name: folder / CURVE for name, folder in models.items() if (folder / CURVE).is_file()}
     return (
@@ -82,7 +82,11 @@ def html_page(view: Overview, results: Sequence[Result], *, mark: str) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=PackageLoader("whet.report"), trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=PackageLoader("whet.report"),
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.globals.update(percent=lambda share: f"{share.share:.0%}".replace("%", ""), tenth=_tenth)
     return environment
@@ -96,7 +100,7 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _tenth(share: Share) -> int:
+def _tenth(share: PartSize) -> int:
     return min(10, math.floor(share.share * 10))
 
 
@@ -152,7 +156,7 @@ def _cell(one: Measurement | None, *, is_quality: bool) -> dict[str, Any]:
         "text": value_of(one),
         "ends": ends(one),
         "change": change(one) if is_quality else "",
-        "versus": difference(one.versus) if one.versus is not None and one.versus.real else "",
+        "versus": difference(one.versus) if one.versus is not None and one.versus.significant else "",
     }
 
 

@@ -15,7 +15,7 @@ from whet.errors import InvalidArtifact, InvalidModel
 from whet.models.architecture import Architecture
 from whet.models.load import empty_model, weight_files
 
-__all__ = ["Kept", "Share", "kept_of", "short_names", "words_of"]
+__all__ = ["KeptSizes", "PartSize", "kept_sizes", "short_names", "words_of"]
 
 FP32_BYTES = 4
 _TOLD = ("rank", "heads", "query_key_width", "value_width", "bits", "group_size", "values")
@@ -23,7 +23,7 @@ _TOLD = ("rank", "heads", "query_key_width", "value_width", "bits", "group_size"
 _SIZES = ("in_features", "out_features")
 
 
-class Share(NamedTuple):
+class PartSize(NamedTuple):
     """What is left of one layer."""
 
     share: float
@@ -32,14 +32,14 @@ class Share(NamedTuple):
     """What it is now, such as `low rank: rank 96`; empty where it is an ordinary layer."""
 
 
-class Kept(NamedTuple):
+class KeptSizes(NamedTuple):
     """What is left of a model."""
 
-    embeddings: Share | None
+    embeddings: PartSize | None
     """Of all its embeddings; None if it has none of its own."""
     parts: tuple[str, ...]
     """The linear layers of a block, by the shortest names that tell them apart."""
-    blocks: tuple[tuple[Share | None, ...], ...]
+    blocks: tuple[tuple[PartSize | None, ...], ...]
     """For each block, of each part; None where the block has no such layer."""
 
     @property
@@ -61,13 +61,13 @@ class _Saved(NamedTuple):
     structure: Mapping[str, Mapping[str, Any]]
     """The layers that whet made, by module name."""
 
-    def share(self, names: Sequence[str]) -> Share:
+    def share(self, names: Sequence[str]) -> PartSize:
         """Return what is left of these layers together."""
         measured = [self._measured(name) for name in names]
         now, before = (sum(of(name) for name in measured) for of in (self._stored, self._dense))
         made = [part for part in map(self._made, names) if part is not None]
         forms = dict.fromkeys(_form(self.structure[part]) for part in made)
-        return Share(now / before, "; ".join(forms))
+        return PartSize(now / before, "; ".join(forms))
 
     def _measured(self, name: str) -> str:
         """The layer itself, or the compressed part of the model that stands for it and others."""
@@ -98,7 +98,7 @@ def words_of(folder: Path) -> int:
     return int(config.vocab_size)
 
 
-def kept_of(folder: Path, *, words: int = 0) -> Kept | None:
+def kept_sizes(folder: Path, *, words: int = 0) -> KeptSizes | None:
     """Return what is left of the model in a folder, or None where it has no blocks of linear layers.
 
     Args:
@@ -120,7 +120,7 @@ def kept_of(folder: Path, *, words: int = 0) -> Kept | None:
     if not parts:
         return None
     shares = {name: saved.share([name]) for _, name in inside}
-    return Kept(
+    return KeptSizes(
         saved.share(layout.embeddings) if layout.embeddings else None,
         tuple(short_names(parts)),
         tuple(tuple(shares.get(f"{block}.{part}") for part in parts) for block in layout.blocks),

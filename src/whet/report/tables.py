@@ -60,7 +60,7 @@ def fastest_as_good(trials: Sequence[Trial], *, speed: str = "throughput") -> Tr
     """Return the trial of highest speed, a metric, whose first metric is not really worse than the first model's."""
 
     def worse(one: Measurement) -> bool:
-        return one.versus is not None and one.versus.real and (one.versus.value < 0) == (one.better == "higher")
+        return one.versus is not None and one.versus.significant and (one.versus.value < 0) == (one.better == "higher")
 
     good = [trial for trial in trials if not worse(trial.measurements[0])]
     return max(good, key=lambda trial: trial.get(speed).value)
@@ -69,12 +69,14 @@ def fastest_as_good(trials: Sequence[Trial], *, speed: str = "throughput") -> Tr
 def _cell(one: Measurement) -> str:
     places = digits(one.value)
     arm = (one.high - one.low) / 2
-    star = "*" if one.versus is not None and one.versus.real else ""
+    star = "*" if one.versus is not None and one.versus.significant else ""
     return f"{one.value:.{places}f}{f' ±{arm:.{places}f}' if arm else ''}{star}"
 
 
 def _speedup(trial: Trial) -> str:
     ratio = trial.get("throughput").versus
     return (
-        "1" if ratio is None else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}){'*' if ratio.real else ''}"
+        "1"
+        if ratio is None
+        else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}){'*' if ratio.significant else ''}"
     )

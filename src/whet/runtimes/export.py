@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from whet.calibration.resources import Calibration, Resources, prepare
-from whet.calibration.sensitivity import balance, by_harm, kept_whole
+from whet.calibration.sensitivity import choose_fp32_layers, equalize, quantization_sensitivity
 from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, OutputNotWritten
 from whet.models import artifact
 from whet.models.architecture import products
@@ -105,7 +105,7 @@ def export_to(
             f"the folder must be one that whet wrote, but got {folder}; fine-tune, distil or compress the model first"
         )
     model, tokenizer = artifact.load(folder).eval(), load_tokenizer(folder)
-    balance(model, products(model))  # which changes no answer, and makes 8 bits lose less
+    equalize(model, products(model))  # which changes no answer, and makes 8 bits lose less
     names = input_names(model, tokenizer.model_input_names)
     resources = Resources()
     if task is not None:
@@ -173,7 +173,7 @@ def _converted(runtime: Runtime, precision: str, source: _Source, place: Path, m
         found.append(agreement(chosen))
         return math.inf if found[-1].kl is None else found[-1].kl
 
-    kept = kept_whole(layers, loss, lambda: by_harm(source.model, layers, held_out), max_kl)
+    kept = choose_fp32_layers(layers, loss, lambda: quantization_sensitivity(source.model, layers, held_out), max_kl)
     return found[-1]._replace(in_fp32=kept)
 
 

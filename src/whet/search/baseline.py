@@ -18,9 +18,9 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet.evaluation.measurement import Comparison, Measurement
-from whet.evaluation.metrics.base import Subject, metric_named, quality_named
+from whet.evaluation.metrics.base import ModelUnderTest, metric_named, quality_named
 from whet.evaluation.significance import bootstrap, paired_ratio
-from whet.evaluation.timing import take_turns
+from whet.evaluation.timing import time_interleaved
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import load_any
@@ -31,10 +31,10 @@ from whet.tasks.base import Splits, Task
 from whet.tasks.data import Batch, Batches
 from whet.tasks.encoding import encode, shortest_first
 from whet.tasks.splits import Resplit
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 from whet.utils.precision import FP32, PYTORCH
 
-__all__ = ["FULL_ROUNDS", "SHORT_ROUNDS", "Look", "Original"]
+__all__ = ["FULL_ROUNDS", "SHORT_ROUNDS", "Baseline", "ProxyScore"]
 
 Array = np.ndarray[Any, Any]
 
@@ -51,7 +51,7 @@ TIMED = 64
 """Examples of a round, in two batches at least."""
 
 
-class Look(NamedTuple):
+class ProxyScore(NamedTuple):
     """What little a few batches say."""
 
     kl: float
@@ -59,7 +59,7 @@ class Look(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Original:
+class Baseline:
     """The original model, loaded, with its answers."""
 
     source: str
@@ -84,7 +84,7 @@ class Original:
     """That it took for an example of it."""
 
     @classmethod
-    def of(cls, source: str | Path, task: Resplit, *, max_length: int, batch_size: int, seed: int) -> "Original":
+    def of(cls, source: str | Path, task: Resplit, *, max_length: int, batch_size: int, seed: int) -> "Baseline":
         """Load the model and let it answer.
 
         Raises:
@@ -118,7 +118,7 @@ class Original:
             "task": self.task.name,
             "split": "selection slice of the training data",
             "data_sha256": self.task.splits.validation.digest(),
-            **machine().to_dict(),
+            **current_machine().to_dict(),
             "batch_size": self.batch_size,
             "max_length": self.length,
             "padding": "to the longest of a batch, sorted by length",
@@ -126,7 +126,7 @@ class Original:
             "versions": artifact.versions(),
         }
 
-    def look(self, model: nn.Module) -> Look:
+    def look(self, model: nn.Module) -> ProxyScore:
         """Return what a few batches of the selection slice say of a candidate.
 
         Raises:
@@ -136,7 +136,7 @@ class Original:
         logits, wanted = answer(model, few, what="a few batches")[:, self.order], self.logits[rows]
         quality = quality_named(self.task.metrics[0])
         versus = quality.compare(few.labels, quality.predict(logits), quality.predict(wanted), seed=self.seed)
-        return Look(float(divergences(wanted, logits).mean()), versus)
+        return ProxyScore(float(divergences(wanted, logits).mean()), versus)
 
     @property
     def looked_at(self) -> int:
@@ -160,7 +160,7 @@ class Original:
 
     def measured(self) -> Trial:
         """Return the original's own measurements."""
-        seconds = take_turns([lambda: self.run(self.model)], rounds=FULL_ROUNDS, budget=FULL_SECONDS)[:, 0]
+        seconds = time_interleaved([lambda: self.run(self.model)], rounds=FULL_ROUNDS, budget=FULL_SECONDS)[:, 0]
         rates = sum(len(batch["input_ids"]) for batch in self._timed) / seconds
         estimate = bootstrap(lambda drawn: float(np.median(rates[drawn])), len(rates), seed=self.seed)
         throughput = Measurement(metric="throughput", **estimate._asdict(), unit="1/s", n=len(rates), better="higher")
@@ -173,7 +173,7 @@ class Original:
         if not models:
             return []
         runs = [lambda model=model: self.run(model) for model in (self.model, *models)]
-        seconds = take_turns(runs, rounds=rounds, budget=FULL_SECONDS)
+        seconds = time_interleaved(runs, rounds=rounds, budget=FULL_SECONDS)
         first = seconds[:, 0].tolist()
         return [paired_ratio(first, seconds[:, i].tolist(), seed=self.seed) for i in range(1, len(runs))]
 
@@ -202,16 +202,16 @@ class Original:
         places = np.unique(np.linspace(0, len(batches) - 1, 2 * count + 1).round().astype(int)[1::2])
         return tuple(batches[i] for i in places)
 
-    def _rows(self, candidate: Subject | None) -> list[Measurement]:
+    def _rows(self, candidate: ModelUnderTest | None) -> list[Measurement]:
         """The measurements of the last of both."""
         subjects = [self._subject(self.model, self.source, self.logits, ())]
         subjects += [] if candidate is None else [candidate]
         asked = [*map(quality_named, self.task.metrics), *map(metric_named, ("fidelity", "size"))]
         return [one for metric in asked for one in metric.measure(subjects)[-1]]
 
-    def _subject(self, model: nn.Module, source: str, logits: Array, files: tuple[Path, ...]) -> Subject:
+    def _subject(self, model: nn.Module, source: str, logits: Array, files: tuple[Path, ...]) -> ModelUnderTest:
         batches = self.selection
-        return Subject(
+        return ModelUnderTest(
             name=self.name,
             source=source,
             model=model,

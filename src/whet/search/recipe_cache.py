@@ -14,13 +14,13 @@ from whet.methods._budget import Budgeted
 from whet.methods.base import Method
 from whet.methods.recipe import Recipe
 
-__all__ = ["SharedSteps"]
+__all__ = ["CachedRecipes"]
 
 KEPT = 3
 """Models of which is kept what was learnt; that of a wide one takes a few GiB."""
 
 
-class SharedSteps:
+class CachedRecipes:
     """Applies recipes to one model; gives what `Recipe.apply` gives."""
 
     def __init__(self, original: nn.Module, resources: Resources) -> None:

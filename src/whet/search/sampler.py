@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from whet.errors import InvalidData, InvalidParameter
 from whet.search.space import Space, Structure
-from whet.search.storage import FAILED, Attempt
+from whet.search.storage import FAILED, SearchTrial
 
-__all__ = ["Proposal", "Proposals", "require_optuna"]
+__all__ = ["Proposal", "Sampler", "require_optuna"]
 
 STARTUP = 4
 """Finished structures from which on the sampler looks at what they gave."""
@@ -44,7 +44,7 @@ def require_optuna() -> Any:
         ) from error
 
 
-class Proposals:
+class Sampler:
     """The proposals of one worker."""
 
     def __init__(self, journal: Path, space: Space, *, seed: int, worker: str) -> None:
@@ -74,7 +74,7 @@ class Proposals:
         # a sampler that began as the last one did would suggest what that one did
         self._study.sampler = optuna.samplers.TPESampler(seed=seed + begun, n_startup_trials=STARTUP)
 
-    def take_up(self, attempts: Sequence[Attempt], alive: set[str]) -> None:
+    def take_up(self, attempts: Sequence[SearchTrial], alive: set[str]) -> None:
         """Set right what workers left that were killed: what they finished counts, the rest is to be done again.
 
         Args:
@@ -90,7 +90,7 @@ class Proposals:
                 if len(trial.params) == len(Structure._fields):
                     self._study.enqueue_trial(trial.params)
 
-    def next(self, attempts: Sequence[Attempt]) -> Proposal | None:
+    def next(self, attempts: Sequence[SearchTrial]) -> Proposal | None:
         """Return what to try next, or None if everything was tried.
 
         Args:
@@ -117,7 +117,7 @@ class Proposals:
             self._drop(trial.number)
         return None
 
-    def finish(self, attempt: Attempt) -> None:
+    def finish(self, attempt: SearchTrial) -> None:
         """Tell the sampler what came of a proposal."""
         states = self._optuna.trial.TrialState
         if attempt.value is not None:

@@ -16,26 +16,26 @@ from typing import Any, NamedTuple
 from whet.calibration.resources import Calibration, prepare
 from whet.errors import InvalidParameter
 from whet.evaluation import records
-from whet.evaluation.benchmark import Benchmark, Row
+from whet.evaluation.benchmark import Benchmark, BenchmarkRow
 from whet.evaluation.frontier import Frontier
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.load import weight_files
-from whet.search.baseline import Original
+from whet.search.baseline import Baseline
 from whet.search.goal import POINTS, Goal, difference
-from whet.search.recipe_cache import SharedSteps
-from whet.search.sampler import Proposals, require_optuna
+from whet.search.recipe_cache import CachedRecipes
+from whet.search.sampler import Sampler, require_optuna
 from whet.search.space import Space
-from whet.search.stages import Ladder
-from whet.search.storage import FINISHED, Attempt, Ledger
-from whet.search.targets import Place, places
+from whet.search.stages import StagedEvaluation
+from whet.search.storage import FINISHED, SearchStorage, SearchTrial
+from whet.search.targets import Target, targets
 from whet.tasks.base import Task
 from whet.tasks.splits import Resplit, resplit
 from whet.utils.distributed import count
-from whet.utils.hardware import machine
+from whet.utils.hardware import current_machine
 from whet.utils.precision import PYTORCH
 
-__all__ = ["BEST", "Found", "search"]
+__all__ = ["BEST", "SearchResult", "search"]
 
 CALIBRATION = Calibration()
 RECOVERY_TIME = 0.1
@@ -51,7 +51,7 @@ CONVERSION = 20.0
 """Seconds that it takes to bring a model to another runtime, before that has been measured."""
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What a search found."""
 
     best: Trial
@@ -64,7 +64,7 @@ class Found(NamedTuple):
     """All that was measured, on the selection slice."""
     frontier: Frontier
     """Of the original and these."""
-    attempts: list[Attempt]
+    attempts: list[SearchTrial]
     """All structures that were tried, with those that were given up or failed."""
     confirmation: list[Trial]
     """The original and the best on the dev split; empty if the search was stopped before, or others go on with it."""
@@ -86,9 +86,9 @@ def search(
     seed: int = 0,
     join: bool = False,
     overwrite: bool = False,
-    report: Callable[[Attempt], None] = lambda attempt: None,
+    report: Callable[[SearchTrial], None] = lambda attempt: None,
     warn: Callable[[str], None] = lambda sentence: None,
-) -> Found:
+) -> SearchResult:
     """Search for the best model above a bar of quality; what was found so far is always in `out`.
 
     The same call again goes on where the last one ended, or was killed.
@@ -114,7 +114,7 @@ def search(
     """
     clock = _Clock(time.monotonic(), seconds)
     require_optuna()
-    chosen, wanted = goal or Goal(), places(runtimes, precisions)
+    chosen, wanted = goal or Goal(), targets(runtimes, precisions)
     own = _checked(model, task, seconds=seconds, batch_size=batch_size, max_length=max_length)
     identity = {
         "model_sha256": _digest(model),
@@ -128,8 +128,8 @@ def search(
         "machine": _times_hold_for(),
         "versions": artifact.versions(),
     }
-    with Ledger.opened(out, identity, overwrite=overwrite, join=join, inputs=(Path(model),)) as ledger:
-        original = Original.of(model, own, max_length=max_length, batch_size=batch_size, seed=seed)
+    with SearchStorage.opened(out, identity, overwrite=overwrite, join=join, inputs=(Path(model),)) as ledger:
+        original = Baseline.of(model, own, max_length=max_length, batch_size=batch_size, seed=seed)
         return _Search(ledger, original, chosen, wanted, clock, report, warn).run()
 
 
@@ -150,22 +150,22 @@ class _Clock(NamedTuple):
 class _Search:
     """One worker's part of a search."""
 
-    ledger: Ledger
-    original: Original
+    ledger: SearchStorage
+    original: Baseline
     goal: Goal
-    places: tuple[Place, ...]
+    targets: tuple[Target, ...]
     clock: _Clock
-    report: Callable[[Attempt], None]
+    report: Callable[[SearchTrial], None]
     warn: Callable[[str], None]
     warned: bool = False
 
-    def run(self) -> Found:
+    def run(self) -> SearchResult:
         """Explore until the time has gone, everything was tried, or somebody presses Ctrl-C."""
         self._check_time()
         self._check_bar()
         self.baseline = self._measured_original()
         ladder = self._ladder()
-        proposals = Proposals(
+        proposals = Sampler(
             self.ledger.folder / "journal", ladder.space, seed=self.original.seed, worker=self.ledger.worker
         )
         with self.ledger.lock:
@@ -180,7 +180,7 @@ class _Search:
             notes.append("stopped: the same command goes on, and confirms the best on the dev split")
         return self._found(confirmation, notes)
 
-    def _explored(self, ladder: Ladder, proposals: Proposals) -> list[str]:
+    def _explored(self, ladder: StagedEvaluation, proposals: Sampler) -> list[str]:
         """Try structures; return what there is to be said of the end."""
         tried = 0
         while True:
@@ -210,7 +210,7 @@ class _Search:
             ]
         return []
 
-    def _expected(self, attempts: Sequence[Attempt]) -> float:
+    def _expected(self, attempts: Sequence[SearchTrial]) -> float:
         """Seconds of one more structure, and of the confirmation."""
         known = [one.seconds for one in attempts if one.state == FINISHED]
         return (median(known) if known else 0.0) + self._confirmation_seconds()
@@ -225,7 +225,7 @@ class _Search:
         if self.ledger.attempts():
             return
         passes = 4 * CALIBRATION.examples + 2 * len(self.original.logits)
-        converted = CONVERSION * any(place.runtime != PYTORCH for place in self.places)
+        converted = CONVERSION * any(place.runtime != PYTORCH for place in self.targets)
         needed = self.clock.gone() + passes * self.original.seconds + converted + self._confirmation_seconds()
         if needed > self.clock.seconds:
             raise InvalidParameter(
@@ -243,7 +243,7 @@ class _Search:
                 f"change; about {least} would be needed: give more training data, or a wider bar"
             )
 
-    def _tell_width(self, attempt: Attempt) -> None:
+    def _tell_width(self, attempt: SearchTrial) -> None:
         """Say once that more examples might show what these cannot."""
         for trial in attempt.trials:
             needed = self.goal.examples_needed(trial)
@@ -265,7 +265,7 @@ class _Search:
             self.ledger.remember(original=known)
         return Trial.from_json(known)
 
-    def _ladder(self) -> Ladder:
+    def _ladder(self) -> StagedEvaluation:
         original = self.original
         needs, share = {"calibration"}, self._recovery()
         if self.goal.bytes_count:
@@ -277,7 +277,9 @@ class _Search:
             needs=frozenset(needs),
         )  # fmt: skip
         space = Space.of(original.model, resources, recovery=share, bytes_count=self.goal.bytes_count)
-        return Ladder(original, self.baseline, self.goal, space, SharedSteps(original.model, resources), self.places)
+        return StagedEvaluation(
+            original, self.baseline, self.goal, space, CachedRecipes(original.model, resources), self.targets
+        )
 
     def _recovery(self) -> float:
         """The share of the training text that there is time for; what the first call found holds for all."""
@@ -289,12 +291,12 @@ class _Search:
             self.ledger.remember(recovery=known)
         return known
 
-    def _keep_best(self, proposals: Proposals) -> None:
+    def _keep_best(self, proposals: Sampler) -> None:
         """Bring `best` up to date, and delete models that nobody will ask for."""
         with self.ledger.lock:
             trials = [trial for one in self.ledger.attempts() for trial in one.trials]
             best = self.goal.winner(trials, self.baseline)
-            number, place = _candidate(best), Place.of(best)
+            number, place = _candidate(best), Target.of(best)
             folder = self.ledger.folder / BEST
             if self.ledger.known.get("best") != [number, *place] or not artifact.is_artifact(folder):
                 self._save_best(best, number, place, folder)
@@ -302,7 +304,7 @@ class _Search:
             kept = {_candidate(trial) for trial in self.goal.frontier([self.baseline, *trials]).trials} | {number}
             self.ledger.tidy({one for one in kept if one is not None}, proposals.at_work())
 
-    def _save_best(self, best: Trial, number: int | None, place: Place, folder: Path) -> None:
+    def _save_best(self, best: Trial, number: int | None, place: Target, folder: Path) -> None:
         original = self.original
         if number is None:
             about = {"recipe": [], "origin": original.source, "seed": original.seed}
@@ -328,14 +330,14 @@ class _Search:
             benchmark = replace(
                 CONFIRMATION, batch_size=original.batch_size, max_length=original.length, seed=original.seed
             )
-            rows = [Row(original.source), Row(best, *place)]
+            rows = [BenchmarkRow(original.source), BenchmarkRow(best, *place)]
             trials = benchmark.compare(rows, original.task)
             records.record(best, trials[1])
             confirmed |= {key: [trial.to_json() for trial in trials]}
             self.ledger.remember(confirmed=confirmed)
         return [Trial.from_json(text) for text in confirmed[key]]
 
-    def _found(self, confirmation: list[Trial], notes: list[str]) -> Found:
+    def _found(self, confirmation: list[Trial], notes: list[str]) -> SearchResult:
         attempts = self.ledger.attempts()
         trials = [trial for one in attempts for trial in one.trials]
         best = self.goal.winner(trials, self.baseline)
@@ -349,7 +351,7 @@ class _Search:
                 "frontier"
             )
         frontier = self.goal.frontier([self.baseline, *trials])
-        return Found(best, accepted, self.baseline, trials, frontier, attempts, confirmation, notes)
+        return SearchResult(best, accepted, self.baseline, trials, frontier, attempts, confirmation, notes)
 
 
 def _candidate(trial: Trial) -> int | None:
@@ -383,5 +385,5 @@ def _digest(model: str | Path) -> str:
 
 def _times_hold_for() -> dict[str, Any]:
     """The machine, as far as times depend on it."""
-    known = machine().to_dict()
+    known = current_machine().to_dict()
     return {name: known[name] for name in ("cpu", "cores", "threads", "instruction_sets", "waiting")}

@@ -16,10 +16,10 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, NothingToCompress
 from whet.methods.base import method_from
 from whet.methods.recipe import Recipe
-from whet.models.surgery import copy_model
-from whet.search.targets import Place
+from whet.models.surgery import copy_sharing_parameters
+from whet.search.targets import Target
 from whet.utils.hardware import multiplies
-from whet.utils.precision import Products
+from whet.utils.precision import ComputePrecision
 
 __all__ = ["LESS", "TABLES", "Space", "Structure"]
 
@@ -56,7 +56,7 @@ class Space:
     """Whether its head reads the first token alone, so that all structures leave out the others' last block."""
     recovery: float = 0.0
     """Share of the training text that a recovery takes; 0 where there is no time for any."""
-    precision: Products = "fp32"
+    precision: ComputePrecision = "fp32"
     """Of the products of a recovery."""
 
     @classmethod
@@ -73,7 +73,7 @@ class Space:
         def possible(**entry: Any) -> bool:
             try:
                 method = method_from(entry)
-                method.apply(copy_model(model), resources.only(method.reads))
+                method.apply(copy_sharing_parameters(model), resources.only(method.reads))
             except (NothingToCompress, InvalidModel):
                 return False
             return True
@@ -101,7 +101,7 @@ class Space:
         """Return all structures."""
         return [Structure(*levels) for levels in product(*(range(level + 1) for level in self.most))]
 
-    def recipe(self, structure: Structure, timed: Place | None) -> Recipe:
+    def recipe(self, structure: Structure, timed: Target | None) -> Recipe:
         """Return how a structure is made.
 
         Args:

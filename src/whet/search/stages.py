@@ -27,16 +27,16 @@ from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.runtimes.base import Deployed, runtime_named
 from whet.runtimes.export import export_to
-from whet.search.baseline import FULL_ROUNDS, SHORT_ROUNDS, Look, Original
+from whet.search.baseline import FULL_ROUNDS, SHORT_ROUNDS, Baseline, ProxyScore
 from whet.search.goal import Goal
-from whet.search.recipe_cache import SharedSteps
+from whet.search.recipe_cache import CachedRecipes
 from whet.search.sampler import Proposal
 from whet.search.space import Space, Structure
-from whet.search.storage import FAILED, FINISHED, PRUNED, Attempt
-from whet.search.targets import Place
+from whet.search.storage import FAILED, FINISHED, PRUNED, SearchTrial
+from whet.search.targets import Target
 from whet.utils.precision import PYTORCH
 
-__all__ = ["Ladder"]
+__all__ = ["StagedEvaluation"]
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ SAME = 1e-4
 """A mean KL below which answers are those of the original."""
 BEATEN = "beaten by another"
 ENOUGH = 2
-"""Structures that must have shown a place to be of no use before it is left out."""
+"""Structures that must have shown a target to be of no use before it is left out."""
 
 
 class _Known(NamedTuple):
@@ -57,19 +57,19 @@ class _Known(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ladder:
+class StagedEvaluation:
     """What all structures of a search are measured against."""
 
-    original: Original
+    original: Baseline
     baseline: Trial
     """The original's own measurements."""
     goal: Goal
     space: Space
-    steps: SharedSteps
-    places: tuple[Place, ...]
+    steps: CachedRecipes
+    targets: tuple[Target, ...]
     """Where candidates run."""
 
-    def climb(self, proposal: Proposal, folder: Path, past: Sequence[Attempt]) -> Attempt:
+    def climb(self, proposal: Proposal, folder: Path, past: Sequence[SearchTrial]) -> SearchTrial:
         """Return what came of a structure, whose model and exports are left in `folder` if it came so far.
 
         What fails in it is told in the attempt, and not raised.
@@ -84,7 +84,7 @@ class Ladder:
         """
         begun = time.perf_counter()
         recipe = self.space.recipe(proposal.structure, self._timed(past))
-        attempt = Attempt(*proposal, recipe=recipe.to_list(), state=FINISHED)
+        attempt = SearchTrial(*proposal, recipe=recipe.to_list(), state=FINISHED)
         try:
             attempt = self._climbed(attempt, recipe, folder, past)
         except OutputNotWritten:
@@ -95,14 +95,14 @@ class Ladder:
             attempt = attempt._replace(state=FAILED, message=_sentence(error))
         return attempt._replace(seconds=time.perf_counter() - begun)
 
-    def _timed(self, past: Sequence[Attempt]) -> Place | None:
+    def _timed(self, past: Sequence[SearchTrial]) -> Target | None:
         """Where time counts: where the whole model was best, once that is known; None where bytes alone do."""
         if self.goal.best == "size":
             return None
         whole = [trial for attempt in past if attempt.structure == Structure() for trial in attempt.trials]
-        return Place.of(self.goal.winner(whole, self.baseline)) if whole else self.places[0]
+        return Target.of(self.goal.winner(whole, self.baseline)) if whole else self.targets[0]
 
-    def _climbed(self, attempt: Attempt, recipe: Recipe, folder: Path, past: Sequence[Attempt]) -> Attempt:
+    def _climbed(self, attempt: SearchTrial, recipe: Recipe, folder: Path, past: Sequence[SearchTrial]) -> SearchTrial:
         original = self.original
         model = self.steps.apply(recipe)
         look = original.look(model)
@@ -113,18 +113,18 @@ class Ladder:
             return attempt._replace(state=PRUNED, message=reason)
         about = {"recipe": recipe.to_list(), "origin": original.source, "seed": original.seed}
         records.save(model, original.tokenizer, folder, **about, overwrite=True)  # type: ignore[arg-type]
-        fate = _Fate({}, {})
+        fate = _Outcomes({}, {})
         self._deploy(fate, model, folder, past)
         speeds = self._thin(fate, past)
         trials = self._measure(fate, attempt, folder, speeds)
         if not trials:
             failed = any(reason.startswith(FAILED) for reason in fate.left_out.values())
-            why = "; ".join(f"{place}: {reason}" for place, reason in fate.left_out.items())
+            why = "; ".join(f"{target}: {reason}" for target, reason in fate.left_out.items())
             return attempt._replace(state=FAILED if failed else PRUNED, message=why, left_out=fate.left_out)
         value = max(self.goal.value(trial, self.baseline) for trial in trials)
         return attempt._replace(trials=tuple(trials), value=value, left_out=fate.left_out)
 
-    def _hopeless(self, look: Look, speed: Comparison, known: Sequence[_Known]) -> str:
+    def _hopeless(self, look: ProxyScore, speed: Comparison, known: Sequence[_Known]) -> str:
         """Why something need not be looked at more closely; empty if it must."""
         if look.versus.high <= self.goal.bar:
             return f"below the bar: {look.versus.value:+.3f}, at most {look.versus.high:+.3f}, on a few batches"
@@ -138,100 +138,102 @@ class Ladder:
                 )
         return ""
 
-    def _deploy(self, fate: "_Fate", model: nn.Module, folder: Path, past: Sequence[Attempt]) -> None:
-        """Bring the model to every place that is still in play."""
-        for place in self.places:
-            if self._is_out(place, past):
-                fate.left_out[str(place)] = f"{BEATEN} for every structure before"
-        places = [place for place in self.places if str(place) not in fate.left_out]
-        if Place(PYTORCH) in places:
-            fate.runners[Place(PYTORCH)] = model
-        others = [place for place in places if place.runtime != PYTORCH]
+    def _deploy(self, fate: "_Outcomes", model: nn.Module, folder: Path, past: Sequence[SearchTrial]) -> None:
+        """Bring the model to every target that is still in play."""
+        for target in self.targets:
+            if self._is_out(target, past):
+                fate.left_out[str(target)] = f"{BEATEN} for every structure before"
+        targets = [target for target in self.targets if str(target) not in fate.left_out]
+        if Target(PYTORCH) in targets:
+            fate.runners[Target(PYTORCH)] = model
+        others = [target for target in targets if target.runtime != PYTORCH]
         if not others:
             return
         threads = torch.get_num_threads()
         try:
             export_to(
                 folder,
-                [(runtime_named(place.runtime), place.precision) for place in others],
+                [(runtime_named(target.runtime), target.precision) for target in others],
                 task=self.original.deployment,
                 seed=self.original.seed,
                 threads=threads,
-                failed=lambda runtime, precision, error: fate.fail(Place(runtime, precision), error),
+                failed=lambda runtime, precision, error: fate.fail(Target(runtime, precision), error),
             )
         except OutputNotWritten:
             raise
         except Exception as error:  # of the model in ONNX, which all of them are made from
-            for place in others:
-                fate.fail(place, error)
-        for place in others:
-            if str(place) not in fate.left_out:
-                runtime = runtime_named(place.runtime)
+            for target in others:
+                fate.fail(target, error)
+        for target in others:
+            if str(target) not in fate.left_out:
+                runtime = runtime_named(target.runtime)
                 predict = fate.tried(
-                    place,
-                    lambda: runtime.open(folder, precision=place.precision, threads=threads),  # noqa: B023
+                    target,
+                    lambda: runtime.open(folder, precision=target.precision, threads=threads),  # noqa: B023
                 )
                 if predict is not None:
-                    fate.runners[place] = Deployed(model, predict)
+                    fate.runners[target] = Deployed(model, predict)
 
-    def _is_out(self, place: Place, past: Sequence[Attempt]) -> bool:
-        """Whether a place failed or was clearly worse than another for every structure, and for several."""
+    def _is_out(self, target: Target, past: Sequence[SearchTrial]) -> bool:
+        """Whether a target failed or was clearly worse than another for every structure, and for several."""
         verdicts = []
         for attempt in past:
-            reason = attempt.left_out.get(str(place), "")
-            found = {Place.of(trial): self.goal.score(trial, self.baseline) for trial in attempt.trials}
-            good = [found[Place.of(trial)] for trial in attempt.trials if self.goal.holds(trial)]
+            reason = attempt.left_out.get(str(target), "")
+            found = {Target.of(trial): self.goal.score(trial, self.baseline) for trial in attempt.trials}
+            good = [found[Target.of(trial)] for trial in attempt.trials if self.goal.holds(trial)]
             if reason:
                 verdicts += [True] * reason.startswith((BEATEN, FAILED))
-            elif place in found and good:
-                verdicts.append(max(good) >= CLEARLY * found[place])
+            elif target in found and good:
+                verdicts.append(max(good) >= CLEARLY * found[target])
         return len(verdicts) >= ENOUGH and all(verdicts)
 
-    def _thin(self, fate: "_Fate", past: Sequence[Attempt]) -> dict[Place, float]:
+    def _thin(self, fate: "_Outcomes", past: Sequence[SearchTrial]) -> dict[Target, float]:
         """Take away what short measurements show to be hopeless; return how fast the others seem to be."""
-        looks = {place: fate.tried(place, lambda: self.original.look(runner)) for place, runner in fate.each()}  # noqa: B023
+        looks = {target: fate.tried(target, lambda: self.original.look(runner)) for target, runner in fate.each()}  # noqa: B023
         speeds = self._speedups(fate, list(fate.runners), SHORT_ROUNDS)
         known = [_known(trial) for attempt in past for trial in attempt.trials]
-        for place, speed in speeds.items():
-            if (look := looks[place]) is not None:
+        for target, speed in speeds.items():
+            if (look := looks[target]) is not None:
                 others = [_Known(one.kl, speeds[by].value) for by, one in looks.items() if one and by in speeds]
                 if reason := self._hopeless(look, speed, [*known, *others]):
-                    fate.leave_out(place, reason)
-        return {place: speeds[place].value for place in fate.runners}
+                    fate.leave_out(target, reason)
+        return {target: speeds[target].value for target in fate.runners}
 
-    def _measure(self, fate: "_Fate", attempt: Attempt, folder: Path, speeds: Mapping[Place, float]) -> list[Trial]:
+    def _measure(
+        self, fate: "_Outcomes", attempt: SearchTrial, folder: Path, speeds: Mapping[Target, float]
+    ) -> list[Trial]:
         """The full measurements of what is left, with longer timing of those that hold the bar."""
         name = self.space.name(attempt.structure)
-        rows: dict[Place, list[Measurement]] = {}
-        good: dict[Place, float] = {}
-        for place, runner in sorted(fate.each(), key=lambda one: -speeds[one[0]]):
-            better = next((one for one, speed in good.items() if speed >= CLEARLY * speeds[place]), None)
+        rows: dict[Target, list[Measurement]] = {}
+        good: dict[Target, float] = {}
+        for target, runner in sorted(fate.each(), key=lambda one: -speeds[one[0]]):
+            better = next((one for one, speed in good.items() if speed >= CLEARLY * speeds[target]), None)
             if better and not self.goal.bytes_count:
-                fate.leave_out(place, f"{BEATEN}: {better} holds the bar and is faster")
+                fate.leave_out(target, f"{BEATEN}: {better} holds the bar and is faster")
                 continue
-            files = () if place.runtime == PYTORCH else artifact.exported(folder, *place)["files"]
-            what, paths = f"{name} ({place})", [folder / file for file in files]
-            found = fate.tried(place, lambda: self.original.measure(runner, folder=folder, files=paths, what=what))  # noqa: B023
+            files = () if target.runtime == PYTORCH else artifact.exported(folder, *target)["files"]
+            what, paths = f"{name} ({target})", [folder / file for file in files]
+            found = fate.tried(target, lambda: self.original.measure(runner, folder=folder, files=paths, what=what))  # noqa: B023
             if found is not None:
-                rows[place], versus = found, found[0].versus
+                rows[target], versus = found, found[0].versus
                 if versus and versus.low > self.goal.bar:
-                    good[place] = speeds[place]
+                    good[target] = speeds[target]
         ratios = self._speedups(fate, list(good), FULL_ROUNDS)
-        ratios |= self._speedups(fate, [place for place in rows if place not in good], SHORT_ROUNDS)
+        ratios |= self._speedups(fate, [target for target in rows if target not in good], SHORT_ROUNDS)
         return [
-            self._trial(attempt, place, rows[place], ratios[place], folder) for place in self.places if place in ratios
+            self._trial(attempt, target, rows[target], ratios[target], folder) for target in self.targets if target in ratios
         ]
 
-    def _speedups(self, fate: "_Fate", places: Sequence[Place], rounds: int) -> dict[Place, Comparison]:
-        """How many times as fast as the original the model is in each place that runs."""
-        for place in places:
-            fate.tried(place, lambda: self.original.run(fate.runners[place]))  # noqa: B023
-        running = [place for place in places if place in fate.runners]
-        found = self.original.speedups([fate.runners[place] for place in running], rounds=rounds)
+    def _speedups(self, fate: "_Outcomes", targets: Sequence[Target], rounds: int) -> dict[Target, Comparison]:
+        """How many times as fast as the original the model is in each target that runs."""
+        for target in targets:
+            fate.tried(target, lambda: self.original.run(fate.runners[target]))  # noqa: B023
+        running = [target for target in targets if target in fate.runners]
+        found = self.original.speedups([fate.runners[target] for target in running], rounds=rounds)
         return dict(zip(running, found, strict=True))
 
     def _trial(
-        self, attempt: Attempt, place: Place, rows: Sequence[Measurement], ratio: Comparison, folder: Path
+        self, attempt: SearchTrial, target: Target, rows: Sequence[Measurement], ratio: Comparison, folder: Path
     ) -> Trial:
         # the original's own rate, measured once, times the ratio: rates of different moments cannot be compared
         rate = self.baseline.get("throughput").value
@@ -245,9 +247,9 @@ class Ladder:
             better="higher",
             versus=ratio,
         )
-        own = {**place._asdict(), "dtype": place.precision, "candidate": attempt.number}
+        own = {**target._asdict(), "dtype": target.precision, "candidate": attempt.number}
         return Trial(
-            f"{self.space.name(attempt.structure)} ({place})",
+            f"{self.space.name(attempt.structure)} ({target})",
             attempt.recipe,
             self.original.seed,
             [rows[0], throughput, *rows[1:]],
@@ -256,32 +258,32 @@ class Ladder:
         )
 
 
-class _Fate(NamedTuple):
-    """What became of one model in every place."""
+class _Outcomes(NamedTuple):
+    """What became of one model in every target."""
 
-    runners: dict[Place, nn.Module]
+    runners: dict[Target, nn.Module]
     """Where it still runs."""
     left_out: dict[str, str]
     """Why it does not in the others."""
 
-    def each(self) -> list[tuple[Place, nn.Module]]:
+    def each(self) -> list[tuple[Target, nn.Module]]:
         return list(self.runners.items())
 
-    def leave_out(self, place: Place, reason: str) -> None:
-        self.runners.pop(place, None)
-        self.left_out[str(place)] = reason
+    def leave_out(self, target: Target, reason: str) -> None:
+        self.runners.pop(target, None)
+        self.left_out[str(target)] = reason
 
-    def fail(self, place: Place, error: Exception) -> None:
-        self.leave_out(place, f"{FAILED}: {_sentence(error)}")
+    def fail(self, target: Target, error: Exception) -> None:
+        self.leave_out(target, f"{FAILED}: {_sentence(error)}")
 
-    def tried(self, place: Place, make: Callable[[], T]) -> T | None:
-        """What is made, or None where it fails, which ends that place alone."""
+    def tried(self, target: Target, make: Callable[[], T]) -> T | None:
+        """What is made, or None where it fails, which ends that target alone."""
         try:
             return make()
         except OutputNotWritten:
             raise
         except Exception as error:
-            self.fail(place, error)
+            self.fail(target, error)
             return None
 
 

@@ -27,14 +27,14 @@ from whet.models.artifact import MEASUREMENTS
 from whet.search.space import Structure
 from whet.utils.files import check_output, write_text
 
-__all__ = ["FAILED", "FINISHED", "PRUNED", "Attempt", "Ledger"]
+__all__ = ["FAILED", "FINISHED", "PRUNED", "SearchStorage", "SearchTrial"]
 
 FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"
 """How an attempt ended: measured, given up early by what was cheap to know, or by an error."""
 SEARCH, TRIALS, MODELS, WORKERS = "search.json", "trials", "models", "workers"
 
 
-class Attempt(NamedTuple):
+class SearchTrial(NamedTuple):
     """One structure that was tried."""
 
     number: int
@@ -70,7 +70,7 @@ class Attempt(NamedTuple):
         return cls(**{**entry, "structure": Structure(**entry["structure"]), "trials": trials})
 
 
-class Ledger:
+class SearchStorage:
     """The folder of one search, as one of its workers sees it."""
 
     def __init__(self, folder: Path, worker: str) -> None:
@@ -184,7 +184,7 @@ class Ledger:
             held = self._read()
             self._write(held | {"known": held["known"] | values})
 
-    def attempts(self) -> list[Attempt]:
+    def attempts(self) -> list[SearchTrial]:
         """Return what was tried to its end, by number.
 
         Raises:
@@ -193,12 +193,12 @@ class Ledger:
         found = []
         for path in sorted((self.folder / TRIALS).glob("*.json")):
             try:
-                found.append(Attempt.from_json(path.read_text(encoding="utf-8")))
+                found.append(SearchTrial.from_json(path.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError, KeyError) as error:
                 raise InvalidData(f"{path} must hold a trial of this search, but {error!r}; delete it") from error
         return found
 
-    def record(self, attempt: Attempt, original: Trial) -> None:
+    def record(self, attempt: SearchTrial, original: Trial) -> None:
         """Keep a finished attempt, and a line for each of its trials below the original's.
 
         Raises:

@@ -8,13 +8,13 @@ from whet.evaluation.trial import Trial
 from whet.runtimes.base import all_runtimes, offered, runtime_named
 from whet.utils.precision import BF16, FP32, INT8, PYTORCH
 
-__all__ = ["Place", "places"]
+__all__ = ["Target", "targets"]
 
 PRECISIONS = (FP32, INT8, BF16)
 """What is tried where nothing else is asked for, as far as runtimes and the processor offer it."""
 
 
-class Place(NamedTuple):
+class Target(NamedTuple):
     """Where a model runs, and how."""
 
     runtime: str
@@ -24,36 +24,36 @@ class Place(NamedTuple):
         return self.runtime if self.runtime == PYTORCH else f"{self.runtime} {self.precision}"
 
     @classmethod
-    def of(cls, trial: Trial) -> "Place":
+    def of(cls, trial: Trial) -> "Target":
         """Return where a candidate ran."""
         conditions = trial.conditions or {}
         return cls(conditions["runtime"], conditions["precision"])
 
 
-def places(runtimes: Sequence[str] | None, precisions: Sequence[str] | None) -> tuple[Place, ...]:
+def targets(runtimes: Sequence[str] | None, precisions: Sequence[str] | None) -> tuple[Target, ...]:
     """Return where candidates run; what nobody named is left out where it cannot be had here.
 
     Raises:
         UnknownName, InvalidParameter: what somebody named is unknown, or cannot be had here.
     """
-    found: list[Place] = []
+    found: list[Target] = []
     for name in runtimes or [PYTORCH, *all_runtimes()]:
         try:
-            found += [Place(PYTORCH)] if name == PYTORCH else _places_of(name, precisions)
+            found += [Target(PYTORCH)] if name == PYTORCH else _places_of(name, precisions)
         except InvalidParameter:
             if runtimes is not None:
                 raise
     return tuple(dict.fromkeys(found))
 
 
-def _places_of(name: str, precisions: Sequence[str] | None) -> list[Place]:
+def _places_of(name: str, precisions: Sequence[str] | None) -> list[Target]:
     runtime = runtime_named(name)
     if precisions is not None:
-        return [Place(name, precision) for precision in offered(runtime, precisions)]
+        return [Target(name, precision) for precision in offered(runtime, precisions)]
     found = []
     for precision in PRECISIONS:
         try:
-            found += [Place(name, one) for one in offered(runtime, [precision])]
+            found += [Target(name, one) for one in offered(runtime, [precision])]
         except InvalidParameter:
             continue
     return found

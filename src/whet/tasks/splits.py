@@ -10,7 +10,7 @@ from whet.errors import InvalidData
 from whet.tasks.base import Splits, Task
 from whet.tasks.data import Examples
 
-__all__ = ["Resplit", "Words", "contained", "resplit"]
+__all__ = ["Resplit", "Words", "overlaps", "resplit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ KEYS = (8, 4, 2, 1)
 """A text is looked up by so many of its first words, the most that it has."""
 
 
-def contained(texts: Collection[Words]) -> dict[Words, set[Words]]:
+def overlaps(texts: Collection[Words]) -> dict[Words, set[Words]]:
     """Return for each text that holds shorter ones, as runs of its words, which it holds.
 
     A text without words is held by none. The work grows with the number of words, and with how many lengths the texts
@@ -89,7 +89,7 @@ def resplit(task: Task) -> Resplit:
     train, held_out, dev = task.splits
     examples = held_out.joined(train)
     words = _words(examples)
-    holds = contained(words)
+    holds = overlaps(words)
     parts = set().union(*holds.values())
     size = task.group_size
     groups = [range(i, i + size) for i in range(0, len(words), size) if parts.isdisjoint(words[i : i + size])]

@@ -17,11 +17,11 @@ from transformers.utils import ModelOutput
 
 from whet.errors import InvalidModel
 from whet.models.attention import last_projections
-from whet.models.inference import hooked
-from whet.models.surgery import lodging
+from whet.models.inference import removing_hooks
+from whet.models.surgery import temporary_submodule
 from whet.training.objective import Attended, Objective
 
-__all__ = ["KNOWN", "Lesson"]
+__all__ = ["KNOWN", "Teacher"]
 
 KNOWN = "teacher_logits"
 """Where batches hold what the teacher answers, if it is known."""
@@ -29,7 +29,7 @@ PROJECTION = "hidden_projection"
 """The layer from the student's hidden states to the teacher's, while the lesson lasts."""
 
 
-class Lesson(NamedTuple):
+class Teacher(NamedTuple):
     """What a student learns from beside labels."""
 
     teacher: nn.Module | None
@@ -75,7 +75,7 @@ class Lesson(NamedTuple):
                     self.teacher.to(device)
                     if self.objective.relations > 0:
                         handles = [*_showing_attention(self.teacher), *_showing_attention(student)]
-                        stack.enter_context(hooked(handles))
+                        stack.enter_context(removing_hooks(handles))
                     if self.objective.reads_hidden_states:
                         stack.enter_context(_as_wide(student, self.teacher, tried))
                 self.loss(student, tried)
@@ -96,7 +96,7 @@ def _as_wide(student: nn.Module, teacher: nn.Module, batch: Mapping[str, Tensor]
             out.hidden_states = tuple(layer(states) for states in out.hidden_states)
 
     # (inside the model's own forward, where several processes watch which weights are used)
-    with lodging(student, PROJECTION, layer), hooked([student.register_forward_hook(widen)]):
+    with temporary_submodule(student, PROJECTION, layer), removing_hooks([student.register_forward_hook(widen)]):
         yield
 
 

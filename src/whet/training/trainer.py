@@ -36,13 +36,13 @@ from whet.errors import InvalidModel
 from whet.tasks.data import Batches, Examples
 from whet.tasks.encoding import tokenize
 from whet.training.checkpoints import claim, last_checkpoint, writing
-from whet.training.distiller import KNOWN, Lesson
+from whet.training.distiller import KNOWN, Teacher
 from whet.training.lora import LoraSettings
 from whet.training.objective import Objective
 from whet.training.trackers import trackers_named
 from whet.utils.distributed import of_first, rows_of, wait_for_all
 from whet.utils.parameters import Range, check
-from whet.utils.precision import Products
+from whet.utils.precision import ComputePrecision
 from whet.utils.progress import Bar, bar
 
 __all__ = ["AfterStep", "Epoch", "Scorer", "TrainingSettings", "distil", "train"]
@@ -71,7 +71,7 @@ class TrainingSettings:
     """Longer inputs are cut, in tokens."""
     seed: Annotated[int, Range(least=0, below=2**32)] = 0
     """Of the head, the order of examples and dropout."""
-    precision: Products = "fp32"
+    precision: ComputePrecision = "fp32"
     """Of matrix products alone; bf16 is about twice as fast on processors with AMX."""
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ def train(
     scratch: Path,
     progress: Bar,
     device: str = "cpu",
-    lesson: Lesson | None = None,
+    lesson: Teacher | None = None,
     lora: LoraSettings | None = None,
     report_to: Sequence[str] = (),
     logs: Path | None = None,
@@ -176,7 +176,7 @@ def distil(
     temperature: float,
     hidden_states: float,
     seed: int,
-    precision: Products = "fp32",
+    precision: ComputePrecision = "fp32",
     after_step: AfterStep | None = None,
 ) -> None:
     """Train `model` in place to give the teacher's predictions and hidden states.
@@ -196,7 +196,7 @@ def distil(
     Raises:
         InvalidModel: the loss or the weights are no longer finite.
     """
-    lesson = Lesson(teacher, Objective(alpha=1.0, temperature=temperature, hidden_states=hidden_states))
+    lesson = Teacher(teacher, Objective(alpha=1.0, temperature=temperature, hidden_states=hidden_states))
     device = str(next(model.parameters()).device)
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     with (
@@ -294,10 +294,10 @@ class _Trainer(Trainer):
 
     def __init__(
         self,
-        lesson: Lesson | None,
+        lesson: Teacher | None,
         *,
         order: Sampler[int],
-        precision: Products,
+        precision: ComputePrecision,
         dropout: bool = True,
         **others: Any,
     ) -> None:

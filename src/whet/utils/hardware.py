@@ -10,7 +10,7 @@ from typing import Any, Literal
 import psutil
 import torch
 
-__all__ = ["INSTRUCTION_SETS", "Machine", "machine", "multiplies"]
+__all__ = ["INSTRUCTION_SETS", "Machine", "current_machine", "multiplies"]
 
 INSTRUCTION_SETS = {
     "avx2": "fp32 products, 8 at a time",
@@ -50,7 +50,7 @@ class Machine:
         return asdict(self) | {"instruction_sets": list(self.instruction_sets)}
 
 
-def machine(device: str = "cpu") -> Machine:
+def current_machine(device: str = "cpu") -> Machine:
     """Return this machine, with the device named as torch names it."""
     described = _cpu_fields()
     flags = set(described.get("flags", described.get("Features", "")).split())
@@ -68,7 +68,7 @@ def machine(device: str = "cpu") -> Machine:
 @cache
 def multiplies(kind: Literal["int8", "bf16"]) -> bool:
     """Return whether the processor is known to have instructions for products of such numbers."""
-    return any(INSTRUCTION_SETS[name].startswith(kind) for name in machine().instruction_sets)
+    return any(INSTRUCTION_SETS[name].startswith(kind) for name in current_machine().instruction_sets)
 
 
 def _cpu_fields() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-__all__ = ["BF16", "FP32", "INT8", "PYTORCH", "STATIC_INT8", "Products"]
+__all__ = ["BF16", "FP32", "INT8", "PYTORCH", "STATIC_INT8", "ComputePrecision"]
 
 
 FP32, BF16, INT8, STATIC_INT8 = "fp32", "bf16", "int8", "static_int8"
@@ -14,5 +14,5 @@ IN_TORCH = (PYTORCH, COMPILED)
 """Runtimes that need no export."""
 
 
-Products = Literal["fp32", "bf16"]
+ComputePrecision = Literal["fp32", "bf16"]
 """What matrix products of a training are computed in; weights, gradients and losses are in float32."""

@@ -3,13 +3,13 @@ import torch
 
 from helpers import sentences_of, tiny_batches, tiny_model
 from laws import SHAPES, draw, relative_tail
-from whet.calibration.importance import floored, magnitudes
+from whet.calibration.importance import clamp_importance, magnitudes
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.methods.factorization.activation_svd import ActivationSvd
 from whet.methods.factorization.svd import Svd
 from whet.models.architecture import dense_weight
-from whet.numerics.low_rank import factors, of_scaled_weight, of_weight
+from whet.numerics.low_rank import factors, svd_of_scaled_weight, svd_of_weight
 from whet.tasks.data import Batches
 
 LAYER = "bert.encoder.layer.1.output.dense"
@@ -18,7 +18,7 @@ LAYER = "bert.encoder.layer.1.output.dense"
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_rank_is_optimal_in_the_scaled_norm(shape: tuple[int, int]):
     weight, scale = draw(*shape), draw(shape[1], seed=1).abs() + 0.01
-    spectrum = of_scaled_weight(weight, scale)
+    spectrum = svd_of_scaled_weight(weight, scale)
     for rank in range(1, min(shape) + 1):
         u, v, shift = factors(weight, spectrum, rank)
         lost = ((weight - u @ v) * scale).square().sum() / (weight * scale).square().sum()
@@ -54,8 +54,8 @@ def test_without_a_power_it_is_plain_svd():
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_that_power_of_the_magnitudes_scales_the_weight(alpha: float):
     model, resources = tiny_model("bert"), Resources(calibration=tiny_batches())
-    scale = floored(magnitudes(model, tiny_batches(), (LAYER,))[LAYER]) ** alpha
-    expected = of_scaled_weight(dense_weight(model.get_submodule(LAYER)), scale)
+    scale = clamp_importance(magnitudes(model, tiny_batches(), (LAYER,))[LAYER]) ** alpha
+    expected = svd_of_scaled_weight(dense_weight(model.get_submodule(LAYER)), scale)
     found = dict(ActivationSvd(keep=0.5, alpha=alpha).spectra(model, (LAYER,), resources))[LAYER]
     torch.testing.assert_close(found.losses, expected.losses)
     assert scale.max() / scale.min() > 1.1  # features do differ here
@@ -64,13 +64,13 @@ def test_that_power_of_the_magnitudes_scales_the_weight(alpha: float):
 def test_a_feature_that_is_never_seen_does_no_harm():
     weight, seen = draw(6, 9), torch.ones(9).double()
     seen[4] = 0
-    u, v, _ = factors(weight, of_scaled_weight(weight, floored(seen)), 5)
+    u, v, _ = factors(weight, svd_of_scaled_weight(weight, clamp_importance(seen)), 5)
     assert (u @ v).isfinite().all()
     # the others are fitted as if it was not there
     rest = [i for i in range(9) if i != 4]
-    alone = factors(weight[:, rest], of_weight(weight[:, rest]), 5)
+    alone = factors(weight[:, rest], svd_of_weight(weight[:, rest]), 5)
     torch.testing.assert_close((u @ v)[:, rest], alone.u @ alone.v, rtol=0, atol=1e-4)
-    assert torch.equal(floored(torch.zeros(3)), torch.ones(3))
+    assert torch.equal(clamp_importance(torch.zeros(3)), torch.ones(3))
 
 
 def test_only_the_ratios_of_magnitudes_count():

@@ -13,8 +13,8 @@ from whet.methods.base import all_methods
 from whet.methods.factorization._base import Factorization
 from whet.models.architecture import Architecture, dense_bias, dense_weight
 from whet.models.layers.low_rank import LowRank
-from whet.models.surgery import copy_model
-from whet.numerics.low_rank import Spectrum, break_even, factors, of_weight
+from whet.models.surgery import copy_sharing_parameters
+from whet.numerics.low_rank import Spectrum, break_even, factors, svd_of_weight
 
 LOW_RANK = {name: method for name, method in all_methods().items() if issubclass(method, Factorization)}
 BASICS = ("factorization.drone", "factorization.kfac", "factorization.svd")
@@ -68,7 +68,7 @@ def test_factors_are_balanced_and_balancing_changes_nothing(shape: tuple[int, in
 def test_directions_without_weight_stay_finite():
     weight = torch.zeros(6, 4)
     weight[0, 0] = 1
-    u, v, _ = factors(weight, of_weight(weight), 3)
+    u, v, _ = factors(weight, svd_of_weight(weight), 3)
     assert u.isfinite().all()
     assert v.isfinite().all()
     torch.testing.assert_close(u @ v, weight)
@@ -77,7 +77,7 @@ def test_directions_without_weight_stay_finite():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_factors_have_the_dtype_of_the_weight(dtype: torch.dtype):
     weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
-    u, v, shift = factors(weight, of_weight(weight)._replace(mean=torch.ones(4).double()), 2)
+    u, v, shift = factors(weight, svd_of_weight(weight)._replace(mean=torch.ones(4).double()), 2)
     assert (u.dtype, v.dtype, shift.dtype) == (dtype, dtype, dtype)
 
 
@@ -92,7 +92,7 @@ def test_below_break_even_two_factors_are_smaller(shape: tuple[int, int]):
 @every_method
 def test_the_model_never_holds_more_than_was_asked_for(method: type[Factorization], allocation: str, keep: float):
     model = tiny_model("bert")
-    compressed = method(keep=keep, allocation=allocation).apply(copy_model(model), resources())
+    compressed = method(keep=keep, allocation=allocation).apply(copy_sharing_parameters(model), resources())
     saved = parameters(model) - parameters(compressed)
     assert matched(model) - saved <= keep * matched(model)
     # and not much less: the ranks offered lie close
@@ -105,7 +105,7 @@ def test_the_model_never_holds_more_than_was_asked_for(method: type[Factorizatio
 def test_the_budget_holds_for_every_kind_of_model(method: type[Factorization], family: Family, keep: float):
     # Llama's layers have no biases: where a method adds some, they count too
     model = tiny_model(family)
-    compressed = method(keep=keep).apply(copy_model(model), resources())
+    compressed = method(keep=keep).apply(copy_sharing_parameters(model), resources())
     saved = parameters(model) - parameters(compressed)
     assert matched(model) - saved <= keep * matched(model)
 
@@ -114,7 +114,7 @@ def test_the_budget_holds_for_every_kind_of_model(method: type[Factorization], f
 @every_method
 def test_uniform_gives_every_layer_its_own_share(method: type[Factorization], keep: float):
     model = tiny_model("bert")
-    compressed = method(keep=keep, allocation="uniform").apply(copy_model(model), resources())
+    compressed = method(keep=keep, allocation="uniform").apply(copy_sharing_parameters(model), resources())
     for name in Architecture.of(model).linears:
         weight, layer = dense_weight(model.get_submodule(name)), compressed.get_submodule(name)
         assert isinstance(layer, LowRank)
@@ -129,7 +129,7 @@ def test_by_loss_never_expects_more_loss_than_uniform(method: type[Factorization
     spectra = dict(method(keep=0.5).spectra(model, names, resources()))
     expected = {}
     for allocation in ("uniform", "by_loss"):
-        compressed = method(keep=0.5, allocation=allocation).apply(copy_model(model), resources())
+        compressed = method(keep=0.5, allocation=allocation).apply(copy_sharing_parameters(model), resources())
         ranks = {name: layer.rank for name, layer in low_rank_layers(compressed).items()}
         expected[allocation] = sum(float(spectra[name].losses[rank]) for name, rank in ranks.items())
     assert expected["by_loss"] <= expected["uniform"]
@@ -142,7 +142,7 @@ def test_a_larger_share_expects_less_loss(method: type[Factorization]):
     spectra = dict(method(keep=0.5).spectra(model, Architecture.of(model).linears, resources()))
     expected = []
     for keep in (0.15, 0.35, 0.6, 0.9):
-        compressed = method(keep=keep, allocation="uniform").apply(copy_model(model), resources())
+        compressed = method(keep=keep, allocation="uniform").apply(copy_sharing_parameters(model), resources())
         ranks = {name: layer.rank for name, layer in low_rank_layers(compressed).items()}
         expected.append(sum(float(spectra[name].losses[rank]) for name, rank in ranks.items()))
     assert expected == sorted(expected, reverse=True)
@@ -153,7 +153,9 @@ def test_a_larger_share_expects_less_loss(method: type[Factorization]):
 @every_method
 def test_include_leaves_the_other_layers_alone(method: type[Factorization], include: str):
     model = tiny_model("bert")
-    compressed = method(keep=0.4, allocation="uniform", include=include).apply(copy_model(model), resources())
+    compressed = method(keep=0.4, allocation="uniform", include=include).apply(
+        copy_sharing_parameters(model), resources()
+    )
     names = {name for name in Architecture.of(model).linears if fnmatchcase(name, include)}
     assert 0 < len(names) < len(Architecture.of(model).linears)
     assert set(low_rank_layers(compressed)) == names
@@ -166,7 +168,7 @@ def test_include_leaves_the_other_layers_alone(method: type[Factorization], incl
 @every_method
 def test_the_budget_is_that_of_the_included_layers(method: type[Factorization]):
     model, include = tiny_model("bert"), "*.0.*"
-    compressed = method(keep=0.4, include=include).apply(copy_model(model), resources())
+    compressed = method(keep=0.4, include=include).apply(copy_sharing_parameters(model), resources())
     saved = parameters(model) - parameters(compressed)
     assert matched(model, include) - saved <= 0.4 * matched(model, include)
 
@@ -193,7 +195,7 @@ def test_keeping_everything_leaves_the_model_alone(
 ):
     monkeypatch.setattr(method, "spectra", None)  # nor is anything computed
     model = tiny_model("bert")
-    compressed = method(keep=1.0, allocation=allocation).apply(copy_model(model), resources())
+    compressed = method(keep=1.0, allocation=allocation).apply(copy_sharing_parameters(model), resources())
     state = compressed.state_dict()
     assert list(state) == list(model.state_dict())
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
@@ -203,7 +205,7 @@ def test_keeping_everything_leaves_the_model_alone(
 @every_method
 def test_new_layers_take_the_place_of_the_old_ones(method: type[Factorization], family: Family):
     model = tiny_model(family)
-    compressed = method(keep=0.4, allocation="uniform").apply(copy_model(model), resources())
+    compressed = method(keep=0.4, allocation="uniform").apply(copy_sharing_parameters(model), resources())
     for name in Architecture.of(model).linears:
         old, new = model.get_submodule(name), compressed.get_submodule(name)
         assert isinstance(new, LowRank)
@@ -231,7 +233,7 @@ class Alone(Factorization):
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
         for name in layers:
-            yield name, of_weight(dense_weight(model.get_submodule(name)))
+            yield name, svd_of_weight(dense_weight(model.get_submodule(name)))
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "by_loss"])
@@ -240,7 +242,7 @@ def test_no_layer_ever_grows(shapes: list[tuple[int, int]], allocation: str):
     # below break-even there is no rank for a router or gate with one output: it can only stay dense
     model = Blocks(shapes)
     before = {name: parameters(model.get_submodule(name)) for name in Architecture.of(model).linears}
-    compressed = Alone(keep=0.5, allocation=allocation).apply(copy_model(model), Resources())
+    compressed = Alone(keep=0.5, allocation=allocation).apply(copy_sharing_parameters(model), Resources())
     for name, count in before.items():
         assert parameters(compressed.get_submodule(name)) <= count
 
@@ -251,6 +253,6 @@ def test_no_rank_from_break_even_on_is_offered():
     for block in model.blocks:
         block[0].weight.data.copy_(weight)
     for keep in np.linspace(0.05, 0.99, 12):
-        compressed = Alone(keep=float(keep), allocation="by_loss").apply(copy_model(model), Resources())
+        compressed = Alone(keep=float(keep), allocation="by_loss").apply(copy_sharing_parameters(model), Resources())
         for layer in low_rank_layers(compressed).values():
             assert layer.rank < break_even(weight)

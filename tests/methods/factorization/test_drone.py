@@ -9,12 +9,12 @@ from whet.errors import InvalidParameter, MissingResource
 from whet.methods.factorization.drone import Drone
 from whet.models.architecture import dense_weight
 from whet.models.layers.low_rank import LowRank
-from whet.models.surgery import copy_model
-from whet.numerics.low_rank import factors, of_outputs, of_weight
+from whet.models.surgery import copy_sharing_parameters
+from whet.numerics.low_rank import factors, output_pca, svd_of_weight
 
 
 def product(weight: Tensor, inputs: Tensor, rank: int) -> Tensor:
-    u, v, shift = factors(weight, of_outputs(weight, second_moment(weight, inputs)), rank)
+    u, v, shift = factors(weight, output_pca(weight, second_moment(weight, inputs)), rank)
     assert u.shape == (weight.shape[0], rank)
     assert v.shape == (rank, weight.shape[1])
     assert shift is None
@@ -67,7 +67,7 @@ def test_ranks_above_that_of_the_inputs_stay_exact_on_them(shape: tuple[int, int
 @pytest.mark.parametrize("shape", SHAPES)
 def test_losses_are_the_share_of_the_output_energy_that_is_lost(shape: tuple[int, int], input_rank: int | None):
     weight, inputs = draw(*shape), calibration(shape[1], rank=input_rank)
-    losses = of_outputs(weight, second_moment(weight, inputs)).losses
+    losses = output_pca(weight, second_moment(weight, inputs)).losses
     assert len(losses) == min(shape) + 1
     singular = torch.linalg.svdvals(weight @ inputs).square()
     for rank in range(1, min(shape) + 1):
@@ -88,7 +88,7 @@ def test_full_rank_is_exact(shape: tuple[int, int]):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nothing_of_the_same_rank_is_better(shape: tuple[int, int]):
     weight, inputs, rank = draw(*shape), calibration(shape[1]), 3
-    u, v, _ = factors(weight, of_outputs(weight, second_moment(weight, inputs)), rank)
+    u, v, _ = factors(weight, output_pca(weight, second_moment(weight, inputs)), rank)
     least = relative_error(weight, u @ v, inputs)
     assert least < relative_error(weight, factors_of_svd(weight, rank), inputs)
     for seed in range(30):
@@ -101,7 +101,7 @@ def test_nothing_of_the_same_rank_is_better(shape: tuple[int, int]):
 
 
 def factors_of_svd(weight: Tensor, rank: int) -> Tensor:
-    u, v, _ = factors(weight, of_weight(weight), rank)
+    u, v, _ = factors(weight, svd_of_weight(weight), rank)
     return u @ v
 
 
@@ -112,7 +112,7 @@ def test_white_inputs_give_plain_svd(shape: tuple[int, int]):
     for rank in range(1, min(shape) + 1):
         torch.testing.assert_close(product(weight, inputs, rank), factors_of_svd(weight, rank), rtol=0, atol=1e-9)
     torch.testing.assert_close(
-        of_outputs(weight, second_moment(weight, inputs)).losses, of_weight(weight).losses, rtol=1e-9, atol=1e-12
+        output_pca(weight, second_moment(weight, inputs)).losses, svd_of_weight(weight).losses, rtol=1e-9, atol=1e-12
     )
 
 
@@ -156,7 +156,9 @@ def test_in_a_model_it_is_optimal_on_the_real_tokens(name: str, rank: int):
     handle.remove()
     real = torch.cat([row[batch["attention_mask"].bool()] for row, batch in zip(rows, batches, strict=True)]).double()
     share = rank * sum(weight.shape) / weight.numel()
-    compressed = Drone(keep=share + 1e-9, include=layer).apply(copy_model(model), Resources(calibration=batches))
+    compressed = Drone(keep=share + 1e-9, include=layer).apply(
+        copy_sharing_parameters(model), Resources(calibration=batches)
+    )
     found = compressed.get_submodule(layer)
     assert isinstance(found, LowRank)
     assert found.rank == rank

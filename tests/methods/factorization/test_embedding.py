@@ -24,7 +24,7 @@ from whet.models.layers.masked import MaskedEmbedding
 from whet.models.layers.quantized import Quantized
 from whet.models.lstm import LstmConfig, LstmForCausalLM
 from whet.numerics.linalg import roots
-from whet.report.layer_sizes import kept_of
+from whet.report.layer_sizes import kept_sizes
 from whet.runtimes.export import export
 from whet.tasks.data import Batches
 from whet.utils.precision import FP32
@@ -141,7 +141,7 @@ def test_it_loads_through_plain_transformers_and_is_smaller(family, tmp_path, to
     assert loaded.get_input_embeddings().structure() == model.get_input_embeddings().structure()
     stored = load_file(tmp_path / "m" / "model.safetensors")
     assert not any(value.shape == (VOCAB, WIDTH) for value in stored.values())
-    share = kept_of(tmp_path / "m").embeddings
+    share = kept_sizes(tmp_path / "m").embeddings
     assert share.share < 1 and share.form == "low rank embedding: rank 12"
 
 

@@ -7,15 +7,15 @@ from laws import SHAPES, calibration, draw, narrow_rows, second_moment
 from whet.calibration.resources import Resources
 from whet.methods.factorization.feature_mimicking import FeatureMimicking
 from whet.models.layers.low_rank import LowRank
-from whet.models.surgery import copy_model
-from whet.numerics.low_rank import Factors, centred, factors, of_outputs
+from whet.models.surgery import copy_sharing_parameters
+from whet.numerics.low_rank import Factors, centred, factors, output_pca
 from whet.numerics.moments import Moments
 
 
 def mimicked(weight: Tensor, inputs: Tensor, rank: int) -> Factors:
     mean = narrow_rows(weight, inputs).mean(1)
     moments = Moments(mean, second_moment(weight, inputs), None)
-    return factors(weight, of_outputs(weight, centred(moments), mean), rank)
+    return factors(weight, output_pca(weight, centred(moments), mean), rank)
 
 
 def lost(weight: Tensor, found: Factors, inputs: Tensor) -> float:
@@ -38,7 +38,7 @@ def test_every_rank_is_optimal_with_the_bias(shape: tuple[int, int]):
 def test_on_calibration_data_drone_is_never_better(shape: tuple[int, int]):
     weight, inputs = draw(*shape), calibration(shape[1])
     for rank in range(1, min(shape) + 1):
-        drone = factors(weight, of_outputs(weight, second_moment(weight, inputs)), rank)
+        drone = factors(weight, output_pca(weight, second_moment(weight, inputs)), rank)
         assert lost(weight, mimicked(weight, inputs, rank), inputs) <= lost(weight, drone, inputs) + 1e-10
 
 
@@ -53,7 +53,9 @@ def test_the_mean_output_stays(shape: tuple[int, int]):
 def test_in_a_model_layers_keep_their_mean_output():
     model, batches = tiny_model("bert"), tiny_batches()
     layer = "bert.encoder.layer.0.intermediate.dense"
-    compressed = FeatureMimicking(keep=0.3, include=layer).apply(copy_model(model), Resources(calibration=batches))
+    compressed = FeatureMimicking(keep=0.3, include=layer).apply(
+        copy_sharing_parameters(model), Resources(calibration=batches)
+    )
     assert isinstance(compressed.get_submodule(layer), LowRank)
     means = []
     for one in (model, compressed):

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from helpers import noise_of, tiny_batches, tiny_model
-from whet.calibration.importance import floored, sensitivities
+from whet.calibration.importance import clamp_importance, sensitivities
 from whet.calibration.resources import Resources
 from whet.methods.factorization.fisher_svd import FisherSvd
 from whet.models.architecture import dense_weight
-from whet.numerics.low_rank import of_scaled_weight
+from whet.numerics.low_rank import svd_of_scaled_weight
 
 LAYERS = ("bert.encoder.layer.0.attention.self.value", "bert.encoder.layer.1.intermediate.dense")
 
@@ -40,8 +40,8 @@ def test_weights_are_left_as_they_were():
 def test_the_root_of_the_sensitivities_scales_the_weight():
     model, resources = tiny_model("bert"), Resources(calibration=tiny_batches(), seed=3)
     for layer in LAYERS:
-        scale = floored(sensitivities(model, tiny_batches(), LAYERS, seed=3)[layer]).sqrt()
-        expected = of_scaled_weight(dense_weight(model.get_submodule(layer)), scale)
+        scale = clamp_importance(sensitivities(model, tiny_batches(), LAYERS, seed=3)[layer]).sqrt()
+        expected = svd_of_scaled_weight(dense_weight(model.get_submodule(layer)), scale)
         found = dict(FisherSvd(keep=0.5).spectra(model, LAYERS, resources))[layer]
         torch.testing.assert_close(found.losses, expected.losses)
         assert scale.max() / scale.min() > 1.1  # features do differ here

@@ -12,10 +12,10 @@ from whet.errors import InvalidParameter, MissingResource
 from whet.methods.factorization.kfac import Kfac
 from whet.models.architecture import Architecture, dense_bias, dense_weight
 from whet.models.layers.low_rank import LowRank
-from whet.models.surgery import copy_model
+from whet.models.surgery import copy_sharing_parameters
 from whet.numerics.linalg import Roots, roots
 from whet.numerics.low_rank import DAMPING as ACTIVATION_DAMPING
-from whet.numerics.low_rank import Factors, Spectrum, centred, factors, of_metric
+from whet.numerics.low_rank import Factors, Spectrum, centred, factors, svd_in_metric
 from whet.numerics.moments import Moments, Side, side_of
 
 DAMPING = 1e-3
@@ -47,10 +47,10 @@ class Layer:
         """From the moments of the narrower side alone."""
         if self.on_input:
             h = self.g @ self.weight
-            return of_metric(self.weight, roots(self.c, damping=ACTIVATION_DAMPING), h.T @ h / len(h), self.mean)
+            return svd_in_metric(self.weight, roots(self.c, damping=ACTIVATION_DAMPING), h.T @ h / len(h), self.mean)
         z = self.x @ self.weight.T
         moments = Moments(z.mean(0), z.T @ z / len(z), None)
-        return of_metric(self.weight, roots(self.gradient, damping=DAMPING), centred(moments), moments.mean)
+        return svd_in_metric(self.weight, roots(self.gradient, damping=DAMPING), centred(moments), moments.mean)
 
     def factors(self, rank: int) -> Factors:
         return factors(self.weight, self.spectrum(), rank)
@@ -197,7 +197,7 @@ def test_in_a_model_the_mean_output_over_real_tokens_stays(family: Family, name:
     """One layer alone is replaced, so its inputs are those of calibration."""
     model, batches = tiny_model(family, labels), tiny_batches()
     compressed = Kfac(keep=0.3, allocation="uniform", include=name).apply(
-        copy_model(model), Resources(calibration=batches)
+        copy_sharing_parameters(model), Resources(calibration=batches)
     )
     assert isinstance(compressed.get_submodule(name), LowRank)
     before, after = mean_output(model, name, batches), mean_output(compressed, name, batches)
@@ -246,7 +246,7 @@ def test_small_losses_foretell_the_divergence():
     runs = [collect(model, batches, [name], seed=seed)[name] for seed in range(10)]
     gradient = torch.stack([run.gradient for run in runs]).mean(0)
     weight = dense_weight(model.get_submodule(name))
-    whole = of_metric(weight, roots(gradient, damping=DAMPING), centred(runs[0]), runs[0].mean)
+    whole = svd_in_metric(weight, roots(gradient, damping=DAMPING), centred(runs[0]), runs[0].mean)
     rank = 28
     u, v, shift = factors(weight, whole, rank)
     compressed = copy.deepcopy(model)

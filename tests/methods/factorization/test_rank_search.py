@@ -14,7 +14,7 @@ from helpers import tiny_batches, tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.evaluation import timing
-from whet.evaluation.timing import Latencies, layer_latencies, representative, take_turns
+from whet.evaluation.timing import Latencies, layer_latencies, representative_batches, time_interleaved
 from whet.methods.factorization import _rank_search
 from whet.methods.factorization._rank_search import by_time
 from whet.methods.factorization.drone import Drone
@@ -22,7 +22,7 @@ from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.svd import Svd
 from whet.models.architecture import Architecture
 from whet.models.layers.low_rank import LowRank
-from whet.models.surgery import copy_model
+from whet.models.surgery import copy_sharing_parameters
 from whet.numerics.divergence import divergences
 
 REST = 1000.0
@@ -60,7 +60,7 @@ def test_the_model_is_as_fast_as_was_asked_and_not_much_faster(
 ):
     model = tiny_model("bert")
     method = Kfac(allocation=allocation, speedup=speedup)
-    compressed = method.apply(copy_model(model), Resources(calibration=tiny_batches()))
+    compressed = method.apply(copy_sharing_parameters(model), Resources(calibration=tiny_batches()))
     reached = counted(model) / counted(compressed)
     assert 0.98 * speedup <= reached <= 1.1 * speedup
 
@@ -71,9 +71,11 @@ def test_a_speedup_that_no_rank_reaches_is_refused_with_the_best(
 ):
     model = tiny_model("bert")
     fewest = Drone(allocation="ranks", ranks={"*": 1})
-    best = counted(model) / counted(fewest.apply(copy_model(model), Resources(calibration=tiny_batches())))
+    best = counted(model) / counted(fewest.apply(copy_sharing_parameters(model), Resources(calibration=tiny_batches())))
     with pytest.raises(InvalidParameter, match=rf"speedup <= {best:.2f} must hold on this machine, but got speedup=50"):
-        Drone(allocation=allocation, speedup=50).apply(copy_model(model), Resources(calibration=tiny_batches()))
+        Drone(allocation=allocation, speedup=50).apply(
+            copy_sharing_parameters(model), Resources(calibration=tiny_batches())
+        )
 
 
 def test_no_choice_within_the_time_loses_less(counted: Callable[[nn.Module], float]):
@@ -83,7 +85,7 @@ def test_no_choice_within_the_time_loses_less(counted: Callable[[nn.Module], flo
     losses = {name: {rank: (i + 1) / rank for rank in ranks} for i, name in enumerate(names)}
 
     def build(chosen: dict[str, int | None]) -> nn.Module:
-        copied = copy_model(model)
+        copied = copy_sharing_parameters(model)
         for name, rank in chosen.items():
             if rank is not None:
                 dense = model.get_submodule(name)
@@ -115,7 +117,7 @@ def test_accepted_ranks_stay_within_the_allowed_loss(counted: Callable[[nn.Modul
     sizes = []
     for allowed in (1e-9, 3e-3, 1e-1, 1e3):
         method = Drone(allocation="algorithm_2", allowed_kl=allowed, acceptance=acceptance)
-        compressed = method.apply(copy_model(model), resources)
+        compressed = method.apply(copy_sharing_parameters(model), resources)
         answers = []
         with torch.no_grad():
             for one in (model, compressed):
@@ -136,7 +138,7 @@ def test_what_a_layer_leaves_over_is_for_the_next_only_if_cumulative(counted: Ca
     sizes = []
     for acceptance in ("cumulative", "fixed"):
         method = Drone(allocation="algorithm_2", allowed_kl=2e-2, acceptance=acceptance)
-        compressed = method.apply(copy_model(model), resources)
+        compressed = method.apply(copy_sharing_parameters(model), resources)
         sizes.append(sum(parameter.numel() for parameter in compressed.parameters()))
     assert sizes[0] < sizes[1]
 
@@ -151,19 +153,19 @@ def test_what_methods_read_follows_from_their_parameters():
 
 def test_representative_batches_are_full_and_spread_over_the_lengths():
     batches = tiny_batches(count=20, batch_size=3)
-    found = representative(batches, batch_size=12, count=3)
+    found = representative_batches(batches, batch_size=12, count=3)
     lengths = [batch["input_ids"].shape[1] for batch in found]
     assert len(found) == 3
     assert lengths == sorted(lengths)
     assert lengths[0] < lengths[-1]
     assert all(len(batch["input_ids"]) == 12 for batch in found)
     assert all(batch["input_ids"].shape == batch["attention_mask"].shape for batch in found)
-    assert representative(tiny_batches(count=1)) != []
+    assert representative_batches(tiny_batches(count=1)) != []
 
 
 def test_slow_calls_take_fewer_turns_but_never_fewer_than_3():
     def rounds(budget: float) -> int:
-        return len(take_turns([lambda: time.sleep(0.002)] * 2, rounds=20, budget=budget))
+        return len(time_interleaved([lambda: time.sleep(0.002)] * 2, rounds=20, budget=budget))
 
     assert rounds(math.inf) == 20
     assert rounds(0.0) == 3
@@ -180,14 +182,14 @@ def test_times_are_taken_alone_on_the_machine():
         seen.append(1)
 
     lock = FileLock(timing.TIMING)
-    take_turns([watched], rounds=3)
+    time_interleaved([watched], rounds=3)
     with lock.acquire(timeout=0):
         assert len(seen) == 5
 
 
 def test_calls_take_turns_after_a_warm_up():
     seen: list[int] = []
-    seconds = take_turns([lambda: seen.append(0), lambda: seen.append(1)], rounds=4)
+    seconds = time_interleaved([lambda: seen.append(0), lambda: seen.append(1)], rounds=4)
     assert seconds.shape == (4, 2)
     assert (seconds > 0).all()
     assert seen == [0, 1] * (len(seen) // 2)
@@ -195,7 +197,7 @@ def test_calls_take_turns_after_a_warm_up():
 
 
 def test_a_larger_rank_is_never_taken_to_be_faster():
-    found = layer_latencies(torch.empty(24, 16), [1, 2, 4, 8], representative(tiny_batches()))
+    found = layer_latencies(torch.empty(24, 16), [1, 2, 4, 8], representative_batches(tiny_batches()))
     assert found.dense > 0
     assert list(found.factored) == [1, 2, 4, 8]
     assert np.all(np.diff(list(found.factored.values())) >= 0)

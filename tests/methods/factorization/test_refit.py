@@ -12,7 +12,7 @@ from whet.methods.factorization._refit import Refit
 from whet.methods.factorization.drone import Drone
 from whet.methods.factorization.kfac import Kfac
 from whet.models.layers.low_rank import LowRank
-from whet.models.surgery import copy_model
+from whet.models.surgery import copy_sharing_parameters
 from whet.numerics.reduced_rank import RIDGE, outer_factor, reduced_rank_regression
 
 SHAPES = [(6, 9), (9, 6), (7, 7)]
@@ -75,7 +75,7 @@ def test_sequential_layers_are_closer_to_the_original(method: type[Factorization
     model = tiny_model("bert")
     one_shot, sequential = (
         method(keep=0.3, allocation="uniform", calibration=mode).apply(
-            copy_model(model), Resources(calibration=tiny_batches())
+            copy_sharing_parameters(model), Resources(calibration=tiny_batches())
         )
         for mode in ("one_shot", "sequential")
     )
@@ -91,7 +91,7 @@ def test_sequential_layers_are_closer_to_the_original(method: type[Factorization
 def test_ranks_stay_and_the_outer_fit_leaves_the_inner_factor():
     model = tiny_model("bert")
     found = [
-        Kfac(keep=0.4, calibration=mode).apply(copy_model(model), Resources(calibration=tiny_batches()))
+        Kfac(keep=0.4, calibration=mode).apply(copy_sharing_parameters(model), Resources(calibration=tiny_batches()))
         for mode in ("one_shot", "sequential")
     ]
     layers = [{name: one for name, one in each.named_modules() if isinstance(one, LowRank)} for each in found]
@@ -105,5 +105,5 @@ def test_a_layer_that_sees_one_step_at_a_time_is_answered():
     model = tiny_lstm()
     with pytest.raises(InvalidModel, match=r"layers.0.recurrent must see one row per token in one call.*one_shot"):
         Drone(keep=0.5, calibration="sequential").apply(
-            copy_model(model), Resources(calibration=tiny_batches(vocab=model.config.vocab_size))
+            copy_sharing_parameters(model), Resources(calibration=tiny_batches(vocab=model.config.vocab_size))
         )

@@ -14,7 +14,7 @@ from whet.methods.factorization.shared_qkv import SharedQkv, of_stacked
 from whet.methods.recipe import Recipe
 from whet.models.attention import SelfAttention, stacked
 from whet.models.layers.attention import Attention as Layer
-from whet.numerics.low_rank import centred, of_kl
+from whet.numerics.low_rank import centred, svd_of_kl
 from whet.numerics.moments import Side
 from whet.tasks.data import Batches
 
@@ -107,7 +107,7 @@ def test_loss_is_the_sum_of_what_each_error_costs():
     sides = dict.fromkeys(place.inputs, Side.INPUT)
     moments = collect(model, tiny_batches(), place.inputs, seed=0, sides=sides)
     own = [moments[name] for name in place.inputs]
-    each = [of_kl(centred(one), one.gradient, one.mean).losses[0] for one in own if one.gradient is not None]
+    each = [svd_of_kl(centred(one), one.gradient, one.mean).losses[0] for one in own if one.gradient is not None]
     whole = of_stacked(stacked(model, place).weight.detach(), own, metric="kl")
     torch.testing.assert_close(whole.losses[0], torch.stack(each).sum())
 

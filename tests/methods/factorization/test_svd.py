@@ -7,11 +7,11 @@ from laws import SHAPES, draw
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.methods.factorization.svd import Svd
-from whet.numerics.low_rank import factors, of_weight
+from whet.numerics.low_rank import factors, svd_of_weight
 
 
 def product(weight: Tensor, rank: int) -> Tensor:
-    u, v, shift = factors(weight, of_weight(weight), rank)
+    u, v, shift = factors(weight, svd_of_weight(weight), rank)
     assert u.shape == (weight.shape[0], rank)
     assert v.shape == (rank, weight.shape[1])
     assert shift is None
@@ -30,7 +30,7 @@ def test_every_rank_agrees_with_the_truncated_svd(shape: tuple[int, int]):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_losses_are_the_share_of_the_squared_weights_that_is_lost(shape: tuple[int, int]):
     weight = draw(*shape)
-    losses, total = of_weight(weight).losses, weight.square().sum()
+    losses, total = svd_of_weight(weight).losses, weight.square().sum()
     assert len(losses) == min(shape) + 1
     assert float(losses[0]) == pytest.approx(1)
     assert losses[-1] == 0
@@ -49,7 +49,7 @@ def test_full_rank_is_exact(shape: tuple[int, int]):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nothing_of_the_same_rank_is_better(shape: tuple[int, int]):
     weight, rank = draw(*shape), 3
-    u, v, _ = factors(weight, of_weight(weight), rank)
+    u, v, _ = factors(weight, svd_of_weight(weight), rank)
     least = (weight - u @ v).norm()
     for seed in range(30):
         du, dv = draw(*u.shape, seed=seed + 1), draw(*v.shape, seed=seed + 100)
@@ -62,7 +62,7 @@ def test_nothing_of_the_same_rank_is_better(shape: tuple[int, int]):
 
 def test_the_scale_of_a_layer_does_not_change_its_losses():
     weight = draw(8, 5)
-    torch.testing.assert_close(of_weight(weight * 1e6).losses, of_weight(weight).losses)
+    torch.testing.assert_close(svd_of_weight(weight * 1e6).losses, svd_of_weight(weight).losses)
 
 
 def test_wide_and_tall_are_one_problem():
@@ -73,21 +73,21 @@ def test_wide_and_tall_are_one_problem():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_weights_without_full_rank_lose_nothing_from_their_rank_on(shape: tuple[int, int]):
     weight = draw(shape[0], 2, seed=1) @ draw(2, shape[1], seed=2)
-    assert of_weight(weight).losses[2] < 1e-14
+    assert svd_of_weight(weight).losses[2] < 1e-14
     for rank in range(2, min(shape) + 1):
         torch.testing.assert_close(product(weight, rank), weight, rtol=0, atol=1e-7)
 
 
 def test_a_weight_of_zeros_gives_zeros():
     weight = torch.zeros(4, 6)
-    assert of_weight(weight).losses.tolist() == [0] * 5
+    assert svd_of_weight(weight).losses.tolist() == [0] * 5
     assert product(weight, 2).eq(0).all()
 
 
 def test_the_decomposition_of_fp32_weights_is_in_float64():
     weight = draw(6, 4).float()
-    assert {part.dtype for part in of_weight(weight)[:3]} == {torch.float64}
-    assert factors(weight, of_weight(weight), 2).u.dtype == torch.float32
+    assert {part.dtype for part in svd_of_weight(weight)[:3]} == {torch.float64}
+    assert factors(weight, svd_of_weight(weight), 2).u.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

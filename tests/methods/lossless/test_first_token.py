@@ -21,11 +21,11 @@ from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.architecture import Architecture
 from whet.models.layers.attention import Attention as NarrowAttention
-from whet.models.surgery import copy_model, describe, rebuild
+from whet.models.surgery import copy_sharing_parameters, describe, rebuild
 from whet.runtimes.base import all_runtimes
 from whet.runtimes.export import export
 from whet.tasks.data import Batch, Batches
-from whet.training.distiller import Lesson
+from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, attach, merged
 from whet.training.objective import Objective
 from whet.training.students.base import student_from
@@ -298,7 +298,7 @@ def test_a_saved_layer_that_fits_no_module_is_refused():
 
 
 def learnt(objective: Objective, student: nn.Module, teacher: nn.Module, batch: Batch) -> Tensor:
-    lesson = Lesson(teacher, objective)
+    lesson = Teacher(teacher, objective)
     with lesson.begun(student, batch):
         return lesson.loss(student, batch)
 
@@ -348,6 +348,6 @@ def test_blocks_are_not_taken_apart_any_more(text: str):
 
 def test_a_copy_stays_narrow():
     narrow = applied(tiny_model("bert"))
-    for other in (copy_model(narrow), copy.deepcopy(narrow)):
+    for other in (copy_sharing_parameters(narrow), copy.deepcopy(narrow)):
         assert describe(other) == describe(narrow)
         assert_same(other, narrow)

@@ -12,11 +12,11 @@ from helpers import FAMILIES, Family, block_weights, linears, tiny_batches, tiny
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, NothingToCompress, UnknownName
 from whet.evaluation import records
-from whet.evaluation.clock import Clock
+from whet.evaluation.clock import RuntimeTimer
 from whet.methods.lossless.first_token import FirstToken
 from whet.methods.pruning import structure
-from whet.methods.pruning._dissection import Place, dissect, places
-from whet.methods.pruning._parts import DENSE, NOTHING, Part, Shape
+from whet.methods.pruning._dissection import PartLocation, dissect, part_locations
+from whet.methods.pruning._parts import DENSE, DROP, BlockPart, PartConfig
 from whet.methods.pruning.heads import Heads
 from whet.methods.pruning.neurons import Neurons
 from whet.methods.pruning.structure import STRUCTURES, Structure
@@ -25,9 +25,9 @@ from whet.models.architecture import Architecture
 from whet.models.attention import SelfAttention
 from whet.models.feed_forward import FeedForward
 from whet.models.layers.constant import Constant
-from whet.models.layers.passing import Passing
+from whet.models.layers.passing import PassThrough
 from whet.models.layers.resized import Resized
-from whet.models.surgery import copy_model, describe
+from whet.models.surgery import copy_sharing_parameters, describe
 from whet.numerics.allocation import Options, minimise
 from whet.tasks.data import Batches
 
@@ -41,14 +41,14 @@ def shaped(model: nn.Module, **parameters: object) -> nn.Module:
     return Recipe((Structure(**{"structures": STRUCTURES, **parameters}),)).apply(model, CALIBRATION)
 
 
-def taken_apart(model: nn.Module, *, factored: bool = True) -> dict[str, Part]:
+def taken_apart(model: nn.Module, *, factored: bool = True) -> dict[str, BlockPart]:
     batches = tiny_batches()
-    chosen = places(model, batches, include="*", factored=factored)
+    chosen = part_locations(model, batches, include="*", factored=factored)
     return dissect(model, batches, chosen, factored=factored, damping=1e-3, temperature=3.0, seed=CALIBRATION.seed)
 
 
-def put(model: nn.Module, shapes: Mapping[str, Shape]) -> nn.Module:
-    parts, copied = taken_apart(model), copy_model(model)
+def put(model: nn.Module, shapes: Mapping[str, PartConfig]) -> nn.Module:
+    parts, copied = taken_apart(model), copy_sharing_parameters(model)
     for name, shape in shapes.items():
         parts[name].put(copied, shape)
     return copied
@@ -84,10 +84,10 @@ def test_neurons_and_heads_are_those_of_the_methods_for_them(family: Family):
     model = tiny_model(family)
     place, attention = FeedForward.all_of(model, "*", tiny_batches())[1], SelfAttention.all_of(model, "*")[0]
     neurons = Recipe((Neurons(keep=0.5, include=place.output),)).apply(model, CALIBRATION)
-    torch.testing.assert_close(logits(put(model, {place.output: Shape("neurons", (32,))})), logits(neurons))
+    torch.testing.assert_close(logits(put(model, {place.output: PartConfig("neurons", (32,))})), logits(neurons))
     heads = Recipe((Heads(keep=0.5, include=attention.name),)).apply(model, CALIBRATION)
     count = heads.get_submodule(attention.name).heads
-    shape = Shape("heads", (count, attention.width, attention.width))
+    shape = PartConfig("heads", (count, attention.width, attention.width))
     torch.testing.assert_close(logits(put(model, {attention.name: shape})), logits(heads))
 
 
@@ -104,7 +104,7 @@ def test_a_part_of_nothing_gives_its_mean(family: Family):
         handle.remove()
         masks = [batch["attention_mask"].bool() for batch in tiny_batches()]
         mean = torch.cat([one[mask] for one, mask in zip(rows, masks, strict=True)]).mean(0)
-        small = put(model, {part.name: NOTHING})
+        small = put(model, {part.name: DROP})
         [left] = [layer for layer in small.modules() if isinstance(layer, Constant)]
         torch.testing.assert_close(left.bias, mean, rtol=1e-4, atol=1e-5)
         assert block_weights(small) == block_weights(model) - part.parameters(DENSE)
@@ -133,7 +133,9 @@ def test_sequential_parts_are_fitted_to_what_those_before_them_give(monkeypatch:
     """The first is that of one shot; sizes are the same; statistics are taken once more for each part that changes."""
     seen: list[list[str]] = []
 
-    def watched(model: nn.Module, batches: Batches, where: Mapping[str, Place], **rest: Any) -> dict[str, Part]:
+    def watched(
+        model: nn.Module, batches: Batches, where: Mapping[str, PartLocation], **rest: Any
+    ) -> dict[str, BlockPart]:
         seen.append(list(where))
         return dissect(model, batches, where, **rest)
 
@@ -151,8 +153,8 @@ def test_sequential_parts_are_fitted_to_what_those_before_them_give(monkeypatch:
 @encoders
 @pytest.mark.parametrize("speedup", [1.3, 2.0])
 def test_a_model_is_as_fast_as_was_asked(family: Family, speedup: float, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Clock, "opened", lambda _, model: model)
-    monkeypatch.setattr(Clock, "seconds", lambda _, models: [linears(one) for one in models])
+    monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)
+    monkeypatch.setattr(RuntimeTimer, "seconds", lambda _, models: [linears(one) for one in models])
     model = tiny_model(family)
     reached = linears(model) / linears(shaped(model, speedup=speedup, structures=("neurons", "heads", "nothing")))
     assert 0.98 * speedup <= reached <= 1.1 * speedup
@@ -165,12 +167,12 @@ def test_models_are_timed_as_they_will_run(monkeypatch: pytest.MonkeyPatch):
     seen: list[nn.Module] = []
     opened: list[nn.Module] = []
 
-    def seconds(_clock: Clock, models: list[nn.Module]) -> list[float]:
+    def seconds(_clock: RuntimeTimer, models: list[nn.Module]) -> list[float]:
         seen.extend(models)
         return [linears(one) for one in models]
 
-    monkeypatch.setattr(Clock, "opened", lambda _, model: opened.append(model) or model)
-    monkeypatch.setattr(Clock, "seconds", seconds)
+    monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: opened.append(model) or model)
+    monkeypatch.setattr(RuntimeTimer, "seconds", seconds)
     shaped(tiny_model("bert"), speedup=1.5)
     assert len(seen) > 5
     assert opened.count(opened[0]) == 1 < seen.count(opened[0]), "another runtime would export the whole model again"
@@ -194,8 +196,8 @@ def test_time_is_not_saved_where_the_first_token_alone_is_computed(monkeypatch: 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's exporter's own
 def test_a_clock_times_models_in_turn(runtime: str):
     model = tiny_model("bert")
-    small = put(model, dict.fromkeys(taken_apart(model), NOTHING))
-    clock = Clock(batches=tiny_batches(), runtime=runtime)
+    small = put(model, dict.fromkeys(taken_apart(model), DROP))
+    clock = RuntimeTimer(batches=tiny_batches(), runtime=runtime)
     clock.require()
     assert all(seconds > 0 for seconds in clock.seconds([clock.opened(model), clock.opened(small)]))
 
@@ -208,17 +210,17 @@ def test_all_shapes_survive_save_and_load(family: Family, tmp_path, tokenizer):
     small = put(
         model,
         {
-            parts[0].name: Shape("heads", (1, width // 2, width)),
-            parts[1].name: NOTHING,
-            parts[2].name: NOTHING,
-            parts[3].name: Shape("neurons", (16,)),
+            parts[0].name: PartConfig("heads", (1, width // 2, width)),
+            parts[1].name: DROP,
+            parts[2].name: DROP,
+            parts[3].name: PartConfig("neurons", (16,)),
         },
     )
     records.save(small, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     assert torch.equal(logits(plain), logits(small))
     kinds = [type(module) for module in plain.modules()]
-    assert kinds.count(Constant) == 2 and Resized in kinds and Passing in kinds
+    assert kinds.count(Constant) == 2 and Resized in kinds and PassThrough in kinds
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's exporter's own
@@ -226,13 +228,13 @@ def test_all_shapes_survive_save_and_load(family: Family, tmp_path, tokenizer):
 def test_a_block_of_nothing_exports_at_any_length(family: Family, tmp_path):
     model = tiny_model(family)
     parts = list(taken_apart(model))
-    assert_exports(put(model, dict.fromkeys(parts[:2], NOTHING)), tmp_path / "model.onnx")
+    assert_exports(put(model, dict.fromkeys(parts[:2], DROP)), tmp_path / "model.onnx")
 
 
 def test_a_block_of_nothing_may_answer_for_the_first_token():
     first = Recipe((FirstToken(),)).apply(tiny_model("bert"), Resources())
     parts = list(taken_apart(first))
-    assert logits(put(first, dict.fromkeys(parts[-2:], NOTHING))).isfinite().all()
+    assert logits(put(first, dict.fromkeys(parts[-2:], DROP))).isfinite().all()
 
 
 def test_answers_bad_input():

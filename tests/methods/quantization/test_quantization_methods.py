@@ -24,11 +24,11 @@ from whet.methods.recipe import Recipe
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.inference import answers
 from whet.models.layers.base import count_weights
-from whet.models.layers.halved import HalfForm, Halved
+from whet.models.layers.halved import HalfForm, HalfPrecision
 from whet.models.layers.low_rank import LowRank
 from whet.models.layers.masked import Masked, Packed
-from whet.models.layers.quantized import Grid, Int8, Integers, Quantized
-from whet.models.surgery import packed
+from whet.models.layers.quantized import Int8, PackedQuantized, QuantizationSpec, Quantized
+from whet.models.surgery import to_storage
 from whet.numerics.divergence import divergences
 from whet.numerics.rounding import rounded
 from whet.runtimes._onnx_export import to_onnx
@@ -73,23 +73,23 @@ def test_embeddings_stay_where_that_is_asked_for():
 @pytest.mark.parametrize("group_size", [None, 7, 32])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_packing_is_exact(bits, group_size, coding, layer):
-    form = Grid(layer, 30, 41, bias=layer == "linear", bits=bits, group_size=group_size, coding=coding)
+    form = QuantizationSpec(layer, 30, 41, bias=layer == "linear", bits=bits, group_size=group_size, coding=coding)
     weight, bias = random(30, 41), random(1, 30)[0] if layer == "linear" else None
     weight[3] = 0
     running = Quantized.of(form.rounded(weight).weight(), bias, form)
     stored = running.stored()
-    assert type(stored) is Integers
+    assert type(stored) is PackedQuantized
     again = stored.running()
     assert torch.equal(again.dense.weight, running.dense.weight)
     assert bias is None or torch.equal(again.bias, bias)
-    assert type(again.stored()) is Integers and torch.equal(again.stored().codes, stored.codes)
+    assert type(again.stored()) is PackedQuantized and torch.equal(again.stored().codes, stored.codes)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_halves_are_exact(dtype):
     form = HalfForm("linear", 30, 41, bias=True, dtype=dtype)
     weight, bias = random(30, 41), random(1, 30)[0]
-    running = Halved.of(form.rounded(weight).float(), bias, form)
+    running = HalfPrecision.of(form.rounded(weight).float(), bias, form)
     assert torch.equal(running.dense.weight, weight.to(getattr(torch, dtype)).float())
     stored = running.stored()
     assert size(stored) == 30 * 41 * 2
@@ -99,10 +99,10 @@ def test_halves_are_exact(dtype):
 
 @pytest.mark.parametrize(("bits", "group_size", "per_weight"), [(8, None, 8 + 16 / 640), (8, 64, 8.25), (4, 32, 4.5)])
 def test_a_layer_takes_the_bytes_that_theory_says(bits, group_size, per_weight):
-    form = Grid("linear", 300, 640, bits=bits, group_size=group_size)
+    form = QuantizationSpec("linear", 300, 640, bits=bits, group_size=group_size)
     fixed = Quantized.of(form.rounded(random(300, 640)).weight(), None, form).stored()
     assert size(fixed) == pytest.approx(300 * 640 * per_weight / 8, rel=1e-3)
-    entropy = Grid("linear", 300, 640, bits=bits, group_size=group_size, coding="entropy")
+    entropy = QuantizationSpec("linear", 300, 640, bits=bits, group_size=group_size, coding="entropy")
     assert size(Quantized.of(fixed.running().dense.weight, None, entropy).stored()) < 0.98 * size(fixed)
 
 
@@ -129,9 +129,11 @@ def test_a_model_on_disk_is_the_smaller_for_it(tmp_path: Path, tokenizer):
 @pytest.mark.parametrize("kind", ["quantized", "half"])
 def test_weights_that_were_trained_since_are_stored_as_they_are(kind):
     layer = (
-        Quantized.of(Grid("linear", 5, 6).rounded(random(5, 6)).weight(), None, Grid("linear", 5, 6))
+        Quantized.of(
+            QuantizationSpec("linear", 5, 6).rounded(random(5, 6)).weight(), None, QuantizationSpec("linear", 5, 6)
+        )
         if kind == "quantized"
-        else Halved.of(random(5, 6).bfloat16().float(), None, HalfForm("linear", 5, 6))
+        else HalfPrecision.of(random(5, 6).bfloat16().float(), None, HalfForm("linear", 5, 6))
     )
     assert layer.stored() is not layer
     layer.dense.weight.data[0, 0] *= 1.001
@@ -141,7 +143,7 @@ def test_weights_that_were_trained_since_are_stored_as_they_are(kind):
 @pytest.mark.parametrize("bias", [True, False])
 def test_int8_is_the_arithmetic_of_whole_numbers(bias):
     generator = torch.Generator().manual_seed(0)
-    form = Grid("linear", 24, 40, bias=bias, products="int8")
+    form = QuantizationSpec("linear", 24, 40, bias=bias, products="int8")
     found = form.rounded(random(24, 40) * torch.logspace(-2, 1, 24)[:, None])
     own = torch.randn(24, generator=generator) if bias else None
     layer = Int8.of(found, own, form)
@@ -170,7 +172,7 @@ def test_int8_is_trained_through_in_float():
 def test_int8_follows_its_weights():
     """The kernel has a form of its own of the weight, which copies and loaded weights must not inherit."""
     first, second = (
-        Int8.of(rounded(random(6, 8, seed)), None, Grid("linear", 6, 8, products="int8")) for seed in (1, 2)
+        Int8.of(rounded(random(6, 8, seed)), None, QuantizationSpec("linear", 6, 8, products="int8")) for seed in (1, 2)
     )
     inputs = random(3, 8)
     with torch.no_grad():
@@ -201,8 +203,8 @@ def test_products_and_embeddings_can_go_apart():
 def test_pruned_layers_keep_their_zeros_and_take_less(method):
     pruned = run(Magnitude(sparsity=0.75))
     found = run(method, model=pruned)
-    for name, layer in packed(found).named_modules():
-        if isinstance(layer, Integers) and "encoder" in name:
+    for name, layer in to_storage(found).named_modules():
+        if isinstance(layer, PackedQuantized) and "encoder" in name:
             zeros = dense_weight(pruned.get_submodule(name).linear) == 0
             own = found.get_submodule(name)
             values = own.values if isinstance(own, Int8) else own.dense.weight

@@ -12,7 +12,7 @@ from whet.errors import InvalidModel, InvalidParameter, NothingToCompress
 from whet.evaluation import records
 from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import Recipe
-from whet.training.students._narrowing import narrowed
+from whet.training.students._narrowing import narrowed_student
 from whet.training.students.base import student_from
 
 ENCODERS = ("bert", "roberta", "distilbert")
@@ -21,7 +21,7 @@ ENCODERS = ("bert", "roberta", "distilbert")
 @pytest.mark.parametrize("family", ENCODERS)
 def test_at_the_full_width_it_is_the_same_model(family):
     model = tiny_model(family)
-    same = narrowed(model, 32, tiny_batches())
+    same = narrowed_student(model, 32, tiny_batches())
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), same.state_dict().values(), strict=True))
 
 
@@ -30,7 +30,7 @@ def test_every_weight_is_the_teachers_own(family):
     """What stays is a part of what was: whole heads, the same hidden features everywhere, neurons with their output."""
     model = tiny_model(family)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    small = narrowed(model, 16, tiny_batches())
+    small = narrowed_student(model, 16, tiny_batches())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     words, whole = small.get_input_embeddings().weight, model.get_input_embeddings().weight
     features = places(words.T, whole.T)
@@ -68,7 +68,7 @@ def test_what_carries_nothing_goes_first():
         for layer in model.bert.encoder.layer:
             layer.output.dense.weight[:, dead_neurons] = 0
             layer.attention.output.dense.weight[:, dead_head] = 0
-    small = narrowed(model, 16, tiny_batches())
+    small = narrowed_student(model, 16, tiny_batches())
     words = small.get_input_embeddings().weight
     assert torch.equal(words, model.get_input_embeddings().weight[:, 1::2])
     for own, known in zip(small.bert.encoder.layer, model.bert.encoder.layer, strict=True):
@@ -102,23 +102,23 @@ def test_a_width_of_no_whole_heads_is_answered(width):
     with pytest.raises(
         InvalidParameter, match=rf"a multiple of that of a head, 8, and at most 32, but got {width}; such"
     ):
-        narrowed(tiny_model("bert"), width, tiny_batches())
+        narrowed_student(tiny_model("bert"), width, tiny_batches())
 
 
 def test_a_compressed_model_is_answered():
     small = Recipe((Svd(keep=0.5, include="*.output.dense"),)).apply(tiny_model("bert"), Resources())
     feed_forward = Recipe((Svd(keep=0.5, include="*.intermediate.dense"),)).apply(tiny_model("bert"), Resources())
     with pytest.raises(NothingToCompress, match="attention must be an encoder's"):
-        narrowed(small, 16, tiny_batches())
+        narrowed_student(small, 16, tiny_batches())
     with pytest.raises(
         InvalidModel, match=r"must be dense to be narrowed, but this one has no .*intermediate.*; narrow"
     ):
-        narrowed(feed_forward, 16, tiny_batches())
+        narrowed_student(feed_forward, 16, tiny_batches())
 
 
 def test_decoders_are_answered():
     with pytest.raises(NothingToCompress, match="attention must be an encoder's"):
-        narrowed(tiny_model("gpt2"), 16, tiny_batches())
+        narrowed_student(tiny_model("gpt2"), 16, tiny_batches())
 
 
 @pytest.mark.parametrize("text", ["layer_subset:odd:width=x", "layer_subset:odd:width=0"])

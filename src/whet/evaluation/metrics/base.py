@@ -16,11 +16,11 @@ from whet.utils.lookup import choose, members
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Metric", "Quality", "Subject", "metric_named", "metrics", "quality_named"]
+__all__ = ["Metric", "ModelUnderTest", "Quality", "metric_named", "metrics", "quality_named"]
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelUnderTest:
     """One model to be measured, with the same examples as every other, in its own tokens."""
 
     name: str
@@ -64,7 +64,7 @@ class Metric(ABC):
     """Whether it applies to every task; the others are asked for by the task."""
 
     @abstractmethod
-    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+    def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """Return the measurements of each subject; those after the first are compared with the first."""
 
 
@@ -91,7 +91,7 @@ class Quality(Metric):
             seed=seed,
         )
 
-    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+    def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
         labels = subjects[0].dev.labels
         predictions = [self.predict(subject.logits) for subject in subjects]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from whet.evaluation.measurement import Measurement
-from whet.evaluation.metrics.base import Metric, Subject
+from whet.evaluation.metrics.base import Metric, ModelUnderTest
 from whet.evaluation.significance import bootstrap
 from whet.numerics.divergence import divergences
 
@@ -25,11 +25,11 @@ class Fidelity(Metric):
 
     name: ClassVar[str] = "fidelity"
 
-    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+    def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
         return [self._against(subjects[0].logits, subject) for subject in subjects]
 
-    def _against(self, baseline: Array, subject: Subject) -> list[Measurement]:
+    def _against(self, baseline: Array, subject: ModelUnderTest) -> list[Measurement]:
         found = [_mean("kl", divergences(baseline, subject.logits), "nats", subject.seed)]
         if baseline.shape[1] > 1:
             changed = (baseline.argmax(1) != subject.logits.argmax(1)).astype(float)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from whet.evaluation.measurement import Better, Comparison, Measurement
-from whet.evaluation.metrics.base import Metric, Subject
+from whet.evaluation.metrics.base import Metric, ModelUnderTest
 from whet.evaluation.significance import bootstrap, paired_ratio
 from whet.tasks.data import Batch
 from whet.utils.progress import track
@@ -27,7 +27,7 @@ WARM_UP = 2
 """Rounds that are run and thrown away."""
 
 
-def interleaved(subjects: Sequence[Subject], batches: Sequence[Sequence[Batch]], what: str) -> Array:
+def interleaved(subjects: Sequence[ModelUnderTest], batches: Sequence[Sequence[Batch]], what: str) -> Array:
     """Return (subjects, rounds, batches) seconds.
 
     Args:
@@ -50,12 +50,12 @@ class Latency(Metric):
 
     name: ClassVar[str] = "latency"
 
-    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+    def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
         found = self._singles(subjects), self._batched(subjects), *self._fixed(subjects)
         return [[one for part in found for one in part[i]] for i in range(len(subjects))]
 
-    def _singles(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+    def _singles(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         times = interleaved(subjects, [subject.singles.batches for subject in subjects], "single sentences") * 1e3
         rows = []
         for i, subject in enumerate(subjects):
@@ -66,7 +66,7 @@ class Latency(Metric):
                 rows.append(_row(metric, "ms", "lower", medians, statistic, versus, subject.seed))
         return [rows[2 * i : 2 * i + 2] for i in range(len(subjects))]
 
-    def _batched(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+    def _batched(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         times = interleaved(subjects, [subject.timed.batches for subject in subjects], "batches")
         count = len(subjects[0].timed.labels)
         return [
@@ -84,7 +84,7 @@ class Latency(Metric):
             for i, s in enumerate(subjects)
         ]
 
-    def _fixed(self, subjects: Sequence[Subject]) -> list[list[list[Measurement]]]:
+    def _fixed(self, subjects: Sequence[ModelUnderTest]) -> list[list[list[Measurement]]]:
         found = []
         for size, length in FIXED_SHAPES:
             if length > min(subject.max_length for subject in subjects):
@@ -110,7 +110,7 @@ class Latency(Metric):
         return found
 
 
-def _time(subject: Subject, batch: Batch) -> float:
+def _time(subject: ModelUnderTest, batch: Batch) -> float:
     cuda = subject.device.startswith("cuda")
     if cuda:
         torch.cuda.synchronize(subject.device)
@@ -121,7 +121,7 @@ def _time(subject: Subject, batch: Batch) -> float:
     return time.perf_counter() - start
 
 
-def _full_batch(subject: Subject, size: int, length: int) -> Batch:
+def _full_batch(subject: ModelUnderTest, size: int, length: int) -> Batch:
     """A batch of random tokens without padding, with the inputs that the task's own batches have."""
     generator = torch.Generator().manual_seed(subject.seed)
     vocabulary = int(subject.model.config.vocab_size)  # type: ignore[union-attr, arg-type]

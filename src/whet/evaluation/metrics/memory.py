@@ -16,7 +16,7 @@ import numpy as np
 
 from whet.errors import InvalidModel
 from whet.evaluation.measurement import Measurement
-from whet.evaluation.metrics.base import Metric, Subject
+from whet.evaluation.metrics.base import Metric, ModelUnderTest
 
 __all__ = ["Memory"]
 
@@ -29,7 +29,7 @@ class Memory(Metric):
 
     name: ClassVar[str] = "memory"
 
-    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+    def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
         if subjects[0].device != "cpu" or any(subject.runtime != "pytorch" for subject in subjects):
             return [[] for _ in subjects]

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from whet.evaluation.measurement import Comparison, Measurement
-from whet.evaluation.metrics.base import Quality, Subject
+from whet.evaluation.metrics.base import ModelUnderTest, Quality
 from whet.evaluation.significance import mcnemar
 
 __all__ = ["F1", "Accuracy", "MacroF1", "Matthews", "Pearson", "Spearman", "WeightedF1"]
@@ -71,7 +71,7 @@ class MacroF1(_FromConfusion):
     name: ClassVar[str] = "macro_f1"
     universal: ClassVar[bool] = True
 
-    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+    def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
         return super().measure(subjects) if subjects[0].logits.shape[1] > 1 else [[] for _ in subjects]
 

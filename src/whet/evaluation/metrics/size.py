@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from whet.evaluation.measurement import Measurement
-from whet.evaluation.metrics.base import Metric, Subject
+from whet.evaluation.metrics.base import Metric, ModelUnderTest
 from whet.models.layers.base import count_nonzeros, count_weights
 from whet.models.load import weight_files
 
@@ -24,11 +24,11 @@ class Size(Metric):
 
     name: ClassVar[str] = "size"
 
-    def measure(self, subjects: Sequence[Subject]) -> list[list[Measurement]]:
+    def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
         return [self._counts(subject) for subject in subjects]
 
-    def _counts(self, subject: Subject) -> list[Measurement]:
+    def _counts(self, subject: ModelUnderTest) -> list[Measurement]:
         files = subject.files or weight_files(subject.source)
         stored = sum(path.stat().st_size for path in files)
         left = sum(_compressed(path, path.stat().st_mtime_ns) for path in files)

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from whet.calibration.moments import collect
 from whet.calibration.resources import Resources, calibrated
 from whet.errors import MissingResource
-from whet.methods._storage import places, weights_of
+from whet.methods._storage import stored_weights, weights_of
 from whet.methods.base import Method, Stage
-from whet.models.inference import hooked, moved
+from whet.models.inference import removing_hooks, to_device
 from whet.models.layers.codebook import Clustered, CodebookForm
 from whet.models.layers.masked import Masked, MaskedEmbedding
 from whet.models.surgery import replace
@@ -58,7 +58,7 @@ class KMeans(Method):
     learning_rate: Annotated[float, Range(above=0, below=math.inf)] = 5e-5
     """Peak of AdamW's learning rate, of the centroids and of what is not clustered."""
 
-    stage: ClassVar[Stage] = Stage.REPRESENTATION
+    stage: ClassVar[Stage] = Stage.STORAGE
     needs: ClassVar[frozenset[str]] = frozenset()
     example: ClassVar[dict[str, Any]] = {"clusters": 16}
     mildest: ClassVar[dict[str, Any]] = {"clusters": 256}
@@ -71,7 +71,7 @@ class KMeans(Method):
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         """See `Method.apply`."""
-        found = places(model, self.include, again=(Clustered,))
+        found = stored_weights(model, self.include, again=(Clustered,))
         names = list(found.values())
         masses = _inputs(model, names, calibrated(resources)) if self.importance == "inputs" else {}
         for number, (place, name) in enumerate(track(found.items(), "clustering", total=len(found))):
@@ -132,9 +132,9 @@ def _readings(model: nn.Module, names: list[str], batches: Batches) -> dict[str,
         return count
 
     handles = [model.get_submodule(name).register_forward_pre_hook(counter(name)) for name in names]
-    with hooked(handles), torch.inference_mode():
+    with removing_hooks(handles), torch.inference_mode():
         for batch in batches:
-            inputs = moved(batch, model)
+            inputs = to_device(batch, model)
             real = inputs["attention_mask"].bool()
             model(**inputs)
     return {name: own[:, None].to(weights_of(model.get_submodule(name)).weight.device) for name, own in counts.items()}

@@ -13,14 +13,14 @@ from torch import nn
 
 from whet.calibration.resources import Resources, calibrated, require_tokens
 from whet.errors import InvalidParameter
-from whet.evaluation.timing import representative
+from whet.evaluation.timing import representative_batches
 from whet.methods._budget import Ranks, at_speed
 from whet.methods._candidates import Candidate, accepted_ranks, planned_ranks, timed_ranks
 from whet.methods.base import Method, Stage
 from whet.methods.factorization._rank_search import algorithm_2, by_time, latencies_of
 from whet.methods.factorization._refit import Refit, refit
 from whet.models.architecture import Architecture, dense_weight
-from whet.models.surgery import copy_model, replace
+from whet.models.surgery import copy_sharing_parameters, replace
 from whet.numerics.allocation import shared_out
 from whet.numerics.low_rank import Spectrum
 from whet.utils.parameters import Range
@@ -114,7 +114,7 @@ class Factorization(Method):
         names = architecture.matching(self.include)
         if self.keep == 1:
             return model
-        original = copy_model(model)
+        original = copy_sharing_parameters(model)
         if self.allocation == "algorithm_2":
             chosen = self._search(model, original, names, resources)
         else:
@@ -133,7 +133,7 @@ class Factorization(Method):
         found = {name: Candidate.of(layers[name], spectrum) for name, spectrum in spectra}
 
         def build(ranks: Ranks) -> nn.Module:
-            return _with_ranks(copy_model(model), found, ranks)
+            return _with_ranks(copy_sharing_parameters(model), found, ranks)
 
         chosen: Ranks = dict(planned) if planned is not None else self._choose(model, found, resources, build)
         self._check_tokens(chosen, resources)
@@ -150,7 +150,7 @@ class Factorization(Method):
         if self.allocation == "by_time":
             assert self.speedup is not None
             losses = {name: one.losses(timed_ranks(one.weight)) for name, one in found.items()}
-            batches = representative(calibrated(resources))
+            batches = representative_batches(calibrated(resources))
             return by_time(model, losses, batches, speedup=self.speedup, build=build)
         offers = {name: one.offer() for name, one in found.items()}
         options = {name: offer.options for name, offer in offers.items()}
@@ -162,13 +162,13 @@ class Factorization(Method):
         if self.keep is not None:
             return choose(self.keep)
         assert self.speedup is not None
-        return at_speed(model, choose, representative(calibrated(resources)), speedup=self.speedup, build=build)
+        return at_speed(model, choose, representative_batches(calibrated(resources)), speedup=self.speedup, build=build)
 
     def _search(self, model: nn.Module, original: nn.Module, names: tuple[str, ...], resources: Resources) -> Ranks:
         """DRONE's Algorithm 2: statistics of each layer are taken on the model as compressed so far."""
         assert self.allowed_kl is not None and resources.validation is not None
         grid = {name: accepted_ranks(dense_weight(model.get_submodule(name))) for name in names}
-        batches = representative(calibrated(resources))
+        batches = representative_batches(calibrated(resources))
         seconds = {name: own.dense for name, own in latencies_of(model, dict.fromkeys(names, ()), batches).items()}
 
         def factorize(name: str) -> Callable[[int | None], None]:

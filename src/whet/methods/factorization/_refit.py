@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from whet.errors import InvalidModel
 from whet.models.architecture import first_token_layers, seen_by
-from whet.models.inference import hooked, moved
+from whet.models.inference import removing_hooks, to_device
 from whet.models.layers.low_rank import LowRank
 from whet.numerics.reduced_rank import outer_factor, reduced_rank_regression
 from whet.tasks.data import Batches
@@ -100,8 +100,8 @@ def _same_input(model: nn.Module, batches: Batches, layers: Sequence[str]) -> li
         return note
 
     handles = [model.get_submodule(name).register_forward_pre_hook(hook(name)) for name in layers]
-    with hooked(handles), torch.inference_mode():
-        model(**moved(batches.batches[0], model))
+    with removing_hooks(handles), torch.inference_mode():
+        model(**to_device(batches.batches[0], model))
     return groups
 
 
@@ -119,9 +119,9 @@ def _joint(model: nn.Module, original: nn.Module, batches: Batches, group: Seque
             for name in group
         ),
     ]
-    with hooked(handles), torch.inference_mode():
+    with removing_hooks(handles), torch.inference_mode():
         for batch in batches:
-            inputs = moved(batch, model)
+            inputs = to_device(batch, model)
             model(**inputs)
             original(**inputs)
             real = seen_by(group[0], inputs["attention_mask"].bool(), first_alone).reshape(-1)

@@ -14,11 +14,11 @@ from typing import Annotated, ClassVar
 
 from torch import nn
 
-from whet.calibration.importance import floored, magnitudes
+from whet.calibration.importance import clamp_importance, magnitudes
 from whet.calibration.resources import Resources, calibrated
 from whet.methods.factorization._base import Factorization
 from whet.models.architecture import dense_weight
-from whet.numerics.low_rank import Spectrum, of_scaled_weight
+from whet.numerics.low_rank import Spectrum, svd_of_scaled_weight
 from whet.utils.parameters import Range
 
 __all__ = ["ActivationSvd"]
@@ -39,4 +39,9 @@ class ActivationSvd(Factorization):
         """See `Factorization.spectra`; one forward pass, O(in) memory a layer."""
         found = magnitudes(model, calibrated(resources), layers)
         for name in layers:
-            yield name, of_scaled_weight(dense_weight(model.get_submodule(name)), floored(found[name]) ** self.alpha)
+            yield (
+                name,
+                svd_of_scaled_weight(
+                    dense_weight(model.get_submodule(name)), clamp_importance(found[name]) ** self.alpha
+                ),
+            )

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from whet.calibration.resources import Resources, calibrated, require_tokens
 from whet.methods.factorization._attention import AttentionMethod
 from whet.models.architecture import dense_bias, dense_weight
-from whet.models.attention import SelfAttention, Widths, reduced
+from whet.models.attention import SelfAttention, Widths, reduced_attention
 from whet.numerics.allocation import Options, shared_out
-from whet.numerics.linalg import diagonal_blocks, roots, tail
-from whet.numerics.low_rank import DAMPING, Spectrum, centred, of_kl, of_outputs
+from whet.numerics.linalg import diagonal_blocks, roots, tail_energy
+from whet.numerics.low_rank import DAMPING, Spectrum, centred, output_pca, svd_of_kl
 from whet.numerics.moments import Moments, Side
 
 __all__ = ["Attention", "of_scores"]
@@ -61,7 +61,7 @@ class Attention(AttentionMethod):
         found = {place: self._heads(model, place, moments) for place in places}
         for place, widths in self._widths(found).items():
             if widths != Widths(place.width, place.width):
-                reduced(model, place, *found[place], widths).put(model, place)
+                reduced_attention(model, place, *found[place], widths).put(model, place)
         return model
 
     def _heads(self, model: nn.Module, place: SelfAttention, moments: Mapping[str, Moments]) -> Heads:
@@ -73,12 +73,12 @@ class Attention(AttentionMethod):
             of_queries = diagonal_blocks(_with_bias(moments[place.query], dense_bias(query)), width)
             weights = dense_weight(output).split(width, dim=1)
             scores = [of_scores(*one) for one in zip(of_queries, of_keys, strict=True)]
-            values = [of_outputs(*one) for one in zip(weights, of_mixed, means, strict=True)]
+            values = [output_pca(*one) for one in zip(weights, of_mixed, means, strict=True)]
             return Heads(scores, values)
         assert keys.gradient is not None and outputs.gradient is not None
         at_keys, at_mixed = (diagonal_blocks(gradient, width) for gradient in (keys.gradient, outputs.gradient))
-        scores = [of_kl(*one) for one in zip(of_keys, at_keys, strict=True)]
-        values = [of_kl(*one) for one in zip(of_mixed, at_mixed, means, strict=True)]
+        scores = [svd_of_kl(*one) for one in zip(of_keys, at_keys, strict=True)]
+        values = [svd_of_kl(*one) for one in zip(of_mixed, at_mixed, means, strict=True)]
         return Heads(scores, values)
 
     def _widths(self, found: Mapping[SelfAttention, Heads]) -> dict[SelfAttention, Widths]:
@@ -108,7 +108,7 @@ def of_scores(queries: Tensor, keys: Tensor) -> Spectrum:
     of_query, of_key = roots(queries, damping=DAMPING), roots(keys, damping=DAMPING)
     u, s, vt = torch.linalg.svd(of_query.root.T @ of_key.root)
     p, q = of_query.inverse.T @ u * s.sqrt(), s.sqrt()[:, None] * vt @ of_key.inverse
-    return Spectrum(p, q, tail(s**2, relative=True))
+    return Spectrum(p, q, tail_energy(s**2, relative=True))
 
 
 def _with_bias(moments: Moments, bias: Tensor | None) -> Tensor:

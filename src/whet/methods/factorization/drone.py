@@ -22,7 +22,7 @@ from whet.calibration.resources import Resources, calibrated
 from whet.methods.factorization._base import Factorization
 from whet.methods.factorization._refit import Refit
 from whet.models.architecture import dense_weight
-from whet.numerics.low_rank import Spectrum, of_outputs
+from whet.numerics.low_rank import Spectrum, output_pca
 
 __all__ = ["Drone"]
 
@@ -40,4 +40,4 @@ class Drone(Factorization):
         """See `Factorization.spectra`; one forward pass, O(d²) memory a layer, d its narrower side."""
         moments = collect(model, calibrated(resources), layers)
         for name in layers:
-            yield name, of_outputs(dense_weight(model.get_submodule(name)), moments.pop(name).second)
+            yield name, output_pca(dense_weight(model.get_submodule(name)), moments.pop(name).second)

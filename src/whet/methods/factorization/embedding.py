@@ -28,7 +28,7 @@ from whet.models.architecture import word_vectors
 from whet.models.embeddings import own_table
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.surgery import replace
-from whet.numerics.linalg import Roots, leading, roots
+from whet.numerics.linalg import Roots, eigh_descending, roots
 from whet.numerics.moments import Side
 from whet.utils.parameters import Range
 
@@ -62,7 +62,7 @@ def weighted_factors(vectors: Tensor, weights: Tensor, metric: Roots, rank: int)
     for rows, own in zip(vectors.split(ROWS), weights.to(moment).split(ROWS), strict=True):
         seen = rows.double() @ metric.root
         moment += (seen * own[:, None]).T @ seen
-    directions = leading(moment).vectors[:, :rank]
+    directions = eigh_descending(moment).vectors[:, :rank]
     table = vectors @ (metric.root @ directions).to(vectors)
     return Factors(table, (directions.T @ metric.inverse).to(vectors))
 

@@ -20,7 +20,7 @@ from whet.calibration.resources import Resources, calibrated
 from whet.methods.factorization._base import Factorization
 from whet.methods.factorization._refit import Refit
 from whet.models.architecture import dense_weight
-from whet.numerics.low_rank import Spectrum, centred, of_outputs
+from whet.numerics.low_rank import Spectrum, centred, output_pca
 
 __all__ = ["FeatureMimicking"]
 
@@ -39,4 +39,4 @@ class FeatureMimicking(Factorization):
         moments = collect(model, calibrated(resources), layers)
         for name in layers:
             found = moments.pop(name)
-            yield name, of_outputs(dense_weight(model.get_submodule(name)), centred(found), found.mean)
+            yield name, output_pca(dense_weight(model.get_submodule(name)), centred(found), found.mean)

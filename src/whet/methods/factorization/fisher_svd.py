@@ -14,11 +14,11 @@ from typing import ClassVar
 
 from torch import nn
 
-from whet.calibration.importance import floored, sensitivities
+from whet.calibration.importance import clamp_importance, sensitivities
 from whet.calibration.resources import Resources, calibrated
 from whet.methods.factorization._base import Factorization
 from whet.models.architecture import dense_weight
-from whet.numerics.low_rank import Spectrum, of_scaled_weight
+from whet.numerics.low_rank import Spectrum, svd_of_scaled_weight
 
 __all__ = ["FisherSvd"]
 
@@ -35,4 +35,7 @@ class FisherSvd(Factorization):
         """See `Factorization.spectra`; a forward and a backward pass, O(in) memory a layer."""
         found = sensitivities(model, calibrated(resources), layers, seed=resources.seed)
         for name in layers:
-            yield name, of_scaled_weight(dense_weight(model.get_submodule(name)), floored(found[name]).sqrt())
+            yield (
+                name,
+                svd_of_scaled_weight(dense_weight(model.get_submodule(name)), clamp_importance(found[name]).sqrt()),
+            )

@@ -25,7 +25,7 @@ from whet.calibration.resources import Resources, calibrated
 from whet.methods.factorization._base import Allocation, Factorization
 from whet.models.architecture import dense_weight
 from whet.numerics.linalg import Roots, roots
-from whet.numerics.low_rank import DAMPING, Spectrum, centred, of_curvature
+from whet.numerics.low_rank import DAMPING, Spectrum, centred, kfac_svd
 from whet.numerics.moments import Side, side_of
 from whet.utils.parameters import Range
 
@@ -58,5 +58,5 @@ class Kfac(Factorization):
             key = id(found.second)
             if side_of(weight) is Side.INPUT and key not in shared:
                 shared = {key: roots(centred(found), damping=DAMPING)}
-            yield name, of_curvature(weight, found, damping=self.damping, metric=shared.get(key))
+            yield name, kfac_svd(weight, found, damping=self.damping, metric=shared.get(key))
             del moments[name], found

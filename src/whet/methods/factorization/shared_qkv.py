@@ -23,7 +23,7 @@ from whet.methods.factorization._base import largest
 from whet.models.attention import SelfAttention, sharing_input, stacked
 from whet.models.surgery import replace
 from whet.numerics.allocation import shared_out
-from whet.numerics.low_rank import Spectrum, centred, of_kl, of_outputs
+from whet.numerics.low_rank import Spectrum, centred, output_pca, svd_of_kl
 from whet.numerics.moments import Moments, Side
 
 __all__ = ["SharedQkv", "of_stacked"]
@@ -69,6 +69,6 @@ def of_stacked(weight: Tensor, moments: Sequence[Moments], *, metric: Literal["k
     """
     inputs = moments[0]
     if metric == "outputs":
-        return of_outputs(weight, centred(inputs), inputs.mean)
+        return output_pca(weight, centred(inputs), inputs.mean)
     gradients = [one.gradient for one in moments if one.gradient is not None]
-    return of_kl(centred(inputs), torch.stack(gradients).sum(0), inputs.mean)
+    return svd_of_kl(centred(inputs), torch.stack(gradients).sum(0), inputs.mean)

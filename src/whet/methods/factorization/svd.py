@@ -17,7 +17,7 @@ from torch import nn
 from whet.calibration.resources import Resources
 from whet.methods.factorization._base import Factorization
 from whet.models.architecture import dense_weight
-from whet.numerics.low_rank import Spectrum, of_weight
+from whet.numerics.low_rank import Spectrum, svd_of_weight
 
 __all__ = ["Svd"]
 
@@ -33,4 +33,4 @@ class Svd(Factorization):
     ) -> Iterator[tuple[str, Spectrum]]:
         """See `Factorization.spectra`."""
         for name in layers:
-            yield name, of_weight(dense_weight(model.get_submodule(name)))
+            yield name, svd_of_weight(dense_weight(model.get_submodule(name)))

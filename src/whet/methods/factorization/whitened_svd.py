@@ -21,7 +21,7 @@ from whet.calibration.resources import Resources, calibrated
 from whet.methods.factorization._base import Factorization
 from whet.models.architecture import dense_weight
 from whet.numerics.linalg import roots
-from whet.numerics.low_rank import Spectrum, of_metric, of_outputs
+from whet.numerics.low_rank import Spectrum, output_pca, svd_in_metric
 from whet.numerics.moments import Side, side_of
 from whet.utils.parameters import Range
 
@@ -38,10 +38,10 @@ def whitened(weight: Tensor, second: Tensor, *, damping: float) -> Spectrum:
     """
     dense = weight.double()
     if side_of(weight) is Side.INPUT:
-        return of_metric(weight, roots(second, damping=damping), dense.T @ dense)
+        return svd_in_metric(weight, roots(second, damping=damping), dense.T @ dense)
     gram = dense @ dense.T
     scale = second.trace() / gram.trace() if gram.trace() > 0 else 0
-    return of_outputs(weight, second + damping * scale * gram)
+    return output_pca(weight, second + damping * scale * gram)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from whet.errors import InvalidModel, NothingToCompress
 from whet.methods.base import Method, Stage
 from whet.models.architecture import Architecture
 from whet.models.attention import narrow_to_first
-from whet.models.inference import example_batch, hooked, moved
+from whet.models.inference import example_batch, removing_hooks, to_device
 from whet.tasks.data import Batch
 
 __all__ = ["FirstToken"]
@@ -52,9 +52,9 @@ class FirstToken(Method):
             InvalidModel: the answers would be others.
         """
         block = Architecture.of(model).blocks[-1]
-        batches = [moved(example_batch(model, INPUTS, *shape), model) for shape in SHAPES]
+        batches = [to_device(example_batch(model, INPUTS, *shape), model) for shape in SHAPES]
         before = _answers(model, batches)
-        with hooked([model.get_submodule(block).register_forward_hook(_spoil_others)]):
+        with removing_hooks([model.get_submodule(block).register_forward_hook(_spoil_others)]):
             spoilt = _answers(model, batches)
         if not all(torch.equal(one, other) for one, other in zip(before, spoilt, strict=True)):
             raise NothingToCompress(

@@ -8,23 +8,23 @@ from torch import Tensor, nn
 from whet.calibration.moments import collect
 from whet.errors import NothingToCompress
 from whet.methods._candidates import Candidate
-from whet.methods.pruning._parts import AttentionPart, FeedForwardPart, Part, Reader
+from whet.methods.pruning._parts import AttentionPart, BlockPart, FeedForwardPart, ReadFeatures
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.attention import SelfAttention
 from whet.models.feed_forward import FeedForward
 from whet.numerics.linalg import diagonal_blocks
-from whet.numerics.low_rank import centred, of_curvature, of_kl
+from whet.numerics.low_rank import centred, kfac_svd, svd_of_kl
 from whet.numerics.moments import Moments, Side, at_side, side_of
 from whet.tasks.data import Batches
 from whet.utils.progress import track
 
-__all__ = ["Place", "dissect", "places"]
+__all__ = ["PartLocation", "dissect", "part_locations"]
 
-Place = SelfAttention | FeedForward | str
+PartLocation = SelfAttention | FeedForward | str
 """Where a part is: an attention, neurons, or a layer that belongs to neither."""
 
 
-def places(model: nn.Module, batches: Batches, *, include: str, factored: bool) -> dict[str, Place]:
+def part_locations(model: nn.Module, batches: Batches, *, include: str, factored: bool) -> dict[str, PartLocation]:
     """Return where a model's parts are, by name, in module order.
 
     Args:
@@ -46,19 +46,19 @@ def places(model: nn.Module, batches: Batches, *, include: str, factored: bool) 
 def dissect(
     model: nn.Module,
     batches: Batches,
-    chosen: Mapping[str, Place],
+    chosen: Mapping[str, PartLocation],
     *,
     factored: bool,
     damping: float,
     temperature: float,
     seed: int,
-) -> dict[str, Part]:
+) -> dict[str, BlockPart]:
     """Return parts of a model's blocks by name, each with what it can become.
 
     Args:
         model: in eval mode.
         batches: the calibration data.
-        chosen: from `places`.
+        chosen: from `part_locations`.
         factored: whether layers may become factors.
         damping: added to every variance, as a share of their mean.
         temperature: softens the predictions that gradients start from.
@@ -72,13 +72,13 @@ def dissect(
         if factored or name in both
     }
     moments = collect(model, batches, list(wanted), seed=seed, temperature=temperature, sides=wanted)
-    taker = _Taker(model, moments, both, factored=factored, damping=damping)
+    taker = _PartBuilder(model, moments, both, factored=factored, damping=damping)
     return {name: taker.part(name, place) for name, place in track(chosen.items(), "taking apart")}
 
 
-def _all_places(model: nn.Module, batches: Batches, *, factored: bool) -> dict[str, Place]:
+def _all_places(model: nn.Module, batches: Batches, *, factored: bool) -> dict[str, PartLocation]:
     """All parts by name, in the order of their layers."""
-    found: dict[str, Place] = {}
+    found: dict[str, PartLocation] = {}
     reasons = []
     try:
         found |= {place.name: place for place in SelfAttention.all_of(model, "*")}
@@ -98,18 +98,18 @@ def _all_places(model: nn.Module, batches: Batches, *, factored: bool) -> dict[s
     return dict(sorted(found.items(), key=lambda item: order[_layers(item[1])[0]]))
 
 
-def _layers(place: Place) -> tuple[str, ...]:
+def _layers(place: PartLocation) -> tuple[str, ...]:
     return (place,) if isinstance(place, str) else (*place.inputs, place.output)
 
 
-def _read(place: Place) -> tuple[str, ...]:
+def _read(place: PartLocation) -> tuple[str, ...]:
     """The layers whose inputs and whose outputs' gradients are looked at."""
     if isinstance(place, str):
         return ()
     return (place.key, place.output) if isinstance(place, SelfAttention) else (place.output,)
 
 
-class _Taker:
+class _PartBuilder:
     """Makes parts of places, and empties the moments, which are large, as it goes."""
 
     def __init__(
@@ -121,11 +121,11 @@ class _Taker:
         self.factored = factored
         self.damping = damping
 
-    def part(self, name: str, place: Place) -> Part:
+    def part(self, name: str, place: PartLocation) -> BlockPart:
         layers = {layer: dense_weight(self.model.get_submodule(layer)) for layer in _layers(place)}
         candidates = {layer: self._candidate(layer) for layer in layers} if self.factored else {}
         if isinstance(place, str):
-            found = Part(name, layers, candidates)
+            found = BlockPart(name, layers, candidates)
         elif isinstance(place, FeedForward):
             found = FeedForwardPart(name, layers, candidates, self._reader(place.output), place)
         else:
@@ -139,8 +139,10 @@ class _Taker:
     ) -> AttentionPart:
         keys = at_side(self.moments[place.key], layers[place.key], Side.OUTPUT)
         mixed = at_side(self.moments[place.output], layers[place.output], Side.INPUT)
-        scores = [of_kl(*one) for one in zip(*_by_head(keys, place.width), strict=True)]
-        values = [of_kl(*one) for one in zip(*_by_head(mixed, place.width), mixed.mean.split(place.width), strict=True)]
+        scores = [svd_of_kl(*one) for one in zip(*_by_head(keys, place.width), strict=True)]
+        values = [
+            svd_of_kl(*one) for one in zip(*_by_head(mixed, place.width), mixed.mean.split(place.width), strict=True)
+        ]
         reader = self._reader(place.output, width=place.width)
         return AttentionPart(name, layers, candidates, reader, place, scores, values)
 
@@ -148,10 +150,10 @@ class _Taker:
         module, found = self.model.get_submodule(layer), self.moments[layer]
         weight = dense_weight(module)
         own = at_side(found, weight, side_of(weight)) if layer in self.both else found
-        return Candidate.of(module, of_curvature(weight, own, damping=self.damping))
+        return Candidate.of(module, kfac_svd(weight, own, damping=self.damping))
 
-    def _reader(self, layer: str, *, width: int = 1) -> Reader:
-        return Reader.of(self.model.get_submodule(layer), self.moments[layer], damping=self.damping, width=width)
+    def _reader(self, layer: str, *, width: int = 1) -> ReadFeatures:
+        return ReadFeatures.of(self.model.get_submodule(layer), self.moments[layer], damping=self.damping, width=width)
 
 
 def _by_head(moments: Moments, width: int) -> tuple[Tensor, Tensor]:

@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from whet.calibration.moments import collect
 from whet.calibration.resources import Resources, calibrated
 from whet.errors import InvalidParameter
-from whet.evaluation.timing import representative
+from whet.evaluation.timing import representative_batches
 from whet.methods._budget import Budgeted, Ranks, at_speed
-from whet.methods.pruning._parts import Reader
+from whet.methods.pruning._parts import ReadFeatures
 from whet.models.architecture import dense_weight
-from whet.models.surgery import copy_model
+from whet.models.surgery import copy_sharing_parameters
 from whet.numerics.allocation import Options, shared_out
 from whet.numerics.moments import Moments, Side
 from whet.utils.progress import track
 
-__all__ = ["Part", "Place", "StructuredPruning"]
+__all__ = ["FeatureGroup", "FeatureLocation", "StructuredPruning"]
 
 
-class Place(Protocol):
+class FeatureLocation(Protocol):
     """The layers around some features, by module names."""
 
     @property
@@ -44,11 +44,11 @@ class Place(Protocol):
         """How many features go together."""
 
 
-class Part(NamedTuple):
+class FeatureGroup(NamedTuple):
     """One place and what calibration says of its features."""
 
-    place: Place
-    reader: Reader
+    place: FeatureLocation
+    reader: ReadFeatures
 
     @property
     def groups(self) -> int:
@@ -75,7 +75,7 @@ class StructuredPruning(Budgeted):
     """Wildcard over module names, of what reads the features; other parts stay as they are."""
 
     @abstractmethod
-    def places(self, model: nn.Module, resources: Resources) -> Sequence[Place]:
+    def places(self, model: nn.Module, resources: Resources) -> Sequence[FeatureLocation]:
         """Return where features can go."""
 
     @abstractmethod
@@ -83,7 +83,7 @@ class StructuredPruning(Budgeted):
         """Return how many of so many groups may stay, rising; the last is all of them."""
 
     @abstractmethod
-    def shrink(self, model: nn.Module, part: Part, kept: Tensor) -> None:
+    def shrink(self, model: nn.Module, part: FeatureGroup, kept: Tensor) -> None:
         """Leave only these groups of a part, in place."""
 
     @property
@@ -91,23 +91,25 @@ class StructuredPruning(Budgeted):
         """See `Budgeted.key`."""
         return replace(self, keep=1.0, speedup=None)
 
-    def learn(self, model: nn.Module, resources: Resources) -> dict[str, Part]:
+    def learn(self, model: nn.Module, resources: Resources) -> dict[str, FeatureGroup]:
         """See `Budgeted.learn`."""
         places = self.places(model, resources)
         return self.parts(model, places, self.moments(model, places, resources))
 
-    def moments(self, model: nn.Module, places: Sequence[Place], resources: Resources) -> dict[str, Moments]:
+    def moments(self, model: nn.Module, places: Sequence[FeatureLocation], resources: Resources) -> dict[str, Moments]:
         """Return what calibration says, by the name of what reads the features."""
         sides = {place.output: Side.BOTH for place in places}
         batches = calibrated(resources)
         return collect(model, batches, list(sides), seed=resources.seed, temperature=self.temperature, sides=sides)
 
-    def parts(self, model: nn.Module, places: Sequence[Place], moments: dict[str, Moments]) -> dict[str, Part]:
+    def parts(
+        self, model: nn.Module, places: Sequence[FeatureLocation], moments: dict[str, Moments]
+    ) -> dict[str, FeatureGroup]:
         """Return in which order features go and what that costs; empties `moments`, which are large, as it goes."""
         return {
-            place.output: Part(
+            place.output: FeatureGroup(
                 place,
-                Reader.of(
+                ReadFeatures.of(
                     model.get_submodule(place.output),
                     moments.pop(place.output),
                     width=place.width,
@@ -117,7 +119,7 @@ class StructuredPruning(Budgeted):
             for place in track(places, "removing features")
         }
 
-    def spend(self, model: nn.Module, known: Mapping[str, Part], resources: Resources) -> nn.Module:
+    def spend(self, model: nn.Module, known: Mapping[str, FeatureGroup], resources: Resources) -> nn.Module:
         """See `Budgeted.spend`: as many features go as the budget says."""
         grids = {name: self.grid(part.groups) for name, part in known.items()}
         options = {name: part.options(model, grids[name]) for name, part in known.items()}
@@ -129,16 +131,16 @@ class StructuredPruning(Budgeted):
             }
 
         def build(counts: Ranks) -> nn.Module:
-            return self._shrunk(copy_model(model), known, counts)
+            return self._shrunk(copy_sharing_parameters(model), known, counts)
 
         if self.keep is not None:
             _require(self.keep, options)
             return self._shrunk(model, known, choose(self.keep))
         assert self.speedup is not None
-        batches = representative(calibrated(resources))
+        batches = representative_batches(calibrated(resources))
         return self._shrunk(model, known, at_speed(model, choose, batches, speedup=self.speedup, build=build))
 
-    def _shrunk(self, model: nn.Module, parts: Mapping[str, Part], counts: Ranks) -> nn.Module:
+    def _shrunk(self, model: nn.Module, parts: Mapping[str, FeatureGroup], counts: Ranks) -> nn.Module:
         for name, count in counts.items():
             if count is not None:
                 self.shrink(model, parts[name], parts[name].reader.removal.kept(count))

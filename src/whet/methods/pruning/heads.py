@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from whet.calibration.resources import Resources
-from whet.methods.pruning._structured import Part, StructuredPruning
-from whet.models.attention import Kept, SelfAttention, narrowed
+from whet.methods.pruning._structured import FeatureGroup, StructuredPruning
+from whet.models.attention import KeptHead, SelfAttention, narrowed_attention
 
 __all__ = ["Heads"]
 
@@ -36,10 +36,10 @@ class Heads(StructuredPruning):
         """See `StructuredPruning.grid`."""
         return list(range(1, groups + 1))
 
-    def shrink(self, model: nn.Module, part: Part, kept: Tensor) -> None:
+    def shrink(self, model: nn.Module, part: FeatureGroup, kept: Tensor) -> None:
         """See `StructuredPruning.shrink`."""
         place = part.place
         assert isinstance(place, SelfAttention)
         features = (kept[:, None] * place.width + torch.arange(place.width, device=kept.device)).flatten()
-        heads = [Kept.whole(head, place.width) for head in kept.tolist()]
-        narrowed(model, place, heads, *part.reader.fitted(features)).put(model, place)
+        heads = [KeptHead.whole(head, place.width) for head in kept.tolist()]
+        narrowed_attention(model, place, heads, *part.reader.fitted(features)).put(model, place)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from whet.calibration.resources import Resources, calibrated
 from whet.methods.pruning._parts import keep_neurons
-from whet.methods.pruning._structured import Part, StructuredPruning
+from whet.methods.pruning._structured import FeatureGroup, StructuredPruning
 from whet.models.feed_forward import FeedForward
 from whet.utils.parameters import Range
 
@@ -42,7 +42,7 @@ class Neurons(StructuredPruning):
         """See `StructuredPruning.grid`."""
         return [*range(self.multiple_of, groups, self.multiple_of), groups]
 
-    def shrink(self, model: nn.Module, part: Part, kept: Tensor) -> None:
+    def shrink(self, model: nn.Module, part: FeatureGroup, kept: Tensor) -> None:
         """See `StructuredPruning.shrink`."""
         assert isinstance(part.place, FeedForward)
         keep_neurons(model, part.place, part.reader, kept)

@@ -22,11 +22,11 @@ from torch import nn
 
 from whet.calibration.resources import Resources, calibrated
 from whet.errors import InvalidParameter
-from whet.evaluation.clock import PYTORCH, Clock, Run
+from whet.evaluation.clock import PYTORCH, Run, RuntimeTimer
 from whet.methods._budget import Budgeted, at_budget
-from whet.methods.pruning._dissection import Place, dissect, places
-from whet.methods.pruning._parts import DENSE, Part, Shape
-from whet.models.surgery import copy_model
+from whet.methods.pruning._dissection import PartLocation, dissect, part_locations
+from whet.methods.pruning._parts import DENSE, BlockPart, PartConfig
+from whet.models.surgery import copy_sharing_parameters
 from whet.numerics.allocation import Options, minimise
 from whet.runtimes.base import all_runtimes
 from whet.utils.lookup import choose
@@ -37,7 +37,7 @@ __all__ = ["STRUCTURES", "Structure"]
 STRUCTURES = ("neurons", "heads", "widths", "ranks", "nothing")
 """What parts can become."""
 
-Chosen = dict[str, Shape]
+Chosen = dict[str, PartConfig]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,9 @@ class Structure(Budgeted):
     def learn(self, model: nn.Module, resources: Resources) -> "_Known":
         """See `Budgeted.learn`."""
         device = next(model.parameters()).device.type
-        clock = Clock(batches=calibrated(resources), runtime=self.runtime, precision=self.precision, device=device)
+        clock = RuntimeTimer(
+            batches=calibrated(resources), runtime=self.runtime, precision=self.precision, device=device
+        )
         if self.speedup is not None:
             clock.require()
         parts = self._dissected(model, self.places(model, resources), resources)
@@ -102,11 +104,13 @@ class Structure(Budgeted):
     def _factored(self) -> bool:
         return "ranks" in self.structures
 
-    def places(self, model: nn.Module, resources: Resources) -> dict[str, Place]:
+    def places(self, model: nn.Module, resources: Resources) -> dict[str, PartLocation]:
         """See `Budgeted.places`."""
-        return places(model, calibrated(resources), include=self.include, factored=self._factored)
+        return part_locations(model, calibrated(resources), include=self.include, factored=self._factored)
 
-    def _dissected(self, model: nn.Module, where: Mapping[str, Place], resources: Resources) -> dict[str, Part]:
+    def _dissected(
+        self, model: nn.Module, where: Mapping[str, PartLocation], resources: Resources
+    ) -> dict[str, BlockPart]:
         return dissect(
             model,
             calibrated(resources),
@@ -121,13 +125,13 @@ class Structure(Budgeted):
 class _Known(NamedTuple):
     """What a model can become, and what each choice costs."""
 
-    parts: Mapping[str, Part]
-    losses: Mapping[str, Mapping[Shape, float]]
+    parts: Mapping[str, BlockPart]
+    losses: Mapping[str, Mapping[PartConfig, float]]
     times: "_Times | None"
     """None where no speed is asked for."""
 
 
-def _shaped(model: nn.Module, parts: Mapping[str, Part], chosen: Chosen) -> nn.Module:
+def _shaped(model: nn.Module, parts: Mapping[str, BlockPart], chosen: Chosen) -> nn.Module:
     for name, shape in chosen.items():
         parts[name].put(model, shape)
     return model
@@ -150,7 +154,7 @@ def _within_time(model: nn.Module, known: _Known, times: "_Times", speedup: floa
     menu = _menu(saved, known.losses)
 
     def timed(chosen: Mapping[str, int]) -> float:
-        shaped = times.clock.opened(_shaped(copy_model(model), known.parts, menu.shapes(chosen)))
+        shaped = times.clock.opened(_shaped(copy_sharing_parameters(model), known.parts, menu.shapes(chosen)))
         dense, small = times.clock.seconds([times.run, shaped])
         return dense / small
 
@@ -161,24 +165,24 @@ def _within_time(model: nn.Module, known: _Known, times: "_Times", speedup: floa
 class _Times:
     """How long the whole model takes, and what shapes of its parts save, in seconds."""
 
-    clock: Clock
+    clock: RuntimeTimer
     run: Run
     """The whole model, ready to run."""
     whole: float
     """Of it."""
-    parts: Mapping[str, Part]
+    parts: Mapping[str, BlockPart]
     shares: Mapping[str, float]
     """How much of the time of a part that sees all tokens each takes."""
-    probes: Mapping[tuple[object, ...], Mapping[Shape, float]]
+    probes: Mapping[tuple[object, ...], Mapping[PartConfig, float]]
     """By kind: what its probes save in a part that sees all tokens."""
 
-    def saved(self, name: str, shape: Shape) -> float:
+    def saved(self, name: str, shape: PartConfig) -> float:
         """Return what a shape of a part saves."""
         part = self.parts[name]
         return self.shares[name] * part.saved(shape, self.probes[part.kind])
 
 
-def _times(model: nn.Module, parts: Mapping[str, Part], clock: Clock, structures: Sequence[str]) -> _Times:
+def _times(model: nn.Module, parts: Mapping[str, BlockPart], clock: RuntimeTimer, structures: Sequence[str]) -> _Times:
     """Time models in which all parts of one kind have the same shape."""
     length = float(np.mean([batch["input_ids"].shape[1] for batch in clock.batches.batches]))
     shares = {name: part.share(model, length) for name, part in parts.items()}
@@ -186,13 +190,13 @@ def _times(model: nn.Module, parts: Mapping[str, Part], clock: Clock, structures
     for name, part in parts.items():
         kinds.setdefault(part.kind, []).append(name)
     probes = [(kind, shape) for kind, names in kinds.items() for shape in parts[names[0]].probes(structures)]
-    whole = clock.opened(copy_model(model))  # (which stays whole, whatever becomes of the model)
+    whole = clock.opened(copy_sharing_parameters(model))  # (which stays whole, whatever becomes of the model)
     shaped = [
-        clock.opened(_shaped(copy_model(model), parts, dict.fromkeys(kinds[kind], shape)))
+        clock.opened(_shaped(copy_sharing_parameters(model), parts, dict.fromkeys(kinds[kind], shape)))
         for kind, shape in track(probes, "preparing to time")
     ]
     dense, *seconds = clock.seconds([whole, *shaped])
-    timed: dict[tuple[object, ...], dict[Shape, float]] = {kind: {} for kind in kinds}
+    timed: dict[tuple[object, ...], dict[PartConfig, float]] = {kind: {} for kind in kinds}
     for (kind, shape), taken in zip(probes, seconds, strict=True):
         # (what is slower than dense saves nothing, however little that is)
         timed[kind][shape] = max(0.0, dense - taken) / sum(shares[name] for name in kinds[kind])
@@ -203,14 +207,14 @@ def _times(model: nn.Module, parts: Mapping[str, Part], clock: Clock, structures
 class _Menu:
     """The choices of every part, from cheapest to dearest."""
 
-    order: Mapping[str, Sequence[Shape]]
+    order: Mapping[str, Sequence[PartConfig]]
     options: Mapping[str, Options]
 
     def shapes(self, chosen: Mapping[str, int]) -> Chosen:
         return {name: shape for name, i in chosen.items() if (shape := self.order[name][i]) != DENSE}
 
 
-def _menu(costs: Mapping[str, Mapping[Shape, float]], losses: Mapping[str, Mapping[Shape, float]]) -> _Menu:
+def _menu(costs: Mapping[str, Mapping[PartConfig, float]], losses: Mapping[str, Mapping[PartConfig, float]]) -> _Menu:
     order, options = {}, {}
     for name, own in costs.items():
         # of what costs the same the least loss counts, and of that the dense layer

@@ -18,12 +18,12 @@ import numpy as np
 from torch import nn
 
 from whet.calibration.resources import Resources
-from whet.calibration.sensitivity import balance, by_harm, kept_whole
+from whet.calibration.sensitivity import choose_fp32_layers, equalize, quantization_sensitivity
 from whet.errors import MissingResource, NothingToCompress
-from whet.methods._storage import places, weights_of
+from whet.methods._storage import stored_weights, weights_of
 from whet.methods.base import Method, Stage
 from whet.models.inference import answers
-from whet.models.layers.quantized import Grid, Int8
+from whet.models.layers.quantized import Int8, QuantizationSpec
 from whet.models.surgery import replace
 from whet.numerics.coding import Coding
 from whet.numerics.divergence import divergences
@@ -43,7 +43,7 @@ class DynamicInt8(Method):
     coding: Coding = "entropy"
     """How whole numbers are stored: all in as many bits (fixed), or frequent ones in fewer (entropy)."""
 
-    stage: ClassVar[Stage] = Stage.REPRESENTATION
+    stage: ClassVar[Stage] = Stage.STORAGE
     needs: ClassVar[frozenset[str]] = frozenset()
     example: ClassVar[dict[str, Any]] = {}
     mildest: ClassVar[dict[str, Any]] = {"max_kl": 3e-4}
@@ -60,8 +60,8 @@ class DynamicInt8(Method):
             InvalidModel: a layer has another representation already, or a weight that is not finite.
             NothingToCompress: `max_kl` leaves no layer.
         """
-        found = places(model, self.include, embeddings=False)
-        balance(model, tuple(found.values()))
+        found = stored_weights(model, self.include, embeddings=False)
+        equalize(model, tuple(found.values()))
         before = {place: model.get_submodule(place) for place in found}
         layers = {place: self._layer(model.get_submodule(name)) for place, name in found.items()}
 
@@ -84,13 +84,13 @@ class DynamicInt8(Method):
         def order() -> list[str]:
             put(())
             place_of = {name: place for place, name in found.items()}
-            return [place_of[name] for name in by_harm(model, [*place_of], held_out)]
+            return [place_of[name] for name in quantization_sensitivity(model, [*place_of], held_out)]
 
-        if len(kept_whole(tuple(found), loss, order, self.max_kl)) == len(found):
+        if len(choose_fp32_layers(tuple(found), loss, order, self.max_kl)) == len(found):
             raise NothingToCompress(f"max_kl={self.max_kl:g} must leave layers to round, but got none; allow more")
         return model
 
     def _layer(self, dense: nn.Module) -> Int8:
         weight, bias, own = weights_of(dense)
-        form = Grid(**asdict(own), coding=self.coding, products="int8")
+        form = QuantizationSpec(**asdict(own), coding=self.coding, products="int8")
         return Int8.of(form.rounded(weight), bias, form)

@@ -15,9 +15,9 @@ from torch import nn
 
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel
-from whet.methods._storage import places, weights_of
+from whet.methods._storage import stored_weights, weights_of
 from whet.methods.base import Method, Stage
-from whet.models.layers.halved import HalfForm, Halved
+from whet.models.layers.halved import HalfForm, HalfPrecision
 from whet.models.layers.masked import Masked, MaskedEmbedding
 from whet.models.surgery import replace
 
@@ -33,7 +33,7 @@ class Half(Method):
     include: str = "*"
     """Wildcard over the names of linear layers and embeddings; those that it does not match stay as they are."""
 
-    stage: ClassVar[Stage] = Stage.REPRESENTATION
+    stage: ClassVar[Stage] = Stage.STORAGE
     needs: ClassVar[frozenset[str]] = frozenset()
     example: ClassVar[dict[str, Any]] = {"dtype": "bfloat16"}
     mildest: ClassVar[dict[str, Any]] = {"dtype": "float16"}
@@ -44,7 +44,7 @@ class Half(Method):
         Raises:
             InvalidModel: a layer has another representation already, or a weight is too large for float16.
         """
-        found = places(model, self.include)
+        found = stored_weights(model, self.include)
         for place, name in found.items():
             dense = model.get_submodule(name)
             weight, bias, own = weights_of(dense)
@@ -57,5 +57,5 @@ class Half(Method):
             if isinstance(model.get_submodule(place), Masked | MaskedEmbedding):
                 dense.weight.data = half  # it stores those that are not zero in 16 bits by itself
             else:
-                replace(model, place, Halved.of(half, bias, form))
+                replace(model, place, HalfPrecision.of(half, bias, form))
         return model

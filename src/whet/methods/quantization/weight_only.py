@@ -14,10 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from torch import nn
 
 from whet.calibration.resources import Resources
-from whet.calibration.sensitivity import balance
-from whet.methods._storage import places, weights_of
+from whet.calibration.sensitivity import equalize
+from whet.methods._storage import stored_weights, weights_of
 from whet.methods.base import Method, Stage
-from whet.models.layers.quantized import Grid, Quantized
+from whet.models.layers.quantized import QuantizationSpec, Quantized
 from whet.models.surgery import replace
 from whet.numerics.coding import Coding
 from whet.utils.parameters import Range
@@ -40,7 +40,7 @@ class WeightOnly(Method):
     coding: Coding = "entropy"
     """How whole numbers are stored: all in as many bits (fixed), or frequent ones in fewer (entropy)."""
 
-    stage: ClassVar[Stage] = Stage.REPRESENTATION
+    stage: ClassVar[Stage] = Stage.STORAGE
     needs: ClassVar[frozenset[str]] = frozenset()
     example: ClassVar[dict[str, Any]] = {"bits": 4, "group_size": 32}
     mildest: ClassVar[dict[str, Any]] = {"bits": 8, "group_size": 16}
@@ -51,10 +51,10 @@ class WeightOnly(Method):
         Raises:
             InvalidModel: a layer has another representation already, or a weight that is not finite.
         """
-        found = places(model, self.include, embeddings=self.embeddings)
-        balance(model, tuple(found.values()))
+        found = stored_weights(model, self.include, embeddings=self.embeddings)
+        equalize(model, tuple(found.values()))
         for place, name in found.items():
             weight, bias, own = weights_of(model.get_submodule(name))
-            form = Grid(**asdict(own), bits=self.bits, group_size=self.group_size, coding=self.coding)
+            form = QuantizationSpec(**asdict(own), bits=self.bits, group_size=self.group_size, coding=self.coding)
             replace(model, place, Quantized.of(form.rounded(weight).weight(), bias, form))
         return model

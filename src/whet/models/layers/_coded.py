@@ -5,13 +5,13 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from whet.models.layers.base import Form, Formed
+from whet.models.layers.base import LayerShape, ReplacesDense
 from whet.numerics.coding import Coding
 
-__all__ = ["Coded"]
+__all__ = ["EntropyCoded"]
 
 
-class Coded(Formed):
+class EntropyCoded(ReplacesDense):
     """Only stored, never run: a small whole number for each weight, and what the numbers stand for."""
 
     own: ClassVar[tuple[str, ...]]
@@ -22,7 +22,7 @@ class Coded(Formed):
     bias: torch.Tensor | None
     """(rows,) or None."""
 
-    def __init__(self, form: Form, size: int, used: Coding) -> None:
+    def __init__(self, form: LayerShape, size: int, used: Coding) -> None:
         super().__init__(form)
         self.used = used  # what the form asks for, unless that is longer
         self.register_buffer("codes", torch.zeros(size, dtype=torch.uint8))

@@ -3,10 +3,10 @@
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = ["attend", "first_asking"]
+__all__ = ["first_token_query", "scaled_attention"]
 
 
-def attend(
+def scaled_attention(
     query: Tensor, key: Tensor, value: Tensor, *, heads: int, mask: Tensor | None, dropout: float, scaling: float
 ) -> Tensor:
     """Return (batch, queries, heads * value width), softmax(scaling · q kᵀ) v of every head side by side.
@@ -25,6 +25,6 @@ def attend(
     return mixed.transpose(1, 2).flatten(2)
 
 
-def first_asking(hidden_states: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def first_token_query(hidden_states: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Return the first token's hidden states, (batch, 1, hidden), and what it may see, (batch, 1, 1, tokens)."""
     return hidden_states[:, :1], None if mask is None else mask[:, :, :1]

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
-from whet.models.layers._heads import attend, first_asking
+from whet.models.layers._heads import first_token_query, scaled_attention
 from whet.models.layers.base import CompressedLayer
 
 __all__ = ["Attention"]
@@ -68,8 +68,8 @@ class Attention(CompressedLayer):
             attention_mask: (batch, 1, tokens or 1, tokens), true where a key is seen or added to scores; or none.
         """
         read = hidden_states if self.shared is None else self.shared(hidden_states)
-        asking, mask = (read, attention_mask) if self.queries == "all" else first_asking(read, attention_mask)
-        out = attend(
+        asking, mask = (read, attention_mask) if self.queries == "all" else first_token_query(read, attention_mask)
+        out = scaled_attention(
             self.query(asking),
             self.key(read),
             self.value(read),

@@ -14,11 +14,11 @@ from whet.utils.lookup import members
 
 __all__ = [
     "CompressedLayer",
-    "Form",
-    "Formed",
-    "OneLinear",
-    "Ordinary",
+    "LayerShape",
+    "ReplacesDense",
+    "RunsDense",
     "SavedLayer",
+    "WrapsLinear",
     "count_nonzeros",
     "count_weights",
     "empty_layer",
@@ -28,10 +28,13 @@ __all__ = [
 class SavedLayer(nn.Module, ABC):
     """Is listed in config.json, with what it takes to build it again."""
 
+    saved_as: ClassVar[str] = ""
+    """The name in config.json where it is not the class's own; files that older versions wrote have it."""
+
     @classmethod
     def kind(cls) -> str:
-        """Return the name under which the layer is saved: that of its class, such as `low_rank`."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+        """Return the name under which the layer is saved: that of its class, such as `low_rank`, or `saved_as`."""
+        return cls.saved_as or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
     @abstractmethod
     def structure(self) -> dict[str, Any]:
@@ -80,7 +83,7 @@ class CompressedLayer(SavedLayer):
         """Return a layer of that structure whose weights are still to be loaded."""
 
 
-class OneLinear(CompressedLayer):
+class WrapsLinear(CompressedLayer):
     """One ordinary linear layer, which later stages, LoRA and exporters find as any other."""
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool) -> None:
@@ -126,7 +129,7 @@ class OneLinear(CompressedLayer):
 
 
 @dataclass(frozen=True)
-class Form:
+class LayerShape:
     """The ordinary layer that a compressed one runs as, or stands for."""
 
     layer: Literal["linear", "embedding"]
@@ -147,13 +150,13 @@ class Form:
         return nn.Embedding(self.rows, self.columns, padding_idx=self.padding_idx)
 
 
-class Formed(CompressedLayer):
+class ReplacesDense(CompressedLayer):
     """Stands for one ordinary layer, whose weights it has in another representation."""
 
-    forms: ClassVar[type[Form]] = Form
+    forms: ClassVar[type[LayerShape]] = LayerShape
     """What describes it."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: LayerShape) -> None:
         super().__init__()
         self.form = form
 
@@ -186,15 +189,15 @@ class Formed(CompressedLayer):
         return f"{self.form.layer}, {self.form.rows} x {self.form.columns}"
 
 
-class Ordinary(Formed):
+class RunsDense(ReplacesDense):
     """Runs as the ordinary layer that it stands for, `dense`, which later stages and exporters find as any other."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: LayerShape) -> None:
         super().__init__(form)
         self.dense = form.empty()
 
     @classmethod
-    def of(cls, weight: torch.Tensor, bias: torch.Tensor | None, form: Form) -> Self:
+    def of(cls, weight: torch.Tensor, bias: torch.Tensor | None, form: LayerShape) -> Self:
         """Return the layer with these weights.
 
         Args:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
-from whet.models.layers._coded import Coded
-from whet.models.layers.base import CompressedLayer, Form, Ordinary
+from whet.models.layers._coded import EntropyCoded
+from whet.models.layers.base import CompressedLayer, LayerShape, RunsDense
 from whet.numerics.coding import Coding, coded, decoded
 
 __all__ = ["Clustered", "Codebook", "CodebookForm"]
@@ -23,7 +23,7 @@ MOST = 256
 
 
 @dataclass(frozen=True)
-class CodebookForm(Form):
+class CodebookForm(LayerShape):
     """The ordinary layer that a clustered one runs as."""
 
     coding: Coding = "fixed"
@@ -56,13 +56,13 @@ class _Held(NamedTuple):
         return values.index_select(0, self.assignments)
 
 
-class Clustered(Ordinary):
+class Clustered(RunsDense):
     """Weights that are equal stay equal in training, and zeros stay zero."""
 
     forms = CodebookForm
     form: CodebookForm
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: LayerShape) -> None:
         super().__init__(form)
         self._held: _Held | None = None
 
@@ -103,7 +103,7 @@ class Clustered(Ordinary):
         return held.spread(means).view_as(gradient)
 
 
-class Codebook(Coded):
+class Codebook(EntropyCoded):
     """Values and assignments of one clustered layer."""
 
     forms = CodebookForm

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from whet.models.layers._heads import attend, first_asking
+from whet.models.layers._heads import first_token_query, scaled_attention
 from whet.models.layers.base import SavedLayer
 
 __all__ = ["FirstTokenAttention"]
@@ -49,8 +49,8 @@ class FirstTokenAttention(SavedLayer, nn.ModuleDict):
             hidden_states: (batch, tokens, in).
             attention_mask: (batch, 1, tokens or 1, tokens), true where a key is seen or added to scores; or none.
         """
-        first, mask = first_asking(hidden_states, attention_mask)
-        out = attend(
+        first, mask = first_token_query(hidden_states, attention_mask)
+        out = scaled_attention(
             self._part("query")(first),
             self._part("key")(hidden_states),
             self._part("value")(hidden_states),

@@ -1,18 +1,18 @@
 """An ordinary layer whose weights have 16 bits, and are stored so."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from whet.models.layers.base import CompressedLayer, Form, Formed, Ordinary
+from whet.models.layers.base import CompressedLayer, LayerShape, ReplacesDense, RunsDense
 
-__all__ = ["Half", "HalfForm", "Halved"]
+__all__ = ["HalfForm", "HalfPrecision", "PackedHalf"]
 
 
 @dataclass(frozen=True)
-class HalfForm(Form):
+class HalfForm(LayerShape):
     """An ordinary layer, with the 16 bits that its weights fit."""
 
     dtype: Literal["bfloat16", "float16"] = "bfloat16"
@@ -24,8 +24,10 @@ class HalfForm(Form):
         return found
 
 
-class Halved(Ordinary):
+class HalfPrecision(RunsDense):
     """Runs as the ordinary layer in float32."""
+
+    saved_as: ClassVar[str] = "halved"
 
     forms = HalfForm
     form: HalfForm
@@ -34,11 +36,13 @@ class Halved(Ordinary):
         """See `CompressedLayer.stored`; weights that were trained since are stored as they are."""
         weight = self.dense.weight.detach()
         half = self.form.rounded(weight)
-        return Half.of(half, self.bias, self.form) if torch.equal(half.to(weight.dtype), weight) else self
+        return PackedHalf.of(half, self.bias, self.form) if torch.equal(half.to(weight.dtype), weight) else self
 
 
-class Half(Formed):
+class PackedHalf(ReplacesDense):
     """Weights of 16 bits of one layer; never run."""
+
+    saved_as: ClassVar[str] = "half"
 
     forms = HalfForm
     form: HalfForm
@@ -53,7 +57,7 @@ class Half(Formed):
         self.register_buffer("bias", torch.zeros(form.rows) if form.bias else None)
 
     @classmethod
-    def of(cls, values: Tensor, bias: Tensor | None, form: HalfForm) -> "Half":
+    def of(cls, values: Tensor, bias: Tensor | None, form: HalfForm) -> "PackedHalf":
         """Return the stored form of a layer with these weights, and bias, (rows,) or None."""
         stored = cls(form)
         stored.values = values
@@ -63,4 +67,4 @@ class Half(Formed):
 
     def running(self) -> CompressedLayer:
         """See `CompressedLayer.running`; the weights are the same to the bit."""
-        return Halved.of(self.values.to(self.weight.dtype), self.bias, self.form)
+        return HalfPrecision.of(self.values.to(self.weight.dtype), self.bias, self.form)

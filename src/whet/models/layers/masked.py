@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from whet.models.layers.base import CompressedLayer, OneLinear
+from whet.models.layers.base import CompressedLayer, WrapsLinear
 from whet.numerics.coding import narrowest, packed, unpacked
 
 __all__ = ["Masked", "MaskedEmbedding", "Packed", "PackedEmbedding"]
@@ -18,7 +18,7 @@ __all__ = ["Masked", "MaskedEmbedding", "Packed", "PackedEmbedding"]
 BYTE = 8
 
 
-class Masked(OneLinear):
+class Masked(WrapsLinear):
     """Sends no gradient to weights that are zero."""
 
     def forward(self, inputs: Tensor) -> Tensor:

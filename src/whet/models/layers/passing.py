@@ -1,17 +1,19 @@
 """A layer that hands on what comes in, where nothing reads more of it than its shape."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
 from whet.models.layers.base import CompressedLayer
 
-__all__ = ["Passing"]
+__all__ = ["PassThrough"]
 
 
-class Passing(CompressedLayer):
+class PassThrough(CompressedLayer):
     """Takes the place of a linear layer, or of a whole self-attention, before a `Constant`."""
+
+    saved_as: ClassVar[str] = "passing"
 
     def __init__(self, *, rows: Literal["all", "first"] = "all", returns: Literal["tensor", "pair"] = "tensor") -> None:
         """Say what is handed on; see `Constant`."""

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from whet.models.layers._coded import Coded
-from whet.models.layers.base import CompressedLayer, Form, Formed, Ordinary
+from whet.models.layers._coded import EntropyCoded
+from whet.models.layers.base import CompressedLayer, LayerShape, ReplacesDense, RunsDense
 from whet.numerics.coding import Coding, coded, decoded
 from whet.numerics.rounding import Rounded, most, rounded
 from whet.utils.hardware import multiplies
 
-__all__ = ["Grid", "Int8", "Integers", "Quantized"]
+__all__ = ["Int8", "PackedQuantized", "QuantizationSpec", "Quantized"]
 
 
 @dataclass(frozen=True)
-class Grid(Form):
+class QuantizationSpec(LayerShape):
     """An ordinary layer whose weights are whole numbers of steps."""
 
     bits: int = 8
@@ -35,28 +35,28 @@ class Grid(Form):
         return rounded(weight, bits=self.bits, group_size=self.group_size, scale_dtype=torch.float16)
 
 
-class Quantized(Ordinary):
+class Quantized(RunsDense):
     """Runs as the ordinary layer with rounded weights, and costs no time."""
 
-    forms = Grid
-    form: Grid
+    forms = QuantizationSpec
+    form: QuantizationSpec
 
     def stored(self) -> CompressedLayer:
         """See `CompressedLayer.stored`; weights that were trained since are stored as they are."""
         weight = self.dense.weight.detach()
         found = self.form.rounded(weight)
-        return Integers.of(found, self.bias, self.form) if torch.equal(found.weight(), weight) else self
+        return PackedQuantized.of(found, self.bias, self.form) if torch.equal(found.weight(), weight) else self
 
 
-class Int8(Formed):
+class Int8(ReplacesDense):
     """A linear layer that multiplies 8-bit numbers: inputs are rounded with one scale and zero point for a batch.
 
     Processors without instructions for it would let sums of two products overflow: inputs then have 7 bits. Where
     gradients are asked for, or not on a CPU, it computes with the rounded weight in float.
     """
 
-    forms = Grid
-    form: Grid
+    forms = QuantizationSpec
+    form: QuantizationSpec
     values: Tensor
     """(out, in) int8."""
     scales: Tensor
@@ -64,7 +64,7 @@ class Int8(Formed):
     bias: Tensor | None
     """(out,) or None."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: LayerShape) -> None:
         super().__init__(form)
         self.register_buffer("values", torch.zeros(form.rows, form.columns, dtype=torch.int8))
         self.register_buffer("scales", torch.ones(form.rows, 1))
@@ -73,7 +73,7 @@ class Int8(Formed):
         self._packed_of: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, found: Rounded, bias: Tensor | None, form: Grid) -> Self:
+    def of(cls, found: Rounded, bias: Tensor | None, form: QuantizationSpec) -> Self:
         """Return the layer with this weight, which has one scale for each output, and bias, (out,) or None."""
         layer = cls(form).to(found.values.device)
         layer.values, layer.scales = found.values, found.scales.float()
@@ -96,7 +96,7 @@ class Int8(Formed):
 
     def stored(self) -> CompressedLayer:
         """See `CompressedLayer.stored`."""
-        return Integers.of(Rounded(self.values, self.scales.half(), self.form.columns), self.bias, self.form)
+        return PackedQuantized.of(Rounded(self.values, self.scales.half(), self.form.columns), self.bias, self.form)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what copies are made from: the kernel's own form of the weight is made again."""
@@ -120,22 +120,24 @@ class Int8(Formed):
         self._packed = None
 
 
-class Integers(Coded):
+class PackedQuantized(EntropyCoded):
     """Whole numbers, stored above the least, and scales of one layer."""
 
-    forms = Grid
-    form: Grid
+    saved_as: ClassVar[str] = "integers"
+
+    forms = QuantizationSpec
+    form: QuantizationSpec
     own: ClassVar[tuple[str, ...]] = ("size", "used", "groups")
 
     scales: Tensor
     """(rows, groups) float16."""
 
-    def __init__(self, form: Grid, size: int, used: Coding, groups: int) -> None:
+    def __init__(self, form: QuantizationSpec, size: int, used: Coding, groups: int) -> None:
         super().__init__(form, size, used)
         self.register_buffer("scales", torch.zeros(form.rows, groups, dtype=torch.float16))
 
     @classmethod
-    def of(cls, found: Rounded, bias: Tensor | None, form: Grid) -> Self:
+    def of(cls, found: Rounded, bias: Tensor | None, form: QuantizationSpec) -> Self:
         """Return the stored form of a layer with this weight, and bias, (rows,) or None."""
         numbers = (found.values.short() + most(form.bits)).flatten().to(torch.uint8)
         codes, used = coded(numbers, form.bits, form.coding)

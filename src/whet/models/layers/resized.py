@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
-from whet.models.layers.base import OneLinear
+from whet.models.layers.base import WrapsLinear
 
 __all__ = ["Resized"]
 
 
-class Resized(OneLinear):
+class Resized(WrapsLinear):
     """Has fewer inputs or outputs than the layer whose place it takes."""
 
     def forward(self, inputs: Tensor) -> Tensor:

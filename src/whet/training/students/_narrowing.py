@@ -24,7 +24,7 @@ from whet.models.attention import SelfAttention
 from whet.numerics.moments import Moments, Side
 from whet.tasks.data import Batches
 
-__all__ = ["narrowed", "resized"]
+__all__ = ["narrowed_student", "resized"]
 
 INNER = ("intermediate_size", "hidden_dim", "n_inner")
 """What families call the width between the two layers of their feed-forward parts."""
@@ -52,7 +52,7 @@ def resized(known: PreTrainedConfig, *, layers: int, width: int, heads: int) -> 
     return found
 
 
-def narrowed(model: PreTrainedModel, width: int, batches: Batches) -> PreTrainedModel:
+def narrowed_student(model: PreTrainedModel, width: int, batches: Batches) -> PreTrainedModel:
     """Return a copy of the model with this hidden size, in eval mode.
 
     Args:

@@ -11,10 +11,10 @@ from whet.errors import InvalidParameter
 from whet.utils.lookup import choose, members
 from whet.utils.parameters import check
 
-__all__ = ["Built", "Student", "all_students", "student_from"]
+__all__ = ["BuiltStudent", "Student", "all_students", "student_from"]
 
 
-class Built(NamedTuple):
+class BuiltStudent(NamedTuple):
     """A student before it has learnt anything."""
 
     model: nn.Module
@@ -51,7 +51,7 @@ class Student(ABC):
         return frozenset()
 
     @abstractmethod
-    def build(self, teacher: nn.Module, resources: Resources) -> Built:
+    def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
         """Return the student of this teacher, which stays as it is.
 
         Raises:

@@ -23,12 +23,12 @@ from transformers import PreTrainedModel
 from whet.calibration.resources import Resources, calibrated
 from whet.errors import InvalidParameter, MissingResource
 from whet.models.architecture import Architecture
-from whet.models.inference import answers, hooked, moved
-from whet.models.surgery import copy_model, keep_blocks, require_all_tokens
+from whet.models.inference import answers, removing_hooks, to_device
+from whet.models.surgery import copy_sharing_parameters, keep_blocks, require_all_tokens
 from whet.numerics.divergence import divergences
 from whet.tasks.data import Batches
-from whet.training.students._narrowing import narrowed
-from whet.training.students.base import Built, Student
+from whet.training.students._narrowing import narrowed_student
+from whet.training.students.base import BuiltStudent, Student
 from whet.utils.parameters import Range
 from whet.utils.progress import track
 
@@ -84,7 +84,7 @@ class LayerSubset(Student):
         measured = self.pattern in MEASURED or self.width is not None
         return frozenset({"calibration"} if measured else ())
 
-    def build(self, teacher: nn.Module, resources: Resources) -> Built:
+    def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
         """See `Student.build`."""
         require_all_tokens(teacher)
         blocks = len(Architecture.of(teacher).blocks)
@@ -99,11 +99,11 @@ class LayerSubset(Student):
         numbers = ", ".join(map(str, chosen))
         plan = f"blocks {numbers} of 0 to {blocks - 1} ({self.pattern or 'as listed'})"
         if self.width is None:
-            return Built(student, plan)
+            return BuiltStudent(student, plan)
         assert isinstance(student, PreTrainedModel)
-        narrow = narrowed(student, self.width, calibrated(resources))
+        narrow = narrowed_student(student, self.width, calibrated(resources))
         narrow.name_or_path = student.name_or_path
-        return Built(narrow, f"{plan} of width {self.width}")
+        return BuiltStudent(narrow, f"{plan} of width {self.width}")
 
     def _chosen(self, teacher: nn.Module, blocks: int, resources: Resources) -> list[int]:
         if self.layers is not None:
@@ -149,9 +149,9 @@ def influences(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]:
         )
         for i, block in enumerate(blocks)
     ]
-    with hooked(handles), torch.inference_mode():
+    with removing_hooks(handles), torch.inference_mode():
         for batch in batches:
-            inputs = moved(batch, model)
+            inputs = to_device(batch, model)
             mask = inputs["attention_mask"].bool()
             model(**inputs)
             seen += int(mask.sum())
@@ -169,7 +169,7 @@ def _by_kl(teacher: nn.Module, count: int, batches: Batches) -> list[int]:
     for _ in track(range(len(left) - count), "dropping blocks"):
         costs = {}
         for i in left:
-            student = copy_model(teacher)
+            student = copy_sharing_parameters(teacher)
             keep_blocks(student, [one for one in left if one != i])
             costs[i] = float(divergences(wanted, answers(student, batches)).mean())
         left.remove(min(costs, key=lambda i: costs[i]))

@@ -18,8 +18,8 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.models.architecture import word_vectors
 from whet.models.recurrent import Cell, Pooling, RecurrentConfig, RecurrentForSequenceClassification
-from whet.numerics.linalg import leading
-from whet.training.students.base import Built, Student
+from whet.numerics.linalg import eigh_descending
+from whet.training.students.base import BuiltStudent, Student
 from whet.utils.parameters import Range
 
 __all__ = ["Recurrent"]
@@ -66,7 +66,7 @@ class Recurrent(Student):
             pooling="mean" if "mean" in words else "last",
         )
 
-    def build(self, teacher: nn.Module, resources: Resources) -> Built:
+    def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
         """See `Student.build`; weights are drawn from the seed of the resources."""
         assert isinstance(teacher, PreTrainedModel)
         words = word_vectors(teacher)
@@ -93,12 +93,12 @@ class Recurrent(Student):
         ways = "both directions" if self.bidirectional else "one direction"
         sizes = f"{self.layers} {self.cell} of width {self.hidden_size} in {ways}"
         plan = f"{sizes}, {self.embeddings} embeddings of {width}"
-        return Built(student.to(words.device).eval(), plan)
+        return BuiltStudent(student.to(words.device).eval(), plan)
 
 
 def _reduced(words: torch.Tensor, width: int) -> torch.Tensor:
     """(words, width) the words' leading principal components, with a mean square of 1 as fresh embeddings have."""
     exact = words.double()
-    _, vectors = leading(exact.T @ exact)
+    _, vectors = eigh_descending(exact.T @ exact)
     found = exact @ vectors[:, :width]
     return (found / found.square().mean().sqrt()).to(words)

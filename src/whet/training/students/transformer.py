@@ -21,7 +21,7 @@ from whet.errors import InvalidModel, InvalidParameter
 from whet.models.architecture import word_vectors
 from whet.models.load import load_tokenizer, new_head
 from whet.training.students._narrowing import resized
-from whet.training.students.base import Built, Student
+from whet.training.students.base import BuiltStudent, Student
 from whet.utils.parameters import Range
 
 __all__ = ["Transformer"]
@@ -70,7 +70,7 @@ class Transformer(Student):
             )
         return cls(**{key: int(value) for key, value in given.items()})  # type: ignore[arg-type]
 
-    def build(self, teacher: nn.Module, resources: Resources) -> Built:
+    def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
         """See `Student.build`; weights are drawn from the seed of the resources."""
         assert isinstance(teacher, PreTrainedModel)
         with torch.random.fork_rng():
@@ -79,7 +79,7 @@ class Transformer(Student):
         student.name_or_path = teacher.name_or_path
         sizes = ", ".join(f"{key} {getattr(student.config, name, None)}" for key, name in SIZES.items())
         start = "random weights" if self.base is None else f"pretrained as {self.base}"
-        return Built(student.to(teacher.device).eval(), f"{type(student).__name__} with {sizes}, {start}")
+        return BuiltStudent(student.to(teacher.device).eval(), f"{type(student).__name__} with {sizes}, {start}")
 
     def _sized(self, teacher: PreTrainedModel) -> PreTrainedModel:
         if self.config is not None:
