@@ -18,8 +18,8 @@ import torch
 
 import whet
 from whet.evaluation.benchmark import Benchmark, BenchmarkRow
-from whet.search.search import BEST, SearchResult
-from whet.search.targets import Target
+from whet.searching.search import BEST, SearchResult
+from whet.searching.targets import Target
 from whet.utils.hardware import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")

@@ -12,11 +12,11 @@ from whet.evaluation import records
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.trial import Trial
 from whet.models import artifact
-from whet.search.search import _Search
-from whet.search.space import LESS, TABLES, Structure
-from whet.search.stages import StagedEvaluation
-from whet.search.storage import FINISHED, SearchTrial
-from whet.search.targets import Target
+from whet.searching.search import _Search
+from whet.searching.space import LESS, TABLES, Structure
+from whet.searching.stages import StagedEvaluation
+from whet.searching.storage import FINISHED, SearchTrial
+from whet.searching.targets import Target
 
 PYTORCH = Target("pytorch")
 

@@ -26,7 +26,7 @@ WINGS = (
     ("runtimes", "training"),
     ("evaluation",),
     ("methods",),
-    ("search", "report"),
+    ("searching", "report"),
     ("api",),
     ("cli",),
 )
@@ -63,7 +63,7 @@ def imported(tree: ast.Module) -> set[str]:
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module and node.module.split(".")[0] == "whet":
-            # `from whet.search import goal` imports the module whet.search.goal
+            # `from whet.models import artifact` imports the module whet.models.artifact
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
             modules = inner & MODULES.keys()
             found |= modules if len(modules) == len(inner) else modules | {node.module}

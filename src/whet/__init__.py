@@ -18,8 +18,8 @@ from whet.models.lstm import LstmConfig, LstmForCausalLM
 from whet.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
 from whet.report.write import write_report
 from whet.runtimes.export import export
-from whet.search.goal import Goal
-from whet.search.search import search
+from whet.searching.goal import Goal
+from whet.searching.search import search
 from whet.tasks.base import Task, task_from_files, task_named
 from whet.training.lora import LoraSettings
 from whet.training.objective import Objective

@@ -17,9 +17,9 @@ from whet.evaluation.trial import Trial
 from whet.methods.base import Method
 from whet.methods.recipe import Step
 from whet.runtimes.base import Agreement
-from whet.search.goal import POINTS, difference
-from whet.search.search import BEST, SearchResult
-from whet.search.storage import SearchTrial
+from whet.searching.goal import POINTS, difference
+from whet.searching.search import BEST, SearchResult
+from whet.searching.storage import SearchTrial
 from whet.training.trainer import Epoch
 from whet.utils.distributed import is_first
 from whet.utils.parameters import parameters

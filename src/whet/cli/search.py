@@ -26,9 +26,9 @@ from whet.cli.options import (
     use_device,
 )
 from whet.evaluation.trial import Trial
-from whet.search.goal import Goal
-from whet.search.search import SearchResult
-from whet.search.search import search as search_for
+from whet.searching.goal import Goal
+from whet.searching.search import SearchResult
+from whet.searching.search import search as search_for
 
 __all__ = ["search"]
 

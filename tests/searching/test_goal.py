@@ -4,7 +4,7 @@ import pytest
 
 from searches import ORIGINAL, trial
 from whet.errors import InvalidParameter
-from whet.search.goal import Goal
+from whet.searching.goal import Goal
 
 
 @pytest.mark.parametrize("bad", [0, -1, 101, math.nan, "one"])

@@ -6,9 +6,9 @@ import pytest
 
 from searches import drop_of, speed_of
 from whet.errors import InvalidData, InvalidParameter
-from whet.search.sampler import Sampler, require_optuna
-from whet.search.space import LESS, TABLES, Space, Structure
-from whet.search.storage import FAILED, FINISHED, PRUNED, SearchTrial
+from whet.searching.sampler import Sampler, require_optuna
+from whet.searching.space import LESS, TABLES, Space, Structure
+from whet.searching.storage import FAILED, FINISHED, PRUNED, SearchTrial
 
 SMALL = Space()
 

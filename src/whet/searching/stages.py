@@ -27,13 +27,13 @@ from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.runtimes.base import Deployed, runtime_named
 from whet.runtimes.export import export_to
-from whet.search.baseline import FULL_ROUNDS, SHORT_ROUNDS, Baseline, ProxyScore
-from whet.search.goal import Goal
-from whet.search.recipe_cache import CachedRecipes
-from whet.search.sampler import Proposal
-from whet.search.space import Space, Structure
-from whet.search.storage import FAILED, FINISHED, PRUNED, SearchTrial
-from whet.search.targets import Target
+from whet.searching.baseline import FULL_ROUNDS, SHORT_ROUNDS, Baseline, ProxyScore
+from whet.searching.goal import Goal
+from whet.searching.recipe_cache import CachedRecipes
+from whet.searching.sampler import Proposal
+from whet.searching.space import Space, Structure
+from whet.searching.storage import FAILED, FINISHED, PRUNED, SearchTrial
+from whet.searching.targets import Target
 from whet.utils.precision import PYTORCH
 
 __all__ = ["StagedEvaluation"]
@@ -221,7 +221,9 @@ class StagedEvaluation:
         ratios = self._speedups(fate, list(good), FULL_ROUNDS)
         ratios |= self._speedups(fate, [target for target in rows if target not in good], SHORT_ROUNDS)
         return [
-            self._trial(attempt, target, rows[target], ratios[target], folder) for target in self.targets if target in ratios
+            self._trial(attempt, target, rows[target], ratios[target], folder)
+            for target in self.targets
+            if target in ratios
         ]
 
     def _speedups(self, fate: "_Outcomes", targets: Sequence[Target], rounds: int) -> dict[Target, Comparison]:

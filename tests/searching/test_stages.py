@@ -16,15 +16,15 @@ from whet.models import artifact
 from whet.models.layers.base import count_weights
 from whet.runtimes.base import Deployed, Predict, runtime_named
 from whet.runtimes.onnxruntime import OnnxRuntime
-from whet.search import baseline as baseline_module
-from whet.search.baseline import Baseline
-from whet.search.goal import Goal
-from whet.search.recipe_cache import CachedRecipes
-from whet.search.sampler import Proposal
-from whet.search.space import Space, Structure
-from whet.search.stages import BEATEN, ENOUGH, StagedEvaluation
-from whet.search.storage import FAILED, FINISHED, PRUNED, SearchTrial
-from whet.search.targets import Target, targets
+from whet.searching import baseline as baseline_module
+from whet.searching.baseline import Baseline
+from whet.searching.goal import Goal
+from whet.searching.recipe_cache import CachedRecipes
+from whet.searching.sampler import Proposal
+from whet.searching.space import Space, Structure
+from whet.searching.stages import BEATEN, ENOUGH, StagedEvaluation
+from whet.searching.storage import FAILED, FINISHED, PRUNED, SearchTrial
+from whet.searching.targets import Target, targets
 from whet.tasks.base import task_from_files
 from whet.tasks.splits import resplit
 
@@ -261,7 +261,7 @@ def test_a_place_that_always_fails_is_left_out(ladder_of, reason, out):
 
 
 def test_ratios_are_times_of_the_original_over_those_of_the_model(first, monkeypatch):
-    monkeypatch.setattr(baseline_module, "take_turns", lambda runs, **rest: np.array([[3.0, 1.0, 6.0]] * 6))
+    monkeypatch.setattr(baseline_module, "time_interleaved", lambda runs, **rest: np.array([[3.0, 1.0, 6.0]] * 6))
     assert [one.value for one in first.speedups([first.model] * 2, rounds=6)] == [3.0, 0.5]
 
 

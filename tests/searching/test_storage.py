@@ -11,8 +11,8 @@ import pytest
 from folders import tree
 from searches import ORIGINAL, candidate
 from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
-from whet.search.space import Structure
-from whet.search.storage import FAILED, FINISHED, SearchStorage, SearchTrial
+from whet.searching.space import Structure
+from whet.searching.storage import FAILED, FINISHED, SearchStorage, SearchTrial
 
 WHOSE = {"model_sha256": "a", "task": "t", "machine": {"cpu": "x", "threads": 1}, "goal": [1.0, None, "latency"]}
 
@@ -98,8 +98,8 @@ def test_one_of_several_workers_is_the_last(tmp_path):
 
 def test_a_killed_worker_is_not_waited_for(tmp_path):
     text = (
-        "import sys, time; from pathlib import Path; from whet.ledger import Ledger\n"
-        "with Ledger.opened(Path(sys.argv[1]), {}, overwrite=False, join=False):\n"
+        "import sys, time; from pathlib import Path; from whet.searching.storage import SearchStorage\n"
+        "with SearchStorage.opened(Path(sys.argv[1]), {}, overwrite=False, join=False):\n"
         "    print('in', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", text, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)

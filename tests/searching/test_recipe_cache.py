@@ -6,8 +6,8 @@ from whet.calibration.resources import Resources
 from whet.evaluation.clock import RuntimeTimer
 from whet.methods.pruning import _dissection, _structured
 from whet.methods.recipe import Recipe
-from whet.search.recipe_cache import KEPT, CachedRecipes
-from whet.search.space import Space, Structure
+from whet.searching.recipe_cache import KEPT, CachedRecipes
+from whet.searching.space import Space, Structure
 
 STRUCTURES = [Structure(), Structure(1), Structure(4), Structure(9), Structure(2, 1), Structure(3, 0, 1), Structure(4)]
 

@@ -21,14 +21,14 @@ from whet.evaluation.frontier import Frontier
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.load import weight_files
-from whet.search.baseline import Baseline
-from whet.search.goal import POINTS, Goal, difference
-from whet.search.recipe_cache import CachedRecipes
-from whet.search.sampler import Sampler, require_optuna
-from whet.search.space import Space
-from whet.search.stages import StagedEvaluation
-from whet.search.storage import FINISHED, SearchStorage, SearchTrial
-from whet.search.targets import Target, targets
+from whet.searching.baseline import Baseline
+from whet.searching.goal import POINTS, Goal, difference
+from whet.searching.recipe_cache import CachedRecipes
+from whet.searching.sampler import Sampler, require_optuna
+from whet.searching.space import Space
+from whet.searching.stages import StagedEvaluation
+from whet.searching.storage import FINISHED, SearchStorage, SearchTrial
+from whet.searching.targets import Target, targets
 from whet.tasks.base import Task
 from whet.tasks.splits import Resplit, resplit
 from whet.utils.distributed import count

@@ -17,7 +17,7 @@ from whet.errors import InvalidModel, NothingToCompress
 from whet.methods.base import method_from
 from whet.methods.recipe import Recipe
 from whet.models.surgery import copy_sharing_parameters
-from whet.search.targets import Target
+from whet.searching.targets import Target
 from whet.utils.hardware import multiplies
 from whet.utils.precision import ComputePrecision
 

@@ -27,13 +27,13 @@ from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.trial import Trial
 from whet.models import artifact
-from whet.search import search
-from whet.search.goal import Goal
-from whet.search.search import SearchResult
-from whet.search.space import Space, Structure
-from whet.search.stages import StagedEvaluation
-from whet.search.storage import FAILED, FINISHED, SearchTrial
-from whet.search.targets import Target
+from whet.searching import search
+from whet.searching.goal import Goal
+from whet.searching.search import SearchResult
+from whet.searching.space import Space, Structure
+from whet.searching.stages import StagedEvaluation
+from whet.searching.storage import FAILED, FINISHED, SearchTrial
+from whet.searching.targets import Target
 from whet.tasks.base import Splits, Task, task_from_files, task_named
 from whet.tasks.data import Examples
 from whet.tasks.splits import MOST, Resplit, resplit
@@ -163,7 +163,7 @@ def test_all_candidates_fail(look, monkeypatch, tmp_path):
     def fail(self, recipe):
         raise InvalidModel("no way")
 
-    monkeypatch.setattr("whet.search.recipe_cache.CachedRecipes.apply", fail)
+    monkeypatch.setattr("whet.searching.recipe_cache.CachedRecipes.apply", fail)
     stop_after(monkeypatch, 4)
     found = look()
     assert [(one.state, one.message) for one in found.attempts] == [(FAILED, "InvalidModel: no way")] * 4
@@ -295,10 +295,10 @@ def test_it_goes_on_and_tries_nothing_twice(look, climbed, monkeypatch):
 
 
 MOMENTS = {
-    "before a structure": ("whet.search.stages:StagedEvaluation.climb", "before"),
-    "measured, not recorded": ("whet.search.stages:StagedEvaluation.climb", "after"),
-    "recorded, the journal not told": ("whet.search.storage:SearchStorage.record", "after"),
-    "told, the best not saved": ("whet.search.sampler:Sampler.finish", "after"),
+    "before a structure": ("whet.searching.stages:StagedEvaluation.climb", "before"),
+    "measured, not recorded": ("whet.searching.stages:StagedEvaluation.climb", "after"),
+    "recorded, the journal not told": ("whet.searching.storage:SearchStorage.record", "after"),
+    "told, the best not saved": ("whet.searching.sampler:Sampler.finish", "after"),
     "while the best is saved": ("whet.models.artifact:_manifest", "after"),
     "saved, not remembered": ("whet.models.artifact:copy", "after"),
     "while it is confirmed": ("whet.evaluation.benchmark:Benchmark.compare", "before"),
@@ -389,13 +389,13 @@ def test_without_optuna_the_extra_is_named(look, monkeypatch, tmp_path):
 
 def test_too_short_a_time_is_told_what_it_needs(look, climbed, monkeypatch):
     clock = Clock(monkeypatch)
-    load = search.Original.of
+    load = search.Baseline.of
 
     def slow(*args, **rest):
         clock.now += 30
         return dataclasses.replace(load(*args, **rest), seconds=0.01)
 
-    monkeypatch.setattr(search.Original, "of", slow)
+    monkeypatch.setattr(search.Baseline, "of", slow)
     with pytest.raises(
         InvalidParameter, match=r"enough for one candidate, about (\d+) s here, but got 31 s"
     ) as refused:
@@ -485,13 +485,13 @@ def test_a_folder_of_another_search_is_refused(look, climbed, monkeypatch, made,
 def test_times_of_another_machine_are_refused_and_measured_again_if_asked(look, climbed, monkeypatch):
     stop_after(monkeypatch, 2)
     look()
-    own = search.machine()
-    monkeypatch.setattr(search, "machine", lambda: dataclasses.replace(own, cpu="Another CPU"))
+    own = search.current_machine()
+    monkeypatch.setattr(search, "current_machine", lambda: dataclasses.replace(own, cpu="Another CPU"))
     with pytest.raises(InvalidParameter, match=r"got machine=.*Another CPU.*do not carry over; .*--overwrite"):
         look()
     assert len(look(overwrite=True).attempts) == 2 and len(climbed) == 4
     # what does not change times is no other machine
-    monkeypatch.setattr(search, "machine", lambda: dataclasses.replace(own, cpu="Another CPU", memory_gib=1.0))
+    monkeypatch.setattr(search, "current_machine", lambda: dataclasses.replace(own, cpu="Another CPU", memory_gib=1.0))
     assert len(look().attempts) == 2 and len(climbed) == 4
 
 

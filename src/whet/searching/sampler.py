@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from whet.errors import InvalidData, InvalidParameter
-from whet.search.space import Space, Structure
-from whet.search.storage import FAILED, SearchTrial
+from whet.searching.space import Space, Structure
+from whet.searching.storage import FAILED, SearchTrial
 
 __all__ = ["Proposal", "Sampler", "require_optuna"]
 

@@ -4,8 +4,8 @@ from helpers import FAMILIES, tiny_batches, tiny_model
 from whet.calibration.resources import Resources
 from whet.methods.base import Stage
 from whet.methods.recipe import Recipe
-from whet.search.space import LESS, TABLES, Space, Structure
-from whet.search.targets import Target
+from whet.searching.space import LESS, TABLES, Space, Structure
+from whet.searching.targets import Target
 
 INT8 = Target("onnxruntime", "int8")
 LINE = [Structure(blocks) for blocks in range(len(LESS))]
@@ -88,7 +88,7 @@ def test_then_come_the_neighbours_of_the_best():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_family_can_lose(family, monkeypatch):
-    monkeypatch.setattr("whet.search.space.multiplies", lambda kind: False)
+    monkeypatch.setattr("whet.searching.space.multiplies", lambda kind: False)
     resources = Resources(calibration=tiny_batches(), train=tiny_batches())
     encoder = family not in ("gpt2", "llama")
     for bytes_count in (False, True):
@@ -99,7 +99,7 @@ def test_what_a_family_can_lose(family, monkeypatch):
 
 @pytest.mark.parametrize(("can", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_a_recovery_is_in_bf16_where_the_processor_has_it(monkeypatch, can, precision):
-    monkeypatch.setattr("whet.search.space.multiplies", lambda kind: can and kind == "bf16")
+    monkeypatch.setattr("whet.searching.space.multiplies", lambda kind: can and kind == "bf16")
     resources = Resources(calibration=tiny_batches(), train=tiny_batches())
     space = Space.of(tiny_model("bert"), resources, recovery=0.5, bytes_count=False)
     assert space.recipe(Structure(recovery=1), None).to_list()[-1]["precision"] == precision

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
 from whet.evaluation.trial import Trial
 from whet.models.artifact import MEASUREMENTS
-from whet.search.space import Structure
+from whet.searching.space import Structure
 from whet.utils.files import check_output, write_text
 
 __all__ = ["FAILED", "FINISHED", "PRUNED", "SearchStorage", "SearchTrial"]
