@@ -1,6 +1,6 @@
 """Folders that whet 0.1.0 wrote load, measure and report as they did there.
 
-`fixtures/written_by_0_1_0/` holds an artifact of every kind of saved layer (all but `int8`, which is saved as `integers`),
+`fixtures/written_by_0_1_0/` holds an artifact of every kind of saved layer (`int8` is saved as `integers`),
 a recurrent student, a language model, what `measure --out` kept, and a search; `write.py` there wrote them.
 """
 
