@@ -1,7 +1,7 @@
 """Folders that whet 0.1.0 wrote load, measure and report as they did there.
 
-`fixtures/written_by_0_1_0/` holds an artifact of every kind of saved layer (`int8` is saved as `integers`),
-a recurrent student, a language model, what `measure --out` kept, and a search; `write.py` there wrote them.
+`fixtures/written_by_0_1_0/` holds an artifact of every kind of saved layer (`int8` is saved as `integers`), a recurrent
+student, a language model, what `measure --out` kept, and a search; `write.py` there wrote them.
 """
 
 import json
