@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 
 from whet.evaluation import records
-from whet.models.lstm import LstmConfig, LstmForCausalLM
+from whet import LstmConfig, LstmForCausalLM
 from whet.report.plots import curve_csv
 from whet.training.trainer import Epoch
 from whet.utils.files import check_output, write_text

@@ -1,8 +1,7 @@
 """A compressed model as a folder that transformers reads.
 
-`config.json` carries the structure in `quantization_config` under quant_method "whet", which importing this module
-makes known to transformers; beside the weights lie the tokenizer, the recipe, the measurements, a model card, and a
-manifest with the digest of every file.
+`config.json` carries the structure in `quantization_config` under quant_method "whet" (see `quantizer`); beside the
+weights lie the tokenizer, the recipe, the measurements, a model card, and a manifest with the digest of every file.
 """
 
 import hashlib
@@ -16,12 +15,11 @@ from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
-from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from whet.errors import InvalidArtifact, OutputNotWritten
 from whet.models.load import load_model
-from whet.models.surgery import describe, from_storage, rebuild, to_storage
+from whet.models.quantizer import WhetConfig
+from whet.models.surgery import describe, to_storage
 from whet.utils.files import new_folder, write_text
 from whet.utils.precision import FP32
 
@@ -44,7 +42,6 @@ __all__ = [
     "write_notes",
 ]
 
-QUANT_METHOD = "whet"
 MANIFEST = "manifest.json"
 RECIPE = "recipe.yaml"
 MEASUREMENTS = "measurements.jsonl"
@@ -54,41 +51,6 @@ _NOTES = (CARD, MEASUREMENTS)
 _EXPORTED = (".onnx", ".xml", ".bin")
 """Endings of what runtimes run; weights are safetensors. Exports have an entry of their own in the manifest."""
 _PACKAGES = ("whet", "torch", "transformers", "numpy")
-
-
-@register_quantization_config(QUANT_METHOD)
-class WhetConfig(QuantizationConfigMixin):
-    """The structure of a compressed model, as it stands in config.json."""
-
-    def __init__(self, structure: Mapping[str, Mapping[str, Any]], **others: Any) -> None:
-        self.quant_method = QUANT_METHOD
-        self.structure = structure
-
-
-@register_quantizer(QUANT_METHOD)
-class WhetQuantizer(HfQuantizer):
-    """Gives an empty model the layers that its weights were saved from."""
-
-    def _process_model_before_weight_loading(self, model: PreTrainedModel, **others: Any) -> None:
-        rebuild(model, self.quantization_config.structure)
-
-    def _process_model_after_weight_loading(self, model: PreTrainedModel, **others: Any) -> PreTrainedModel:
-        from_storage(model)
-        return model
-
-    def is_serializable(self) -> bool:
-        """Return that a loaded model can be saved again."""
-        return True
-
-    @property
-    def is_trainable(self) -> bool:
-        """The factors are ordinary weights, and can be trained on."""
-        return True
-
-    @property
-    def is_qat_trainable(self) -> bool:
-        """Lets transformers.Trainer train all weights, not only adapters."""
-        return True
 
 
 def save(

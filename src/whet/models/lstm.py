@@ -15,30 +15,15 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from whet.errors import InvalidParameter
 from whet.models.architecture import is_dense
+from whet.models.configs import LstmConfig
 
-__all__ = ["LstmConfig", "LstmForCausalLM", "LstmLayer", "LstmOutput"]
-
-
-class LstmConfig(PreTrainedConfig):
-    """The sizes of an LSTM language model; embeddings are as wide as the hidden state."""
-
-    model_type = "whet_lstm"
-
-    vocab_size: int = 10_000
-    hidden_size: int = 650
-    num_hidden_layers: int = 2
-    dropout: float = 0.5
-    """Of the embeddings, between the layers and of the last layer's output; never of the recurrent state."""
-    initializer_range: float = 0.05
-    """Weights are drawn evenly from -range to range, biases are zero."""
-    tie_word_embeddings: bool = False
-    """Whether the softmax layer shares the embeddings' weight; it cannot be factorised then."""
+__all__ = ["LstmForCausalLM", "LstmLayer", "LstmOutput"]
 
 
 @dataclass
@@ -163,5 +148,4 @@ def _untouched(layer: nn.Module) -> bool:
     return is_dense(layer) and not any(hooks)
 
 
-AutoConfig.register(LstmConfig.model_type, LstmConfig)
 AutoModelForCausalLM.register(LstmConfig, LstmForCausalLM)

@@ -10,40 +10,18 @@ Source: Elman, "Finding structure in time", Cognitive Science 14, 1990; Hochreit
 memory", Neural Computation 9, 1997; Schuster, Paliwal, "Bidirectional recurrent neural networks", 1997.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from whet.errors import InvalidParameter
+from whet.models.configs import RecurrentConfig
 
-__all__ = ["Cell", "Pooling", "RecurrentConfig", "RecurrentForSequenceClassification"]
+__all__ = ["RecurrentForSequenceClassification"]
 
-Cell = Literal["rnn", "lstm"]
-Pooling = Literal["last", "mean"]
 KINDS: dict[str, type[nn.RNN | nn.LSTM]] = {"rnn": nn.RNN, "lstm": nn.LSTM}
-
-
-class RecurrentConfig(PreTrainedConfig):
-    """The sizes of a recurrent classifier."""
-
-    model_type = "whet_recurrent"
-
-    vocab_size: int = 30522
-    embedding_size: int = 256
-    hidden_size: int = 256
-    """Of each direction."""
-    num_hidden_layers: int = 1
-    cell: Cell = "lstm"
-    bidirectional: bool = True
-    pooling: Pooling = "last"
-    """What the head reads: each direction's state after its last token, or the mean over tokens."""
-    dropout: float = 0.2
-    """Of the embeddings, between layers and before the head."""
-    pad_token_id: int | None = 0
 
 
 class RecurrentForSequenceClassification(PreTrainedModel):
@@ -117,5 +95,4 @@ class RecurrentForSequenceClassification(PreTrainedModel):
             module.reset_parameters()
 
 
-AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig)
 AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenceClassification)

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.models.architecture import word_vectors
-from whet.models.recurrent import Cell, Pooling, RecurrentConfig, RecurrentForSequenceClassification
+from whet.models.configs import Cell, Pooling, RecurrentConfig
+from whet.models.recurrent import RecurrentForSequenceClassification
 from whet.numerics.linalg import eigh_descending
 from whet.training.students.base import BuiltStudent, Student
 from whet.utils.parameters import Range

@@ -1,0 +1,60 @@
+"""The configurations of whet's own models, apart from the models so that transformers knows them at little cost.
+
+A configuration makes its model known to transformers' auto classes when it is first built, which is before any auto
+class can look for the model.
+"""
+
+import importlib
+from typing import Any, Literal
+
+from transformers.configuration_utils import PreTrainedConfig
+
+__all__ = ["Cell", "LstmConfig", "Pooling", "RecurrentConfig"]
+
+Cell = Literal["rnn", "lstm"]
+Pooling = Literal["last", "mean"]
+
+
+class LstmConfig(PreTrainedConfig):
+    """The sizes of an LSTM language model; embeddings are as wide as the hidden state."""
+
+    model_type = "whet_lstm"
+
+    vocab_size: int = 10_000
+    hidden_size: int = 650
+    num_hidden_layers: int = 2
+    dropout: float = 0.5
+    """Of the embeddings, between the layers and of the last layer's output; never of the recurrent state."""
+    initializer_range: float = 0.05
+    """Weights are drawn evenly from -range to range, biases are zero."""
+    tie_word_embeddings: bool = False
+    """Whether the softmax layer shares the embeddings' weight; it cannot be factorised then."""
+
+    def __post_init__(self, **others: Any) -> None:
+        """Register the model as well."""
+        super().__post_init__(**others)
+        importlib.import_module("whet.models.lstm")
+
+
+class RecurrentConfig(PreTrainedConfig):
+    """The sizes of a recurrent classifier."""
+
+    model_type = "whet_recurrent"
+
+    vocab_size: int = 30522
+    embedding_size: int = 256
+    hidden_size: int = 256
+    """Of each direction."""
+    num_hidden_layers: int = 1
+    cell: Cell = "lstm"
+    bidirectional: bool = True
+    pooling: Pooling = "last"
+    """What the head reads: each direction's state after its last token, or the mean over tokens."""
+    dropout: float = 0.2
+    """Of the embeddings, between layers and before the head."""
+    pad_token_id: int | None = 0
+
+    def __post_init__(self, **others: Any) -> None:
+        """Register the model as well."""
+        super().__post_init__(**others)
+        importlib.import_module("whet.models.recurrent")

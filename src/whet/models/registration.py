@@ -1,0 +1,80 @@
+"""Make compressed models and whet's own models known to transformers, without importing transformers.
+
+transformers keeps tables of the quantizers and configurations that it can load. Importing them takes seconds, so each
+is added to as soon as somebody imports it: a finder on `sys.meta_path` finds the two modules as Python would, and calls
+us once they have run.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+__all__ = ["register"]
+
+
+def register() -> None:
+    """Add to the tables of transformers that are there already, and to the others when they are imported."""
+    waiting = {}
+    for name, add in _TABLES.items():
+        if name in sys.modules:
+            add(sys.modules[name])
+        else:
+            waiting[name] = add
+    if waiting and not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport(waiting))
+
+
+def _add_quantizer(auto: ModuleType) -> None:
+    quantizer = importlib.import_module("whet.models.quantizer")
+    auto.AUTO_QUANTIZATION_CONFIG_MAPPING[quantizer.QUANT_METHOD] = quantizer.WhetConfig
+    auto.AUTO_QUANTIZER_MAPPING[quantizer.QUANT_METHOD] = quantizer.WhetQuantizer
+
+
+def _add_configs(auto: ModuleType) -> None:
+    configs = importlib.import_module("whet.models.configs")
+    for config in (configs.LstmConfig, configs.RecurrentConfig):
+        auto.AutoConfig.register(config.model_type, config, exist_ok=True)
+
+
+_TABLES: dict[str, Callable[[ModuleType], None]] = {
+    "transformers.models.auto.configuration_auto": _add_configs,
+    "transformers.quantizers.auto": _add_quantizer,
+}
+
+
+class _AfterImport(MetaPathFinder):
+    """Calls a function with each of some modules, once it has been imported."""
+
+    def __init__(self, waiting: dict[str, Callable[[ModuleType], None]]) -> None:
+        self.waiting = waiting
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return what the other finders find, with the function behind the module's own code."""
+        if fullname not in self.waiting:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next((found for finder in others if (found := finder.find_spec(fullname, path, target))), None)
+        if spec is not None and spec.loader is not None:
+            self._call_after(spec)
+        return spec
+
+    def _call_after(self, spec: ModuleSpec) -> None:
+        assert spec.loader is not None
+        execute, add = spec.loader.exec_module, self.waiting[spec.name]
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            add(module)
+            self._done(spec.name)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+
+    def _done(self, name: str) -> None:
+        self.waiting.pop(name, None)
+        if not self.waiting and self in sys.meta_path:
+            sys.meta_path.remove(self)
