@@ -8,6 +8,7 @@ Each also derives from the built-in it refines, so that callers may catch either
     ├── InvalidData        (ValueError)        a data file or its contents cannot be used
     ├── InvalidModel       (ValueError)        a model that cannot be loaded, or with weights that are not finite
     ├── InvalidArtifact    (ValueError)        a saved model that is truncated, altered or incomplete
+    ├── InvalidPlugin      (ImportError)       an entry point of an installed package that cannot be used
     ├── UnknownName        (LookupError)       no task, method, metric or layer of that name
     ├── MissingResource    (LookupError)       a method needs data or a teacher that nobody gave
     ├── NothingToCompress  (ValueError)        no layer is left for the method to work on
@@ -22,6 +23,7 @@ __all__ = [
     "InvalidData",
     "InvalidModel",
     "InvalidParameter",
+    "InvalidPlugin",
     "InvalidRecipe",
     "MissingResource",
     "NothingToCompress",
@@ -38,6 +40,10 @@ class WhetError(Exception):
 
 class InvalidParameter(WhetError, ValueError):
     """A parameter breaks its stated range."""
+
+
+class InvalidPlugin(WhetError, ImportError):
+    """An entry point of an installed package cannot be used."""
 
 
 class InvalidRecipe(WhetError, ValueError):

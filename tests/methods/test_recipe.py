@@ -152,7 +152,7 @@ def test_missing_resources_are_asked_for_before_any_work(
     def refuse(_model):
         raise AssertionError("the model must not even be copied")
 
-    monkeypatch.setattr(recipe_module, "copy_model", refuse)
+    monkeypatch.setattr(recipe_module, "copy_sharing_parameters", refuse)
     recipe = Recipe((Shape(), Heal()))
     with pytest.raises(MissingResource, match=message):
         recipe.apply(tiny_model("bert"), resources)
@@ -162,7 +162,7 @@ def test_missing_resources_are_asked_for_before_any_work(
 
 @pytest.mark.parametrize("method", [Drone(keep=0.5), Kfac(keep=0.5)], ids=str)
 def test_missing_calibration_is_asked_for_before_any_work(method: Method, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(recipe_module, "copy_model", None)
+    monkeypatch.setattr(recipe_module, "copy_sharing_parameters", None)
     with pytest.raises(MissingResource, match=rf"{method.name()} needs calibration data, but got none"):
         Recipe((Svd(keep=0.9), method)).apply(tiny_model("bert"), Resources())
 

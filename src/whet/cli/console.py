@@ -116,7 +116,7 @@ def print_methods(known: Mapping[str, type[Method]]) -> None:
             shown.add_row(
                 row.name, row.stated or row.kind, "" if row.default is None else str(row.default), row.meaning
             )
-        show(method.summary(), shown, f"Source: {method.source()}\n")
+        show(method.summary(), shown, f"Source: {method.source()}\n" if method.source() else "")
 
 
 def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:

@@ -1,6 +1,7 @@
 """A method: a frozen set of parameters that turns a model into a smaller or faster one."""
 
 import dataclasses
+import inspect
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -14,10 +15,13 @@ from transformers import PreTrainedTokenizerBase
 
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
-from whet.utils.lookup import choose, members
+from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.parameters import check, parameters
 
 __all__ = ["Method", "Stage", "all_methods", "method_from", "method_named"]
+
+PACKAGE = "whet.methods"
+"""Where our own methods lie, and the group of entry points by which installed packages add theirs."""
 
 
 class Stage(IntEnum):
@@ -75,20 +79,25 @@ class Method(ABC):
 
     @classmethod
     def name(cls) -> str:
-        """Return the method's full name, such as `factorization.drone`: where its module lies."""
-        return cls.__module__.removeprefix("whet.methods.")
+        """Return the method's full name, such as `factorization.drone`; see `member_name`."""
+        return member_name(cls, PACKAGE)
 
     @classmethod
     def source(cls) -> str:
-        """Return the publication that the module's docstring names."""
-        text = sys.modules[cls.__module__].__doc__ or ""
-        found = re.search(r"^Source: (.+?)(?=^\S+: |\Z)", text, re.MULTILINE | re.DOTALL)
-        return " ".join(found[1].split()) if found else ""
+        """Return the publication that the docstring names after `Source:`, or an empty text."""
+        source = re.search(r"^Source: (.+?)(?=^\S+: |\Z)", cls._description(), re.MULTILINE | re.DOTALL)
+        return " ".join(source[1].split()) if source else ""
 
     @classmethod
     def summary(cls) -> str:
-        """Return the first line of the module's docstring."""
-        return (sys.modules[cls.__module__].__doc__ or "").strip().splitlines()[0]
+        """Return the first line of the docstring."""
+        return cls._description().partition("\n")[0]
+
+    @classmethod
+    def _description(cls) -> str:
+        """The docstring of the module; of a class from elsewhere its own, since it may share a module or a notebook."""
+        described: Any = sys.modules[cls.__module__] if cls.__module__.startswith(f"{PACKAGE}.") else cls
+        return inspect.cleandoc(described.__doc__ or "")
 
     @classmethod
     def about(cls) -> dict[str, Any]:
@@ -112,8 +121,12 @@ class Method(ABC):
 
 
 def all_methods() -> dict[str, type[Method]]:
-    """Return every method by its full name."""
-    return {method.name(): method for method in members("whet.methods", Method)}
+    """Return every method by its full name, those of installed packages too.
+
+    Raises:
+        InvalidPlugin: an installed package has an entry point that cannot be used, or a name that is taken.
+    """
+    return by_name(members(PACKAGE, Method, group=PACKAGE), lambda method: (method.name(),))
 
 
 def method_named(name: str) -> type[Method]:
@@ -123,11 +136,9 @@ def method_named(name: str) -> type[Method]:
         UnknownName: there is none; the message gives the nearest.
     """
     known = all_methods()
-    short = {full.rpartition(".")[2]: full for full in known}
-    full = short.get(name, name)
-    if full not in known:
-        choose(name, [*short, *known] if "." in name else short, what="the method")
-    return known[full]
+    short = by_name(known.values(), lambda method: (method.name().rpartition(".")[2],))
+    choose(name, [*short, *known] if "." in name else short, what="the method")
+    return short.get(name) or known[name]
 
 
 def method_from(entry: Mapping[str, Any]) -> Method:

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models.inference import example_batch
-from whet.utils.lookup import choose, members
+from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.precision import FP32
 
 __all__ = [
@@ -35,6 +35,8 @@ __all__ = [
     "runtime_named",
 ]
 
+PACKAGE = "whet.runtimes"
+"""Where our own runtimes lie, and the group of entry points by which installed packages add theirs."""
 TOLERANCE = 1e-4
 """Largest difference of logits that an export in fp32 may show; of logits above 1, as a share of the largest."""
 SHAPES = ((1, 3), (2, 7), (3, 16), (5, 11), (8, 24))
@@ -108,8 +110,8 @@ class Runtime(ABC):
 
     @classmethod
     def name(cls) -> str:
-        """Return the runtime's name: that of its module."""
-        return cls.__module__.rpartition(".")[2]
+        """Return the runtime's name; see `member_name`."""
+        return member_name(cls, PACKAGE)
 
     @abstractmethod
     def convert(self, what: Conversion, folder: Path) -> None:
@@ -151,8 +153,12 @@ class Deployed(nn.Module):
 
 
 def all_runtimes() -> dict[str, type[Runtime]]:
-    """Return every runtime by name."""
-    return {runtime.name(): runtime for runtime in members("whet.runtimes", Runtime)}
+    """Return every runtime by name, those of installed packages too.
+
+    Raises:
+        InvalidPlugin: an installed package has an entry point that cannot be used, or a name that is taken.
+    """
+    return by_name(members(PACKAGE, Runtime, group=PACKAGE), lambda runtime: (runtime.name(),))
 
 
 def offered(runtime: Runtime, precisions: Sequence[str]) -> list[str]:

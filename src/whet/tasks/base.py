@@ -17,10 +17,12 @@ from transformers import PreTrainedTokenizerBase
 from whet.errors import InvalidData
 from whet.tasks.data import Examples
 from whet.tasks.files import read_table
-from whet.utils.lookup import choose, members
+from whet.utils.lookup import by_name, choose, members
 
 __all__ = ["Splits", "Task", "local_folder", "read_hub", "task_from_files", "task_named", "task_names", "texts_from"]
 
+PACKAGE = "whet.tasks.datasets"
+"""Where our own tasks lie; installed packages add theirs by the entry points `whet.datasets`."""
 VALIDATION_SHARE = 0.05
 """Share of the official training data that is held out for choices."""
 VALIDATION_LIMIT = 1000
@@ -135,7 +137,7 @@ def read_hub(path: str, split: str, *, name: str | None = None) -> Any:
 
 def task_names() -> tuple[str, ...]:
     """Return every task name that can be given on the command line."""
-    return tuple(name for task in members("whet.tasks.datasets", Task) for name in task.names)
+    return tuple(_all_tasks())
 
 
 def task_named(name: str, *, data_dir: str | Path | None = None) -> Task:
@@ -148,12 +150,13 @@ def task_named(name: str, *, data_dir: str | Path | None = None) -> Task:
     Raises:
         UnknownName: there is none; the message gives the nearest.
     """
-    choose(name, task_names(), what="the task")
-    for task in members("whet.tasks.datasets", Task):
-        if name in task.names:
-            found: Task = task(name=name, data_dir=None if data_dir is None else Path(data_dir))
-            return found
-    raise AssertionError(name)
+    known = _all_tasks()
+    return known[choose(name, known, what="the task")](name=name, data_dir=None if data_dir is None else Path(data_dir))
+
+
+def _all_tasks() -> dict[str, type[Task]]:
+    """Every task by name, those of installed packages too, which raise InvalidPlugin where they cannot be used."""
+    return by_name(members(PACKAGE, Task, group="whet.datasets"), lambda task: task.names)
 
 
 def texts_from(path: Path, *, text: str, text_pair: str | None = None) -> Examples:
@@ -190,7 +193,7 @@ def task_from_files(
         label: the column of the classes or scores.
         metric: name of a quality metric; accuracy if None. With pearson or spearman, the labels are scores.
     """
-    from_files: Any = next(task for task in members("whet.tasks.datasets", Task) if task.reads_files)
+    from_files: Any = next(task for task in members(PACKAGE, Task) if task.reads_files)
     task: Task = from_files(
         train_file=train_file, dev_file=dev_file, text=text, text_pair=text_pair, label=label, metric=metric
     )

@@ -154,7 +154,11 @@ def _meanings(owner: type) -> dict[str, str]:
     for cls in reversed(owner.__mro__[:-1]):
         if not dataclasses.is_dataclass(cls):
             continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+        try:
+            source = inspect.getsource(cls)
+        except (OSError, TypeError):  # defined in a notebook's cell or by exec
+            continue
+        body = ast.parse(textwrap.dedent(source)).body[0]
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and _is_text(text):

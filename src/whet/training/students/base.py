@@ -8,10 +8,13 @@ from torch import nn
 
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
-from whet.utils.lookup import choose, members
+from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.parameters import check
 
 __all__ = ["BuiltStudent", "Student", "all_students", "student_from"]
+
+PACKAGE = "whet.training.students"
+"""Where our own students lie; installed packages add theirs by the entry points `whet.students`."""
 
 
 class BuiltStudent(NamedTuple):
@@ -33,8 +36,8 @@ class Student(ABC):
 
     @classmethod
     def name(cls) -> str:
-        """Return the kind's name, such as `layer_subset`: that of its module."""
-        return cls.__module__.rpartition(".")[2]
+        """Return the kind's name, such as `layer_subset`; see `member_name`."""
+        return member_name(cls, PACKAGE)
 
     @classmethod
     @abstractmethod
@@ -60,8 +63,12 @@ class Student(ABC):
 
 
 def all_students() -> dict[str, type[Student]]:
-    """Return every kind of student by name."""
-    return {student.name(): student for student in members("whet.training.students", Student)}
+    """Return every kind of student by name, those of installed packages too.
+
+    Raises:
+        InvalidPlugin: an installed package has an entry point that cannot be used, or a name that is taken.
+    """
+    return by_name(members(PACKAGE, Student, group="whet.students"), lambda student: (student.name(),))
 
 
 def student_from(text: str) -> Student:
