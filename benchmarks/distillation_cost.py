@@ -30,7 +30,7 @@ from whet.tasks.encoding import tokenize
 from whet.training.distiller import KNOWN, Teacher
 from whet.training.objective import Objective
 from whet.training.students.base import student_from
-from whet.training.teacher_cache import predictions
+from whet.training.teacher_cache import teacher_logits
 from whet.utils.hardware import current_machine
 from whet.utils.precision import ComputePrecision
 
@@ -53,7 +53,7 @@ def main() -> None:
     teacher, tokenizer = load_any(options.model), load_tokenizer(options.model)
     examples = task_named("glue/mrpc", data_dir=options.data_dir).splits.train.sample(BATCH * options.rounds, seed=0)
     rows: Any = tokenize(examples, tokenizer, max_length=128)
-    known = predictions(teacher, tokenizer, rows).tolist()
+    known = teacher_logits(teacher, tokenizer, rows).tolist()
     rows = [{**row, KNOWN: own} for row, own in zip(rows, known, strict=True)]
     found = []
     for student in STUDENTS:

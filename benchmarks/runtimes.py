@@ -19,7 +19,7 @@ import torch
 import whet
 from whet.models import artifact
 from whet.models.artifact import load_any
-from whet.models.inference import answer
+from whet.models.inference import predict_logits
 from whet.models.load import load_tokenizer
 from whet.numerics.divergence import divergences
 from whet.tasks.encoding import encode, shortest_first
@@ -94,7 +94,7 @@ def held_out(folders: list[Path], task: whet.Task) -> list[dict[str, Any]]:
     tokenizer = load_tokenizer(folders[0])
     rows = shortest_first(task.splits.validation.sample(MOST, seed=SEED), tokenizer, max_length=128)
     batches = encode(rows, tokenizer, max_length=128, batch_size=32)
-    said = [answer(load_any(folder).eval(), batches, what=folder.name) for folder in folders]
+    said = [predict_logits(load_any(folder).eval(), batches, name=folder.name) for folder in folders]
     return [
         {
             "name": folder.name,

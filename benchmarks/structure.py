@@ -24,7 +24,7 @@ import whet
 from whet.calibration.resources import Calibration, Resources, prepare
 from whet.evaluation.timing import representative_batches, time_interleaved
 from whet.models.artifact import load_any
-from whet.models.inference import answers
+from whet.models.inference import predict_logits
 from whet.models.load import load_tokenizer
 from whet.numerics.divergence import divergences
 from whet.tasks.data import Batch, Batches
@@ -75,13 +75,13 @@ def _at_one_speed(options: argparse.Namespace) -> dict[str, Any]:
     needs = frozenset({"calibration", "validation"})
     resources = prepare(model, tokenizer, task, Calibration(), seed=SEED, device="cpu", needs=needs)
     assert resources.calibration is not None and resources.validation is not None
-    wanted, batches = answers(model, resources.validation), representative_batches(resources.calibration)
+    wanted, batches = predict_logits(model, resources.validation), representative_batches(resources.calibration)
     rows = {}
     for name, steps in RECIPES.items():
         begun = time.perf_counter()
         small = whet.Recipe.from_list(steps).apply(model, resources)
         seconds = time.perf_counter() - begun
-        kl = float(divergences(wanted, answers(small, resources.validation)).mean())
+        kl = float(divergences(wanted, predict_logits(small, resources.validation)).mean())
         rows[name] = {"kl": kl, "speedup": _ratios(model, small, batches), "seconds": seconds}
         print(name, rows[name], flush=True)
     return {"asked": SPEEDUP, "held-out examples": len(wanted), "models": rows}

@@ -26,7 +26,7 @@ from whet.evaluation.significance import bootstrap, paired_ratio
 from whet.evaluation.timing import representative_batches, time_interleaved
 from whet.models.architecture import products
 from whet.models.artifact import load_any
-from whet.models.inference import answers, example_batch, input_names
+from whet.models.inference import example_batch, input_names, predict_logits
 from whet.models.load import load_tokenizer
 from whet.numerics.divergence import divergences
 from whet.runtimes._onnx_export import to_onnx
@@ -68,7 +68,7 @@ def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[st
     assert resources.calibration is not None
     rows = shortest_first(task.splits.dev, tokenizer, max_length=128)
     dev = encode(rows, tokenizer, max_length=128, batch_size=8)
-    wanted, runtime = answers(model, dev), runtime_named(name)
+    wanted, runtime = predict_logits(model, dev), runtime_named(name)
     found, predicts = {}, {}
     with TemporaryDirectory() as root:
         whole = Path(root) / "whole.onnx"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 import whet
 from whet.evaluation.metrics.base import quality_named
 from whet.models.artifact import load_any
-from whet.models.inference import answer
+from whet.models.inference import predict_logits
 from whet.models.load import class_order, load_tokenizer, readable_length
 from whet.tasks.encoding import encode
 
@@ -28,7 +28,7 @@ def predictions(folder: Path, task: whet.Task) -> Array:
     """Return (examples,) what a model says of the dev split, in its order."""
     model, tokenizer = load_any(folder), load_tokenizer(folder)
     batches = encode(task.splits.dev, tokenizer, max_length=readable_length(128, model), batch_size=32)
-    logits = answer(model, batches, what=folder.name)[:, class_order(model, task)]
+    logits = predict_logits(model, batches, name=folder.name)[:, class_order(model, task)]
     return quality_named(task.metrics[0]).predict(logits)
 
 

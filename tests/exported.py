@@ -7,7 +7,7 @@ import onnxruntime
 from torch import nn
 
 from helpers import tiny_batches
-from whet.models.inference import answers, example_batch
+from whet.models.inference import example_batch, predict_logits
 from whet.runtimes._onnx_export import to_onnx
 from whet.tasks.data import Batches
 
@@ -21,4 +21,4 @@ def assert_exports(model: nn.Module, path: Path) -> None:
     others = tiny_batches(seed=5, batch_size=3)
     for batch in others:
         [found] = session.run(None, {name: batch[name].numpy() for name in NAMES})
-        np.testing.assert_allclose(found, answers(model, Batches([batch], np.zeros(3))), atol=1e-4)
+        np.testing.assert_allclose(found, predict_logits(model, Batches([batch], np.zeros(3))), atol=1e-4)

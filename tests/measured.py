@@ -85,4 +85,4 @@ def saved(
     done = recipe.apply(model or classifier(), Resources())
     extras = None if curve is None else {"curve.csv": curve.encode()}
     records.save(done, tokenizer, folder, recipe=recipe.to_list(), origin="base", seed=0, extras=extras)
-    return artifact.digest(folder)
+    return artifact.model_digest(folder)

@@ -117,7 +117,7 @@ def made_up(
             self.baseline,
             drop=drop(proposal.structure),
             speed=speed(proposal.structure),
-            digest=artifact.digest(folder),
+            digest=artifact.model_digest(folder),
             recipe=recipe.to_list(),
         )
         value = self.goal.value(one, self.baseline)

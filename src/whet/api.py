@@ -30,7 +30,7 @@ from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, Trainable, attach, merged, trainable
 from whet.training.objective import Objective
 from whet.training.students.base import BuiltStudent, Student
-from whet.training.teacher_cache import cached_logits, predictions
+from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Epoch, TrainingSettings, train
 from whet.utils.distributed import of_first
 from whet.utils.files import check_output, new_folder
@@ -156,7 +156,7 @@ def distill(
     if unlabeled is not None:
         if logits is None:
             added = tokenize(unlabeled, tokenizer, max_length=fitting.max_length)
-            said = predictions(source, tokenizer, added)
+            said = teacher_logits(source, tokenizer, added)
         else:
             said = logits[len(train_on) :]
         labels = said[:, 0] if said.shape[1] == 1 else said.argmax(-1)

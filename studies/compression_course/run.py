@@ -32,7 +32,7 @@ from whet.evaluation.metrics.latency import interleaved
 from whet.evaluation.significance import bootstrap, paired_ratio
 from whet.models import artifact
 from whet.models.artifact import load_any
-from whet.models.inference import answer
+from whet.models.inference import predict_logits
 from whet.models.load import class_order, load_tokenizer, weight_files
 from whet.runtimes.base import Deployed, runtime_named
 from whet.tasks.data import Examples
@@ -231,7 +231,7 @@ def subject(row: Row, runs: Path, task: whet.Task, timing: Timing) -> tuple[Mode
     examples, order = shortest_first(task.splits.dev, tokenizer, max_length=LENGTH), class_order(loaded, task)
     dev = encode(examples, tokenizer, max_length=LENGTH, batch_size=32)
     start = time.perf_counter()
-    logits = answer(model, dev, what=row.name)[:, order]
+    logits = predict_logits(model, dev, name=row.name)[:, order]
     seconds = time.perf_counter() - start
     found = ModelUnderTest(
         name=row.name,

@@ -22,7 +22,7 @@ from whet.calibration.moments import collect
 from whet.calibration.resources import Calibration, prepare
 from whet.models.architecture import Architecture, dense_bias, dense_weight
 from whet.models.artifact import load_any
-from whet.models.inference import answer
+from whet.models.inference import predict_logits
 from whet.models.layers.low_rank import LowRank
 from whet.models.load import load_tokenizer
 from whet.models.surgery import copy_sharing_parameters, replace
@@ -59,13 +59,13 @@ def main() -> None:
     assert batches is not None
     held_out = encode(task.splits.validation, tokenizer, max_length=128, batch_size=16)
     moments = collect(model, batches, Architecture.of(model).linears)
-    original = answer(model, held_out, what="the original")
+    original = predict_logits(model, held_out, name="the original")
     found = {
         "task": options.task,
         "keep": KEEP,
         "held-out training examples": len(held_out.labels),
         "KL by kind of layer centred": {
-            kind: float(divergences(original, answer(drone(model, moments, kind), held_out, what=kind)).mean())
+            kind: float(divergences(original, predict_logits(drone(model, moments, kind), held_out, name=kind)).mean())
             for kind in KINDS
         },
         "values, relative squared error": [

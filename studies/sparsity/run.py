@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 import whet
 from whet.calibration.resources import Resources, prepare
 from whet.models.artifact import load_any
-from whet.models.inference import answer
+from whet.models.inference import predict_logits
 from whet.models.load import load_tokenizer
 from whet.numerics.divergence import divergences
 from whet.tasks.data import Batches
@@ -136,7 +136,7 @@ def pilot(pruned: torch.nn.Module, resources: Resources, rate: float) -> torch.n
 
 def score(original: torch.nn.Module, model: torch.nn.Module, batches: Batches) -> dict[str, float]:
     """Return accuracy, and KL from the original."""
-    wanted, found = (answer(one, batches, what="a model") for one in (original, model))
+    wanted, found = (predict_logits(one, batches, name="a model") for one in (original, model))
     right = float((found.argmax(1) == batches.labels).mean())
     return {"accuracy": right, "kl": float(divergences(wanted, found).mean())}
 

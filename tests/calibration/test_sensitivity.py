@@ -8,7 +8,7 @@ from whet.calibration.sensitivity import quantization_sensitivity, simulated
 from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import Recipe
 from whet.models.architecture import Architecture, dense_weight, products
-from whet.models.inference import answers
+from whet.models.inference import predict_logits
 from whet.numerics.rounding import rounded
 
 
@@ -32,14 +32,14 @@ def test_what_is_simulated_is_one_layers_arithmetic(family: Family):
     model, batches = tiny_model(family), tiny_batches()
     name = products(model)[1]
     layer = model.get_submodule(name)
-    before, seen = answers(model, batches), {}
+    before, seen = predict_logits(model, batches), {}
     with simulated(model, [name]):
         # after the hook that rounds: sees what the layer multiplies
         handle = layer.register_forward_hook(lambda _m, inputs, out: seen.update(inputs=inputs[0], out=out))
-        after = answers(model, batches)
+        after = predict_logits(model, batches)
         handle.remove()
     assert 0 < abs(after - before).max() < 0.5
-    assert (answers(model, batches) == before).all()
+    assert (predict_logits(model, batches) == before).all()
     inputs, whole = seen["inputs"], rounded(dense_weight(layer))
     scale = (inputs.max().clamp_min(0) - inputs.min().clamp_max(0)) / 255
     steps = inputs / scale

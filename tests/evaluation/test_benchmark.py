@@ -30,7 +30,7 @@ from whet.evaluation.trial import Trial
 from whet.methods.base import all_methods
 from whet.methods.recipe import Recipe
 from whet.models import artifact
-from whet.models.inference import answer
+from whet.models.inference import predict_logits
 from whet.models.load import class_order
 from whet.numerics.divergence import divergences
 from whet.tasks.base import Task, task_from_files
@@ -202,7 +202,7 @@ def test_a_batch_has_one_size():
 
 def test_artifacts_are_named_by_recipe_and_digest(trials, root):
     assert Recipe.from_list(trials["small"].recipe) == Recipe((METHOD(**METHOD.example),))
-    assert trials["small"].artifact == artifact.digest(root / "small")
+    assert trials["small"].artifact == artifact.model_digest(root / "small")
     assert (trials["model"].recipe, trials["model"].artifact) == ([], None)
 
 
@@ -266,13 +266,13 @@ def test_an_unknown_metric_is_refused_before_any_model_is_loaded(root, monkeypat
 def test_answers_that_are_not_finite_are_refused():
     model = tiny_model("bert")
     model.classifier.bias.data[0] = float("nan")
-    with pytest.raises(InvalidModel, match="answers must be finite, but tiny gave NaN or infinity; check its weights"):
-        answer(model, tiny_batches(), what="tiny")
+    with pytest.raises(InvalidModel, match="logits must be finite, but tiny gives NaN or infinity; check its weights"):
+        predict_logits(model, tiny_batches(), name="tiny")
 
 
 def test_answers_come_in_the_order_of_the_batches():
     model, batches = tiny_model("bert"), tiny_batches()
-    found = answer(model, batches, what="tiny")
+    found = predict_logits(model, batches, name="tiny")
     with torch.inference_mode():
         assert np.array_equal(found[:4], model(**batches.batches[0]).logits.numpy())
     assert found.shape == (24, 3)
@@ -437,7 +437,7 @@ def subject(model, source: Path | str = "", **changes) -> ModelUnderTest:
         device="cpu",
         max_length=40,
         dev=batches,
-        logits=answer(model, batches, what="tiny"),
+        logits=predict_logits(model, batches, name="tiny"),
         singles=Batches([{key: value[:1] for key, value in batch.items()} for batch in batches], batches.labels[:6]),
         timed=batches,
         rounds=6,

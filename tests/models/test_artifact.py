@@ -1,4 +1,3 @@
-import hashlib
 import json
 import os
 import shutil
@@ -33,6 +32,7 @@ from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.surgery import describe
 from whet.tasks.data import Text
+from whet.utils.files import digest
 
 METHODS = sorted(all_methods())
 UNTIED = {"factorization.embedding", "pruning.vocabulary"}
@@ -195,7 +195,7 @@ def _describe(folder: Path, change) -> None:
 def _renew(folder: Path) -> None:
     """Make the digests right again, as an older or newer whet would have written them."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"] = {name: artifact._sha256(folder / name) for name in manifest["files"]}
+    manifest["files"] = {name: digest(folder / name) for name in manifest["files"]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -243,7 +243,7 @@ def test_tampering_is_answered(folder, tampering):
 
 def test_a_missing_manifest_is_answered(folder):
     (folder / "manifest.json").unlink()
-    for read in (artifact.load, artifact.verify, artifact.digest):
+    for read in (artifact.load, artifact.verify, artifact.model_digest):
         with pytest.raises(InvalidArtifact, match=r"must hold a readable manifest.json"):
             read(folder)
 
@@ -264,26 +264,26 @@ def trial(value: float) -> Trial:
 
 
 def test_recorded_trials_are_kept_in_order_and_shown(folder):
-    before, weights = artifact.digest(folder), (folder / "model.safetensors").read_bytes()
+    before, weights = artifact.model_digest(folder), (folder / "model.safetensors").read_bytes()
     assert "Not yet" in (folder / "README.md").read_text()
     for value in (111, 222):
         records.record(folder, trial(value))
     assert records.trials(folder) == [trial(111), trial(222)]
     card = (folder / "README.md").read_text()
     assert "222" in card and "111" not in card and "Not yet" not in card
-    assert artifact.digest(folder) == before
+    assert artifact.model_digest(folder) == before
     assert (folder / "model.safetensors").read_bytes() == weights
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["files"] == {name: artifact._sha256(folder / name) for name in manifest["files"]}
+    assert manifest["files"] == {name: digest(folder / name) for name in manifest["files"]}
     assert {path.name for path in folder.iterdir()} == set(manifest["files"]) | {"manifest.json"}
     artifact.load(folder)
 
 
 def test_the_digest_is_of_the_model(folder, saved):
-    before = artifact.digest(folder)
+    before = artifact.model_digest(folder)
     _flip(folder)
     _renew(folder)
-    assert artifact.digest(folder) != before
+    assert artifact.model_digest(folder) != before
 
 
 def test_a_record_that_was_cut_short_does_not_lose_the_model(folder, monkeypatch):
@@ -345,7 +345,7 @@ def test_precisions_may_share_files_that_are_never_the_same_bytes_twice(folder, 
         assert artifact.exported(folder, "openvino", precision)["kl"] == 0.1
     config, manifest = folder / "config.json", json.loads((folder / "manifest.json").read_text())
     config.write_text(config.read_text() + "\n")  # another model from now on
-    manifest["files"]["config.json"] = hashlib.sha256(config.read_bytes()).hexdigest()
+    manifest["files"]["config.json"] = digest(config)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     add("bf16", "whole.xml", "d")
     assert artifact.exported(folder, "openvino", "bf16")
@@ -363,7 +363,7 @@ def test_a_copy_has_one_export_and_says_what_it_is(folder, tmp_path):
     about = {"deployment": {"runtime": "onnxruntime"}}
     records.copy(folder, tmp_path / "new", export=("onnxruntime", "fp32"), about=about, trials=[trial(0.5)])
     artifact.verify(tmp_path / "new")
-    assert artifact.digest(tmp_path / "new") == artifact.digest(folder)
+    assert artifact.model_digest(tmp_path / "new") == artifact.model_digest(folder)
     assert artifact.exported(tmp_path / "new", "onnxruntime")["kl"] == 0.1
     assert not (tmp_path / "new" / "openvino.onnx").exists()
     with pytest.raises(InvalidArtifact, match="must hold an export for openvino"):

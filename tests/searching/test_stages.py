@@ -86,7 +86,7 @@ def test_a_structure_is_made_once_and_measured_everywhere(ladder_of, first, tmp_
     wanted = first.measure(model, folder=tmp_path / "m", files=[], what="it")
     for trial, name in zip(attempt.trials, ("pytorch", "onnxruntime fp32", "onnxruntime int8"), strict=True):
         assert trial.name == f"structure 1.2 ({name})"
-        assert trial.artifact == artifact.digest(tmp_path / "m") and trial.conditions["candidate"] == 3
+        assert trial.artifact == artifact.model_digest(tmp_path / "m") and trial.conditions["candidate"] == 3
         assert [dict(one) for one in trial.recipe] == ladder.space.recipe(STRUCTURE, TORCH).to_list()
         own, first_rate = trial.get("throughput"), ladder.baseline.get("throughput").value
         assert own.value == pytest.approx(first_rate * own.versus.value)
@@ -183,7 +183,7 @@ def test_answers_that_are_not_finite_fail_a_structure(ladder_of, tmp_path, monke
 
     monkeypatch.setattr(CachedRecipes, "apply", spoilt)
     attempt = climb(ladder_of(TORCH), tmp_path / "m")
-    assert attempt.state == FAILED and "answers must be finite" in attempt.message and not (tmp_path / "m").exists()
+    assert attempt.state == FAILED and "logits must be finite" in attempt.message and not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, OutputNotWritten])

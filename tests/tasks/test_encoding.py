@@ -1,10 +1,14 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import whet
 from helpers import VOCAB
 from whet.tasks.data import Examples
-from whet.tasks.encoding import encode, filled, fitting, shortest_first
+from whet.tasks.encoding import encode, filled, fitting, pad, pad_batches, shortest_first, token_ids, tokenize
 
 
 def drawn(count: int, seed: int = 0) -> Examples:
@@ -52,3 +56,26 @@ def test_examples_stay_in_their_order_however_they_are_batched(tokenizer, size):
     wanted = [torch.tensor(tokenizer(text, truncation=True, max_length=12)["input_ids"]) for text in examples.texts]
     assert len(found) == len(wanted) and all(map(torch.equal, found, wanted))
     assert batches.labels.tolist() == list(examples.labels)
+
+
+def test_a_batch_is_padded_to_its_longest_and_labels_come_along(tokenizer):
+    rows = tokenize(Examples(["w5 w6 w7 w8", "w5"], [1, 0]), tokenizer, max_length=16)
+    batch = pad(rows, tokenizer)
+    longest = len(rows[0]["input_ids"])
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, longest)
+    assert batch["input_ids"][1].tolist()[len(rows[1]["input_ids"]) :] == [tokenizer.pad_token_id] * 3
+    assert batch["attention_mask"].sum(1).tolist() == [longest, longest - 3]
+    assert batch["labels"].tolist() == [1, 0]
+    assert [set(one) for one in pad_batches(rows, tokenizer, batch_size=1)] == [batch.keys() - {"labels"}] * 2
+
+
+def test_token_ids_are_not_cut(tokenizer):
+    long = " ".join(["w5"] * 3000)
+    [found] = token_ids([long], tokenizer)
+    assert len(found) == 3000 + tokenizer.num_special_tokens_to_add()
+
+
+def test_text_is_cut_and_padded_in_one_module():
+    folder, rule = Path(whet.__file__).parent, re.compile(r"truncation=|padding=|tokenizer\.pad\(|DataCollator\w+\(")
+    found = [path for path in folder.rglob("*.py") if rule.search(path.read_text(encoding="utf-8"))]
+    assert found == [folder / "tasks" / "encoding.py"]

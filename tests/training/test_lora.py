@@ -11,14 +11,14 @@ from whet.errors import InvalidParameter, NothingToCompress
 from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import Recipe
 from whet.models.architecture import Architecture
-from whet.models.inference import answers
+from whet.models.inference import predict_logits
 from whet.training.lora import LoraSettings, attach, merged, trainable
 
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
 def logits(model: nn.Module) -> Tensor:
-    return torch.as_tensor(answers(model, tiny_batches(seed=2)))
+    return torch.as_tensor(predict_logits(model, tiny_batches(seed=2)))
 
 
 def disturb(adapted: nn.Module, seed: int = 0) -> None:

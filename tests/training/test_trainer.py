@@ -12,7 +12,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 from helpers import tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidData, InvalidModel, InvalidParameter, OutputNotWritten
-from whet.models.inference import answers
+from whet.models.inference import predict_logits
 from whet.numerics.divergence import divergences
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, tokenize
@@ -21,7 +21,7 @@ from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, attach
 from whet.training.objective import Objective
 from whet.training.students.base import student_from
-from whet.training.teacher_cache import cached_logits, predictions
+from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Epoch, TrainingSettings, train
 from whet.utils.progress import bar
 
@@ -349,7 +349,7 @@ def lesson(student="all", **weights):
 def agreement(model, teacher, tokenizer):
     """KL of the teacher's answers from the model's."""
     batches = encode(examples(60), tokenizer, max_length=16, batch_size=10)
-    return float(divergences(answers(teacher, batches), answers(model, batches)).mean())
+    return float(divergences(predict_logits(teacher, batches), predict_logits(model, batches)).mean())
 
 
 @pytest.mark.parametrize("weights", [{"alpha": 1.0}, {"alpha": 1.0, "hidden_states": 1.0, "cosine": 1.0}])
@@ -384,7 +384,7 @@ def narrow():
 @pytest.mark.parametrize(
     ("start", "weights"),
     [(lambda: None, {"alpha": 0.7}), (narrow, {"hidden_states": 1.0, "relations": 1.0})],
-    ids=["predictions", "a learned layer"],
+    ids=["teacher_logits", "a learned layer"],
 )
 def test_an_interrupted_lesson_goes_on_and_ends_as_if_it_had_not_been(learn, start, weights):
     settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
@@ -507,8 +507,8 @@ def test_a_teacher_with_a_weight_of_no_dimension_has_a_digest(tokenizer, tmp_pat
 def test_predictions_are_in_the_order_of_the_examples(tokenizer):
     teacher, rows = tiny_model("bert"), tokenize(examples(9), tokenizer, max_length=16)
     batches = encode(examples(9), tokenizer, max_length=16, batch_size=1)
-    expected = torch.from_numpy(answers(teacher, batches))
-    torch.testing.assert_close(predictions(teacher, tokenizer, rows), expected, rtol=1e-5, atol=1e-5)
+    expected = torch.from_numpy(predict_logits(teacher, batches))
+    torch.testing.assert_close(teacher_logits(teacher, tokenizer, rows), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_pairs_and_single_sentences_are_not_joined():

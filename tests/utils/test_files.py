@@ -6,7 +6,7 @@ import pytest
 from safetensors import SafetensorError
 
 from whet.errors import OutputExists, OutputNotWritten
-from whet.utils.files import check_output, new_folder, write_text
+from whet.utils.files import check_output, digest, json_digest, new_folder, write_text
 
 as_root = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -177,3 +177,20 @@ def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
         write_text(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_bytes() == b"old"
     assert list(tree(tmp_path)) == ["a.txt"]
+
+
+EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_digests_are_the_sha256_of_the_standard(tmp_path: Path):
+    """FIPS 180-4 gives the values; a file, bytes and pieces of bytes are one thing."""
+    (tmp_path / "abc").write_bytes(b"abc")
+    (tmp_path / "empty").touch()
+    assert digest(b"abc") == digest(tmp_path / "abc") == digest(iter([b"a", b"", b"bc"])) == ABC
+    assert digest(b"") == digest(tmp_path / "empty") == digest([]) == EMPTY
+
+
+def test_json_values_have_one_digest_whatever_the_order_of_their_keys():
+    assert json_digest({"a": [1, 2.5], "b": "é"}) == json_digest({"b": "é", "a": [1, 2.5]}) != json_digest({"a": 1})
+    assert json_digest({}) == digest(b"{}")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidModel
-from whet.models.inference import answers, removing_hooks
+from whet.models.inference import predict_logits, removing_hooks
 from whet.models.layers.low_rank import LowRank
 from whet.numerics.divergence import divergences
 from whet.numerics.rounding import equalize_factors, rounded
@@ -95,11 +95,11 @@ def quantization_sensitivity(model: nn.Module, layers: Sequence[str], held_out: 
         layers: names of linear layers.
         held_out: what the answers are compared on.
     """
-    wanted = answers(model, held_out)
+    wanted = predict_logits(model, held_out)
 
     def harm(name: str) -> float:
         with simulated(model, [name]):
-            return float(np.mean(divergences(wanted, answers(model, held_out))))
+            return float(np.mean(divergences(wanted, predict_logits(model, held_out))))
 
     harms = {name: harm(name) for name in track(layers, "rounding layers one by one")}
     return sorted(layers, key=lambda name: -harms[name])

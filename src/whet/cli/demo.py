@@ -16,7 +16,7 @@ from whet.evaluation.metrics.base import quality_named
 from whet.evaluation.trial import Trial
 from whet.methods.recipe import Recipe
 from whet.models.artifact import load_any
-from whet.models.inference import answer
+from whet.models.inference import predict_logits
 from whet.models.layers.base import count_weights
 from whet.report.plots import trade_off_picture
 from whet.report.tables import table
@@ -108,7 +108,7 @@ def _best(folders: list[Path], task: Task) -> str:
     batches, quality = _validation(task), quality_named(task.metrics[0])
     models = {folder.name: load_any(folder) for folder in folders}
     scores = {
-        name: quality.score(batches.labels, quality.predict(answer(model, batches, what=name)))
+        name: quality.score(batches.labels, quality.predict(predict_logits(model, batches, name=name)))
         for name, model in models.items()
     }
     good = [name for name, score in scores.items() if score >= scores[folders[0].name] - MAX_DROP]
@@ -119,5 +119,6 @@ def _reload(saved: Path, again: Path, task: Task) -> None:
     """Compare the answers of the saved model with those that plain transformers gives for its copy."""
     batches = _validation(task)
     plain = AutoModelForSequenceClassification.from_pretrained(again, dtype=torch.float32).eval()
-    if not np.array_equal(answer(load_any(saved), batches, what=saved.name), answer(plain, batches, what="the copy")):
+    before = predict_logits(load_any(saved), batches, name=saved.name)
+    if not np.array_equal(before, predict_logits(plain, batches, name="the copy")):
         raise InvalidData(f"a reloaded model must give the same answers, but {again} does not; report this")

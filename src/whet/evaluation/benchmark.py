@@ -19,7 +19,7 @@ from whet.evaluation.metrics.base import Metric, ModelUnderTest, metrics, qualit
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import load_any
-from whet.models.inference import answer
+from whet.models.inference import predict_logits
 from whet.models.load import class_order, load_tokenizer, readable_length
 from whet.runtimes.base import Deployed, offered, runtime_named
 from whet.tasks.base import Task
@@ -159,9 +159,8 @@ class Benchmark:
             return self._deployed(plain, runtime, precision, exports)
         model: nn.Module = torch.compile(plain.model, dynamic=True)  # type: ignore[assignment]
         name = f"{plain.name} ({runtime})"
-        return replace(
-            plain, name=name, model=model, logits=answer(model, plain.dev, what=name)[:, plain.order], runtime=runtime
-        )
+        logits = predict_logits(model, plain.dev, name=name)[:, plain.order]
+        return replace(plain, name=name, model=model, logits=logits, runtime=runtime)
 
     def _exports(self, rows: Sequence[BenchmarkRow]) -> Mapping[tuple[str, str, str], Sequence[Path]]:
         """The files of every model's exports for all runtimes but PyTorch, before anything is loaded."""
@@ -198,7 +197,7 @@ class Benchmark:
             plain,
             name=name,
             model=model,
-            logits=answer(model, plain.dev, what=name)[:, plain.order],
+            logits=predict_logits(model, plain.dev, name=name)[:, plain.order],
             runtime=runtime,
             precision=predict.precision,
             files=tuple(exports[plain.source, runtime, precision]),
@@ -235,7 +234,7 @@ class Benchmark:
             device=self.device,
             max_length=length,
             dev=encoded["dev"],
-            logits=answer(model, encoded["dev"], what=name)[:, order],
+            logits=predict_logits(model, encoded["dev"], name=name)[:, order],
             singles=encoded["singles"],
             timed=encoded["timed"],
             rounds=self.rounds,
@@ -270,4 +269,4 @@ def _recipe(source: str | Path) -> list[dict[str, Any]]:
 
 
 def _digest(source: str | Path) -> str | None:
-    return artifact.digest(Path(source)) if artifact.is_artifact(source) else None
+    return artifact.model_digest(Path(source)) if artifact.is_artifact(source) else None

@@ -4,7 +4,6 @@
 weights lie the tokenizer, the recipe, the measurements, a model card, and a manifest with the digest of every file.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -20,7 +19,7 @@ from whet.errors import InvalidArtifact, OutputNotWritten
 from whet.models.load import load_model
 from whet.models.quantizer import WhetConfig
 from whet.models.surgery import describe, to_storage
-from whet.utils.files import new_folder, write_text
+from whet.utils.files import digest, json_digest, new_folder, write_text
 from whet.utils.precision import FP32
 
 __all__ = [
@@ -31,11 +30,11 @@ __all__ = [
     "about",
     "add_export",
     "copy",
-    "digest",
     "exported",
     "is_artifact",
     "load",
     "load_any",
+    "model_digest",
     "save",
     "verify",
     "versions",
@@ -114,15 +113,15 @@ def verify(folder: Path) -> None:
         if not path.is_file():
             raise InvalidArtifact(f"every file of the manifest must be there, but {folder} lacks {name}; copy it again")
         # notes change after the model was saved: a card edited, or a record cut short, must not lose the model
-        if name not in _NOTES and _sha256(path) != expected:
+        if name not in _NOTES and digest(path) != expected:
             raise InvalidArtifact(f"files must match the manifest, but {path} was truncated or altered; copy it again")
 
 
-def digest(folder: Path) -> str:
+def model_digest(folder: Path) -> str:
     """Return one digest of the model's own files, leaving out what is written about it later."""
     files = _read_manifest(folder)["files"]
     own = {name: value for name, value in files.items() if name not in _NOTES}
-    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+    return json_digest(own)
 
 
 def about(folder: Path) -> dict[str, Any]:
@@ -166,13 +165,13 @@ def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path]
         OutputNotWritten: the folder cannot be written.
     """
     manifest = _read_manifest(folder)
-    names = {path.name: _sha256(path) for path in files}
+    names = {path.name: digest(path) for path in files}
     try:
         for path in files:
             path.replace(folder / path.name)
     except OSError as error:
         raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
-    entry = {**about, "files": names, "model": digest(folder)}
+    entry = {**about, "files": names, "model": model_digest(folder)}
     known = {
         **{key: one for key, old in manifest.get("exports", {}).items() if (one := _beside(old, entry))},
         f"{runtime} {precision}": entry,
@@ -245,7 +244,7 @@ def exported(folder: Path, runtime: str, precision: str = FP32) -> dict[str, Any
     if entry is None:
         raise InvalidArtifact(f"{folder} must hold an export for {runtime} in {precision}, but it has none; {remedy}")
     stale = [name for name, known in entry["files"].items() if _missing_or_other(folder / name, known)]
-    if stale or entry["model"] != digest(folder):
+    if stale or entry["model"] != model_digest(folder):
         what = ", ".join(stale) or "another model"
         raise InvalidArtifact(
             f"the export for {runtime} must belong to the weights beside it, but {folder} holds {what} that does not; "
@@ -255,7 +254,7 @@ def exported(folder: Path, runtime: str, precision: str = FP32) -> dict[str, Any
 
 
 def _missing_or_other(path: Path, known: str) -> bool:
-    return not path.is_file() or _sha256(path) != known
+    return not path.is_file() or digest(path) != known
 
 
 def versions() -> dict[str, str]:
@@ -265,7 +264,7 @@ def versions() -> dict[str, str]:
 
 def _manifest(folder: Path, about: Mapping[str, Any]) -> str:
     files = {
-        path.name: _sha256(path)
+        path.name: digest(path)
         for path in sorted(folder.iterdir())
         if path.name != MANIFEST and path.suffix not in _EXPORTED and path.is_file()
     }
@@ -280,11 +279,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise InvalidArtifact(f"{folder / MANIFEST} must list the files, but it does not; copy it again")
     return manifest
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_any(source: str | Path) -> nn.Module:

@@ -1,8 +1,8 @@
-"""Forward passes over batches, and the inputs that they need."""
+"""The forward pass over batches, and the inputs that models need."""
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ from torch.utils.hooks import RemovableHandle
 
 from whet.errors import InvalidModel
 from whet.models.architecture import word_vectors
-from whet.tasks.data import Batch, Batches
+from whet.tasks.data import Batch
 from whet.utils.progress import track
 
-__all__ = ["answer", "answers", "example_batch", "input_names", "removing_hooks", "to_device"]
+__all__ = ["example_batch", "input_names", "predict_logits", "removing_hooks", "to_device"]
 
 
 def to_device(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
@@ -24,10 +24,27 @@ def to_device(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
     return {key: value.to(device) for key, value in batch.items()}
 
 
-def answers(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]:
-    """Return the logits of every example, (examples, classes)."""
+def predict_logits(model: nn.Module, batches: Iterable[Batch], *, name: str | None = None) -> np.ndarray[Any, Any]:
+    """Return (examples, classes) logits, in the order of the batches; half precision becomes float32.
+
+    Args:
+        model: in eval mode, on any device.
+        batches: inputs, on any device.
+        name: of the model, for a progress bar and for errors; without it there is no bar, and NaN is no error.
+
+    Raises:
+        InvalidModel: the model has a name, and its logits are not finite.
+    """
+    shown = batches if name is None else track(batches, f"logits of {name}")
     with torch.inference_mode():
-        return torch.cat([model(**to_device(batch, model)).logits.cpu() for batch in batches]).numpy()
+        logits = torch.cat([_at_least_float32(model(**to_device(batch, model)).logits).cpu() for batch in shown])
+    if name is not None and not logits.isfinite().all():
+        raise InvalidModel(f"logits must be finite, but {name} gives NaN or infinity; check its weights")
+    return logits.numpy()
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @contextlib.contextmanager
@@ -58,17 +75,3 @@ def example_batch(model: nn.Module, names: Sequence[str], size: int, length: int
     ids = ids.masked_fill(mask == 0, pad)
     known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
     return {name: known[name] for name in names}
-
-
-def answer(model: nn.Module, batches: Batches, *, what: str) -> np.ndarray[Any, Any]:
-    """Return (examples, classes) float32 logits, in the order of the batches.
-
-    Raises:
-        InvalidModel: they are not finite.
-    """
-    with torch.inference_mode():
-        found = [model(**batch).logits.cpu() for batch in track(batches.batches, f"answers of {what}")]
-    logits = torch.cat(found).numpy()
-    if not np.isfinite(logits).all():
-        raise InvalidModel(f"answers must be finite, but {what} gave NaN or infinity; check its weights")
-    return logits

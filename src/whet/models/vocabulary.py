@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from whet.errors import InvalidModel
 from whet.models.load import load_tokenizer
 from whet.tasks.data import Examples
+from whet.tasks.encoding import token_ids
 
 __all__ = ["fewer_tokens", "needed_tokens", "text_counts"]
 
@@ -37,7 +38,7 @@ def text_counts(examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Tenso
     counts = torch.zeros(_size(tokenizer), dtype=torch.int64)
     texts = [*examples.texts, *(examples.pairs or ())]
     for start in range(0, len(texts), AT_ONCE):
-        rows = tokenizer(texts[start : start + AT_ONCE], verbose=False)["input_ids"]
+        rows = token_ids(texts[start : start + AT_ONCE], tokenizer)
         counts += torch.bincount(torch.tensor([token for row in rows for token in row]), minlength=len(counts))
     return counts
 
@@ -78,9 +79,9 @@ def fewer_tokens(
         fewer = load_tokenizer(folder)
     fewer.name_or_path = tokenizer.name_or_path
     expected = {name: new[old] for name, old in _ids(definition).items() if old in new}
-    for text in texts[:CHECKED]:
-        before = tokenizer(text, verbose=False)["input_ids"]
-        if new.keys() >= set(before) and fewer(text, verbose=False)["input_ids"] != [new[old] for old in before]:
+    some = texts[:CHECKED]
+    for text, before, after in zip(some, token_ids(some, tokenizer), token_ids(some, fewer), strict=True):
+        if new.keys() >= set(before) and after != [new[old] for old in before]:
             raise _unknown(tokenizer, f"reads {text[:40]!r} otherwise")
     if fewer.get_vocab() != expected:
         raise _unknown(tokenizer, "has other tokens once it is read again")

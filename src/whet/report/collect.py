@@ -95,7 +95,7 @@ def _found(folders: Sequence[Path]) -> list[Result]:
     for folder in folders:
         if not folder.is_dir():
             raise InvalidParameter(f"a report must be of folders that exist, but got {folder}; check the path")
-    models = {artifact.digest(place): place for place in reversed(_places(folders, artifact.MANIFEST))}
+    models = {artifact.model_digest(place): place for place in reversed(_places(folders, artifact.MANIFEST))}
     found: dict[str, Result] = {}
     runs = [one for one in folders if (one / artifact.MEASUREMENTS).is_file() and not artifact.is_artifact(one)]
     for place in (*runs, *_places([one for one in folders if one not in runs], artifact.MEASUREMENTS)):

@@ -5,7 +5,6 @@ other script, whatever the names of models hold.
 """
 
 import base64
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -23,6 +22,7 @@ from whet.report.collect import Result
 from whet.report.layer_sizes import KeptSizes, PartSize, kept_sizes, words_of
 from whet.report.plots import read_curve
 from whet.report.view import SPEEDUP, Overview, find, notes, recipes, step_text, unit_of
+from whet.utils.files import digest
 
 __all__ = ["html_page"]
 
@@ -57,8 +57,8 @@ def html_page(view: Overview, results: Sequence[Result], *, mark: str) -> str:
         _environment()
         .get_template("report.html")
         .render(
-            policy=f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; base-uri 'none'; "
-            "form-action 'none'",
+            policy=f"default-src 'none'; style-src {_source_hash(style)}; script-src {_source_hash(script)}; "
+            "base-uri 'none'; form-action 'none'",
             style=Markup(style),
             script=Markup(script),
             mark=mark,
@@ -96,8 +96,9 @@ def _asset(name: str) -> str:
     return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
-def _digest(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+def _source_hash(text: str) -> str:
+    """A style or script as a content security policy names it."""
+    return f"'sha256-{base64.b64encode(bytes.fromhex(digest(text.encode()))).decode()}'"
 
 
 def _tenth(share: PartSize) -> int:

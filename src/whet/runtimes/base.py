@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from whet.errors import InvalidModel, InvalidParameter
-from whet.models.inference import example_batch
+from whet.models.inference import example_batch, predict_logits
 from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.precision import FP32
 
@@ -218,8 +218,7 @@ def compare(
     largest, equal = 0.0, 0
     for shape in SHAPES:
         batch, at = example_batch(model, names, *shape), f"{shape[0]} x {shape[1]}"
-        with torch.inference_mode():
-            wanted = model(**batch).logits.numpy()
+        wanted = predict_logits(model, [batch])
         try:
             found = predict(batch)
         except Exception as error:

@@ -15,7 +15,7 @@ from whet.calibration.sensitivity import choose_fp32_layers, equalize, quantizat
 from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, OutputNotWritten
 from whet.models import artifact
 from whet.models.architecture import products
-from whet.models.inference import answers, example_batch, input_names
+from whet.models.inference import example_batch, input_names, predict_logits
 from whet.models.load import class_order, load_tokenizer
 from whet.numerics.divergence import divergences
 from whet.runtimes._onnx_export import to_onnx
@@ -118,7 +118,7 @@ def export_to(
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
-        wanted = None if resources.validation is None else answers(model, resources.validation)
+        wanted = None if resources.validation is None else predict_logits(model, resources.validation)
         source = _Source(model, names, draft / "whole.onnx", resources, wanted, threads or torch.get_num_threads())
         to_onnx(model, example_batch(model, names, 2, 6), source.onnx)
         for runtime, precision in track(chosen, "converting"):

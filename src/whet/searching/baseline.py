@@ -24,7 +24,7 @@ from whet.evaluation.timing import time_interleaved
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import load_any
-from whet.models.inference import answer
+from whet.models.inference import predict_logits
 from whet.models.load import class_order, load_tokenizer, readable_length
 from whet.numerics.divergence import divergences
 from whet.tasks.base import Splits, Task
@@ -96,7 +96,7 @@ class Baseline:
         ordered = shortest_first(task.splits.validation, tokenizer, max_length=length)
         selection = encode(ordered, tokenizer, max_length=length, batch_size=SLICE_BATCH)
         begun = time.perf_counter()
-        logits = answer(model, selection, what="the original")[:, order]
+        logits = predict_logits(model, selection, name="the original")[:, order]
         seconds = (time.perf_counter() - begun) / len(logits)
         return cls(str(source), model, tokenizer, task, order, length, batch_size, seed, selection, logits, seconds)
 
@@ -133,7 +133,7 @@ class Baseline:
             InvalidModel: its answers are not finite.
         """
         few, rows = self._few
-        logits, wanted = answer(model, few, what="a few batches")[:, self.order], self.logits[rows]
+        logits, wanted = predict_logits(model, few, name="a few batches")[:, self.order], self.logits[rows]
         quality = quality_named(self.task.metrics[0])
         versus = quality.compare(few.labels, quality.predict(logits), quality.predict(wanted), seed=self.seed)
         return ProxyScore(float(divergences(wanted, logits).mean()), versus)
@@ -155,7 +155,7 @@ class Baseline:
         Raises:
             InvalidModel: its answers are not finite.
         """
-        logits = answer(model, self.selection, what=what)[:, self.order]
+        logits = predict_logits(model, self.selection, name=what)[:, self.order]
         return self._rows(self._subject(model, str(folder), logits, tuple(files)))
 
     def measured(self) -> Trial:

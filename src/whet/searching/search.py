@@ -5,7 +5,6 @@ Structures are tried one after the other, each in every runtime and number forma
 at any moment and go on later. In the end the winner is measured once on the dev split, which no choice has seen.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from whet.searching.targets import Target, targets
 from whet.tasks.base import Task
 from whet.tasks.splits import Resplit, resplit
 from whet.utils.distributed import count
+from whet.utils.files import digest
 from whet.utils.hardware import current_machine
 from whet.utils.precision import PYTORCH
 
@@ -117,7 +117,7 @@ def search(
     chosen, wanted = goal or Goal(), targets(runtimes, precisions)
     own = _checked(model, task, seconds=seconds, batch_size=batch_size, max_length=max_length)
     identity = {
-        "model_sha256": _digest(model),
+        "model_sha256": _weights_digest(model),
         "task": task.name,
         "data_sha256": [part.digest() for part in own.splits],
         "goal": [chosen.max_drop, chosen.max_size, chosen.best],
@@ -372,15 +372,11 @@ def _checked(model: str | Path, task: Task, *, seconds: float, batch_size: int, 
     return resplit(task)
 
 
-def _digest(model: str | Path) -> str:
-    """Of all that the original's answers depend on; a hub name stands for itself until it is loaded."""
+def _weights_digest(model: str | Path) -> str:
+    """The digest of all files that the model's logits depend on."""
     if artifact.is_artifact(model):
-        return artifact.digest(Path(model))
-    found = hashlib.sha256()
-    for path in weight_files(model):
-        with path.open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()
+        return artifact.model_digest(Path(model))
+    return digest(bytes.fromhex(digest(path)) for path in weight_files(model))
 
 
 def _times_hold_for() -> dict[str, Any]:

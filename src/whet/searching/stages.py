@@ -255,7 +255,7 @@ class StagedEvaluation:
             attempt.recipe,
             self.original.seed,
             [rows[0], throughput, *rows[1:]],
-            artifact.digest(folder),
+            artifact.model_digest(folder),
             {**self.original.conditions, **own},
         )
 

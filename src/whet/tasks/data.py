@@ -1,7 +1,5 @@
 """Examples and batches: what tasks give and models read."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData
+from whet.utils.files import json_digest
 
 __all__ = ["Batch", "Batches", "Examples", "Text"]
 
@@ -55,8 +54,7 @@ class Examples:
 
     def digest(self) -> str:
         """Return the SHA-256 of texts and labels, which says whether two runs saw the same data."""
-        content = json.dumps([list(self.texts), list(self.pairs or []), list(self.labels)])
-        return hashlib.sha256(content.encode()).hexdigest()
+        return json_digest([list(self.texts), list(self.pairs or []), list(self.labels)])
 
     def sample(self, count: int, *, seed: int) -> "Examples":
         """Return `count` examples drawn without replacement, or all if there are no more."""

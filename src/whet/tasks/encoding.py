@@ -1,18 +1,19 @@
-"""From sentences to padded batches, by one policy: sorted by length, each batch padded to its own longest.
+"""The one place where text becomes a model's inputs: tokens, cut to a length, in batches padded to their longest.
 
 Batches hold so many examples, or as many as fit a budget of tokens: many short sentences cost what a few long ones do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from whet.tasks.data import Batches, Examples
 
-__all__ = ["encode", "filled", "fitting", "shortest_first", "tokenize"]
+__all__ = ["encode", "filled", "fitting", "pad", "pad_batches", "shortest_first", "token_ids", "tokenize"]
 
 
 def tokenize(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[dict[str, Any]]:
@@ -23,6 +24,33 @@ def tokenize(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, max_leng
         {**{key: values[i] for key, values in encoded.items()}, "labels": label}
         for i, label in enumerate(examples.labels)
     ]
+
+
+def token_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Return the token ids of each text with its special tokens; nothing is cut."""
+    found: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
+    return found
+
+
+def pad(rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
+    """Return rows of `tokenize` as one batch, each padded to the longest of them."""
+    return dict(DataCollatorWithPadding(tokenizer)([dict(row) for row in rows]))
+
+
+def pad_batches(
+    rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, *, batch_size: int | Sequence[int]
+) -> list[dict[str, Tensor]]:
+    """Return rows of `tokenize` in their order as padded batches without labels.
+
+    Args:
+        rows: one per example.
+        tokenizer: the model's.
+        batch_size: examples in every batch, of which the last may have fewer, or in each.
+    """
+    unlabeled = [{key: value for key, value in row.items() if key != "labels"} for row in rows]
+    if isinstance(batch_size, int):
+        batch_size = [batch_size] * -(-len(rows) // batch_size)
+    return [pad(unlabeled[start:end], tokenizer) for start, end in pairwise(accumulate(batch_size, initial=0))]
 
 
 def shortest_first(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Examples:
@@ -48,13 +76,10 @@ def encode(
         batch_size: examples in every batch, of which the last may have fewer, or in each, as `fitting` gives them.
         device: where the batches go.
     """
-    rows: Sequence[dict[str, Any]] = tokenize(examples, tokenizer, max_length=max_length)
-    labels = np.asarray([row.pop("labels") for row in rows])
-    if isinstance(batch_size, int):
-        batch_size = [batch_size] * -(-len(rows) // batch_size)
-    ends = accumulate(batch_size, initial=0)
-    batches = [dict(tokenizer.pad(rows[start:end], return_tensors="pt").to(device)) for start, end in pairwise(ends)]
-    return Batches(batches, labels)
+    rows = tokenize(examples, tokenizer, max_length=max_length)
+    batches = pad_batches(rows, tokenizer, batch_size=batch_size)
+    placed = [{key: value.to(device) for key, value in batch.items()} for batch in batches]
+    return Batches(placed, np.asarray([row["labels"] for row in rows]))
 
 
 def fitting(

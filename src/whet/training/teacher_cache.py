@@ -1,8 +1,7 @@
 """A teacher's predictions on the training data, asked for once and kept on disk: the teacher may then leave memory."""
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet.errors import InvalidParameter
-from whet.utils.files import new_folder
-from whet.utils.progress import track
+from whet.models.inference import predict_logits
+from whet.tasks.encoding import pad_batches
+from whet.utils.files import digest, new_folder
 
-__all__ = ["cached_logits", "predictions"]
+__all__ = ["cached_logits", "teacher_logits"]
 
 LOGITS, ABOUT = "logits.safetensors", "about.json"
 BATCH = 64
@@ -29,7 +29,7 @@ def cached_logits(
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Mapping[str, Any]],
 ) -> Tensor:
-    """Return (examples, classes) what the teacher answers, from the folder if it is there, which is written if not.
+    """Return the teacher's logits, (examples, classes), from the folder if it is there; otherwise it is written.
 
     Args:
         folder: of this teacher, data and tokenizer.
@@ -42,11 +42,11 @@ def cached_logits(
         OutputExists, OutputNotWritten: it holds something else, or cannot be written.
     """
     unlabeled = [{key: value for key, value in row.items() if key != "labels"} for row in rows]
-    wanted = {"teacher_sha256": _digest(teacher), "tokens_sha256": _sha256(json.dumps(unlabeled).encode())}
+    wanted = {"teacher_sha256": digest(_weights(teacher)), "tokens_sha256": digest(json.dumps(unlabeled).encode())}
     if (folder / ABOUT).is_file():
         return _read(folder, wanted)
     with new_folder(folder, overwrite=False) as draft:
-        found = predictions(teacher, tokenizer, rows)
+        found = teacher_logits(teacher, tokenizer, rows)
         save_file({"logits": found}, draft / LOGITS)
         (draft / ABOUT).write_text(json.dumps(wanted, indent=1), encoding="utf-8")
     return found
@@ -68,34 +68,25 @@ def _read(folder: Path, wanted: Mapping[str, str]) -> Tensor:
     return found
 
 
-def predictions(
+def teacher_logits(
     teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]
 ) -> Tensor:
-    """Return (examples, classes) what a model answers, asked in batches of like length.
+    """Return the teacher's logits, (examples, classes), computed in batches of similar lengths.
 
     Args:
         teacher: in eval mode.
         tokenizer: pads.
         rows: one of `encoding.tokenize` per example; labels are not read.
     """
-    unlabeled = [{key: value for key, value in row.items() if key != "labels"} for row in rows]
     order = np.argsort([len(row["input_ids"]) for row in rows], kind="stable")
-    found = torch.empty(len(rows), teacher.config.num_labels)
-    with torch.inference_mode():
-        for start in track(range(0, len(rows), BATCH), "asking the teacher"):
-            places = order[start : start + BATCH]
-            batch = tokenizer.pad([unlabeled[i] for i in places], return_tensors="pt").to(teacher.device)
-            found[torch.as_tensor(places)] = teacher(**batch).logits.float().cpu()
-    return found
+    batches = pad_batches([rows[i] for i in order], tokenizer, batch_size=BATCH)
+    logits = predict_logits(teacher, batches, name="the teacher")
+    found = np.empty_like(logits)
+    found[order] = logits
+    return torch.from_numpy(found)
 
 
-def _digest(teacher: PreTrainedModel) -> str:
-    together = hashlib.sha256()
-    for name, weight in teacher.state_dict().items():
-        together.update(name.encode())
-        together.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return together.hexdigest()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _weights(model: PreTrainedModel) -> Iterator[bytes]:
+    for name, weight in model.state_dict().items():
+        yield name.encode()
+        yield weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()

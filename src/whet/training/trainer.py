@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers import (
-    DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -34,7 +34,7 @@ from transformers.trainer_utils import EvalPrediction
 
 from whet.errors import InvalidModel
 from whet.tasks.data import Batches, Examples
-from whet.tasks.encoding import tokenize
+from whet.tasks.encoding import pad, tokenize
 from whet.training.checkpoints import claim, last_checkpoint, writing
 from whet.training.distiller import KNOWN, Teacher
 from whet.training.lora import LoraSettings
@@ -117,10 +117,10 @@ def train(
     """
     trackers = trackers_named(report_to, logs)
     encoded = tokenize(examples, tokenizer, max_length=settings.max_length)
-    collator = DataCollatorWithPadding(tokenizer)
+    collate = partial(pad, tokenizer=tokenizer)
     if lesson is not None and lesson.logits is not None:
         encoded = [{**row, KNOWN: known} for row, known in zip(encoded, lesson.logits.tolist(), strict=True)]
-    lasting = nullcontext() if lesson is None else lesson.begun(model, collator([encoded[0]]))
+    lasting = nullcontext() if lesson is None else lesson.begun(model, collate([encoded[0]]))
     record = {"model": model.name_or_path, "data_sha256": examples.digest(), **dataclasses.asdict(settings)}
     if lora is not None:
         record |= {f"lora_{key}": value for key, value in dataclasses.asdict(lora).items()}
@@ -150,7 +150,7 @@ def train(
             args=_placed(arguments, device),
             train_dataset=encoded,
             eval_dataset=tokenize(validation, tokenizer, max_length=settings.max_length),
-            data_collator=collator,
+            data_collator=collate,
             compute_metrics=lambda output: _score(output, scorer),
             callbacks=[_Progress(progress), *trackers],
         )

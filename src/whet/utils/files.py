@@ -1,17 +1,20 @@
-"""Output that is whole or absent: written beside its place under another name, then renamed."""
+"""Digests, and output that is whole or absent: written beside its place under another name, then renamed."""
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 from safetensors import SafetensorError
 
 from whet.errors import OutputExists, OutputNotWritten
 
-__all__ = ["check_files", "check_output", "new_folder", "write_files", "write_text"]
+__all__ = ["check_files", "check_output", "digest", "json_digest", "new_folder", "write_files", "write_text"]
 
 _HEAD = 4096
 """Bytes of a file in which its mark must be."""
@@ -127,6 +130,22 @@ def write_text(path: Path, text: str) -> None:
         raise OutputNotWritten(f"{path} must be writable, but {error}; free some space or name another") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def digest(content: Path | bytes | Iterable[bytes]) -> str:
+    """Return the SHA-256 of a file, of bytes, or of several pieces of bytes in a row, as 64 hexadecimal digits."""
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    found = hashlib.sha256()
+    for piece in [content] if isinstance(content, bytes) else content:
+        found.update(piece)
+    return found.hexdigest()
+
+
+def json_digest(value: Any) -> str:
+    """Return the SHA-256 of JSON values; the order of keys does not matter."""
+    return digest(json.dumps(value, sort_keys=True).encode())
 
 
 def _bears(path: Path, mark: bytes) -> bool:

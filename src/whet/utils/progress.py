@@ -1,7 +1,7 @@
 """Progress bars for long work: on a terminal only, on standard error, so that piped output stays clean."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -47,9 +47,9 @@ def bar(description: str, total: float) -> Iterator[Bar]:
         yield Bar(progress, progress.add_task(description, total=total))
 
 
-def track(items: Sequence[T] | Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
+def track(items: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
     """Yield the items, moving a bar."""
-    count = total if total is not None else len(items) if isinstance(items, Sequence) else 0
+    count = total if total is not None else len(items) if isinstance(items, Sized) else 0
     with bar(description, count) as shown:
         for item in items:
             yield item

@@ -22,7 +22,7 @@ from whet.methods.quantization.half import Half
 from whet.methods.quantization.weight_only import WeightOnly
 from whet.methods.recipe import Recipe
 from whet.models.architecture import Architecture, dense_weight
-from whet.models.inference import answers
+from whet.models.inference import predict_logits
 from whet.models.layers.base import count_weights
 from whet.models.layers.halved import HalfForm, HalfPrecision
 from whet.models.layers.low_rank import LowRank
@@ -228,9 +228,9 @@ def test_factors_are_balanced_before_they_are_rounded():
             sizes = torch.logspace(-2, 2, module.rank)
             module.u.weight.data *= sizes
             module.v.weight.data /= sizes[:, None]
-    before = answers(factored, tiny_batches())
-    after = answers(run(WeightOnly(bits=8, embeddings=False), model=factored), tiny_batches())
-    plain = answers(run(WeightOnly(bits=8, embeddings=False), model=run(Svd(keep=0.5))), tiny_batches())
+    before = predict_logits(factored, tiny_batches())
+    after = predict_logits(run(WeightOnly(bits=8, embeddings=False), model=factored), tiny_batches())
+    plain = predict_logits(run(WeightOnly(bits=8, embeddings=False), model=run(Svd(keep=0.5))), tiny_batches())
     assert np.abs(after - before).max() <= 2 * np.abs(plain - before).max()
 
 
@@ -238,13 +238,13 @@ def test_the_layers_that_cost_most_stay_in_float():
     held_out = tiny_batches(seed=1)
     model = tiny_model("distilbert")
     free = run(DynamicInt8(), model=model)
-    lost = float(np.mean(divergences(answers(model, held_out), answers(free, held_out))))
+    lost = float(np.mean(divergences(predict_logits(model, held_out), predict_logits(free, held_out))))
     strict = run(DynamicInt8(max_kl=lost / 2), model=model, validation=held_out)
-    assert float(np.mean(divergences(answers(model, held_out), answers(strict, held_out)))) <= lost / 2
+    assert float(np.mean(divergences(predict_logits(model, held_out), predict_logits(strict, held_out)))) <= lost / 2
     kinds = [type(module) for module in strict.modules()]
     assert 0 < kinds.count(Int8) < [type(module) for module in free.modules()].count(Int8)
     loose = run(DynamicInt8(max_kl=2 * lost), model=model, validation=held_out)
-    assert np.array_equal(answers(loose, held_out), answers(free, held_out))
+    assert np.array_equal(predict_logits(loose, held_out), predict_logits(free, held_out))
     with pytest.raises(NothingToCompress, match="max_kl=1e-12 must leave layers to round, but got none"):
         run(DynamicInt8(max_kl=1e-12), model=model, validation=held_out)
 

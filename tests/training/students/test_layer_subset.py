@@ -9,7 +9,7 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter, MissingResource, UnknownName
 from whet.evaluation import records
 from whet.models.architecture import Architecture
-from whet.models.inference import answers
+from whet.models.inference import predict_logits
 from whet.models.surgery import keep_blocks
 from whet.numerics.divergence import divergences
 from whet.training.students.base import student_from
@@ -20,7 +20,7 @@ families = pytest.mark.parametrize("family", FAMILIES)
 
 
 def logits(model: nn.Module) -> Tensor:
-    return torch.as_tensor(answers(model, tiny_batches(seed=2)))
+    return torch.as_tensor(predict_logits(model, tiny_batches(seed=2)))
 
 
 def kept(teacher: nn.Module, student: nn.Module) -> list[int]:
@@ -147,11 +147,11 @@ def test_what_does_nothing_leaves_first(pattern: str):
 
 def test_by_kl_each_block_leaves_that_costs_least():
     teacher = tiny_model("bert", blocks=3, seed=1)
-    batches, wanted = tiny_batches(), answers(teacher, tiny_batches())
+    batches, wanted = tiny_batches(), predict_logits(teacher, tiny_batches())
     costs = {}
     for pair in ((0, 1), (0, 2), (1, 2)):
         student = LayerSubset(layers=pair).build(teacher, Resources()).model
-        costs[pair] = float(divergences(wanted, answers(student, batches)).mean())
+        costs[pair] = float(divergences(wanted, predict_logits(student, batches)).mean())
     best = LayerSubset(pattern="kl", count=2).build(teacher, CALIBRATION).model
     assert tuple(kept(teacher, best)) == min(costs, key=lambda pair: costs[pair])
 

@@ -20,7 +20,7 @@ from torch import nn
 from whet.evaluation.timing import Latencies, layer_latencies, model_latencies
 from whet.methods._budget import Ranks, at_budget
 from whet.models.architecture import dense_weight
-from whet.models.inference import answers
+from whet.models.inference import predict_logits
 from whet.numerics.allocation import Options
 from whet.numerics.divergence import divergences
 from whet.tasks.data import Batch, Batches
@@ -112,7 +112,7 @@ def algorithm_2(
         factorize: for a layer, by statistics of the model as it is by then, returns what puts a rank in, or None for
             the dense layer.
     """
-    wanted = answers(original, held_out)
+    wanted = predict_logits(original, held_out)
     total, allowed = sum(seconds.values()), 0.0
     chosen: Ranks = dict.fromkeys(ranks)
     for name in track(ranks, "accepting ranks"):
@@ -121,7 +121,7 @@ def algorithm_2(
         put = factorize(name)
         for rank in ranks[name]:
             put(rank)
-            if float(divergences(wanted, answers(model, held_out)).mean()) <= allowed:
+            if float(divergences(wanted, predict_logits(model, held_out)).mean()) <= allowed:
                 chosen[name] = rank
                 break
         else:

@@ -22,7 +22,7 @@ from whet.errors import InvalidModel, NothingToCompress
 from whet.methods.base import Method, Stage
 from whet.models.architecture import Architecture
 from whet.models.attention import narrow_to_first
-from whet.models.inference import example_batch, removing_hooks, to_device
+from whet.models.inference import example_batch, predict_logits, removing_hooks
 from whet.tasks.data import Batch
 
 __all__ = ["FirstToken"]
@@ -52,17 +52,17 @@ class FirstToken(Method):
             InvalidModel: the answers would be others.
         """
         block = Architecture.of(model).blocks[-1]
-        batches = [to_device(example_batch(model, INPUTS, *shape), model) for shape in SHAPES]
-        before = _answers(model, batches)
+        batches = [example_batch(model, INPUTS, *shape) for shape in SHAPES]
+        before = _logits(model, batches)
         with removing_hooks([model.get_submodule(block).register_forward_hook(_spoil_others)]):
-            spoilt = _answers(model, batches)
+            spoilt = _logits(model, batches)
         if not all(torch.equal(one, other) for one, other in zip(before, spoilt, strict=True)):
             raise NothingToCompress(
                 "the head must read the first token of the last block alone, but the answers of "
                 f"{type(model).__name__} change with the others; leave {self.name()} out"
             )
         narrow_to_first(model, block)
-        for one, other in zip(before, _answers(model, batches), strict=True):
+        for one, other in zip(before, _logits(model, batches), strict=True):
             difference = float((one - other).abs().max())
             if not difference <= TOLERANCE * max(1.0, float(one.abs().max())):
                 raise InvalidModel(
@@ -72,9 +72,8 @@ class FirstToken(Method):
         return model
 
 
-def _answers(model: nn.Module, batches: Sequence[Batch]) -> list[Tensor]:
-    with torch.inference_mode():
-        return [model(**batch).logits for batch in batches]
+def _logits(model: nn.Module, batches: Sequence[Batch]) -> list[Tensor]:
+    return [torch.from_numpy(predict_logits(model, [batch])) for batch in batches]
 
 
 def _spoil_others(_module: nn.Module, _inputs: Any, out: Any) -> Any:

@@ -22,7 +22,7 @@ from whet.calibration.sensitivity import choose_fp32_layers, equalize, quantizat
 from whet.errors import MissingResource, NothingToCompress
 from whet.methods._storage import stored_weights, weights_of
 from whet.methods.base import Method, Stage
-from whet.models.inference import answers
+from whet.models.inference import predict_logits
 from whet.models.layers.quantized import Int8, QuantizationSpec
 from whet.models.surgery import replace
 from whet.numerics.coding import Coding
@@ -75,11 +75,11 @@ class DynamicInt8(Method):
         held_out = resources.validation
         if held_out is None:
             raise MissingResource("max_kl needs held-out training data, but got none; give --task")
-        wanted = answers(model, held_out)
+        wanted = predict_logits(model, held_out)
 
         def loss(chosen: tuple[str, ...]) -> float:
             put(chosen)
-            return float(np.mean(divergences(wanted, answers(model, held_out))))
+            return float(np.mean(divergences(wanted, predict_logits(model, held_out))))
 
         def order() -> list[str]:
             put(())

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from whet.calibration.resources import Resources, calibrated
 from whet.errors import InvalidParameter, MissingResource
 from whet.models.architecture import Architecture
-from whet.models.inference import answers, removing_hooks, to_device
+from whet.models.inference import predict_logits, removing_hooks, to_device
 from whet.models.surgery import copy_sharing_parameters, keep_blocks, require_all_tokens
 from whet.numerics.divergence import divergences
 from whet.tasks.data import Batches
@@ -164,13 +164,13 @@ def _by_influence(teacher: nn.Module, count: int, batches: Batches) -> list[int]
 
 
 def _by_kl(teacher: nn.Module, count: int, batches: Batches) -> list[int]:
-    wanted = answers(teacher, batches)
+    wanted = predict_logits(teacher, batches)
     left = list(range(len(Architecture.of(teacher).blocks)))
     for _ in track(range(len(left) - count), "dropping blocks"):
         costs = {}
         for i in left:
             student = copy_sharing_parameters(teacher)
             keep_blocks(student, [one for one in left if one != i])
-            costs[i] = float(divergences(wanted, answers(student, batches)).mean())
+            costs[i] = float(divergences(wanted, predict_logits(student, batches)).mean())
         left.remove(min(costs, key=lambda i: costs[i]))
     return left

@@ -1,0 +1,37 @@
+"""Digests that users have in their files keep the values that whet 0.1.0 wrote."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from whet.models import artifact
+from whet.searching.search import _weights_digest
+from whet.tasks.data import Examples
+from whet.training.teacher_cache import _weights
+from whet.utils.files import digest
+
+
+def test_the_digest_of_data():
+    pairs, scores = Examples(["one", "zwei – ½"], [0, 1], ["a", "b"]), Examples(["one"], [0.5])
+    assert pairs.digest() == "6a2823630d4058e7cfd97f72158d14abefa1753aa94e84ebee62fa6d2c5a51ff"
+    assert scores.digest() == "e21c1e9d2df132604a7bb3f6a33b52072035bae368d52f31ce49568085c75a35"
+
+
+def test_the_digest_of_an_artifact(tmp_path: Path):
+    """Notes about the model are left out of it."""
+    files = {"model.safetensors": "11", "config.json": "22", "README.md": "33", "measurements.jsonl": "44"}
+    (tmp_path / "manifest.json").write_text(json.dumps({"origin": "x", "files": files}))
+    assert artifact.model_digest(tmp_path) == "41ada2702363105a0bd988b87b34dcf4bbf3e266d5537dcbdbce2cc0d3af963b"
+
+
+def test_the_digest_of_a_plain_folder_in_a_search(tmp_path: Path):
+    for name, content in {"config.json": b"{}", "a.safetensors": b"abc", "b.safetensors": b"d"}.items():
+        (tmp_path / name).write_bytes(content)
+    assert _weights_digest(tmp_path) == "c982c672167ac45aee90c82feabfb354b3400d51b72f1c4a0e0cebc9f8b11db5"
+
+
+def test_the_digest_of_a_teacher_in_its_cache():
+    layer = torch.nn.Linear(2, 1)
+    layer.load_state_dict({"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])})
+    assert digest(_weights(layer)) == "97bb47583a84927bc91c30aa61464d063ec59a2b196ce06aab65db81f8535739"
