@@ -50,11 +50,11 @@ def test_recipes_are_read_and_give_the_same_methods():
 def test_trials_are_read():
     [dense], [low_rank] = records.trials(FOLDER / "dense"), records.trials(FOLDER / "low_rank")
     assert [trial.name for trial in records.trials(FOLDER / "measured")] == ["dense", "low_rank"]
-    assert dense.artifact == artifact.digest(FOLDER / "dense")
-    assert low_rank.artifact == artifact.digest(FOLDER / "low_rank")
+    assert dense.artifact == artifact.model_digest(FOLDER / "dense")
+    assert low_rank.artifact == artifact.model_digest(FOLDER / "low_rank")
     assert low_rank.get("parameters").value < dense.get("parameters").value
     assert len(records.trials(FOLDER / "search")) == 3
-    assert records.trials(FOLDER / "search" / "best")[-1].artifact == artifact.digest(FOLDER / "search" / "best")
+    assert records.trials(FOLDER / "search" / "best")[-1].artifact == artifact.model_digest(FOLDER / "search" / "best")
 
 
 def test_it_measures_what_was_measured(tmp_path):

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from whet.evaluation import records
 from whet import LstmConfig, LstmForCausalLM
+from whet.evaluation import records
 from whet.report.plots import curve_csv
 from whet.training.trainer import Epoch
 from whet.utils.files import check_output, write_text
