@@ -43,10 +43,10 @@ def main() -> None:
     options, task, folders, trials = measured(__doc__, RECIPES, Path("runs/embeddings"))
     lacking = {folder.name: lacks(options.model, folder, task.splits.dev) for folder in folders}
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[options.task] = [json.loads(trial.to_json()) | {"dev": lacking[trial.name]} for trial in trials]
+    results[options.task] = [trial.to_dict() | {"dev": lacking[trial.name]} for trial in trials]
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     for trial in trials:
-        shown = (f"{trial.get(name).value:.4f}" for name in ("kl", "changed", "disk", "compressed"))
+        shown = (f"{trial.get(name).value:.4f}" for name in ("kl", "disagreement", "disk", "compressed"))
         print(f"{trial.name:<34}", f"{trial.measurements[0].value:.4f}", *shown, lacking[trial.name])
 
 

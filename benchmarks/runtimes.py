@@ -126,7 +126,7 @@ def measured(
         metrics=("fidelity", "latency", "size"),
         seed=SEED,
     )
-    return [json.loads(trial.to_json()) for trial in benchmark.run(folders, task)]
+    return [trial.to_dict() for trial in benchmark.run(folders, task)]
 
 
 def row_of(trial: dict[str, Any]) -> str:

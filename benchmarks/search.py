@@ -58,7 +58,7 @@ def main() -> None:
         "soon": told(soon),
         "exhaustive": told(late),
         "share of the exhaustive one's speed": speeds[0] / speeds[1],
-        "on dev": [json.loads(trial.to_json()) for trial in trials],
+        "on dev": [trial.to_dict() for trial in trials],
         "conditions": current_machine("cpu").to_dict(),
     }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")

@@ -37,10 +37,10 @@ def main() -> None:
     """Make what is missing, measure and write."""
     options, _, _, trials = measured(__doc__, RECIPES, Path("runs/storage"))
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[options.task] = [json.loads(trial.to_json()) for trial in trials]
+    results[options.task] = [trial.to_dict() for trial in trials]
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     for trial in trials:
-        shown = (f"{trial.get(name).value:.4f}" for name in ("kl", "changed", "disk", "compressed"))
+        shown = (f"{trial.get(name).value:.4f}" for name in ("kl", "disagreement", "disk", "compressed"))
         print(f"{trial.name:<34}", f"{trial.measurements[0].value:.4f}", *shown)
 
 

@@ -23,7 +23,7 @@ CONDITIONS: dict[str, Any] = {
     "instruction_sets": ["avx2", "avx512f"],
     "versions": {"torch": "2.13.0"},
     "runtime": "pytorch",
-    "dtype": "float32",
+    "precision": "fp32",
     "baseline": "dense",
 }
 

@@ -66,7 +66,7 @@ def main() -> None:
         models = [teacher, *stages(teacher, task, options.runs / name.replace("/", "_"))]
         if options.train_only:
             continue
-        found[name] = [json.loads(trial.to_json()) for trial in whet.measure(models, task, benchmark=BENCHMARK)]
+        found[name] = [trial.to_dict() for trial in whet.measure(models, task, benchmark=BENCHMARK)]
         results.write_text(json.dumps(found, indent=1) + "\n")
         (HERE / "results.md").write_text("\n".join(glue.table(one, rows) for one, rows in found.items()))
         picture(found).savefig(HERE / "results.png", dpi=130, metadata={"Software": "whet"})

@@ -122,7 +122,7 @@ def measure(task: whet.Task, dense: Path) -> list[dict[str, Any]]:
     for label, steps in recipes(task.name).items():
         folders.append(dense.parent / "drone_glue" / label)
         compress(task, dense, folders[-1], steps, SHARE)
-    return [json.loads(trial.to_json()) for trial in whet.measure(folders, task, benchmark=BENCHMARK)]
+    return [trial.to_dict() for trial in whet.measure(folders, task, benchmark=BENCHMARK)]
 
 
 def compress(task: whet.Task, dense: Path, out: Path, steps: list[dict[str, Any]], share: float) -> None:
@@ -148,7 +148,7 @@ def shares(task: whet.Task, dense: Path) -> list[dict[str, Any]]:
             labels.append({"method": label, "share": share})
             compress(task, dense, folders[-1], [entry], share)
     trials = whet.measure(folders, task, benchmark=QUALITY)
-    return [{**label, **json.loads(trial.to_json())} for label, trial in zip(labels, trials, strict=True)]
+    return [{**label, **trial.to_dict()} for label, trial in zip(labels, trials, strict=True)]
 
 
 def shares_picture(found: dict[str, list[dict[str, Any]]]) -> Figure:

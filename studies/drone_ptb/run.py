@@ -71,7 +71,7 @@ def main() -> None:
     conditions = {
         "task": "Penn Treebank, test split",
         **current_machine().to_dict(),
-        "dtype": "float32",
+        "precision": "fp32",
         "calibration": sample,
         "versions": artifact.versions(),
     }
@@ -162,7 +162,7 @@ def speeds(models: Mapping[str, LstmForCausalLM], test: Tensor, metric: str) -> 
 
 def write(trials: Sequence[Trial], folder: Path) -> None:
     """Write all results in three forms."""
-    lines = json.dumps([json.loads(trial.to_json()) for trial in trials], indent=1)
+    lines = json.dumps([trial.to_dict() for trial in trials], indent=1)
     (folder / "results.json").write_text(lines + "\n")
     (folder / "results.md").write_text(table(trials))
     picture(trials).savefig(folder / "results.png", dpi=130, metadata={"Software": "whet"})

@@ -72,7 +72,7 @@ def measure(name: str, base: str, data_dir: Path | None, folder: Path) -> list[d
             calibration = whet.Calibration(examples=CALIBRATION)
             whet.compress(dense, recipe, folders[-1], task=task, calibration=calibration, overwrite=True)
     benchmark = whet.Benchmark(rounds=6, timed=128)
-    return [json.loads(trial.to_json()) for trial in whet.measure(folders, task, benchmark=benchmark)]
+    return [trial.to_dict() for trial in whet.measure(folders, task, benchmark=benchmark)]
 
 
 def tables(found: dict[str, list[dict[str, Any]]]) -> str:

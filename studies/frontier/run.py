@@ -118,7 +118,7 @@ def made_equal(task: whet.Task, dense: Path, runs: Path) -> list[Path]:
 def equal_speed(folders: list[Path], task: whet.Task, rounds: int) -> list[dict[str, Any]]:
     """Return the rows of the first stage, the dense model's first."""
     benchmark = whet.Benchmark(rounds=rounds, timed=128, singles=10, metrics=("fidelity", "latency", "size"))
-    return [json.loads(trial.to_json()) for trial in whet.measure(folders, task, benchmark=benchmark)]
+    return [trial.to_dict() for trial in whet.measure(folders, task, benchmark=benchmark)]
 
 
 def made_whole(task: whet.Task, dense: Path, runs: Path) -> list[Path]:
@@ -141,7 +141,7 @@ def in_runtimes(folders: list[Path], task: whet.Task, rounds: int) -> list[dict[
     rows = [BenchmarkRow(folder) for folder in folders] + [
         BenchmarkRow(folder, *place) for place in HERE_TOO for folder in folders[:-1]
     ]
-    return [json.loads(trial.to_json()) for trial in benchmark.compare(rows, task)]
+    return [trial.to_dict() for trial in benchmark.compare(rows, task)]
 
 
 def made(task: whet.Task, dense: Path, out: Path, steps: list[dict[str, Any]]) -> Path:

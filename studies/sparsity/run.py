@@ -156,7 +156,7 @@ def measure(dense: Path, runs: Path, task: whet.Task, epochs: float) -> None:
         models = [runs / label for label in labels if (runs / label).is_dir()]
         if models:
             trials = whet.Benchmark(rounds=10, metrics=metrics).run([dense, *models], task)
-            found[name] = [json.loads(trial.to_json()) for trial in trials]
+            found[name] = [trial.to_dict() for trial in trials]
     results.write_text(json.dumps(found, indent=1) + "\n")
     (HERE / "results.md").write_text("\n".join(table(name, rows) for name, rows in found.items()))
     picture(found).savefig(HERE / "results.png", dpi=130, metadata={"Software": "whet"})

@@ -71,7 +71,7 @@ def main() -> None:
         models = [trained(options.base, task, text, plan, seed, options.runs) for plan in (None, *PLANS)]
         benchmark = whet.Benchmark(rounds=6, timed=128)
         trials = whet.measure(models, task, benchmark=benchmark)
-        found[f"seed {seed}"] = [json.loads(trial.to_json()) for trial in trials]
+        found[f"seed {seed}"] = [trial.to_dict() for trial in trials]
         (HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n")
         (HERE / "results.md").write_text("\n".join(glue.table(name, rows) for name, rows in found.items()))
     picture(json.loads((HERE / "errors.json").read_text())).savefig(

@@ -48,7 +48,7 @@ def main() -> None:
             recipe = whet.Recipe.from_list([{"method": "kmeans", "clusters": options.clusters, **entry}])
             whet.compress(options.model, recipe, folders[-1], task=task)
     trials = whet.measure(folders, task, benchmark=whet.Benchmark(metrics=("size", "fidelity")))
-    rows = [json.loads(trial.to_json()) for trial in trials]
+    rows = [trial.to_dict() for trial in trials]
     (HERE / "sst2.json").write_text(json.dumps(rows, indent=1) + "\n")
     (HERE / "sst2.md").write_text(table(rows))
 

@@ -156,7 +156,7 @@ def test_compress_by_a_method(place, run, name):
 def test_export_says_how_near_it_is_and_the_model_still_loads(place, run):
     done = run("export", "small", "--to", "onnxruntime")
     assert (done.code, done.err) == (0, "")
-    assert re.search(r"onnxruntime .* fp32 .* float32 .* \d\.\de-0\d .* 100%", done.out)
+    assert re.search(r"onnxruntime .* fp32 .* fp32 .* \d\.\de-0\d .* 100%", done.out)
     assert Path("small/model.onnx").is_file() and artifact.load(Path("small"))
     assert artifact.exported(Path("small"), "onnxruntime")["equal_predictions"] == 1
 
@@ -174,9 +174,9 @@ def test_measure_in_other_runtimes(place, run, monkeypatch):
     plain, other = json.loads(done.out)
     assert (plain["name"], other["name"]) == ("small", "small (onnxruntime)")
     assert [one["conditions"]["runtime"] for one in (plain, other)] == ["pytorch", "onnxruntime"]
-    assert [one["conditions"]["dtype"] for one in (plain, other)] == ["float32", "float32"]
+    assert [one["conditions"]["precision"] for one in (plain, other)] == ["fp32", "fp32"]
     kl, disk = ({one["metric"]: one["value"] for one in trial["measurements"]} for trial in (other, plain))
-    assert kl["kl"] < 1e-6 and kl["changed"] == 0
+    assert kl["kl"] < 1e-6 and kl["disagreement"] == 0
     assert kl["disk"] == pytest.approx(Path("small/model.onnx").stat().st_size / 2**20) != disk["disk"]
     assert kl["parameters"] == disk["parameters"]
     assert len(records.trials(Path("small"))) == 2
@@ -189,9 +189,9 @@ def test_measure_in_every_runtime_and_precision(place, run):
     done = run("measure", "small", *OWN, "--rounds", "6", *places)
     assert done.code == 0 and len(re.findall(r"^│ *small", done.out, re.MULTILINE)) == 5
     assert len(re.findall(r"small \((onnxruntime|openvino) int8\)", done.out)) == 2
-    kept = {(one.conditions["runtime"], one.conditions["dtype"]) for one in records.trials(Path("small"))}
+    kept = {(one.conditions["runtime"], one.conditions["precision"]) for one in records.trials(Path("small"))}
     both = ("onnxruntime", "openvino")
-    assert kept == {("pytorch", "float32"), *((name, kind) for name in both for kind in ("float32", "int8"))}
+    assert kept == {("pytorch", "fp32"), *((name, kind) for name in both for kind in ("fp32", "int8"))}
 
 
 def test_distill_saves_a_student_with_its_curve(place, run):

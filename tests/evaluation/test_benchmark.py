@@ -73,7 +73,7 @@ def trials(root) -> dict[str, Trial]:
 
 def test_all_metrics_are_there_for_every_model(trials):
     expected = {
-        "accuracy", "macro_f1", "kl", "changed", "latency_median", "latency_p95", "throughput",
+        "accuracy", "macro_f1", "kl", "disagreement", "latency_median", "latency_p95", "throughput",
         "parameters", "nonzeros", "disk", "compressed", "peak_memory",
     }  # fmt: skip
     for name, trial in trials.items():
@@ -91,7 +91,7 @@ def test_a_model_against_itself_does_not_differ(trials, name):
     assert own.get("accuracy").value == trials["model"].get("accuracy").value
     versus = own.get("accuracy").versus
     assert (versus.value, versus.low, versus.high, versus.p_value, versus.significant) == (0, 0, 0, 1, False)
-    for metric in ("kl", "changed"):
+    for metric in ("kl", "disagreement"):
         assert own.get(metric).value == pytest.approx(0, abs=1e-6)
 
 
@@ -167,7 +167,7 @@ def test_conditions_are_recorded(trials):
     assert conditions["cpu"] and conditions["cores"] >= 1 and conditions["device"] == "cpu"
     assert conditions["versions"]["torch"] == torch.__version__
     assert set(conditions["versions"]) >= {"whet", "transformers", "python", "numpy"}
-    assert (conditions["batch_size"], conditions["rounds"], conditions["dtype"]) == (8, 6, "float32")
+    assert (conditions["batch_size"], conditions["rounds"], conditions["precision"]) == (8, 6, "fp32")
     assert len(conditions["data_sha256"]) == 64
     assert (conditions["baseline"], conditions["baseline_artifact"]) == ("model", None)
     assert abs(datetime.now(UTC) - datetime.fromisoformat(conditions["measured"])) < timedelta(hours=1)
@@ -414,13 +414,13 @@ def test_divergences_of_scores_are_half_the_squared_difference():
     assert divergences(np.asarray([[1.0], [2.0]]), np.asarray([[4.0], [2.0]])).tolist() == [4.5, 0]
 
 
-def test_changed_is_the_share_of_other_answers():
+def test_disagreement_is_the_fraction_of_other_answers():
     one, other = subject(tiny_model("bert")), subject(tiny_model("bert"))
     logits = one.logits.copy()
     logits[:6] = -logits[:6]
     found = metric_named("fidelity").measure([one, dataclasses.replace(other, logits=logits)])
     rows = {row.metric: row for row in found[1]}
-    assert rows["changed"].value == np.mean(one.logits.argmax(1) != logits.argmax(1))
+    assert rows["disagreement"].value == np.mean(one.logits.argmax(1) != logits.argmax(1))
     assert rows["kl"].value == pytest.approx(divergences(one.logits, logits).mean())
     assert [row.value for row in found[0]] == [0, 0]
 

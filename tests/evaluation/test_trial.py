@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from whet.errors import UnknownName
@@ -36,6 +38,27 @@ def test_trials_survive_their_line(trial: Trial):
     assert "\n" not in line
     assert Trial.from_json(line) == trial
     assert Trial.from_json(line).to_json() == line
+
+
+OLD_NAMES = {
+    "a benchmark": ({"dtype": "float32", "waiting": "passive"}, {"precision": "fp32", "omp_wait_policy": "passive"}),
+    "in bf16": ({"dtype": "bfloat16", "runtime": "openvino"}, {"precision": "bf16", "runtime": "openvino"}),
+    "in fp16": ({"dtype": "float16"}, {"precision": "fp16"}),
+    "in int8": ({"dtype": "int8"}, {"precision": "int8"}),
+    "a search": ({"dtype": "int8", "precision": "static_int8"}, {"precision": "static_int8"}),
+    "one of today": ({"precision": "fp32", "omp_wait_policy": "active"},) * 2,
+}
+
+
+@pytest.mark.parametrize("case", OLD_NAMES)
+def test_names_of_version_0_1_0_are_still_read(case: str):
+    old, new = OLD_NAMES[case]
+    rows = [Measurement.count(metric, 0.25, "").to_dict() for metric in ("changed", "kl")]
+    entry = {**full().to_dict(), "measurements": rows, "conditions": {"task": "glue/rte", **old}}
+    trial = Trial.from_json(json.dumps(entry))
+    assert trial.conditions == {"task": "glue/rte", **new}
+    assert [row.metric for row in trial.measurements] == ["disagreement", "kl"]
+    assert Trial.from_dict(trial.to_dict()) == trial
 
 
 def test_the_recipe_of_a_line_can_be_run_again():

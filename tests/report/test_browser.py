@@ -42,7 +42,7 @@ def page_file(tmp_path_factory, tokenizer) -> Path:
         trial(NAMES[0], model=dense),
         trial(NAMES[3], speedup=2.0, accuracy=0.79, mib=30, **made),
         trial(NAMES[2], speedup=3.0, accuracy=0.79, mib=30, runtime="onnxruntime", **made),
-        trial(NAMES[1], speedup=5.0, accuracy=0.78, mib=10, runtime="onnxruntime", dtype="int8", **made),
+        trial(NAMES[1], speedup=5.0, accuracy=0.78, mib=10, runtime="onnxruntime", precision="int8", **made),
         trial(NAMES[4], speedup=1.5, accuracy=0.5, mib=50, loss_is_real=True),
         trial(NAMES[5], speedup=1.2, accuracy=0.75, mib=60, recipe=[{"method": EVIL, "keep": EVIL}]),
     )

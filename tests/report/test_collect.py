@@ -65,7 +65,7 @@ def test_the_newest_trial_counts_but_one_with_times_before_one_without(tmp_path)
 
 def test_runtimes_of_one_model_are_rows_of_their_own(tmp_path):
     here, there = trial("small", speedup=2.0), trial("small", speedup=3.0, runtime="onnxruntime")
-    eight = trial("small", speedup=4.0, runtime="onnxruntime", dtype="int8")
+    eight = trial("small", speedup=4.0, runtime="onnxruntime", precision="int8")
     keep(tmp_path, trial("dense"), here, there, eight)
     assert len(collect([tmp_path])) == 4
 
@@ -84,7 +84,7 @@ def test_equal_names_are_told_apart(tmp_path, tokenizer, above):
 @pytest.mark.parametrize(
     "key",
     [
-        "task", "data_sha256", "cpu", "instruction_sets", "device", "cores", "threads", "waiting",
+        "task", "data_sha256", "cpu", "instruction_sets", "device", "cores", "threads", "omp_wait_policy",
         "max_length", "batch_size", "batch_tokens", "padding", "baseline", "baseline_artifact",
     ],
 )  # fmt: skip
@@ -100,6 +100,11 @@ def test_a_condition_that_no_trial_has_is_refused(tmp_path):
     keep(tmp_path, trial("dense"))
     with pytest.raises(InvalidParameter, match="--only must leave some trials, but got threads=7; there are threads=2"):
         collect([tmp_path], only={"threads": "7"})
+
+
+def test_conditions_can_be_chosen_by_the_names_of_version_0_1_0(tmp_path):
+    keep(tmp_path, trial("dense"), trial("small", speedup=2.0, precision="int8"))
+    assert names(collect([tmp_path], only={"dtype": "float32"})) == ["dense"]
 
 
 def test_conditions_inside_others_have_both_names():

@@ -86,7 +86,7 @@ def test_the_best_is_so_within_its_own_run():
 
 
 def test_series_are_where_models_run_or_else_how_they_were_made():
-    there = trial("there", speedup=2.0, runtime="onnxruntime", dtype="int8")
+    there = trial("there", speedup=2.0, runtime="onnxruntime", precision="int8")
     assert view_of(DENSE, GOOD, there).series == ("pytorch", "onnxruntime int8")
     made = trial("made", speedup=2.0, recipe=[KFAC, {"method": "representation.half"}])
     view = view_of(DENSE, made, GOOD)

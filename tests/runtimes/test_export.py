@@ -54,9 +54,9 @@ def test_every_family_gives_its_own_answers(family: Family, tmp_path, tokenizer)
     assert list(found) == [(name, FP32) for name in RUNTIMES]
     for (name, precision), agreement in found.items():
         assert agreement.largest_difference < 1e-4 and agreement.equal_predictions == 1
-        assert agreement.shapes == SHAPES and agreement.precision == "float32"
+        assert agreement.shapes == SHAPES and agreement.precision == "fp32"
         entry = artifact.exported(folder, name)
-        assert entry["largest_difference"] == agreement.largest_difference and entry["precision"] == "float32"
+        assert entry["largest_difference"] == agreement.largest_difference and entry["precision"] == "fp32"
         assert set(entry["files"]) == set(all_runtimes()[name].precisions[precision])
         for batch in tiny_batches(seed=5, batch_size=3):
             with torch.no_grad():
@@ -164,7 +164,7 @@ NAMES = ["input_ids", "attention_mask"]
 class Scaled(Predict):
     """The model itself, off by so much at each call."""
 
-    precision = "float32"
+    precision = "fp32"
 
     def __init__(self, model, off):
         self.model, self.off = model, list(off)
@@ -186,7 +186,7 @@ def test_a_runtime_that_fails_at_a_shape_is_named(folder, monkeypatch):
 
 
 class Refusing(Predict):
-    precision = "float32"
+    precision = "fp32"
 
     def run(self, inputs):
         raise RuntimeError("no such shape")

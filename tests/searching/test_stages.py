@@ -141,7 +141,7 @@ def test_a_runtime_that_fails_ends_that_place_alone(ladder_of, tmp_path, monkeyp
         opened = OnnxRuntime.open
 
         class Broken(Predict):
-            precision = "float32"
+            precision = "fp32"
 
             def run(self, inputs):
                 return fail(self)

@@ -1,6 +1,5 @@
 """The command line: the verbs of `whet.verbs`, with progress bars, tables or JSON, and errors as sentences."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -300,7 +299,7 @@ def measure(
             picture, trade_off_picture(trials, quality=chosen.metrics[0], costs=("latency_median", "throughput"))
         )
     if as_json:
-        print_json([json.loads(trial.to_json()) for trial in trials])
+        print_json([trial.to_dict() for trial in trials])
     else:
         show(table(trials, title=f"{chosen.name}, {len(chosen.splits.dev)} dev examples"))
 

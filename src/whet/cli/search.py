@@ -1,6 +1,5 @@
 """The verb `search` of the command line."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -93,15 +92,12 @@ def search(
 
 
 def _as_json(found: SearchResult) -> object:
-    def plain(trial: Trial) -> object:
-        return json.loads(trial.to_json())
-
     return {
         "accepted": found.accepted,
-        "best": plain(found.best),
-        "confirmation": list(map(plain, found.confirmation)),
+        "best": found.best.to_dict(),
+        "confirmation": list(map(Trial.to_dict, found.confirmation)),
         "frontier": [trial.name for trial in found.frontier.trials],
-        "trials": list(map(plain, [found.original, *found.trials])),
+        "trials": list(map(Trial.to_dict, [found.original, *found.trials])),
         "attempts": [
             {"number": one.number, "state": one.state, "message": one.message, "left_out": one.left_out}
             for one in found.attempts

@@ -132,7 +132,7 @@ class Benchmark:
                 self.seed,
                 own,
                 _digest(subject.source),
-                {**conditions, "runtime": subject.runtime, "dtype": subject.precision},
+                {**conditions, "runtime": subject.runtime, "precision": subject.precision},
             )
             for subject, own in zip(subjects, measured, strict=True)
         ]

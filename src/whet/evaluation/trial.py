@@ -8,7 +8,12 @@ from typing import Any, Self
 from whet.errors import UnknownName
 from whet.evaluation.measurement import Measurement
 
-__all__ = ["Trial"]
+__all__ = ["Trial", "current_names"]
+
+RENAMED_METRICS = {"changed": "disagreement"}
+RENAMED_CONDITIONS = {"dtype": "precision", "waiting": "omp_wait_policy"}
+RENAMED_PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+"""What version 0.1.0 called metrics, conditions and precisions, and what they are called now."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +45,32 @@ class Trial:
         known = ", ".join(measurement.metric for measurement in self.measurements)
         raise UnknownName(f"the metric must have been measured, but got {metric!r}; choose one of {known}")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trial as JSON values."""
+        return {
+            "name": self.name,
+            "recipe": list(self.recipe),
+            "seed": self.seed,
+            "artifact": self.artifact,
+            "conditions": self.conditions,
+            "measurements": [measurement.to_dict() for measurement in self.measurements],
+        }
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Self:
+        """Return the trial that `to_dict` described; the names of version 0.1.0 become today's."""
+        measurements = [Measurement.from_dict(_renamed_metric(row)) for row in entry["measurements"]]
+        conditions = None if entry["conditions"] is None else current_names(entry["conditions"])
+        return cls(entry["name"], entry["recipe"], entry["seed"], measurements, entry["artifact"], conditions)
+
     def to_json(self) -> str:
-        """Return the trial as one line."""
-        return json.dumps(
-            {
-                "name": self.name,
-                "recipe": list(self.recipe),
-                "seed": self.seed,
-                "artifact": self.artifact,
-                "conditions": self.conditions,
-                "measurements": [measurement.to_dict() for measurement in self.measurements],
-            }
-        )
+        """Return the trial as one line of JSON."""
+        return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, line: str) -> Self:
         """Return the trial that `to_json` wrote."""
-        entry = json.loads(line)
-        found = [Measurement.from_dict(one) for one in entry["measurements"]]
-        return cls(entry["name"], entry["recipe"], entry["seed"], found, entry["artifact"], entry["conditions"])
+        return cls.from_dict(json.loads(line))
 
     def markdown(self) -> list[str]:
         """Return the lines of a table of everything measured."""
@@ -71,6 +83,22 @@ class Trial:
             rows.append(f"| {one.metric} | {value} {one.unit} | {low} to {high} | {one.n} | {versus} |")
         conditions = ", ".join(f"{key}: {value}" for key, value in (self.conditions or {}).items())
         return [*rows, "", f"Conditions: {conditions}."]
+
+
+def _renamed_metric(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**row, "metric": RENAMED_METRICS.get(row["metric"], row["metric"])}
+
+
+def current_names(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return conditions under today's names, where some may have those of version 0.1.0."""
+    renamed = {}
+    for key, value in conditions.items():
+        new = RENAMED_CONDITIONS.get(key, key)
+        if new == key or new not in conditions:  # searches wrote both `dtype` and `precision`
+            renamed[new] = value
+    if "precision" in renamed:
+        renamed["precision"] = RENAMED_PRECISIONS.get(renamed["precision"], renamed["precision"])
+    return renamed
 
 
 def _plain(value: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from whet.errors import InvalidData, InvalidParameter
 from whet.evaluation import records
-from whet.evaluation.trial import Trial
+from whet.evaluation.trial import Trial, current_names
 from whet.models import artifact
 
 __all__ = ["ALIKE", "Result", "collect", "flat"]
@@ -21,7 +21,7 @@ ALIKE = (
     "device",
     "cores",
     "threads",
-    "waiting",
+    "omp_wait_policy",
     "max_length",
     "batch_size",
     "batch_tokens",
@@ -140,7 +140,7 @@ def _nothing(folders: Sequence[Path]) -> InvalidData:
 
 def _only(found: Sequence[Result], wanted: Mapping[str, str]) -> list[Result]:
     chosen = list(found)
-    for key, value in wanted.items():
+    for key, value in current_names(wanted).items():
         has = Counter(_condition(result.trial, key) for result in chosen)
         chosen = [result for result in chosen if _condition(result.trial, key) == value]
         if not chosen:
@@ -170,7 +170,7 @@ def _newest(results: Sequence[Result]) -> list[Result]:
     newest: dict[tuple[str | None, ...], tuple[tuple[bool, str], Result]] = {}
     for result in results:
         trial = result.trial
-        key = (trial.name, trial.artifact, _condition(trial, "runtime"), _condition(trial, "dtype"))
+        key = (trial.name, trial.artifact, _condition(trial, "runtime"), _condition(trial, "precision"))
         timed = any(one.metric == TIMED for one in trial.measurements)
         age = (timed, str((trial.conditions or {}).get("measured", "")))
         if key not in newest or age >= newest[key][0]:

@@ -21,7 +21,7 @@ SHOWN = (
     "weighted_f1",
     "spearman",
     "kl",
-    "changed",
+    "disagreement",
     "throughput",
     "latency_median",
     "latency_p95",

@@ -16,6 +16,7 @@ from whet.methods.base import all_methods
 from whet.report.collect import Result, flat
 from whet.report.tables import SHOWN, fastest_as_good
 from whet.utils.parameters import parameters
+from whet.utils.precision import FP32
 
 __all__ = ["SPEEDUP", "Axis", "Overview", "find", "notes", "overview", "recipes", "step_text", "unit_of"]
 
@@ -29,7 +30,7 @@ COSTS = {
     "parameters": "parameters",
 }
 """What quality can be set against, and how an axis calls it."""
-_OWN = ("runtime", "dtype")
+_OWN = ("runtime", "precision")
 """Conditions that differ from row to row on purpose."""
 
 
@@ -190,7 +191,7 @@ def _axis(trials: Sequence[Trial], quality: str, cost: str) -> Axis:
 def _series(trial: Trial, trials: Sequence[Trial]) -> str:
     def place(one: Trial) -> str:
         own = one.conditions or {}
-        return " ".join(str(own[key]) for key in _OWN if own.get(key) not in (None, "float32"))
+        return " ".join(str(own[key]) for key in _OWN if own.get(key) not in (None, FP32))
 
     if len({place(one) for one in trials}) > 1:
         return place(trial) or "unknown"

@@ -77,7 +77,7 @@ class Predict(ABC):
     """An exported model, ready to run."""
 
     precision: str
-    """That it computes in, such as float32."""
+    """The precision that it computes in, such as fp32."""
 
     def __call__(self, batch: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
         """Return the logits of a batch, (examples, classes).

@@ -96,7 +96,7 @@ class _Session(Predict):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        self.precision = "float32" if precision == FP32 else "int8"
+        self.precision = precision
         self._session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW)
         )

@@ -24,7 +24,7 @@ __all__ = ["OpenVino"]
 WHOLE = ("openvino_model.xml", "openvino_model.bin")
 QUANTIZED = ("openvino_model_int8.xml", "openvino_model_int8.bin")
 HINTS = {FP32: "f32", BF16: "bf16", INT8: "f32"}
-NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+NAMES = {"f32": FP32, "bf16": BF16, "f16": "fp16"}
 
 
 class OpenVino(Runtime):
@@ -116,7 +116,7 @@ class _Compiled(Predict):
             if node.get_rt_info()["layerType"].astype(str) == "FullyConnected"
         ]
         if any(one in ("i8", "u8") for one in products):
-            return "int8"
+            return INT8
         used: str = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         return NAMES.get(used, used)
 

@@ -165,7 +165,7 @@ class Baseline:
         estimate = bootstrap(lambda drawn: float(np.median(rates[drawn])), len(rates), seed=self.seed)
         throughput = Measurement(metric="throughput", **estimate._asdict(), unit="1/s", n=len(rates), better="higher")
         first, *others = self._rows(None)
-        where = {"runtime": PYTORCH, "precision": FP32, "dtype": FP32}
+        where = {"runtime": PYTORCH, "precision": FP32}
         return Trial(self.name, [], self.seed, [first, throughput, *others], None, {**self.conditions, **where})
 
     def speedups(self, models: Sequence[nn.Module], *, rounds: int) -> list[Comparison]:

@@ -261,9 +261,9 @@ class _Search:
         with self.ledger.lock:
             known = self.ledger.known.get("original")
         if known is None:
-            known = self.original.measured().to_json()
+            known = self.original.measured().to_dict()
             self.ledger.remember(original=known)
-        return Trial.from_json(known)
+        return Trial.from_dict(known)
 
     def _ladder(self) -> StagedEvaluation:
         original = self.original
@@ -320,7 +320,7 @@ class _Search:
         if number is None:
             return []
         key = f"{number} {' '.join(place)}"
-        confirmed: dict[str, list[str]] = self.ledger.known.get("confirmed", {})
+        confirmed: dict[str, list[dict[str, Any]]] = self.ledger.known.get("confirmed", {})
         if key not in confirmed:
             if not self.ledger.is_last():
                 notes.append("others are still at work: the last of them confirms the best on the dev split")
@@ -333,9 +333,9 @@ class _Search:
             rows = [BenchmarkRow(original.source), BenchmarkRow(best, *place)]
             trials = benchmark.compare(rows, original.task)
             records.record(best, trials[1])
-            confirmed |= {key: [trial.to_json() for trial in trials]}
+            confirmed |= {key: [trial.to_dict() for trial in trials]}
             self.ledger.remember(confirmed=confirmed)
-        return [Trial.from_json(text) for text in confirmed[key]]
+        return [Trial.from_dict(row) for row in confirmed[key]]
 
     def _found(self, confirmation: list[Trial], notes: list[str]) -> SearchResult:
         attempts = self.ledger.attempts()
@@ -382,4 +382,4 @@ def _weights_digest(model: str | Path) -> str:
 def _times_hold_for() -> dict[str, Any]:
     """The machine, as far as times depend on it."""
     known = current_machine().to_dict()
-    return {name: known[name] for name in ("cpu", "cores", "threads", "instruction_sets", "waiting")}
+    return {name: known[name] for name in ("cpu", "cores", "threads", "instruction_sets", "omp_wait_policy")}

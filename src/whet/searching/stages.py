@@ -249,7 +249,7 @@ class StagedEvaluation:
             better="higher",
             versus=ratio,
         )
-        own = {**target._asdict(), "dtype": target.precision, "candidate": attempt.number}
+        own = {**target._asdict(), "candidate": attempt.number}
         return Trial(
             f"{self.space.name(attempt.structure)} ({target})",
             attempt.recipe,

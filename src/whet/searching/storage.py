@@ -58,7 +58,7 @@ class SearchTrial(NamedTuple):
 
     def to_json(self) -> str:
         """Return the attempt as JSON."""
-        trials = [json.loads(trial.to_json()) for trial in self.trials]
+        trials = [trial.to_dict() for trial in self.trials]
         entry = self._asdict() | {"structure": self.structure._asdict(), "trials": trials}
         return json.dumps(entry, indent=1)
 
@@ -66,7 +66,7 @@ class SearchTrial(NamedTuple):
     def from_json(cls, text: str) -> Self:
         """Return the attempt that `to_json` wrote."""
         entry = json.loads(text)
-        trials = tuple(Trial.from_json(json.dumps(one)) for one in entry["trials"])
+        trials = tuple(map(Trial.from_dict, entry["trials"]))
         return cls(**{**entry, "structure": Structure(**entry["structure"]), "trials": trials})
 
 

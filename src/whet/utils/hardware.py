@@ -42,8 +42,8 @@ class Machine:
     """Those of INSTRUCTION_SETS that it has."""
     device: str
     """Where models run: cpu, or the accelerator's name."""
-    waiting: str
-    """How threads wait for work, OMP_WAIT_POLICY; asleep (passive) they take longer to start the next product."""
+    omp_wait_policy: str
+    """How threads wait for work, OMP_WAIT_POLICY; sleeping threads (passive) take longer to start the next product."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the machine as JSON values."""
@@ -61,7 +61,7 @@ def current_machine(device: str = "cpu") -> Machine:
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         instruction_sets=tuple(name for name in INSTRUCTION_SETS if name in flags),
         device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
-        waiting=os.environ.get("OMP_WAIT_POLICY", "default").lower(),
+        omp_wait_policy=os.environ.get("OMP_WAIT_POLICY", "default").lower(),
     )
 
 

@@ -73,7 +73,7 @@ def test_each_model_is_measured_with_its_own_tokenizer_on_the_same_examples(tmp_
     seen = task_from_files(tmp_path / "train.csv", tmp_path / "seen.csv", text="text")
     benchmark = Benchmark(metrics=("fidelity", "size"), batch_size=4)
     first, second = measure([whole, less], seen, benchmark=benchmark)
-    assert second.get("kl").value == second.get("changed").value == second.get("accuracy").versus.value == 0
+    assert second.get("kl").value == second.get("disagreement").value == second.get("accuracy").versus.value == 0
     words = len(AutoTokenizer.from_pretrained(less))
     assert second.get("parameters").value == first.get("parameters").value - 32 * (VOCAB - words)
     _, other = measure([whole, less], task, benchmark=benchmark)

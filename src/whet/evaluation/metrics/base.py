@@ -13,6 +13,7 @@ from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.significance import bootstrap, paired_bootstrap
 from whet.tasks.data import Batches
 from whet.utils.lookup import choose, members
+from whet.utils.precision import FP32, PYTORCH
 
 Array = np.ndarray[Any, Any]
 
@@ -47,10 +48,10 @@ class ModelUnderTest:
     """Of resampling and of the order of runs."""
     order: tuple[int, ...] = ()
     """The model's class for each of the task's."""
-    runtime: str = "pytorch"
+    runtime: str = PYTORCH
     """Where it runs."""
-    precision: str = "float32"
-    """That it computes in."""
+    precision: str = FP32
+    """The precision that its runtime computes in."""
     files: tuple[Path, ...] = ()
     """What the runtime reads; the weights, if none are named."""
 

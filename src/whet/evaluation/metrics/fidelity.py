@@ -1,8 +1,8 @@
 """How far a model's answers are from the baseline's, whether right or wrong.
 
-For classes: KL(baseline ‖ model) in nats, and the share of examples whose predicted class changed. For scores: KL
-between normal distributions of unit variance, which is half the squared difference; no share, since every score changes
-a little.
+For classes: KL(baseline ‖ model) in nats, and the disagreement, which is the fraction of examples whose predicted class
+differs. For scores: KL between normal distributions of unit variance, which is half the squared difference, and no
+disagreement, since every score changes a little.
 """
 
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ class Fidelity(Metric):
     def _against(self, baseline: Array, subject: ModelUnderTest) -> list[Measurement]:
         found = [_mean("kl", divergences(baseline, subject.logits), "nats", subject.seed)]
         if baseline.shape[1] > 1:
-            changed = (baseline.argmax(1) != subject.logits.argmax(1)).astype(float)
-            found.append(_mean("changed", changed, "", subject.seed))
+            disagreement = (baseline.argmax(1) != subject.logits.argmax(1)).astype(float)
+            found.append(_mean("disagreement", disagreement, "", subject.seed))
         return found
 
 
