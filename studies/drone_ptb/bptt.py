@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from drone_ptb.stream import columns, token_losses, windows
 from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
 from whet.training.trainer import Epoch
-from whet.utils.parameters import Range, check
+from whet.utils.parameters import check
 
 __all__ = ["BpttSettings", "train_recurrent"]
 
@@ -42,19 +43,19 @@ VALIDATION_COLUMNS = 10
 class BpttSettings:
     """How long and how fast to train."""
 
-    epochs: Annotated[int, Range(least=1)] = 15
+    epochs: Annotated[int, Interval(ge=1)] = 15
     """Passes over the training text."""
-    learning_rate: Annotated[float, Range(above=0, below=math.inf)] = 20.0
+    learning_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 20.0
     """Of SGD at the first step; it falls linearly to zero."""
-    columns: Annotated[int, Range(least=1)] = 20
+    columns: Annotated[int, Interval(ge=1)] = 20
     """Contiguous parts of the text that are read side by side."""
-    steps: Annotated[int, Range(least=1)] = 35
+    steps: Annotated[int, Interval(ge=1)] = 35
     """Tokens through which gradients are sent back."""
-    clip: Annotated[float, Range(above=0, below=math.inf)] = 0.25
+    clip: Annotated[float, Interval(gt=0, lt=math.inf)] = 0.25
     """Longer gradients are cut to this norm."""
-    checkpoint_every: Annotated[int, Range(least=1)] = 200
+    checkpoint_every: Annotated[int, Interval(ge=1)] = 200
     """Steps after which a killed training can go on."""
-    seed: Annotated[int, Range(least=0, below=2**32)] = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
     """Of dropout."""
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 import pytest
 import torch
+from annotated_types import Interval
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -17,14 +18,13 @@ from whet.methods.factorization.drone import Drone
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import SHIPPED, Recipe, Step
-from whet.utils.parameters import Range
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fake(Method):
     """Does nothing but say what it got."""
 
-    amount: Annotated[int, Range(least=0)] = 0
+    amount: Annotated[int, Interval(ge=0)] = 0
     """Anything."""
 
     stage: ClassVar[Stage] = Stage.STRUCTURE

@@ -1,42 +1,53 @@
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Annotated, Literal
 
 import pytest
+from annotated_types import Ge, Interval, Lt
 
 from whet.errors import InvalidParameter
-from whet.utils.parameters import Range, check, parameters
+from whet.utils.parameters import check, parameters
 
+MUST_BE_FINITE = "keep must be finite"
 EDGES = [-math.inf, -1.0, math.nextafter(0, -1), 0, math.nextafter(0, 1), 0.5, math.nextafter(1, 0), 1, 2.0, math.inf]
 
 
 @pytest.mark.parametrize(
     ("bounds", "stated", "holds"),
     [
-        (Range(above=0, most=1), "0 < keep <= 1", lambda x: 0 < x <= 1),
-        (Range(least=0, below=1), "0 <= keep < 1", lambda x: 0 <= x < 1),
-        (Range(above=0), "0 < keep", lambda x: x > 0),
-        (Range(least=0), "0 <= keep", lambda x: x >= 0),
-        (Range(most=1), "keep <= 1", lambda x: x <= 1),
-        (Range(below=1), "keep < 1", lambda x: x < 1),
-        (Range(least=1e-5, most=0.25), "1e-05 <= keep <= 0.25", lambda x: 1e-5 <= x <= 0.25),
+        (Interval(gt=0, le=1), "0 < keep <= 1", lambda x: 0 < x <= 1),
+        (Interval(ge=0, lt=1), "0 <= keep < 1", lambda x: 0 <= x < 1),
+        (Interval(gt=0), "0 < keep", lambda x: x > 0),
+        (Interval(ge=0), "0 <= keep", lambda x: x >= 0),
+        (Interval(le=1), "keep <= 1", lambda x: x <= 1),
+        (Interval(lt=1), "keep < 1", lambda x: x < 1),
+        (Interval(ge=1e-5, le=0.25), "1e-05 <= keep <= 0.25", lambda x: 1e-5 <= x <= 0.25),
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
-def test_a_range_holds_what_it_states(bounds: Range, stated: str, holds):
-    assert bounds.stated("keep") == stated
-    assert [value in bounds for value in EDGES] == [holds(value) for value in EDGES]
-    assert [value in bounds for value in (math.nan,)] == [False]
+def test_bounds_hold_what_they_state(bounds: Interval, stated: str, holds):
+    (keep,) = parameters(make_dataclass("Bounded", [("keep", Annotated[float, bounds])]))
+    assert keep.stated == stated
+    finite = [value for value in EDGES if math.isfinite(value)]
+    assert [keep.broken(value) is None for value in finite] == [holds(value) for value in finite]
+    assert {keep.broken(value) for value in (math.nan, math.inf, -math.inf)} <= {f"{stated} must hold", MUST_BE_FINITE}
+    assert keep.broken(math.nan) == f"{stated} must hold"
+
+
+def test_single_bounds_count_as_well():
+    (bits,) = parameters(make_dataclass("Bounded", [("bits", Annotated[int, Ge(2), Lt(9)])]))
+    broken = "2 <= bits < 9 must hold"
+    assert [bits.broken(value) for value in (1, 2, 8, 9)] == [broken, None, None, broken]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
     """Two parameters."""
 
-    keep: Annotated[float, Range(above=0, most=1)]
+    keep: Annotated[float, Interval(gt=0, le=1)]
     """Share that stays."""
-    bits: Annotated[int, Range(least=2, most=8)] = 8
+    bits: Annotated[int, Interval(ge=2, le=8)] = 8
     """Bits of a weight."""
 
     def __post_init__(self) -> None:
@@ -52,6 +63,9 @@ class Child(Base):
     name: str = "x"
     on: bool = False
     """Whether to."""
+    seed: int = 0
+    rate: float = 0.0
+    size: Literal[4, 8] = 4
     plan: Mapping[str, int] | None = None
     """How much
     for each."""
@@ -59,6 +73,7 @@ class Child(Base):
 
 def test_good_values_pass():
     Child(keep=1)
+    Child(keep=0.5, seed=2**63 - 1, size=8, rate=-3)
     Child(keep=0.5, bits=2, mode="exact", name="", on=True, plan={"a": 1})
 
 
@@ -78,6 +93,12 @@ def test_good_values_pass():
         ({"mode": "slow"}, r"^mode must be one of fast, exact, but got mode='slow'; mode is: Which way\.$"),
         ({"mode": ["fast"]}, r"^mode must be one of fast, exact, but got mode=\['fast'\]"),
         ({"name": 3}, r"^name must be of type str, but got name=3; name is: a parameter$"),
+        ({"seed": 10**20}, r"^seed must fit into 64 bits, but got seed=100000000000000000000; "),
+        ({"rate": -(10**400)}, r"^rate must fit into 64 bits, but got rate=-1000"),
+        ({"rate": math.inf}, r"^rate must be finite, but got rate=inf"),
+        ({"rate": math.nan}, r"^rate must be finite, but got rate=nan"),
+        ({"size": 4.0}, r"^size must be one of 4, 8, but got size=4\.0"),
+        ({"size": True}, r"^size must be one of 4, 8, but got size=True"),
         ({"on": 1}, r"^on must be of type bool, but got on=1"),
         ({"plan": 3}, r"^plan must be a mapping from text, but got plan=3; plan is: How much for each\.$"),
         ({"plan": {3: 3}}, r"^plan must be a mapping from text, but got plan=\{3: 3\}"),
@@ -90,15 +111,20 @@ def test_bad_values_are_refused_with_range_value_and_meaning(given: dict, messag
 
 def test_parameters_are_listed_for_people_with_those_of_the_base_first():
     listed = parameters(Child)
-    assert [one.name for one in listed] == ["keep", "bits", "mode", "name", "on", "plan"]
-    assert [one.kind for one in listed] == ["float", "int", "choice", "str", "bool", "Mapping"]
-    assert [one.stated for one in listed] == ["0 < keep <= 1", "2 <= bits <= 8", "fast | exact", "", "", ""]
-    assert [one.default for one in listed] == [None, 8, "fast", "x", False, None]
+    assert [one.name for one in listed] == ["keep", "bits", "mode", "name", "on", "seed", "rate", "size", "plan"]
+    kinds = ["float", "int", "choice", "str", "bool", "int", "float", "choice", "Mapping"]
+    assert [one.kind for one in listed] == kinds
+    stated = ["0 < keep <= 1", "2 <= bits <= 8", "fast | exact", "", "", "", "", "4 | 8", ""]
+    assert [one.stated for one in listed] == stated
+    assert [one.default for one in listed] == [None, 8, "fast", "x", False, 0, 0.0, 4, None]
     assert [one.meaning for one in listed] == [
         "Share that stays.",
         "Bits of a weight.",
         "Which way.",
         "",
         "Whether to.",
+        "",
+        "",
+        "",
         "How much for each.",
     ]

@@ -6,6 +6,7 @@ A resource that is absent is None; a method says in `needs` which it reads, and 
 from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
+from annotated_types import Interval
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -14,7 +15,7 @@ from whet.models.load import readable_length
 from whet.tasks.base import Task
 from whet.tasks.data import Batches, Examples, Text
 from whet.tasks.encoding import encode, shortest_first
-from whet.utils.parameters import Range, check
+from whet.utils.parameters import check
 
 __all__ = ["Calibration", "Resources", "calibrated", "prepare", "require_held_out", "require_tokens"]
 
@@ -74,11 +75,11 @@ TRAINING_BATCH = 32
 class Calibration:
     """The sample of training data that methods look at."""
 
-    examples: Annotated[int, Range(least=1)] = 512
+    examples: Annotated[int, Interval(ge=1)] = 512
     """Training examples drawn; all, where there are fewer."""
-    batch_size: Annotated[int, Range(least=1)] = 4
+    batch_size: Annotated[int, Interval(ge=1)] = 4
     """Examples a batch; gradients hold the activations of one batch, so that memory grows with it."""
-    max_length: Annotated[int, Range(least=2)] = 128
+    max_length: Annotated[int, Interval(ge=2)] = 128
     """Longer inputs are cut, in tokens."""
 
     def __post_init__(self) -> None:

@@ -333,7 +333,7 @@ def recipe_of(
         if key in entry:
             raise InvalidParameter(f"{key} must be given once, but got {setting!r} as well; leave one out")
         entry[key] = _value(value)
-    if speedup is not None and any("by_time" in one.stated for one in parameters(found)):
+    if speedup is not None and any("by_time" in one.choices for one in parameters(found)):
         entry.setdefault("allocation", "by_time")
     return Recipe((method_from(entry),))
 

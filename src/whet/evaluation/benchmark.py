@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -27,7 +28,7 @@ from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, fitting, shortest_first
 from whet.utils.hardware import current_machine
 from whet.utils.lookup import choose
-from whet.utils.parameters import Range, check
+from whet.utils.parameters import check
 from whet.utils.precision import COMPILED, FP32, IN_TORCH, PYTORCH
 
 __all__ = ["Benchmark", "BenchmarkRow"]
@@ -56,20 +57,20 @@ class BenchmarkRow(NamedTuple):
 class Benchmark:
     """How models are measured; the same for every model of a run."""
 
-    batch_size: Annotated[int | None, Range(least=1)] = None
+    batch_size: Annotated[int | None, Interval(ge=1)] = None
     """Examples a batch; 32, if nothing else is given."""
-    batch_tokens: Annotated[int | None, Range(least=1)] = None
+    batch_tokens: Annotated[int | None, Interval(ge=1)] = None
     """Instead, tokens a batch with padding: as many examples as fit, one at least. The first model's tokens count, so
     that the batches of all hold the same examples."""
-    max_length: Annotated[int, Range(least=2)] = 128
+    max_length: Annotated[int, Interval(ge=2)] = 128
     """Longer inputs are cut, in tokens."""
-    rounds: Annotated[int, Range(least=6)] = 10
+    rounds: Annotated[int, Interval(ge=6)] = 10
     """Interleaved rounds of timing; fewer than 6 cannot show a difference at p < 0.05."""
-    singles: Annotated[int, Range(least=2)] = 50
+    singles: Annotated[int, Interval(ge=2)] = 50
     """Dev sentences that are timed one by one."""
-    timed: Annotated[int, Range(least=2)] = 256
+    timed: Annotated[int, Interval(ge=2)] = 256
     """Dev sentences that are timed in batches."""
-    seed: Annotated[int, Range(least=0)] = 0
+    seed: Annotated[int, Interval(ge=0)] = 0
     """Of resampling and of the order of runs."""
     device: str = "cpu"
     """Where models run, as torch names it."""

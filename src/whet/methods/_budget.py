@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
+from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.resources import Resources
@@ -14,7 +15,7 @@ from whet.evaluation.timing import model_latencies
 from whet.methods.base import Method, Stage
 from whet.numerics.allocation import Options, minimise
 from whet.tasks.data import Batch
-from whet.utils.parameters import Range, require_one
+from whet.utils.parameters import require_one
 
 __all__ = ["Budgeted", "Ranks", "at_budget", "at_speed"]
 
@@ -23,13 +24,13 @@ __all__ = ["Budgeted", "Ranks", "at_budget", "at_speed"]
 class Budgeted(Method):
     """A method that learns of a model what each size of its parts would cost, and then chooses sizes for a budget."""
 
-    keep: Annotated[float | None, Range(above=0, most=1)] = None
+    keep: Annotated[float | None, Interval(gt=0, le=1)] = None
     """Share that is kept of the linear parameters which can go, such as 0.5."""
-    speedup: Annotated[float | None, Range(above=1)] = None
+    speedup: Annotated[float | None, Interval(gt=1)] = None
     """Instead, how many times as many sentences a second the model shall take here, such as 1.5."""
-    damping: Annotated[float, Range(above=0)] = 1e-3
+    damping: Annotated[float, Interval(gt=0)] = 1e-3
     """Added to every feature's variance, as a share of their mean; more trusts the calibration data less."""
-    temperature: Annotated[float, Range(above=0, below=math.inf)] = 3.0
+    temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 3.0
     """Softens the predictions that gradients start from; see kfac."""
 
     stage: ClassVar[Stage] = Stage.STRUCTURE

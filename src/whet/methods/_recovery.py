@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.resources import Resources
 from whet.errors import MissingResource
 from whet.methods.base import Method, Stage
 from whet.training.trainer import AfterStep, distil
-from whet.utils.parameters import Range
 from whet.utils.precision import ComputePrecision
 
 __all__ = ["Recovery"]
@@ -20,15 +20,15 @@ __all__ = ["Recovery"]
 class Recovery(Method):
     """A method that trains weights by the original's predictions and hidden states; labels are not read."""
 
-    epochs: Annotated[float, Range(above=0, below=math.inf)] = 3
+    epochs: Annotated[float, Interval(gt=0, lt=math.inf)] = 3
     """Passes over the text."""
-    learning_rate: Annotated[float, Range(above=0, below=math.inf)] = 5e-5
+    learning_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 5e-5
     """Peak of AdamW's learning rate; it falls linearly to zero."""
-    share: Annotated[float, Range(above=0, most=1)] = 1.0
+    share: Annotated[float, Interval(gt=0, le=1)] = 1.0
     """Share of the training data that is used."""
-    temperature: Annotated[float, Range(above=0, below=math.inf)] = 1.0
+    temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 1.0
     """Divides both models' logits."""
-    hidden_states: Annotated[float, Range(least=0, below=math.inf)] = 1.0
+    hidden_states: Annotated[float, Interval(ge=0, lt=math.inf)] = 1.0
     """Weight of the hidden states' error, against 1 for that of the predictions; 0 leaves them out."""
     precision: ComputePrecision = "fp32"
     """Of matrix products alone; bf16 is about twice as fast on processors with AMX."""

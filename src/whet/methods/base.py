@@ -106,7 +106,7 @@ class Method(ABC):
             "summary": cls.summary(),
             "stage": cls.stage.name,
             "needs": sorted(cls.needs),
-            "parameters": [row._asdict() for row in parameters(cls)],
+            "parameters": [row.to_dict() for row in parameters(cls)],
             "source": cls.source(),
         }
 

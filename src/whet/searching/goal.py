@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from annotated_types import Interval
+
 from whet.evaluation.frontier import Frontier
 from whet.evaluation.measurement import Comparison
 from whet.evaluation.trial import Trial
-from whet.utils.parameters import Range, check
+from whet.utils.parameters import check
 
 __all__ = ["POINTS", "Goal", "difference"]
 
@@ -26,9 +28,9 @@ RULE_OF_THREE = 3
 class Goal:
     """The bar, and what counts above it."""
 
-    max_drop: Annotated[float, Range(above=0, most=POINTS)] = 1.0
+    max_drop: Annotated[float, Interval(gt=0, le=POINTS)] = 1.0
     """Points of the task's first metric, hundredths, that may be lost against the original."""
-    max_size: Annotated[float | None, Range(above=0)] = None
+    max_size: Annotated[float | None, Interval(gt=0)] = None
     """MiB on disk at most, of what the runtime reads."""
     best: Literal["latency", "size", "both"] = "latency"
     """Whether time counts, or size, or the product of both."""

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, NamedTuple
 
+from annotated_types import Interval
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from whet.errors import InvalidParameter, NothingToCompress
 from whet.models.architecture import Architecture, is_dense
-from whet.utils.parameters import Range, check
+from whet.utils.parameters import check
 
 __all__ = ["LoraSettings", "Trainable", "attach", "merged", "trainable"]
 
@@ -27,11 +28,11 @@ __all__ = ["LoraSettings", "Trainable", "attach", "merged", "trainable"]
 class LoraSettings:
     """How large the corrections are, and where."""
 
-    rank: Annotated[int, Range(least=1)] = 8
+    rank: Annotated[int, Interval(ge=1)] = 8
     """Of every correction."""
-    alpha: Annotated[float, Range(above=0, below=math.inf)] = 16
+    alpha: Annotated[float, Interval(gt=0, lt=math.inf)] = 16
     """Corrections count alpha / rank times."""
-    dropout: Annotated[float, Range(least=0, below=1)] = 0.0
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Of the corrections' inputs, in training."""
     targets: str = "*"
     """Wildcard over the names of the linear layers in the blocks; factors of compressed layers are among them."""

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, kl_div
 
 from whet.errors import InvalidModel
-from whet.utils.parameters import Range, check
+from whet.utils.parameters import check
 
 __all__ = [
     "Attended",
@@ -48,15 +49,15 @@ class Attended(NamedTuple):
 class Objective:
     """What a student minimises: labels, and what of the teacher it shall give again, each with a weight."""
 
-    alpha: Annotated[float, Range(least=0, most=1)] = 0.5
+    alpha: Annotated[float, Interval(ge=0, le=1)] = 0.5
     """Weight of the teacher's predictions, against 1 − alpha for the labels."""
-    temperature: Annotated[float, Range(above=0, below=math.inf)] = 2.0
+    temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 2.0
     """Divides both models' logits."""
-    hidden_states: Annotated[float, Range(least=0, below=math.inf)] = 0.0
+    hidden_states: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.0
     """Weight of the error of hidden states, each block's against the teacher's at the same share of its depth."""
-    cosine: Annotated[float, Range(least=0, below=math.inf)] = 0.0
+    cosine: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.0
     """Weight of 1 − cosine of the last hidden states."""
-    relations: Annotated[float, Range(least=0, below=math.inf)] = 0.0
+    relations: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.0
     """Weight of the divergence of relations between tokens, of any widths, in the last attention of both."""
 
     def __post_init__(self) -> None:

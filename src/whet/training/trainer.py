@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 import torch
 from accelerate.data_loader import prepare_data_loader
+from annotated_types import Interval
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, RandomSampler, Sampler
@@ -41,7 +42,7 @@ from whet.training.lora import LoraSettings
 from whet.training.objective import Objective
 from whet.training.trackers import trackers_named
 from whet.utils.distributed import of_first, rows_of, wait_for_all
-from whet.utils.parameters import Range, check
+from whet.utils.parameters import check
 from whet.utils.precision import ComputePrecision
 from whet.utils.progress import Bar, bar
 
@@ -57,19 +58,19 @@ AfterStep = Callable[[int, int, Optimizer], None]
 class TrainingSettings:
     """How long and how fast to train."""
 
-    epochs: Annotated[float, Range(above=0, below=math.inf)] = 5
+    epochs: Annotated[float, Interval(gt=0, lt=math.inf)] = 5
     """Passes over the training data."""
-    learning_rate: Annotated[float, Range(above=0, below=math.inf)] = 5e-5
+    learning_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 5e-5
     """Peak of AdamW's learning rate; it falls linearly to zero."""
-    batch_size: Annotated[int, Range(least=1)] = 32
+    batch_size: Annotated[int, Interval(ge=1)] = 32
     """Examples a step."""
-    weight_decay: Annotated[float, Range(least=0, below=math.inf)] = 0.01
+    weight_decay: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.01
     """AdamW's decoupled weight decay."""
-    warmup: Annotated[float, Range(least=0, below=1)] = 0.06
+    warmup: Annotated[float, Interval(ge=0, lt=1)] = 0.06
     """Share of the steps over which the learning rate rises."""
-    max_length: Annotated[int, Range(least=2)] = 128
+    max_length: Annotated[int, Interval(ge=2)] = 128
     """Longer inputs are cut, in tokens."""
-    seed: Annotated[int, Range(least=0, below=2**32)] = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
     """Of the head, the order of examples and dropout."""
     precision: ComputePrecision = "fp32"
     """Of matrix products alone; bf16 is about twice as fast on processors with AMX."""

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.calibration.moments import collect
@@ -33,7 +34,6 @@ from whet.numerics.kmeans import Start, quantized
 from whet.numerics.moments import Side
 from whet.tasks.data import Batches
 from whet.training.trainer import distil
-from whet.utils.parameters import Range
 from whet.utils.progress import track
 
 __all__ = ["KMeans"]
@@ -43,7 +43,7 @@ __all__ = ["KMeans"]
 class KMeans(Method):
     """Give the weights of every layer and embedding a few values."""
 
-    clusters: Annotated[int, Range(least=2, most=256)] = 16
+    clusters: Annotated[int, Interval(ge=2, le=256)] = 16
     """Values of each layer; a weight then takes as many bits as their number has."""
     start: Start = "kmeans++"
     """Where centroids begin: evenly from the least weight to the greatest, at even shares of them, or drawn."""
@@ -53,9 +53,9 @@ class KMeans(Method):
     """Wildcard over the names of linear layers and embeddings; those that it does not match stay as they are."""
     coding: Coding = "entropy"
     """How assignments are stored: all in as many bits (fixed), or frequent ones in fewer (entropy)."""
-    epochs: Annotated[float, Range(least=0, below=math.inf)] = 0
+    epochs: Annotated[float, Interval(ge=0, lt=math.inf)] = 0
     """Passes over the training text in which the centroids learn from the original; 0 leaves them as they are."""
-    learning_rate: Annotated[float, Range(above=0, below=math.inf)] = 5e-5
+    learning_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 5e-5
     """Peak of AdamW's learning rate, of the centroids and of what is not clustered."""
 
     stage: ClassVar[Stage] = Stage.STORAGE

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.moments import collect
 from whet.calibration.resources import Resources, calibrated
 from whet.methods.base import Method, Stage
 from whet.numerics.moments import Moments, Side
-from whet.utils.parameters import Range
 
 __all__ = ["AttentionMethod"]
 
@@ -20,7 +20,7 @@ __all__ = ["AttentionMethod"]
 class AttentionMethod(Method):
     """A method that gives every attention of an encoder another structure."""
 
-    keep: Annotated[float, Range(above=0, most=1)]
+    keep: Annotated[float, Interval(gt=0, le=1)]
     """Share of the linear parameters that is kept of those that the method changes."""
     allocation: Literal["uniform", "by_loss"] = "by_loss"
     """Whether every attention keeps the same share, or what gives the least summed loss."""
@@ -28,7 +28,7 @@ class AttentionMethod(Method):
     """What is minimised: what the error costs in KL, or the error of the outputs itself."""
     include: str = "*"
     """Wildcard over module names; attentions that it does not match stay as they are."""
-    temperature: Annotated[float, Range(above=0, below=math.inf)] = 3.0
+    temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 3.0
     """Softens the predictions that gradients start from; see kfac."""
 
     stage: ClassVar[Stage] = Stage.STRUCTURE

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.resources import Resources, calibrated, require_tokens
@@ -23,7 +24,6 @@ from whet.models.architecture import Architecture, dense_weight
 from whet.models.surgery import copy_sharing_parameters, replace
 from whet.numerics.allocation import shared_out
 from whet.numerics.low_rank import Spectrum
-from whet.utils.parameters import Range
 from whet.utils.progress import track
 
 __all__ = ["Allocation", "Factorization", "largest"]
@@ -49,17 +49,17 @@ def largest(ranks: Iterable[int | None]) -> int:
 class Factorization(Method):
     """A method that gives every layer a spectrum; ranks, replacement and budget are the same for all."""
 
-    keep: Annotated[float | None, Range(above=0, most=1)] = None
+    keep: Annotated[float | None, Interval(gt=0, le=1)] = None
     """Share of the matched linear parameters that is kept, such as 0.4; for the allocations uniform and by_loss."""
     allocation: Allocation = "uniform"
     """Who gets how much: every layer the same share (uniform), the least summed loss under one budget of parameters
     (by_loss) or of measured time (by_time), DRONE's own search (algorithm_2), or a plan (ranks)."""
     include: str = "*"
     """Wildcard over module names; layers that it does not match stay as they are."""
-    speedup: Annotated[float | None, Range(above=1)] = None
+    speedup: Annotated[float | None, Interval(gt=1)] = None
     """How many times as many sentences a second the model shall take here, such as 2; for the allocation by_time, and
     in the place of keep."""
-    allowed_kl: Annotated[float | None, Range(above=0)] = None
+    allowed_kl: Annotated[float | None, Interval(gt=0)] = None
     """Mean KL to the original that held-out training examples may show, in nats; for the allocation algorithm_2."""
     acceptance: Literal["cumulative", "fixed"] = "cumulative"
     """In algorithm_2, whether layers may use what those before them left over, or hold the sum to their own share."""

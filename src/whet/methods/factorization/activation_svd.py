@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.importance import clamp_importance, magnitudes
@@ -19,7 +20,6 @@ from whet.calibration.resources import Resources, calibrated
 from whet.methods.factorization._base import Factorization
 from whet.models.architecture import dense_weight
 from whet.numerics.low_rank import Spectrum, svd_of_scaled_weight
-from whet.utils.parameters import Range
 
 __all__ = ["ActivationSvd"]
 
@@ -28,7 +28,7 @@ __all__ = ["ActivationSvd"]
 class ActivationSvd(Factorization):
     """Factorise each linear layer with its input features weighted by their mean magnitude."""
 
-    alpha: Annotated[float, Range(least=0, most=1)] = 0.5
+    alpha: Annotated[float, Interval(ge=0, le=1)] = 0.5
     """Power of the magnitudes; 0 is plain SVD."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})

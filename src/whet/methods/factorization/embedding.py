@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.calibration.importance import token_counts
@@ -30,7 +31,6 @@ from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.surgery import replace
 from whet.numerics.linalg import Roots, eigh_descending, roots
 from whet.numerics.moments import Side
-from whet.utils.parameters import Range
 
 __all__ = ["Embedding", "weighted_factors"]
 
@@ -71,11 +71,11 @@ def weighted_factors(vectors: Tensor, weights: Tensor, metric: Roots, rank: int)
 class Embedding(Method):
     """Factorise the word embeddings, weighed by how often text has each word and by what the answers depend on."""
 
-    keep: Annotated[float, Range(above=0, most=1)]
+    keep: Annotated[float, Interval(gt=0, le=1)]
     """Share of the word embeddings' parameters that is kept, such as 0.25."""
-    smoothing: Annotated[float, Range(least=0)] = 1.0
+    smoothing: Annotated[float, Interval(ge=0)] = 1.0
     """Added to how often training text has each token; the larger, the more alike all tokens count."""
-    damping: Annotated[float, Range(above=0)] = 5.0
+    damping: Annotated[float, Interval(gt=0)] = 5.0
     """Added to the gradient moment, as a share of its mean eigenvalue; the larger, the more alike all directions
     count."""
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.moments import collect
@@ -27,7 +28,6 @@ from whet.models.architecture import dense_weight
 from whet.numerics.linalg import Roots, roots
 from whet.numerics.low_rank import DAMPING, Spectrum, centred, kfac_svd
 from whet.numerics.moments import Side, side_of
-from whet.utils.parameters import Range
 
 __all__ = ["Kfac"]
 
@@ -38,10 +38,10 @@ class Kfac(Factorization):
 
     allocation: Allocation = "by_loss"
     """See `Factorization`; losses are comparable between layers here, so that they may share one budget."""
-    damping: Annotated[float, Range(above=0)] = 1e-3
+    damping: Annotated[float, Interval(gt=0)] = 1e-3
     """Added to the gradient moment, as a share of its mean eigenvalue."""
 
-    temperature: Annotated[float, Range(above=0, below=math.inf)] = 3.0
+    temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 3.0
     """Softens the predictions that gradients start from. A model is surer of its training text than of any other; at 1
     the examples that it has learnt by heart would hardly count."""
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.calibration.moments import collect
@@ -23,7 +24,6 @@ from whet.models.architecture import dense_weight
 from whet.numerics.linalg import roots
 from whet.numerics.low_rank import Spectrum, output_pca, svd_in_metric
 from whet.numerics.moments import Side, side_of
-from whet.utils.parameters import Range
 
 __all__ = ["WhitenedSvd", "whitened"]
 
@@ -48,7 +48,7 @@ def whitened(weight: Tensor, second: Tensor, *, damping: float) -> Spectrum:
 class WhitenedSvd(Factorization):
     """Factorise each linear layer by SVD after whitening its calibration inputs."""
 
-    damping: Annotated[float, Range(above=0)] = 1e-6
+    damping: Annotated[float, Interval(gt=0)] = 1e-6
     """Added to the inputs' second moment, as a share of its mean eigenvalue."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})

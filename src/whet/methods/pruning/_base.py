@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.calibration.importance import token_counts
@@ -26,7 +27,7 @@ from whet.models.architecture import Architecture, dense_bias, dense_weight
 from whet.models.embeddings import own_table
 from whet.models.layers.masked import Masked, MaskedEmbedding
 from whet.models.surgery import replace
-from whet.utils.parameters import Range, require_one
+from whet.utils.parameters import require_one
 from whet.utils.progress import track
 
 __all__ = ["Group", "Pruning", "Scored", "check_groups", "group_of", "highest", "kept"]
@@ -43,7 +44,7 @@ class Group(NamedTuple):
 class Pruning(Method):
     """A method that sets weights to zero."""
 
-    sparsity: Annotated[float | None, Range(least=0, below=1)] = None
+    sparsity: Annotated[float | None, Interval(ge=0, lt=1)] = None
     """Share of the matched weights that go."""
     pattern: str | None = None
     """Instead, N:M: of every M inputs of an output, N weights stay, such as 2:4."""
@@ -51,7 +52,7 @@ class Pruning(Method):
     """Whether every layer loses the same share, or the lowest scores of all layers go."""
     include: str = "*"
     """Wildcard over module names; layers that it does not match stay as they are."""
-    embeddings: Annotated[float | None, Range(least=0, below=1)] = None
+    embeddings: Annotated[float | None, Interval(ge=0, lt=1)] = None
     """Share of the token embeddings' weights that go too, by magnitude and by how often training text has the token."""
 
     stage: ClassVar[Stage] = Stage.STRUCTURE

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.calibration.resources import Resources, calibrated
 from whet.methods.pruning._parts import keep_neurons
 from whet.methods.pruning._structured import FeatureGroup, StructuredPruning
 from whet.models.feed_forward import FeedForward
-from whet.utils.parameters import Range
 
 __all__ = ["Neurons"]
 
@@ -31,7 +31,7 @@ __all__ = ["Neurons"]
 class Neurons(StructuredPruning):
     """Give the feed-forward parts of each block fewer neurons."""
 
-    multiple_of: Annotated[int, Range(least=1)] = 16
+    multiple_of: Annotated[int, Interval(ge=1)] = 16
     """The numbers of neurons are multiples of this, which processors are faster with."""
 
     def places(self, model: nn.Module, resources: Resources) -> Sequence[FeedForward]:

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.optim import Optimizer
@@ -29,7 +30,6 @@ from whet.models.layers.base import CompressedLayer
 from whet.models.layers.masked import Masked
 from whet.models.surgery import replace
 from whet.utils.distributed import added_up
-from whet.utils.parameters import Range
 
 __all__ = ["Growing", "SparseTraining", "by_erk", "changing", "rewired"]
 
@@ -38,15 +38,15 @@ __all__ = ["Growing", "SparseTraining", "by_erk", "changing", "rewired"]
 class SparseTraining(Recovery):
     """Train a sparse model whose zeros move."""
 
-    sparsity: Annotated[float, Range(least=0, below=1)]
+    sparsity: Annotated[float, Interval(ge=0, lt=1)]
     """Share of the matched weights that are zero; layers that an earlier step pruned keep their own share."""
     distribution: Literal["uniform", "erk"] = "uniform"
     """Whether every layer has this share, or weights in proportion to its inputs plus outputs."""
-    interval: Annotated[int, Range(least=1)] = 100
+    interval: Annotated[int, Interval(ge=1)] = 100
     """Steps from one change to the next."""
-    alpha: Annotated[float, Range(above=0, most=1)] = 0.3
+    alpha: Annotated[float, Interval(gt=0, le=1)] = 0.3
     """Share of a layer's weights that the first change may drop."""
-    until: Annotated[float, Range(above=0, below=1)] = 0.75
+    until: Annotated[float, Interval(gt=0, lt=1)] = 0.75
     """Share of the steps after which nothing changes any more."""
     include: str = "*"
     """Wildcard over module names; layers that it does not match stay as they are, and are trained."""

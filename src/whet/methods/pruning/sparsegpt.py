@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.calibration.moments import collect
@@ -26,7 +27,6 @@ from whet.methods.pruning._base import Pruning, check_groups, group_of, kept
 from whet.models.architecture import Architecture, dense_weight
 from whet.numerics.linalg import roots
 from whet.numerics.moments import Side
-from whet.utils.parameters import Range
 from whet.utils.progress import track
 
 __all__ = ["SparseGpt", "compensated"]
@@ -39,7 +39,7 @@ COLUMNS = 128
 class SparseGpt(Pruning):
     """Remove weights by what their removal costs, and let the others of their output make up for it."""
 
-    damping: Annotated[float, Range(above=0, most=1)] = 0.01
+    damping: Annotated[float, Interval(gt=0, le=1)] = 0.01
     """Share of the mean of H's diagonal that is added to it."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})

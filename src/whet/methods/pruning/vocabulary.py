@@ -12,6 +12,7 @@ Differs: by the text of one task instead of one language; the answers on that te
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from annotated_types import Interval
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -21,7 +22,6 @@ from whet.methods.base import Method, Stage
 from whet.models.surgery import keep_words
 from whet.models.vocabulary import fewer_tokens, needed_tokens, text_counts
 from whet.tasks.data import Text
-from whet.utils.parameters import Range
 
 __all__ = ["Vocabulary"]
 
@@ -30,9 +30,9 @@ __all__ = ["Vocabulary"]
 class Vocabulary(Method):
     """Leave out the tokens that training text does not have."""
 
-    least_count: Annotated[int, Range(least=0)] = 1
+    least_count: Annotated[int, Interval(ge=0)] = 1
     """Tokens stay that the whole training text has as often as this; 0 keeps all."""
-    keep_first: Annotated[int, Range(least=0)] = 0
+    keep_first: Annotated[int, Interval(ge=0)] = 0
     """So many of the first tokens stay too, for text that is still to come; most vocabularies are by frequency."""
 
     stage: ClassVar[Stage] = Stage.VOCABULARY

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.resources import Resources
@@ -27,7 +28,6 @@ from whet.models.layers.quantized import Int8, QuantizationSpec
 from whet.models.surgery import replace
 from whet.numerics.coding import Coding
 from whet.numerics.divergence import divergences
-from whet.utils.parameters import Range
 
 __all__ = ["DynamicInt8"]
 
@@ -36,7 +36,7 @@ __all__ = ["DynamicInt8"]
 class DynamicInt8(Method):
     """Let linear layers multiply 8-bit numbers."""
 
-    max_kl: Annotated[float | None, Range(above=0, below=math.inf)] = None
+    max_kl: Annotated[float | None, Interval(gt=0, lt=math.inf)] = None
     """Largest mean KL on held-out training data, in nats; layers that cost most stay in float32 until it is met."""
     include: str = "*"
     """Wildcard over the names of linear layers; those that it does not match stay as they are."""

@@ -11,6 +11,7 @@ Differs: rounded to the nearest without training; groups are of consecutive inpu
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.resources import Resources
@@ -20,7 +21,6 @@ from whet.methods.base import Method, Stage
 from whet.models.layers.quantized import QuantizationSpec, Quantized
 from whet.models.surgery import replace
 from whet.numerics.coding import Coding
-from whet.utils.parameters import Range
 
 __all__ = ["WeightOnly"]
 
@@ -31,7 +31,7 @@ class WeightOnly(Method):
 
     bits: Literal[4, 8] = 8
     """Of each weight."""
-    group_size: Annotated[int | None, Range(least=2)] = None
+    group_size: Annotated[int | None, Interval(ge=2)] = None
     """Inputs of an output that share a scale of 16 bits, the last group maybe fewer; all of them, if not given."""
     embeddings: bool = True
     """Whether embeddings are quantized too, a scale for groups of each word's features."""

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -29,7 +30,6 @@ from whet.numerics.divergence import divergences
 from whet.tasks.data import Batches
 from whet.training.students._narrowing import narrowed_student
 from whet.training.students.base import BuiltStudent, Student
-from whet.utils.parameters import Range
 from whet.utils.progress import track
 
 __all__ = ["LayerSubset", "influences"]
@@ -45,11 +45,11 @@ class LayerSubset(Student):
     pattern: Pattern | None = None
     """Which: the first (top, as publications call them), the last (bottom), every other, spread from first to last, or
     those that a measurement says."""
-    count: Annotated[int | None, Range(least=1)] = None
+    count: Annotated[int | None, Interval(ge=1)] = None
     """How many; odd and even say so themselves."""
     layers: tuple[int, ...] | None = None
     """Their numbers instead, from 0."""
-    width: Annotated[int | None, Range(least=1)] = None
+    width: Annotated[int | None, Interval(ge=1)] = None
     """Hidden size, where it shall be smaller than the teacher's: whole heads, and what counts most on training text."""
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self, cast
 
 import torch
+from annotated_types import Interval
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -21,7 +22,6 @@ from whet.models.configs import Cell, Pooling, RecurrentConfig
 from whet.models.recurrent import RecurrentForSequenceClassification
 from whet.numerics.linalg import eigh_descending
 from whet.training.students.base import BuiltStudent, Student
-from whet.utils.parameters import Range
 
 __all__ = ["Recurrent"]
 
@@ -35,9 +35,9 @@ class Recurrent(Student):
 
     cell: Cell = "lstm"
     """Elman's, or an LSTM."""
-    hidden_size: Annotated[int, Range(least=1)] = 256
+    hidden_size: Annotated[int, Interval(ge=1)] = 256
     """Features of each direction, and of the embeddings, where the teacher's have no fewer."""
-    layers: Annotated[int, Range(least=1)] = 1
+    layers: Annotated[int, Interval(ge=1)] = 1
     """On top of each other."""
     bidirectional: bool = False
     """Whether a second network reads backwards."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
+from annotated_types import Interval
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
@@ -22,7 +23,6 @@ from whet.models.architecture import word_vectors
 from whet.models.load import load_tokenizer, new_head
 from whet.training.students._narrowing import resized
 from whet.training.students.base import BuiltStudent, Student
-from whet.utils.parameters import Range
 
 __all__ = ["Transformer"]
 
@@ -38,11 +38,11 @@ class Transformer(Student):
     """Folder or hub name of a pretrained one."""
     config: str | None = None
     """File of a configuration, of any kind, for random weights; classes and tokens are the teacher's."""
-    layers: Annotated[int | None, Range(least=1)] = None
+    layers: Annotated[int | None, Interval(ge=1)] = None
     """Blocks; as many as the teacher's, if nothing is said."""
-    width: Annotated[int | None, Range(least=1)] = None
+    width: Annotated[int | None, Interval(ge=1)] = None
     """Hidden size, of which the feed-forward parts have as many times as the teacher's."""
-    heads: Annotated[int | None, Range(least=1)] = None
+    heads: Annotated[int | None, Interval(ge=1)] = None
     """Of every attention; as wide as the teacher's, if nothing is said."""
 
     def __post_init__(self) -> None:
