@@ -79,7 +79,7 @@ def loader(name: str, model: Path | None, task: str, data_dir: Path | None) -> C
     def real() -> tuple[nn.Module, Batches]:
         assert model is not None
         loaded = load_any(model)
-        chosen = whet.task_named(task, data_dir=data_dir)
+        chosen = whet.load_task(task, data_dir=data_dir)
         calibration = Calibration(examples=96)
         found = prepare(loaded, load_tokenizer(model), chosen, calibration, seed=0, device="cpu").calibration
         assert found is not None

@@ -74,7 +74,7 @@ def _moment(size: int, rank: int, generator: torch.Generator) -> Tensor:
 
 
 def _pruned(options: argparse.Namespace) -> dict[str, Any]:
-    task = whet.task_named(options.task, data_dir=options.data_dir)
+    task = whet.load_task(options.task, data_dir=options.data_dir)
     model, tokenizer = load_any(options.model), load_tokenizer(options.model)
     calibration = Calibration()
     resources = prepare(model, tokenizer, task, calibration, seed=SEED, device="cpu")

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = whet.task_named(options.task, data_dir=options.data_dir)
+    task = whet.load_task(options.task, data_dir=options.data_dir)
     found = {
         "dense": lost(options.models / "dense", task),
         "factored": lost(options.models / FACTORED, task, rotated=False),

@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--make-only", action="store_true", help="measure another time")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = whet.task_named(options.task, data_dir=options.data_dir)
+    task = whet.load_task(options.task, data_dir=options.data_dir)
     folders = made(options.model, task, options.out / options.task.replace("/", "_"))
     if options.make_only:
         return

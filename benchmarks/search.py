@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = whet.task_named(options.task, data_dir=options.data_dir)
+    task = whet.load_task(options.task, data_dir=options.data_dir)
     folder, kept = options.out / "search", options.out / "found soon"
     soon = searched(options, task, folder, seconds=60 * options.minutes)
     shutil.copytree(folder / BEST, kept, dirs_exist_ok=True)

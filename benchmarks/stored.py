@@ -38,7 +38,7 @@ def measured(doc: str | None, recipes: dict[str, list[dict[str, Any]]], out: Pat
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = whet.task_named(options.task, data_dir=options.data_dir)
+    task = whet.load_task(options.task, data_dir=options.data_dir)
     folders = [options.model]
     for name, steps in recipes.items():
         folders.append(options.out / options.task.replace("/", "_") / name)

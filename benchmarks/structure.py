@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def _at_one_speed(options: argparse.Namespace) -> dict[str, Any]:
-    task = whet.task_named(options.task, data_dir=options.data_dir)
+    task = whet.load_task(options.task, data_dir=options.data_dir)
     model, tokenizer = load_any(options.model).eval(), load_tokenizer(options.model)
     needs = frozenset({"calibration", "validation"})
     resources = prepare(model, tokenizer, task, Calibration(), seed=SEED, device="cpu", needs=needs)

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = whet.task_named(options.task, data_dir=options.data_dir)
+    task = whet.load_task(options.task, data_dir=options.data_dir)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results[options.task] = {name: compared(name, options, task) for name in RUNTIMES}
     results[options.task]["conditions"] = current_machine("cpu").to_dict() | {"threads": options.threads}

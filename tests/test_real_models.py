@@ -43,7 +43,7 @@ MODELS = {"all-MiniLM-L6-v2": "bert", "stories260k": "llama"}
     [(name, recipe) for name in MODELS for recipe in RECIPES if MODELS[name] not in REFUSED.get(recipe, ())],
 )
 def test_compresses_saves_and_reloads_bit_equal(name, recipe, models_dir, data_dir, tmp_path):
-    task = whet.task_named("glue/rte", data_dir=data_dir)
+    task = whet.load_task("glue/rte", data_dir=data_dir)
     tokenizer = load_tokenizer(models_dir / name)
     dense = new_head(models_dir / name, task.label_names, tokenizer)
     records.save(dense, tokenizer, tmp_path / "dense", recipe=[], origin=name, seed=0)

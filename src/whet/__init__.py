@@ -5,11 +5,27 @@ Importing it makes the saved structure of compressed models known to transformer
 `AutoModelForCausalLM`. Everything else is imported when its name is first used.
 """
 
+import importlib
+import warnings
+from typing import Any
+
 import lazy_loader
 
 from whet import errors as errors
 from whet.models.registration import register
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+_FORMER = {"task_named": "load_task(name)", "task_from_files": "load_task(train_file=...)"}
+"""Functions of `whet.tasks.base` that were public in 0.1, and what to write in their place."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, imported from where the stub says, or a former one with a warning."""
+    if name not in _FORMER:
+        return _public(name)
+    warnings.warn(f"whet.{name} is now whet.{_FORMER[name]}; 0.3 drops the old name", FutureWarning, stacklevel=2)
+    return getattr(importlib.import_module("whet.tasks.base"), name)
+
 
 register()

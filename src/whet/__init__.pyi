@@ -4,6 +4,8 @@ from .api import Compressed as Compressed
 from .api import compress as compress
 from .api import distill as distill
 from .api import finetune as finetune
+from .api import load as load
+from .api import load_task as load_task
 from .api import measure as measure
 from .calibration.resources import Calibration as Calibration
 from .calibration.resources import Resources as Resources
@@ -43,8 +45,6 @@ from .searching.search import SearchResult as SearchResult
 from .searching.search import search as search
 from .tasks.base import Splits as Splits
 from .tasks.base import Task as Task
-from .tasks.base import task_from_files as task_from_files
-from .tasks.base import task_named as task_named
 from .tasks.data import Batches as Batches
 from .tasks.data import Examples as Examples
 from .training.lora import LoraSettings as LoraSettings

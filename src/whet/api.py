@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: fine-tune, distil, compress, measure, inspect."""
+"""The verbs of the command line as functions: load, fine-tune, distil, compress, measure."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ from whet.models import artifact
 from whet.models.artifact import load_any
 from whet.models.load import check_finite, class_order, load_tokenizer, new_head, readable_length
 from whet.report.plots import curve_csv, curve_picture, read_curve
-from whet.tasks.base import Task
+from whet.tasks.base import Task, task_from_files, task_named
 from whet.tasks.data import Examples
 from whet.tasks.encoding import tokenize
 from whet.training.distiller import Teacher
@@ -36,15 +36,71 @@ from whet.utils.distributed import of_first
 from whet.utils.files import check_output, new_folder
 from whet.utils.progress import bar
 
-__all__ = ["Compressed", "compress", "distill", "finetune", "measure"]
+__all__ = ["Compressed", "compress", "distill", "finetune", "load", "load_task", "measure"]
 
 CURVE = "curve.csv"
+
+
+def load(model: str | Path) -> PreTrainedModel:
+    """Return a model in fp32 and eval mode, as transformers has it, with its compressed layers in place.
+
+    Args:
+        model: folder or hub name; of a folder that whet wrote, every file is first compared with its digest.
+
+    Raises:
+        InvalidArtifact: a file of the folder is missing, truncated or altered.
+        InvalidModel: the model cannot be loaded.
+    """
+    return load_any(model)
+
+
+def load_task(
+    name: str | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    train_file: str | Path | None = None,
+    dev_file: str | Path | None = None,
+    text: str = "text",
+    text_pair: str | None = None,
+    label: str = "label",
+    metric: str | None = None,
+) -> Task:
+    """Return a known task, or one made of your own files; the data are read when they are first needed.
+
+    Args:
+        name: a known task, such as glue/mrpc; or give `train_file`.
+        data_dir: folder with the known task's local files; without it, the data come from the hub.
+        train_file: your own training examples: CSV, TSV, JSONL or Parquet.
+        dev_file: your own examples for the final measurement, with the same columns; only `measure` needs them.
+        text: column of your files with the text.
+        text_pair: column with the second text, if there is one.
+        label: column with the class or score.
+        metric: quality metric that counts; accuracy if None. With pearson or spearman, labels are scores.
+
+    Raises:
+        InvalidParameter: arguments do not go together.
+        UnknownName: there is no such task or metric; the message gives the nearest.
+    """
+    if (name is None) == (train_file is None):
+        raise InvalidParameter("one of --task and --train-file must be given, but got both or none; give one")
+    if name is not None:
+        if any(given is not None for given in (dev_file, text_pair, metric)):
+            raise InvalidParameter(
+                "--dev-file, --text-pair and --metric must go with --train-file, but got one with --task; leave it out"
+            )
+        return task_named(name, data_dir=data_dir)
+    if data_dir is not None:
+        raise InvalidParameter("--data-dir must go with --task, but got it with --train-file; leave it out")
+    if metric is not None:
+        quality_named(metric)
+    own = (Path(str(train_file)), None if dev_file is None else Path(dev_file))
+    return task_from_files(*own, text=text, text_pair=text_pair, label=label, metric=metric)
 
 
 def finetune(
     base: str | Path,
     task: Task,
-    out: Path,
+    out: str | Path,
     *,
     settings: TrainingSettings,
     lora: LoraSettings | None = None,
@@ -71,7 +127,8 @@ def finetune(
     Raises:
         WhetError: anything wrong with the base, the task's data, the settings or the place, before any work.
     """
-    of_first(lambda: check_output(out, overwrite=overwrite, inputs=(Path(base),)))
+    folder = Path(out)
+    of_first(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(base),)))
     require_held_out(task)
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(base)
@@ -79,7 +136,7 @@ def finetune(
     if lora is not None:
         model = attach(model, lora)
     report(trainable(model))
-    place = _Place(out, str(base), device, overwrite, report_to)
+    place = _Place(folder, str(base), device, overwrite, report_to)
     fitting = replace(settings, max_length=readable_length(settings.max_length, model))
     return _trained(model, tokenizer, task, place, fitting, task.splits.train, task.splits.validation, lora=lora)
 
@@ -88,12 +145,12 @@ def distill(
     teacher: str | Path,
     student: Student,
     task: Task,
-    out: Path,
+    out: str | Path,
     *,
     settings: TrainingSettings,
     objective: Objective | None = None,
     calibration: Calibration | None = None,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     unlabeled: Examples | None = None,
     device: str = "cpu",
     overwrite: bool = False,
@@ -123,11 +180,12 @@ def distill(
     Raises:
         WhetError: anything wrong with the teacher, the student, the data or the place, before any training.
     """
-    of_first(lambda: check_output(out, overwrite=overwrite, inputs=(Path(teacher),)))
-    if cache is not None and out.resolve() in (cache.resolve(), *cache.resolve().parents):
+    folder, kept = Path(out), None if cache is None else Path(cache)
+    of_first(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(teacher),)))
+    if kept is not None and folder.resolve() in (kept.resolve(), *kept.resolve().parents):
         raise InvalidParameter(f"the cache must lie outside of the new model, but got cache={cache}; name another")
     goal = objective or Objective()
-    if cache is not None and not goal.reads_predictions_alone:
+    if kept is not None and not goal.reads_predictions_alone:
         raise InvalidParameter(
             f"a cache holds predictions alone, but got cache={cache} and weights of hidden states or relations; "
             "leave one out"
@@ -142,16 +200,16 @@ def distill(
         resources = prepare(source, tokenizer, task, sample, seed=settings.seed, device=device, needs=student.reads)
     built = student.build(source, resources)
     report(built)
-    place = _Place(out, str(teacher), device, overwrite, report_to)
+    place = _Place(folder, str(teacher), device, overwrite, report_to)
     splits = task.splits
     fitting = replace(settings, max_length=readable_length(settings.max_length, source, built.model))
     train_on, held_out = (_ordered(one, order, task) for one in (splits.train, splits.validation))
     lesson = Teacher(source, goal, f"{student.name()}, {built.plan}")
     whole = train_on if unlabeled is None else train_on.joined(unlabeled)
     logits: Tensor | None = None
-    if cache is not None:
+    if kept is not None:
         rows = tokenize(whole, tokenizer, max_length=fitting.max_length)
-        logits = of_first(lambda: cached_logits(cache, source, tokenizer, rows))
+        logits = of_first(lambda: cached_logits(kept, source, tokenizer, rows))
         lesson = lesson._replace(teacher=None, logits=logits)
     if unlabeled is not None:
         if logits is None:
@@ -249,7 +307,7 @@ class Compressed(NamedTuple):
 def compress(
     model: str | Path,
     recipe: Recipe,
-    out: Path,
+    out: str | Path,
     *,
     task: Task | None = None,
     calibration: Calibration | None = None,
@@ -274,7 +332,8 @@ def compress(
     Raises:
         WhetError: anything wrong with the model, the recipe, the data or the place, before any work.
     """
-    of_first(lambda: check_output(out, overwrite=overwrite, inputs=(Path(model),)))
+    folder = Path(out)
+    of_first(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(model),)))
     if task is None:
         recipe.check(Resources(seed=seed))
     else:
@@ -297,7 +356,7 @@ def compress(
     tokenizer = recipe.tokenizer(tokenizer, resources)
     of_first(
         lambda: records.save(
-            compressed, tokenizer, out, recipe=recipe.to_list(), origin=str(model), seed=seed, overwrite=overwrite
+            compressed, tokenizer, folder, recipe=recipe.to_list(), origin=str(model), seed=seed, overwrite=overwrite
         )
     )
     return Compressed(compressed, steps)
@@ -308,7 +367,7 @@ def measure(
     task: Task,
     *,
     benchmark: Benchmark | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     overwrite: bool = False,
 ) -> list[Trial]:
     """Measure models side by side; the first is the baseline, and compressed ones keep their row in their folder.
@@ -323,15 +382,16 @@ def measure(
     Raises:
         WhetError: anything wrong with a model, the data or the place, before any timing.
     """
-    if out is not None:
-        check_output(out, overwrite=overwrite, inputs=tuple(map(Path, models)))
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        check_output(folder, overwrite=overwrite, inputs=tuple(map(Path, models)))
     chosen = benchmark or Benchmark()
     trials = chosen.run(models, task)
     for source, trial in zip(cycle(models), trials, strict=False):
         if artifact.is_artifact(source) and os.access(source, os.W_OK):
             records.record(Path(source), trial)
-    if out is not None:
-        with new_folder(out, overwrite=overwrite) as draft:
+    if folder is not None:
+        with new_folder(folder, overwrite=overwrite) as draft:
             lines = "".join(f"{trial.to_json()}\n" for trial in trials)
             (draft / artifact.MEASUREMENTS).write_text(lines, encoding="utf-8")
     return trials

@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--singles", type=int, default=50, help="test sentences that are timed one by one")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = whet.task_named(TASK, data_dir=options.data_dir)
+    task = whet.load_task(TASK, data_dir=options.data_dir)
     timing = Timing(options.rounds, options.timed, options.singles)
     options.runs.mkdir(parents=True, exist_ok=True)
     if "make" in options.stages:

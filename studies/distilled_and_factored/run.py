@@ -61,7 +61,7 @@ def main() -> None:
     results = HERE / "results.json"
     found: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
     for name in options.tasks:
-        task = whet.task_named(name, data_dir=options.data_dir)
+        task = whet.load_task(name, data_dir=options.data_dir)
         teacher = glue.fine_tuned(options.base, task, options.glue_runs / name.replace("/", "_"))
         models = [teacher, *stages(teacher, task, options.runs / name.replace("/", "_"))]
         if options.train_only:

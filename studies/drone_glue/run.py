@@ -65,7 +65,7 @@ def main() -> None:
     results = HERE / ("shares.json" if options.shares else "results.json")
     found: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
     for name in options.tasks:
-        task = whet.task_named(name, data_dir=options.data_dir)
+        task = whet.load_task(name, data_dir=options.data_dir)
         folder = options.runs / name.replace("/", "_")
         dense = glue.fine_tuned(options.base, task, folder)
         found[name] = shares(task, dense) if options.shares else measure(task, dense)

@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args()
     model, tokenizer = load_any(options.model), load_tokenizer(options.model)
-    task = whet.task_named(options.task, data_dir=options.data_dir)
+    task = whet.load_task(options.task, data_dir=options.data_dir)
     batches = prepare(model, tokenizer, task, Calibration(examples=128), seed=0, device="cpu").calibration
     assert batches is not None
     held_out = encode(task.splits.validation, tokenizer, max_length=128, batch_size=16)

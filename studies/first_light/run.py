@@ -62,7 +62,7 @@ def main() -> None:
 
 def measure(name: str, base: str, data_dir: Path | None, folder: Path) -> list[dict[str, Any]]:
     """Return what was measured of every recipe on one task; the dense model first."""
-    task = whet.task_named(name, data_dir=data_dir)
+    task = whet.load_task(name, data_dir=data_dir)
     dense = glue.fine_tuned(base, task, folder)
     folders = [dense]
     for label, entry in METHODS.items():

@@ -37,7 +37,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     found = {}
     for name in TASKS:
-        task = whet.task_named(name, data_dir=options.data_dir)
+        task = whet.load_task(name, data_dir=options.data_dir)
         found[name] = table(task, options.runs / name.replace("/", "_") / "dense")
         (HERE / "temperature.json").write_text(json.dumps(found, indent=1) + "\n")
 

@@ -97,7 +97,7 @@ def main() -> None:
     results = HERE / "results.json"
     found: dict[str, dict[str, Any]] = json.loads(results.read_text()) if results.is_file() else {}
     for name in options.tasks:
-        task = whet.task_named(name, data_dir=options.data_dir)
+        task = whet.load_task(name, data_dir=options.data_dir)
         place = name.replace("/", "_")
         dense = ELSEWHERE.get(name) or glue.fine_tuned(options.base, task, options.glue_runs / place)
         for stage in options.stages:

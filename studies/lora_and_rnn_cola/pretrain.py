@@ -33,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     set_seed(0)
-    splits = whet.task_named("imdb", data_dir=options.data_dir).splits
+    splits = whet.load_task("imdb", data_dir=options.data_dir).splits
     inner = ByteLevelBPETokenizer()
     inner.train_from_iterator(splits.train.texts, vocab_size=VOCABULARY, special_tokens=[END])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner._tokenizer, eos_token=END, bos_token=END, unk_token=END)

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = whet.task_named(TASK, data_dir=options.data_dir)
+    task = whet.load_task(TASK, data_dir=options.data_dir)
     whet.export(options.model, ["openvino"], precisions=["int8"], task=task, threads=options.threads)
     tokenizer = load_tokenizer(options.model)
     dev = shortest_first(task.splits.dev.take(np.arange(options.examples)), tokenizer, max_length=128)

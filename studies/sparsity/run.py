@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = whet.task_named(TASK, data_dir=options.data_dir)
+    task = whet.load_task(TASK, data_dir=options.data_dir)
     dense = glue.fine_tuned(options.base, task, options.glue_runs / TASK.replace("/", "_"))
     options.runs.mkdir(parents=True, exist_ok=True)
     if "one_shot" in options.stages:

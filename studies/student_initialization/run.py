@@ -72,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found = seeds.read(HERE)
-    whole = whet.task_named(options.task, data_dir=options.data_dir)
+    whole = whet.load_task(options.task, data_dir=options.data_dir)
     for name in options.settings:
         found[name] = measure(name, options.base, whole, options.runs / name, options.seeds or SETTINGS[name].seeds)
         seeds.write(HERE, found, table, label="start")
@@ -124,7 +124,7 @@ def part_of(whole: whet.Task, count: int | None, runs: Path) -> whet.Task:
                 (*texts, names[int(label)])
                 for *texts, label in zip(examples.texts, pairs, examples.labels, strict=True)
             )
-    return whet.task_from_files(runs / "train.csv", runs / "dev.csv", text="text", text_pair="text_pair")
+    return whet.load_task(train_file=runs / "train.csv", dev_file=runs / "dev.csv", text_pair="text_pair")
 
 
 def distilled(teacher: Path, text: str, task: whet.Task, out: Path, setting: Setting, seed: int) -> Path:

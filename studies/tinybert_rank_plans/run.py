@@ -62,8 +62,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = whet.task_named("glue/cola", data_dir=options.data_dir)
-    text = whet.task_named("imdb", data_dir=options.data_dir)
+    task = whet.load_task("glue/cola", data_dir=options.data_dir)
+    text = whet.load_task("imdb", data_dir=options.data_dir)
     if not (HERE / "errors.json").is_file():
         (HERE / "errors.json").write_text(json.dumps(errors(options.base, text), indent=1) + "\n")
     found: dict[str, list[dict[str, Any]]] = {}

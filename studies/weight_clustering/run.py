@@ -128,7 +128,7 @@ def main() -> None:
 
 def read(data_dir: Path | None, reviews: int | None) -> tuple[Split, Split, Split]:
     """Return training, held-out and test reviews; words are the most frequent of the training text."""
-    splits = whet.task_named("imdb", data_dir=data_dir).splits
+    splits = whet.load_task("imdb", data_dir=data_dir).splits
     texts = [[tokens(text) for text in part.texts] for part in (splits.train, splits.validation, splits.dev)]
     counts = Counter(word for review in texts[0] for word in review)
     known = {word: i + 2 for i, (word, _) in enumerate(counts.most_common(WORDS - 2))}

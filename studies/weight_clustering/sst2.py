@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = whet.task_named("glue/sst2", data_dir=options.data_dir)
+    task = whet.load_task("glue/sst2", data_dir=options.data_dir)
     entries = dict(METHODS)
     if options.epochs > 0:
         training = {"epochs": options.epochs, "learning_rate": options.learning_rate}

@@ -95,7 +95,7 @@ def inspect(model: str | Path, *, batch: tuple[int, int] = (32, 64), rounds: int
         raise InvalidParameter(f"1 <= sentences, tokens must hold, but got {batch[0]} of {batch[1]}; give 1 or more")
     loaded = load_any(model)
     size, length = batch[0], readable_length(batch[1], loaded)
-    vocabulary = int(loaded.config.vocab_size)  # type: ignore[union-attr, arg-type]
+    vocabulary = int(loaded.config.vocab_size)
     ids = torch.randint(vocabulary // 2, vocabulary, (size, length), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     rows = _modules(loaded, inputs, rounds)

@@ -75,7 +75,7 @@ class Recipe:
         return ", ".join(f"{one.name()} with {' and '.join(sorted(one.reads))}" for one in later if one.reads)
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: str | Path) -> Self:
         """Return the recipe in a YAML or JSON file, or the shipped one of that name, such as `drone_retrain`.
 
         Raises:
@@ -83,10 +83,10 @@ class Recipe:
             UnknownName, InvalidParameter: a step is wrong.
         """
         shipped = SHIPPED / f"{path}.yaml"
-        if not path.exists() and path.name == str(path) and shipped.is_file():
-            path = shipped
+        own = Path(path)
+        source = shipped if not own.exists() and own.name == str(path) and shipped.is_file() else own
         try:
-            entries = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe loader
+            entries = yaml.load(source.read_text(encoding="utf-8"), _Loader)  # a safe loader
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise InvalidRecipe(

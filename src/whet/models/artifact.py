@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet.errors import InvalidArtifact, OutputNotWritten
@@ -281,7 +280,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def load_any(source: str | Path) -> nn.Module:
+def load_any(source: str | Path) -> PreTrainedModel:
     """Return the model of an artifact, after checking its digests, or of any other folder or hub name."""
-    model: nn.Module = load(Path(source)) if is_artifact(source) else load_model(source)
-    return model
+    return load(Path(source)) if is_artifact(source) else load_model(source)

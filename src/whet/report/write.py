@@ -24,7 +24,11 @@ PANELS = 2
 
 
 def write_report(
-    folders: Sequence[Path], out: Path | None = None, *, only: Mapping[str, str] | None = None, overwrite: bool = False
+    folders: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    only: Mapping[str, str] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write report.html, report.png and report.md about all models measured below these folders; return the page.
 
@@ -40,9 +44,10 @@ def write_report(
         InvalidArtifact, InvalidModel: a model's measurements, configuration or weights cannot be read.
         OutputExists, OutputNotWritten: the place is taken or cannot be written.
     """
-    place = out or _only_folder(folders)
+    sources = list(map(Path, folders))
+    place = Path(out) if out is not None else _only_folder(sources)
     _check_place(place, overwrite=overwrite)
-    return save_report(collect(folders, only=only), place, overwrite=overwrite)
+    return save_report(collect(sources, only=only), place, overwrite=overwrite)
 
 
 def save_report(results: Sequence[Result], out: Path, *, overwrite: bool = False) -> Path:

@@ -45,7 +45,7 @@ class _Source(NamedTuple):
 
 
 def export(
-    folder: Path,
+    model: str | Path,
     runtimes: Sequence[str],
     *,
     precisions: Sequence[str] = (FP32,),
@@ -58,7 +58,7 @@ def export(
     """Write what these runtimes run into the folder of a model, and return how near their answers are to PyTorch's.
 
     Args:
-        folder: a model that whet wrote.
+        model: folder of a model that whet wrote.
         runtimes: names, such as onnxruntime, or what they read, such as onnx.
         precisions: such as int8; each runtime takes those that it knows.
         task: gives calibration data and held-out training data, for fewer bits than 32.
@@ -76,7 +76,14 @@ def export(
     """
     chosen = [(one, precision) for one in map(exporter_named, runtimes) for precision in offered(one, precisions)]
     return export_to(
-        folder, chosen, task=task, calibration=calibration, seed=seed, max_kl=max_kl, threads=threads, failed=_refuse
+        Path(model),
+        chosen,
+        task=task,
+        calibration=calibration,
+        seed=seed,
+        max_kl=max_kl,
+        threads=threads,
+        failed=_refuse,
     )
 
 

@@ -75,7 +75,7 @@ class SearchResult(NamedTuple):
 def search(
     model: str | Path,
     task: Task,
-    out: Path,
+    out: str | Path,
     *,
     goal: Goal | None = None,
     seconds: float = 1800,
@@ -128,7 +128,7 @@ def search(
         "machine": _times_hold_for(),
         "versions": artifact.versions(),
     }
-    with SearchStorage.opened(out, identity, overwrite=overwrite, join=join, inputs=(Path(model),)) as ledger:
+    with SearchStorage.opened(Path(out), identity, overwrite=overwrite, join=join, inputs=(Path(model),)) as ledger:
         original = Baseline.of(model, own, max_length=max_length, batch_size=batch_size, seed=seed)
         return _Search(ledger, original, chosen, wanted, clock, report, warn).run()
 

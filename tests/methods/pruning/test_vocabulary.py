@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import folders
 from helpers import FAMILIES, VOCAB, tiny_batches, tiny_model, word_tokenizer, words_of
-from whet import Benchmark, Recipe, compress, measure, task_from_files
+from whet import Benchmark, Recipe, compress, load_task, measure
 from whet.calibration.resources import Calibration, Resources
 from whet.errors import InvalidModel, InvalidRecipe, MissingResource, NothingToCompress
 from whet.methods.pruning.vocabulary import Vocabulary
@@ -27,7 +27,7 @@ STEP = {"method": "vocabulary"}
 def task(tmp_path):
     """Text that has about half of the words."""
     paths = [folders.write_rows(tmp_path / f"{name}.csv", 24, seed=seed) for seed, name in enumerate(("train", "dev"))]
-    return task_from_files(*paths, text="text")
+    return load_task(train_file=paths[0], dev_file=paths[1])
 
 
 def compressed(tmp_path, task, *steps, family="bert"):
@@ -70,7 +70,7 @@ def test_each_model_is_measured_with_its_own_tokenizer_on_the_same_examples(tmp_
     train = task.splits.train
     rows = [f"{text},{folders.LABELS[label]}" for text, label in zip(train.texts, train.labels, strict=True)]
     (tmp_path / "seen.csv").write_text("\n".join(["text,label", *rows]))
-    seen = task_from_files(tmp_path / "train.csv", tmp_path / "seen.csv", text="text")
+    seen = load_task(train_file=tmp_path / "train.csv", dev_file=tmp_path / "seen.csv")
     benchmark = Benchmark(metrics=("fidelity", "size"), batch_size=4)
     first, second = measure([whole, less], seen, benchmark=benchmark)
     assert second.get("kl").value == second.get("disagreement").value == second.get("accuracy").versus.value == 0
@@ -155,7 +155,7 @@ def test_ids_in_the_configuration_follow():
 def test_what_cannot_be_made_smaller_is_answered():
     resources = Resources(text=Text(words_of(tiny_batches()), word_tokenizer()))
     half = Recipe.from_list([{"method": "half"}]).apply(tiny_model("bert"), Resources())
-    with pytest.raises(NothingToCompress, match=r"must be an ordinary table, but .* has Halved; take the model"):
+    with pytest.raises(NothingToCompress, match=r"must be an ordinary table, but .* has HalfPrecision; take the model"):
         Vocabulary().apply(half, resources)
     with pytest.raises(NothingToCompress, match=r"must not predict words, but LstmForCausalLM does"):
         Vocabulary().apply(LstmForCausalLM(LstmConfig(vocab_size=VOCAB, hidden_size=8)), resources)

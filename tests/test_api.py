@@ -1,0 +1,101 @@
+"""The public functions that Python has beside the command line, and paths as text."""
+
+import pytest
+import torch
+
+import whet
+from folders import classifier, save, write_rows
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, tokenizer):
+    """A dense and a compressed model, and data, made with paths that are text."""
+    root = tmp_path_factory.mktemp("api")
+    save(classifier(), tokenizer, root / "dense")
+    write_rows(root / "train.csv", 60)
+    write_rows(root / "dev.csv", 20, seed=1)
+    recipe = whet.Recipe.from_list([{"method": "svd", "keep": 0.5}])
+    whet.compress(str(root / "dense"), recipe, str(root / "small"))
+    return root
+
+
+def own_task(root):
+    return whet.load_task(train_file=str(root / "train.csv"), dev_file=str(root / "dev.csv"))
+
+
+def test_load_gives_the_compressed_model(root):
+    model = whet.load(str(root / "small"))
+    assert type(model.bert.encoder.layer[0].intermediate.dense).__name__ == "LowRank"
+    assert not model.training
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
+
+
+def test_load_refuses_a_folder_that_was_altered(root, tmp_path):
+    for path in (root / "small").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text() + " ")
+    with pytest.raises(whet.InvalidArtifact, match="files must match the manifest"):
+        whet.load(tmp_path)
+
+
+def test_load_reads_a_folder_that_whet_did_not_write(root):
+    assert type(whet.load(root / "dense")).__name__ == "BertForSequenceClassification"
+
+
+def test_a_known_task_has_its_name(tmp_path):
+    task = whet.load_task("glue/rte", data_dir=str(tmp_path))
+    assert task.name == "glue/rte"
+    assert task.data_dir == tmp_path
+
+
+def test_own_files_make_a_task(root):
+    task = own_task(root)
+    assert task.label_names == ("no", "yes")
+    assert len(task.splits.dev) == 20
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "one of --task and --train-file must be given"),
+        ({"name": "imdb", "train_file": "train.csv"}, "one of --task and --train-file must be given"),
+        ({"name": "imdb", "dev_file": "dev.csv"}, "must go with --train-file, but got one with --task"),
+        ({"name": "imdb", "metric": "f1"}, "must go with --train-file, but got one with --task"),
+        ({"train_file": "train.csv", "data_dir": "."}, "--data-dir must go with --task"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(given, message):
+    with pytest.raises(whet.InvalidParameter, match=message):
+        whet.load_task(**given)
+
+
+def test_unknown_names_are_refused_before_files_are_read():
+    with pytest.raises(whet.UnknownName, match="did you mean glue/rte"):
+        whet.load_task("glue/rt")
+    with pytest.raises(whet.UnknownName, match="accuracy"):
+        whet.load_task(train_file="train.csv", metric="acuracy")
+
+
+@pytest.mark.parametrize("name", ["task_named", "task_from_files"])
+def test_former_names_work_with_a_warning(name):
+    with pytest.warns(FutureWarning, match=f"whet.{name} is now whet.load_task"):
+        assert callable(getattr(whet, name))
+    assert name not in whet.__all__
+
+
+def test_every_verb_takes_paths_as_text(root, tmp_path):
+    quick = whet.Benchmark(rounds=6, singles=6, timed=8, metrics=("fidelity", "latency", "size"))
+    models = [str(root / "dense"), str(root / "small")]
+    trials = whet.measure(models, own_task(root), benchmark=quick, out=str(tmp_path / "measured"))
+    assert [trial.name for trial in trials] == ["dense", "small"]
+    page = whet.write_report([str(tmp_path / "measured")], str(tmp_path / "report"))
+    assert page == tmp_path / "report" / "report.html"
+    assert whet.inspect(models[1], batch=(1, 4), rounds=1).modules
+    with pytest.raises(whet.InvalidArtifact, match="nowhere"):
+        whet.export("nowhere", ["onnxruntime"])
+
+
+def test_recipes_are_read_from_paths_as_text(tmp_path):
+    (tmp_path / "steps.yaml").write_text("- method: svd\n  keep: 0.5\n")
+    assert whet.Recipe.read(str(tmp_path / "steps.yaml")).to_list()[0]["method"].endswith("svd")
+    assert whet.Recipe.read("drone_retrain") == whet.Recipe.read(whet.methods.recipe.SHIPPED / "drone_retrain.yaml")
