@@ -1,9 +1,7 @@
 """What importing whet costs: nothing heavy comes with it, and compressed models load all the same."""
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -59,19 +57,12 @@ def test_a_heavy_module_is_seen():
     assert imported_after("import pandas", HEAVY) >= {"pandas"}
 
 
-def test_type_checkers_see_the_names_that_are_imported_late():
-    tree = ast.parse(Path(whet.__file__).read_text(encoding="utf-8"))
-    block = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {(node.module, name.name) for node in block.body for name in node.names}
-    assert seen == {(module, name) for module, names in whet._NAMES.items() for name in names}
-
-
 def test_public_names_are_shown_before_they_are_used():
     assert "compress" in python("import whet; print(*dir(whet))").split()
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'whet' has no attribute 'squeeze'"):
+    with pytest.raises(AttributeError, match="No whet attribute squeeze"):
         _ = whet.squeeze
 
 
