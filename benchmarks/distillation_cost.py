@@ -27,7 +27,7 @@ from whet.models.artifact import load_any
 from whet.models.load import load_tokenizer
 from whet.tasks.base import task_named
 from whet.tasks.encoding import tokenize
-from whet.training.distiller import KNOWN, Teacher
+from whet.training.distiller import TEACHER_LOGITS, Teacher
 from whet.training.objective import Objective
 from whet.training.students.base import student_from
 from whet.training.teacher_cache import teacher_logits
@@ -54,7 +54,7 @@ def main() -> None:
     examples = task_named("glue/mrpc", data_dir=options.data_dir).splits.train.sample(BATCH * options.rounds, seed=0)
     rows: Any = tokenize(examples, tokenizer, max_length=128)
     known = teacher_logits(teacher, tokenizer, rows).tolist()
-    rows = [{**row, KNOWN: own} for row, own in zip(rows, known, strict=True)]
+    rows = [{**row, TEACHER_LOGITS: own} for row, own in zip(rows, known, strict=True)]
     found = []
     for student in STUDENTS:
         lessons = {PLAIN: None, CACHED: Teacher(None, Objective()), ASKED: Teacher(teacher, Objective())}
@@ -85,7 +85,9 @@ def step_of(
 
     def step(rows: Sequence[Mapping[str, Any]]) -> None:
         # those who learn from labels have no more columns than they read
-        own = [{key: value for key, value in row.items() if lesson is not None or key != KNOWN} for row in rows]
+        own = [
+            {key: value for key, value in row.items() if lesson is not None or key != TEACHER_LOGITS} for row in rows
+        ]
         batch: dict[str, Tensor] = dict(collate(own))
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             loss = model(**batch).loss if lesson is None else lesson.loss(model, batch)

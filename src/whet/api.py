@@ -27,7 +27,7 @@ from whet.tasks.base import Task, task_from_files, task_named
 from whet.tasks.data import Examples
 from whet.tasks.encoding import tokenize
 from whet.training.distiller import Teacher
-from whet.training.lora import LoraSettings, Trainable, attach, merged, trainable
+from whet.training.lora import LoraSettings, TrainableCount, attach_lora, merge_lora, trainable_count
 from whet.training.objective import Objective
 from whet.training.students.base import BuiltStudent, Student
 from whet.training.teacher_cache import cached_logits, teacher_logits
@@ -107,7 +107,7 @@ def finetune(
     device: str = "cpu",
     overwrite: bool = False,
     report_to: Sequence[str] = (),
-    report: Callable[[Trainable], None] = lambda share: None,
+    report: Callable[[TrainableCount], None] = lambda share: None,
 ) -> list[Epoch]:
     """Train a base model for a task, save it to `out` with its learning curve as PNG and CSV, and return the curve.
 
@@ -134,8 +134,8 @@ def finetune(
     tokenizer = load_tokenizer(base)
     model = new_head(base, task.label_names, tokenizer)
     if lora is not None:
-        model = attach(model, lora)
-    report(trainable(model))
+        model = attach_lora(model, lora)
+    report(trainable_count(model))
     place = _Place(folder, str(base), device, overwrite, report_to)
     fitting = replace(settings, max_length=readable_length(settings.max_length, model))
     return _trained(model, tokenizer, task, place, fitting, task.splits.train, task.splits.validation, lora=lora)
@@ -204,13 +204,13 @@ def distill(
     splits = task.splits
     fitting = replace(settings, max_length=readable_length(settings.max_length, source, built.model))
     train_on, held_out = (_ordered(one, order, task) for one in (splits.train, splits.validation))
-    lesson = Teacher(source, goal, f"{student.name()}, {built.plan}")
+    distillation = Teacher(source, goal, f"{student.name()}, {built.plan}")
     whole = train_on if unlabeled is None else train_on.joined(unlabeled)
     logits: Tensor | None = None
     if kept is not None:
         rows = tokenize(whole, tokenizer, max_length=fitting.max_length)
         logits = of_first(lambda: cached_logits(kept, source, tokenizer, rows))
-        lesson = lesson._replace(teacher=None, logits=logits)
+        distillation = distillation._replace(teacher=None, logits=logits)
     if unlabeled is not None:
         if logits is None:
             added = tokenize(unlabeled, tokenizer, max_length=fitting.max_length)
@@ -219,7 +219,7 @@ def distill(
             said = logits[len(train_on) :]
         labels = said[:, 0] if said.shape[1] == 1 else said.argmax(-1)
         whole = replace(whole, labels=[*train_on.labels, *labels.tolist()])
-    return _trained(built.model, tokenizer, task, place, fitting, whole, held_out, lesson=lesson)
+    return _trained(built.model, tokenizer, task, place, fitting, whole, held_out, teacher=distillation)
 
 
 class _Place(NamedTuple):
@@ -248,13 +248,13 @@ def _trained(
     examples: Examples,
     held_out: Examples,
     *,
-    lesson: Teacher | None = None,
+    teacher: Teacher | None = None,
     lora: LoraSettings | None = None,
 ) -> list[Epoch]:
     quality = quality_named(task.metrics[0])
     out = place.out.resolve()
     scratch = out.with_name(f".{out.name}.training")
-    with bar(f"{'distilling' if lesson else 'fine-tuning'} on {task.name}", 1) as progress:
+    with bar(f"{'distilling' if teacher else 'fine-tuning'} on {task.name}", 1) as progress:
         curve = train(
             model,
             tokenizer,
@@ -265,16 +265,16 @@ def _trained(
             scratch=scratch,
             progress=progress,
             device=place.device,
-            lesson=lesson,
+            teacher=teacher,
             lora=lora,
             report_to=place.report_to,
             logs=out.with_name(f"{out.name}.logs"),
         )
     if lora is not None:
-        model = merged(model)
+        model = merge_lora(model)
     check_finite(model)
     shown = {place.out.name: curve}
-    if lesson is not None and (known := Path(place.origin) / CURVE).is_file():
+    if teacher is not None and (known := Path(place.origin) / CURVE).is_file():
         shown = {f"teacher {known.parent.name}": read_curve(known), **shown}
     pictures = {CURVE: curve_csv(curve), "curve.png": curve_picture(shown, metric=quality.name)}
 

@@ -953,7 +953,7 @@ BAD = {
     "a plan that is no mapping": (
         nothing,
         [*COMPRESS, *BLIND[:2], "--set", "allocation=ranks", "--set", "ranks=96"],
-        r"ranks must be a mapping from text, but got ranks=96; ranks is: Plan",
+        r"ranks must be a mapping from text, but got ranks=96; ranks is: Ranks",
     ),
     "a missing recipe": (nothing, BY_RECIPE, r"the recipe must be a YAML or JSON file, but got r.yaml: "),
     "a recipe that is no list": (
@@ -1198,7 +1198,7 @@ def test_an_interrupted_training_goes_on_where_it_stopped(place, stop, run, sent
         refused = run("finetune", base, "--out", "new", *own, *words)
         assert refused.code == 2
         assert re.search(
-            r"^InvalidParameter: an interrupted run must go on with its own settings, but got .*=.*, which .*settings"
+            r"^InvalidParameter: an interrupted run must resume with its own settings, but got .*=.*, which .*settings"
             r".json does not hold; give those, or delete .*\.new\.training\n$",
             refused.err,
         )

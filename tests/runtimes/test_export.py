@@ -16,7 +16,7 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, MissingResource, UnknownName
 from whet.evaluation import records
 from whet.methods.clustering.kmeans import KMeans
-from whet.methods.factorization.attention import Attention
+from whet.methods.factorization.attention import NarrowAttention
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.shared_qkv import SharedQkv
 from whet.methods.factorization.svd import Svd
@@ -66,7 +66,7 @@ def test_every_family_gives_its_own_answers(family: Family, tmp_path, tokenizer)
 
 COMPRESSED = {
     "factored": Recipe((Svd(keep=0.5),)),
-    "narrower heads": Recipe((Attention(keep=0.5),)),
+    "narrower heads": Recipe((NarrowAttention(keep=0.5),)),
     "pruned and clustered": Recipe((Magnitude(sparsity=0.5, include="*.0.*"), KMeans(clusters=16))),
     "shared and factored": Recipe((SharedQkv(keep=0.5), Kfac(keep=0.5))),
 }

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from whet.errors import InvalidParameter
-from whet.training.checkpoints import claim, last_checkpoint
+from whet.training.checkpoints import claim_folder, last_checkpoint
 
 
 def checkpoint(scratch: Path, step: int, state: str | None = "{}") -> Path:
@@ -30,10 +30,10 @@ def test_the_last_checkpoint_is_the_newest_whole_one(tmp_path):
 
 
 def test_a_run_without_a_whole_checkpoint_leaves_its_place_to_others(tmp_path):
-    claim(tmp_path, {"seed": 0})
+    claim_folder(tmp_path, {"seed": 0})
     checkpoint(tmp_path, 50, state=None)
-    claim(tmp_path, {"seed": 1})
+    claim_folder(tmp_path, {"seed": 1})
     checkpoint(tmp_path, 100)
     with pytest.raises(InvalidParameter, match=r"with its own settings, but got seed=2, which .* does not hold; give"):
-        claim(tmp_path, {"seed": 2})
+        claim_folder(tmp_path, {"seed": 2})
     assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 1}

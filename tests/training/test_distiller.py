@@ -7,10 +7,10 @@ from torch import nn
 from helpers import tiny_batches, tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel
-from whet.methods.factorization.attention import Attention
+from whet.methods.factorization.attention import NarrowAttention
 from whet.methods.recipe import Recipe
 from whet.training.distiller import Teacher
-from whet.training.objective import Attended, Objective, relations_loss
+from whet.training.objective import AttentionProjections, Objective, relations_loss
 from whet.training.students.base import student_from
 
 BATCH = dict(tiny_batches().batches[0]) | {"labels": torch.zeros(len(tiny_batches().batches[0]["input_ids"])).long()}
@@ -23,7 +23,7 @@ def narrow(family="bert"):
 def test_a_narrower_student_learns_hidden_states_through_a_layer_that_is_no_part_of_it():
     student, taught = narrow(), Teacher(tiny_model("bert"), Objective(alpha=1, hidden_states=1, cosine=1))
     own = set(student.state_dict())
-    with taught.begun(student, BATCH):
+    with taught.attached(student, BATCH):
         assert set(student.state_dict()) - own == {"hidden_projection.weight", "hidden_projection.bias"}
         assert student.hidden_projection.weight.shape == (32, 16)
         taught.loss(student, BATCH).backward()
@@ -35,13 +35,13 @@ def test_a_narrower_student_learns_hidden_states_through_a_layer_that_is_no_part
 
 def test_a_student_as_wide_as_its_teacher_needs_no_layer():
     student, taught = tiny_model("bert", seed=1), Teacher(tiny_model("bert"), Objective(hidden_states=1))
-    with taught.begun(student, BATCH):
+    with taught.attached(student, BATCH):
         assert not hasattr(student, "hidden_projection")
 
 
 def test_the_layer_goes_when_training_fails():
     student, taught = narrow(), Teacher(tiny_model("bert"), Objective(hidden_states=1))
-    with pytest.raises(ZeroDivisionError), taught.begun(student, BATCH):
+    with pytest.raises(ZeroDivisionError), taught.attached(student, BATCH):
         raise ZeroDivisionError
     assert not hasattr(student, "hidden_projection") and not student._forward_hooks
 
@@ -52,13 +52,13 @@ def test_a_student_without_hidden_states_is_refused_before_training():
     with pytest.raises(
         InvalidModel, match=r"must both give hidden states, but RecurrentFor\w+ gives none; give hidden"
     ):
-        taught.begun(student, BATCH).__enter__()
+        taught.attached(student, BATCH).__enter__()
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
 def test_relations_are_those_of_the_last_attention(family):
     teacher, student = tiny_model(family, seed=1), tiny_model(family)
-    with Teacher(teacher, Objective(relations=1)).begun(student, BATCH), torch.no_grad():
+    with Teacher(teacher, Objective(relations=1)).attached(student, BATCH), torch.no_grad():
         shown = teacher(**BATCH).attentions
     names = [n for n, m in teacher.named_modules() if isinstance(m, nn.Linear) and n.rpartition(".")[2][:1] in "qkv"]
     seen = {}
@@ -67,7 +67,9 @@ def test_relations_are_those_of_the_last_attention(family):
         for name in names[-3:]
     ]
     with torch.no_grad():
-        assert not isinstance(teacher(**BATCH).attentions, Attended), "the answer is as it was after the lesson"
+        assert not isinstance(teacher(**BATCH).attentions, AttentionProjections), (
+            "the answer is as it was after the lesson"
+        )
     for handle in handles:
         handle.remove()
     assert all(torch.equal(a, b) for a, b in zip(shown[:3], seen.values(), strict=True))
@@ -77,19 +79,19 @@ def test_relations_are_those_of_the_last_attention(family):
 def test_relations_of_equal_models_lose_nothing_and_widths_may_differ():
     teacher, objective = tiny_model("bert"), Objective(alpha=1, relations=1)
     same = Teacher(teacher, objective)
-    with same.begun(copied := copy.deepcopy(teacher), BATCH):
+    with same.attached(copied := copy.deepcopy(teacher), BATCH):
         assert same.loss(copied, BATCH).item() == pytest.approx(0, abs=1e-6)
     student = narrow()
-    with same.begun(student, BATCH):
+    with same.attached(student, BATCH):
         assert same.loss(student, BATCH).item() > 0.001
 
 
 def test_narrower_heads_have_relations_too():
     teacher = tiny_model("bert")
     resources = Resources(calibration=tiny_batches())
-    small = Recipe((Attention(keep=0.5),)).apply(teacher, resources)
+    small = Recipe((NarrowAttention(keep=0.5),)).apply(teacher, resources)
     taught = Teacher(teacher, Objective(alpha=1, relations=1))
-    with taught.begun(small, BATCH):
+    with taught.attached(small, BATCH):
         assert 0 < taught.loss(small, BATCH).item() < 1
 
 
@@ -102,7 +104,7 @@ def test_models_without_an_encoders_attention_are_refused(kind):
     )
     taught = Teacher(tiny_model("bert"), Objective(relations=1))
     with pytest.raises(InvalidModel, match=r"relations need an encoder's attention, .*; give relations=0"):
-        taught.begun(student, BATCH).__enter__()
+        taught.attached(student, BATCH).__enter__()
 
 
 def test_relations_lose_the_divergence_of_their_softmax_at_real_tokens():
@@ -112,7 +114,7 @@ def test_relations_lose_the_divergence_of_their_softmax_at_real_tokens():
         random = torch.Generator().manual_seed(seed)
         return [torch.randn(*mask.shape, width, generator=random, dtype=torch.float64) for _ in range(3)]
 
-    own, wanted = Attended(*draw(8, 0), 4), Attended(*draw(12, 1), 6)
+    own, wanted = AttentionProjections(*draw(8, 0), 4), AttentionProjections(*draw(12, 1), 6)
     expected = []
     for a, b in zip(own[:3], wanted[:3], strict=True):
         for sentence, real in enumerate(mask):

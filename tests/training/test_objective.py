@@ -33,7 +33,7 @@ def test_scores_lose_half_their_squared_difference():
 
 def test_a_teacher_of_other_labels_is_answered():
     three = Resources(train=tiny_batches(), teacher=tiny_model("bert", 3))
-    with pytest.raises(InvalidModel, match="as many labels as the model that learns from it, 2, but got 3"):
+    with pytest.raises(InvalidModel, match="as many labels as its student, 2, but got 3"):
         Recipe((Distillation(epochs=1),)).apply(tiny_model("bert", 2), three)
 
 

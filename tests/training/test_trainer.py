@@ -18,7 +18,7 @@ from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, tokenize
 from whet.training import trainer
 from whet.training.distiller import Teacher
-from whet.training.lora import LoraSettings, attach
+from whet.training.lora import LoraSettings, attach_lora
 from whet.training.objective import Objective
 from whet.training.students.base import student_from
 from whet.training.teacher_cache import cached_logits, teacher_logits
@@ -207,7 +207,7 @@ def test_another_run_does_not_go_on_from_it(learn, changes, told):
         learn(settings, stop=55)
     with pytest.raises(
         InvalidParameter,
-        match=rf"must go on with its own settings, but got {told}, which .*settings.json does not hold; ",
+        match=rf"must resume with its own settings, but got {told}, which .*settings.json does not hold; ",
     ):
         learn(**{"settings": settings, **changes})
 
@@ -356,7 +356,9 @@ def agreement(model, teacher, tokenizer):
 def test_a_student_comes_closer_to_its_teacher(learn, tokenizer, weights):
     taught = lesson(**weights)
     before = agreement(tiny_model("bert"), taught.teacher, tokenizer)
-    model, curve, _ = learn(TrainingSettings(epochs=5, learning_rate=3e-3, batch_size=10, max_length=16), lesson=taught)
+    model, curve, _ = learn(
+        TrainingSettings(epochs=5, learning_rate=3e-3, batch_size=10, max_length=16), teacher=taught
+    )
     assert agreement(model, taught.teacher, tokenizer) < 0.5 * before
     assert len(curve) == 5
 
@@ -364,14 +366,14 @@ def test_a_student_comes_closer_to_its_teacher(learn, tokenizer, weights):
 def test_a_teacher_stays_as_it_is_and_answers_without_dropout(learn):
     taught = lesson(alpha=0.5)
     before = [parameter.clone() for parameter in taught.teacher.parameters()]
-    learn(lesson=taught)
+    learn(teacher=taught)
     assert all(torch.equal(a, b) for a, b in zip(before, taught.teacher.parameters(), strict=True))
     assert not taught.teacher.training
     assert all(parameter.grad is None for parameter in taught.teacher.parameters())
 
 
 def test_with_alpha_0_a_teacher_says_nothing(learn):
-    plain, taught = learn(scratch="a")[0], learn(scratch="b", lesson=lesson(alpha=0.0))[0]
+    plain, taught = learn(scratch="a")[0], learn(scratch="b", teacher=lesson(alpha=0.0))[0]
     for one, other in zip(plain.parameters(), taught.parameters(), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -389,9 +391,9 @@ def narrow():
 def test_an_interrupted_lesson_goes_on_and_ends_as_if_it_had_not_been(learn, start, weights):
     settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
     with pytest.raises(Stop):
-        learn(settings, stop=70, start=start(), lesson=lesson(**weights))
-    resumed, curve, _ = learn(settings, start=start(), lesson=lesson(**weights))
-    whole, expected, _ = learn(settings, start=start(), scratch="other", lesson=lesson(**weights))
+        learn(settings, stop=70, start=start(), teacher=lesson(**weights))
+    resumed, curve, _ = learn(settings, start=start(), teacher=lesson(**weights))
+    whole, expected, _ = learn(settings, start=start(), scratch="other", teacher=lesson(**weights))
     assert not hasattr(whole, "hidden_projection")
     assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
     assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
@@ -405,14 +407,14 @@ def test_an_interrupted_lesson_goes_on_and_ends_as_if_it_had_not_been(learn, sta
 def test_another_lesson_does_not_go_on_from_it(learn, other, told):
     settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
     with pytest.raises(Stop):
-        learn(settings, stop=55, lesson=lesson(alpha=0.7))
-    with pytest.raises(InvalidParameter, match=f"must go on with its own settings, but got {told}, which"):
-        learn(settings, lesson=other)
+        learn(settings, stop=55, teacher=lesson(alpha=0.7))
+    with pytest.raises(InvalidParameter, match=f"must resume with its own settings, but got {told}, which"):
+        learn(settings, teacher=other)
 
 
 def adapted(seed=0):
     set_seed(seed)
-    model = attach(tiny_model("bert"), LORA)
+    model = attach_lora(tiny_model("bert"), LORA)
     model.name_or_path = "base"
     return model
 
@@ -434,7 +436,7 @@ def test_other_corrections_do_not_go_on_from_it(learn):
     settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
     with pytest.raises(Stop):
         learn(settings, stop=55, start=adapted(), lora=LORA)
-    with pytest.raises(InvalidParameter, match="must go on with its own settings, but got lora_rank=3, which"):
+    with pytest.raises(InvalidParameter, match="must resume with its own settings, but got lora_rank=3, which"):
         learn(settings, start=adapted(), lora=LoraSettings(rank=3))
 
 
@@ -452,10 +454,10 @@ def cached(tokenizer, tmp_path):
 
 def test_known_predictions_teach_as_the_teacher_does(learn, cached):
     taught = lesson(alpha=0.7)
-    one = learn(lesson=taught, scratch="a")[0]
-    other = learn(lesson=cached(taught), scratch="b")[0]
-    again = learn(lesson=cached(taught), scratch="c")[0]
-    alone = learn(lesson=lesson(alpha=0.0), scratch="d")[0]
+    one = learn(teacher=taught, scratch="a")[0]
+    other = learn(teacher=cached(taught), scratch="b")[0]
+    again = learn(teacher=cached(taught), scratch="c")[0]
+    alone = learn(teacher=lesson(alpha=0.0), scratch="d")[0]
     known, told, same, untold = (
         torch.nn.utils.parameters_to_vector(model.parameters()) for model in (one, other, again, alone)
     )
@@ -473,7 +475,7 @@ def test_the_teacher_is_asked_once(cached, monkeypatch):
 
 def test_a_cache_of_something_else_is_answered(cached, tmp_path, tokenizer):
     cached(lesson())
-    with pytest.raises(InvalidParameter, match=r"must be of this teacher, .* was made with another teacher; name"):
+    with pytest.raises(InvalidParameter, match=r"must be of this teacher, .* was made with another teacher; give"):
         cached(Teacher(tiny_model("bert", seed=4), Objective(), "all"))
     rows = tokenize(examples(60, seed=5), tokenizer, max_length=16)
     with pytest.raises(InvalidParameter, match="was made with other data or another tokenizer"):
@@ -490,7 +492,7 @@ def test_a_teacher_reads_what_its_student_does_not(learn, tokenizer, monkeypatch
     forward = taught.teacher.forward
     monkeypatch.setattr(taught.teacher, "forward", lambda **given: calls.append(set(given)) or forward(**given))
     student = student_from("recurrent:lstm:8").build(tiny_model("bert"), Resources()).model
-    learn(lesson=taught, start=student)
+    learn(teacher=taught, start=student)
     assert len(calls) > 10 and all("token_type_ids" in given and "labels" not in given for given in calls)
 
 
@@ -534,7 +536,7 @@ def test_products_in_bf16_learn_the_same_and_leave_a_model_in_float32(learn, mon
         with monkeypatch.context() as patch:
             patch.setattr(torch.nn.Linear, "forward", forward)
             settings = dataclasses.replace(SETTINGS, precision=name)
-            models[name] = learn(settings, scratch=name, lesson=lesson(alpha=0.5) if taught else None)[0]
+            models[name] = learn(settings, scratch=name, teacher=lesson(alpha=0.5) if taught else None)[0]
     assert (True, torch.bfloat16) in computed["bf16"] and (True, torch.float32) not in computed["bf16"]
     assert ((False, torch.bfloat16) in computed["bf16"]) == taught  # the teacher, and no held-out examples
     assert {dtype for _, dtype in computed["fp32"]} == {torch.float32}

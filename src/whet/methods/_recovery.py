@@ -1,4 +1,4 @@
-"""What every method shares that trains the compressed model to answer as the original does, and to think as it does."""
+"""The base of methods that distil the compressed model from the baseline's predictions and hidden states."""
 
 import math
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ __all__ = ["Recovery"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery(Method):
-    """A method that trains weights by the original's predictions and hidden states; labels are not read."""
+    """A method that trains weights on the baseline's predictions and hidden states; labels are not read."""
 
     epochs: Annotated[float, Interval(gt=0, lt=math.inf)] = 3
-    """Passes over the text."""
+    """Epochs of training, e.g. 3."""
     learning_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 5e-5
-    """Peak of AdamW's learning rate; it falls linearly to zero."""
+    """Peak learning rate of AdamW, e.g. 5e-5; it falls linearly to zero."""
     share: Annotated[float, Interval(gt=0, le=1)] = 1.0
-    """Share of the training data that is used."""
+    """Fraction of the training data to use, e.g. 0.1."""
     temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 1.0
-    """Divides both models' logits."""
+    """Temperature that divides the logits of both models."""
     hidden_states: Annotated[float, Interval(ge=0, lt=math.inf)] = 1.0
-    """Weight of the hidden states' error, against 1 for that of the predictions; 0 leaves them out."""
+    """Weight of the error of the hidden states, relative to that of the predictions; 0 leaves hidden states out."""
     precision: ComputePrecision = "fp32"
-    """Of matrix products alone; bf16 is about twice as fast on processors with AMX."""
+    """Precision of matrix products; bf16 is about twice as fast on processors with AMX."""
 
     stage: ClassVar[Stage] = Stage.TRAINING
     needs: ClassVar[frozenset[str]] = frozenset({"train", "teacher"})
@@ -40,8 +40,8 @@ class Recovery(Method):
         """Train the model in place.
 
         Args:
-            model: the compressed model.
-            resources: training data and the original.
+            model: the compressed model, the student.
+            resources: the training data, and the baseline as the teacher.
             after_step: called after every step of the optimizer.
 
         Raises:

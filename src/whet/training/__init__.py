@@ -1,1 +1,1 @@
-"""Training and distillation."""
+"""Training and distillation of models."""

@@ -1,6 +1,6 @@
-"""What an interrupted training leaves in its working folder: whose run it was, and its last whole checkpoint.
+"""The working folder of a training run: the run's settings, and its last complete checkpoint.
 
-A checkpoint is whole once the trainer's state lies in it, which is written last.
+A checkpoint is complete once it holds the trainer's state, which is written last.
 """
 
 import json
@@ -17,41 +17,43 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
 from whet.utils.files import write_text
 
-__all__ = ["claim", "last_checkpoint", "writing"]
+__all__ = ["claim_folder", "guarding_checkpoints", "last_checkpoint"]
 
 STATE = "trainer_state.json"
 
 
 def last_checkpoint(scratch: Path) -> Path | None:
-    """Return the newest checkpoint that was written to its end, if there is one."""
-    found = scratch.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-    steps = {int(number): one for one in found if (number := one.name.rpartition("-")[2]).isdigit()}
-    return next((steps[step] for step in sorted(steps, reverse=True) if _is_whole(steps[step])), None)
+    """Return the newest complete checkpoint in `scratch`, or None."""
+    folders = scratch.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    steps = {int(number): folder for folder in folders if (number := folder.name.rpartition("-")[2]).isdigit()}
+    return next((steps[step] for step in sorted(steps, reverse=True) if _is_complete(steps[step])), None)
 
 
-def claim(scratch: Path, wanted: dict[str, Any]) -> None:
-    """Say in `scratch` whose checkpoints it holds; without a checkpoint there is nothing to be told apart.
+def claim_folder(scratch: Path, settings: dict[str, Any]) -> None:
+    """Record a run's settings in `scratch`, so that only the same run resumes from its checkpoints.
+
+    A folder without a checkpoint takes any settings.
 
     Raises:
-        InvalidParameter: it holds those of another run.
+        InvalidParameter: `scratch` holds the checkpoints of a run with other settings.
     """
     record = scratch / "settings.json"
-    if last_checkpoint(scratch) and record.is_file() and (held := json.loads(record.read_text())) != wanted:
-        others = ", ".join(f"{key}={value}" for key, value in wanted.items() if held.get(key) != value)
+    if last_checkpoint(scratch) and record.is_file() and (recorded := json.loads(record.read_text())) != settings:
+        changed = ", ".join(f"{key}={value}" for key, value in settings.items() if recorded.get(key) != value)
         raise InvalidParameter(
-            f"an interrupted run must go on with its own settings, but got {others}, which {record} does not hold; "
-            f"give those, or delete {scratch}"
+            f"an interrupted run must resume with its own settings, but got {changed}, which {record} does not hold; "
+            f"give the settings of that file, or delete {scratch}"
         )
     scratch.mkdir(parents=True, exist_ok=True)
-    write_text(record, json.dumps(wanted, indent=1))
+    write_text(record, json.dumps(settings, indent=1))
 
 
 @contextmanager
-def writing(scratch: Path) -> Iterator[None]:
-    """Say so where a checkpoint cannot be written, and leave nothing that is not worth keeping.
+def guarding_checkpoints(scratch: Path) -> Iterator[None]:
+    """Report checkpoints that cannot be written, and delete `scratch` if a failed run leaves no checkpoint.
 
     Raises:
-        OutputNotWritten: in the place of what the writers raise.
+        OutputNotWritten: instead of the errors of the libraries that write checkpoints.
     """
     try:
         yield
@@ -64,11 +66,11 @@ def writing(scratch: Path) -> Iterator[None]:
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise
         raise OutputNotWritten(
-            f"{scratch} must be writable to its end, but {error}; free some space and call it again"
+            f"{scratch} must be writable to its end, but {error}; free some disk space and run it again"
         ) from error
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_complete(checkpoint: Path) -> bool:
     try:
         TrainerState.load_from_json(str(checkpoint / STATE))
     except (OSError, ValueError):

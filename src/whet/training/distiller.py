@@ -1,8 +1,8 @@
-"""A lesson: what a student learns from a teacher, and what both need so that they can be compared.
+"""Distillation from a teacher: the loss of a student on a batch, and the hooks that make the two models comparable.
 
-Where the two differ in width, a learned linear layer, which is not a part of the student, turns the student's hidden
-states into the teacher's. For relations, both give the queries, keys and values of their last attention beside their
-answer.
+If their widths differ, a learned linear layer, which is not saved with the student, maps the student's hidden states to
+the teacher's width. For the relations loss, both models also return the queries, keys and values of their last
+attention.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,84 +19,85 @@ from whet.errors import InvalidModel
 from whet.models.attention import last_projections
 from whet.models.inference import removing_hooks
 from whet.models.surgery import temporary_submodule
-from whet.training.objective import Attended, Objective
+from whet.training.objective import AttentionProjections, Objective
 
-__all__ = ["KNOWN", "Teacher"]
+__all__ = ["TEACHER_LOGITS", "Teacher"]
 
-KNOWN = "teacher_logits"
-"""Where batches hold what the teacher answers, if it is known."""
+TEACHER_LOGITS = "teacher_logits"
+"""The key under which batches hold cached logits of the teacher."""
 PROJECTION = "hidden_projection"
-"""The layer from the student's hidden states to the teacher's, while the lesson lasts."""
+"""The name, during training, of the layer that maps the student's hidden states to the teacher's width."""
 
 
 class Teacher(NamedTuple):
-    """What a student learns from beside labels."""
+    """A teacher and the objective with which a student learns from it."""
 
     teacher: nn.Module | None
-    """In eval mode, of the same classes; None where its predictions are known."""
+    """In eval mode, with the same classes as the student; None if its logits are given."""
     objective: Objective
-    """How much each thing counts."""
+    """The weight of each loss."""
     student: str = ""
-    """What the student is made of; a run goes on only with the same."""
+    """Description of the student; a run resumes only with the same student."""
     logits: Tensor | None = None
-    """(examples, classes) the teacher's predictions on the training data, in its order."""
+    """(examples, classes) logits of the teacher on the training data, in the order of the examples."""
 
     def loss(self, student: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss of one batch; labels are read where they count."""
-        asked: dict[str, Any] = {key: value for key, value in batch.items() if key != KNOWN}
+        """Return the loss of the student on one batch, a scalar; labels are read only if they have a weight."""
+        inputs: dict[str, Any] = {key: value for key, value in batch.items() if key != TEACHER_LOGITS}
         if self.objective.reads_hidden_states:
-            asked["output_hidden_states"] = True
-        return self.objective.loss(student(**asked), self._wanted(batch, asked), batch["attention_mask"].bool())
+            inputs["output_hidden_states"] = True
+        targets = self._outputs(batch, inputs)
+        return self.objective.loss(student(**inputs), targets, batch["attention_mask"].bool())
 
-    def _wanted(self, batch: Mapping[str, Tensor], asked: Mapping[str, Any]) -> ModelOutput:
+    def _outputs(self, batch: Mapping[str, Tensor], inputs: Mapping[str, Any]) -> ModelOutput:
         if self.teacher is None:
-            return SequenceClassifierOutput(logits=batch[KNOWN])
+            return SequenceClassifierOutput(logits=batch[TEACHER_LOGITS])
         with torch.no_grad():
-            answer: ModelOutput = self.teacher(**{key: value for key, value in asked.items() if key != "labels"})
-        return answer
+            outputs: ModelOutput = self.teacher(**{key: value for key, value in inputs.items() if key != "labels"})
+        return outputs
 
     @contextmanager
-    def begun(self, student: nn.Module, batch: Mapping[str, Tensor]) -> Iterator[None]:
-        """Make the two comparable while the block runs, and refuse a student that cannot learn from this teacher.
+    def attached(self, student: nn.Module, batch: Mapping[str, Tensor]) -> Iterator[None]:
+        """Make the outputs of teacher and student comparable within the block.
 
         Args:
-            student: in any mode; in eval mode afterwards.
-            batch: of one example or more, with labels where they count.
+            student: in any mode; it is left in eval mode.
+            batch: one example or more on which the loss is tried, with labels if they have a weight.
 
         Raises:
-            InvalidModel: the two answer in forms that cannot be compared.
+            InvalidModel: the outputs of the two models cannot be compared.
         """
         device = next(student.parameters()).device
-        tried = {key: value.to(device) for key, value in batch.items()}
+        trial_batch = {key: value.to(device) for key, value in batch.items()}
         student.eval()
         with ExitStack() as stack:
             with torch.no_grad():
                 if self.teacher is not None:
                     self.teacher.to(device)
                     if self.objective.relations > 0:
-                        handles = [*_showing_attention(self.teacher), *_showing_attention(student)]
+                        handles = [*_returning_attention(self.teacher), *_returning_attention(student)]
                         stack.enter_context(removing_hooks(handles))
                     if self.objective.reads_hidden_states:
-                        stack.enter_context(_as_wide(student, self.teacher, tried))
-                self.loss(student, tried)
+                        stack.enter_context(_projecting(student, self.teacher, trial_batch))
+                self.loss(student, trial_batch)
             yield
 
 
 @contextmanager
-def _as_wide(student: nn.Module, teacher: nn.Module, batch: Mapping[str, Tensor]) -> Iterator[None]:
-    """Turn the student's hidden states into as many features as the teacher's have, by a layer that learns."""
-    own, wanted = (_hidden_width(model, batch) for model in (student, teacher))
-    if own == wanted:
+def _projecting(student: nn.Module, teacher: nn.Module, batch: Mapping[str, Tensor]) -> Iterator[None]:
+    """Map the student's hidden states to the teacher's width within the block, by a layer that is trained too."""
+    student_width, teacher_width = (_hidden_width(model, batch) for model in (student, teacher))
+    if student_width == teacher_width:
         yield
         return
-    layer = nn.Linear(own, wanted).to(next(student.parameters()))
+    layer = nn.Linear(student_width, teacher_width).to(next(student.parameters()))
 
-    def widen(_module: nn.Module, _inputs: Any, out: Any) -> None:
+    def project(_module: nn.Module, _inputs: Any, out: Any) -> None:
         if out.hidden_states is not None:
             out.hidden_states = tuple(layer(states) for states in out.hidden_states)
 
-    # (inside the model's own forward, where several processes watch which weights are used)
-    with temporary_submodule(student, PROJECTION, layer), removing_hooks([student.register_forward_hook(widen)]):
+    # the layer runs inside the model's forward, where distributed training tracks which weights are used
+    with temporary_submodule(student, PROJECTION, layer), removing_hooks([student.register_forward_hook(project)]):
         yield
 
 
@@ -111,20 +112,20 @@ def _hidden_width(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
     return int(states[-1].shape[-1])
 
 
-def _showing_attention(model: nn.Module) -> list[RemovableHandle]:
-    """Let the model give queries, keys and values of its last attention where its answer has a place for its weights.
+def _returning_attention(model: nn.Module) -> list[RemovableHandle]:
+    """Return the handles of hooks that put queries, keys and values of the last attention into the model's output.
 
-    (Several processes hand on no more of an answer than its own fields.)
+    They go into the field `attentions`, because distributed training drops attributes that are no field of an output.
     """
     names, heads = last_projections(model)
-    seen: dict[str, Tensor] = {}
+    projections: dict[str, Tensor] = {}
 
-    def show(_module: nn.Module, _inputs: Any, out: Any) -> None:
-        query, key, value = (seen.pop(name) for name in names)
-        out.attentions = Attended(query, key, value, heads)
+    def return_projections(_module: nn.Module, _inputs: Any, out: Any) -> None:
+        query, key, value = (projections.pop(name) for name in names)
+        out.attentions = AttentionProjections(query, key, value, heads)
 
-    def note(name: str) -> Any:
-        return lambda _module, _inputs, out: seen.update({name: out})
+    def store(name: str) -> Any:
+        return lambda _module, _inputs, out: projections.update({name: out})
 
-    handles = [model.get_submodule(name).register_forward_hook(note(name)) for name in names]
-    return [*handles, model.register_forward_hook(show)]
+    handles = [model.get_submodule(name).register_forward_hook(store(name)) for name in names]
+    return [*handles, model.register_forward_hook(return_projections)]

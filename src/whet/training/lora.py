@@ -1,7 +1,7 @@
-"""LoRA through peft: low-rank corrections beside frozen linear layers are all that is trained, and merged in the end.
+"""LoRA through peft: training updates low-rank adapters beside frozen linear layers, and merges them at the end.
 
-y = W x + (alpha / rank) B A x + b with B = 0 at the start, so that training starts from the function that was given.
-The head, and what lies between it and the blocks, is trained as it is, and so are layer norms, if that is asked for.
+y = W x + (alpha / rank) B A x + b, with B = 0 at the start, so that training starts from the given model. The head, and
+all layers between the last block and the head, are trained without adapters; so are layer norms, if wanted.
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv 2106.09685.
 """
@@ -21,48 +21,48 @@ from whet.errors import InvalidParameter, NothingToCompress
 from whet.models.architecture import Architecture, is_dense
 from whet.utils.parameters import check
 
-__all__ = ["LoraSettings", "Trainable", "attach", "merged", "trainable"]
+__all__ = ["LoraSettings", "TrainableCount", "attach_lora", "merge_lora", "trainable_count"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """How large the corrections are, and where."""
+    """The size of the adapters, and the layers that get one."""
 
     rank: Annotated[int, Interval(ge=1)] = 8
-    """Of every correction."""
+    """Rank of every adapter, e.g. 8."""
     alpha: Annotated[float, Interval(gt=0, lt=math.inf)] = 16
-    """Corrections count alpha / rank times."""
+    """Scale of the adapters, e.g. 16; their outputs are multiplied by alpha / rank."""
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Of the corrections' inputs, in training."""
+    """Dropout probability of the adapters' inputs during training, e.g. 0.1."""
     targets: str = "*"
-    """Wildcard over the names of the linear layers in the blocks; factors of compressed layers are among them."""
+    """Wildcard over the names of linear layers in the blocks, including the factors of compressed layers, e.g.
+    *.query."""
     norms: bool = False
-    """Whether layer norms are trained too."""
+    """Whether to train layer norms too."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range."""
         check(self)
 
 
-class Trainable(NamedTuple):
-    """How much of a model is trained."""
+class TrainableCount(NamedTuple):
+    """How many parameters of a model are trained."""
 
     trained: int
-    """Parameters."""
+    """Number of trained parameters."""
     whole: int
-    """All of the model's, corrections included."""
+    """Number of all parameters, including those of adapters."""
 
     def __str__(self) -> str:
-        share = self.trained / self.whole
-        return f"{self.trained:,} of {self.whole:,} parameters are trained ({share:.2%})"
+        return f"{self.trained:,} of {self.whole:,} parameters are trained ({self.trained / self.whole:.2%})"
 
 
-def attach(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel:
-    """Return the model with corrections beside its linear layers, which are frozen.
+def attach_lora(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel:
+    """Return the model with adapters beside its linear layers, which are frozen.
 
     Args:
-        model: its modules go on to be used.
-        settings: how large, and where.
+        model: the model, whose modules are reused.
+        settings: the size of the adapters, and the layers that get one.
 
     Raises:
         InvalidParameter: peft is not installed.
@@ -83,44 +83,48 @@ def attach(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel:
         modules_to_save=_trained_whole(model, norms=settings.norms),
     )
     with warnings.catch_warnings():
-        # peft asks transformers under a name that is going away
+        # peft calls a deprecated name of transformers
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-        # and where layers of both ways round are left, sets for each what is right
+        # peft corrects this flag for each layer of a model with both Linear and Conv1D
         warnings.filterwarnings("ignore", "fan_in_fan_out is set", UserWarning)
         adapted: Any = peft.get_peft_model(model, config)
     return adapted
 
 
-def merged(adapted: PreTrainedModel) -> PreTrainedModel:
-    """Return the model of `attach` with its corrections added to the weights: as many parameters as at first."""
-    whole: Any = adapted
-    model: PreTrainedModel = whole.merge_and_unload()
+def merge_lora(adapted: PreTrainedModel) -> PreTrainedModel:
+    """Return the model from `attach_lora` with its adapters merged into the weights; it has no more parameters."""
+    peft_model: Any = adapted
+    model: PreTrainedModel = peft_model.merge_and_unload()
     return model.requires_grad_(True).eval()
 
 
-def trainable(model: nn.Module) -> Trainable:
-    """Return how much of a model is trained; of two copies of a layer, the frozen one is not counted."""
-    frozen = {id(one) for name, one in model.named_parameters() if ".original_module." in name}
-    parameters = [one for one in model.parameters() if id(one) not in frozen]
-    return Trainable(
-        sum(one.numel() for one in parameters if one.requires_grad), sum(one.numel() for one in parameters)
+def trainable_count(model: nn.Module) -> TrainableCount:
+    """Return how many parameters of a model are trained.
+
+    peft keeps a frozen copy of each layer that it trains without an adapter; the copies are not counted.
+    """
+    copies = {id(parameter) for name, parameter in model.named_parameters() if ".original_module." in name}
+    parameters = [parameter for parameter in model.parameters() if id(parameter) not in copies]
+    return TrainableCount(
+        sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        sum(parameter.numel() for parameter in parameters),
     )
 
 
 def _targets(model: nn.Module, pattern: str) -> list[str]:
     blocks = tuple(f"{name}." for name in Architecture.of(model).blocks)
     linears = [name for name, module in model.named_modules() if is_dense(module) and name.startswith(blocks)]
-    found = [name for name in linears if fnmatchcase(name, pattern)]
-    if not found:
+    targets = [name for name in linears if fnmatchcase(name, pattern)]
+    if not targets:
         raise NothingToCompress(
-            f"the targets of LoRA must match a linear layer, but got {pattern!r}; the linear layers here are "
+            f"the targets of LoRA must match a linear layer, but got targets={pattern!r}; the linear layers here are "
             f"{', '.join(linears[:6])}, ..."
         )
-    return found
+    return targets
 
 
 def _trained_whole(model: nn.Module, *, norms: bool) -> list[str]:
-    """The head and what lies between the blocks and it; embeddings come before them."""
+    """Return the names of the layers to train without adapters: those after the last block, and `norms`."""
     blocks = Architecture.of(model).blocks
     names = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
     last = max(i for i, name in enumerate(names) if name.startswith(f"{blocks[-1]}."))

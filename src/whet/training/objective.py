@@ -1,11 +1,11 @@
-"""What a student's answers lose against its teacher's, as losses to train on.
+"""The losses of distillation: how far a student's outputs are from its teacher's.
 
 Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arXiv 1503.02531, for the logits;
 Jiao et al., "TinyBERT", 2020, arXiv 1909.10351, for hidden states; Sanh et al., "DistilBERT", 2019, arXiv 1910.01108,
 for their cosine; Wang, Bao, Huang, Dong, Wei, "MiniLMv2: Multi-Head Self-Attention Relation Distillation for
 Compressing Pretrained Transformers", 2021, arXiv 2012.15828, for relations.
-Differs: the error of hidden states is a share of the teacher's own variance, so that its weight means the same for
-every model; padding is left out.
+Differs: the error of hidden states is relative to the teacher's variance, so that its weight means the same for every
+model; padding is left out.
 """
 
 import math
@@ -22,7 +22,7 @@ from whet.errors import InvalidModel
 from whet.utils.parameters import check
 
 __all__ = [
-    "Attended",
+    "AttentionProjections",
     "Objective",
     "cosine_loss",
     "hidden_states_loss",
@@ -32,33 +32,35 @@ __all__ = [
 ]
 
 
-class Attended(NamedTuple):
-    """What one attention computes with."""
+class AttentionProjections(NamedTuple):
+    """The queries, keys and values of one attention."""
 
     query: Tensor
     """(examples, tokens, width), of all heads."""
     key: Tensor
-    """As the queries."""
+    """(examples, tokens, width), of all heads."""
     value: Tensor
-    """(examples, tokens, width), of all heads; another width is possible."""
+    """(examples, tokens, value width), of all heads."""
     heads: int
-    """How many."""
+    """Number of heads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What a student minimises: labels, and what of the teacher it shall give again, each with a weight."""
+    """The loss that a student minimises, a weighted sum over the labels and the outputs of its teacher."""
 
     alpha: Annotated[float, Interval(ge=0, le=1)] = 0.5
-    """Weight of the teacher's predictions, against 1 − alpha for the labels."""
+    """Weight of the teacher's predictions, e.g. 0.5; the labels have the weight 1 − alpha."""
     temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 2.0
-    """Divides both models' logits."""
+    """Temperature that divides the logits of both models, e.g. 2."""
     hidden_states: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.0
-    """Weight of the error of hidden states, each block's against the teacher's at the same share of its depth."""
+    """Weight of the error of the hidden states; each block learns from the teacher's block at the same relative
+    depth."""
     cosine: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.0
-    """Weight of 1 − cosine of the last hidden states."""
+    """Weight of 1 − cosine similarity of the last hidden states."""
     relations: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.0
-    """Weight of the divergence of relations between tokens, of any widths, in the last attention of both."""
+    """Weight of the divergence between the token relations in the last attention of both models, whose widths may
+    differ."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range."""
@@ -66,37 +68,41 @@ class Objective:
 
     @property
     def reads_hidden_states(self) -> bool:
-        """Whether both models must give their hidden states."""
+        """Whether both models must return their hidden states."""
         return self.hidden_states > 0 or self.cosine > 0
 
     @property
     def reads_predictions_alone(self) -> bool:
-        """Whether nothing of the teacher but its predictions counts."""
+        """Whether the loss reads nothing of the teacher but its predictions."""
         return not self.reads_hidden_states and self.relations == 0
 
     def loss(self, student: Any, teacher: Any, mask: Tensor) -> Tensor:
         """Return the loss of one batch.
 
         Args:
-            student: what it answered, with its loss on the labels where alpha is below 1, with hidden states as wide as
-                the teacher's and with `Attended` of its last attention as its attentions, where they count.
-            teacher: what it answered, with the same.
-            mask: (examples, tokens) bool, true where there is a token.
+            student: the student's output: its logits; its loss on the labels if alpha is below 1; hidden states of the
+                teacher's width and, as `attentions`, the `AttentionProjections` of its last attention, if these have
+                a weight.
+            teacher: the teacher's output, without a loss.
+            mask: (examples, tokens) bool, true for tokens, false for padding.
+
+        Returns:
+            A scalar.
 
         Raises:
-            InvalidModel: the two answer with other shapes.
+            InvalidModel: the outputs of the two models have different shapes.
         """
-        # a model that answers at every token answers for padding too
+        # logits per token also exist for padding
         logits = [out.logits[mask] if out.logits.dim() == 3 else out.logits for out in (student, teacher)]
-        logits = [one.float() for one in logits]  # (after products in bf16, which a softmax is too fine for)
+        logits = [values.float() for values in logits]  # bf16 is too coarse for a softmax
         total = self.alpha * logits_loss(*logits, temperature=self.temperature)
         if self.alpha < 1:
             total = total + (1 - self.alpha) * student.loss
         if self.hidden_states > 0:
-            # the first are the embeddings'
-            own, wanted = student.hidden_states[1:], teacher.hidden_states[1:]
-            targets = [wanted[i] for i in paired_layers(len(own), len(wanted))]
-            total = total + self.hidden_states * hidden_states_loss(own, targets, mask)
+            # the first hidden states are the embeddings
+            student_states, teacher_states = student.hidden_states[1:], teacher.hidden_states[1:]
+            targets = [teacher_states[i] for i in paired_layers(len(student_states), len(teacher_states))]
+            total = total + self.hidden_states * hidden_states_loss(student_states, targets, mask)
         if self.cosine > 0:
             total = total + self.cosine * cosine_loss(student.hidden_states[-1], teacher.hidden_states[-1], mask)
         if self.relations > 0:
@@ -105,47 +111,55 @@ class Objective:
 
 
 def paired_layers(student: int, teacher: int) -> list[int]:
-    """Return the teacher's layer, from 0, that each of the student's layers learns from; the last from the last."""
+    """Return, for each of the student's layers, the index of the teacher's layer from which it learns.
+
+    Args:
+        student: number of the student's layers.
+        teacher: number of the teacher's layers; the last layers of both are paired.
+    """
     return [round((i + 1) * teacher / student) - 1 for i in range(student)]
 
 
 def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean 1 − cosine of (examples, tokens, hidden) over the tokens of `mask` (examples, tokens).
+    """Return the mean of 1 − cosine similarity over tokens, a scalar.
 
-    A student that gives the first token alone learns from that one.
+    Args:
+        student: (examples, tokens, hidden); a student that computes only the first token has tokens = 1.
+        teacher: (examples, tokens, hidden).
+        mask: (examples, tokens) bool, true for tokens, false for padding.
 
     Raises:
-        InvalidModel: the teacher gives the first token's alone.
+        InvalidModel: the teacher computes only the first token.
     """
     _require_all(teacher, mask)
-    given = student.shape[1]
-    real = mask[:, :given]
-    return 1 - cosine_similarity(student[real], teacher[:, :given][real], dim=-1).mean()
+    tokens = student.shape[1]
+    is_token = mask[:, :tokens]
+    return 1 - cosine_similarity(student[is_token], teacher[:, :tokens][is_token], dim=-1).mean()
 
 
 def _require_all(teacher: Tensor, mask: Tensor) -> None:
     if teacher.shape[1] < mask.shape[1]:
         raise InvalidModel(
             "the teacher must give hidden states of all tokens, but its last block gives the first token's alone; "
-            "learn from the model before lossless.first_token, or give hidden_states=0 and cosine=0"
+            "take the model before lossless.first_token as the teacher, or give hidden_states=0 and cosine=0"
         )
 
 
 def logits_loss(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Return the mean KL(teacher ‖ student) of softened predictions, times temperature².
+    """Return the mean KL(teacher ‖ student) of softened predictions, times temperature², a scalar.
 
     Args:
-        student: (..., classes) logits; one class is a score, with half the squared difference as its loss.
-        teacher: of the same shape.
-        temperature: more than 0; divides both logits.
+        student: (..., classes) logits; a single class is a score, whose loss is half the squared difference.
+        teacher: logits of the same shape.
+        temperature: above 0; divides both logits.
 
     Raises:
-        InvalidModel: the two answer with other shapes.
+        InvalidModel: the shapes differ.
     """
     if student.shape != teacher.shape:
         raise InvalidModel(
-            f"the original must have as many labels as the model that learns from it, {student.shape[-1]}, "
-            f"but got {teacher.shape[-1]}"
+            f"the teacher must have as many labels as its student, {student.shape[-1]}, but got {teacher.shape[-1]}; "
+            "give a teacher of the same task"
         )
     if student.shape[-1] == 1:
         return (student - teacher).square().mean() / 2
@@ -154,48 +168,49 @@ def logits_loss(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -
 
 
 def hidden_states_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """Return the squared error of hidden states over the variance of the teacher's, mean over layers.
+    """Return the squared error of hidden states relative to the teacher's variance, averaged over layers, a scalar.
 
     Args:
-        student: one (examples, tokens, hidden) a layer; a layer of the first token alone learns from that one.
-        teacher: one (examples, tokens, hidden) a layer.
-        mask: (examples, tokens) bool, true where there is a token.
+        student: (examples, tokens, hidden) per layer; a layer that computes only the first token has tokens = 1.
+        teacher: (examples, tokens, hidden) per layer.
+        mask: (examples, tokens) bool, true for tokens, false for padding.
 
     Raises:
-        InvalidModel: the teacher gives the first token's alone.
+        InvalidModel: the teacher computes only the first token.
     """
-    shares = []
-    for own, wanted in zip(student, teacher, strict=True):
-        _require_all(wanted, mask)
-        variance = wanted[mask].var(0).mean().clamp_min(1e-12)
-        given = own.shape[1]
-        real = mask[:, :given]
-        shares.append((own[real] - wanted[:, :given][real]).square().mean() / variance)
-    return torch.stack(shares).mean()
+    errors = []
+    for states, target in zip(student, teacher, strict=True):
+        _require_all(target, mask)
+        variance = target[mask].var(0).mean().clamp_min(1e-12)
+        tokens = states.shape[1]
+        is_token = mask[:, :tokens]
+        errors.append((states[is_token] - target[:, :tokens][is_token]).square().mean() / variance)
+    return torch.stack(errors).mean()
 
 
-def relations_loss(student: Attended, teacher: Attended, mask: Tensor) -> Tensor:
-    """Return the mean KL(teacher ‖ student) of how tokens relate, between queries, between keys and between values.
+def relations_loss(student: AttentionProjections, teacher: AttentionProjections, mask: Tensor) -> Tensor:
+    """Return the mean KL(teacher ‖ student) of token relations, a scalar.
 
-    A token's relations are the softmax of its scaled products with all tokens, in as many heads as both can have.
+    The relations of a token are the softmax of its scaled products with all tokens: of queries, of keys and of values.
+    Features are split into the largest number of heads that divides the heads of both models.
 
     Args:
-        student: of any widths.
-        teacher: for the same tokens.
-        mask: (examples, tokens) bool, true where there is a token.
+        student: projections of any width.
+        teacher: projections of the same tokens.
+        mask: (examples, tokens) bool, true for tokens, false for padding.
     """
     heads = math.gcd(student.heads, teacher.heads)
     losses = []
-    for own, wanted in zip(student[:3], teacher[:3], strict=True):
-        p, q = (_relations(features, heads, mask) for features in (wanted, own))
+    for student_features, teacher_features in zip(student[:3], teacher[:3], strict=True):
+        p, q = (_relations(features, heads, mask) for features in (teacher_features, student_features))
         losses.append(kl_div(q, p, log_target=True, reduction="sum") / len(p))
     return torch.stack(losses).mean()
 
 
 def _relations(features: Tensor, heads: int, mask: Tensor) -> Tensor:
-    """(heads of real tokens, tokens) log-probabilities."""
+    """Return the log-probabilities of the relations, (heads · real tokens, tokens)."""
     split = features.unflatten(-1, (heads, -1)).transpose(1, 2)
     products = split @ split.transpose(2, 3) / math.sqrt(split.shape[-1])
-    seen = products.masked_fill(~mask[:, None, None], torch.finfo(products.dtype).min)
-    relations: Tensor = seen.log_softmax(-1).transpose(1, 2)[mask].flatten(0, 1)
+    masked = products.masked_fill(~mask[:, None, None], torch.finfo(products.dtype).min)
+    relations: Tensor = masked.log_softmax(-1).transpose(1, 2)[mask].flatten(0, 1)
     return relations

@@ -1,4 +1,8 @@
-"""A teacher's predictions on the training data, asked for once and kept on disk: the teacher may then leave memory."""
+"""A teacher's logits on the training data, computed once and cached on disk.
+
+With cached logits, training need not load the teacher. A cache records digests of the teacher's weights and of the
+encoded examples, and is refused for any others.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,61 +33,62 @@ def cached_logits(
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Mapping[str, Any]],
 ) -> Tensor:
-    """Return the teacher's logits, (examples, classes), from the folder if it is there; otherwise it is written.
+    """Return the teacher's logits, (examples, classes), from the cache; a missing cache is computed and written.
 
     Args:
-        folder: of this teacher, data and tokenizer.
+        folder: the cache, of one teacher, data set and tokenizer.
         teacher: in eval mode.
-        tokenizer: pads.
-        rows: one of `encoding.tokenize` per example.
+        tokenizer: pads the batches.
+        rows: one per example, from `encoding.tokenize`.
 
     Raises:
-        InvalidParameter: the folder was made with another teacher or other data, or cannot be read.
-        OutputExists, OutputNotWritten: it holds something else, or cannot be written.
+        InvalidParameter: the cache is of another teacher or other data, or cannot be read.
+        OutputExists: the folder holds something else.
+        OutputNotWritten: the folder cannot be written.
     """
     unlabeled = [{key: value for key, value in row.items() if key != "labels"} for row in rows]
-    wanted = {"teacher_sha256": digest(_weights(teacher)), "tokens_sha256": digest(json.dumps(unlabeled).encode())}
+    digests = {"teacher_sha256": digest(_weights(teacher)), "tokens_sha256": digest(json.dumps(unlabeled).encode())}
     if (folder / ABOUT).is_file():
-        return _read(folder, wanted)
+        return _read(folder, digests)
     with new_folder(folder, overwrite=False) as draft:
-        found = teacher_logits(teacher, tokenizer, rows)
-        save_file({"logits": found}, draft / LOGITS)
-        (draft / ABOUT).write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-    return found
+        logits = teacher_logits(teacher, tokenizer, rows)
+        save_file({"logits": logits}, draft / LOGITS)
+        (draft / ABOUT).write_text(json.dumps(digests, indent=1), encoding="utf-8")
+    return logits
 
 
-def _read(folder: Path, wanted: Mapping[str, str]) -> Tensor:
+def _read(folder: Path, digests: Mapping[str, str]) -> Tensor:
     try:
-        held = dict(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
-        found: Tensor = load_file(folder / LOGITS)["logits"]
+        recorded = dict(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+        logits: Tensor = load_file(folder / LOGITS)["logits"]
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise InvalidParameter(f"the cache must be readable, but got {folder}: {error}; delete it") from error
-    if held != wanted:
-        same = held.get("teacher_sha256") == wanted["teacher_sha256"]
-        other = "other data or another tokenizer" if same else "another teacher"
+    if recorded != digests:
+        same_teacher = recorded.get("teacher_sha256") == digests["teacher_sha256"]
+        other = "other data or another tokenizer" if same_teacher else "another teacher"
         raise InvalidParameter(
             f"the cache must be of this teacher, data and tokenizer, but {folder} was made with {other}; "
-            "name another folder, or delete it"
+            "give another folder, or delete it"
         )
-    return found
+    return logits
 
 
 def teacher_logits(
     teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]
 ) -> Tensor:
-    """Return the teacher's logits, (examples, classes), computed in batches of similar lengths.
+    """Return a model's logits, (examples, classes) float32, computed in batches of similar length.
 
     Args:
         teacher: in eval mode.
-        tokenizer: pads.
-        rows: one of `encoding.tokenize` per example; labels are not read.
+        tokenizer: pads the batches.
+        rows: one per example, from `encoding.tokenize`; labels are not read.
     """
     order = np.argsort([len(row["input_ids"]) for row in rows], kind="stable")
     batches = pad_batches([rows[i] for i in order], tokenizer, batch_size=BATCH)
     logits = predict_logits(teacher, batches, name="the teacher")
-    found = np.empty_like(logits)
-    found[order] = logits
-    return torch.from_numpy(found)
+    in_order = np.empty_like(logits)
+    in_order[order] = logits
+    return torch.from_numpy(in_order)
 
 
 def _weights(model: PreTrainedModel) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
-"""The one training path, on transformers.Trainer: resumable, with a progress bar, and a row of figures per epoch.
+"""The training loop, on transformers.Trainer: resumable, with a progress bar and one row of a learning curve per epoch.
 
-Several processes read the same batches, each its own rows of them, and add their gradients up: they take the same steps
-as one process does, up to what dropout draws.
+Several processes read the same batches, each its own rows of every batch, and sum their gradients. They take the same
+steps as a single process, except for the random numbers of dropout.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ from transformers.trainer_utils import EvalPrediction
 from whet.errors import InvalidModel
 from whet.tasks.data import Batches, Examples
 from whet.tasks.encoding import pad, tokenize
-from whet.training.checkpoints import claim, last_checkpoint, writing
-from whet.training.distiller import KNOWN, Teacher
+from whet.training.checkpoints import claim_folder, guarding_checkpoints, last_checkpoint
+from whet.training.distiller import TEACHER_LOGITS, Teacher
 from whet.training.lora import LoraSettings
 from whet.training.objective import Objective
 from whet.training.trackers import trackers_named
@@ -49,31 +49,31 @@ from whet.utils.progress import Bar, bar
 __all__ = ["AfterStep", "Epoch", "Scorer", "TrainingSettings", "distil", "train"]
 
 Scorer = Callable[[Any, Any], float]
-"""From labels and logits, both (examples, ...), to the metric that counts."""
+"""Takes labels and logits, both (examples, ...), and returns the task's main metric."""
 AfterStep = Callable[[int, int, Optimizer], None]
-"""Gets the number of the step, that of all steps, and the optimizer; gradients are still there."""
+"""Takes the number of the step, the number of all steps, and the optimizer; gradients still exist."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How long and how fast to train."""
+    """The hyperparameters of a training run."""
 
     epochs: Annotated[float, Interval(gt=0, lt=math.inf)] = 5
-    """Passes over the training data."""
+    """Epochs of training, e.g. 3."""
     learning_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 5e-5
-    """Peak of AdamW's learning rate; it falls linearly to zero."""
+    """Peak learning rate of AdamW, e.g. 5e-5; it falls linearly to zero."""
     batch_size: Annotated[int, Interval(ge=1)] = 32
-    """Examples a step."""
+    """Examples per step, e.g. 32."""
     weight_decay: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.01
-    """AdamW's decoupled weight decay."""
+    """Decoupled weight decay of AdamW, e.g. 0.01."""
     warmup: Annotated[float, Interval(ge=0, lt=1)] = 0.06
-    """Share of the steps over which the learning rate rises."""
+    """Fraction of the steps over which the learning rate rises, e.g. 0.06."""
     max_length: Annotated[int, Interval(ge=2)] = 128
-    """Longer inputs are cut, in tokens."""
+    """Largest number of tokens of an input, e.g. 128; longer inputs are truncated."""
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
-    """Of the head, the order of examples and dropout."""
+    """Seed of the new head, the order of the examples and dropout."""
     precision: ComputePrecision = "fp32"
-    """Of matrix products alone; bf16 is about twice as fast on processors with AMX."""
+    """Precision of matrix products; bf16 is about twice as fast on processors with AMX."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range."""
@@ -84,9 +84,13 @@ class Epoch(NamedTuple):
     """One row of the learning curve."""
 
     epoch: float
+    """Number of epochs trained so far."""
     training_loss: float
+    """Mean loss of the steps of this epoch."""
     validation_loss: float
+    """Mean loss on the held-out examples."""
     validation_metric: float
+    """The task's main metric on the held-out examples."""
 
 
 def train(
@@ -100,33 +104,47 @@ def train(
     scratch: Path,
     progress: Bar,
     device: str = "cpu",
-    lesson: Teacher | None = None,
+    teacher: Teacher | None = None,
     lora: LoraSettings | None = None,
     report_to: Sequence[str] = (),
     logs: Path | None = None,
 ) -> list[Epoch]:
-    """Train `model` in place, from labels or from a teacher too, and return its learning curve.
+    """Train `model` in place, on labels, a teacher or both, and return its learning curve.
 
-    Checkpoints go to `scratch`; a run that finds one there goes on from it. `lora` says what adapters the model has;
-    `report_to` names trackers that transformers knows, such as tensorboard, whose files go to `logs`.
+    Args:
+        model: left in eval mode.
+        tokenizer: encodes the examples and pads batches.
+        examples: the training data.
+        validation: the held-out examples, which are scored after every epoch.
+        settings: the hyperparameters.
+        scorer: the metric of the learning curve.
+        scratch: folder of checkpoints; a run resumes from the last one there.
+        progress: bar that shows the fraction of steps done.
+        device: device to train on, such as cpu or cuda:0.
+        teacher: the teacher to distil from, or None to learn from labels alone.
+        lora: settings of the adapters that the model has, or None.
+        report_to: names of trackers known to transformers, such as tensorboard.
+        logs: folder for the files of trackers.
 
     Raises:
-        InvalidParameter: `scratch` holds a run with other settings, of another model or with other data; or a tracker
-            is not installed.
-        InvalidModel: the loss or the weights are no longer finite; the last good checkpoint stays in `scratch`.
-        OutputNotWritten: a checkpoint could not be written, on a full disk for one.
+        InvalidParameter: `scratch` holds a run with other settings, another model or other data; or a tracker is not
+            installed.
+        InvalidModel: the loss or a weight is no longer finite; the last good checkpoint stays in `scratch`.
+        OutputNotWritten: a checkpoint cannot be written, e.g. because the disk is full.
     """
     trackers = trackers_named(report_to, logs)
     encoded = tokenize(examples, tokenizer, max_length=settings.max_length)
     collate = partial(pad, tokenizer=tokenizer)
-    if lesson is not None and lesson.logits is not None:
-        encoded = [{**row, KNOWN: known} for row, known in zip(encoded, lesson.logits.tolist(), strict=True)]
-    lasting = nullcontext() if lesson is None else lesson.begun(model, collate([encoded[0]]))
+    if teacher is not None and teacher.logits is not None:
+        encoded = [
+            {**row, TEACHER_LOGITS: logits} for row, logits in zip(encoded, teacher.logits.tolist(), strict=True)
+        ]
+    attached = nullcontext() if teacher is None else teacher.attached(model, collate([encoded[0]]))
     record = {"model": model.name_or_path, "data_sha256": examples.digest(), **dataclasses.asdict(settings)}
     if lora is not None:
         record |= {f"lora_{key}": value for key, value in dataclasses.asdict(lora).items()}
-    if lesson is not None:
-        record |= {"student": lesson.student, **dataclasses.asdict(lesson.objective)}
+    if teacher is not None:
+        record |= {"student": teacher.student, **dataclasses.asdict(teacher.objective)}
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
     arguments = TrainingArguments(
         **_shared(settings.epochs, settings.learning_rate, settings.seed, device),
@@ -137,18 +155,18 @@ def train(
         warmup_steps=round(settings.warmup * steps),
         eval_strategy="epoch",
         logging_strategy="epoch",
-        remove_unused_columns=lesson is None,  # the teacher may read more of them than the student
+        remove_unused_columns=teacher is None,  # the teacher may read columns that the student ignores
         save_steps=max(50, steps // 10),
         save_total_limit=1,
     )
-    with lasting:
-        of_first(lambda: claim(scratch, record))
+    with attached:
+        of_first(lambda: claim_folder(scratch, record))
         trainer = _Trainer(
-            lesson,
+            teacher,
             order=_ByLength(encoded, settings.batch_size, seed=settings.seed),
             precision=settings.precision,
             model=model,
-            args=_placed(arguments, device),
+            args=_on_device(arguments, device),
             train_dataset=encoded,
             eval_dataset=tokenize(validation, tokenizer, max_length=settings.max_length),
             data_collator=collate,
@@ -157,10 +175,10 @@ def train(
         )
         trainer.pop_callback(PrinterCallback)
         last = of_first(lambda: last_checkpoint(scratch))
-        with writing(scratch):
+        with guarding_checkpoints(scratch):
             trainer.train(
                 resume_from_checkpoint=None if last is None else str(last),
-                ignore_keys_for_eval=["attentions", "hidden_states", "past_key_values"],  # scored by logits alone
+                ignore_keys_for_eval=["attentions", "hidden_states", "past_key_values"],  # metrics need only logits
             )
             trainer.require_finite(*model.parameters())
     model.eval()
@@ -180,30 +198,30 @@ def distil(
     precision: ComputePrecision = "fp32",
     after_step: AfterStep | None = None,
 ) -> None:
-    """Train `model` in place to give the teacher's predictions and hidden states.
+    """Train `model` in place on the teacher's predictions and hidden states, without labels.
 
     Args:
-        model: of the same depth and width as the teacher.
+        model: the student, of the same depth and width as the teacher; left in eval mode.
         teacher: in eval mode.
-        batches: what both read; every step takes one of them, in an order drawn anew each epoch.
-        epochs: passes over the batches.
-        learning_rate: AdamW's peak; it falls linearly to zero.
-        temperature: divides the logits of both.
-        hidden_states: weight of the error after each block, against 1 for the predictions; see `distillation`.
-        seed: of the order.
-        precision: see `TrainingSettings`.
+        batches: the training data; every step takes one batch, in a new random order each epoch.
+        epochs: epochs of training.
+        learning_rate: peak learning rate of AdamW; it falls linearly to zero.
+        temperature: divides the logits of both models.
+        hidden_states: weight of the error of the hidden states; the predictions have the weight 1.
+        seed: seed of the order of the batches.
+        precision: precision of matrix products; see `TrainingSettings`.
         after_step: called after every step of the optimizer.
 
     Raises:
-        InvalidModel: the loss or the weights are no longer finite.
+        InvalidModel: the loss or a weight is no longer finite.
     """
-    lesson = Teacher(teacher, Objective(alpha=1.0, temperature=temperature, hidden_states=hidden_states))
+    distilled_from = Teacher(teacher, Objective(alpha=1.0, temperature=temperature, hidden_states=hidden_states))
     device = str(next(model.parameters()).device)
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     with (
         tempfile.TemporaryDirectory() as scratch,
         bar("distilling", 1) as progress,
-        lesson.begun(model, batches.batches[0]),
+        distilled_from.attached(model, batches.batches[0]),
     ):
         arguments = TrainingArguments(
             **_shared(epochs, learning_rate, seed, device),
@@ -215,15 +233,15 @@ def distil(
             remove_unused_columns=False,
         )
         trainer = _Trainer(
-            lesson,
+            distilled_from,
             order=RandomSampler(batches.batches, generator=torch.Generator().manual_seed(seed)),
-            dropout=False,  # noise that the teacher's answers do not have
+            dropout=False,  # the teacher's outputs have no such noise
             precision=precision,
             model=model,
-            args=_placed(arguments, device),
+            args=_on_device(arguments, device),
             train_dataset=list(batches),
             data_collator=lambda batch: dict(batch[0]),
-            callbacks=[_Progress(progress), *([] if after_step is None else [_After(after_step)])],
+            callbacks=[_Progress(progress), *([] if after_step is None else [_AfterStep(after_step)])],
         )
         trainer.pop_callback(PrinterCallback)
         trainer.train()
@@ -235,32 +253,32 @@ def distil(
 
 
 def _shared(epochs: float, learning_rate: float, seed: int, device: str) -> dict[str, Any]:
-    """What every training asks of the trainer."""
+    """Return the arguments that all training runs pass to the trainer."""
     return {
         "num_train_epochs": epochs,
         "learning_rate": learning_rate,
         "seed": seed,
         "report_to": [],
-        "label_names": ["labels"],  # it would not find them below adapters
+        "label_names": ["labels"],  # the trainer does not find them in a model with adapters
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
-        "average_tokens_across_devices": False,  # losses are means over examples, of which each process knows its share
+        "average_tokens_across_devices": False,  # losses are means over examples, and each process weights its own rows
         "use_cpu": device == "cpu",
         "log_level": "error",
     }
 
 
-def _placed(arguments: TrainingArguments, device: str) -> TrainingArguments:
-    """Keep to the device that was named: of several GPUs, transformers takes the first and copies the model to all."""
-    place = torch.device(device)
-    if place.type == "cpu":
+def _on_device(arguments: TrainingArguments, device: str) -> TrainingArguments:
+    """Bind the trainer to one device; with several GPUs, transformers would copy the model to all of them."""
+    wanted = torch.device(device)
+    if wanted.type == "cpu":
         return arguments
-    # one state for all of accelerate, which reads its device there
-    arguments.distributed_state.device = place
+    # all of accelerate reads its device from this shared state
+    arguments.distributed_state.device = wanted
     arguments._n_gpu = 1
-    vars(arguments)["_setup_devices"] = place  # where the choice is kept once it is made
-    if place.index is not None and place.type == "cuda":
-        torch.cuda.set_device(place)  # its random state is the one that checkpoints keep
+    vars(arguments)["_setup_devices"] = wanted  # transformers caches the device under this name
+    if wanted.index is not None and wanted.type == "cuda":
+        torch.cuda.set_device(wanted)  # checkpoints hold the random state of the current device
     return arguments
 
 
@@ -278,7 +296,7 @@ def _curve(history: Sequence[dict[str, float]]) -> list[Epoch]:
 
 
 class _ByLength(LengthGroupedSampler):
-    """Batches of like length; seed and epoch alone decide their order, so that a resumed epoch goes on with its own."""
+    """Batches of similar length, in an order that seed and epoch alone determine, as a resumed epoch requires."""
 
     def __init__(self, rows: Sequence[dict[str, Any]], size: int, *, seed: int) -> None:
         super().__init__(size, dataset=rows, model_input_name="input_ids")
@@ -286,16 +304,16 @@ class _ByLength(LengthGroupedSampler):
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the order of this epoch next; the trainer says so before each."""
+        """Set the epoch whose order is drawn next; the trainer calls it before each epoch."""
         self.generator = torch.Generator().manual_seed(self._seed + epoch)
 
 
 class _Trainer(Trainer):
-    """Splits every batch between processes, learns from a teacher if it has a lesson, stops at what is not finite."""
+    """A trainer that splits every batch between processes, can distil a teacher, and stops at a loss not finite."""
 
     def __init__(
         self,
-        lesson: Teacher | None,
+        teacher: Teacher | None,
         *,
         order: Sampler[int],
         precision: ComputePrecision,
@@ -303,13 +321,16 @@ class _Trainer(Trainer):
         **others: Any,
     ) -> None:
         super().__init__(**others)
-        self._lesson = lesson
+        self._teacher = teacher
         self._order = order
         self._precision = precision
         self._dropout = dropout
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return whole batches in every process: dealt out by accelerate, two processes took half as many steps."""
+        """Return a loader of whole batches in every process.
+
+        If accelerate dealt batches out, two processes would take half as many steps.
+        """
         loader: DataLoader[Any] = DataLoader(
             self.train_dataset,
             batch_size=self._train_batch_size,
@@ -317,43 +338,47 @@ class _Trainer(Trainer):
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
-        placed: DataLoader[Any] = prepare_data_loader(
+        prepared: DataLoader[Any] = prepare_data_loader(
             loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
-        return placed
+        return prepared
 
     def training_step(self, *args: Any, **others: Any) -> Tensor:
-        """Return the loss of one step, if it is finite."""
+        """Return the loss of one step.
+
+        Raises:
+            InvalidModel: the loss is not finite.
+        """
         loss: Tensor = super().training_step(*args, **others)
         self.require_finite(loss)
         return loss
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *rest: Any, **others: Any) -> Any:
-        """Return this process's part of the loss of one batch; held-out examples are scored by their labels alone."""
+        """Return this process's part of the loss of one batch; in eval mode, the loss on the labels alone."""
         if not model.training:
             return super().compute_loss(model, inputs, *rest, **others)
-        own, weight = rows_of(inputs)
+        rows, weight = rows_of(inputs)
         model.train(self._dropout)
-        # (not the trainer's own bf16, which leaves the model's forward pass changed when it ends)
+        # the trainer's own bf16 mode would leave the model's forward method wrapped after training
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            if self._lesson is None:
-                return weight * super().compute_loss(model, own, *rest, **others)
-            return weight * self._lesson.loss(model, own)
+            if self._teacher is None:
+                return weight * super().compute_loss(model, rows, *rest, **others)
+            return weight * self._teacher.loss(model, rows)
 
     def require_finite(self, *tensors: Tensor) -> None:
-        """Stop where a loss or weights are no longer finite, before they reach a checkpoint.
+        """Check losses or weights before they reach a checkpoint.
 
         Raises:
-            InvalidModel: they are not.
+            InvalidModel: one of them is not finite.
         """
-        if all(one.isfinite().all() for one in tensors):
+        if all(tensor.isfinite().all() for tensor in tensors):
             return
         scratch = Path(self.args.output_dir)
         last = last_checkpoint(scratch)
-        kept = f"; the last good checkpoint is {last}; delete {scratch} and" if last else ";"
+        advice = f"; the last good checkpoint is {last}; delete {scratch} and" if last else ";"
         raise InvalidModel(
             f"the loss and the weights must stay finite, but got others at step {self.state.global_step} with "
-            f"learning_rate={self.args.learning_rate:g}{kept} give a smaller one"
+            f"learning_rate={self.args.learning_rate:g}{advice} give a smaller learning rate"
         )
 
     def _save_checkpoint(self, *args: Any, **others: Any) -> None:
@@ -362,28 +387,29 @@ class _Trainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        wait_for_all()  # every process has one, and a checkpoint is whole with the state that comes next
+        # every process writes its own random state before the trainer's state completes the checkpoint
+        wait_for_all()
 
 
 class _Progress(TrainerCallback):
-    """Moves the bar at every step."""
+    """Updates the progress bar at every step."""
 
     def __init__(self, progress: Bar) -> None:
         self._progress = progress
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any) -> None:
-        """Set the bar to the share of steps done."""
+        """Set the bar to the fraction of steps done."""
         self._progress.reach(state.global_step / state.max_steps)
 
 
-class _After(TrainerCallback):
+class _AfterStep(TrainerCallback):
     """Calls a function after every step of the optimizer."""
 
-    def __init__(self, act: AfterStep) -> None:
-        self._act = act
+    def __init__(self, after_step: AfterStep) -> None:
+        self._after_step = after_step
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
     ) -> None:
-        """Pass on the step that was taken, which the state does not yet count."""
-        self._act(state.global_step + 1, state.max_steps, others["optimizer"])
+        """Call the function with the number of the finished step, which the state does not count yet."""
+        self._after_step(state.global_step + 1, state.max_steps, others["optimizer"])

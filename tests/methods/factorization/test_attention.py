@@ -11,7 +11,7 @@ from laws import draw
 from whet.calibration.resources import Resources
 from whet.errors import InvalidData, InvalidParameter, NothingToCompress
 from whet.evaluation import records
-from whet.methods.factorization.attention import Attention, of_scores
+from whet.methods.factorization.attention import NarrowAttention, score_projections
 from whet.methods.recipe import Recipe
 from whet.models.attention import SelfAttention
 from whet.models.layers.attention import Attention as Layer
@@ -22,7 +22,7 @@ CALIBRATION = Resources(calibration=tiny_batches())
 
 
 def narrowed(model: nn.Module, **parameters: object) -> nn.Module:
-    return Recipe((Attention(**parameters),)).apply(model, CALIBRATION)
+    return Recipe((NarrowAttention(**parameters),)).apply(model, CALIBRATION)
 
 
 def logits(model: nn.Module) -> Tensor:
@@ -37,7 +37,7 @@ def size(model: nn.Module) -> int:
 
 def test_scores_of_every_rank_are_the_best_over_all_pairs():
     queries, keys = draw(6, 40), draw(6, 30, seed=1) + 0.5
-    spectrum = of_scores(queries @ queries.T / 40, keys @ keys.T / 30)
+    spectrum = score_projections(queries @ queries.T / 40, keys @ keys.T / 30)
     scores = queries.T @ keys
     singular = torch.linalg.svdvals(scores).square()
     for rank in range(1, 7):
@@ -131,7 +131,7 @@ def test_uneven_widths_survive_save_and_load(tmp_path, tokenizer):
         if entry["kind"] == "attention"
     }
     assert any(scores != values for scores, values in widths)
-    recipe = Recipe((Attention(keep=0.4),))
+    recipe = Recipe((NarrowAttention(keep=0.4),))
     records.save(compressed, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
     for implementation in ("sdpa", "eager"):
         plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m", attn_implementation=implementation)
@@ -152,11 +152,11 @@ def test_the_second_block_alone_may_be_narrower():
 
 def test_answers_bad_input():
     with pytest.raises(InvalidParameter, match="keep"):
-        Attention(keep=0)
+        NarrowAttention(keep=0)
     with pytest.raises(InvalidParameter, match="must be given keep"):
         whet.Recipe.from_list([{"method": "factorization.attention"}])
     with pytest.raises(NothingToCompress, match="rotary"):
         narrowed(tiny_model("llama"), keep=0.5)
     few = Batches([{name: value[:1, :3] for name, value in tiny_batches().batches[0].items()}], np.zeros(1))
     with pytest.raises(InvalidData, match="as many tokens as a head has features, 8, but got"):
-        Recipe((Attention(keep=0.5),)).apply(tiny_model("bert"), Resources(calibration=few))
+        Recipe((NarrowAttention(keep=0.5),)).apply(tiny_model("bert"), Resources(calibration=few))

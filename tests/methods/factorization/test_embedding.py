@@ -184,7 +184,9 @@ def test_padding_stays_zero_in_training():
 def test_what_cannot_be_factored_is_answered():
     with pytest.raises(InvalidParameter, match=r"0 < keep <= 1 must hold, but got keep=0"):
         Embedding(keep=0)
-    with pytest.raises(InvalidParameter, match=r"must leave a component of the 3168 .*keep=0.01; keep 0.041 or more"):
+    with pytest.raises(
+        InvalidParameter, match=r"must leave rank 1 or more of the 3168 .*keep=0.01; give 0.041 or more"
+    ):
         factored(Embedding(keep=0.01))
     assert factored(Embedding(keep=0.0415)).get_input_embeddings().rank == 1
     with pytest.raises(NothingToCompress, match=r"must be an ordinary table, but .* has MaskedEmbedding"):

@@ -16,7 +16,7 @@ from whet.errors import InvalidParameter
 from whet.evaluation import timing
 from whet.evaluation.timing import Latencies, layer_latencies, representative_batches, time_interleaved
 from whet.methods.factorization import _rank_search
-from whet.methods.factorization._rank_search import by_time
+from whet.methods.factorization._rank_search import ranks_within_time
 from whet.methods.factorization.drone import Drone
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.svd import Svd
@@ -92,7 +92,7 @@ def test_no_choice_within_the_time_loses_less(counted: Callable[[nn.Module], flo
                 setattr(copied.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], thin(dense, rank))
         return copied
 
-    chosen = by_time(model, losses, [], speedup=1.1, build=build)
+    chosen = ranks_within_time(model, losses, [], speedup=1.1, build=build)
 
     def cost(options: dict[str, int | None]) -> float:
         return counted(build(options))

@@ -10,7 +10,7 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidData, NothingToCompress
 from whet.evaluation import records
 from whet.methods.factorization.kfac import Kfac
-from whet.methods.factorization.shared_qkv import SharedQkv, of_stacked
+from whet.methods.factorization.shared_qkv import SharedQkv, stacked_spectrum
 from whet.methods.recipe import Recipe
 from whet.models.attention import SelfAttention, stacked
 from whet.models.layers.attention import Attention as Layer
@@ -108,7 +108,7 @@ def test_loss_is_the_sum_of_what_each_error_costs():
     moments = collect(model, tiny_batches(), place.inputs, seed=0, sides=sides)
     own = [moments[name] for name in place.inputs]
     each = [svd_of_kl(centred(one), one.gradient, one.mean).losses[0] for one in own if one.gradient is not None]
-    whole = of_stacked(stacked(model, place).weight.detach(), own, metric="kl")
+    whole = stacked_spectrum(stacked(model, place).weight.detach(), own, metric="kl")
     torch.testing.assert_close(whole.losses[0], torch.stack(each).sum())
 
 

@@ -3,12 +3,12 @@ import torch
 from torch import Tensor
 
 from laws import SHAPES, calibration, draw, second_moment
-from whet.methods.factorization.whitened_svd import whitened
+from whet.methods.factorization.whitened_svd import whitened_spectrum
 from whet.numerics.low_rank import factors, output_pca, svd_of_weight
 
 
 def product(weight: Tensor, inputs: Tensor, rank: int, damping: float = 1e-6) -> Tensor:
-    u, v, shift = factors(weight, whitened(weight, second_moment(weight, inputs), damping=damping), rank)
+    u, v, shift = factors(weight, whitened_spectrum(weight, second_moment(weight, inputs), damping=damping), rank)
     assert shift is None
     return u @ v
 

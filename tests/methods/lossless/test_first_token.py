@@ -26,7 +26,7 @@ from whet.runtimes.base import all_runtimes
 from whet.runtimes.export import export
 from whet.tasks.data import Batch, Batches
 from whet.training.distiller import Teacher
-from whet.training.lora import LoraSettings, attach, merged
+from whet.training.lora import LoraSettings, attach_lora, merge_lora
 from whet.training.objective import Objective
 from whet.training.students.base import student_from
 
@@ -220,9 +220,9 @@ def test_training_goes_on_from_the_saved_folder(tmp_path, tokenizer):
 def test_lora_finds_its_layers():
     narrow, batch = applied(tiny_model("bert")), tiny_batches().batches[-1]
     expected = logits(narrow, batch)
-    adapted = attach(narrow, LoraSettings(rank=2, targets="*.1.attention.*.query", norms=True))
+    adapted = attach_lora(narrow, LoraSettings(rank=2, targets="*.1.attention.*.query", norms=True))
     assert any("layer.1.attention.self.query.lora_A" in name for name, _ in adapted.named_parameters())
-    torch.testing.assert_close(logits(merged(adapted), batch), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits(merge_lora(adapted), batch), expected, rtol=0, atol=1e-5)
 
 
 # what is refused
@@ -260,7 +260,7 @@ def test_a_head_that_reads_a_little_of_another_token_is_refused():
 
     model = tiny_model("bert")
     model.bert.pooler = Almost()
-    with pytest.raises(NothingToCompress, match="change with the others"):
+    with pytest.raises(NothingToCompress, match="change with the other tokens"):
         applied(model)
 
 
@@ -280,9 +280,7 @@ def test_other_answers_are_refused(monkeypatch):
         model.classifier.bias = nn.Parameter(model.classifier.bias + 1e-3)
 
     monkeypatch.setattr(first_token, "narrow_to_first", spoil)
-    with pytest.raises(
-        InvalidModel, match=r"answers must stay the same to 1e-05, but those .* differ by 0\.001; leave"
-    ):
+    with pytest.raises(InvalidModel, match=r"logits must stay the same to 1e-05, but those .* differ by 0\.001; leave"):
         applied(tiny_model("bert"))
 
 
@@ -299,7 +297,7 @@ def test_a_saved_layer_that_fits_no_module_is_refused():
 
 def learnt(objective: Objective, student: nn.Module, teacher: nn.Module, batch: Batch) -> Tensor:
     lesson = Teacher(teacher, objective)
-    with lesson.begun(student, batch):
+    with lesson.attached(student, batch):
         return lesson.loss(student, batch)
 
 

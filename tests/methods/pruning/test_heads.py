@@ -16,7 +16,7 @@ from whet.methods.pruning.neurons import Neurons
 from whet.methods.recipe import Recipe
 from whet.models.attention import SelfAttention
 from whet.models.layers.attention import Attention
-from whet.training.lora import LoraSettings, attach, merged
+from whet.training.lora import LoraSettings, attach_lora, merge_lora
 
 ENCODERS: tuple[Family, ...] = ("bert", "roberta", "distilbert")
 encoders = pytest.mark.parametrize("family", ENCODERS)
@@ -126,7 +126,7 @@ def test_uneven_numbers_survive_save_load_and_lora(family: Family, tmp_path, tok
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     torch.testing.assert_close(logits(plain), logits(compressed), rtol=0, atol=1e-5)
     assert heads(plain) == left
-    found = merged(attach(plain, LoraSettings(rank=2)).eval())
+    found = merge_lora(attach_lora(plain, LoraSettings(rank=2)).eval())
     torch.testing.assert_close(logits(found), logits(compressed))
 
 

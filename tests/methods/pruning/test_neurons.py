@@ -20,7 +20,7 @@ from whet.models.architecture import dense_bias, dense_weight
 from whet.models.feed_forward import FeedForward
 from whet.models.layers.resized import Resized
 from whet.tasks.data import Batches
-from whet.training.lora import LoraSettings, attach, merged
+from whet.training.lora import LoraSettings, attach_lora, merge_lora
 
 CALIBRATION = Resources(calibration=tiny_batches())
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -213,10 +213,10 @@ def test_uneven_widths_survive_save_and_load(family: Family, tmp_path, tokenizer
 def test_lora_finds_the_layers_that_are_left(family: Family):
     compressed = pruned(tiny_model(family), keep=0.4)
     before, shapes = logits(compressed), widths(compressed)
-    adapted = attach(compressed, LoraSettings(rank=2))
+    adapted = attach_lora(compressed, LoraSettings(rank=2))
     read = [name for name, _ in adapted.named_parameters() if "lora_A" in name and "linear" in name]
     assert len(read) >= 2 * len(shapes)
-    found = merged(adapted.eval())
+    found = merge_lora(adapted.eval())
     torch.testing.assert_close(logits(found), before)
     assert widths(found) == shapes
 

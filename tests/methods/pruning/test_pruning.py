@@ -9,7 +9,7 @@ from whet.calibration.moments import collect
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.evaluation import records
-from whet.methods.pruning._base import kept
+from whet.methods.pruning._base import keep_masks
 from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.pruning.random import Random
 from whet.methods.pruning.wanda import Wanda
@@ -93,7 +93,7 @@ def test_random_follows_the_seed():
 @pytest.mark.parametrize(("pattern", "few", "group"), [("2:4", 2, 4), ("1:8", 1, 8)])
 def test_a_pattern_leaves_n_of_every_m_inputs(pattern, few, group):
     scores = torch.rand(5, 16, generator=torch.Generator().manual_seed(0))
-    mask = kept({"x": scores}, sparsity=None, pattern=pattern, scope="layer")["x"]
+    mask = keep_masks({"x": scores}, sparsity=None, pattern=pattern, scope="layer")["x"]
     groups, best = mask.unflatten(1, (-1, group)), scores.unflatten(1, (-1, group))
     assert bool((groups.sum(-1) == few).all())
     assert bool((best.masked_fill(~groups, 2).amin(-1) >= best.masked_fill(groups, -1).amax(-1)).all())
@@ -158,7 +158,7 @@ def test_packing_is_exact(shape, bias):
         ({"sparsity": 0.5, "pattern": "2:4"}, "one of sparsity and pattern must be given"),
         ({"sparsity": 1.0}, r"0 <= sparsity < 1 must hold, but got sparsity=1.0"),
         ({"sparsity": -0.1}, r"0 <= sparsity < 1 must hold"),
-        ({"pattern": "4:2"}, r"pattern must be N:M with 0 < N < M, but got pattern=4:2; such as 2:4"),
+        ({"pattern": "4:2"}, r"pattern must be N:M with 0 < N < M, but got pattern=4:2; give one such as 2:4"),
         ({"pattern": "half"}, r"pattern must be N:M"),
         ({"pattern": "2:4", "scope": "global"}, r"scope must be layer with a pattern"),
     ],

@@ -11,7 +11,7 @@ from whet.errors import InvalidParameter, NothingToCompress
 from whet.evaluation import records
 from whet.methods.factorization.svd import Svd
 from whet.methods.pruning.magnitude import Magnitude
-from whet.methods.pruning.sparse_training import Growing, SparseTraining, by_erk, changing, rewired
+from whet.methods.pruning.sparse_training import RewiredLinear, SparseTraining, erk_counts, moved_fraction, rewired_mask
 from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
 from whet.models import artifact
@@ -37,7 +37,7 @@ def masks(model: nn.Module) -> dict[str, Tensor]:
 def watched(monkeypatch):
     """Every change of every layer: the weights and masks before and after, the gradient, and the step's masks."""
     seen = []
-    change = Growing.change
+    change = RewiredLinear.change
 
     def watch(layer, share, optimizer):
         before, weight = layer.active.clone(), layer.weight.detach().clone()
@@ -46,7 +46,7 @@ def watched(monkeypatch):
         after = layer.weight.detach().clone()
         seen.append((share, before, weight, layer.masked.grad.clone(), layer.active.clone(), after, state))
 
-    monkeypatch.setattr(Growing, "change", watch)
+    monkeypatch.setattr(RewiredLinear, "change", watch)
     return seen
 
 
@@ -55,11 +55,11 @@ def test_what_is_least_goes_and_what_the_gradient_wants_comes():
     active = torch.tensor([[True, True, False, False], [True, True, False, True]])
     gradient = torch.tensor([[0.0, 0.3, 0.1, -9.0], [0.0, 7.0, 0.5, 0.2]])
     wanted = torch.tensor([[True, False, False, True], [True, True, True, False]])
-    assert torch.equal(rewired(weight, active, gradient, 2), wanted)
+    assert torch.equal(rewired_mask(weight, active, gradient, 2), wanted)
     # one that goes and is wanted most stays
     gradient[0, 1] = 10
     assert torch.equal(
-        rewired(weight, active, gradient, 2), torch.tensor([[True, True, False, True], [True, True, False, False]])
+        rewired_mask(weight, active, gradient, 2), torch.tensor([[True, True, False, True], [True, True, False, False]])
     )
 
 
@@ -67,7 +67,7 @@ def test_what_is_least_goes_and_what_the_gradient_wants_comes():
 def test_as_many_come_as_go(count):
     weight, gradient = draw(6, 10), draw(6, 10, seed=1)
     active = draw(6, 10, seed=2) > 0.5
-    new = rewired(weight * active, active, gradient, count)
+    new = rewired_mask(weight * active, active, gradient, count)
     assert new.sum() == active.sum()
     gone, come = active & ~new, new & ~active
     if count:
@@ -83,7 +83,7 @@ def test_every_change_in_a_training_follows_the_rule(watched):
     for i, (share, before, weight, gradient, after, new, state) in enumerate(watched):
         step = 2 * (i // layers + 1)
         assert share == pytest.approx(0.15 * (1 + math.cos(math.pi * step / 9)))
-        assert torch.equal(after, rewired(weight, before, gradient, round(share * int(before.sum()))))
+        assert torch.equal(after, rewired_mask(weight, before, gradient, round(share * int(before.sum()))))
         assert before.sum() == after.sum() == round(0.3 * after.numel())
         stayed = before & after
         assert torch.equal(new, weight * stayed)
@@ -95,7 +95,7 @@ def test_every_change_in_a_training_follows_the_rule(watched):
 def test_the_gradient_is_that_of_the_dense_weight():
     """Also of weights that are not there."""
     weight, inputs, active = draw(4, 6), draw(3, 6, seed=1), draw(4, 6, seed=2) > 0
-    layer = Growing(weight, draw(4, seed=3), active)
+    layer = RewiredLinear(weight, draw(4, seed=3), active)
     layer(inputs).square().sum().backward()
     dense = (weight * active).requires_grad_()
     nn.functional.linear(inputs, dense, draw(4, seed=3)).square().sum().backward()
@@ -150,7 +150,7 @@ def test_factors_can_be_sparse_too(tmp_path, tokenizer):
 @pytest.mark.parametrize("density", [0.05, 0.3, 0.9, 1.0])
 def test_erk_is_in_proportion_to_inputs_plus_outputs_and_exact_in_sum(density):
     shapes = {"square": (32, 32), "wide": (64, 32), "small": (4, 6), "tall": (8, 200)}
-    counts = by_erk(shapes, density)
+    counts = erk_counts(shapes, density)
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     assert abs(sum(counts.values()) - density * sum(sizes.values())) <= len(shapes)
     assert all(0 < counts[name] <= sizes[name] for name in shapes)
@@ -166,15 +166,15 @@ def test_erk_is_in_proportion_to_inputs_plus_outputs_and_exact_in_sum(density):
 def test_erk_shares_out_in_a_model():
     model = trained(SparseTraining(sparsity=0.7, distribution="erk", epochs=1, interval=2))
     dense = {name: dense_weight(tiny_model("bert").get_submodule(name)) for name in masks(model)}
-    assert {name: int(mask.sum()) for name, mask in masks(model).items()} == by_erk(
+    assert {name: int(mask.sum()) for name, mask in masks(model).items()} == erk_counts(
         {name: weight.shape for name, weight in dense.items()}, 0.3
     )
 
 
 def test_the_share_that_changes_falls_from_alpha_to_nothing():
-    assert changing(0, 0.3) == pytest.approx(0.3)
-    assert changing(0.5, 0.3) == pytest.approx(0.15)
-    assert changing(1, 0.3) == pytest.approx(0)
+    assert moved_fraction(0, 0.3) == pytest.approx(0.3)
+    assert moved_fraction(0.5, 0.3) == pytest.approx(0.15)
+    assert moved_fraction(1, 0.3) == pytest.approx(0)
 
 
 def test_a_seed_gives_the_same_and_another_something_else():
@@ -187,7 +187,7 @@ def test_it_is_saved_as_the_bits_and_the_values(tmp_path, tokenizer):
     model = trained()
     records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     loaded = artifact.load(tmp_path / "m")
-    assert not any(isinstance(layer, Growing) for layer in loaded.modules())
+    assert not any(isinstance(layer, RewiredLinear) for layer in loaded.modules())
     state = loaded.state_dict()
     assert state.keys() == model.state_dict().keys()
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())

@@ -7,9 +7,9 @@ from laws import calibration, draw
 from whet.calibration.moments import collect
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
-from whet.methods.pruning._base import kept
+from whet.methods.pruning._base import keep_masks
 from whet.methods.pruning.magnitude import Magnitude
-from whet.methods.pruning.sparsegpt import COLUMNS, SparseGpt, compensated
+from whet.methods.pruning.sparsegpt import COLUMNS, SparseGpt, prune_and_compensate
 from whet.methods.pruning.wanda import Wanda
 from whet.methods.recipe import Recipe
 from whet.models.architecture import Architecture, dense_weight
@@ -20,11 +20,11 @@ DAMPING = 1e-6
 
 
 def lowest(share: float):
-    return lambda scores: kept({"": scores}, sparsity=share, pattern=None, scope="layer")[""]
+    return lambda scores: keep_masks({"": scores}, sparsity=share, pattern=None, scope="layer")[""]
 
 
 def two_of_four(scores: Tensor) -> Tensor:
-    return kept({"": scores}, sparsity=None, pattern="2:4", scope="layer")[""]
+    return keep_masks({"": scores}, sparsity=None, pattern="2:4", scope="layer")[""]
 
 
 def moment_of(inputs: Tensor) -> Tensor:
@@ -55,13 +55,13 @@ def one_by_one(weight: Tensor, hessian: Tensor, group: int, choose) -> Tensor:
 def test_it_is_the_method_as_written_down(features, group, choose):
     """Also where there are several blocks of columns, and the last is narrower."""
     weight, moment = draw(5, features), moment_of(calibration(features))
-    new = compensated(weight, moment, choose, group=group, damping=DAMPING)
+    new = prune_and_compensate(weight, moment, choose, group=group, damping=DAMPING)
     torch.testing.assert_close(new, one_by_one(weight, damped(moment), group, choose), rtol=1e-5, atol=1e-8)
 
 
 def test_with_inputs_that_are_uncorrelated_it_is_magnitude_times_input_and_nothing_moves():
     weight, scale = draw(6, 24), torch.linspace(0.1, 3, 24, dtype=torch.float64)
-    new = compensated(weight, scale.square().diag(), lowest(0.6), group=COLUMNS, damping=1e-9)
+    new = prune_and_compensate(weight, scale.square().diag(), lowest(0.6), group=COLUMNS, damping=1e-9)
     stays = lowest(0.6)(weight.abs() * scale)
     torch.testing.assert_close(new, weight * stays, rtol=1e-6, atol=0)
     assert torch.equal(new != 0, stays)
@@ -75,7 +75,7 @@ def test_the_weights_to_the_right_make_good_all_that_they_can(column):
     def choose(scores: Tensor) -> Tensor:
         return torch.arange(9).expand_as(scores) != column
 
-    new = compensated(weight, moment, choose, group=9, damping=DAMPING)
+    new = prune_and_compensate(weight, moment, choose, group=9, damping=DAMPING)
     hessian, right = damped(moment), slice(column + 1, None)
     best = weight.clone()
     best[:, column] = 0
@@ -92,7 +92,7 @@ def test_inputs_of_low_rank_are_no_special_case():
     weight, inputs = draw(6, 20), calibration(20, rank=4)
     inputs[7] = 0
     for seen in (inputs, torch.zeros_like(inputs)):
-        new = compensated(weight, moment_of(seen), lowest(0.5), group=COLUMNS, damping=0.01)
+        new = prune_and_compensate(weight, moment_of(seen), lowest(0.5), group=COLUMNS, damping=0.01)
         assert new.isfinite().all()
         assert int((new == 0).sum()) == 60
         assert ((weight - new) @ seen).norm() <= 0.02 * (weight @ seen).norm()
@@ -124,7 +124,7 @@ def test_layers_are_fitted_to_what_the_pruned_blocks_before_them_give():
     moments = collect(behind, tiny_batches(), names, sides=dict.fromkeys(names, Side.INPUT))
     for name in names:
         weight = dense_weight(behind.get_submodule(name))
-        wanted = compensated(weight, moments[name].second, lowest(0.5), group=COLUMNS, damping=0.01)
+        wanted = prune_and_compensate(weight, moments[name].second, lowest(0.5), group=COLUMNS, damping=0.01)
         assert torch.equal(model.get_submodule(name).linear.weight, wanted)
 
 
@@ -140,7 +140,7 @@ def test_a_pattern_leaves_n_of_every_m_inputs(pattern, few, group):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"sparsity": 0.5, "scope": "global"}, r"scope must be layer, since .*, but got scope=global; leave it out"),
+        ({"sparsity": 0.5, "scope": "global"}, r"scope must be layer, since .*, but got scope=global; leave scope out"),
         ({"sparsity": 0.5, "damping": 0.0}, r"0 < damping <= 1 must hold, but got damping=0.0"),
         ({}, "one of sparsity and pattern must be given"),
     ],

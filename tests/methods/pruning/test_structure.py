@@ -19,7 +19,7 @@ from whet.methods.pruning._dissection import PartLocation, dissect, part_locatio
 from whet.methods.pruning._parts import DENSE, DROP, BlockPart, PartConfig
 from whet.methods.pruning.heads import Heads
 from whet.methods.pruning.neurons import Neurons
-from whet.methods.pruning.structure import STRUCTURES, Structure
+from whet.methods.pruning.structure import STRUCTURES, BlockStructure
 from whet.methods.recipe import Recipe
 from whet.models.architecture import Architecture
 from whet.models.attention import SelfAttention
@@ -38,7 +38,7 @@ encoders = pytest.mark.parametrize("family", ENCODERS)
 
 
 def shaped(model: nn.Module, **parameters: object) -> nn.Module:
-    return Recipe((Structure(**{"structures": STRUCTURES, **parameters}),)).apply(model, CALIBRATION)
+    return Recipe((BlockStructure(**{"structures": STRUCTURES, **parameters}),)).apply(model, CALIBRATION)
 
 
 def taken_apart(model: nn.Module, *, factored: bool = True) -> dict[str, BlockPart]:
@@ -239,16 +239,16 @@ def test_a_block_of_nothing_may_answer_for_the_first_token():
 
 def test_answers_bad_input():
     with pytest.raises(InvalidParameter, match="one of keep and speedup must be given"):
-        Structure()
+        BlockStructure()
     with pytest.raises(InvalidParameter, match="one of keep and speedup must be given"):
-        Structure(speedup=2, keep=0.5)
+        BlockStructure(speedup=2, keep=0.5)
     with pytest.raises(InvalidParameter, match=r"structures must be some of neurons, .*, but got blocks"):
-        Structure(keep=0.5, structures="blocks")
+        BlockStructure(keep=0.5, structures="blocks")
     with pytest.raises(InvalidParameter, match=r"structures must be some of neurons, .*, but got 3"):
-        Structure(keep=0.5, structures=[3, "heads"])
-    assert Structure(keep=0.5, structures=["heads"]) == Structure(keep=0.5, structures="heads")
+        BlockStructure(keep=0.5, structures=[3, "heads"])
+    assert BlockStructure(keep=0.5, structures=["heads"]) == BlockStructure(keep=0.5, structures="heads")
     with pytest.raises(InvalidParameter, match=r"structures must be some of neurons, .*, but got none"):
-        Structure(keep=0.5, structures=())
+        BlockStructure(keep=0.5, structures=())
     with pytest.raises(InvalidParameter, match=r"keep >= 0\.\d+ must hold, which is the least"):
         shaped(tiny_model("bert"), keep=0.01, structures=("neurons",))
     with pytest.raises(NothingToCompress, match="no part matches 'decoder"):

@@ -279,7 +279,9 @@ def test_bad_parameters_are_refused(make, match):
 def test_what_does_not_fit_is_refused():
     model = tiny_model("bert")
     model.bert.encoder.layer[1].output.dense.weight.data[2, 3] = 1e5
-    with pytest.raises(InvalidModel, match=r"weights must be finite in float16, but .* has 100000; take bfloat16"):
+    with pytest.raises(
+        InvalidModel, match=r"weights must be finite in float16, but got 100000 in .*; give dtype=bfloat16"
+    ):
         run(Half(dtype="float16"), model=model)
     with pytest.raises(NothingToCompress, match=r"no linear layer matches 'nothing'; there are bert\.encoder"):
         run(DynamicInt8(include="nothing"))

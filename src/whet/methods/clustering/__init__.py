@@ -1,1 +1,1 @@
-"""Clustering: weights of few distinct values."""
+"""Clustering: the weights of a layer share a few distinct values."""

@@ -1,13 +1,13 @@
-"""Weight clustering: the weights of each layer take one of a few values, the centroids of k-means.
+"""Weight clustering: each weight of a layer takes one of a few values, the centroids of k-means.
 
-W ≈ codebook[assignments], with the least Σ_ij m_i (W_ji − c)² over the weights of a layer. All weights count alike,
-m = 1, or as much as their inputs, m_i = E[x_i²]: the error of the outputs, if inputs were uncorrelated. A word of an
-embedding is an input that is 0 or 1, so that m is how often it is read. With `epochs`, the centroids are then trained
-to give the original's predictions and hidden states, while assignments stay.
+W ≈ codebook[assignments] minimises Σ_ij m_i (W_ji − c)² over the weights of a layer. All weights count equally, m = 1,
+or as their inputs, m_i = E[x_i²], which gives the error of the outputs if inputs are uncorrelated. A word of an
+embedding is an input of 0 or 1, so that its m is its frequency. With `epochs`, the centroids are then distilled from
+the baseline's predictions and hidden states, while the assignments stay.
 
 Source: Han, Mao, Dally, "Deep Compression: Compressing Deep Neural Networks with Pruning, Trained Quantization and
 Huffman Coding", ICLR 2016, arXiv 1510.00149.
-Differs: trained by distillation, with the mean of the gradients of a cluster in the place of their sum; weights can
+Differs: centroids are trained by distillation, with the mean of a cluster's gradients instead of their sum; weights can
 count as their inputs; embeddings are clustered too; a pruned layer keeps its zeros as one of its clusters.
 """
 
@@ -41,22 +41,25 @@ __all__ = ["KMeans"]
 
 @dataclass(frozen=True, kw_only=True)
 class KMeans(Method):
-    """Give the weights of every layer and embedding a few values."""
+    """Replace the weights of every linear layer and embedding by a few shared values."""
 
     clusters: Annotated[int, Interval(ge=2, le=256)] = 16
-    """Values of each layer; a weight then takes as many bits as their number has."""
+    """Number of distinct values in each layer, e.g. 16; a weight then takes log2 of it bits."""
     start: Start = "kmeans++"
-    """Where centroids begin: evenly from the least weight to the greatest, at even shares of them, or drawn."""
+    """How to choose the first centroids: linear spaces them evenly between the extreme weights, density puts an equal
+    number of weights between them, kmeans++ draws them at random."""
     importance: Literal["none", "inputs"] = "none"
-    """Whether weights count alike, or as much as their inputs on calibration data."""
+    """How to weight errors: none counts all weights equally, inputs by the mean square of their input on calibration
+    data."""
     include: str = "*"
-    """Wildcard over the names of linear layers and embeddings; those that it does not match stay as they are."""
+    """Wildcard over the names of linear layers and embeddings; those that do not match stay unchanged."""
     coding: Coding = "entropy"
-    """How assignments are stored: all in as many bits (fixed), or frequent ones in fewer (entropy)."""
+    """How to store assignments on disk: fixed gives all the same number of bits, entropy gives frequent ones fewer
+    bits."""
     epochs: Annotated[float, Interval(ge=0, lt=math.inf)] = 0
-    """Passes over the training text in which the centroids learn from the original; 0 leaves them as they are."""
+    """Epochs in which the centroids are distilled from the baseline on the training text, e.g. 1; 0 trains nothing."""
     learning_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 5e-5
-    """Peak of AdamW's learning rate, of the centroids and of what is not clustered."""
+    """Peak learning rate of AdamW, for the centroids and all weights that are not clustered."""
 
     stage: ClassVar[Stage] = Stage.STORAGE
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -65,18 +68,18 @@ class KMeans(Method):
 
     @property
     def reads(self) -> frozenset[str]:
-        """See `Method.reads`; inputs are looked at and centroids trained only where that is asked for."""
-        looked_at = {"calibration"} if self.importance == "inputs" else set()
-        return self.needs | looked_at | ({"train", "teacher"} if self.epochs > 0 else set())
+        """See `Method.reads`; input importance needs calibration data, training needs its data and a teacher."""
+        calibration = {"calibration"} if self.importance == "inputs" else set()
+        return self.needs | calibration | ({"train", "teacher"} if self.epochs > 0 else set())
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         """See `Method.apply`."""
-        found = stored_weights(model, self.include, again=(Clustered,))
-        names = list(found.values())
-        masses = _inputs(model, names, calibrated(resources)) if self.importance == "inputs" else {}
-        for number, (place, name) in enumerate(track(found.items(), "clustering", total=len(found))):
-            few = self._few(model, place, name, masses.get(name), seed=resources.seed + number)
-            replace(model, place, few)
+        dense_names = stored_weights(model, self.include, again=(Clustered,))
+        importance: dict[str, Tensor] = {}
+        if self.importance == "inputs":
+            importance = _input_squares(model, list(dense_names.values()), calibrated(resources))
+        for i, (name, dense) in enumerate(track(dense_names.items(), "clustering", total=len(dense_names))):
+            replace(model, name, self._clustered(model, name, dense, importance.get(dense), seed=resources.seed + i))
         if self.epochs > 0:
             if resources.train is None or resources.teacher is None:
                 raise MissingResource("training data and a teacher must be given, but got none; give --task")
@@ -92,42 +95,42 @@ class KMeans(Method):
             )
         return model
 
-    def _few(self, model: nn.Module, place: str, name: str, masses: Tensor | None, *, seed: int) -> Clustered:
-        """The clustered layer that takes a place, with the weights of the ordinary layer there."""
-        weight, bias, own = weights_of(model.get_submodule(name))
-        pruned = isinstance(model.get_submodule(place), Masked | MaskedEmbedding | Clustered)
-        values = self._values(weight, masses, seed=seed, zeros=pruned and not bool(weight.all()))
-        return Clustered.of(values, bias, CodebookForm(**asdict(own), coding=self.coding))
+    def _clustered(self, model: nn.Module, name: str, dense: str, importance: Tensor | None, *, seed: int) -> Clustered:
+        """Return the clustered layer that replaces the layer `name`, which holds the dense layer `dense`."""
+        weight, bias, shape = weights_of(model.get_submodule(dense))
+        pruned = isinstance(model.get_submodule(name), Masked | MaskedEmbedding | Clustered)
+        values = self._values(weight, importance, seed=seed, zeros=pruned and not bool(weight.all()))
+        return Clustered.of(values, bias, CodebookForm(**asdict(shape), coding=self.coding))
 
-    def _values(self, weight: Tensor, masses: Tensor | None, *, seed: int, zeros: bool) -> Tensor:
-        """The weight with the nearest centroid in the place of each number; zeros of a pruned layer stay zero."""
-        there = weight != 0 if zeros else torch.ones_like(weight, dtype=torch.bool)
-        values = weight[there]
+    def _values(self, weight: Tensor, importance: Tensor | None, *, seed: int, zeros: bool) -> Tensor:
+        """Return the weight with each number replaced by its centroid; with `zeros`, zeros stay zero."""
+        clustered = weight != 0 if zeros else torch.ones_like(weight, dtype=torch.bool)
+        values = weight[clustered]
         if not len(values):
             return weight
-        own = None if masses is None else masses.expand_as(weight)[there]
-        few = quantized(values, self.clusters - zeros, start=self.start, seed=seed, masses=own)
-        return torch.zeros_like(weight).masked_scatter(there, few)
+        masses = None if importance is None else importance.expand_as(weight)[clustered]
+        centroids = quantized(values, self.clusters - zeros, start=self.start, seed=seed, masses=masses)
+        return torch.zeros_like(weight).masked_scatter(clustered, centroids)
 
 
-def _inputs(model: nn.Module, names: list[str], batches: Batches) -> dict[str, Tensor]:
-    """The mean square of every input, (1, in) of a linear layer, (words, 1) of an embedding."""
+def _input_squares(model: nn.Module, names: list[str], batches: Batches) -> dict[str, Tensor]:
+    """Return the mean square of every input by layer name, (1, in) for a linear layer, (words, 1) for an embedding."""
     embeddings = [name for name in names if isinstance(model.get_submodule(name), nn.Embedding)]
     linears = [name for name in names if name not in embeddings]
     moments = collect(model, batches, linears, sides=dict.fromkeys(linears, Side.INPUT)) if linears else {}
-    squares = {name: own.second.diagonal().clamp_min(0)[None] for name, own in moments.items()}
-    return squares | _readings(model, embeddings, batches)
+    squares = {name: layer.second.diagonal().clamp_min(0)[None] for name, layer in moments.items()}
+    return squares | _row_counts(model, embeddings, batches)
 
 
-def _readings(model: nn.Module, names: list[str], batches: Batches) -> dict[str, Tensor]:
-    """How often each word is read by real tokens, (words, 1), and once more: text that is still to come has others."""
+def _row_counts(model: nn.Module, names: list[str], batches: Batches) -> dict[str, Tensor]:
+    """Return how often real tokens read each row of the named embeddings, (words, 1), plus one for unseen words."""
     counts = {name: torch.ones(weights_of(model.get_submodule(name)).form.rows, dtype=torch.float64) for name in names}
-    real = torch.empty(0)
+    is_token = torch.empty(0)
 
     def counter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def count(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            read = inputs[0].expand_as(real)[real].cpu()
-            counts[name] += torch.bincount(read, minlength=len(counts[name]))
+            rows = inputs[0].expand_as(is_token)[is_token].cpu()
+            counts[name] += torch.bincount(rows, minlength=len(counts[name]))
 
         return count
 
@@ -135,6 +138,9 @@ def _readings(model: nn.Module, names: list[str], batches: Batches) -> dict[str,
     with removing_hooks(handles), torch.inference_mode():
         for batch in batches:
             inputs = to_device(batch, model)
-            real = inputs["attention_mask"].bool()
+            is_token = inputs["attention_mask"].bool()
             model(**inputs)
-    return {name: own[:, None].to(weights_of(model.get_submodule(name)).weight.device) for name, own in counts.items()}
+    return {
+        name: row_counts[:, None].to(weights_of(model.get_submodule(name)).weight.device)
+        for name, row_counts in counts.items()
+    }

@@ -1,1 +1,1 @@
-"""Low rank: a dense layer becomes two thinner ones."""
+"""Factorization: two thin layers of low rank replace a dense layer."""

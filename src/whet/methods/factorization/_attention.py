@@ -1,4 +1,4 @@
-"""What methods that change encoders' attention share: their parameters, and one pass over calibration data."""
+"""The base of methods that compress self-attention: its parameters, and one pass over the calibration data."""
 
 import math
 from collections.abc import Mapping
@@ -18,18 +18,20 @@ __all__ = ["AttentionMethod"]
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionMethod(Method):
-    """A method that gives every attention of an encoder another structure."""
+    """A method that changes the structure of every self-attention of an encoder."""
 
     keep: Annotated[float, Interval(gt=0, le=1)]
-    """Share of the linear parameters that is kept of those that the method changes."""
+    """Fraction of the attention parameters that this method changes to keep, e.g. 0.5."""
     allocation: Literal["uniform", "by_loss"] = "by_loss"
-    """Whether every attention keeps the same share, or what gives the least summed loss."""
+    """How to share the budget: uniform keeps the same fraction in every attention, by_loss minimises the summed
+    loss."""
     metric: Literal["kl", "outputs"] = "kl"
-    """What is minimised: what the error costs in KL, or the error of the outputs itself."""
+    """What to minimise: kl weights errors by their cost in KL divergence, outputs takes the squared error of
+    outputs."""
     include: str = "*"
-    """Wildcard over module names; attentions that it does not match stay as they are."""
+    """Wildcard over the names of attention modules; attentions that do not match stay unchanged."""
     temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 3.0
-    """Softens the predictions that gradients start from; see kfac."""
+    """Temperature that softens the predictions before gradients are taken; see factorization.kfac."""
 
     stage: ClassVar[Stage] = Stage.STRUCTURE
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
@@ -37,6 +39,9 @@ class AttentionMethod(Method):
     mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
 
     def moments(self, model: nn.Module, resources: Resources, sides: Mapping[str, Side]) -> dict[str, Moments]:
-        """Return the moments of these layers; one pass over the data, with `metric` kl a backward one too."""
+        """Return the moments of the layers in `sides`, by name.
+
+        It takes one forward pass over the calibration data, and with `metric="kl"` a backward pass too.
+        """
         seed = resources.seed if self.metric == "kl" else None
         return collect(model, calibrated(resources), list(sides), seed=seed, temperature=self.temperature, sides=sides)

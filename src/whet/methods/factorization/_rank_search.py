@@ -1,14 +1,15 @@
-"""Ranks that are found by measuring: the fastest within a loss, and the least loss within a time.
+"""Searches that choose ranks by measurement: the least loss within a time, or the smallest ranks within a loss.
 
-`by_time` fills a table of latencies for every shape of layer and minimises the summed loss under what is left of the
-wanted time after everything that is not a layer; the model that comes out is timed, and the budget moved until it is as
-fast as was asked. `at_speed` finds the share of parameters that gives a speed, for allocations that count parameters.
-`algorithm_2` spreads an allowed KL over the layers by the time that each takes, goes through them in
-forward order, and takes the smallest rank that stays within.
+`ranks_within_time` measures a table of latencies for every layer shape. It minimises the summed loss under the wanted
+time less the time that everything else in the model takes, times the resulting model, and moves the budget until the
+model is as fast as wanted.
+
+`ranks_within_kl` spreads an allowed KL over the layers in proportion to their time. It visits them in forward order and
+takes the smallest rank whose KL is allowed.
 
 Source: Chen, Yu, Dhillon, Hsieh, "DRONE: Data-aware Low-rank Compression for Large NLP Models", NeurIPS 2021, Algorithm
-2. Differs: a step is accepted by KL to the original on held-out training examples, never by cross-entropy on the dev
-split, which can fall while the model gets worse.
+2. Differs: a step is accepted by its KL from the baseline on held-out training examples, never by cross-entropy on the
+dev split, which can fall while the model gets worse.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,26 +27,32 @@ from whet.numerics.divergence import divergences
 from whet.tasks.data import Batch, Batches
 from whet.utils.progress import track
 
-__all__ = ["algorithm_2", "by_time", "latencies_of"]
+__all__ = ["layer_latency_tables", "ranks_within_kl", "ranks_within_time"]
 
 
-def latencies_of(
+def layer_latency_tables(
     model: nn.Module, ranks: Mapping[str, Sequence[int]], batches: Sequence[Batch]
 ) -> dict[str, Latencies]:
-    """Return the latencies of the named layers; layers of one shape are timed once."""
-    known: dict[tuple[int, ...], Latencies] = {}
-    found = {}
+    """Return the latencies of the named layers, by name; layers of one shape are timed once.
+
+    Args:
+        model: holds the layers, which are dense.
+        ranks: the names of the layers, with the ranks at which factors are timed beside the dense layer.
+        batches: the calibration batches to time with.
+    """
+    by_shape: dict[tuple[int, ...], Latencies] = {}
+    latencies = {}
     for name in track(ranks, "timing layers"):
         layer = model.get_submodule(name)
         weight = dense_weight(layer)
         key = (*weight.shape, *ranks[name])
-        if key not in known:
-            known[key] = layer_latencies(weight, ranks[name], batches, bias=layer.bias is not None)
-        found[name] = known[key]
-    return found
+        if key not in by_shape:
+            by_shape[key] = layer_latencies(weight, ranks[name], batches, bias=layer.bias is not None)
+        latencies[name] = by_shape[key]
+    return latencies
 
 
-def by_time(
+def ranks_within_time(
     model: nn.Module,
     losses: Mapping[str, Mapping[int, float]],
     batches: Sequence[Batch],
@@ -53,19 +60,19 @@ def by_time(
     speedup: float,
     build: Callable[[Ranks], nn.Module],
 ) -> Ranks:
-    """Return the ranks of least summed loss with which the model is `speedup` times as fast.
+    """Return the ranks of least summed loss at which the whole model is `speedup` times as fast.
 
     Args:
         model: the dense model.
-        losses: each layer's loss at each rank that it may take, ranks rising.
-        batches: what to time with.
-        speedup: more than 1; of the whole model.
-        build: returns a model with these ranks, which is timed.
+        losses: each layer's loss at each rank that it may take, in rising order of rank.
+        batches: the calibration batches to time with.
+        speedup: wanted speedup of the whole model, above 1.
+        build: returns the model with the given ranks, so that it can be timed.
 
     Raises:
-        InvalidParameter: no ranks are as fast; the message gives the best that can be reached.
+        InvalidParameter: no ranks reach the speedup; the message gives the best speedup that can be reached.
     """
-    tables = latencies_of(model, {name: list(own) for name, own in losses.items()}, batches)
+    tables = layer_latency_tables(model, {name: list(by_rank) for name, by_rank in losses.items()}, batches)
     offers = {name: _faster(tables[name], losses[name]) for name in losses}
     whole = model_latencies([model], batches)[0]
 
@@ -82,13 +89,13 @@ def by_time(
 
 
 def _faster(table: Latencies, losses: Mapping[int, float]) -> tuple[list[int | None], Options]:
-    """The ranks that are faster than the dense layer, and the dense layer itself."""
+    """Return the ranks that are faster than the dense layer, then None for the dense layer, with their options."""
     ranks = [rank for rank in losses if table.factored[rank] < table.dense]
     costs = [*(table.factored[rank] for rank in ranks), table.dense]
     return [*ranks, None], Options(np.asarray(costs), np.asarray([*(losses[rank] for rank in ranks), 0.0]))
 
 
-def algorithm_2(
+def ranks_within_kl(
     model: nn.Module,
     original: nn.Module,
     ranks: Mapping[str, Sequence[int]],
@@ -99,31 +106,32 @@ def algorithm_2(
     acceptance: Literal["cumulative", "fixed"],
     factorize: Callable[[str], Callable[[int | None], None]],
 ) -> Ranks:
-    """Factorise `model` in place, layer after layer, and return the ranks.
+    """Factorise `model` in place, layer after layer, and return the chosen ranks.
 
     Args:
         model: a copy of `original`.
-        original: what its answers are compared with.
-        ranks: the grid of each layer in forward order, rising.
-        held_out: training examples that decide.
-        seconds: how long each layer takes.
-        allowed_kl: mean KL(original ‖ compressed) allowed in the end.
-        acceptance: whether a layer may use what those before it left over, or must hold the sum to its own share.
-        factorize: for a layer, by statistics of the model as it is by then, returns what puts a rank in, or None for
-            the dense layer.
+        original: the baseline, whose predictions are the reference.
+        ranks: the ranks to try in each layer, rising; layers are in forward order.
+        held_out: held-out training examples on which the KL is measured.
+        seconds: the time that each dense layer takes.
+        allowed_kl: largest mean KL(original ‖ compressed) of the finished model, in nats.
+        acceptance: "cumulative" if a layer may spend the KL that earlier layers left over; "fixed" if the total KL must
+            stay within the layer's own share.
+        factorize: takes a layer's name and decomposes it with statistics of the model as compressed so far; returns a
+            function that gives the layer a rank, or with None makes it dense again.
     """
-    wanted = predict_logits(original, held_out)
+    reference = predict_logits(original, held_out)
     total, allowed = sum(seconds.values()), 0.0
     chosen: Ranks = dict.fromkeys(ranks)
     for name in track(ranks, "accepting ranks"):
         share = allowed_kl * seconds[name] / total
         allowed = allowed + share if acceptance == "cumulative" else share
-        put = factorize(name)
+        set_rank = factorize(name)
         for rank in ranks[name]:
-            put(rank)
-            if float(divergences(wanted, predict_logits(model, held_out)).mean()) <= allowed:
+            set_rank(rank)
+            if float(divergences(reference, predict_logits(model, held_out)).mean()) <= allowed:
                 chosen[name] = rank
                 break
         else:
-            put(None)
+            set_rank(None)
     return chosen

@@ -1,9 +1,10 @@
-"""Sequential calibration: fit the factors once more, in forward order, to what the compressed layers before them give.
+"""Sequential calibration: fit the factors again, in forward order, to the inputs that the compressed model gives them.
 
-The targets y are the outputs of the original, the inputs x those of the compressed model. With Bx the best linear
-prediction of y, the error of any W' splits into E‖y − Bx‖² and E‖(B − W')x‖², so that the best W' of rank k is the best
-part of B in the metric of Cov(x): reduced-rank regression. Where a method weighs outputs in another metric, its inner
-factor v stays, and the outer one is u = Cov(y, vx) Cov(vx)⁻¹, which is best in every metric. The bias takes the means.
+The targets y are the outputs of the baseline's layer; the inputs x are those of the compressed model. With Bx the best
+linear prediction of y, the error of any W' splits into E‖y − Bx‖² + E‖(B − W')x‖². The best W' of rank k is therefore
+the best rank-k part of B in the metric of Cov(x), which is reduced-rank regression. If a method weighs outputs in
+another metric, its inner factor v stays, and the outer factor u = Cov(y, vx) Cov(vx)⁻¹ is optimal in every metric. The
+bias corrects the means.
 
 Source: Izenman, "Reduced-rank regression for the multivariate linear model", Journal of Multivariate Analysis 5, 1975,
 doi 10.1016/0047-259X(75)90042-1; Wang, Zheng, Wan, Zhang, "SVD-LLM", 2024, arXiv 2403.07378, for the outer factor.
@@ -28,7 +29,7 @@ __all__ = ["Refit", "refit"]
 
 
 class Refit(Enum):
-    """What is fitted anew."""
+    """Which factors are fitted again."""
 
     BOTH = "both"
     """Both factors, by reduced-rank regression."""
@@ -37,7 +38,7 @@ class Refit(Enum):
 
 
 class _Joint:
-    """Running sums of inputs x and outputs y that belong together: fp32 products, float64 sums."""
+    """Running sums over pairs of inputs x and outputs y: fp32 products, float64 sums."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -52,14 +53,17 @@ class _Joint:
 
 
 def refit(model: nn.Module, original: nn.Module, batches: Batches, layers: Sequence[str], *, what: Refit) -> None:
-    """Fit the low-rank layers of `model` anew in place.
+    """Fit the low-rank layers of `model` again, in place.
 
     Args:
-        model: with low-rank layers, whose weights are its own.
+        model: the compressed model, whose low-rank layers share no weights with `original`.
         original: the same model with dense layers.
         batches: the calibration data; padding is left out.
-        layers: names of the low-rank layers in forward order.
-        what: which factors.
+        layers: names of the low-rank layers, in forward order.
+        what: which factors to fit.
+
+    Raises:
+        InvalidModel: a layer does not see one row per token in one call.
     """
     for group in track(_same_input(model, batches, layers), "fitting to compressed inputs"):
         for name, sums in _joint(model, original, batches, group).items():
@@ -74,30 +78,30 @@ def refit(model: nn.Module, original: nn.Module, batches: Batches, layers: Seque
                 if what is Refit.BOTH
                 else (outer_factor(cross, inputs, v), v)
             )
-            _put(layer, u, v, mean_y - u @ (v @ mean_x))
+            _write_factors(layer, u, v, mean_y - u @ (v @ mean_x))
 
 
 @torch.no_grad()
-def _put(layer: LowRank, u: Tensor, v: Tensor, bias: Tensor) -> None:
+def _write_factors(layer: LowRank, u: Tensor, v: Tensor, bias: Tensor) -> None:
     layer.u.weight.copy_(u)
     layer.v.weight.copy_(v)
     layer.u.bias = nn.Parameter(bias.to(layer.u.weight))
 
 
 def _same_input(model: nn.Module, batches: Batches, layers: Sequence[str]) -> list[list[str]]:
-    """The layers in groups that read the same tensor, in forward order."""
+    """Return the layers grouped by the tensor that they read, in forward order."""
     groups: list[list[str]] = []
     seen: list[Tensor] = []
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def add_to_group(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if seen and seen[-1] is inputs[0]:
                 groups[-1].append(name)
             else:
                 seen[:] = [inputs[0]]
                 groups.append([name])
 
-        return note
+        return add_to_group
 
     handles = [model.get_submodule(name).register_forward_pre_hook(hook(name)) for name in layers]
     with removing_hooks(handles), torch.inference_mode():
@@ -106,7 +110,7 @@ def _same_input(model: nn.Module, batches: Batches, layers: Sequence[str]) -> li
 
 
 def _joint(model: nn.Module, original: nn.Module, batches: Batches, group: Sequence[str]) -> dict[str, _Joint]:
-    """Inputs in the compressed model and outputs in the original, of one group of layers."""
+    """Return the sums over inputs in the compressed model and outputs in the original, for one group of layers."""
     sums = {name: _Joint() for name in group}
     first_alone = first_token_layers(model)
     seen: dict[str, Tensor] = {}
@@ -124,13 +128,13 @@ def _joint(model: nn.Module, original: nn.Module, batches: Batches, group: Seque
             inputs = to_device(batch, model)
             model(**inputs)
             original(**inputs)
-            real = seen_by(group[0], inputs["attention_mask"].bool(), first_alone).reshape(-1)
-            if seen["x"][..., 0].numel() != len(real):
+            is_token = seen_by(group[0], inputs["attention_mask"].bool(), first_alone).reshape(-1)
+            if seen["x"][..., 0].numel() != len(is_token):
                 raise InvalidModel(
-                    f"{group[0]} must see one row per token in one call, but got {tuple(seen['x'].shape)}; "
-                    "calibrate it one_shot, or leave it out"
+                    f"{group[0]} must see one row per token in one call, but got inputs of {tuple(seen['x'].shape)}; "
+                    "give calibration=one_shot, or leave the layer out with include"
                 )
-            x = seen["x"].reshape(len(real), -1)[real]
+            x = seen["x"].reshape(len(is_token), -1)[is_token]
             for name in group:
-                sums[name].add(x, seen[name].reshape(len(real), -1)[real])
+                sums[name].add(x, seen[name].reshape(len(is_token), -1)[is_token])
     return sums

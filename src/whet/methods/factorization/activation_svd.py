@@ -1,7 +1,7 @@
-"""Truncated SVD of the weights, each input feature weighted by how large it is on calibration data.
+"""Truncated SVD of the weights, with each input feature weighted by its mean magnitude on calibration data.
 
-Minimises ‖(W − W') S‖ with S = diag(E|x|)^α: the best rank-k part of W S, times S⁻¹. It looks at each feature alone,
-where `drone` sees how features move together.
+It minimises ‖(W − W') S‖ with S = diag(E|x|)^α; the optimum is the best rank-k part of W S, times S⁻¹. It weighs each
+feature alone, while `drone` also uses the correlations between features.
 
 Source: Yuan, Shang, Song, Wu, Yan, Sun, "ASVD: Activation-aware Singular Value Decomposition for Compressing Large
 Language Models", 2023, arXiv 2312.05821.
@@ -29,19 +29,19 @@ class ActivationSvd(Factorization):
     """Factorise each linear layer with its input features weighted by their mean magnitude."""
 
     alpha: Annotated[float, Interval(ge=0, le=1)] = 0.5
-    """Power of the magnitudes; 0 is plain SVD."""
+    """Exponent of the magnitudes; 0 gives plain SVD."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def spectra(
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
-        """See `Factorization.spectra`; one forward pass, O(in) memory a layer."""
-        found = magnitudes(model, calibrated(resources), layers)
+        """See `Factorization.spectra`; one forward pass, O(in) memory per layer."""
+        mean_magnitudes = magnitudes(model, calibrated(resources), layers)
         for name in layers:
             yield (
                 name,
                 svd_of_scaled_weight(
-                    dense_weight(model.get_submodule(name)), clamp_importance(found[name]) ** self.alpha
+                    dense_weight(model.get_submodule(name)), clamp_importance(mean_magnitudes[name]) ** self.alpha
                 ),
             )

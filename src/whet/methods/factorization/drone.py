@@ -1,14 +1,14 @@
 """Truncated SVD that minimises the error of a layer's outputs on calibration inputs.
 
-Plain SVD minimises ‖W − W'‖; this minimises E‖Wx − W'x‖² over the inputs x that reach the layer. With K = W E[x xᵀ] Wᵀ
-the best W' of rank k is E_k E_kᵀ W, where E_k holds the k leading eigenvectors of K: no inverse is needed. Where W is
-taller than wide, the same eigenvectors come from the smaller C^½ WᵀW C^½, C = E[x xᵀ]: E = W C^½ V / σ, so that W' = W
-(C^½ V_k / σ_k)(V_kᵀ C^½ WᵀW / σ_k).
+Plain SVD minimises ‖W − W'‖; this method minimises E‖Wx − W'x‖² over the inputs x that reach the layer. With K = W C
+Wᵀ, C = E[x xᵀ], the best W' of rank k is E_k E_kᵀ W, where E_k holds the k leading eigenvectors of K; no inverse is
+needed. If W is taller than wide, the same eigenvectors come from the smaller matrix C^½ WᵀW C^½ with eigenvectors V and
+eigenvalues σ²: E = W C^½ V / σ, and W' = W (C^½ V_k / σ_k)(V_kᵀ C^½ WᵀW / σ_k).
 
 Source: Chen, Yu, Dhillon, Hsieh, "DRONE: Data-aware Low-rank Compression for Large NLP Models", NeurIPS 2021, Algorithm
 1.
-Differs: the same optimum in output space, defined for rank-deficient inputs too; padding tokens are left out. Moments
-are not centred, as in the paper; see studies/first_light for what centring does.
+Differs: the same optimum is computed in output space, so that rank-deficient inputs are no special case; padding tokens
+are left out. As in the paper, moments are not centred; studies/first_light measures the effect of centring.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Drone(Factorization):
     def spectra(
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
-        """See `Factorization.spectra`; one forward pass, O(d²) memory a layer, d its narrower side."""
+        """See `Factorization.spectra`; one forward pass, O(d²) memory per layer with d its narrower side."""
         moments = collect(model, calibrated(resources), layers)
         for name in layers:
             yield name, output_pca(dense_weight(model.get_submodule(name)), moments.pop(name).second)

@@ -1,16 +1,16 @@
-"""The table of word embeddings as a thinner one and a linear layer, fitted to the words that the text has.
+"""Low-rank word embeddings: a thinner table and a linear layer, fitted to the tokens of the training text.
 
-E ≈ A B, with A (words, rank) and B (rank, width). A word that is read often counts more, and so does a direction that
-the answers depend on: minimised is Σ_i (n_i + s) ΔE_i (G + λ I) ΔE_iᵀ, with n_i how often training text has token i,
-s so that one it lacks counts too, G the second moment of the gradient that reaches the embeddings, and λ its damping.
-With R Rᵀ = G + λ I and V the leading eigenvectors of Σ_i (n_i + s) (E_i R)ᵀ E_i R, the optimum is A = E R V and
-B = Vᵀ R⁻¹; no root of a frequency is ever divided by. A row of zeros, such as that of padding, stays one.
+E ≈ A B, with A (words, rank) and B (rank, width). Frequent tokens and directions that the predictions depend on count
+more: the method minimises Σ_i (n_i + s) ΔE_i (G + λ I) ΔE_iᵀ, where n_i is the count of token i in the training text, s
+is a smoothing that makes unseen tokens count too, G is the second moment of the gradient at the embeddings, and λ is
+its damping. With R Rᵀ = G + λ I and V the leading eigenvectors of Σ_i (n_i + s) (E_i R)ᵀ E_i R, the optimum is A = E R
+V and B = Vᵀ R⁻¹; it never divides by the root of a frequency. A row of zeros, such as that of padding, stays zero.
 
 Source: Chen, Si, Li, Chelba, Hsieh, "GroupReduce: Block-Wise Low-Rank Approximation for Neural Language Model
 Shrinking", NeurIPS 2018, arXiv 1806.06950, for weights by frequency; Martens, Grosse, "Optimizing Neural Networks with
-Kronecker-factored Approximate Curvature", ICML 2015, arXiv 1503.05671, for those by gradient.
-Differs: one block; frequencies are those of the user's own text; the damping is strong, as held-out training data of
-two tasks ask for: the gradient alone tells too little of the words that calibration lacks.
+Kronecker-factored Approximate Curvature", ICML 2015, arXiv 1503.05671, for weights by gradient.
+Differs: all words form one block; frequencies come from the user's own text; the damping is strong, chosen on held-out
+training data of two tasks, because the gradient alone says too little about words that the calibration data lacks.
 """
 
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ from whet.numerics.moments import Side
 __all__ = ["Embedding", "weighted_factors"]
 
 ROWS = 4096
-"""Words whose products are computed at once in float64."""
+"""Rows of the table whose products are computed at once in float64."""
 TEMPERATURE = 3.0
-"""Softens the predictions that gradients start from; see `factorization.kfac`."""
+"""Temperature that softens the predictions before gradients are taken; see `factorization.kfac`."""
 
 
-class Factors(NamedTuple):
+class EmbeddingFactors(NamedTuple):
     """E ≈ table @ projection."""
 
     table: Tensor
@@ -49,35 +49,38 @@ class Factors(NamedTuple):
     """(rank, width)."""
 
 
-def weighted_factors(vectors: Tensor, weights: Tensor, metric: Roots, rank: int) -> Factors:
-    """Return the factors that minimise the sum of squared errors of the rows, each times its weight, in a metric.
+def weighted_factors(vectors: Tensor, weights: Tensor, metric: Roots, rank: int) -> EmbeddingFactors:
+    """Return the factors that minimise the weighted sum of the rows' squared errors in a metric.
 
     Args:
-        vectors: (words, width), any float dtype; sums are in float64.
-        weights: (words,), not negative; those of weight 0 are projected as the others are.
-        metric: roots of what errors are measured by, (width, width) float64.
+        vectors: (words, width), the table, in any float dtype; sums are in float64.
+        weights: (words,), the weight of each row, at least 0; rows of weight 0 are projected like the others.
+        metric: roots of the metric in which errors are measured, (width, width) float64.
         rank: 1 ... width.
+
+    Returns:
+        Factors in the dtype of `vectors`.
     """
     moment = torch.zeros_like(metric.root)
-    for rows, own in zip(vectors.split(ROWS), weights.to(moment).split(ROWS), strict=True):
-        seen = rows.double() @ metric.root
-        moment += (seen * own[:, None]).T @ seen
+    for rows, row_weights in zip(vectors.split(ROWS), weights.to(moment).split(ROWS), strict=True):
+        in_metric = rows.double() @ metric.root
+        moment += (in_metric * row_weights[:, None]).T @ in_metric
     directions = eigh_descending(moment).vectors[:, :rank]
     table = vectors @ (metric.root @ directions).to(vectors)
-    return Factors(table, (directions.T @ metric.inverse).to(vectors))
+    return EmbeddingFactors(table, (directions.T @ metric.inverse).to(vectors))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding(Method):
-    """Factorise the word embeddings, weighed by how often text has each word and by what the answers depend on."""
+    """Factorise the word embeddings, weighted by token frequency and by the gradient of the predictions."""
 
     keep: Annotated[float, Interval(gt=0, le=1)]
-    """Share of the word embeddings' parameters that is kept, such as 0.25."""
+    """Fraction of the word embeddings' parameters to keep, e.g. 0.25."""
     smoothing: Annotated[float, Interval(ge=0)] = 1.0
-    """Added to how often training text has each token; the larger, the more alike all tokens count."""
+    """Number added to the count of each token in the training text; a larger number makes tokens count more equally."""
     damping: Annotated[float, Interval(gt=0)] = 5.0
-    """Added to the gradient moment, as a share of its mean eigenvalue; the larger, the more alike all directions
-    count."""
+    """Damping added to the gradient moment, as a fraction of its mean eigenvalue; a larger number makes directions
+    count more equally."""
 
     stage: ClassVar[Stage] = Stage.STRUCTURE
     needs: ClassVar[frozenset[str]] = frozenset({"calibration", "train"})
@@ -85,11 +88,12 @@ class Embedding(Method):
     mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`; what is low rank already gets a lower one.
+        """See `Method.apply`; low-rank embeddings get a lower rank.
 
         Raises:
-            NothingToCompress: the table is no ordinary one, or other modules use its weights too.
-            InvalidParameter: less than one component would be left.
+            MissingResource: there is no training data.
+            NothingToCompress: the embeddings are not an ordinary table, or other modules share its weights.
+            InvalidParameter: `keep` leaves less than rank 1.
         """
         if resources.train is None:
             raise MissingResource("training data must be given, but got none; give --task")
@@ -97,21 +101,21 @@ class Embedding(Method):
         if self.keep == 1:
             return model
         vectors = word_vectors(model)
-        held = sum(weight.numel() for weight in model.get_submodule(table.place).parameters())
-        rank = int(self.keep * held / sum(vectors.shape))
+        total = sum(weight.numel() for weight in model.get_submodule(table.place).parameters())
+        rank = int(self.keep * total / sum(vectors.shape))
         if rank < 1:
             raise InvalidParameter(
-                f"keep must leave a component of the {held} embedding parameters, but got keep={self.keep:g}; keep "
-                f"{sum(vectors.shape) / held:.2g} or more"
+                f"keep must leave rank 1 or more of the {total} embedding parameters, but got keep={self.keep:g}; "
+                f"give {sum(vectors.shape) / total:.2g} or more"
             )
         weights = token_counts(resources.train, len(vectors)) + self.smoothing
-        found = weighted_factors(vectors, weights, self._metric(model, table.place, resources), rank)
-        replace(model, table.place, LowRankEmbedding.of(*found, table.embedding.padding_idx))
+        factors = weighted_factors(vectors, weights, self._metric(model, table.place, resources), rank)
+        replace(model, table.place, LowRankEmbedding.of(*factors, table.embedding.padding_idx))
         return model
 
-    def _metric(self, model: nn.Module, place: str, resources: Resources) -> Roots:
-        """What an error of a word costs in KL, to second order; one pass forward and backward."""
-        batches, sides = calibrated(resources), {place: Side.OUTPUT}
-        moments = collect(model, batches, [place], seed=resources.seed, temperature=TEMPERATURE, sides=sides)[place]
+    def _metric(self, model: nn.Module, table: str, resources: Resources) -> Roots:
+        """Return the roots of the metric in which an error of a word vector costs KL; one forward and backward pass."""
+        batches, sides = calibrated(resources), {table: Side.OUTPUT}
+        moments = collect(model, batches, [table], seed=resources.seed, temperature=TEMPERATURE, sides=sides)[table]
         assert moments.gradient is not None
         return roots(moments.gradient, damping=self.damping)

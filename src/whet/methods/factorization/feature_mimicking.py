@@ -1,12 +1,12 @@
-"""Truncated SVD that minimises the error of a layer's centred outputs; the bias makes up for the mean.
+"""Truncated SVD that minimises the error of a layer's centred outputs; the bias corrects the mean.
 
-With K = W Cov(x) Wᵀ and E_k its k leading eigenvectors, W' = E_k E_kᵀ W and b' = b + (I − E_k E_kᵀ) W E[x]. On the
-calibration data the error is never above `drone`'s, which spends rank on the mean. It need not be better for the model:
-on BERT-like encoders it has been worse, see studies/first_light.
+With K = W Cov(x) Wᵀ and E_k its k leading eigenvectors, W' = E_k E_kᵀ W and b' = b + (I − E_k E_kᵀ) W E[x]. The error
+on the calibration data is never above that of `drone`, which spends rank on the mean. The model is not always better:
+on BERT-like encoders it was worse (studies/first_light).
 
 Source: Yu, Wu, "Compressing Transformers: Features Are Low-Rank, but Weights Are Not!", AAAI 2023, doi
 10.1609/aaai.v37i9.26304.
-Differs: the narrower side is decomposed; ranks follow from the budget as for every method here.
+Differs: the narrower side of the layer is decomposed; ranks follow from the budget, as in every factorization here.
 """
 
 from collections.abc import Iterator
@@ -35,8 +35,8 @@ class FeatureMimicking(Factorization):
     def spectra(
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
-        """See `Factorization.spectra`; one forward pass, O(d²) memory a layer, d its narrower side."""
-        moments = collect(model, calibrated(resources), layers)
+        """See `Factorization.spectra`; one forward pass, O(d²) memory per layer with d its narrower side."""
+        all_moments = collect(model, calibrated(resources), layers)
         for name in layers:
-            found = moments.pop(name)
-            yield name, output_pca(dense_weight(model.get_submodule(name)), centred(found), found.mean)
+            moments = all_moments.pop(name)
+            yield name, output_pca(dense_weight(model.get_submodule(name)), centred(moments), moments.mean)

@@ -1,11 +1,12 @@
-"""Truncated SVD of the weights, each input feature weighted by the Fisher information of the weights that read it.
+"""Truncated SVD of the weights, with each input feature weighted by the Fisher information of its weights.
 
-Minimises ‖(W − W') S‖ with S = diag(Σ_j F_ji)^½, F_ji = E[(∂L/∂W_ji)²]: the best rank-k part of W S, times S⁻¹. A
-closed form needs one weight for a whole input feature, though the Fisher information differs from weight to weight.
+It minimises ‖(W − W') S‖ with S = diag(Σ_j F_ji)^½, F_ji = E[(∂L/∂W_ji)²]; the optimum is the best rank-k part of W S,
+times S⁻¹. The closed form needs one importance for each input feature, so that the Fisher information is summed over
+the feature's weights.
 
 Source: Hsu, Hua, Chang, Lou, Shen, Jin, "Language model compression with weighted low-rank factorization", ICLR 2022,
 arXiv 2207.00112.
-Differs: gradients of single examples, of the model's own predictions instead of labels.
+Differs: gradients are taken per example, and from the model's own predictions instead of labels.
 """
 
 from collections.abc import Iterator
@@ -32,10 +33,10 @@ class FisherSvd(Factorization):
     def spectra(
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
-        """See `Factorization.spectra`; a forward and a backward pass, O(in) memory a layer."""
-        found = sensitivities(model, calibrated(resources), layers, seed=resources.seed)
+        """See `Factorization.spectra`; one forward and one backward pass, O(in) memory per layer."""
+        fisher = sensitivities(model, calibrated(resources), layers, seed=resources.seed)
         for name in layers:
             yield (
                 name,
-                svd_of_scaled_weight(dense_weight(model.get_submodule(name)), clamp_importance(found[name]).sqrt()),
+                svd_of_scaled_weight(dense_weight(model.get_submodule(name)), clamp_importance(fisher[name]).sqrt()),
             )

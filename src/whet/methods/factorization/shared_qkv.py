@@ -1,12 +1,13 @@
-"""Query, key and value of one attention factorised together: one thin layer that all three read, computed once.
+"""Joint factorization of query, key and value: one thin layer, computed once, feeds all three.
 
-The three weights stand on top of each other as one of (3·out, in), which `kfac` or `feature_mimicking` factorises as
-any other: W ≈ W P_k Q_k, with V = Q_k in common and W_i P_k for each. Three factorizations of rank k hold k·6d weights
-in six products, this one k·4d in four, so that it affords half as much rank again.
+The three weights are stacked into one weight of (3·out, in), which is factorised as in `kfac` or `feature_mimicking`:
+W ≈ W P_k Q_k, with the shared layer Q_k and one outer factor W_i P_k for each of the three. Three separate
+factorizations of rank k hold k·6d weights in six products; the joint one holds k·4d in four, so that the same budget
+affords 1.5 times the rank.
 
-Source: the idea is common knowledge of low rank in attention; the optimum is that of `kfac` and `feature_mimicking` for
-the stacked weights.
-Differs: gradient moments of the three are summed, so that each counts by what its error costs in KL.
+Source: the idea is common knowledge about low rank in attention; the optimum is that of `kfac` and `feature_mimicking`
+for the stacked weights.
+Differs: the gradient moments of the three are summed, so that each counts by the cost of its error in KL.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,56 +20,58 @@ from torch import Tensor, nn
 from whet.calibration.resources import Resources, calibrated, require_tokens
 from whet.methods._candidates import Candidate
 from whet.methods.factorization._attention import AttentionMethod
-from whet.methods.factorization._base import largest
+from whet.methods.factorization._base import largest_rank
 from whet.models.attention import SelfAttention, sharing_input, stacked
 from whet.models.surgery import replace
 from whet.numerics.allocation import shared_out
 from whet.numerics.low_rank import Spectrum, centred, output_pca, svd_of_kl
 from whet.numerics.moments import Moments, Side
 
-__all__ = ["SharedQkv", "of_stacked"]
+__all__ = ["SharedQkv", "stacked_spectrum"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedQkv(AttentionMethod):
-    """Let query, key and value of encoders read one thin layer."""
+    """Factorise the query, key and value of every attention with one shared thin layer."""
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         """See `Method.apply`."""
-        places = SelfAttention.all_of(model, self.include)
+        attentions = SelfAttention.all_of(model, self.include)
         if self.keep == 1:
             return model
-        sides = {name: Side.INPUT for place in places for name in place.inputs}
+        sides = {name: Side.INPUT for attention in attentions for name in attention.inputs}
         moments = self.moments(model, resources, sides)
-        found = {}
-        for place in places:
-            joined = stacked(model, place)
-            own = [moments[name] for name in place.inputs]
-            found[place] = Candidate.of(joined, of_stacked(joined.weight.detach(), own, metric=self.metric))
-        ranks = self._ranks(found)
-        require_tokens(calibrated(resources), largest(ranks.values()), what="the largest rank")
-        for place, rank in ranks.items():
+        candidates = {}
+        for attention in attentions:
+            stacked_layer = stacked(model, attention)
+            qkv_moments = [moments[name] for name in attention.inputs]
+            candidates[attention] = Candidate.of(
+                stacked_layer, stacked_spectrum(stacked_layer.weight.detach(), qkv_moments, metric=self.metric)
+            )
+        ranks = self._ranks(candidates)
+        require_tokens(calibrated(resources), largest_rank(ranks.values()), what="the largest rank")
+        for attention, rank in ranks.items():
             if rank is not None:
-                replace(model, place.name, sharing_input(model, place, found[place].layer(rank)))
+                replace(model, attention.name, sharing_input(model, attention, candidates[attention].layer(rank)))
         return model
 
-    def _ranks(self, found: Mapping[SelfAttention, Candidate]) -> dict[SelfAttention, int | None]:
-        offers = {place.name: candidate.offer() for place, candidate in found.items()}
+    def _ranks(self, candidates: Mapping[SelfAttention, Candidate]) -> dict[SelfAttention, int | None]:
+        offers = {attention.name: candidate.offer() for attention, candidate in candidates.items()}
         options = {name: offer.options for name, offer in offers.items()}
         chosen = shared_out(options, self.keep, spread=self.allocation == "by_loss")
-        return {place: offers[place.name].ranks[chosen[place.name]] for place in found}
+        return {attention: offers[attention.name].ranks[chosen[attention.name]] for attention in candidates}
 
 
-def of_stacked(weight: Tensor, moments: Sequence[Moments], *, metric: Literal["kl", "outputs"]) -> Spectrum:
-    """Return the decomposition of layers that read the same input.
+def stacked_spectrum(weight: Tensor, moments: Sequence[Moments], *, metric: Literal["kl", "outputs"]) -> Spectrum:
+    """Return the spectrum of several layers that read the same input.
 
     Args:
-        weight: (3 * out, in), their weights on top of each other.
-        moments: one a layer, on the input side.
-        metric: what is minimised; see `AttentionMethod`.
+        weight: (3 * out, in), the stacked weights.
+        moments: one per layer, on the input side; with gradients if `metric` is "kl".
+        metric: what to minimise; see `AttentionMethod`.
     """
     inputs = moments[0]
     if metric == "outputs":
         return output_pca(weight, centred(inputs), inputs.mean)
-    gradients = [one.gradient for one in moments if one.gradient is not None]
+    gradients = [layer.gradient for layer in moments if layer.gradient is not None]
     return svd_of_kl(centred(inputs), torch.stack(gradients).sum(0), inputs.mean)

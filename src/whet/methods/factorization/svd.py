@@ -1,11 +1,11 @@
 """Truncated SVD of the weights alone.
 
-Minimises ‖W − W'‖ over W' of rank k: the k leading singular directions, whatever inputs the layer sees. With d the
-narrower side of W, WᵀW or WWᵀ (d × d) gives them by one eigendecomposition.
+It minimises ‖W − W'‖ over W' of rank k; the optimum keeps the k leading singular directions, whatever inputs the layer
+sees. With d the narrower side of W, one eigendecomposition of WᵀW or WWᵀ (d × d) gives these directions.
 
 Source: Eckart, Young, "The approximation of one matrix by another of lower rank", Psychometrika 1, 1936, doi
 10.1007/BF02288367.
-Differs: losses are relative to ‖W‖², so that layers of different scale can share a budget.
+Differs: losses are relative to ‖W‖², so that layers of different scales can share a budget.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ __all__ = ["Svd"]
 
 @dataclass(frozen=True, kw_only=True)
 class Svd(Factorization):
-    """Factorise each linear layer by its own singular values, without data."""
+    """Factorise each linear layer by its singular value decomposition, without data."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
 

@@ -1,8 +1,9 @@
-"""Truncated SVD of the weights in the space where calibration inputs are white.
+"""Truncated SVD of the weights in the space in which the calibration inputs are white.
 
-Minimises E‖(W − W')x‖² as `drone` does, by S Sᵀ = E[x xᵀ], the best rank-k part of W S, times S⁻¹, so that the inverse
-must exist: λ is added to the eigenvalues. On the input side S is a square root of C + λI; on the output side the same
-W' comes from the leading eigenvectors of W(C + λI)Wᵀ = E[Wx (Wx)ᵀ] + λWWᵀ. As λ grows it becomes plain SVD.
+It minimises E‖(W − W')x‖² like `drone`: with S Sᵀ = C = E[x xᵀ], the optimum is the best rank-k part of W S, times S⁻¹.
+S must be invertible, so that λ is added to the eigenvalues of C. On the input side S is a square root of C + λI; on the
+output side the same W' comes from the leading eigenvectors of W(C + λI)Wᵀ = E[Wx (Wx)ᵀ] + λWWᵀ. As λ grows, the method
+becomes plain SVD.
 
 Source: Wang, Zheng, Wan, Zhang, "SVD-LLM: Truncation-aware Singular Value Decomposition for Large Language Model
 Compression", 2024, arXiv 2403.07378.
@@ -25,16 +26,16 @@ from whet.numerics.linalg import roots
 from whet.numerics.low_rank import Spectrum, output_pca, svd_in_metric
 from whet.numerics.moments import Side, side_of
 
-__all__ = ["WhitenedSvd", "whitened"]
+__all__ = ["WhitenedSvd", "whitened_spectrum"]
 
 
-def whitened(weight: Tensor, second: Tensor, *, damping: float) -> Spectrum:
-    """Return the decomposition that minimises tr(ΔW (C + λI) ΔWᵀ) at every rank.
+def whitened_spectrum(weight: Tensor, second: Tensor, *, damping: float) -> Spectrum:
+    """Return the spectrum that minimises tr(ΔW (C + λI) ΔWᵀ) at every rank.
 
     Args:
         weight: (out, in), any float dtype; computed in float64.
         second: (d, d) second moment on the narrower side: C of the input, or WCWᵀ of the output.
-        damping: λ over the mean eigenvalue of C; on the output side over the mean that WCWᵀ shows of it.
+        damping: λ as a fraction of the mean eigenvalue of C; on the output side, of its estimate tr(WCWᵀ) / tr(WWᵀ).
     """
     dense = weight.double()
     if side_of(weight) is Side.INPUT:
@@ -49,15 +50,15 @@ class WhitenedSvd(Factorization):
     """Factorise each linear layer by SVD after whitening its calibration inputs."""
 
     damping: Annotated[float, Interval(gt=0)] = 1e-6
-    """Added to the inputs' second moment, as a share of its mean eigenvalue."""
+    """Damping added to the second moment of the inputs, as a fraction of its mean eigenvalue, e.g. 1e-6."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def spectra(
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
-        """See `Factorization.spectra`; one forward pass, O(d²) memory a layer, d its narrower side."""
+        """See `Factorization.spectra`; one forward pass, O(d²) memory per layer with d its narrower side."""
         moments = collect(model, calibrated(resources), layers)
         for name in layers:
             weight = dense_weight(model.get_submodule(name))
-            yield name, whitened(weight, moments.pop(name).second, damping=self.damping)
+            yield name, whitened_spectrum(weight, moments.pop(name).second, damping=self.damping)

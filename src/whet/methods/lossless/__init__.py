@@ -1,1 +1,1 @@
-"""Lossless: the same answers, in fewer products."""
+"""Lossless methods: the same predictions from fewer matrix products."""

@@ -1,13 +1,14 @@
-"""The last block answers for the first token alone, where the head reads nothing else.
+"""The last block computes only the first token, if the head reads no other.
 
-A classifier of BERT's kind reads h_0 = norm(x_0 + attention(x)_0) and what its feed-forward part makes of it: of the
-last block, keys and values are needed for all tokens, and queries, the attention's output, the feed-forward part and
-layer norms for the first. That nothing else is read is shown, not assumed: all other outputs of the last block are made
-NaN, and the answers must stay the same to the bit. The weights stay what they are.
+The head of a BERT-like classifier reads only the first token. In the last block, h_0 = norm(x_0 + attention(x)_0) needs
+the keys and values of all tokens, but the queries, the attention's output, the feed-forward part and the layer norms of
+the first token alone. The method tests that the head reads nothing else: it sets all other outputs of the last block to
+NaN and requires bit-identical logits. The weights stay the same.
 
 Source: Goyal, Choudhury, Raje, Chakaravarthy, Sabharwal, Verma, "PoWER-BERT: Accelerating BERT Inference via
 Progressive Word-vector Elimination", ICML 2020, arXiv 2001.08950, for tokens that later blocks need not compute.
-Differs: only in the last block and only what is never read, so that answers stay the same and nothing is trained.
+Differs: only outputs of the last block that nothing reads are left out, so that predictions stay the same and nothing
+is trained.
 """
 
 from collections.abc import Sequence
@@ -27,16 +28,16 @@ from whet.tasks.data import Batch
 
 __all__ = ["FirstToken"]
 
-SHAPES = ((1, 3), (4, 8), (3, 13))
-"""Examples and tokens at which answers are compared; some of the last tokens are padding."""
-TOLERANCE = 1e-5
-"""Largest difference of logits; of logits above 1, as a share of the largest."""
+COMPARED_SHAPES = ((1, 3), (4, 8), (3, 13))
+"""(examples, tokens) of the batches on which logits are compared; some of the last tokens are padding."""
+LOGIT_TOLERANCE = 1e-5
+"""Largest difference of logits; relative to the largest logit if that is above 1."""
 INPUTS = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstToken(Method):
-    """Leave out what the last block computes for tokens that nothing reads."""
+    """Skip the computations of the last block for tokens that the head does not read."""
 
     stage: ClassVar[Stage] = Stage.STRUCTURE
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -45,29 +46,29 @@ class FirstToken(Method):
     lossless: ClassVar[bool] = True
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`; a model that is already so stays as it is.
+        """See `Method.apply`; a model to which it was applied before stays unchanged.
 
         Raises:
-            NothingToCompress: the head reads other tokens too, or the last block is of another kind than BERT's.
-            InvalidModel: the answers would be others.
+            NothingToCompress: the head reads other tokens too, or the last block is not built like BERT's.
+            InvalidModel: the logits would change.
         """
         block = Architecture.of(model).blocks[-1]
-        batches = [example_batch(model, INPUTS, *shape) for shape in SHAPES]
-        before = _logits(model, batches)
-        with removing_hooks([model.get_submodule(block).register_forward_hook(_spoil_others)]):
-            spoilt = _logits(model, batches)
-        if not all(torch.equal(one, other) for one, other in zip(before, spoilt, strict=True)):
+        batches = [example_batch(model, INPUTS, *shape) for shape in COMPARED_SHAPES]
+        expected = _logits(model, batches)
+        with removing_hooks([model.get_submodule(block).register_forward_hook(_set_others_to_nan)]):
+            without_others = _logits(model, batches)
+        if not all(torch.equal(*pair) for pair in zip(expected, without_others, strict=True)):
             raise NothingToCompress(
-                "the head must read the first token of the last block alone, but the answers of "
-                f"{type(model).__name__} change with the others; leave {self.name()} out"
+                "the head must read the first token of the last block alone, but the logits of "
+                f"{type(model).__name__} change with the other tokens; leave {self.name()} out"
             )
         narrow_to_first(model, block)
-        for one, other in zip(before, _logits(model, batches), strict=True):
-            difference = float((one - other).abs().max())
-            if not difference <= TOLERANCE * max(1.0, float(one.abs().max())):
+        for before, after in zip(expected, _logits(model, batches), strict=True):
+            error = float((before - after).abs().max())
+            if not error <= LOGIT_TOLERANCE * max(1.0, float(before.abs().max())):
                 raise InvalidModel(
-                    f"answers must stay the same to {TOLERANCE:g}, but those of {type(model).__name__} differ by "
-                    f"{difference:.2g}; leave {self.name()} out"
+                    f"logits must stay the same to {LOGIT_TOLERANCE:g}, but those of {type(model).__name__} differ by "
+                    f"{error:.2g}; leave {self.name()} out"
                 )
         return model
 
@@ -76,8 +77,8 @@ def _logits(model: nn.Module, batches: Sequence[Batch]) -> list[Tensor]:
     return [torch.from_numpy(predict_logits(model, [batch])) for batch in batches]
 
 
-def _spoil_others(_module: nn.Module, _inputs: Any, out: Any) -> Any:
-    """Whatever is computed from NaN is NaN."""
+def _set_others_to_nan(_module: nn.Module, _inputs: Any, out: Any) -> Any:
+    """Return the output with NaN in all tokens but the first; every number computed from them is NaN too."""
     hidden = (out if isinstance(out, Tensor) else out[0]).clone()
     hidden[:, 1:] = torch.nan
     return hidden if isinstance(out, Tensor) else (hidden, *out[1:])

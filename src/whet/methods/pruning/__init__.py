@@ -1,1 +1,1 @@
-"""Pruning: weights that are set to zero, and stay so."""
+"""Pruning: weights are set to zero, or heads, neurons and whole parts are removed."""

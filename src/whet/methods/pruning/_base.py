@@ -1,12 +1,13 @@
-"""What every unstructured pruning method shares: how much goes, and where.
+"""The base of unstructured pruning methods: how many weights are set to zero, and which layers are pruned.
 
-Most methods score weights; the lowest go, in each layer or over all of them, or in every group of M inputs all but N.
-Layer norms and the head are no linear layers of a block, and stay as they are; so does the table of token embeddings,
-unless a share of it is asked for. Zeros stay zeros in training. Dense kernels gain no time by them; on disk, a bit for
-every weight and the values that are left take their place.
+Most methods score weights and set those with the lowest scores to zero: within each layer, over all layers, or all but
+N in every group of M inputs. Layer norms, the head and (by default) the token embeddings stay unchanged. Zeros stay
+zero during training. Dense kernels run no faster with zeros; on disk, a layer takes one bit per weight plus its
+non-zero values.
 
-A table of embeddings is a linear layer of one-hot inputs x, so that E[x xᵀ] is diagonal, with the share p_i of token i:
-the error of its outputs is Σ p_i W_ij² over the weights that go, and is least where those of least |W_ij| · √p_i do.
+An embedding table is a linear layer with one-hot inputs x, so that E[x xᵀ] is diagonal with the frequencies p_i of the
+tokens. The error of its outputs is Σ p_i W_ij² over the pruned weights; pruning the weights of least |W_ij| · √p_i
+minimises it.
 """
 
 import re
@@ -30,56 +31,65 @@ from whet.models.surgery import replace
 from whet.utils.parameters import require_one
 from whet.utils.progress import track
 
-__all__ = ["Group", "Pruning", "Scored", "check_groups", "group_of", "highest", "kept"]
+__all__ = ["NMPattern", "Pruning", "ScoredPruning", "check_groups", "keep_masks", "parse_pattern", "top_mask"]
 
 
-class Group(NamedTuple):
-    """A pattern: how many of how many inputs stay."""
+class NMPattern(NamedTuple):
+    """A pattern N:M, which keeps N weights in every group of M inputs."""
 
-    few: int
+    kept: int
+    """N, weights kept in a group."""
     size: int
+    """M, weights in a group."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pruning(Method):
-    """A method that sets weights to zero."""
+    """A method that sets single weights to zero."""
 
     sparsity: Annotated[float | None, Interval(ge=0, lt=1)] = None
-    """Share of the matched weights that go."""
+    """Fraction of the matched weights to set to zero, e.g. 0.5."""
     pattern: str | None = None
-    """Instead, N:M: of every M inputs of an output, N weights stay, such as 2:4."""
+    """Pattern N:M, e.g. 2:4, instead of sparsity: keep N weights in every group of M consecutive inputs."""
     scope: Literal["layer", "global"] = "layer"
-    """Whether every layer loses the same share, or the lowest scores of all layers go."""
+    """Where to compare scores: layer prunes the same fraction of every layer, global the lowest scores of all
+    layers."""
     include: str = "*"
-    """Wildcard over module names; layers that it does not match stay as they are."""
+    """Wildcard over the names of linear layers; layers that do not match stay dense."""
     embeddings: Annotated[float | None, Interval(ge=0, lt=1)] = None
-    """Share of the token embeddings' weights that go too, by magnitude and by how often training text has the token."""
+    """Fraction of the token embeddings' weights to set to zero too, e.g. 0.5, by magnitude and by token frequency in
+    the training text."""
 
     stage: ClassVar[Stage] = Stage.STRUCTURE
     example: ClassVar[dict[str, Any]] = {"sparsity": 0.5}
     mildest: ClassVar[dict[str, Any]] = {"sparsity": 0.0}
 
     def __post_init__(self) -> None:
-        """Raises InvalidParameter for a parameter outside its range, or if not one thing says how much goes."""
+        """Check the parameters.
+
+        Raises:
+            InvalidParameter: a parameter is outside its range, or not exactly one of sparsity and pattern is given.
+        """
         super().__post_init__()
         require_one({"sparsity": self.sparsity, "pattern": self.pattern}, such_as="sparsity=0.5 or pattern=2:4")
         if self.pattern is not None:
-            group_of(self.pattern)
+            parse_pattern(self.pattern)
             if self.scope == "global":
                 raise InvalidParameter(
-                    f"scope must be layer with a pattern, but got pattern={self.pattern}; leave it out"
+                    f"scope must be layer with a pattern, but got scope=global and pattern={self.pattern}; "
+                    "leave scope out"
                 )
 
     @property
     def reads(self) -> frozenset[str]:
-        """See `Method.reads`; tokens are counted in the training data."""
+        """See `Method.reads`; pruned embeddings need the token counts of the training data."""
         return self.needs | ({"train"} if self.embeddings else frozenset())
 
     @abstractmethod
     def pruned(self, model: nn.Module, layers: tuple[str, ...], resources: Resources) -> Iterator[tuple[str, Tensor]]:
-        """Yield each layer's name and its weights, (out, in), zero where they go.
+        """Yield each layer's name and its pruned weight, (out, in).
 
-        Each is put into the model before the next is asked for.
+        The caller puts each weight into the model before it asks for the next.
         """
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
@@ -95,81 +105,94 @@ class Pruning(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored(Pruning):
-    """A method that sets the weights of least score to zero, and leaves the others as they are."""
+class ScoredPruning(Pruning):
+    """A method that sets the weights with the lowest scores to zero and leaves the other weights unchanged."""
 
     @abstractmethod
     def scores(self, model: nn.Module, layers: tuple[str, ...], resources: Resources) -> Iterator[tuple[str, Tensor]]:
-        """Yield each layer's name and the scores of its weights, (out, in), not negative."""
+        """Yield each layer's name and the scores of its weights, (out, in), at least 0."""
 
     def pruned(self, model: nn.Module, layers: tuple[str, ...], resources: Resources) -> Iterator[tuple[str, Tensor]]:
         """See `Pruning.pruned`."""
-        found = dict(track(self.scores(model, layers, resources), "scoring weights", total=len(layers)))
-        for name, mask in kept(found, sparsity=self.sparsity, pattern=self.pattern, scope=self.scope).items():
+        scores = dict(track(self.scores(model, layers, resources), "scoring weights", total=len(layers)))
+        for name, mask in keep_masks(scores, sparsity=self.sparsity, pattern=self.pattern, scope=self.scope).items():
             yield name, dense_weight(model.get_submodule(name)) * mask
 
 
-def kept(
+def keep_masks(
     scores: dict[str, Tensor], *, sparsity: float | None, pattern: str | None, scope: Literal["layer", "global"]
 ) -> dict[str, Tensor]:
-    """Return, per layer, which weights stay, (out, in) bool; see `Pruning` for the arguments.
+    """Return each layer's mask, (out, in) bool, true where a weight is kept.
+
+    Args:
+        scores: (out, in) by layer name.
+        sparsity: fraction of the weights to prune; None with a pattern.
+        pattern: N:M, or None.
+        scope: "layer" to prune the same fraction of every layer, "global" to compare scores over all layers.
 
     Raises:
         InvalidParameter: the groups of a pattern do not divide a layer's inputs.
     """
     if pattern is not None:
-        few, group = group_of(pattern)
-        return {name: _by_groups(own, few, group, name) for name, own in scores.items()}
+        groups = parse_pattern(pattern)
+        return {name: _mask_by_groups(layer, groups, name) for name, layer in scores.items()}
     assert sparsity is not None
     if scope == "layer":
-        return {name: _all_but(sparsity, own) for name, own in scores.items()}
-    together = _all_but(sparsity, torch.cat([own.flatten() for own in scores.values()]))
-    parts = together.split([own.numel() for own in scores.values()])
-    return {name: part.reshape(own.shape) for (name, own), part in zip(scores.items(), parts, strict=True)}
+        return {name: _mask_at_sparsity(sparsity, layer) for name, layer in scores.items()}
+    mask = _mask_at_sparsity(sparsity, torch.cat([layer.flatten() for layer in scores.values()]))
+    masks = mask.split([layer.numel() for layer in scores.values()])
+    return {
+        name: layer_mask.reshape(layer.shape) for (name, layer), layer_mask in zip(scores.items(), masks, strict=True)
+    }
 
 
-def highest(scores: Tensor, count: int) -> Tensor:
-    """Return where the `count` highest scores are, bool of the same shape; of equal ones those that come first."""
+def top_mask(scores: Tensor, count: int) -> Tensor:
+    """Return a bool mask, shaped like `scores`, of the `count` highest scores; among equal scores, the first win."""
     order = scores.flatten().argsort(descending=True, stable=True)
     mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     mask[order[:count]] = True
     return mask.reshape(scores.shape)
 
 
-def _all_but(sparsity: float, scores: Tensor) -> Tensor:
-    return highest(scores, scores.numel() - round(sparsity * scores.numel()))
+def _mask_at_sparsity(sparsity: float, scores: Tensor) -> Tensor:
+    return top_mask(scores, scores.numel() - round(sparsity * scores.numel()))
 
 
 def check_groups(inputs: int, group: int, name: str) -> None:
-    """Refuse groups that do not divide the inputs of the layer of that name.
+    """Check that groups divide the inputs of a layer.
+
+    Args:
+        inputs: number of input features of the layer.
+        group: size of a group.
+        name: name of the layer, for the error.
 
     Raises:
-        InvalidParameter: they do not.
+        InvalidParameter: `group` does not divide `inputs`.
     """
     if inputs % group:
         raise InvalidParameter(
             f"the groups of a pattern must divide a layer's inputs, but got groups of {group} for {name} with "
-            f"{inputs}; give another, or leave the layer out"
+            f"{inputs}; give another pattern, or leave the layer out with include"
         )
 
 
-def _by_groups(scores: Tensor, few: int, group: int, name: str) -> Tensor:
-    check_groups(scores.shape[1], group, name)
-    groups = scores.unflatten(1, (-1, group))
-    best = groups.argsort(dim=-1, descending=True, stable=True)[..., :few]
+def _mask_by_groups(scores: Tensor, pattern: NMPattern, name: str) -> Tensor:
+    check_groups(scores.shape[1], pattern.size, name)
+    groups = scores.unflatten(1, (-1, pattern.size))
+    best = groups.argsort(dim=-1, descending=True, stable=True)[..., : pattern.kept]
     return torch.zeros_like(groups, dtype=torch.bool).scatter(-1, best, True).flatten(1)
 
 
-def group_of(pattern: str) -> Group:
-    """Return what a pattern such as 2:4 says.
+def parse_pattern(pattern: str) -> NMPattern:
+    """Return the parsed pattern, such as 2:4.
 
     Raises:
-        InvalidParameter: it is none.
+        InvalidParameter: `pattern` is not N:M with 0 < N < M.
     """
-    found = re.fullmatch(r"(\d+):(\d+)", pattern)
-    if found is None or not 0 < int(found[1]) < int(found[2]):
-        raise InvalidParameter(f"pattern must be N:M with 0 < N < M, but got pattern={pattern}; such as 2:4")
-    return Group(int(found[1]), int(found[2]))
+    match = re.fullmatch(r"(\d+):(\d+)", pattern)
+    if match is None or not 0 < int(match[1]) < int(match[2]):
+        raise InvalidParameter(f"pattern must be N:M with 0 < N < M, but got pattern={pattern}; give one such as 2:4")
+    return NMPattern(int(match[1]), int(match[2]))
 
 
 def _prune_embeddings(model: nn.Module, sparsity: float, resources: Resources) -> None:
@@ -177,7 +200,7 @@ def _prune_embeddings(model: nn.Module, sparsity: float, resources: Resources) -
         raise MissingResource("training data must be given, but got none; give --task")
     table = own_table(model)
     weight = table.embedding.weight.detach()
-    # a token that the training text lacks counts as seen once
+    # add-one smoothing: a token that the training text lacks must still have a weight
     counts = token_counts(resources.train, len(weight)).to(weight.device) + 1
-    mask = _all_but(sparsity, weight.abs() * counts[:, None].sqrt())
+    mask = _mask_at_sparsity(sparsity, weight.abs() * counts[:, None].sqrt())
     replace(model, table.name, MaskedEmbedding.of(weight * mask, table.embedding.padding_idx))

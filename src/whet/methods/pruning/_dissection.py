@@ -1,4 +1,7 @@
-"""A model taken apart: the parts of its blocks that change together, and what calibration says of them."""
+"""Finds the parts of a model's blocks, and builds them from calibration statistics.
+
+A part is a set of layers that change together: a self-attention, the layers around some neurons, or a single layer.
+"""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -21,25 +24,28 @@ from whet.utils.progress import track
 __all__ = ["PartLocation", "dissect", "part_locations"]
 
 PartLocation = SelfAttention | FeedForward | str
-"""Where a part is: an attention, neurons, or a layer that belongs to neither."""
+"""The layers of a part: those of an attention, those around neurons, or the name of a layer that belongs to neither."""
 
 
 def part_locations(model: nn.Module, batches: Batches, *, include: str, factored: bool) -> dict[str, PartLocation]:
-    """Return where a model's parts are, by name, in module order.
+    """Return the locations of a model's parts by name, in module order.
 
     Args:
-        model: in eval mode.
+        model: the model, in eval mode.
         batches: the calibration data.
-        include: wildcard over the names of parts: of attentions, of what reads neurons, and of other layers.
-        factored: whether layers which no attention or neurons belong to are parts too.
+        include: wildcard over the names of parts. A part has the name of its attention, of the layer that reads its
+            neurons, or of its single layer.
+        factored: whether layers that belong to no attention and no neurons are parts too.
 
     Raises:
-        NothingToCompress: there is no such part, or none that matches.
+        NothingToCompress: the model has no part, or none matches `include`.
     """
-    found = _all_places(model, batches, factored=factored)
-    chosen = {name: place for name, place in found.items() if fnmatchcase(name, include)}
+    locations = _all_locations(model, batches, factored=factored)
+    chosen = {name: location for name, location in locations.items() if fnmatchcase(name, include)}
     if not chosen:
-        raise NothingToCompress(f"no part matches {include!r}; the parts here are {', '.join(list(found)[:6])}, ...")
+        raise NothingToCompress(
+            f"no part matches {include!r}; the parts here are {', '.join(list(locations)[:6])}, ..."
+        )
     return chosen
 
 
@@ -53,109 +59,110 @@ def dissect(
     temperature: float,
     seed: int,
 ) -> dict[str, BlockPart]:
-    """Return parts of a model's blocks by name, each with what it can become.
+    """Return the parts of a model's blocks by name, with the statistics that their configurations need.
 
     Args:
-        model: in eval mode.
+        model: the model, in eval mode.
         batches: the calibration data.
-        chosen: from `part_locations`.
-        factored: whether layers may become factors.
-        damping: added to every variance, as a share of their mean.
-        temperature: softens the predictions that gradients start from.
-        seed: of the gradients' noise.
+        chosen: the locations of the parts, from `part_locations`.
+        factored: whether layers may be factorised.
+        damping: number added to every variance, as a fraction of their mean.
+        temperature: temperature that softens the predictions before gradients are taken.
+        seed: seed of the noise from which gradients are taken.
     """
-    both = {name for place in chosen.values() for name in _read(place)}
-    wanted = {
-        name: Side.BOTH if name in both else side_of(dense_weight(model.get_submodule(name)))
-        for place in chosen.values()
-        for name in _layers(place)
-        if factored or name in both
+    both_sides = {name for location in chosen.values() for name in _two_sided_layers(location)}
+    sides = {
+        name: Side.BOTH if name in both_sides else side_of(dense_weight(model.get_submodule(name)))
+        for location in chosen.values()
+        for name in _layers(location)
+        if factored or name in both_sides
     }
-    moments = collect(model, batches, list(wanted), seed=seed, temperature=temperature, sides=wanted)
-    taker = _PartBuilder(model, moments, both, factored=factored, damping=damping)
-    return {name: taker.part(name, place) for name, place in track(chosen.items(), "taking apart")}
+    moments = collect(model, batches, list(sides), seed=seed, temperature=temperature, sides=sides)
+    builder = _PartBuilder(model, moments, both_sides, factored=factored, damping=damping)
+    return {name: builder.part(name, location) for name, location in track(chosen.items(), "analysing parts")}
 
 
-def _all_places(model: nn.Module, batches: Batches, *, factored: bool) -> dict[str, PartLocation]:
-    """All parts by name, in the order of their layers."""
-    found: dict[str, PartLocation] = {}
-    reasons = []
+def _all_locations(model: nn.Module, batches: Batches, *, factored: bool) -> dict[str, PartLocation]:
+    """Return the locations of all parts by name, in the order of their layers."""
+    locations: dict[str, PartLocation] = {}
+    errors = []
     try:
-        found |= {place.name: place for place in SelfAttention.all_of(model, "*")}
+        locations |= {location.name: location for location in SelfAttention.all_of(model, "*")}
     except NothingToCompress as error:
-        reasons.append(error)
+        errors.append(error)
     try:
-        found |= {place.output: place for place in FeedForward.all_of(model, "*", batches)}
+        locations |= {location.output: location for location in FeedForward.all_of(model, "*", batches)}
     except NothingToCompress as error:
-        reasons.append(error)
+        errors.append(error)
     linears = Architecture.of(model).linears
     if factored:
-        taken = {name for place in found.values() for name in _layers(place)}
-        found |= {name: name for name in linears if name not in taken}
-    if not found:
-        raise reasons[0]
-    order = {name: place for place, name in enumerate(linears)}
-    return dict(sorted(found.items(), key=lambda item: order[_layers(item[1])[0]]))
+        part_layers = {name for location in locations.values() for name in _layers(location)}
+        locations |= {name: name for name in linears if name not in part_layers}
+    if not locations:
+        raise errors[0]
+    position = {name: location for location, name in enumerate(linears)}
+    return dict(sorted(locations.items(), key=lambda item: position[_layers(item[1])[0]]))
 
 
-def _layers(place: PartLocation) -> tuple[str, ...]:
-    return (place,) if isinstance(place, str) else (*place.inputs, place.output)
+def _layers(location: PartLocation) -> tuple[str, ...]:
+    return (location,) if isinstance(location, str) else (*location.inputs, location.output)
 
 
-def _read(place: PartLocation) -> tuple[str, ...]:
-    """The layers whose inputs and whose outputs' gradients are looked at."""
-    if isinstance(place, str):
+def _two_sided_layers(location: PartLocation) -> tuple[str, ...]:
+    """Return the layers for which moments of both inputs and output gradients are needed."""
+    if isinstance(location, str):
         return ()
-    return (place.key, place.output) if isinstance(place, SelfAttention) else (place.output,)
+    return (location.key, location.output) if isinstance(location, SelfAttention) else (location.output,)
 
 
 class _PartBuilder:
-    """Makes parts of places, and empties the moments, which are large, as it goes."""
+    """Builds parts, and removes the moments of each part once used, to free their memory."""
 
     def __init__(
-        self, model: nn.Module, moments: dict[str, Moments], both: set[str], *, factored: bool, damping: float
+        self, model: nn.Module, moments: dict[str, Moments], both_sides: set[str], *, factored: bool, damping: float
     ) -> None:
         self.model = model
         self.moments = moments
-        self.both = both
+        self.both_sides = both_sides
         self.factored = factored
         self.damping = damping
 
-    def part(self, name: str, place: PartLocation) -> BlockPart:
-        layers = {layer: dense_weight(self.model.get_submodule(layer)) for layer in _layers(place)}
+    def part(self, name: str, location: PartLocation) -> BlockPart:
+        layers = {layer: dense_weight(self.model.get_submodule(layer)) for layer in _layers(location)}
         candidates = {layer: self._candidate(layer) for layer in layers} if self.factored else {}
-        if isinstance(place, str):
-            found = BlockPart(name, layers, candidates)
-        elif isinstance(place, FeedForward):
-            found = FeedForwardPart(name, layers, candidates, self._reader(place.output), place)
+        if isinstance(location, str):
+            part = BlockPart(name, layers, candidates)
+        elif isinstance(location, FeedForward):
+            part = FeedForwardPart(name, layers, candidates, self._reader(location.output), location)
         else:
-            found = self._attention(name, place, layers, candidates)
+            part = self._attention(name, location, layers, candidates)
         for layer in layers:
             self.moments.pop(layer, None)
-        return found
+        return part
 
     def _attention(
-        self, name: str, place: SelfAttention, layers: Mapping[str, Tensor], candidates: Mapping[str, Candidate]
+        self, name: str, location: SelfAttention, layers: Mapping[str, Tensor], candidates: Mapping[str, Candidate]
     ) -> AttentionPart:
-        keys = at_side(self.moments[place.key], layers[place.key], Side.OUTPUT)
-        mixed = at_side(self.moments[place.output], layers[place.output], Side.INPUT)
-        scores = [svd_of_kl(*one) for one in zip(*_by_head(keys, place.width), strict=True)]
-        values = [
-            svd_of_kl(*one) for one in zip(*_by_head(mixed, place.width), mixed.mean.split(place.width), strict=True)
-        ]
-        reader = self._reader(place.output, width=place.width)
-        return AttentionPart(name, layers, candidates, reader, place, scores, values)
+        width = location.width
+        keys = at_side(self.moments[location.key], layers[location.key], Side.OUTPUT)
+        outputs = at_side(self.moments[location.output], layers[location.output], Side.INPUT)
+        scores = [svd_of_kl(*head) for head in zip(*_by_head(keys, width), strict=True)]
+        values = [svd_of_kl(*head) for head in zip(*_by_head(outputs, width), outputs.mean.split(width), strict=True)]
+        reader = self._reader(location.output, width=width)
+        return AttentionPart(name, layers, candidates, reader, location, scores, values)
 
     def _candidate(self, layer: str) -> Candidate:
-        module, found = self.model.get_submodule(layer), self.moments[layer]
+        module, moments = self.model.get_submodule(layer), self.moments[layer]
         weight = dense_weight(module)
-        own = at_side(found, weight, side_of(weight)) if layer in self.both else found
-        return Candidate.of(module, kfac_svd(weight, own, damping=self.damping))
+        if layer in self.both_sides:
+            moments = at_side(moments, weight, side_of(weight))
+        return Candidate.of(module, kfac_svd(weight, moments, damping=self.damping))
 
     def _reader(self, layer: str, *, width: int = 1) -> ReadFeatures:
         return ReadFeatures.of(self.model.get_submodule(layer), self.moments[layer], damping=self.damping, width=width)
 
 
 def _by_head(moments: Moments, width: int) -> tuple[Tensor, Tensor]:
+    """Return the covariance and the gradient moment of every head, (heads, width, width) each."""
     assert moments.gradient is not None
     return diagonal_blocks(centred(moments), width), diagonal_blocks(moments.gradient, width)

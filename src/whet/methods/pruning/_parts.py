@@ -1,7 +1,8 @@
-"""What each part of a block can become: fewer neurons, heads or features of heads, factors, or nothing at all.
+"""The parts of a block and their smaller configurations: fewer neurons, heads or head features, factors, or none.
 
-Every choice has a loss, which is ½ tr(G ΔW C ΔWᵀ) of the part's layers for all of them alike, and a cost: parameters,
-or the time that it saves, read off a few sizes that were timed. So one budget can be spread over all parts and kinds.
+Each configuration has a loss, ½ tr(G ΔW C ΔWᵀ) summed over the part's layers, and a cost: its parameters, or the time
+that it saves, which is interpolated between a few timed sizes. The loss has the same unit everywhere, so that one
+budget can be spread over all parts and all kinds of parts.
 """
 
 from abc import abstractmethod
@@ -29,171 +30,180 @@ from whet.numerics.optimal_brain_surgeon import Compensated, RemovalOrder, compe
 
 __all__ = ["DENSE", "AttentionPart", "BlockPart", "FeedForwardPart", "PartConfig", "ReadFeatures", "keep_neurons"]
 
-BUDGETS = np.linspace(0.04, 0.96, 24)
-"""Shares of a part's parameters at which its factors are offered."""
+RANK_BUDGETS = np.linspace(0.04, 0.96, 24)
+"""Fractions of a part's parameters at which factors are offered."""
 TIMED_RANKS = (1 / 8, 1 / 4, 3 / 8)
-"""Shares of a layer's narrower side at which factors are timed."""
-MULTIPLE = 16
-"""Of which numbers of neurons are multiples; processors are faster with them."""
+"""Fractions of a layer's narrower side at which factors are timed."""
+NEURON_STEP = 16
+"""Numbers of neurons are multiples of this; processors run such sizes faster."""
 TIMED_NEURONS = (0, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
-"""Shares of the neurons that are timed; none stands for the least number."""
-NARROWEST = 8
-"""Features of a head that more are multiples of."""
+"""Fractions of the neurons that are timed; 0 stands for one neuron."""
+WIDTH_STEP = 8
+"""Numbers of features of a head are multiples of this."""
 
 
 class PartConfig(NamedTuple):
-    """What a part is made of."""
+    """A configuration that a part can take."""
 
     structure: str
-    """Such as neurons."""
+    """Kind of the configuration, such as neurons, heads or ranks."""
     sizes: tuple[int, ...] = ()
-    """How many of what, as the part counts them."""
+    """Sizes in the order of the part: neurons; heads, scores' and values' width; or the rank of each layer."""
 
 
 DENSE, DROP = PartConfig("dense"), PartConfig("nothing")
 
 
 class ReadFeatures(NamedTuple):
-    """What calibration says of the features that a layer reads, as far as they go one by one or in groups."""
+    """The features that a layer reads, with their statistics and the order in which to remove them."""
 
     weight: Tensor
     """(out, features)."""
     bias: Tensor | None
+    """(out,), or None."""
     covariance: Tensor
     """(features, features), damped."""
     mean: Tensor
     """(features,)."""
     removal: RemovalOrder
+    """The order in which groups of features are removed, and the loss at each number of remaining groups."""
 
     @classmethod
     def of(cls, layer: nn.Module, moments: Moments, *, damping: float, width: int = 1) -> Self:
-        """Return what calibration says of a dense layer's inputs.
+        """Return the features that a dense layer reads.
 
         Args:
-            layer: it reads them.
-            moments: inputs and gradients at the outputs, `Side.BOTH`.
-            damping: added to every variance, as a share of their mean.
-            width: features of a group.
+            layer: the layer that reads the features.
+            moments: moments of its inputs and of the gradients at its outputs, `Side.BOTH`.
+            damping: number added to every variance, as a fraction of their mean.
+            width: number of features in a group.
         """
         weight = dense_weight(layer)
         covariance = damped(centred(moments), damping)
-        weighed = at_side(moments, weight, Side.INPUT).gradient
-        assert weighed is not None
-        order = removal_order(covariance, weighed, width=width)
+        input_gradient = at_side(moments, weight, Side.INPUT).gradient
+        assert input_gradient is not None
+        order = removal_order(covariance, input_gradient, width=width)
         return cls(weight, dense_bias(layer), covariance, moments.mean, order)
 
     def fitted(self, kept: Tensor) -> Compensated:
-        """Return the weight and the bias with which what stays is read; see `removal_order.compensated`."""
+        """Return the weight and bias that read only the remaining features; see `numerics.optimal_brain_surgeon`.
+
+        Args:
+            kept: (kept,) indices of the remaining features, or (kept, features) projections of all features.
+        """
         weight, shift = compensated(self.weight, self.covariance, self.mean, kept)
         return Compensated(weight, shift if self.bias is None else self.bias + shift)
 
     def constant(self) -> Tensor:
-        """Return the mean output, (out,)."""
+        """Return the layer's mean output, (out,)."""
         mean = (self.weight.double() @ self.mean).to(self.weight)
         return mean if self.bias is None else self.bias + mean
 
 
 @dataclass(frozen=True, eq=False)
 class BlockPart:
-    """Linear layers of a block that change together: here any, which can only be factored."""
+    """Linear layers of a block that change together; this base class can only factorise them."""
 
     name: str
+    """Name of the part."""
     layers: Mapping[str, Tensor]
     """The weights, (out, in), by module name."""
     candidates: Mapping[str, Candidate]
-    """Their decompositions, or none where factors are not asked for."""
+    """The decompositions of the layers, by module name; empty if no factors are wanted."""
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Return what parts have in common that take the same time in every shape."""
+        """Return a key that is equal for parts which take the same time in every configuration."""
         return (type(self), *(tuple(weight.shape) for weight in self.layers.values()))
 
     def share(self, model: nn.Module, length: float) -> float:
-        """Return how much of the time of a part that sees all tokens this one takes.
+        """Return the time of this part as a fraction of the time of a part that sees all tokens.
 
         Args:
-            model: in which some layers may see the first token alone.
-            length: tokens that the others see on average.
+            model: the model, in which some layers may see only the first token.
+            length: mean number of tokens that the other layers see.
         """
-        alone = first_token_layers(model)
+        first_token = first_token_layers(model)
         sizes = {name: weight.numel() for name, weight in self.layers.items()}
-        seen = sum(size / length if name in alone else size for name, size in sizes.items())
-        return seen / sum(sizes.values())
+        work = sum(size / length if name in first_token else size for name, size in sizes.items())
+        return work / sum(sizes.values())
 
     def choices(self, structures: Iterable[str]) -> dict[PartConfig, float]:
-        """Return the loss of everything that the part can become, of the structures that are asked for."""
-        found = {DENSE: 0.0}
+        """Return the loss of every configuration of the part that `structures` allows."""
+        losses = {DENSE: 0.0}
         if "ranks" in structures:
-            found |= self._factored()
-        return found
+            losses |= self._factored()
+        return losses
 
     def probes(self, structures: Iterable[str]) -> list[PartConfig]:
-        """Return the shapes to time, from which the time of all others follows."""
+        """Return the configurations to time; the times of all others are interpolated from them."""
         if "ranks" not in structures:
             return []
         sides = [min(weight.shape) for weight in self.layers.values()]
         return [PartConfig("ranks", tuple(max(1, int(share * side)) for side in sides)) for share in TIMED_RANKS]
 
-    def parameters(self, shape: PartConfig) -> float:
-        """Return how many parameters of linear layers a shape has."""
-        if shape == DROP:
+    def parameters(self, config: PartConfig) -> float:
+        """Return the number of linear parameters of a configuration."""
+        if config == DROP:
             return 0
-        ranks = shape.sizes if shape.structure == "ranks" else (0,) * len(self.layers)
+        ranks = config.sizes if config.structure == "ranks" else (0,) * len(self.layers)
         pairs = zip(self.layers.values(), ranks, strict=True)
         return sum(rank * sum(weight.shape) if rank else weight.numel() for weight, rank in pairs)
 
-    def saved(self, shape: PartConfig, timed: Mapping[PartConfig, float]) -> float:
-        """Return how much time a shape saves, of a part that sees all tokens.
+    def saved(self, config: PartConfig, timed: Mapping[PartConfig, float]) -> float:
+        """Return the seconds that a configuration saves in a part that sees all tokens.
 
         Args:
-            shape: one of `choices`.
-            timed: what each of `probes` saves.
+            config: one of `choices`.
+            timed: the seconds that each of `probes` saves.
         """
-        if shape == DENSE:
+        if config == DENSE:
             return 0.0
-        if shape == DROP:
+        if config == DROP:
             return timed[DROP]
-        known = {one.sizes: seconds for one, seconds in timed.items() if one.structure == "ranks"}
+        seconds_by_ranks = {probe.sizes: seconds for probe, seconds in timed.items() if probe.structure == "ranks"}
+        seconds = list(seconds_by_ranks.values())
         whole = sum(weight.numel() for weight in self.layers.values())
         return sum(
-            weight.numel() / whole * float(np.interp(rank, [one[place] for one in known], list(known.values())))
-            for place, (weight, rank) in enumerate(zip(self.layers.values(), shape.sizes, strict=True))
+            weight.numel() / whole * float(np.interp(rank, [ranks[i] for ranks in seconds_by_ranks], seconds))
+            for i, (weight, rank) in enumerate(zip(self.layers.values(), config.sizes, strict=True))
             if rank
         )
 
-    def put(self, model: nn.Module, shape: PartConfig) -> None:
-        """Give the part of `model` this shape, in place."""
-        if shape.structure == "ranks":
-            for (name, candidate), rank in zip(self.candidates.items(), shape.sizes, strict=True):
+    def put(self, model: nn.Module, config: PartConfig) -> None:
+        """Give the part of `model` this configuration, in place."""
+        if config.structure == "ranks":
+            for (name, candidate), rank in zip(self.candidates.items(), config.sizes, strict=True):
                 if rank:
                     replace(model, name, candidate.layer(rank))
 
     def _factored(self) -> dict[PartConfig, float]:
-        """Ranks of all layers, at rising budgets that each spends in the best way."""
-        offers = {name: one.offer() for name, one in self.candidates.items()}
+        """Return the losses of the best ranks of all layers at rising budgets."""
+        offers = {name: candidate.offer() for name, candidate in self.candidates.items()}
         options = {name: offer.options for name, offer in offers.items()}
-        whole = sum(float(one.costs[-1]) for one in options.values())
-        found = {}
-        for share in BUDGETS:
+        whole = sum(float(layer.costs[-1]) for layer in options.values())
+        losses = {}
+        for share in RANK_BUDGETS:
             chosen = minimise(options, share * whole)
             ranks = tuple(offers[name].ranks[i] or 0 for name, i in chosen.items())
             if any(ranks):
-                found[PartConfig("ranks", ranks)] = sum(float(options[name].losses[i]) for name, i in chosen.items())
-        return found
+                losses[PartConfig("ranks", ranks)] = sum(float(options[name].losses[i]) for name, i in chosen.items())
+        return losses
 
 
 @dataclass(frozen=True, eq=False)
-class _Read(BlockPart):
-    """A part with one layer that reads features of its own."""
+class _FeaturePart(BlockPart):
+    """A part with internal features, which one of its layers reads."""
 
     reader: ReadFeatures
+    """The layer that reads the features."""
 
     def choices(self, structures: Iterable[str]) -> dict[PartConfig, float]:
         """See `BlockPart.choices`."""
-        found = super().choices(structures)
+        losses = super().choices(structures)
         if "nothing" in structures:
-            found[DROP] = float(self.reader.removal.losses[0])
-        return found | self._narrower(structures)
+            losses[DROP] = float(self.reader.removal.losses[0])
+        return losses | self._narrower(structures)
 
     def probes(self, structures: Iterable[str]) -> list[PartConfig]:
         """See `BlockPart.probes`."""
@@ -204,14 +214,15 @@ class _Read(BlockPart):
 
 
 @dataclass(frozen=True, eq=False)
-class FeedForwardPart(_Read):
-    """The layers around some neurons."""
+class FeedForwardPart(_FeaturePart):
+    """The layers around the neurons of a feed-forward part."""
 
-    place: FeedForward
+    location: FeedForward
+    """Names of the layers."""
 
     @property
     def neurons(self) -> int:
-        """Return how many there are."""
+        """Return the number of neurons."""
         return len(self.reader.mean)
 
     def probes(self, structures: Iterable[str]) -> list[PartConfig]:
@@ -219,156 +230,159 @@ class FeedForwardPart(_Read):
         counts = [max(1, int(share * self.neurons)) for share in TIMED_NEURONS] if "neurons" in structures else []
         return [*super().probes(structures), *(PartConfig("neurons", (count,)) for count in dict.fromkeys(counts))]
 
-    def parameters(self, shape: PartConfig) -> float:
+    def parameters(self, config: PartConfig) -> float:
         """See `BlockPart.parameters`."""
-        whole = super().parameters(shape)
-        return whole * shape.sizes[0] / self.neurons if shape.structure == "neurons" else whole
+        whole = super().parameters(config)
+        return whole * config.sizes[0] / self.neurons if config.structure == "neurons" else whole
 
-    def saved(self, shape: PartConfig, timed: Mapping[PartConfig, float]) -> float:
+    def saved(self, config: PartConfig, timed: Mapping[PartConfig, float]) -> float:
         """See `BlockPart.saved`."""
-        if shape.structure != "neurons":
-            return super().saved(shape, timed)
-        known = {one.sizes[0]: seconds for one, seconds in timed.items() if one.structure == "neurons"}
-        known[self.neurons] = 0.0
-        return float(np.interp(shape.sizes[0], list(known), list(known.values())))
+        if config.structure != "neurons":
+            return super().saved(config, timed)
+        by_count = {probe.sizes[0]: seconds for probe, seconds in timed.items() if probe.structure == "neurons"}
+        by_count[self.neurons] = 0.0
+        return float(np.interp(config.sizes[0], list(by_count), list(by_count.values())))
 
-    def put(self, model: nn.Module, shape: PartConfig) -> None:
+    def put(self, model: nn.Module, config: PartConfig) -> None:
         """See `BlockPart.put`."""
-        if shape == DROP:
-            for name in self.place.inputs:
+        if config == DROP:
+            for name in self.location.inputs:
                 replace(model, name, PassThrough())
-            replace(model, self.place.output, Constant.of(self.reader.constant()))
-        elif shape.structure == "neurons":
-            keep_neurons(model, self.place, self.reader, self.reader.removal.kept(shape.sizes[0]))
+            replace(model, self.location.output, Constant.of(self.reader.constant()))
+        elif config.structure == "neurons":
+            keep_neurons(model, self.location, self.reader, self.reader.removal.kept(config.sizes[0]))
         else:
-            super().put(model, shape)
+            super().put(model, config)
 
     def _narrower(self, structures: Iterable[str]) -> dict[PartConfig, float]:
         if "neurons" not in structures:
             return {}
-        step = min(MULTIPLE, max(1, self.neurons // MULTIPLE))
+        step = min(NEURON_STEP, max(1, self.neurons // NEURON_STEP))
         losses = self.reader.removal.losses.tolist()
         return {PartConfig("neurons", (count,)): losses[count] for count in range(step, self.neurons, step)}
 
 
 @dataclass(frozen=True, eq=False)
-class AttentionPart(_Read):
+class AttentionPart(_FeaturePart):
     """The projections of one self-attention."""
 
-    place: SelfAttention
+    location: SelfAttention
+    """Names of the layers."""
     scores: Sequence[Spectrum]
-    """Each head's projections between query and key."""
+    """One per head, for the projections between query and key."""
     values: Sequence[Spectrum]
-    """Each head's projections between value and output."""
+    """One per head, for the projections between value and output."""
 
     @property
     def heads(self) -> int:
-        """Return how many there are."""
+        """Return the number of heads."""
         return len(self.scores)
 
     def probes(self, structures: Iterable[str]) -> list[PartConfig]:
         """See `BlockPart.probes`."""
-        heads, width = self.heads, self.place.width
-        fewer = [(max(1, heads // 2), width, width), (1, width, width)] if "heads" in structures else []
-        narrow = [(heads, *[max(1, width // by)] * 2) for by in (2, 4)] if "widths" in structures else []
-        wanted = [sizes for sizes in (*fewer, *narrow) if sizes != (heads, width, width)]
-        return [*super().probes(structures), *(PartConfig("heads", sizes) for sizes in dict.fromkeys(wanted))]
+        heads, width = self.heads, self.location.width
+        fewer_heads = [(max(1, heads // 2), width, width), (1, width, width)] if "heads" in structures else []
+        narrower_heads = [(heads, *[max(1, width // by)] * 2) for by in (2, 4)] if "widths" in structures else []
+        probes = [sizes for sizes in (*fewer_heads, *narrower_heads) if sizes != (heads, width, width)]
+        return [*super().probes(structures), *(PartConfig("heads", sizes) for sizes in dict.fromkeys(probes))]
 
-    def parameters(self, shape: PartConfig) -> float:
+    def parameters(self, config: PartConfig) -> float:
         """See `BlockPart.parameters`."""
-        whole = super().parameters(shape)
-        return whole * _features(shape) / self._all if shape.structure == "heads" else whole
+        whole = super().parameters(config)
+        return whole * _features(config) / self._all_features if config.structure == "heads" else whole
 
-    def saved(self, shape: PartConfig, timed: Mapping[PartConfig, float]) -> float:
-        """See `BlockPart.saved`; the time of heads grows with their number, and with that of all their features."""
-        if shape.structure != "heads":
-            return super().saved(shape, timed)
-        known = {one: seconds for one, seconds in timed.items() if one.structure == "heads"}
-        # (both grow together where there is one kind of probes alone, and any share of the two will do)
-        a, b = np.linalg.lstsq(np.array([self._gone(one) for one in known]), np.array(list(known.values())))[0]
-        heads, features = self._gone(shape)
-        return float(a * heads + b * features)
+    def saved(self, config: PartConfig, timed: Mapping[PartConfig, float]) -> float:
+        """See `BlockPart.saved`; the time grows with the number of heads and with the number of their features."""
+        if config.structure != "heads":
+            return super().saved(config, timed)
+        by_probe = {probe: seconds for probe, seconds in timed.items() if probe.structure == "heads"}
+        # with probes of one kind, heads and features are collinear; any split between them gives the same sum
+        removed = np.array([self._removed(probe) for probe in by_probe])
+        per_head, per_feature = np.linalg.lstsq(removed, np.array(list(by_probe.values())))[0]
+        heads, features = self._removed(config)
+        return float(per_head * heads + per_feature * features)
 
-    def put(self, model: nn.Module, shape: PartConfig) -> None:
+    def put(self, model: nn.Module, config: PartConfig) -> None:
         """See `BlockPart.put`."""
-        if shape == DROP:
-            self._take_out(model)
-        elif shape.structure == "heads":
-            count, widths = shape.sizes[0], Widths(*shape.sizes[1:])
-            places = self.reader.removal.kept(count).tolist()
-            kept = [self._head(place, widths) for place in places]
+        if config == DROP:
+            self._drop(model)
+        elif config.structure == "heads":
+            count, widths = config.sizes[0], Widths(*config.sizes[1:])
+            kept = [self._head(head, widths) for head in self.reader.removal.kept(count).tolist()]
             features = torch.zeros(count * widths.values, len(self.reader.mean)).to(self.reader.mean)
             for row, head in enumerate(kept):
-                start = head.place * self.place.width
-                own = slice(row * widths.values, (row + 1) * widths.values)
-                features[own, start : start + self.place.width] = head.values
-            narrowed_attention(model, self.place, kept, *self.reader.fitted(features)).put(model, self.place)
+                start = head.place * self.location.width
+                rows = slice(row * widths.values, (row + 1) * widths.values)
+                features[rows, start : start + self.location.width] = head.values
+            narrowed_attention(model, self.location, kept, *self.reader.fitted(features)).put(model, self.location)
         else:
-            super().put(model, shape)
+            super().put(model, config)
 
     @property
-    def _all(self) -> int:
-        return 2 * self.heads * self.place.width
+    def _all_features(self) -> int:
+        return 2 * self.heads * self.location.width
 
-    def _gone(self, shape: PartConfig) -> tuple[int, int]:
-        return self.heads - shape.sizes[0], self._all - _features(shape)
+    def _removed(self, config: PartConfig) -> tuple[int, int]:
+        """Return the numbers of heads and of features that a configuration removes."""
+        return self.heads - config.sizes[0], self._all_features - _features(config)
 
-    def _head(self, place: int, widths: Widths) -> KeptHead:
-        whole, width = KeptHead.whole(place, self.place.width), self.place.width
-        narrow = KeptHead.of(place, self.scores[place], self.values[place], widths)
+    def _head(self, index: int, widths: Widths) -> KeptHead:
+        whole, width = KeptHead.whole(index, self.location.width), self.location.width
+        narrow = KeptHead.of(index, self.scores[index], self.values[index], widths)
         if widths.scores == width:
             narrow = narrow._replace(queries=whole.queries, keys=whole.keys)
         return narrow._replace(values=whole.values) if widths.values == width else narrow
 
-    def _take_out(self, model: nn.Module) -> None:
-        first = isinstance(model.get_submodule(self.place.name), FirstTokenAttention)
+    def _drop(self, model: nn.Module) -> None:
+        first = isinstance(model.get_submodule(self.location.name), FirstTokenAttention)
         rows: Literal["all", "first"] = "first" if first else "all"
-        if self.place.inside:
-            replace(model, self.place.name, Constant.of(self.reader.constant(), rows=rows, returns="pair"))
+        if self.location.inside:
+            replace(model, self.location.name, Constant.of(self.reader.constant(), rows=rows, returns="pair"))
         else:
-            replace(model, self.place.name, PassThrough(rows=rows, returns="pair"))
-            replace(model, self.place.output, Constant.of(self.reader.constant()))
+            replace(model, self.location.name, PassThrough(rows=rows, returns="pair"))
+            replace(model, self.location.output, Constant.of(self.reader.constant()))
 
     def _narrower(self, structures: Iterable[str]) -> dict[PartConfig, float]:
-        heads, width = self.heads, self.place.width
+        heads, width = self.heads, self.location.width
         counts = range(1, heads + 1) if "heads" in structures else [heads]
-        step = min(NARROWEST, max(1, width // 4))
+        step = min(WIDTH_STEP, max(1, width // 4))
         grid = [*range(step, width, step), width] if "widths" in structures else [width]
         removed = self.reader.removal.losses.tolist()
-        of_scores, of_values = (
-            np.stack([one.losses[grid].cpu().numpy() for one in spectra]) for spectra in (self.scores, self.values)
+        score_losses, value_losses = (
+            np.stack([spectrum.losses[grid].cpu().numpy() for spectrum in spectra])
+            for spectra in (self.scores, self.values)
         )
-        found: dict[PartConfig, float] = {}
+        losses: dict[PartConfig, float] = {}
         for count in counts:
             kept = self.reader.removal.kept(count).cpu().numpy()
-            scores, values = of_scores[kept].sum(0), of_values[kept].sum(0)
-            found |= {
-                PartConfig("heads", (count, asked, given)): removed[count] + float(scores[i] + values[j])
-                for i, asked in enumerate(grid)
-                for j, given in enumerate(grid)
-                if (count, asked, given) != (heads, width, width)
+            scores, values = score_losses[kept].sum(0), value_losses[kept].sum(0)
+            losses |= {
+                PartConfig("heads", (count, score_width, value_width)): removed[count] + float(scores[i] + values[j])
+                for i, score_width in enumerate(grid)
+                for j, value_width in enumerate(grid)
+                if (count, score_width, value_width) != (heads, width, width)
             }
-        return found
+        return losses
 
 
-def keep_neurons(model: nn.Module, place: FeedForward, reader: ReadFeatures, kept: Tensor) -> None:
-    """Leave only these neurons, in place.
+def keep_neurons(model: nn.Module, location: FeedForward, reader: ReadFeatures, kept: Tensor) -> None:
+    """Remove all neurons but those at the indices `kept`, in place.
 
     Args:
-        model: its layers are replaced.
-        place: the layers around the neurons.
-        reader: what calibration says of them.
-        kept: (kept,) places of those that stay.
+        model: the model, whose layers are replaced.
+        location: the layers around the neurons.
+        reader: the layer that reads the neurons, with their statistics.
+        kept: (kept,) indices of the remaining neurons.
     """
-    weight, bias = reader.fitted(kept)
-    for name in place.inputs:
+    weight, output_bias = reader.fitted(kept)
+    for name in location.inputs:
         layer = model.get_submodule(name)
-        own = dense_bias(layer)
-        replace(model, name, Resized.of(dense_weight(layer)[kept], None if own is None else own[kept]))
-    replace(model, place.output, Resized.of(weight, bias))
+        bias = dense_bias(layer)
+        replace(model, name, Resized.of(dense_weight(layer)[kept], None if bias is None else bias[kept]))
+    replace(model, location.output, Resized.of(weight, output_bias))
 
 
-def _features(shape: PartConfig) -> int:
-    """Of all heads, of queries and of values together."""
-    heads, asked, given = shape.sizes
-    return heads * (asked + given)
+def _features(config: PartConfig) -> int:
+    """Return the number of features of all heads, of queries and of values together."""
+    heads, score_width, value_width = config.sizes
+    return heads * (score_width + value_width)

@@ -1,8 +1,9 @@
-"""What methods share that take whole features out of a model: neurons, or the features of a head.
+"""The base of structured pruning methods, which remove whole features: neurons, or all features of a head.
 
-Of a layer that reads them, calibration says in which order they go and what each number of them costs once those that
-stay make up for the others (see `removal`). One budget of parameters is shared out by these losses, or evenly; what
-reads the features is fitted anew, and its bias makes up for their mean. What gave them loses its rows.
+Calibration gives, for each layer that reads features, the order in which to remove them and the loss at each number of
+remaining features, after those compensate for the removed ones (see `numerics.optimal_brain_surgeon`). One budget of
+parameters is shared by these losses, or uniformly. The layers that compute the removed features lose their rows; the
+layer that reads the features is fitted again, and its bias corrects their mean.
 """
 
 from abc import abstractmethod
@@ -29,62 +30,70 @@ __all__ = ["FeatureGroup", "FeatureLocation", "StructuredPruning"]
 
 
 class FeatureLocation(Protocol):
-    """The layers around some features, by module names."""
+    """The layers around some features, by module name."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Those whose rows give them."""
+        """Names of the layers whose rows compute the features."""
 
     @property
     def output(self) -> str:
-        """The one whose columns read them."""
+        """Name of the layer whose columns read the features."""
 
     @property
     def width(self) -> int:
-        """How many features go together."""
+        """Number of features that are removed together."""
 
 
 class FeatureGroup(NamedTuple):
-    """One place and what calibration says of its features."""
+    """The features between some layers, with their calibration statistics."""
 
-    place: FeatureLocation
+    location: FeatureLocation
+    """The layers around the features."""
     reader: ReadFeatures
+    """The layer that reads the features, with their statistics."""
 
     @property
     def groups(self) -> int:
-        """How many groups of features there are."""
+        """Number of groups of features, each removed as a whole."""
         return len(self.reader.removal.order)
 
     def options(self, model: nn.Module, grid: Sequence[int]) -> Options:
-        """Return the parameters and losses of some numbers of groups, of which the last is all."""
+        """Return the parameters and losses at the numbers of groups in `grid`, which ends with all groups."""
         out = len(self.reader.weight)
-        each = out + sum(dense_weight(model.get_submodule(name)).shape[1] for name in self.place.inputs)
-        # a layer without bias gains one, where the mean is made up for
-        gained = 0 if self.reader.bias is not None else out
-        costs = [count * self.place.width * each + (gained if count < self.groups else 0) for count in grid]
+        per_feature = out + sum(dense_weight(model.get_submodule(name)).shape[1] for name in self.location.inputs)
+        # correcting the mean adds a bias to a layer that has none
+        added_bias = 0 if self.reader.bias is not None else out
+        costs = [
+            count * self.location.width * per_feature + (added_bias if count < self.groups else 0) for count in grid
+        ]
         return Options(np.asarray(costs, dtype=float), self.reader.removal.losses[list(grid)].cpu().numpy())
 
 
 @dataclass(frozen=True, kw_only=True)
 class StructuredPruning(Budgeted):
-    """A method that takes features out; a subclass says where they are and how layers lose them."""
+    """A method that removes features; a subclass finds them and removes them from the layers."""
 
     allocation: Literal["uniform", "by_loss"] = "by_loss"
-    """Whether every block keeps the same share, or what gives the least summed loss."""
+    """How to share the budget: uniform keeps the same fraction in every block, by_loss minimises the summed loss."""
     include: str = "*"
-    """Wildcard over module names, of what reads the features; other parts stay as they are."""
+    """Wildcard over the names of the layers that read the features; features of other layers all stay."""
 
     @abstractmethod
     def places(self, model: nn.Module, resources: Resources) -> Sequence[FeatureLocation]:
-        """Return where features can go."""
+        """Return the locations from which features can be removed.
+
+        Raises:
+            NothingToCompress: there are none, or none matches `include`.
+        """
 
     @abstractmethod
     def grid(self, groups: int) -> list[int]:
-        """Return how many of so many groups may stay, rising; the last is all of them."""
+        """Return the numbers of groups, of `groups` in all, that may remain, rising; the last is `groups` itself."""
 
     @abstractmethod
     def shrink(self, model: nn.Module, part: FeatureGroup, kept: Tensor) -> None:
-        """Leave only these groups of a part, in place."""
+        """Remove all groups but those at the indices `kept`, in place."""
 
     @property
     def key(self) -> Self:
@@ -97,30 +106,33 @@ class StructuredPruning(Budgeted):
         return self.parts(model, places, self.moments(model, places, resources))
 
     def moments(self, model: nn.Module, places: Sequence[FeatureLocation], resources: Resources) -> dict[str, Moments]:
-        """Return what calibration says, by the name of what reads the features."""
-        sides = {place.output: Side.BOTH for place in places}
+        """Return the moments on both sides of the layers that read the features, by layer name."""
+        sides = {location.output: Side.BOTH for location in places}
         batches = calibrated(resources)
         return collect(model, batches, list(sides), seed=resources.seed, temperature=self.temperature, sides=sides)
 
     def parts(
         self, model: nn.Module, places: Sequence[FeatureLocation], moments: dict[str, Moments]
     ) -> dict[str, FeatureGroup]:
-        """Return in which order features go and what that costs; empties `moments`, which are large, as it goes."""
+        """Return the feature groups, by the name of the layer that reads the features.
+
+        It removes each entry of `moments` once used, to free its memory.
+        """
         return {
-            place.output: FeatureGroup(
-                place,
+            location.output: FeatureGroup(
+                location,
                 ReadFeatures.of(
-                    model.get_submodule(place.output),
-                    moments.pop(place.output),
-                    width=place.width,
+                    model.get_submodule(location.output),
+                    moments.pop(location.output),
+                    width=location.width,
                     damping=self.damping,
                 ),
             )
-            for place in track(places, "removing features")
+            for location in track(places, "removing features")
         }
 
     def spend(self, model: nn.Module, known: Mapping[str, FeatureGroup], resources: Resources) -> nn.Module:
-        """See `Budgeted.spend`: as many features go as the budget says."""
+        """See `Budgeted.spend`; it removes features until the model meets the budget."""
         grids = {name: self.grid(part.groups) for name, part in known.items()}
         options = {name: part.options(model, grids[name]) for name, part in known.items()}
 
@@ -134,7 +146,7 @@ class StructuredPruning(Budgeted):
             return self._shrunk(copy_sharing_parameters(model), known, counts)
 
         if self.keep is not None:
-            _require(self.keep, options)
+            _require_reachable(self.keep, options)
             return self._shrunk(model, known, choose(self.keep))
         assert self.speedup is not None
         batches = representative_batches(calibrated(resources))
@@ -147,10 +159,10 @@ class StructuredPruning(Budgeted):
         return model
 
 
-def _require(keep: float, options: Mapping[str, Options]) -> None:
-    least, whole = (sum(float(one.costs[i]) for one in options.values()) for i in (0, -1))
+def _require_reachable(keep: float, options: Mapping[str, Options]) -> None:
+    least, whole = (sum(float(part.costs[i]) for part in options.values()) for i in (0, -1))
     if least > keep * whole:
         raise InvalidParameter(
-            f"keep >= {least / whole:.3g} must hold, of which the least that every block can keep takes all, but got "
-            f"keep={keep}; give more"
+            f"keep >= {least / whole:.3g} must hold, the fraction of the smallest blocks, but got keep={keep}; "
+            "give more"
         )

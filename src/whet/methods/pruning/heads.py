@@ -1,14 +1,15 @@
-"""Fewer attention heads, where those that stay make up for those that go.
+"""Fewer attention heads: the remaining heads compensate for the removed ones.
 
-Heads go one by one, each time the one that costs least in KL once the others have taken over what they can of it: with
-C the covariance of what all heads put out, G the second moment of the gradient at the outputs of W, which reads it, and
-S the features of a head, that cost is ½ tr(W_Sᵀ G W_S [C⁻¹]_SS⁻¹). Query, key and value lose the rows of the head. The
-sum of costs is in one unit for all layers, so that attentions can share a budget; blocks then have different numbers of
-heads. The bias makes up for the mean.
+Heads are removed one by one, each time the head whose removal costs least in KL after the remaining heads compensate
+for it. With C the covariance of the outputs of all heads, G the second moment of the gradient at the outputs of the
+projection W that reads them, and S the features of a head, this cost is ½ tr(W_Sᵀ G W_S [C⁻¹]_SS⁻¹). Query, key and
+value lose the rows of the head, and the bias corrects the mean. The summed cost has the same unit in all layers, so
+that all attentions share one budget; blocks then keep different numbers of heads.
 
 Source: Kurtic, Frantar, Alistarh, "ZipLM: Inference-Aware Structured Pruning of Language Models", NeurIPS 2023, arXiv
 2302.04089.
-Differs: errors are weighed by the gradient, which makes layers comparable; C is centred; every attention keeps a head.
+Differs: errors are weighted by the gradient, which makes layers comparable; C is centred; every attention keeps at
+least one head.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ __all__ = ["Heads"]
 
 @dataclass(frozen=True, kw_only=True)
 class Heads(StructuredPruning):
-    """Give the attentions of encoders fewer heads."""
+    """Remove attention heads."""
 
     def places(self, model: nn.Module, resources: Resources) -> Sequence[SelfAttention]:
         """See `StructuredPruning.places`."""
@@ -38,8 +39,8 @@ class Heads(StructuredPruning):
 
     def shrink(self, model: nn.Module, part: FeatureGroup, kept: Tensor) -> None:
         """See `StructuredPruning.shrink`."""
-        place = part.place
-        assert isinstance(place, SelfAttention)
-        features = (kept[:, None] * place.width + torch.arange(place.width, device=kept.device)).flatten()
-        heads = [KeptHead.whole(head, place.width) for head in kept.tolist()]
-        narrowed_attention(model, place, heads, *part.reader.fitted(features)).put(model, place)
+        attention = part.location
+        assert isinstance(attention, SelfAttention)
+        features = (kept[:, None] * attention.width + torch.arange(attention.width, device=kept.device)).flatten()
+        heads = [KeptHead.whole(head, attention.width) for head in kept.tolist()]
+        narrowed_attention(model, attention, heads, *part.reader.fitted(features)).put(model, attention)

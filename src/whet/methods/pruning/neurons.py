@@ -1,15 +1,15 @@
-"""Fewer neurons between the layers of feed-forward parts, where those that stay make up for those that go.
+"""Fewer feed-forward neurons: the remaining neurons compensate for the removed ones.
 
-Neurons go one by one, each time the one that costs least in KL once the others have taken over what they can of it:
-with C the covariance of the neurons and G the second moment of the gradient at the outputs of W, which reads them, that
-cost is ½ (wⱼᵀ G wⱼ) / [C⁻¹]ⱼⱼ. Its sum is the loss of every number of neurons, in one unit for all layers, so that
-layers can share a budget. The bias makes up for the mean. Nothing is trained, and no product is added.
+Neurons are removed one by one, each time the neuron whose removal costs least in KL after the remaining neurons
+compensate for it. With C the covariance of the neurons and G the second moment of the gradient at the outputs of the
+layer W that reads them, this cost is ½ (wⱼᵀ G wⱼ) / [C⁻¹]ⱼⱼ. The summed cost has the same unit in all layers, so that
+all layers share one budget. The bias corrects the mean. Nothing is trained, and no matrix product is added.
 
 Source: Hassibi, Stork, "Second order derivatives for network pruning: Optimal Brain Surgeon", NeurIPS 1992; Kurtic,
 Frantar, Alistarh, "ZipLM: Inference-Aware Structured Pruning of Language Models", NeurIPS 2023, arXiv 2302.04089, for
 removing whole structures with it.
-Differs: errors are weighed by the gradient, which makes layers comparable; C is centred; neurons go in blocks that give
-the order of single steps.
+Differs: errors are weighted by the gradient, which makes layers comparable; C is centred; neurons are removed in
+blocks, in the same order as one by one.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ __all__ = ["Neurons"]
 
 @dataclass(frozen=True, kw_only=True)
 class Neurons(StructuredPruning):
-    """Give the feed-forward parts of each block fewer neurons."""
+    """Remove neurons from the feed-forward part of each block."""
 
     multiple_of: Annotated[int, Interval(ge=1)] = 16
-    """The numbers of neurons are multiples of this, which processors are faster with."""
+    """Round the numbers of neurons to a multiple of this, e.g. 16; processors run such sizes faster."""
 
     def places(self, model: nn.Module, resources: Resources) -> Sequence[FeedForward]:
         """See `StructuredPruning.places`."""
@@ -44,5 +44,5 @@ class Neurons(StructuredPruning):
 
     def shrink(self, model: nn.Module, part: FeatureGroup, kept: Tensor) -> None:
         """See `StructuredPruning.shrink`."""
-        assert isinstance(part.place, FeedForward)
-        keep_neurons(model, part.place, part.reader, kept)
+        assert isinstance(part.location, FeedForward)
+        keep_neurons(model, part.location, part.reader, kept)

@@ -1,13 +1,14 @@
-"""Sparse training: as many weights as at the start, but which ones, the training finds out.
+"""Sparse training: the number of non-zero weights is fixed, and training moves them between positions.
 
-Every `interval` steps each layer drops those of its weights that have become the smallest, and grows as many where the
-gradient of the dense weight is the largest, at zero. The share that changes, α/2 · (1 + cos(π t/T)), falls to nothing
-at step T; those that are left are then trained to the end. The model learns to answer as the original does.
+Every `interval` steps, each layer drops its smallest weights and grows as many new ones, starting at zero, where the
+gradient of the dense weight is largest. The fraction that moves, α/2 · (1 + cos(π t/T)), falls to zero at step T; the
+remaining weights are then trained to the end. The model is distilled from the baseline.
 
 Source: Evci, Gale, Menick, Castro, Elsen, "Rigging the Lottery: Making All Tickets Winners", ICML 2020, arXiv
-1911.11134; the shares of layers by `erk` are those of Mocanu et al., 2018, arXiv 1707.04780, as given there.
-Differs: it begins with the fine-tuned model's largest weights instead of random ones, or with what an earlier step
-has left; steps at which weights change train the others too; with `uniform` the first layer is as sparse as any.
+1911.11134, which also gives the distribution `erk`, after Mocanu et al., 2018, arXiv 1707.04780.
+Differs: training starts from the largest weights of the fine-tuned model, or from the weights that an earlier pruning
+step left, instead of random ones; steps that move weights also train the others; with `uniform`, the first layer is as
+sparse as the others.
 """
 
 import math
@@ -24,38 +25,40 @@ from torch.optim import Optimizer
 
 from whet.calibration.resources import Resources
 from whet.methods._recovery import Recovery
-from whet.methods.pruning._base import highest
+from whet.methods.pruning._base import top_mask
 from whet.models.architecture import Architecture, dense_bias, dense_weight, is_dense
 from whet.models.layers.base import CompressedLayer
 from whet.models.layers.masked import Masked
 from whet.models.surgery import replace
 from whet.utils.distributed import added_up
 
-__all__ = ["Growing", "SparseTraining", "by_erk", "changing", "rewired"]
+__all__ = ["RewiredLinear", "SparseTraining", "erk_counts", "moved_fraction", "rewired_mask"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SparseTraining(Recovery):
-    """Train a sparse model whose zeros move."""
+    """Train a sparse model while its zeros move."""
 
     sparsity: Annotated[float, Interval(ge=0, lt=1)]
-    """Share of the matched weights that are zero; layers that an earlier step pruned keep their own share."""
+    """Fraction of the matched weights that is zero, e.g. 0.5; layers that an earlier step pruned keep their own
+    sparsity."""
     distribution: Literal["uniform", "erk"] = "uniform"
-    """Whether every layer has this share, or weights in proportion to its inputs plus outputs."""
+    """How to spread the weights: uniform gives every layer the same sparsity, erk keeps weights in proportion to a
+    layer's inputs plus outputs."""
     interval: Annotated[int, Interval(ge=1)] = 100
-    """Steps from one change to the next."""
+    """Optimizer steps between two moves of weights."""
     alpha: Annotated[float, Interval(gt=0, le=1)] = 0.3
-    """Share of a layer's weights that the first change may drop."""
+    """Fraction of a layer's non-zero weights that the first move may drop, e.g. 0.3; it falls to zero."""
     until: Annotated[float, Interval(gt=0, lt=1)] = 0.75
-    """Share of the steps after which nothing changes any more."""
+    """Fraction of the training steps after which weights stop moving, e.g. 0.75."""
     include: str = "*"
-    """Wildcard over module names; layers that it does not match stay as they are, and are trained."""
+    """Wildcard over the names of linear layers; layers that do not match stay dense, and are trained too."""
 
     example: ClassVar[dict[str, Any]] = {"sparsity": 0.5, "epochs": 1, "interval": 2}
     mildest: ClassVar[dict[str, Any]] = {"sparsity": 0.0, "epochs": 1, "learning_rate": 1e-9}
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`; no copy of a weight or of its gradient is smaller than the dense one."""
+        """See `Method.apply`; during training, weights and gradients take as much memory as dense ones."""
         layers = self._begin(model)
         self.train(
             model, resources, after_step=lambda step, steps, optimizer: self._change(layers, step, steps, optimizer)
@@ -64,40 +67,40 @@ class SparseTraining(Recovery):
             replace(model, name, Masked.of(layer.weight.detach() * layer.active, dense_bias(layer)))
         return model
 
-    def _begin(self, model: nn.Module) -> dict[str, "Growing"]:
-        """Put in layers that can change."""
+    def _begin(self, model: nn.Module) -> dict[str, "RewiredLinear"]:
+        """Replace the layers by ones whose zeros can move; return these by name."""
         dense, pruned = _targets(model, self.include)
         weights = {name: dense_weight(layer) for name, layer in dense.items()}
         counts = {name: round((1 - self.sparsity) * weight.numel()) for name, weight in weights.items()}
         if self.distribution == "erk":
-            counts = by_erk({name: weight.shape for name, weight in weights.items()}, 1 - self.sparsity)
-        begun = {
-            name: Growing(weight, dense_bias(dense[name]), highest(weight.abs(), counts[name]))
+            counts = erk_counts({name: weight.shape for name, weight in weights.items()}, 1 - self.sparsity)
+        rewired = {
+            name: RewiredLinear(weight, dense_bias(dense[name]), top_mask(weight.abs(), counts[name]))
             for name, weight in weights.items()
         }
         for name, layer in pruned.items():
             weight = layer.linear.weight.detach()
-            begun[name] = Growing(weight, dense_bias(layer.linear), weight != 0)
-        for name, growing in begun.items():
+            rewired[name] = RewiredLinear(weight, dense_bias(layer.linear), weight != 0)
+        for name, growing in rewired.items():
             replace(model, name, growing)
-        return begun
+        return rewired
 
-    def _change(self, layers: Mapping[str, "Growing"], step: int, steps: int, optimizer: Optimizer) -> None:
+    def _change(self, layers: Mapping[str, "RewiredLinear"], step: int, steps: int, optimizer: Optimizer) -> None:
         last = self.until * steps
         if step % self.interval == 0 and step < last:
-            share = changing(step / last, self.alpha)
+            fraction = moved_fraction(step / last, self.alpha)
             for layer in layers.values():
-                layer.change(share, optimizer)
+                layer.change(fraction, optimizer)
 
 
-class Growing(nn.Module):
-    """A linear layer while its zeros move; a mask tells the weights that are there from those that are not.
+class RewiredLinear(nn.Module):
+    """A linear layer whose zeros move during training; it is never saved.
 
-    Weights that are there may be zero: those that have just grown are. It is never saved.
+    A mask marks the active weights. An active weight can be zero: a weight that has just grown is.
     """
 
     active: Tensor
-    """(out, in) bool, which weights are there."""
+    """(out, in) bool, true where a weight is active."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, active: Tensor) -> None:
         super().__init__()
@@ -110,23 +113,23 @@ class Growing(nn.Module):
         """Return (..., out) from (..., in)."""
         if not torch.is_grad_enabled():
             return linear(inputs, self.weight, self.bias)
-        # weights that are not there get no gradient; what they would get stays with the product
+        # inactive weights get no gradient; the product keeps the gradient of all weights, which `change` reads
         self.masked = self.weight * self.active
         self.masked.retain_grad()
         return linear(inputs, self.masked, self.bias)
 
     @torch.no_grad()
     def change(self, share: float, optimizer: Optimizer) -> None:
-        """Drop this share of the weights and grow as many, by the gradient of the last step.
+        """Drop the smallest active weights and grow as many, by the gradient of the last step.
 
         Args:
-            share: 0 to 1.
-            optimizer: whose memory of weights that come or go is set to zero, or it would move them.
+            share: fraction of the active weights to move, 0 to 1.
+            optimizer: its state for moved weights is set to zero; otherwise its momentum would change them.
         """
         if self.masked is None or self.masked.grad is None:
             return
         gradient = added_up(self.masked.grad)
-        active = rewired(self.weight, self.active, gradient, round(share * int(self.active.sum())))
+        active = rewired_mask(self.weight, self.active, gradient, round(share * int(self.active.sum())))
         stayed = active & self.active
         self.weight.mul_(stayed)
         for memory in optimizer.state[self.weight].values():
@@ -135,30 +138,32 @@ class Growing(nn.Module):
         self.active.copy_(active)
 
 
-def rewired(weight: Tensor, active: Tensor, gradient: Tensor, count: int) -> Tensor:
-    """Return (out, in) which weights are there once `count` of them have gone and as many have come.
+def rewired_mask(weight: Tensor, active: Tensor, gradient: Tensor, count: int) -> Tensor:
+    """Return the mask, (out, in) bool, after `count` active weights are dropped and as many are grown.
 
     Args:
         weight: (out, in).
-        active: (out, in) bool, which are there; at least `count`.
-        gradient: (out, in), of all weights, there or not.
-        count: how many; those that go may be among those that come, and then stay.
+        active: (out, in) bool, with at least `count` active weights.
+        gradient: (out, in), the gradient of all weights, active or not.
+        count: number of weights to move; a dropped weight may grow again, and then stays.
     """
-    stays = highest(weight.abs().masked_fill(~active, -1), int(active.sum()) - count)
-    return stays | highest(gradient.abs().masked_fill(stays, -1), count)
+    stays = top_mask(weight.abs().masked_fill(~active, -1), int(active.sum()) - count)
+    return stays | top_mask(gradient.abs().masked_fill(stays, -1), count)
 
 
-def changing(time: float, alpha: float) -> float:
-    """Return the share of the weights that changes at this share of the time, 0 to 1: it falls from alpha to zero."""
+def moved_fraction(time: float, alpha: float) -> float:
+    """Return the fraction of the weights to move at `time`, 0 to 1: it falls from alpha to zero along a cosine."""
     return alpha / 2 * (1 + math.cos(math.pi * time))
 
 
-def by_erk(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[str, int]:
-    """Return how many weights of each layer are there, in proportion to its inputs plus outputs; at most all of them.
+def erk_counts(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[str, int]:
+    """Return the number of active weights of each layer, in proportion to its inputs plus outputs.
+
+    A layer that would get more weights than it has keeps all, and the other layers share the rest.
 
     Args:
-        shapes: (out, in) of every layer.
-        density: share of all weights together that is there.
+        shapes: (out, in) of every layer, by name.
+        density: fraction of all weights together that is active.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     full: set[str] = set()
@@ -174,8 +179,8 @@ def by_erk(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[str, i
 
 
 def _targets(model: nn.Module, include: str) -> tuple[dict[str, nn.Module], dict[str, Masked]]:
-    """The dense layers, those inside compressed ones too, and those that are pruned."""
-    own = set(Architecture.of(model).linears)
+    """Return the matching dense layers, including those inside compressed layers, and the pruned layers, by name."""
+    linears = set(Architecture.of(model).linears)
     dense: dict[str, nn.Module] = {}
     pruned: dict[str, Masked] = {}
     for name, module in model.named_modules():
@@ -184,7 +189,7 @@ def _targets(model: nn.Module, include: str) -> tuple[dict[str, nn.Module], dict
             inside = isinstance(parent, CompressedLayer) and not isinstance(parent, Masked)
             if isinstance(module, Masked):
                 pruned[name] = module
-            elif name in own or (is_dense(module) and inside):
+            elif name in linears or (is_dense(module) and inside):
                 dense[name] = module
     if not dense and not pruned:
         Architecture.of(model).matching(include)

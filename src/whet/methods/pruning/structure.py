@@ -1,16 +1,16 @@
-"""One budget over everything that the parts of blocks can become: the least summed loss for a wanted speed or size.
+"""One budget over all structures of a model's blocks: the least summed loss at a wanted speed or size.
 
 A feed-forward part may keep some of its neurons, a self-attention some of its heads and of their features, any layer
-may become two factors, and a part may go altogether, which leaves its mean. What each costs in KL comes from one pass
-over calibration data, in one unit: ½ tr(G ΔW C ΔWᵀ). What each saves in time is measured here, on whole models in which
-all parts of a kind have the same shape, in the runtime and precision that count, at the lengths of the task's own text.
-Both go into one multiple-choice knapsack; the model that comes out is timed, and the budget moved until it is as fast
-as was asked. Nothing is trained.
+may become two factors, and a whole part may be replaced by its mean output. The loss of each choice in KL, ½ tr(G ΔW C
+ΔWᵀ), comes from one pass over the calibration data. The time that each choice saves is measured on this machine, in the
+wanted runtime and precision, at the lengths of the task's own text, on whole models in which all parts of one kind have
+the same configuration. Both enter a multiple-choice knapsack. The resulting model is timed, and the budget is moved
+until the model is as fast as wanted. Nothing is trained.
 
 Source: Kurtic, Frantar, Alistarh, "ZipLM: Inference-Aware Structured Pruning of Language Models", NeurIPS 2023, arXiv
 2302.04089, for a budget of measured time over whole structures.
-Differs: a loss that all structures share takes the place of a search with trial models; parts also become narrower or
-factored; times are those of whole models, so that what a runtime fuses is in them.
+Differs: one loss for all structures replaces a search with trial models; heads can also become narrower, and layers
+factored; whole models are timed, so that the times include what a runtime fuses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,33 +32,41 @@ from whet.runtimes.base import all_runtimes
 from whet.utils.lookup import choose
 from whet.utils.progress import track
 
-__all__ = ["STRUCTURES", "Structure"]
+__all__ = ["STRUCTURES", "BlockStructure"]
 
 STRUCTURES = ("neurons", "heads", "widths", "ranks", "nothing")
-"""What parts can become."""
+"""The structures that a part can take."""
 
-Chosen = dict[str, PartConfig]
+ChosenConfigs = dict[str, PartConfig]
+"""The configuration of every part that changes, by the part's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Structure(Budgeted):
-    """Give every part of every block the shape that loses least for the speed or size of the whole."""
+class BlockStructure(Budgeted):
+    """Choose the configuration of every part of every block, with the least loss for a wanted speed or size."""
 
     structures: tuple[str, ...] = ("neurons", "heads", "nothing")
-    """What parts may become: neurons, heads, widths (of heads), ranks (two factors), nothing. Ranks, offered
-    beside neurons and heads, cost more than they promise (studies/frontier)."""
+    """The structures that parts may take: neurons (fewer neurons), heads (fewer heads), widths (narrower heads), ranks
+    (two factors), nothing (the part is replaced by its mean output). Ranks beside neurons and heads lose more quality
+    than their loss predicts (studies/frontier)."""
     calibration: Literal["one_shot", "sequential"] = "one_shot"
-    """Whether parts are fitted to what the model gave as it was, or, one after the other in forward order, to what the
-    parts before them give by then; sizes are the same."""
+    """How to fit the remaining features: one_shot fits them to the inputs of the baseline, sequential fits one part
+    after the other, to the inputs from the compressed parts before it; the sizes are the same."""
     include: str = "*"
-    """Wildcard over module names: of attentions, of what reads neurons, and of other layers."""
+    """Wildcard over the names of attentions, of layers that read neurons, and (for ranks) of other linear layers;
+    parts that do not match stay unchanged."""
     runtime: str = PYTORCH
-    """Where time counts: pytorch, or a runtime that models are exported for."""
+    """The runtime in which the speedup is measured: pytorch, or a runtime for which models are exported."""
     precision: str = "fp32"
-    """In which the runtime computes."""
+    """The precision in which that runtime computes, e.g. fp32."""
 
     def __post_init__(self) -> None:
-        """Raises InvalidParameter, or UnknownName, as `Budgeted` does, and for structures or a runtime of no name."""
+        """Check the parameters.
+
+        Raises:
+            InvalidParameter: as `Budgeted` does, or a structure is unknown.
+            UnknownName: the runtime is unknown.
+        """
         super().__post_init__()
         given: Any = self.structures
         object.__setattr__(self, "structures", (given,) if isinstance(given, str) else tuple(given))  # files hold lists
@@ -71,33 +79,33 @@ class Structure(Budgeted):
 
     @property
     def key(self) -> Self:
-        """See `Budgeted.key`; without a wanted speed nothing is timed."""
+        """See `Budgeted.key`; without a wanted speedup nothing is timed."""
         return replace(self, keep=self.keep and 1.0, speedup=self.speedup and 2.0, calibration="one_shot")
 
-    def learn(self, model: nn.Module, resources: Resources) -> "_Known":
+    def learn(self, model: nn.Module, resources: Resources) -> "_Choices":
         """See `Budgeted.learn`."""
         device = next(model.parameters()).device.type
-        clock = RuntimeTimer(
+        timer = RuntimeTimer(
             batches=calibrated(resources), runtime=self.runtime, precision=self.precision, device=device
         )
         if self.speedup is not None:
-            clock.require()
+            timer.require()
         parts = self._dissected(model, self.places(model, resources), resources)
         losses = {name: part.choices(self.structures) for name, part in parts.items()}
-        return _Known(parts, losses, None if self.speedup is None else _times(model, parts, clock, self.structures))
+        return _Choices(parts, losses, None if self.speedup is None else _times(model, parts, timer, self.structures))
 
-    def spend(self, model: nn.Module, known: "_Known", resources: Resources) -> nn.Module:
+    def spend(self, model: nn.Module, choices: "_Choices", resources: Resources) -> nn.Module:
         """See `Budgeted.spend`."""
         if self.keep is not None:
-            chosen = _within_size(known, self.keep)
+            chosen = _within_size(choices, self.keep)
         else:
-            assert self.speedup is not None and known.times is not None
-            chosen = _within_time(model, known, known.times, self.speedup)
+            assert self.speedup is not None and choices.times is not None
+            chosen = _within_time(model, choices, choices.times, self.speedup)
         if self.calibration == "one_shot":
-            return _shaped(model, known.parts, chosen)
-        where = self.places(model, resources)
-        for name, shape in track(chosen.items(), "fitting anew"):
-            self._dissected(model, {name: where[name]}, resources)[name].put(model, shape)
+            return _with_configs(model, choices.parts, chosen)
+        locations = self.places(model, resources)
+        for name, config in track(chosen.items(), "fitting parts again"):
+            self._dissected(model, {name: locations[name]}, resources)[name].put(model, config)
         return model
 
     @property
@@ -109,12 +117,12 @@ class Structure(Budgeted):
         return part_locations(model, calibrated(resources), include=self.include, factored=self._factored)
 
     def _dissected(
-        self, model: nn.Module, where: Mapping[str, PartLocation], resources: Resources
+        self, model: nn.Module, locations: Mapping[str, PartLocation], resources: Resources
     ) -> dict[str, BlockPart]:
         return dissect(
             model,
             calibrated(resources),
-            where,
+            locations,
             factored=self._factored,
             damping=self.damping,
             temperature=self.temperature,
@@ -122,105 +130,110 @@ class Structure(Budgeted):
         )
 
 
-class _Known(NamedTuple):
-    """What a model can become, and what each choice costs."""
+class _Choices(NamedTuple):
+    """The parts of a model, and the loss and time of each of their configurations."""
 
     parts: Mapping[str, BlockPart]
     losses: Mapping[str, Mapping[PartConfig, float]]
+    """The loss of every configuration, by part."""
     times: "_Times | None"
-    """None where no speed is asked for."""
+    """None if no speedup is wanted."""
 
 
-def _shaped(model: nn.Module, parts: Mapping[str, BlockPart], chosen: Chosen) -> nn.Module:
-    for name, shape in chosen.items():
-        parts[name].put(model, shape)
+def _with_configs(model: nn.Module, parts: Mapping[str, BlockPart], chosen: ChosenConfigs) -> nn.Module:
+    for name, config in chosen.items():
+        parts[name].put(model, config)
     return model
 
 
-def _within_size(known: _Known, keep: float) -> Chosen:
-    costs = {name: {shape: known.parts[name].parameters(shape) for shape in own} for name, own in known.losses.items()}
-    least, whole = (sum(pick(own.values()) for own in costs.values()) for pick in (min, max))
+def _within_size(choices: _Choices, keep: float) -> ChosenConfigs:
+    costs = {
+        name: {config: choices.parts[name].parameters(config) for config in losses}
+        for name, losses in choices.losses.items()
+    }
+    least, whole = (sum(pick(part.values()) for part in costs.values()) for pick in (min, max))
     if least > keep * whole:
         raise InvalidParameter(
             f"keep >= {least / whole:.3g} must hold, which is the least that these structures can keep, but got "
-            f"keep={keep}; give more, or more structures"
+            f"keep={keep}; give more, or allow more structures"
         )
-    menu = _menu(costs, known.losses)
-    return menu.shapes(minimise(menu.options, keep * whole))
+    menu = _menu(costs, choices.losses)
+    return menu.configs(minimise(menu.options, keep * whole))
 
 
-def _within_time(model: nn.Module, known: _Known, times: "_Times", speedup: float) -> Chosen:
-    saved = {name: {shape: -times.saved(name, shape) for shape in own} for name, own in known.losses.items()}
-    menu = _menu(saved, known.losses)
+def _within_time(model: nn.Module, choices: _Choices, times: "_Times", speedup: float) -> ChosenConfigs:
+    costs = {name: {config: -times.saved(name, config) for config in losses} for name, losses in choices.losses.items()}
+    menu = _menu(costs, choices.losses)
 
     def timed(chosen: Mapping[str, int]) -> float:
-        shaped = times.clock.opened(_shaped(copy_sharing_parameters(model), known.parts, menu.shapes(chosen)))
-        dense, small = times.clock.seconds([times.run, shaped])
-        return dense / small
+        compressed = _with_configs(copy_sharing_parameters(model), choices.parts, menu.configs(chosen))
+        before, after = times.timer.seconds([times.run, times.timer.opened(compressed)])
+        return before / after
 
-    return menu.shapes(at_budget(menu.options, speedup=speedup, whole=times.whole, fixed=times.whole, timed=timed))
+    return menu.configs(at_budget(menu.options, speedup=speedup, whole=times.whole, fixed=times.whole, timed=timed))
 
 
 @dataclass(frozen=True)
 class _Times:
-    """How long the whole model takes, and what shapes of its parts save, in seconds."""
+    """The time of the whole model, and the time that configurations of its parts save, in seconds."""
 
-    clock: RuntimeTimer
+    timer: RuntimeTimer
     run: Run
     """The whole model, ready to run."""
     whole: float
-    """Of it."""
+    """Seconds of the whole model."""
     parts: Mapping[str, BlockPart]
     shares: Mapping[str, float]
-    """How much of the time of a part that sees all tokens each takes."""
+    """The time of each part as a fraction of the time of a part that sees all tokens."""
     probes: Mapping[tuple[object, ...], Mapping[PartConfig, float]]
-    """By kind: what its probes save in a part that sees all tokens."""
+    """By kind of part: the seconds that its probes save in a part that sees all tokens."""
 
-    def saved(self, name: str, shape: PartConfig) -> float:
-        """Return what a shape of a part saves."""
+    def saved(self, name: str, config: PartConfig) -> float:
+        """Return the seconds that a configuration of a part saves."""
         part = self.parts[name]
-        return self.shares[name] * part.saved(shape, self.probes[part.kind])
+        return self.shares[name] * part.saved(config, self.probes[part.kind])
 
 
-def _times(model: nn.Module, parts: Mapping[str, BlockPart], clock: RuntimeTimer, structures: Sequence[str]) -> _Times:
-    """Time models in which all parts of one kind have the same shape."""
-    length = float(np.mean([batch["input_ids"].shape[1] for batch in clock.batches.batches]))
+def _times(model: nn.Module, parts: Mapping[str, BlockPart], timer: RuntimeTimer, structures: Sequence[str]) -> _Times:
+    """Return the times, measured on models in which all parts of one kind have the same configuration."""
+    length = float(np.mean([batch["input_ids"].shape[1] for batch in timer.batches.batches]))
     shares = {name: part.share(model, length) for name, part in parts.items()}
     kinds: dict[tuple[object, ...], list[str]] = {}
     for name, part in parts.items():
         kinds.setdefault(part.kind, []).append(name)
-    probes = [(kind, shape) for kind, names in kinds.items() for shape in parts[names[0]].probes(structures)]
-    whole = clock.opened(copy_sharing_parameters(model))  # (which stays whole, whatever becomes of the model)
-    shaped = [
-        clock.opened(_shaped(copy_sharing_parameters(model), parts, dict.fromkeys(kinds[kind], shape)))
-        for kind, shape in track(probes, "preparing to time")
+    probes = [(kind, config) for kind, names in kinds.items() for config in parts[names[0]].probes(structures)]
+    whole = timer.opened(copy_sharing_parameters(model))  # the copy stays whole when the caller changes the model
+    compressed = [
+        timer.opened(_with_configs(copy_sharing_parameters(model), parts, dict.fromkeys(kinds[kind], config)))
+        for kind, config in track(probes, "preparing to time")
     ]
-    dense, *seconds = clock.seconds([whole, *shaped])
-    timed: dict[tuple[object, ...], dict[PartConfig, float]] = {kind: {} for kind in kinds}
-    for (kind, shape), taken in zip(probes, seconds, strict=True):
-        # (what is slower than dense saves nothing, however little that is)
-        timed[kind][shape] = max(0.0, dense - taken) / sum(shares[name] for name in kinds[kind])
-    return _Times(clock, whole, dense, parts, shares, timed)
+    dense, *seconds = timer.seconds([whole, *compressed])
+    saved: dict[tuple[object, ...], dict[PartConfig, float]] = {kind: {} for kind in kinds}
+    for (kind, config), seconds_taken in zip(probes, seconds, strict=True):
+        # a probe that noise makes slower than the dense model saves nothing
+        saved[kind][config] = max(0.0, dense - seconds_taken) / sum(shares[name] for name in kinds[kind])
+    return _Times(timer, whole, dense, parts, shares, saved)
 
 
 @dataclass(frozen=True)
 class _Menu:
-    """The choices of every part, from cheapest to dearest."""
+    """The configurations of every part in order of rising cost, with their costs and losses."""
 
     order: Mapping[str, Sequence[PartConfig]]
     options: Mapping[str, Options]
 
-    def shapes(self, chosen: Mapping[str, int]) -> Chosen:
-        return {name: shape for name, i in chosen.items() if (shape := self.order[name][i]) != DENSE}
+    def configs(self, chosen: Mapping[str, int]) -> ChosenConfigs:
+        return {name: config for name, i in chosen.items() if (config := self.order[name][i]) != DENSE}
 
 
 def _menu(costs: Mapping[str, Mapping[PartConfig, float]], losses: Mapping[str, Mapping[PartConfig, float]]) -> _Menu:
     order, options = {}, {}
-    for name, own in costs.items():
-        # of what costs the same the least loss counts, and of that the dense layer
-        shapes = sorted(own, key=lambda shape: (own[shape], losses[name][shape]))
-        order[name] = shapes
+    for name, part_costs in costs.items():
+        # at equal cost the least loss comes first; the sort is stable, so that at equal loss DENSE comes first
+        configs = sorted(part_costs, key=lambda config: (part_costs[config], losses[name][config]))
+        order[name] = configs
         options[name] = Options(
-            np.array([own[shape] for shape in shapes]), np.array([losses[name][shape] for shape in shapes])
+            np.array([part_costs[config] for config in configs]),
+            np.array([losses[name][config] for config in configs]),
         )
     return _Menu(order, options)

@@ -1,12 +1,12 @@
-"""Tokens that the user's own text never has leave the vocabulary, and the tokenizer with it.
+"""Smaller vocabulary: tokens that the training text lacks are removed from the embeddings and the tokenizer.
 
-Their rows of the word embeddings are never read on such text, so that answers stay what they are there; no layer is
-needed that plain transformers lacks. A word of other text whose token is gone is read in smaller pieces. Special
-tokens and single characters stay, and in BPE what is merged on the way to a token that stays.
+The rows of removed tokens are never read on that text, so that predictions on it stay the same; plain transformers can
+run the smaller model. In other text, a word whose token was removed is split into smaller pieces. Special tokens and
+single characters stay; so do, in BPE, the intermediate merges of every token that stays.
 
 Source: Abdaoui, Pradel, Sigel, "Load What You Need: Smaller Versions of Multilingual BERT", SustaiNLP 2020, arXiv
 2010.05609.
-Differs: by the text of one task instead of one language; the answers on that text are exactly what they were.
+Differs: the text of one task decides instead of one language; predictions on that text are exactly the same.
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,13 @@ __all__ = ["Vocabulary"]
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary(Method):
-    """Leave out the tokens that training text does not have."""
+    """Remove the tokens that do not occur in the training text."""
 
     least_count: Annotated[int, Interval(ge=0)] = 1
-    """Tokens stay that the whole training text has as often as this; 0 keeps all."""
+    """Smallest number of occurrences in the training text with which a token stays, e.g. 1; 0 keeps all tokens."""
     keep_first: Annotated[int, Interval(ge=0)] = 0
-    """So many of the first tokens stay too, for text that is still to come; most vocabularies are by frequency."""
+    """Number of tokens at the start of the vocabulary that always stay, for future text, e.g. 5000; most vocabularies
+    begin with the most frequent tokens."""
 
     stage: ClassVar[Stage] = Stage.VOCABULARY
     needs: ClassVar[frozenset[str]] = frozenset({"text"})
@@ -44,24 +45,25 @@ class Vocabulary(Method):
         """See `Method.apply`.
 
         Raises:
-            NothingToCompress: the table of word embeddings is of another kind, or the model predicts words.
-            InvalidModel: the tokenizer cannot lose tokens, or the model needs one that would go.
+            MissingResource: there is no training text.
+            NothingToCompress: the word embeddings are not an ordinary table, or the model predicts words.
+            InvalidModel: the tokenizer cannot lose tokens, or the model needs a token that would be removed.
         """
-        keep_words(model, self._kept(_given(resources)))
+        keep_words(model, self._kept_tokens(_training_text(resources)))
         return model
 
     def tokenizer(self, resources: Resources) -> PreTrainedTokenizerBase:
         """See `Method.tokenizer`."""
-        text = _given(resources)
-        return fewer_tokens(text.tokenizer, self._kept(text), text.examples.texts)
+        text = _training_text(resources)
+        return fewer_tokens(text.tokenizer, self._kept_tokens(text), text.examples.texts)
 
-    def _kept(self, text: Text) -> list[int]:
+    def _kept_tokens(self, text: Text) -> list[int]:
         counts = text_counts(text.examples, text.tokenizer)
         used = {*(counts >= self.least_count).nonzero()[:, 0].tolist(), *range(self.keep_first)}
         return needed_tokens(text.tokenizer, used)
 
 
-def _given(resources: Resources) -> Text:
+def _training_text(resources: Resources) -> Text:
     if resources.text is None:
         raise MissingResource("training text must be given, but got none; give --task")
     return resources.text

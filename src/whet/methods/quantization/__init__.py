@@ -1,1 +1,1 @@
-"""Quantization: weights in fewer bits, or products of 8-bit numbers."""
+"""Quantization: weights are stored in fewer bits, or multiplied as 8-bit integers."""

@@ -1,13 +1,14 @@
-"""Products of 8-bit numbers in PyTorch: weights rounded once, inputs with a range taken from each batch.
+"""Dynamic int8 quantization in PyTorch: weights are rounded once, inputs with the range of each batch.
 
-Linear layers of the blocks, factors of compressed ones too, multiply whole numbers, w ≈ s·q for each output and one
-scale and zero point for a batch's inputs. Processors with instructions for it gain time and memory. Factors of low rank
-are first made equally large. With `max_kl`, the layers that rounding harms most stay in float32 until the mean KL on
-held-out training data is met. A pruned layer keeps its zeros, and no longer stores its place in bits.
+The linear layers of the blocks, including the factors of compressed layers, multiply 8-bit integers: w ≈ s·q with one
+scale per output, and one scale and zero point for the inputs of a batch. This saves memory, and time on processors with
+int8 instructions. The two factors of a low-rank layer are first scaled to equal norms. With `max_kl`, the layers that
+lose most by rounding stay in float32, as many as are needed to keep the mean KL on held-out training data within it.
+A pruned layer keeps its zeros, but stores them like other weights instead of as a bit mask.
 
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
 CVPR 2018, arXiv 1712.05877; Zafrir et al., "Q8BERT: Quantized 8Bit BERT", 2019, arXiv 1910.06188.
-Differs: without training; a scale for each output; layers can stay in float32 by what they cost.
+Differs: nothing is trained; each output has its own scale; layers that lose most can stay in float32.
 """
 
 import math
@@ -34,14 +35,16 @@ __all__ = ["DynamicInt8"]
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicInt8(Method):
-    """Let linear layers multiply 8-bit numbers."""
+    """Run linear layers in 8-bit integers."""
 
     max_kl: Annotated[float | None, Interval(gt=0, lt=math.inf)] = None
-    """Largest mean KL on held-out training data, in nats; layers that cost most stay in float32 until it is met."""
+    """Largest mean KL divergence on held-out training data, in nats, e.g. 0.01; the layers that lose most stay in
+    float32 so that the model meets it."""
     include: str = "*"
-    """Wildcard over the names of linear layers; those that it does not match stay as they are."""
+    """Wildcard over the names of linear layers; layers that do not match stay in float32."""
     coding: Coding = "entropy"
-    """How whole numbers are stored: all in as many bits (fixed), or frequent ones in fewer (entropy)."""
+    """How to store integers on disk: fixed gives all the same number of bits, entropy gives frequent ones fewer
+    bits."""
 
     stage: ClassVar[Stage] = Stage.STORAGE
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -50,47 +53,48 @@ class DynamicInt8(Method):
 
     @property
     def reads(self) -> frozenset[str]:
-        """See `Method.reads`; held-out data say what is lost, where that is limited."""
+        """See `Method.reads`; `max_kl` needs held-out data."""
         return self.needs | ({"validation"} if self.max_kl is not None else frozenset())
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
         """See `Method.apply`.
 
         Raises:
-            InvalidModel: a layer has another representation already, or a weight that is not finite.
-            NothingToCompress: `max_kl` leaves no layer.
+            InvalidModel: a layer is already quantized, halved or clustered, or a weight is not finite.
+            MissingResource: `max_kl` is given without held-out data.
+            NothingToCompress: no layer matches, or `max_kl` allows to round none.
         """
-        found = stored_weights(model, self.include, embeddings=False)
-        equalize(model, tuple(found.values()))
-        before = {place: model.get_submodule(place) for place in found}
-        layers = {place: self._layer(model.get_submodule(name)) for place, name in found.items()}
+        dense_names = stored_weights(model, self.include, embeddings=False)
+        equalize(model, tuple(dense_names.values()))
+        originals = {name: model.get_submodule(name) for name in dense_names}
+        quantized = {name: self._layer(model.get_submodule(dense)) for name, dense in dense_names.items()}
 
-        def put(chosen: tuple[str, ...]) -> None:
-            for place in found:
-                replace(model, place, layers[place] if place in chosen else before[place])
+        def quantize(chosen: tuple[str, ...]) -> None:
+            for name in dense_names:
+                replace(model, name, quantized[name] if name in chosen else originals[name])
 
         if self.max_kl is None:
-            put(tuple(found))
+            quantize(tuple(dense_names))
             return model
         held_out = resources.validation
         if held_out is None:
             raise MissingResource("max_kl needs held-out training data, but got none; give --task")
-        wanted = predict_logits(model, held_out)
+        reference = predict_logits(model, held_out)
 
         def loss(chosen: tuple[str, ...]) -> float:
-            put(chosen)
-            return float(np.mean(divergences(wanted, predict_logits(model, held_out))))
+            quantize(chosen)
+            return float(np.mean(divergences(reference, predict_logits(model, held_out))))
 
         def order() -> list[str]:
-            put(())
-            place_of = {name: place for place, name in found.items()}
-            return [place_of[name] for name in quantization_sensitivity(model, [*place_of], held_out)]
+            quantize(())
+            names = {dense: name for name, dense in dense_names.items()}
+            return [names[dense] for dense in quantization_sensitivity(model, [*names], held_out)]
 
-        if len(choose_fp32_layers(tuple(found), loss, order, self.max_kl)) == len(found):
+        if len(choose_fp32_layers(tuple(dense_names), loss, order, self.max_kl)) == len(dense_names):
             raise NothingToCompress(f"max_kl={self.max_kl:g} must leave layers to round, but got none; allow more")
         return model
 
     def _layer(self, dense: nn.Module) -> Int8:
-        weight, bias, own = weights_of(dense)
-        form = QuantizationSpec(**asdict(own), coding=self.coding, products="int8")
-        return Int8.of(form.rounded(weight), bias, form)
+        weight, bias, shape = weights_of(dense)
+        spec = QuantizationSpec(**asdict(shape), coding=self.coding, products="int8")
+        return Int8.of(spec.rounded(weight), bias, spec)

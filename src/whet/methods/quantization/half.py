@@ -1,11 +1,12 @@
-"""Half precision: weights of linear layers and embeddings in 16 bits, on disk alone.
+"""Half precision: the weights of linear layers and embeddings take 16 bits on disk.
 
-Each weight becomes the nearest number of that dtype: bfloat16 has the range of float32 and 8 bits of precision, float16
-has 11 bits, up to 65504. Products stay in float32. A pruned layer keeps its zeros, and its other weights take 16 bits.
+Each weight is rounded to the nearest number of the dtype: bfloat16 has the range of float32 and 8 bits of precision;
+float16 has 11 bits of precision and a range up to 65504. Products stay in float32. A pruned layer keeps its zeros, and
+its other weights take 16 bits.
 
 Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018, arXiv 1710.03740; Kalamkar et al., "A Study of
 BFLOAT16 for Deep Learning Training", 2019, arXiv 1905.12322.
-Differs: for storage alone; norms, biases, poolers and heads stay in float32.
+Differs: 16 bits are used for storage alone; norms, biases, poolers and heads stay in float32.
 """
 
 from dataclasses import asdict, dataclass
@@ -29,9 +30,9 @@ class Half(Method):
     """Store weights in 16 bits."""
 
     dtype: Literal["bfloat16", "float16"] = "bfloat16"
-    """Of the stored weights."""
+    """Data type of the stored weights; bfloat16 has the wider range, float16 the higher precision."""
     include: str = "*"
-    """Wildcard over the names of linear layers and embeddings; those that it does not match stay as they are."""
+    """Wildcard over the names of linear layers and embeddings; those that do not match stay in float32."""
 
     stage: ClassVar[Stage] = Stage.STORAGE
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -42,20 +43,21 @@ class Half(Method):
         """See `Method.apply`.
 
         Raises:
-            InvalidModel: a layer has another representation already, or a weight is too large for float16.
+            InvalidModel: a layer is already quantized, halved or clustered, or a weight is too large for float16.
+            NothingToCompress: no layer matches.
         """
-        found = stored_weights(model, self.include)
-        for place, name in found.items():
+        for outer, name in stored_weights(model, self.include).items():
             dense = model.get_submodule(name)
-            weight, bias, own = weights_of(dense)
-            form = HalfForm(**asdict(own), dtype=self.dtype)
+            weight, bias, shape = weights_of(dense)
+            form = HalfForm(**asdict(shape), dtype=self.dtype)
             half = form.rounded(weight).to(weight.dtype)
             if not half.isfinite().all():
                 raise InvalidModel(
-                    f"weights must be finite in {self.dtype}, but {name} has {weight.abs().max():g}; take bfloat16"
+                    f"weights must be finite in {self.dtype}, but got {weight.abs().max():g} in {name}; "
+                    "give dtype=bfloat16"
                 )
-            if isinstance(model.get_submodule(place), Masked | MaskedEmbedding):
-                dense.weight.data = half  # it stores those that are not zero in 16 bits by itself
+            if isinstance(model.get_submodule(outer), Masked | MaskedEmbedding):
+                dense.weight.data = half  # a pruned layer stores weights that 16 bits hold exactly in 16 bits
             else:
-                replace(model, place, HalfPrecision.of(half, bias, form))
+                replace(model, outer, HalfPrecision.of(half, bias, form))
         return model

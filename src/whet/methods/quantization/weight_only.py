@@ -1,11 +1,11 @@
-"""Quantized weights: 4 or 8 bits each, with a scale for every group of inputs; products stay in float32.
+"""Weight-only quantization: weights take 4 or 8 bits, with a scale for every group of inputs; products stay in float32.
 
-w ≈ s·q with |q| <= 2**(bits − 1) − 1: symmetric, each weight within half a step s of what it was. It makes files
-smaller and runs as fast as before. Factors of low rank are first made equally large, which leaves their product as it
-is. A pruned layer becomes a quantized one with the same zeros, which training would no longer hold.
+Symmetric rounding, w ≈ s·q with |q| <= 2**(bits − 1) − 1, moves each weight by at most half a step s. Files become
+smaller; the speed stays the same. The two factors of a low-rank layer are first scaled to equal norms, which leaves
+their product unchanged. A pruned layer becomes a quantized layer with the same zeros.
 
 Source: Shen et al., "Q-BERT: Hessian Based Ultra Low Precision Quantization of BERT", AAAI 2020, arXiv 1909.05840.
-Differs: rounded to the nearest without training; groups are of consecutive inputs of one output.
+Differs: weights are rounded to the nearest step without training; a group is a run of consecutive inputs of one output.
 """
 
 from dataclasses import asdict, dataclass
@@ -30,15 +30,17 @@ class WeightOnly(Method):
     """Store weights in few bits."""
 
     bits: Literal[4, 8] = 8
-    """Of each weight."""
+    """Number of bits of each weight."""
     group_size: Annotated[int | None, Interval(ge=2)] = None
-    """Inputs of an output that share a scale of 16 bits, the last group maybe fewer; all of them, if not given."""
+    """Number of consecutive inputs of an output that share one 16-bit scale, e.g. 32; if not given, all inputs of an
+    output share one."""
     embeddings: bool = True
-    """Whether embeddings are quantized too, a scale for groups of each word's features."""
+    """Whether to quantize embeddings too, in groups of each word's features."""
     include: str = "*"
-    """Wildcard over the names of linear layers and embeddings; those that it does not match stay as they are."""
+    """Wildcard over the names of linear layers and embeddings; those that do not match stay in float32."""
     coding: Coding = "entropy"
-    """How whole numbers are stored: all in as many bits (fixed), or frequent ones in fewer (entropy)."""
+    """How to store integers on disk: fixed gives all the same number of bits, entropy gives frequent ones fewer
+    bits."""
 
     stage: ClassVar[Stage] = Stage.STORAGE
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -49,12 +51,13 @@ class WeightOnly(Method):
         """See `Method.apply`.
 
         Raises:
-            InvalidModel: a layer has another representation already, or a weight that is not finite.
+            InvalidModel: a layer is already quantized, halved or clustered, or a weight is not finite.
+            NothingToCompress: no layer matches.
         """
-        found = stored_weights(model, self.include, embeddings=self.embeddings)
-        equalize(model, tuple(found.values()))
-        for place, name in found.items():
-            weight, bias, own = weights_of(model.get_submodule(name))
-            form = QuantizationSpec(**asdict(own), bits=self.bits, group_size=self.group_size, coding=self.coding)
-            replace(model, place, Quantized.of(form.rounded(weight).weight(), bias, form))
+        dense_names = stored_weights(model, self.include, embeddings=self.embeddings)
+        equalize(model, tuple(dense_names.values()))
+        for name, dense in dense_names.items():
+            weight, bias, shape = weights_of(model.get_submodule(dense))
+            spec = QuantizationSpec(**asdict(shape), bits=self.bits, group_size=self.group_size, coding=self.coding)
+            replace(model, name, Quantized.of(spec.rounded(weight).weight(), bias, spec))
         return model

@@ -1,1 +1,1 @@
-"""Recovery: train a compressed model to answer as its original did."""
+"""Recovery: the compressed model is trained to match the baseline again."""

@@ -1,13 +1,13 @@
-"""Recovery by distillation: the compressed model is trained to answer as the original does, and to think as it does.
+"""Recovery by distillation: the compressed model is trained on the baseline's predictions and hidden states.
 
-Minimises KL(original ‖ compressed) of the predictions, plus the error of the hidden states after every block, on the
-task's training text; labels are not read, so that nothing new is learnt and nothing but the compression is mended.
+It minimises KL(baseline ‖ compressed) of the predictions, plus the error of the hidden states after every block, on the
+task's training text. Labels are not read, so that training only repairs the compression and learns nothing new.
 
 Source: Chen, Yu, Dhillon, Hsieh, "DRONE: Data-aware Low-rank Compression for Large NLP Models", NeurIPS 2021, for
 retraining after low rank; Jiao et al., "TinyBERT: Distilling BERT for Natural Language Understanding", 2020, arXiv
 1909.10351, for the two losses.
-Differs: DRONE retrains at a learning rate of 1e-7, for one epoch of a tenth of the data, which changes next to nothing;
-the recipe `drone_retrain` has those numbers.
+Differs: DRONE retrains for one epoch of a tenth of the data at a learning rate of 1e-7, which changes almost nothing;
+the recipe `drone_retrain` has these values.
 """
 
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ __all__ = ["Distillation"]
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation(Recovery):
-    """Train all weights to give the original's predictions and hidden states."""
+    """Distil the baseline into the compressed model, training all weights."""
 
     example: ClassVar[dict[str, Any]] = {"epochs": 1}
     mildest: ClassVar[dict[str, Any]] = {"epochs": 1, "learning_rate": 1e-9}
 
     def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`; every step runs both models forward and one of them back."""
+        """See `Method.apply`; each step runs both models forward and the compressed one backward."""
         self.train(model, resources)
         return model
