@@ -10,7 +10,8 @@ from torch import nn
 from whet.calibration.resources import Resources
 from whet.errors import MissingResource
 from whet.methods.base import Method, Stage
-from whet.training.trainer import AfterStep, distil
+from whet.training.callbacks import AfterStep
+from whet.training.trainer import distil
 from whet.utils.precision import ComputePrecision
 
 __all__ = ["Recovery"]

@@ -18,15 +18,11 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from annotated_types import Interval
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
@@ -36,22 +32,20 @@ from transformers.trainer_utils import EvalPrediction
 from whet.errors import InvalidModel
 from whet.tasks.data import Batches, Examples
 from whet.tasks.encoding import pad, tokenize
+from whet.training.callbacks import AfterStep, CallAfterStep, ShowProgress, trackers_named
 from whet.training.checkpoints import claim_folder, guarding_checkpoints, last_checkpoint
 from whet.training.distiller import TEACHER_LOGITS, Teacher
 from whet.training.lora import LoraSettings
 from whet.training.objective import Objective
-from whet.training.trackers import trackers_named
 from whet.utils.distributed import of_first, rows_of, wait_for_all
 from whet.utils.parameters import check
 from whet.utils.precision import ComputePrecision
 from whet.utils.progress import Bar, bar
 
-__all__ = ["AfterStep", "Epoch", "Scorer", "TrainingSettings", "distil", "train"]
+__all__ = ["Epoch", "Scorer", "TrainingSettings", "distil", "train"]
 
 Scorer = Callable[[Any, Any], float]
 """Takes labels and logits, both (examples, ...), and returns the task's main metric."""
-AfterStep = Callable[[int, int, Optimizer], None]
-"""Takes the number of the step, the number of all steps, and the optimizer; gradients still exist."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +165,7 @@ def train(
             eval_dataset=tokenize(validation, tokenizer, max_length=settings.max_length),
             data_collator=collate,
             compute_metrics=lambda output: _score(output, scorer),
-            callbacks=[_Progress(progress), *trackers],
+            callbacks=[ShowProgress(progress), *trackers],
         )
         trainer.pop_callback(PrinterCallback)
         last = of_first(lambda: last_checkpoint(scratch))
@@ -241,7 +235,7 @@ def distil(
             args=_on_device(arguments, device),
             train_dataset=list(batches),
             data_collator=lambda batch: dict(batch[0]),
-            callbacks=[_Progress(progress), *([] if after_step is None else [_AfterStep(after_step)])],
+            callbacks=[ShowProgress(progress), *([] if after_step is None else [CallAfterStep(after_step)])],
         )
         trainer.pop_callback(PrinterCallback)
         trainer.train()
@@ -389,27 +383,3 @@ class _Trainer(Trainer):
         super()._save_rng_state(output_dir)
         # every process writes its own random state before the trainer's state completes the checkpoint
         wait_for_all()
-
-
-class _Progress(TrainerCallback):
-    """Updates the progress bar at every step."""
-
-    def __init__(self, progress: Bar) -> None:
-        self._progress = progress
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any) -> None:
-        """Set the bar to the fraction of steps done."""
-        self._progress.reach(state.global_step / state.max_steps)
-
-
-class _AfterStep(TrainerCallback):
-    """Calls a function after every step of the optimizer."""
-
-    def __init__(self, after_step: AfterStep) -> None:
-        self._after_step = after_step
-
-    def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
-    ) -> None:
-        """Call the function with the number of the finished step, which the state does not count yet."""
-        self._after_step(state.global_step + 1, state.max_steps, others["optimizer"])
