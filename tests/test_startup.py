@@ -16,7 +16,6 @@ HEAVY = (
     "datasets",
     "matplotlib",
     "accelerate",
-    "optuna",
     "peft",
     "onnxruntime",
     "openvino",

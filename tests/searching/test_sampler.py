@@ -1,53 +1,114 @@
-import sys
-from pathlib import Path
+"""Which structure comes next: bisection, neighbours, the rest; a function of what is recorded."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from searches import drop_of, speed_of
-from whet.errors import InvalidData, InvalidParameter
-from whet.searching.sampler import Sampler, require_optuna
+from whet.searching.sampler import next_structure
 from whet.searching.space import LESS, TABLES, Space, Structure
-from whet.searching.storage import FAILED, FINISHED, PRUNED, SearchTrial
 
 SMALL = Space()
+LINE = [Structure(blocks) for blocks in range(len(LESS))]
+Value = Callable[[Structure], float]
 
 
-def proposals(place: Path, space: Space = SMALL, worker: str = "me") -> Sampler:
-    return Sampler(place / "journal", space, seed=0, worker=worker)
-
-
-def finished(proposal, value: float | None = 1.0, state: str = FINISHED) -> SearchTrial:
-    return SearchTrial(*proposal, recipe=[], state=state, value=value)
-
-
-def explore(own: Sampler, attempts: list[SearchTrial], count: int, value=lambda structure: 1.0) -> list[SearchTrial]:
-    for _ in range(count):
-        one = own.next(attempts)
-        if one is None:
+def tried(space: Space, count: int, value: Value = lambda structure: 1.0, *, seed: int = 0, workers: int = 1):
+    """The outcomes of a search, in the order in which its structures were tried, so many at a time."""
+    values: dict[Structure, float] = {}
+    while len(values) < count:
+        running: list[Structure] = []
+        for _ in range(workers):
+            structure = next_structure(space, values, running=running, seed=seed)
+            if structure is not None:
+                assert structure not in values and structure not in running
+                running.append(structure)
+        if not running:
             break
-        attempts.append(finished(one, value(one.structure)))
-        own.finish(attempts[-1])
-    return attempts
+        values |= {structure: value(structure) for structure in running}
+    return values
 
 
-def test_known_good_ones_come_first(tmp_path):
-    own = proposals(tmp_path, Space())
-    found = explore(own, [], 5, lambda one: 1.0 if one.blocks < 5 else -1.0)
-    assert [one.structure.blocks for one in found] == [0, 7, 4, 6, 5]
+def bounds(values: dict[Structure, float]) -> tuple[int, int]:
+    """The last structure of the line that holds the bar, and the first that does not."""
+    good = [LINE.index(structure) for structure, value in values.items() if value > 0]
+    bad = [LINE.index(structure) for structure, value in values.items() if value <= 0]
+    return max(good, default=-1), min(bad, default=len(LINE))
 
 
-def test_every_structure_is_tried_once_and_then_no_more(tmp_path):
-    attempts = explore(proposals(tmp_path), [], 100)
-    structures = [one.structure for one in attempts]
-    assert sorted(structures) == sorted(SMALL.every())
-    assert len({one.number for one in attempts}) == len(attempts)
-    again = proposals(tmp_path)
-    assert again.next(attempts) is None
+@pytest.mark.parametrize("good", range(1, len(LINE) + 1))
+def test_bisection_finds_where_quality_crosses_the_bar(good):
+    """Of fourteen structures, five at most are tried."""
+    values: dict[Structure, float] = {}
+    while len(values) < 2 or bounds(values)[1] - bounds(values)[0] > 1:
+        structure = next_structure(SMALL, values, seed=0)
+        assert structure in LINE and structure not in values
+        values[structure] = 1.0 if LINE.index(structure) < good else -1.0
+        if good == len(LINE) and bounds(values)[0] == good - 1:
+            break
+    assert len(values) <= 5
+    assert bounds(values) == (good - 1, good)
+
+
+def test_bisection_begins_with_the_whole_model():
+    values = tried(Space(), 5, lambda structure: 1.0 if structure.blocks < 5 else -1.0)
+    assert [structure.blocks for structure in values] == [0, 7, 4, 6, 5]
+
+
+def test_a_recovery_goes_on_where_the_bar_was_crossed():
+    values = {structure: 4.0 if structure.blocks < 5 else -1.0 for structure in LINE}
+    for blocks in (5, 10, 8, 9):
+        structure = next_structure(Space(recovery=0.5), values, seed=0)
+        assert structure == Structure(blocks, 0, 1)
+        values[structure] = 5.0 if blocks < 9 else -1.0
+
+
+def test_the_whole_model_is_not_recovered():
+    assert next_structure(Space(recovery=0.5), {Structure(): -1.0}, seed=0) == Structure(1, 0, 1)
+
+
+def test_then_come_the_neighbours_of_the_best():
+    values = {structure: float(structure.blocks + 1) if structure.blocks < 4 else -1.0 for structure in LINE}
+    space = Space(table=True)
+    first = next_structure(space, values, seed=0)
+    assert first == Structure(3, 1)
+    values[first] = 99.0  # a better one has neighbours of its own; (4, 1) removes more than (4, 0), which failed
+    assert {next_structure(space, values, seed=seed) for seed in range(20)} == {Structure(3, 2), Structure(2, 1)}
+    values[first] = -1.0  # and what removes more than this has no hope
+    assert next_structure(space, values, seed=0) == Structure(2, 1)
+
+
+def test_what_removes_no_less_than_a_failure_comes_last():
+    bisected, space = 5, Space(table=True)
+    values = tried(space, 100, lambda structure: 1.0 if structure.blocks + 2 * structure.table < 7 else -1.0)
+    order = list(values)
+
+    def hopeless(i: int) -> bool:
+        failed = [structure for structure in order[:i] if values[structure] < 0]
+        return any(order[i].blocks >= one.blocks and order[i].table >= one.table for one in failed)
+
+    verdicts = [hopeless(i) for i in range(bisected, len(order))]
+    assert verdicts == sorted(verdicts) and {False, True} == set(verdicts)
+    assert len(order) == len(space.every())
+
+
+def test_a_recovery_may_save_what_failed():
+    values = tried(Space(recovery=0.5), 100, lambda structure: 1.0 if structure.recovery else -1.0)
+    recovered = [structure.recovery for structure in values]
+    assert recovered.index(1) == 1 and sum(recovered[1 : len(LINE) + 1]) >= len(LINE) - 1
+
+
+@pytest.mark.parametrize("space", [SMALL, Space(recovery=1.0, table=True), Space(blocks=False, table=True)])
+@pytest.mark.parametrize("value", [1.0, -1.0])
+def test_every_structure_is_tried_once_and_then_no_more(space, value):
+    values = tried(space, 1000, lambda structure: value)
+    assert sorted(values) == sorted(space.every())
+    assert next_structure(space, values, seed=0) is None
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_dozen_structures_find_most_of_what_all_of_them_would(tmp_path, seed):
+def test_a_dozen_structures_find_most_of_what_all_of_them_would(seed):
     """At least 90 % of the best speed above the bar, for quality that falls more or less steeply."""
     random, space = np.random.default_rng(seed), Space(recovery=1.0, table=True)
     steepness, noise = random.uniform(0.15, 1.5), random.normal(scale=0.05, size=(len(LESS), len(TABLES), 2))
@@ -56,81 +117,41 @@ def test_a_dozen_structures_find_most_of_what_all_of_them_would(tmp_path, seed):
         drop = steepness * drop_of(structure) + float(noise[structure]) + 0.5
         return speed_of(structure) if drop < 1 else 1 - drop
 
-    found = explore(proposals(tmp_path, space), [], 12, value)
-    assert max(map(value, space.every())) * 0.9 <= max(one.value or 0 for one in found)
+    best = max(map(value, space.every()))
+    assert max(tried(space, 12, value, seed=seed).values()) >= 0.9 * best
+    # (two workers know less when they choose)
+    assert max(tried(space, 16, value, seed=seed, workers=2).values()) >= 0.9 * best
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_sampler_looks_where_it_was_good(tmp_path, monkeypatch, seed):
+def test_it_looks_where_it_was_good(seed):
     """The best of 42, to which values rise, is among the first ten; drawn at random, it would be once in four times."""
-    monkeypatch.setattr(Space, "promising", lambda *_: None)
-    own = Sampler(tmp_path / "journal", Space(table=True), seed=seed, worker="me")
-    found = explore(own, [], 10, lambda one: 20.0 + 7 * one.table - one.blocks)
-    assert Structure(0, len(TABLES) - 1) in [one.structure for one in found]
+    values = tried(Space(table=True), 10, lambda one: 20.0 + 7 * one.table - one.blocks, seed=seed)
+    assert Structure(0, len(TABLES) - 1) in values
 
 
-def test_two_workers_do_not_try_the_same(tmp_path):
-    one, two = proposals(tmp_path, worker="one"), proposals(tmp_path, worker="two")
-    given = [worker.next([]) for worker in (one, two, one, two)]
-    assert len({proposal.structure for proposal in given}) == len({proposal.number for proposal in given}) == 4
-    assert one.at_work() == two.at_work() == {proposal.number for proposal in given}
+def test_workers_do_not_try_the_same():
+    running: list[Structure] = []
+    for _ in range(len(LINE)):
+        structure = next_structure(SMALL, {}, running=running, seed=0)
+        assert structure is not None and structure not in running
+        running.append(structure)
+    assert next_structure(SMALL, {}, running=running, seed=0) is None
 
 
-@pytest.mark.parametrize("state", [FINISHED, PRUNED, FAILED])
-def test_what_was_finished_before_the_journal_knew_counts(tmp_path, state):
-    killed = proposals(tmp_path)
-    proposal = killed.next([])
-    attempts = [finished(proposal, 1.0 if state == FINISHED else None, state)]
-    own = proposals(tmp_path, worker="later")
-    own.take_up(attempts, set())
-    assert not own.at_work()
-    assert state != FINISHED or own._study.best_value == 1.0
-    own.take_up(attempts, set())  # once more changes nothing
-    rest = explore(own, list(attempts), 100)
-    assert [one.structure for one in rest].count(proposal.structure) == 1
+def test_what_is_running_is_taken_to_hold_the_bar():
+    """A second worker bisects where the first would go on if its structure held the bar."""
+    held = {Structure(): 1.0}
+    first = next_structure(SMALL, held, seed=0)
+    assert first is not None
+    assert next_structure(SMALL, held, running=[first], seed=0) == next_structure(SMALL, {**held, first: 1.0}, seed=0)
+    # but no neighbours of it are tried before those of what is known to be good
+    values = {structure: float(structure.blocks + 1) if structure.blocks < 4 else -1.0 for structure in LINE}
+    assert next_structure(Space(table=True), values, running=[Structure(0, 1)], seed=0) == Structure(3, 1)
 
 
-def test_what_was_not_finished_is_tried_again(tmp_path):
-    killed = proposals(tmp_path)
-    first, second = killed.next([]), killed.next([])
-    own = proposals(tmp_path, worker="later")
-    own.take_up([], {"me"})  # which is alive
-    assert own.at_work() == {first.number, second.number}
-    own.take_up([], set())
-    assert not own.at_work()
-    assert {own.next([]).structure for _ in range(2)} == {first.structure, second.structure}
-    assert sorted(one.structure for one in explore(own, [], 100)) == sorted(
-        set(SMALL.every()) - {first.structure, second.structure}
-    )
-
-
-def test_what_is_given_back_is_tried_again(tmp_path):
-    own = proposals(tmp_path)
-    first = own.next([])
-    own.give_back(first)
-    again = own.next([])
-    assert again.structure == first.structure and again.number != first.number
-
-
-def test_a_line_that_was_cut_short_is_no_harm(tmp_path):
-    own = proposals(tmp_path)
-    attempts = explore(own, [], 2)
-    with (tmp_path / "journal").open("ab") as file:
-        file.write(b'{"op_code":4,"worker')
-    later = proposals(tmp_path)
-    rest = explore(later, list(attempts), 2)
-    assert len(rest) == 4
-    assert len(explore(proposals(tmp_path), list(rest), 100)) == len(SMALL.every())
-
-
-@pytest.mark.parametrize("content", [b"no journal\n", b"{}\n", b'{"op_code":0}\n'])
-def test_what_is_no_journal_is_answered(tmp_path, content):
-    (tmp_path / "journal").write_bytes(content)
-    with pytest.raises(InvalidData, match=r"journal must be the journal of a search, .*--overwrite"):
-        proposals(tmp_path)
-
-
-def test_without_optuna_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(InvalidParameter, match=r"pip install 'whet\[search\]'"):
-        require_optuna()
+def test_the_seed_alone_decides_among_equals():
+    values = dict.fromkeys(LINE, 1.0)
+    chosen = [next_structure(Space(table=True), values, seed=seed) for seed in range(20)]
+    assert chosen == [next_structure(Space(table=True), dict(values), seed=seed) for seed in range(20)]
+    assert len({tuple(tried(Space(table=True), 42, seed=seed)) for seed in range(3)}) == 3

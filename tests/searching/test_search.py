@@ -297,8 +297,8 @@ def test_it_goes_on_and_tries_nothing_twice(look, climbed, monkeypatch):
 MOMENTS = {
     "before a structure": ("whet.searching.stages:StagedEvaluation.climb", "before"),
     "measured, not recorded": ("whet.searching.stages:StagedEvaluation.climb", "after"),
-    "recorded, the journal not told": ("whet.searching.storage:SearchStorage.record", "after"),
-    "told, the best not saved": ("whet.searching.sampler:Sampler.finish", "after"),
+    "recorded, still claimed": ("whet.searching.storage:SearchStorage.release", "before"),
+    "recorded, the best not saved": ("whet.searching.storage:SearchStorage.record", "after"),
     "while the best is saved": ("whet.models.artifact:_manifest", "after"),
     "saved, not remembered": ("whet.models.artifact:copy", "after"),
     "while it is confirmed": ("whet.evaluation.benchmark:Benchmark.compare", "before"),
@@ -377,13 +377,6 @@ def test_it_warns_once_where_intervals_are_too_wide(look, monkeypatch):
 def test_bad_parameters_are_refused_before_anything_is_written(look, tmp_path, changes, error, message):
     with pytest.raises(error, match=message):
         look(**changes)
-    assert not (tmp_path / "out").exists()
-
-
-def test_without_optuna_the_extra_is_named(look, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(InvalidParameter, match=r"pip install 'whet\[search\]'"):
-        look()
     assert not (tmp_path / "out").exists()
 
 

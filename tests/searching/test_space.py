@@ -8,7 +8,6 @@ from whet.searching.space import LESS, TABLES, Space, Structure
 from whet.searching.targets import Target
 
 INT8 = Target("onnxruntime", "int8")
-LINE = [Structure(blocks) for blocks in range(len(LESS))]
 
 
 def test_the_first_structure_keeps_everything():
@@ -35,55 +34,6 @@ def test_every_structure_has_a_recipe_and_a_name_of_its_own(space, timed):
         stages = [method.stage for method in space.recipe(one, timed).methods]
         assert stages == sorted(stages)
         assert (stages[-1:] == [Stage.TRAINING]) == bool(one.recovery)
-
-
-@pytest.mark.parametrize("good", range(1, len(LINE) + 1))
-def test_bisection_finds_where_quality_crosses_the_bar(good):
-    """Of fourteen structures, five at most are tried."""
-    space = Space()
-    held: dict[Structure, float] = {}
-    while len(known := bounds(held)) == 2 and known[1] - known[0] > 1:
-        one = space.promising(held)
-        assert one in LINE and one not in held
-        held[one] = 1.0 if LINE.index(one) < good else -1.0
-    assert len(held) <= 5
-    assert bounds(held) == (good - 1, good)
-
-
-def bounds(held: dict[Structure, float]) -> tuple[int, int]:
-    """The last structure of the line that holds the bar, and the first that does not."""
-    good = [LINE.index(one) for one, value in held.items() if value > 0]
-    bad = [LINE.index(one) for one, value in held.items() if value <= 0]
-    return max(good, default=-1), min(bad, default=len(LINE))
-
-
-def test_a_recovery_goes_on_where_the_bar_was_crossed():
-    space = Space(recovery=0.5)
-    values = {one: 4.0 if one.blocks < 5 else -1.0 for one in LINE}
-    tried = []
-    for _ in range(4):
-        one = space.promising(values)
-        assert one is not None and one.recovery
-        tried.append(one.blocks)
-        values[one] = 5.0 if one.blocks < 9 else -1.0
-    assert tried == [5, 10, 8, 9]
-
-
-def test_the_whole_model_is_not_recovered():
-    space = Space(recovery=0.5)
-    assert space.promising({Structure(): -1.0}) == Structure(1, 0, 1)
-
-
-def test_then_come_the_neighbours_of_the_best():
-    space = Space(table=True)
-    values = {one: float(one.blocks + 1) if one.blocks < 4 else -1.0 for one in LINE}
-    tried = []
-    while (one := space.promising(values)) is not None:
-        tried.append(one)
-        values[one] = -1.0
-    assert tried == [Structure(3, 1), Structure(2, 1)]
-    values[tried[0]] = 99.0  # a better one has neighbours of its own
-    assert space.promising(values) == Structure(4, 1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

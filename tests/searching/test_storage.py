@@ -96,21 +96,39 @@ def test_one_of_several_workers_is_the_last(tmp_path):
         assert alone.is_last()
 
 
+def test_what_workers_claim_is_theirs_until_it_is_recorded_or_released(tmp_path):
+    with opened(tmp_path / "out") as first, opened(tmp_path / "out", join=True) as second:
+        claimed = [worker.claim(Structure(level)) for level, worker in ((1, first), (2, second))]
+        assert claimed == [(0, Structure(1)), (1, Structure(2))]
+        assert sorted(first.claimed()) == sorted(second.claimed()) == claimed
+        second.record(attempt(1), ORIGINAL)
+        assert first.claimed() == claimed[:1]
+        assert second.claim(Structure(3)).number == 2
+        first.release()
+        assert [proposal.structure for proposal in second.claimed()] == [Structure(3)]
+        assert not second.is_last() and not first.claimed()  # who leaves gives back what was claimed
+
+
 def test_a_killed_worker_is_not_waited_for(tmp_path):
+    """And what it was trying may be tried by others."""
     text = (
-        "import sys, time; from pathlib import Path; from whet.searching.storage import SearchStorage\n"
-        "with SearchStorage.opened(Path(sys.argv[1]), {}, overwrite=False, join=False):\n"
-        "    print('in', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from whet.searching.space import Structure\n"
+        "from whet.searching.storage import SearchStorage\n"
+        "with SearchStorage.opened(Path(sys.argv[1]), {}, overwrite=False, join=False) as storage:\n"
+        "    storage.claim(Structure(3)); print('in', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", text, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "in\n"
     with pytest.raises(OutputExists, match="must be alone"), opened(tmp_path / "out", whose={}):
         pass
+    with opened(tmp_path / "out", whose={}, join=True) as storage:
+        assert storage.claimed() == [(0, Structure(3))]
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    with opened(tmp_path / "out", whose={}) as ledger:
-        assert not ledger.others()
+    with opened(tmp_path / "out", whose={}) as storage:
+        assert not storage.claimed() and not storage.others()
+        assert [path.suffix for path in (storage.folder / "workers").iterdir()] == [".lock"]
 
 
 def test_folders_of_others_are_left_alone(tmp_path):
@@ -138,7 +156,9 @@ def test_only_models_that_are_asked_for_stay(tmp_path):
     with opened(tmp_path / "out") as ledger:
         for number in range(4):
             ledger.model(number).mkdir()
-        ledger.tidy({1}, {3})
+        ledger.record(attempt(2), ORIGINAL)
+        assert ledger.claim(Structure()).number == 3
+        ledger.tidy({1})
         assert sorted(path.name for path in (ledger.folder / "models").iterdir()) == ["0001", "0003"]
 
 

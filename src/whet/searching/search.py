@@ -1,7 +1,7 @@
 """Search for the fastest or smallest model inside a bar of quality, within a time.
 
 Structures are tried one after the other, each in every runtime and number format (see `ladder`); what comes next says
-`proposals`. After each, what is known lies in the folder (see `ledger`), with the best so far, so that a search may end
+`sampler`. After each, what is known lies in the folder (see `ledger`), with the best so far, so that a search may end
 at any moment and go on later. In the end the winner is measured once on the dev split, which no choice has seen.
 """
 
@@ -23,10 +23,10 @@ from whet.models.load import weight_files
 from whet.searching.baseline import Baseline
 from whet.searching.goal import POINTS, Goal, difference
 from whet.searching.recipe_cache import CachedRecipes
-from whet.searching.sampler import Sampler, require_optuna
+from whet.searching.sampler import next_structure
 from whet.searching.space import Space
 from whet.searching.stages import StagedEvaluation
-from whet.searching.storage import FINISHED, SearchStorage, SearchTrial
+from whet.searching.storage import FINISHED, Proposal, SearchStorage, SearchTrial
 from whet.searching.targets import Target, targets
 from whet.tasks.base import Task
 from whet.tasks.splits import Resplit, resplit
@@ -113,7 +113,6 @@ def search(
         WhetError: anything wrong with the model, the data, the parameters or the place, before any work; a full disk.
     """
     clock = _Clock(time.monotonic(), seconds)
-    require_optuna()
     chosen, wanted = goal or Goal(), targets(runtimes, precisions)
     own = _checked(model, task, seconds=seconds, batch_size=batch_size, max_length=max_length)
     identity = {
@@ -165,22 +164,17 @@ class _Search:
         self._check_bar()
         self.baseline = self._measured_original()
         ladder = self._ladder()
-        proposals = Sampler(
-            self.ledger.folder / "journal", ladder.space, seed=self.original.seed, worker=self.ledger.worker
-        )
-        with self.ledger.lock:
-            proposals.take_up(self.ledger.attempts(), self.ledger.others())
-        self._keep_best(proposals)
+        self._keep_best()
         notes: list[str] = []
         try:
-            notes += self._explored(ladder, proposals)
+            notes += self._explored(ladder)
             confirmation = self._confirmed(notes)
         except KeyboardInterrupt:
             confirmation = []
             notes.append("stopped: the same command goes on, and confirms the best on the dev split")
         return self._found(confirmation, notes)
 
-    def _explored(self, ladder: StagedEvaluation, proposals: Sampler) -> list[str]:
+    def _explored(self, ladder: StagedEvaluation) -> list[str]:
         """Try structures; return what there is to be said of the end."""
         tried = 0
         while True:
@@ -189,17 +183,15 @@ class _Search:
                 attempts = self.ledger.attempts()
                 if attempts and self._expected(attempts) > self.clock.left():
                     break
-                proposal = proposals.next(attempts)
+                proposal = self._proposal(ladder.space, attempts)
             if proposal is None:
                 return ["every structure of the space was tried"]
             try:
                 attempt = ladder.climb(proposal, self.ledger.model(proposal.number), attempts)
-            except BaseException:
-                proposals.give_back(proposal)
-                raise
-            self.ledger.record(attempt, self.baseline)
-            proposals.finish(attempt)
-            self._keep_best(proposals)
+                self.ledger.record(attempt, self.baseline)
+            finally:
+                self.ledger.release()
+            self._keep_best()
             self.report(attempt)
             self._tell_width(attempt)
             tried += 1
@@ -209,6 +201,13 @@ class _Search:
                 f"the first structure alone did not fit into {self.clock.seconds:.0f} s: with loading it took {took}"
             ]
         return []
+
+    def _proposal(self, space: Space, attempts: Sequence[SearchTrial]) -> Proposal | None:
+        """The next structure, claimed for this worker; None if there is none."""
+        values = {attempt.structure: 0.0 if attempt.value is None else attempt.value for attempt in attempts}
+        running = [proposal.structure for proposal in self.ledger.claimed()]
+        structure = next_structure(space, values, running=running, seed=self.original.seed)
+        return None if structure is None else self.ledger.claim(structure)
 
     def _expected(self, attempts: Sequence[SearchTrial]) -> float:
         """Seconds of one more structure, and of the confirmation."""
@@ -291,7 +290,7 @@ class _Search:
             self.ledger.remember(recovery=known)
         return known
 
-    def _keep_best(self, proposals: Sampler) -> None:
+    def _keep_best(self) -> None:
         """Bring `best` up to date, and delete models that nobody will ask for."""
         with self.ledger.lock:
             trials = [trial for one in self.ledger.attempts() for trial in one.trials]
@@ -302,7 +301,7 @@ class _Search:
                 self._save_best(best, number, place, folder)
                 self.ledger.remember(best=[number, *place])
             kept = {_candidate(trial) for trial in self.goal.frontier([self.baseline, *trials]).trials} | {number}
-            self.ledger.tidy({one for one in kept if one is not None}, proposals.at_work())
+            self.ledger.tidy({one for one in kept if one is not None})
 
     def _save_best(self, best: Trial, number: int | None, place: Target, folder: Path) -> None:
         original = self.original

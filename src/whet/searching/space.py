@@ -1,11 +1,9 @@
 """The structures that a search can try: less and less of the blocks, of the word embeddings, and a short recovery.
 
-Each is a level in a short list, from everything to little. Less of the blocks is a line on which quality falls and
-speed rises: where it crosses the bar is found by bisection, in four or five structures. With a recovery the line goes
-further. Then come the neighbours of the best; what lies further off is left to the sampler.
+Each is a level in a short list, from everything to little. Which structures a search tries, and in which order, says
+`sampler`.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple, Self
@@ -128,35 +126,3 @@ class Space:
         parts += [f"embedding {TABLES[structure.table]:g}"] * bool(structure.table)
         parts += ["recovered"] * bool(structure.recovery)
         return ", ".join(parts) or "all kept"
-
-    def promising(self, values: Mapping[Structure, float]) -> Structure | None:
-        """Return what to try next by what is known already, or None where that does not tell.
-
-        Args:
-            values: what came of each structure that was tried: its score if it holds the bar, else no more than 0.
-        """
-        start = 0
-        for recovery in range(self.most.recovery + 1):
-            line = [Structure(blocks, 0, recovery) for blocks in range(start, self.most.blocks + 1)]
-            good = _last_good(line, values)
-            if isinstance(good, Structure):
-                return good
-            start = max(1, start + good)  # what a recovery does to the whole model is not asked for
-        best = max((one for one in values if values[one] > 0), key=values.__getitem__, default=None)
-        return None if best is None else next((one for one in self._around(best) if one not in values), None)
-
-    def _around(self, best: Structure) -> list[Structure]:
-        """What a level less is left in, of anything, and a level more."""
-        steps = [Structure(1), Structure(0, 1), Structure(0, 0, 1), Structure(-1, 1), Structure(-1)]
-        found = [Structure(*map(sum, zip(best, step, strict=True))) for step in steps]
-        return [one for one in found if all(0 <= at <= most for at, most in zip(one, self.most, strict=True))]
-
-
-def _last_good(line: Sequence[Structure], values: Mapping[Structure, float]) -> Structure | int:
-    """How many at the beginning of a line are good, or what to try next to know it; the first is tried first."""
-    known = {i: values[one] > 0 for i, one in enumerate(line) if one in values}
-    if line and 0 not in known:
-        return line[0]
-    good = max((i for i, held in known.items() if held), default=-1)
-    bad = min((i for i, held in known.items() if not held and i > good), default=len(line))
-    return line[(good + bad + 1) // 2] if bad - good > 1 else bad

@@ -30,9 +30,8 @@ from whet.runtimes.export import export_to
 from whet.searching.baseline import FULL_ROUNDS, SHORT_ROUNDS, Baseline, ProxyScore
 from whet.searching.goal import Goal
 from whet.searching.recipe_cache import CachedRecipes
-from whet.searching.sampler import Proposal
 from whet.searching.space import Space, Structure
-from whet.searching.storage import FAILED, FINISHED, PRUNED, SearchTrial
+from whet.searching.storage import FAILED, FINISHED, PRUNED, Proposal, SearchTrial
 from whet.searching.targets import Target
 from whet.utils.precision import PYTORCH
 

@@ -2,13 +2,14 @@
 
     search.json          whose search it is, and what was measured of the original
     trials/0007.json     one structure that was tried, with all that came of it; written once, when it is finished
-    journal              optuna's own; where it and the trials differ, the trials are right
     models/0007          the model and its exports, as long as it is on the frontier
     best                 the best so far, always whole
     measurements.jsonl   every trial as one line
-    workers              a lock for each worker that is alive
+    workers              for each worker that is alive a lock, and the structure that it is trying
 
-Locks are the system's own, so that those of a killed process are free.
+This is the only store of a search; `sampler` says why. Every file is whole or absent, and one of its own is written for
+each structure, so that a kill at any moment leaves nothing to repair. Locks are the system's own, so that those of a
+killed process are free; what it was trying is then tried again. A file `journal`, in folders of whet 0.1.0, is ignored.
 """
 
 import json
@@ -27,11 +28,18 @@ from whet.models.artifact import MEASUREMENTS
 from whet.searching.space import Structure
 from whet.utils.files import check_output, write_text
 
-__all__ = ["FAILED", "FINISHED", "PRUNED", "SearchStorage", "SearchTrial"]
+__all__ = ["FAILED", "FINISHED", "PRUNED", "Proposal", "SearchStorage", "SearchTrial"]
 
 FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"
 """How an attempt ended: measured, given up early by what was cheap to know, or by an error."""
 SEARCH, TRIALS, MODELS, WORKERS = "search.json", "trials", "models", "workers"
+
+
+class Proposal(NamedTuple):
+    """A structure that a worker is to try."""
+
+    number: int
+    structure: Structure
 
 
 class SearchTrial(NamedTuple):
@@ -154,6 +162,7 @@ class SearchStorage:
                     continue
                 try:
                     with FileLock(path, timeout=0):
+                        self._proposal_file(path.stem).unlink(missing_ok=True)
                         path.unlink(missing_ok=True)
                 except Timeout:
                     found.add(path.stem)
@@ -161,6 +170,7 @@ class SearchStorage:
 
     def leave(self) -> None:
         """Be alive no more, as the others see it."""
+        self.release()
         self._alive.release()
         self._worker_lock(self.worker).unlink(missing_ok=True)
 
@@ -198,8 +208,33 @@ class SearchStorage:
                 raise InvalidData(f"{path} must hold a trial of this search, but {error!r}; delete it") from error
         return found
 
+    def claim(self, structure: Structure) -> Proposal:
+        """Give a structure to this worker, as the others see it until it is recorded or released.
+
+        Raises:
+            OutputNotWritten: the folder cannot be written.
+        """
+        with self.lock:
+            numbers = [attempt.number for attempt in self.attempts()]
+            numbers += [claimed.number for claimed in self.claimed()]
+            proposal = Proposal(max(numbers, default=-1) + 1, structure)
+            entry = {"number": proposal.number, "structure": structure._asdict()}
+            write_text(self._proposal_file(self.worker), json.dumps(entry))
+        return proposal
+
+    def claimed(self) -> list[Proposal]:
+        """Return what the workers that are alive are trying."""
+        with self.lock:
+            entries = [json.loads(file.read_text(encoding="utf-8")) for file in self._proposal_files()]
+        return [Proposal(entry["number"], Structure(**entry["structure"])) for entry in entries]
+
+    def release(self) -> None:
+        """Let the structure that this worker claimed, if any, be tried another time."""
+        with self.lock:
+            self._proposal_file(self.worker).unlink(missing_ok=True)
+
     def record(self, attempt: SearchTrial, original: Trial) -> None:
-        """Keep a finished attempt, and a line for each of its trials below the original's.
+        """Keep a finished attempt, and a line for each of its trials below the original's; the claim ends.
 
         Raises:
             OutputNotWritten: the folder cannot be written.
@@ -208,25 +243,30 @@ class SearchStorage:
             write_text(self.folder / TRIALS / f"{attempt.number:04}.json", attempt.to_json())
             trials = [original, *(trial for one in self.attempts() for trial in one.trials)]
             write_text(self.folder / MEASUREMENTS, "".join(f"{trial.to_json()}\n" for trial in trials))
+            self.release()
 
     def model(self, number: int) -> Path:
         """Return the folder of an attempt's model."""
         return self.folder / MODELS / f"{number:04}"
 
-    def tidy(self, kept: set[int], at_work: set[int]) -> None:
-        """Delete the models of all finished attempts but some.
-
-        Args:
-            kept: attempts whose models stay.
-            at_work: attempts of any worker that are not finished.
-        """
-        names = {self.model(number).name for number in kept | at_work}
+    def tidy(self, kept: set[int]) -> None:
+        """Delete all models but those of the numbers that are given, and of what workers are trying."""
+        claimed = {proposal.number for proposal in self.claimed()}
+        names = {self.model(number).name for number in kept | claimed}
         for path in (self.folder / MODELS).iterdir():
             if path.name not in names and not path.name.startswith("."):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _worker_lock(self, worker: str) -> Path:
         return self.folder / WORKERS / f"{worker}.lock"
+
+    def _proposal_file(self, worker: str) -> Path:
+        return self.folder / WORKERS / f"{worker}.json"
+
+    def _proposal_files(self) -> list[Path]:
+        """Those of this worker and of the others that are alive."""
+        files = (self._proposal_file(worker) for worker in sorted({self.worker, *self.others()}))
+        return [file for file in files if file.is_file()]
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / SEARCH
