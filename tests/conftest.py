@@ -1,5 +1,6 @@
-"""Set before anything else is imported: no network, one thread."""
+"""Set before anything else is imported: no network, one thread. What all tests share is made once."""
 
+import gc
 import os
 import tempfile
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from exports import exported_once
 from helpers import word_tokenizer
 from whet.evaluation import timing
 
@@ -33,3 +35,21 @@ def data_dir() -> Path:
 def tokenizer() -> PreTrainedTokenizerFast:
     """See `helpers.word_tokenizer`."""
     return word_tokenizer()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def export_each_model_once(tmp_path_factory):
+    """See `exports.exported_once`."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", exported_once(torch.onnx.export, folder))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collect_no_garbage_of_imports():
+    """Libraries collect garbage in every training; looking through all that is imported takes longer than the rest."""
+    gc.collect()
+    gc.freeze()
