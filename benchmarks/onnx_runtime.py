@@ -28,10 +28,9 @@ from whet.evaluation.significance import paired_ratio
 from whet.evaluation.timing import time_interleaved
 from whet.models.architecture import products
 from whet.models.artifact import load_any
-from whet.models.inference import example_batch, input_names
+from whet.models.inference import input_names
 from whet.models.load import load_tokenizer
-from whet.runtimes._onnx import flat_attention
-from whet.runtimes._onnx_export import to_onnx
+from whet.runtimes._onnx import flat_attention, to_onnx
 from whet.runtimes.base import Conversion
 from whet.runtimes.onnxruntime import FILES, SLOW, OnnxRuntime
 from whet.tasks.base import task_named
@@ -113,7 +112,7 @@ def exported(model: torch.nn.Module, names: list[str], folder: Path, *, flat: bo
     """Return the model in int8."""
     folder.mkdir()
     whole = folder / "whole.onnx"
-    to_onnx(model, example_batch(model, names, 2, 6), whole)
+    to_onnx(model, names, whole)
     with mock.patch("whet.runtimes.onnxruntime.flat_attention", flat_attention if flat else as_exported):
         OnnxRuntime().convert(Conversion(whole, INT8, layers=products(model)), folder)
     return folder / FILES[INT8]

@@ -26,11 +26,11 @@ from whet.evaluation.significance import bootstrap, paired_ratio
 from whet.evaluation.timing import representative_batches, time_interleaved
 from whet.models.architecture import products
 from whet.models.artifact import load_any
-from whet.models.inference import example_batch, input_names, predict_logits
+from whet.models.inference import input_names, predict_logits
 from whet.models.load import load_tokenizer
 from whet.numerics.divergence import divergences
-from whet.runtimes._onnx_export import to_onnx
-from whet.runtimes.base import Conversion, Predict, runtime_named
+from whet.runtimes._onnx import to_onnx
+from whet.runtimes.base import Conversion, Session, exporter_named
 from whet.runtimes.export import CALIBRATION
 from whet.tasks.data import Batch
 from whet.tasks.encoding import encode, shortest_first
@@ -68,12 +68,12 @@ def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[st
     assert resources.calibration is not None
     rows = shortest_first(task.splits.dev, tokenizer, max_length=128)
     dev = encode(rows, tokenizer, max_length=128, batch_size=8)
-    wanted, runtime = predict_logits(model, dev), runtime_named(name)
+    wanted, runtime = predict_logits(model, dev), exporter_named(name)
     found, predicts = {}, {}
     with TemporaryDirectory() as root:
         whole = Path(root) / "whole.onnx"
         names = input_names(model, tokenizer.model_input_names)
-        to_onnx(model, example_batch(model, names, 2, 6), whole)
+        to_onnx(model, names, whole)
         for bits in (32, 8):
             folder = Path(root) / str(bits)
             folder.mkdir()
@@ -96,7 +96,7 @@ def mean_of(values: np.ndarray[Any, Any]) -> dict[str, float]:
     return bootstrap(lambda drawn: float(np.mean(values[drawn])), len(values), seed=0)._asdict()
 
 
-def answers_of(predict: Predict, batches: Sequence[Batch]) -> np.ndarray[Any, Any]:
+def answers_of(predict: Session, batches: Sequence[Batch]) -> np.ndarray[Any, Any]:
     """Return the logits of all examples."""
     return np.concatenate([predict(batch) for batch in batches])
 

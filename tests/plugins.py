@@ -43,7 +43,7 @@ CODE = (
     + '''
 from pathlib import Path
 
-from whet.runtimes.base import Runtime
+from whet.runtimes.base import ExportRuntime
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.training.students.base import BuiltStudent, Student
@@ -61,14 +61,14 @@ class ToyStudent(Student):
         return BuiltStudent(teacher, "the teacher")
 
 
-class ToyRuntime(Runtime):
+class ToyRuntime(ExportRuntime):
     """Converts nothing."""
 
     extra = "toy"
     package = "whet_toy"
     precisions = {"fp32": ()}
 
-    def convert(self, what, folder):
+    def convert(self, conversion, folder):
         pass
 
     def open(self, folder, *, precision="fp32", threads):

@@ -34,7 +34,7 @@ from whet.models import artifact
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import class_order, load_tokenizer, weight_files
-from whet.runtimes.base import Deployed, runtime_named
+from whet.runtimes.base import runtime_named
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, shortest_first
 from whet.utils.hardware import current_machine
@@ -223,11 +223,9 @@ def subject(row: Row, runs: Path, task: whet.Task, timing: Timing) -> tuple[Mode
     folder = runs / row.model
     loaded, tokenizer = load_any(folder).eval(), load_tokenizer(folder)
     model = loaded if row.change is None else row.change(copy.deepcopy(loaded)).eval()
-    files: tuple[Path, ...] = ()
-    if row.runtime != "pytorch":
-        predict = runtime_named(row.runtime).open(folder, precision=row.precision, threads=torch.get_num_threads())
-        model = Deployed(loaded, predict)
-        files = tuple(folder / name for name in artifact.exported(folder, row.runtime, row.precision)["files"])
+    runtime = runtime_named(row.runtime)
+    files = tuple(runtime.files(folder, row.precision))
+    model = runtime.load(model, folder, precision=row.precision, threads=torch.get_num_threads())
     examples, order = shortest_first(task.splits.dev, tokenizer, max_length=LENGTH), class_order(loaded, task)
     dev = encode(examples, tokenizer, max_length=LENGTH, batch_size=32)
     start = time.perf_counter()

@@ -360,7 +360,7 @@ def test_a_copy_has_one_export_and_says_what_it_is(folder, tmp_path):
         draft = tmp_path / f"{runtime}.onnx"
         draft.write_bytes(runtime.encode())
         artifact.add_export(folder, runtime, "fp32", [draft], {"kl": 0.1})
-    about = {"deployment": {"runtime": "onnxruntime"}}
+    about = {"target": {"runtime": "onnxruntime"}}
     records.copy(folder, tmp_path / "new", export=("onnxruntime", "fp32"), about=about, trials=[trial(0.5)])
     artifact.verify(tmp_path / "new")
     assert artifact.model_digest(tmp_path / "new") == artifact.model_digest(folder)
@@ -369,7 +369,7 @@ def test_a_copy_has_one_export_and_says_what_it_is(folder, tmp_path):
     with pytest.raises(InvalidArtifact, match="must hold an export for openvino"):
         artifact.exported(tmp_path / "new", "openvino")
     manifest = json.loads((tmp_path / "new" / "manifest.json").read_text())
-    assert manifest["deployment"] == about["deployment"] and list(manifest["exports"]) == ["onnxruntime fp32"]
+    assert manifest["target"] == about["target"] and list(manifest["exports"]) == ["onnxruntime fp32"]
     assert records.trials(tmp_path / "new") == [trial(0.5)]
     with pytest.raises(InvalidArtifact, match="must hold an export"):
         records.copy(folder, tmp_path / "no", export=("onnxruntime", "int8"), about={}, trials=[])

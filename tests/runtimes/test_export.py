@@ -24,17 +24,16 @@ from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.architecture import products
-from whet.models.inference import example_batch, input_names
+from whet.models.inference import input_names
 from whet.models.layers.low_rank import LowRank
-from whet.runtimes._onnx import flat_attention
-from whet.runtimes._onnx_export import to_onnx
-from whet.runtimes.base import SHAPES, Conversion, Predict, all_runtimes, compare, runtime_named
+from whet.runtimes._onnx import flat_attention, to_onnx
+from whet.runtimes.base import SHAPES, Conversion, Session, compare, export_runtimes, runtime_named
 from whet.runtimes.export import export
 from whet.tasks.base import task_from_files
 from whet.training.students.base import student_from
 from whet.utils.precision import FP32, INT8, STATIC_INT8
 
-RUNTIMES = sorted(all_runtimes())
+RUNTIMES = sorted(export_runtimes())
 
 
 def saved(model, tokenizer, folder: Path) -> Path:
@@ -57,7 +56,7 @@ def test_every_family_gives_its_own_answers(family: Family, tmp_path, tokenizer)
         assert agreement.shapes == SHAPES and agreement.precision == "fp32"
         entry = artifact.exported(folder, name)
         assert entry["largest_difference"] == agreement.largest_difference and entry["precision"] == "fp32"
-        assert set(entry["files"]) == set(all_runtimes()[name].precisions[precision])
+        assert set(entry["files"]) == set(export_runtimes()[name].precisions[precision])
         for batch in tiny_batches(seed=5, batch_size=3):
             with torch.no_grad():
                 np.testing.assert_allclose(logits(folder, name, batch), model(**batch).logits, atol=1e-4)
@@ -161,7 +160,7 @@ def test_a_difference_is_told_with_its_shape():
 NAMES = ["input_ids", "attention_mask"]
 
 
-class Scaled(Predict):
+class Scaled(Session):
     """The model itself, off by so much at each call."""
 
     precision = "fp32"
@@ -177,7 +176,7 @@ class Scaled(Predict):
 
 def test_a_runtime_that_fails_at_a_shape_is_named(folder, monkeypatch):
     before = sorted(path.name for path in folder.iterdir())
-    monkeypatch.setattr(all_runtimes()["onnxruntime"], "open", lambda *_, **__: Refusing())
+    monkeypatch.setattr(export_runtimes()["onnxruntime"], "open", lambda *_, **__: Refusing())
     with pytest.raises(
         InvalidModel, match=r"onnxruntime must run .* but it fails at 1 x 3: no such shape; use another"
     ):
@@ -185,7 +184,7 @@ def test_a_runtime_that_fails_at_a_shape_is_named(folder, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
-class Refusing(Predict):
+class Refusing(Session):
     precision = "fp32"
 
     def run(self, inputs):
@@ -200,7 +199,7 @@ def test_bad_input_is_answered(folder, tmp_path, monkeypatch):
     (tmp_path / "plain").mkdir()
     with pytest.raises(InvalidArtifact, match=r"must be one that whet wrote, but got .*plain; fine-tune, distil or"):
         export(tmp_path / "plain", ["onnxruntime"])
-    monkeypatch.setattr(all_runtimes()["openvino"], "package", "no_such_package")
+    monkeypatch.setattr(export_runtimes()["openvino"], "package", "no_such_package")
     with pytest.raises(InvalidParameter, match=r"not installed; pip install 'whet\[openvino\]'"):
         export(folder, ["openvino"])
 
@@ -242,7 +241,7 @@ def test_products_of_the_blocks_are_in_8_bits_and_no_others(family: Family, tmp_
 def test_word_embeddings_are_in_8_bits(family: Family, precision: str, tmp_path):
     """They are most of a small model, and runtimes would leave them in 32."""
     model = tiny_model(family)
-    to_onnx(model, example_batch(model, NAMES, 2, 6), tmp_path / "m.onnx")
+    to_onnx(model, NAMES, tmp_path / "m.onnx")
     shape = list(model.get_input_embeddings().weight.shape)
     conversion = Conversion(tmp_path / "m.onnx", precision, tiny_batches().batches[:1], products(model))
     runtime_named("onnxruntime").convert(conversion, tmp_path)
@@ -264,7 +263,7 @@ def is_constant(operation: openvino.Node, shape: list[int]) -> bool:
 def test_openvino_rounds_the_layers_that_are_chosen_and_nothing_else(family: Family, tmp_path):
     """Each has its weight in 8 bits, and attention and the head have none."""
     model = tiny_model(family)
-    to_onnx(model, example_batch(model, NAMES, 2, 6), tmp_path / "m.onnx")
+    to_onnx(model, NAMES, tmp_path / "m.onnx")
     for count in (None, 3) if family is not FAMILIES[0] else (None, 3, 0):
         chosen = products(model)[:count]
         assert rounded_by_openvino(chosen, tmp_path) == Counter(MatMul=len(chosen))
@@ -283,7 +282,7 @@ def rounded_by_openvino(chosen: tuple[str, ...], folder: Path) -> Counter[str]:
 
 def test_what_a_precision_needs_is_asked_for_before_any_work(folder, task, monkeypatch):
     monkeypatch.setattr("whet.runtimes.export.artifact.load", lambda _: pytest.fail("work had begun"))
-    monkeypatch.setattr(all_runtimes()["openvino"], "converters", {INT8: "no_such_package"})
+    monkeypatch.setattr(export_runtimes()["openvino"], "converters", {INT8: "no_such_package"})
     with pytest.raises(
         InvalidParameter, match=r"openvino needs the package no_such_package, .*install 'whet\[openvino"
     ):
@@ -372,7 +371,7 @@ def test_bf16_is_refused_where_the_processor_has_none(folder, monkeypatch):
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "gpt2"])
 def test_attention_is_read_without_splitting_heads(family: Family, tmp_path):
     model = tiny_model(family)
-    to_onnx(model, example_batch(model, NAMES, 2, 6), tmp_path / "m.onnx")
+    to_onnx(model, NAMES, tmp_path / "m.onnx")
     flat = flat_attention(tmp_path / "m.onnx").graph
     own = [node for node in flat.node if node.op_type == "Attention"]
     assert len(own) == 2

@@ -110,7 +110,7 @@ def test_the_best_is_an_ordinary_folder_that_says_how_it_runs(look, climbed, mon
     AutoModelForSequenceClassification.from_pretrained(best)
     artifact.verify(best)
     manifest = json.loads((best / "manifest.json").read_text())
-    assert manifest["deployment"] == {"runtime": "pytorch", "precision": "fp32"}
+    assert manifest["target"] == {"runtime": "pytorch", "precision": "fp32"}
     chosen, on_dev = records.trials(best)
     assert chosen == found.best and on_dev == found.confirmation[1]
     assert chosen.conditions["split"] == "selection slice of the training data" and "split" not in on_dev.conditions
@@ -590,8 +590,8 @@ def test_a_search_with_real_models_and_runtimes(look, monkeypatch, tmp_path):
     where = {str(Target.of(trial)) for trial in found.trials} | set(attempt.left_out)
     assert attempt.state == FINISHED and where == {"pytorch", "onnxruntime int8"}
     best, conditions = tmp_path / "out" / "best", found.best.conditions
-    deployment = json.loads((best / "manifest.json").read_text())["deployment"]
-    assert deployment == {name: conditions[name] for name in ("runtime", "precision")}
+    target = json.loads((best / "manifest.json").read_text())["target"]
+    assert target == {name: conditions[name] for name in ("runtime", "precision")}
     exports = [path.name for path in best.glob("*.onnx")]
-    assert exports == ([] if deployment["runtime"] == "pytorch" else ["model_quantized.onnx"])
+    assert exports == ([] if target["runtime"] == "pytorch" else ["model_quantized.onnx"])
     assert look(**words) == found

@@ -14,7 +14,7 @@ from whet.evaluation.measurement import Comparison
 from whet.evaluation.metrics.base import quality_named
 from whet.models import artifact
 from whet.models.layers.base import count_weights
-from whet.runtimes.base import Deployed, Predict, runtime_named
+from whet.runtimes.base import ExportedModel, Session, runtime_named
 from whet.runtimes.onnxruntime import OnnxRuntime
 from whet.searching import baseline as baseline_module
 from whet.searching.baseline import Baseline
@@ -51,7 +51,7 @@ def ladder_of(first, baseline, monkeypatch):
     resources = prepare(first.model, first.tokenizer, first.task, Calibration(), seed=0, device="cpu")
 
     def speed(model) -> float:
-        twice = 2 if isinstance(model, Deployed) and model.predict.precision == "int8" else 1
+        twice = 2 if isinstance(model, ExportedModel) and model.session.precision == "int8" else 1
         return twice * count_weights(first.model) / count_weights(model)
 
     def speedups(self, models, *, rounds):
@@ -125,7 +125,7 @@ def test_the_difference_is_paired_and_on_the_whole_slice(ladder_of, first, tmp_p
 
 def test_few_batches_are_of_the_slice(first):
     few, rows = first._few
-    found = baseline_module.answer(first.model, few, what="it")
+    found = baseline_module.predict_logits(first.model, few, name="it")
     np.testing.assert_allclose(found, first.logits[rows], atol=1e-6)
     assert (few.labels == first.selection.labels[rows]).all()
     look = first.look(first.model)
@@ -140,7 +140,7 @@ def test_a_runtime_that_fails_ends_that_place_alone(ladder_of, tmp_path, monkeyp
     if when == "run":
         opened = OnnxRuntime.open
 
-        class Broken(Predict):
+        class Broken(Session):
             precision = "fp32"
 
             def run(self, inputs):

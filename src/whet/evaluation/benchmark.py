@@ -1,7 +1,5 @@
 """Measure models side by side on one task: the same examples, the same batches, the same machine, in one run."""
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,7 +9,6 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 from annotated_types import Interval
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData, InvalidParameter
@@ -22,14 +19,14 @@ from whet.models import artifact
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import class_order, load_tokenizer, readable_length
-from whet.runtimes.base import Deployed, offered, runtime_named
+from whet.runtimes.base import ExportedModel, runtime_named
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, fitting, shortest_first
 from whet.utils.hardware import current_machine
 from whet.utils.lookup import choose
 from whet.utils.parameters import check
-from whet.utils.precision import COMPILED, FP32, IN_TORCH, PYTORCH
+from whet.utils.precision import FP32, PYTORCH
 
 __all__ = ["Benchmark", "BenchmarkRow"]
 
@@ -105,7 +102,7 @@ class Benchmark:
         """Return one trial for each row; the first is the baseline. See `run`."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         chosen = self._metrics(task)
-        exports = self._exports(rows)
+        files = [self._files(row) for row in rows]
         sources = list(dict.fromkeys(str(row.source) for row in rows))
         dev = task.splits.dev
         if not len(dev):
@@ -119,7 +116,7 @@ class Benchmark:
             "timed": self._part(_spread(examples, self.timed), first),
         }
         plain = {source: self._subject(source, task, parts) for source in sources}
-        subjects = [self._placed(plain[str(row.source)], row.runtime, row.precision, exports) for row in rows]
+        subjects = [self._placed(plain[str(row.source)], row, own) for row, own in zip(rows, files, strict=True)]
         measured: list[list[Any]] = [[] for _ in subjects]
         for metric in chosen:
             for own, found in zip(measured, metric.measure(subjects), strict=True):
@@ -143,65 +140,30 @@ class Benchmark:
         return [
             (name, precision)
             for name in self.runtimes
-            for precision in ([FP32] if name in IN_TORCH else offered(runtime_named(name), self.precisions))
+            for precision in runtime_named(name).supported(self.precisions, device=self.device)
         ]
 
-    def _placed(
-        self,
-        plain: ModelUnderTest,
-        runtime: str,
-        precision: str,
-        exports: Mapping[tuple[str, str, str], Sequence[Path]],
-    ) -> ModelUnderTest:
+    def _files(self, row: BenchmarkRow) -> tuple[Path, ...]:
+        """What the runtime reads instead of the model's weights; looked for before anything is loaded."""
+        runtime = runtime_named(row.runtime)
+        runtime.require(row.precision, device=self.device)
+        return tuple(runtime.files(Path(row.source), row.precision))
+
+    def _placed(self, plain: ModelUnderTest, row: BenchmarkRow, files: tuple[Path, ...]) -> ModelUnderTest:
         """The same model where it is to run."""
-        if runtime == PYTORCH:
+        runtime, threads = runtime_named(row.runtime), torch.get_num_threads()
+        model = runtime.load(plain.model, Path(plain.source), precision=row.precision, threads=threads)
+        if model is plain.model:
             return plain
-        if runtime != COMPILED:
-            return self._deployed(plain, runtime, precision, exports)
-        model: nn.Module = torch.compile(plain.model, dynamic=True)  # type: ignore[assignment]
-        name = f"{plain.name} ({runtime})"
-        logits = predict_logits(model, plain.dev, name=name)[:, plain.order]
-        return replace(plain, name=name, model=model, logits=logits, runtime=runtime)
-
-    def _exports(self, rows: Sequence[BenchmarkRow]) -> Mapping[tuple[str, str, str], Sequence[Path]]:
-        """The files of every model's exports for all runtimes but PyTorch, before anything is loaded."""
-        compiler = os.environ.get("CXX", "g++")
-        if any(row.runtime == COMPILED for row in rows) and self.device == "cpu" and shutil.which(compiler) is None:
-            raise InvalidParameter(
-                f"{COMPILED} needs a C++ compiler, but {compiler} is not here; install g++, or set CXX"
-            )
-        others = [row for row in rows if row.runtime not in IN_TORCH]
-        if others and self.device != "cpu":
-            raise InvalidParameter(
-                f"{others[0].runtime} must run on the cpu, but got device={self.device}; leave it out"
-            )
-        return {
-            (str(row.source), row.runtime, row.precision): [
-                Path(row.source) / file
-                for file in artifact.exported(Path(row.source), row.runtime, row.precision)["files"]
-            ]
-            for row in others
-        }
-
-    def _deployed(
-        self,
-        plain: ModelUnderTest,
-        runtime: str,
-        precision: str,
-        exports: Mapping[tuple[str, str, str], Sequence[Path]],
-    ) -> ModelUnderTest:
-        """The same model in another runtime."""
-        predict = runtime_named(runtime).open(Path(plain.source), precision=precision, threads=torch.get_num_threads())
-        where = runtime if precision == FP32 else f"{runtime} {precision}"
-        model, name = Deployed(plain.model, predict), f"{plain.name} ({where})"
+        name = f"{plain.name} ({row.runtime if row.precision == FP32 else f'{row.runtime} {row.precision}'})"
         return replace(
             plain,
             name=name,
             model=model,
             logits=predict_logits(model, plain.dev, name=name)[:, plain.order],
-            runtime=runtime,
-            precision=predict.precision,
-            files=tuple(exports[plain.source, runtime, precision]),
+            runtime=row.runtime,
+            precision=model.session.precision if isinstance(model, ExportedModel) else plain.precision,
+            files=files,
         )
 
     def _metrics(self, task: Task) -> list[Metric]:

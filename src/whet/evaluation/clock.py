@@ -2,19 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from whet.evaluation.timing import representative_batches, time_interleaved
-from whet.models.architecture import products
-from whet.models.inference import example_batch, input_names, to_device
-from whet.runtimes._onnx_export import to_onnx
-from whet.runtimes.base import Conversion, Predict, Runtime, offered, runtime_named
+from whet.models.inference import to_device
+from whet.runtimes.base import runtime_named
+from whet.runtimes.export import load_unsaved
 from whet.tasks.data import Batch, Batches
 from whet.utils.precision import FP32
 
@@ -50,15 +46,13 @@ class RuntimeTimer:
         Raises:
             WhetError: the runtime or the precision is not known, or cannot be had here.
         """
-        if self.runtime != PYTORCH:
-            offered(runtime_named(self.runtime), [self.precision])
+        runtime_named(self.runtime).supported([self.precision], device=self.device)
 
     def opened(self, model: nn.Module) -> Run:
         """Return what runs a model, in eval mode, on a batch; for another runtime it is exported once, here."""
-        if self.runtime == PYTORCH:
-            return lambda batch: model(**to_device(batch, model))
-        with TemporaryDirectory() as folder:
-            return self._exported(runtime_named(self.runtime), model, Path(folder))
+        batches = self.batches.batches[:CALIBRATION]
+        loaded = load_unsaved(model, runtime_named(self.runtime), precision=self.precision, batches=batches)
+        return lambda batch: loaded(**to_device(batch, loaded))
 
     def seconds(self, runs: Sequence[Run]) -> list[float]:
         """Return how long each of what was opened takes for a few representative batches, all in turn."""
@@ -67,11 +61,3 @@ class RuntimeTimer:
             calls = [lambda run=run: run(batch) for run in runs]  # noqa: B023
             total += np.median(time_interleaved(calls, rounds=ROUNDS, device=self.device, budget=MOST_SECONDS), axis=0)
         return [float(one) for one in total]
-
-    def _exported(self, runtime: Runtime, model: nn.Module, folder: Path) -> Predict:
-        names = input_names(model, list(self.batches.batches[0]))
-        whole = folder / "whole.onnx"
-        to_onnx(model, example_batch(model, names, 2, 6), whole)
-        some: Sequence[Batch] = self.batches.batches[:CALIBRATION]
-        runtime.convert(Conversion(whole, self.precision, some, products(model) or None), folder)
-        return runtime.open(folder, precision=self.precision, threads=torch.get_num_threads())

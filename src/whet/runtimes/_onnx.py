@@ -1,22 +1,106 @@
-"""What an ONNX file says of the modules that it came from, attention as ONNX Runtime runs it fastest, small tables."""
+"""A model as one ONNX file for any batch size and length, and how that file is made ready for runtimes.
+
+`to_onnx` writes it. `nodes_below` tells which nodes came from which modules of the model, `flat_attention` rewrites
+attention as ONNX Runtime runs it fastest, `round_tables` stores word embeddings in 8 bits.
+"""
 
 import ast
+import contextlib
+import io
+import logging
+import warnings
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whet.errors import InvalidModel
+from whet.models.inference import example_batch
+from whet.models.layers.quantized import Int8
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["flat_attention", "nodes_below", "round_tables"]
+__all__ = ["flat_attention", "nodes_below", "round_tables", "to_onnx"]
 
+OPSET, WITHOUT_ROTARY = 23, 20
+"""23 is the first with attention as one operator; its rotary positions run in ONNX Runtime for one example alone."""
+EXAMPLE = (2, 6)
+"""Examples and tokens of the inputs that the exporter follows through the model."""
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Under which torch's exporter keeps the modules around a node, outermost first."""
 PREFIX = "model."
 """The exporter's module around the model."""
+
+
+class _Logits(nn.Module):
+    """Gives a tensor, as exporters want."""
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        logits: Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
+        return logits
+
+
+def to_onnx(model: nn.Module, names: Sequence[str], path: Path) -> None:
+    """Write a model that gives `logits` of inputs of any batch size and length.
+
+    Args:
+        model: in eval mode, on the CPU.
+        names: of its inputs, in the order of the model's arguments.
+        path: the file.
+
+    Raises:
+        InvalidModel: something in it has no form in ONNX, or it multiplies 8-bit numbers in PyTorch.
+    """
+    if any(isinstance(module, Int8) for module in model.modules()):
+        raise InvalidModel(
+            "the model must multiply in float, but got one that is already quantized for PyTorch; export the model "
+            "that it was made from, with --precision int8"
+        )
+    moving = torch.export.Dim.DYNAMIC
+    example = example_batch(model, names, *EXAMPLE)
+    rotary = any("rotary" in name.lower() for name, _ in model.named_modules())
+    # once an export went through it, torch keeps a way to run an LSTM that fixes the length of the next one
+    getattr(torch.ops.aten.lstm.input, "_dispatch_cache", {}).clear()
+    try:
+        # (the exporter reports on standard output and warns of what concerns nobody here; what layers do for their
+        # gradients is no part of the model)
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            _quiet("torch.onnx"),
+        ):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                _Logits(model, names),
+                tuple(example.values()),
+                path,
+                input_names=list(names),
+                output_names=["logits"],
+                dynamic_shapes=(tuple({0: moving, 1: moving} for _ in names),),
+                opset_version=WITHOUT_ROTARY if rotary else OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        reason = " ".join(str(root).split())[:300]
+        raise InvalidModel(
+            f"the model must have a form in ONNX, but torch says: {reason}; run it in PyTorch"
+        ) from error
 
 
 def nodes_below(model: "onnx.ModelProto", modules: Collection[str]) -> list[str]:
@@ -86,6 +170,17 @@ def round_tables(model: "onnx.ModelProto") -> None:
         graph.initializer.extend(numpy_helper.from_array(own, part) for part, own in parts.items())
         for node in readers[name]:
             _look_up_codes(graph, node, list(parts))
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _readers(graph: Any) -> Mapping[str, list[Any]]:

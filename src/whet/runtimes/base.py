@@ -1,8 +1,12 @@
-"""A runtime: where an exported model runs, beside PyTorch itself.
+"""A runtime: where a model runs.
 
-A runtime writes files beside the weights and reads them again, in one of the precisions that it knows. What it gives in
-fp32 must be what PyTorch gives: `compare` runs both at several shapes, and an export that is further off than the
-tolerance is refused. In fewer bits answers differ; how much is measured on the task's own text.
+PyTorch runs the model itself. An `ExportRuntime` runs files that are made from it, in one of the precisions that the
+runtime knows. What such files give in fp32 must be what PyTorch gives: `compare` runs both at several shapes, and an
+export that is further off than the tolerance is refused. In fewer bits logits differ; by how much is measured on the
+task's own text.
+
+A new runtime is one module beside this one, or a class that an installed package names as an entry point of the group
+`whet.runtimes`; nothing else has to know of it.
 """
 
 import importlib
@@ -17,22 +21,25 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from whet.errors import InvalidModel, InvalidParameter
+from whet.models import artifact
 from whet.models.inference import example_batch, predict_logits
 from whet.utils.lookup import by_name, choose, member_name, members
-from whet.utils.precision import FP32
+from whet.utils.precision import FP32, PYTORCH
 
 __all__ = [
     "TOLERANCE",
     "Agreement",
     "Conversion",
-    "Deployed",
-    "Predict",
+    "ExportRuntime",
+    "ExportedModel",
     "Runtime",
+    "Session",
     "all_runtimes",
     "compare",
+    "export_runtimes",
     "exporter_named",
-    "offered",
     "runtime_named",
+    "search_runtimes",
 ]
 
 PACKAGE = "whet.runtimes"
@@ -73,7 +80,7 @@ class Conversion(NamedTuple):
     """Modules whose products are in int8; all that can be, if None."""
 
 
-class Predict(ABC):
+class Session(ABC):
     """An exported model, ready to run."""
 
     precision: str
@@ -94,19 +101,31 @@ class Predict(ABC):
         """Return the logits, (examples, classes), of these inputs and perhaps others that it does not read."""
 
 
+class ExportedModel(nn.Module):
+    """A model whose logits come from a session; its weights are there to be counted."""
+
+    def __init__(self, model: nn.Module, session: Session) -> None:
+        super().__init__()
+        self.model = model
+        self.session = session
+        self.config = model.config
+
+    def forward(self, **batch: Tensor) -> SequenceClassifierOutput:
+        """Return the logits."""
+        return SequenceClassifierOutput(logits=torch.from_numpy(self.session(batch)))
+
+
 class Runtime(ABC):
     """One runtime."""
 
-    extra: ClassVar[str]
-    """The extra of the package that installs it."""
     package: ClassVar[str]
     """What is imported."""
-    precisions: ClassVar[Mapping[str, tuple[str, ...]]]
-    """The files of each precision that it knows, beside the weights."""
-    calibrated: ClassVar[frozenset[str]] = frozenset()
-    """The precisions that need calibration inputs."""
-    converters: ClassVar[Mapping[str, str]] = {}
-    """The precisions that another package makes, which is imported too, and that package."""
+    extra: ClassVar[str] = ""
+    """The extra of whet that installs it; empty if it always is."""
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {FP32: ()}
+    """The precisions that it knows, each with the files that it reads beside the weights."""
+    for_search: ClassVar[bool] = True
+    """Whether a search, and methods that time their candidates, may bring many models to it."""
 
     @classmethod
     def name(cls) -> str:
@@ -114,42 +133,95 @@ class Runtime(ABC):
         return member_name(cls, PACKAGE)
 
     @abstractmethod
-    def convert(self, what: Conversion, folder: Path) -> None:
-        """Write the precision's files into the folder."""
+    def load(self, model: nn.Module, folder: Path, *, precision: str = FP32, threads: int) -> nn.Module:
+        """Return a model as it runs here.
 
-    @abstractmethod
-    def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Predict:
-        """Return what `convert` wrote, ready to run on so many threads."""
+        Args:
+            model: in PyTorch, in eval mode.
+            folder: that it was saved to, and exported to where the runtime needs it.
+            precision: one of the runtime's own.
+            threads: of a runtime with threads of its own.
+        """
 
-    def require(self, precision: str = FP32) -> None:
+    def files(self, folder: Path, precision: str = FP32) -> list[Path]:
+        """Return what the runtime reads instead of the model's weights; nothing if it reads those.
+
+        Raises:
+            InvalidArtifact: the folder holds no export for this runtime, or one of other weights.
+        """
+        return []
+
+    def supported(self, precisions: Sequence[str], *, device: str = "cpu") -> list[str]:
+        """Return in which of these precisions models run here; what runs the model itself has that of the model alone.
+
+        Raises:
+            InvalidParameter: in none of them, or something that one needs is missing.
+        """
+        self.require(device=device)
+        return list(self.precisions)
+
+    def require(self, precision: str = FP32, *, device: str = "cpu") -> None:
         """Refuse to go on without what a precision needs.
 
         Raises:
             InvalidParameter: a package is not installed, and the message names the extra; or this machine cannot
-                compute in that precision.
+                compute in that precision; or the runtime does not run on the device, which is named as by torch.
         """
-        for package in (self.package, *([self.converters[precision]] if precision in self.converters else [])):
-            try:
-                importlib.import_module(package)
-            except ImportError as error:
-                raise InvalidParameter(
-                    f"{self.name()} needs the package {package}, but it is not installed; "
-                    f"pip install 'whet[{self.extra}]'"
-                ) from error
+        self._require_package(self.package)
+
+    def _require_package(self, package: str) -> None:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            remedy = f"pip install 'whet[{self.extra}]'" if self.extra else f"pip install {package}"
+            raise InvalidParameter(
+                f"{self.name()} needs the package {package}, but it is not installed; {remedy}"
+            ) from error
 
 
-class Deployed(nn.Module):
-    """A model whose answers come from another runtime; its weights are there to be counted."""
+class ExportRuntime(Runtime):
+    """A runtime that runs files made from the model."""
 
-    def __init__(self, model: nn.Module, predict: Predict) -> None:
-        super().__init__()
-        self.model = model
-        self.predict = predict
-        self.config = model.config
+    calibrated: ClassVar[frozenset[str]] = frozenset()
+    """The precisions that need calibration inputs."""
+    converters: ClassVar[Mapping[str, str]] = {}
+    """The precisions that another package makes, which is imported too, and that package."""
 
-    def forward(self, **batch: Tensor) -> SequenceClassifierOutput:
-        """Return the logits."""
-        return SequenceClassifierOutput(logits=torch.from_numpy(self.predict(batch)))
+    @abstractmethod
+    def convert(self, conversion: Conversion, folder: Path) -> None:
+        """Write the precision's files into the folder."""
+
+    @abstractmethod
+    def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Session:
+        """Return what `convert` wrote, ready to run on so many threads."""
+
+    def load(self, model: nn.Module, folder: Path, *, precision: str = FP32, threads: int) -> ExportedModel:
+        """See `Runtime.load`."""
+        return ExportedModel(model, self.open(folder, precision=precision, threads=threads))
+
+    def files(self, folder: Path, precision: str = FP32) -> list[Path]:
+        """See `Runtime.files`."""
+        return [folder / name for name in artifact.exported(folder, self.name(), precision)["files"]]
+
+    def supported(self, precisions: Sequence[str], *, device: str = "cpu") -> list[str]:
+        """Return which of these precisions the runtime knows, in its own order. See `Runtime.supported`."""
+        known = [own for own in self.precisions if own in precisions]
+        if not known:
+            raise InvalidParameter(
+                f"{self.name()} must know the precision, but got {', '.join(precisions)}; it knows "
+                f"{', '.join(self.precisions)}"
+            )
+        for precision in known:
+            self.require(precision, device=device)
+        return known
+
+    def require(self, precision: str = FP32, *, device: str = "cpu") -> None:
+        """See `Runtime.require`."""
+        if device != "cpu":
+            raise InvalidParameter(f"{self.name()} must run on the cpu, but got device={device}; leave it out")
+        super().require(precision, device=device)
+        if precision in self.converters:
+            self._require_package(self.converters[precision])
 
 
 def all_runtimes() -> dict[str, type[Runtime]]:
@@ -161,53 +233,46 @@ def all_runtimes() -> dict[str, type[Runtime]]:
     return by_name(members(PACKAGE, Runtime, group=PACKAGE), lambda runtime: (runtime.name(),))
 
 
-def offered(runtime: Runtime, precisions: Sequence[str]) -> list[str]:
-    """Return which of these precisions a runtime knows, in its own order.
-
-    Raises:
-        InvalidParameter: none of them, or one cannot be had here.
-    """
-    found = [own for own in runtime.precisions if own in precisions]
-    if not found:
-        raise InvalidParameter(
-            f"{runtime.name()} must know the precision, but got {', '.join(precisions)}; it knows "
-            f"{', '.join(runtime.precisions)}"
-        )
-    for precision in found:
-        runtime.require(precision)
-    return found
-
-
 def runtime_named(name: str) -> Runtime:
-    """Return the runtime of that name.
+    """Return the runtime of that name; what it needs may be missing, see `Runtime.require`.
 
     Raises:
         UnknownName: there is none; the message gives the nearest.
-        InvalidParameter: its package is not installed.
     """
-    found: Runtime = all_runtimes()[choose(name, all_runtimes(), what="the runtime")]()
-    found.require()
-    return found
+    known = all_runtimes()
+    return known[choose(name, known, what="the runtime")]()
 
 
-def exporter_named(name: str) -> Runtime:
+def search_runtimes() -> list[str]:
+    """Return the names of the runtimes that many models may be brought to, PyTorch first."""
+    names = [name for name, runtime in all_runtimes().items() if runtime.for_search]
+    return sorted(names, key=lambda name: name != PYTORCH)
+
+
+def export_runtimes() -> dict[str, type[ExportRuntime]]:
+    """Return the runtimes that models are exported for, by name."""
+    return {name: runtime for name, runtime in all_runtimes().items() if issubclass(runtime, ExportRuntime)}
+
+
+def exporter_named(name: str) -> ExportRuntime:
     """Return the runtime of that name, or of the format that it reads, such as onnx, which its extra is called by.
 
     Raises:
-        UnknownName, InvalidParameter: see `runtime_named`.
+        UnknownName: there is none that models are exported for; the message gives the nearest.
     """
-    by_extra = {runtime.extra: own for own, runtime in all_runtimes().items()}
-    return runtime_named(by_extra.get(name, name))
+    known = export_runtimes()
+    by_extra = {runtime.extra: own for own, runtime in reversed(known.items()) if runtime.extra}
+    return known[choose(by_extra.get(name, name), known, what="the runtime")]()
 
 
 def compare(
-    model: nn.Module, predict: Predict, names: Sequence[str], *, runtime: str, tolerance: float = TOLERANCE
+    model: nn.Module, session: Session, names: Sequence[str], *, runtime: str, tolerance: float = TOLERANCE
 ) -> Agreement:
     """Return how near a runtime's answers are to PyTorch's, at shapes that the export did not see.
 
     Args:
         model: what was exported, in eval mode, on the CPU.
-        predict: what came of it.
+        session: the export, opened.
         names: of its inputs.
         runtime: for the message.
         tolerance: largest difference of logits, relative where they are above 1.
@@ -220,7 +285,7 @@ def compare(
         batch, at = example_batch(model, names, *shape), f"{shape[0]} x {shape[1]}"
         wanted = predict_logits(model, [batch])
         try:
-            found = predict(batch)
+            found = session(batch)
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise InvalidModel(
@@ -235,4 +300,4 @@ def compare(
             )
         largest = max(largest, difference)
         equal += int((found.argmax(-1) == wanted.argmax(-1)).sum())
-    return Agreement(SHAPES, largest, equal / sum(size for size, _ in SHAPES), predict.precision)
+    return Agreement(SHAPES, largest, equal / sum(size for size, _ in SHAPES), session.precision)

@@ -1,30 +1,46 @@
-"""Export an artifact for other runtimes: written beside the weights once it gives the model's own answers."""
+"""From a model to files that other runtimes run, in four steps: ONNX, conversion, opening, comparison.
+
+`export` does this for an artifact, and writes the files beside its weights once their logits are the model's own.
+`load_unsaved` does it for a model that only runs for a while, such as a candidate that is timed, and leaves out the
+comparison.
+"""
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whet.calibration.resources import Calibration, Resources, prepare
 from whet.calibration.sensitivity import choose_fp32_layers, equalize, quantization_sensitivity
 from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, OutputNotWritten
 from whet.models import artifact
 from whet.models.architecture import products
-from whet.models.inference import example_batch, input_names, predict_logits
+from whet.models.inference import input_names, predict_logits
 from whet.models.load import class_order, load_tokenizer
 from whet.numerics.divergence import divergences
-from whet.runtimes._onnx_export import to_onnx
-from whet.runtimes.base import TOLERANCE, Agreement, Conversion, Runtime, compare, exporter_named, offered
+from whet.runtimes._onnx import to_onnx
+from whet.runtimes.base import (
+    TOLERANCE,
+    Agreement,
+    Conversion,
+    ExportedModel,
+    ExportRuntime,
+    Runtime,
+    Session,
+    compare,
+    exporter_named,
+)
 from whet.tasks.base import Task
 from whet.utils.precision import FP32
 from whet.utils.progress import track
 
-__all__ = ["export", "export_to"]
+__all__ = ["export", "export_to", "load_unsaved"]
 
 CALIBRATION = 300
 """Training examples that ranges are taken from."""
@@ -40,7 +56,7 @@ class _Source(NamedTuple):
     """The model in fp32."""
     resources: Resources
     wanted: np.ndarray[Any, Any] | None
-    """The model's own answers on the held-out data."""
+    """The model's own logits of the held-out data."""
     threads: int
 
 
@@ -74,7 +90,7 @@ def export(
         WhetError: anything wrong with the folder, a name, a package or the data, before any work; or a runtime that
             cannot take the model or gives other answers, for which nothing is written.
     """
-    chosen = [(one, precision) for one in map(exporter_named, runtimes) for precision in offered(one, precisions)]
+    chosen = [(one, precision) for one in map(exporter_named, runtimes) for precision in one.supported(precisions)]
     return export_to(
         Path(model),
         chosen,
@@ -87,13 +103,50 @@ def export(
     )
 
 
+def load_unsaved(
+    model: nn.Module,
+    runtime: Runtime,
+    *,
+    precision: str = FP32,
+    batches: Sequence[Mapping[str, Tensor]],
+    threads: int | None = None,
+) -> nn.Module:
+    """Return a model as it runs in a runtime, without saving it; what the runtime reads is deleted once it is open.
+
+    Args:
+        model: in eval mode, on the CPU where it is exported.
+        runtime: any.
+        precision: one of the runtime's own.
+        batches: inputs of the model; a few are enough, from which ranges are taken where the precision wants some.
+        threads: that the runtime uses; as many as torch's, if None.
+
+    Raises:
+        InvalidModel: the model has no form in ONNX.
+    """
+    threads = threads or torch.get_num_threads()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if not isinstance(runtime, ExportRuntime):
+            return runtime.load(model, folder, precision=precision, threads=threads)
+        onnx = folder / "whole.onnx"
+        to_onnx(model, input_names(model, list(batches[0])), onnx)
+        conversion = Conversion(onnx, precision, batches, products(model) or None)
+        return ExportedModel(model, _converted(runtime, conversion, folder, threads))
+
+
+def _converted(runtime: ExportRuntime, conversion: Conversion, folder: Path, threads: int) -> Session:
+    """Write the runtime's files from ONNX, and open them."""
+    runtime.convert(conversion, folder)
+    return runtime.open(folder, precision=conversion.precision, threads=threads)
+
+
 def _refuse(runtime: str, precision: str, error: Exception) -> None:
     raise error
 
 
 def export_to(
     folder: Path,
-    chosen: Sequence[tuple[Runtime, str]],
+    chosen: Sequence[tuple[ExportRuntime, str]],
     *,
     task: Task | None,
     calibration: Calibration | None = None,
@@ -127,12 +180,12 @@ def export_to(
         draft.mkdir()
         wanted = None if resources.validation is None else predict_logits(model, resources.validation)
         source = _Source(model, names, draft / "whole.onnx", resources, wanted, threads or torch.get_num_threads())
-        to_onnx(model, example_batch(model, names, 2, 6), source.onnx)
+        to_onnx(model, names, source.onnx)
         for runtime, precision in track(chosen, "converting"):
             place = draft / runtime.name() / precision
             place.mkdir(parents=True)
             try:
-                agreement = _converted(runtime, precision, source, place, max_kl)
+                agreement = _verified(runtime, precision, source, place, max_kl)
             except OSError:
                 raise
             except Exception as error:
@@ -148,7 +201,7 @@ def export_to(
     return found
 
 
-def _check(chosen: Sequence[tuple[Runtime, str]], task: Task | None, max_kl: float | None) -> None:
+def _check(chosen: Sequence[tuple[ExportRuntime, str]], task: Task | None, max_kl: float | None) -> None:
     if max_kl is not None and not 0 < max_kl < math.inf:
         raise InvalidParameter(f"0 < max_kl must hold, but got max_kl={max_kl}; give nats, such as 0.01")
     if task is not None:
@@ -161,15 +214,15 @@ def _check(chosen: Sequence[tuple[Runtime, str]], task: Task | None, max_kl: flo
         raise MissingResource("max_kl needs held-out training data, but got none; give --task")
 
 
-def _converted(runtime: Runtime, precision: str, source: _Source, place: Path, max_kl: float | None) -> Agreement:
+def _verified(runtime: ExportRuntime, precision: str, source: _Source, place: Path, max_kl: float | None) -> Agreement:
     """Write one runtime's files, with as many layers in fp32 as the loss allowed asks for."""
     layers = products(source.model)
     calibration = source.resources.calibration
     batches = () if calibration is None else calibration.batches
 
     def agreement(chosen: tuple[str, ...]) -> Agreement:
-        runtime.convert(Conversion(source.onnx, precision, batches, chosen if layers else None), place)
-        return _agreement(runtime, precision, source, place)
+        conversion = Conversion(source.onnx, precision, batches, chosen if layers else None)
+        return _agreement(runtime, conversion, source, place)
 
     held_out = source.resources.validation
     if precision == FP32 or max_kl is None or held_out is None:
@@ -184,12 +237,13 @@ def _converted(runtime: Runtime, precision: str, source: _Source, place: Path, m
     return found[-1]._replace(in_fp32=kept)
 
 
-def _agreement(runtime: Runtime, precision: str, source: _Source, place: Path) -> Agreement:
-    predict = runtime.open(place, precision=precision, threads=source.threads)
-    tolerance = TOLERANCE if precision == FP32 else math.inf
-    found = compare(source.model, predict, source.names, runtime=runtime.name(), tolerance=tolerance)
+def _agreement(runtime: ExportRuntime, conversion: Conversion, source: _Source, place: Path) -> Agreement:
+    """Write the runtime's files, and compare what they give with the model's own logits."""
+    session = _converted(runtime, conversion, place, source.threads)
+    tolerance = TOLERANCE if conversion.precision == FP32 else math.inf
+    found = compare(source.model, session, source.names, runtime=runtime.name(), tolerance=tolerance)
     held_out = source.resources.validation
     if held_out is None or source.wanted is None:
         return found
-    said = np.concatenate([predict(batch) for batch in held_out])
-    return found._replace(kl=float(np.mean(divergences(source.wanted, said))))
+    logits = predict_logits(ExportedModel(source.model, session), held_out)
+    return found._replace(kl=float(np.mean(divergences(source.wanted, logits))))

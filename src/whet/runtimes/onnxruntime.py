@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from whet.runtimes._onnx import flat_attention, nodes_below, round_tables
-from whet.runtimes.base import Conversion, Predict, Runtime
+from whet.runtimes.base import Conversion, ExportRuntime, Session
 from whet.utils.hardware import multiplies
 from whet.utils.precision import FP32, INT8, STATIC_INT8
 
@@ -26,7 +26,7 @@ SLOW = ("SkipLayerNormFusion",)
 """Fusions that cost time: one operator took five times as long as the two that it replaces (1.31, AVX-512)."""
 
 
-class OnnxRuntime(Runtime):
+class OnnxRuntime(ExportRuntime):
     """Runs models by onnxruntime."""
 
     extra: ClassVar[str] = "onnx"
@@ -34,34 +34,35 @@ class OnnxRuntime(Runtime):
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {name: (file,) for name, file in FILES.items()}
     calibrated: ClassVar[frozenset[str]] = frozenset({STATIC_INT8})
 
-    def convert(self, what: Conversion, folder: Path) -> None:
-        """See `Runtime.convert`."""
+    def convert(self, conversion: Conversion, folder: Path) -> None:
+        """See `ExportRuntime.convert`."""
         import onnx
 
-        flat, place = flat_attention(what.onnx), folder / FILES[what.precision]
-        if what.precision == FP32:
+        flat, place = flat_attention(conversion.onnx), folder / FILES[conversion.precision]
+        if conversion.precision == FP32:
             onnx.save(flat, place)
             return
         round_tables(flat)
         with _quiet():
-            _quantize(flat, place, what)
+            _quantize(flat, place, conversion)
 
-    def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Predict:
-        """See `Runtime.open`."""
-        return _Session(folder / FILES[precision], precision, threads)
+    def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Session:
+        """See `ExportRuntime.open`."""
+        return _OnnxSession(folder / FILES[precision], precision, threads)
 
 
-def _quantize(model: Any, place: Path, what: Conversion) -> None:
+def _quantize(model: Any, place: Path, conversion: Conversion) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
     class Reader(CalibrationDataReader):
         def __init__(self, names: list[str]) -> None:
-            self.left = iter([{name: batch[name].numpy() for name in names} for batch in what.batches])
+            self.left = iter([{name: batch[name].numpy() for name in names} for batch in conversion.batches])
 
         def get_next(self) -> dict[str, Any] | None:
             return next(self.left, None)
 
-    nodes = [node.name for node in model.graph.node] if what.layers is None else nodes_below(model, what.layers)
+    layers = conversion.layers
+    nodes = [node.name for node in model.graph.node] if layers is None else nodes_below(model, layers)
     nodes += [f"{name}_MatMul" for name in nodes]  # what it makes of a Gemm
     options = {
         "op_types_to_quantize": list(KINDS),
@@ -71,7 +72,7 @@ def _quantize(model: Any, place: Path, what: Conversion) -> None:
         "reduce_range": not multiplies("int8"),
         "weight_type": QuantType.QInt8,
     }
-    if what.precision == INT8:
+    if conversion.precision == INT8:
         quantize_dynamic(model, place, **options)
     else:
         names = [one.name for one in model.graph.input]
@@ -89,7 +90,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-class _Session(Predict):
+class _OnnxSession(Session):
     def __init__(self, path: Path, precision: str, threads: int) -> None:
         import onnxruntime
 
@@ -103,6 +104,6 @@ class _Session(Predict):
         self._names = [one.name for one in self._session.get_inputs()]
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        """See `Predict.run`."""
+        """See `Session.run`."""
         found: np.ndarray[Any, Any] = self._session.run(None, {name: inputs[name] for name in self._names})[0]
         return found

@@ -16,7 +16,7 @@ import numpy as np
 
 from whet.errors import InvalidParameter
 from whet.runtimes._onnx import nodes_below, round_tables
-from whet.runtimes.base import Conversion, Predict, Runtime
+from whet.runtimes.base import Conversion, ExportRuntime, Session
 from whet.utils.precision import BF16, FP32, INT8
 
 __all__ = ["OpenVino"]
@@ -27,7 +27,7 @@ HINTS = {FP32: "f32", BF16: "bf16", INT8: "f32"}
 NAMES = {"f32": FP32, "bf16": BF16, "f16": "fp16"}
 
 
-class OpenVino(Runtime):
+class OpenVino(ExportRuntime):
     """Runs models by openvino."""
 
     extra: ClassVar[str] = "openvino"
@@ -36,9 +36,9 @@ class OpenVino(Runtime):
     calibrated: ClassVar[frozenset[str]] = frozenset({INT8})
     converters: ClassVar[Mapping[str, str]] = {INT8: "nncf"}
 
-    def require(self, precision: str = FP32) -> None:
+    def require(self, precision: str = FP32, *, device: str = "cpu") -> None:
         """See `Runtime.require`."""
-        super().require(precision)
+        super().require(precision, device=device)
         import openvino
 
         if precision == BF16 and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -46,16 +46,16 @@ class OpenVino(Runtime):
                 "the processor must compute in bf16, but this one cannot, and would be slower; leave bf16 out"
             )
 
-    def convert(self, what: Conversion, folder: Path) -> None:
-        """See `Runtime.convert`."""
+    def convert(self, conversion: Conversion, folder: Path) -> None:
+        """See `ExportRuntime.convert`."""
         import openvino
 
-        model = _quantized(what) if what.precision == INT8 else _read(what.onnx.read_bytes())
-        place = folder / self.precisions[what.precision][0]
+        model = _quantized(conversion) if conversion.precision == INT8 else _read(conversion.onnx.read_bytes())
+        place = folder / self.precisions[conversion.precision][0]
         openvino.save_model(model, place, compress_to_fp16=False)
 
-    def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Predict:
-        """See `Runtime.open`."""
+    def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Session:
+        """See `ExportRuntime.open`."""
         return _Compiled(folder / self.precisions[precision][0], precision, threads)
 
 
@@ -65,18 +65,18 @@ def _read(graph: bytes) -> Any:
     return openvino.convert_model(io.BytesIO(graph))  # (a path with a comma would be taken for two)
 
 
-def _quantized(what: Conversion) -> Any:
+def _quantized(conversion: Conversion) -> Any:
     import nncf
     import onnx
 
-    graph = onnx.load(what.onnx)
+    graph = onnx.load(conversion.onnx)
     round_tables(graph)
     model = _read(graph.SerializeToString())
     names = [one.get_any_name() for one in model.inputs]
-    data = nncf.Dataset(what.batches, lambda batch: {name: batch[name].numpy() for name in names})
+    data = nncf.Dataset(conversion.batches, lambda batch: {name: batch[name].numpy() for name in names})
     ignored: list[str] = []
-    if what.layers is not None:
-        chosen = set(nodes_below(graph, what.layers))
+    if conversion.layers is not None:
+        chosen = set(nodes_below(graph, conversion.layers))
         # what it makes of a Gemm has a name that goes on behind a slash
         ignored = [name for name in map(_name, model.get_ops()) if name.partition("/")[0] not in chosen]
     nncf.set_log_level(logging.ERROR)
@@ -84,7 +84,7 @@ def _quantized(what: Conversion) -> Any:
         return nncf.quantize(
             model,
             data,
-            subset_size=len(what.batches),
+            subset_size=len(conversion.batches),
             model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
         )
@@ -95,7 +95,7 @@ def _name(operation: Any) -> str:
     return found
 
 
-class _Compiled(Predict):
+class _Compiled(Session):
     def __init__(self, path: Path, precision: str, threads: int) -> None:
         import openvino
 
@@ -121,6 +121,6 @@ class _Compiled(Predict):
         return NAMES.get(used, used)
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        """See `Predict.run`."""
+        """See `Session.run`."""
         found: np.ndarray[Any, Any] = self._model({name: inputs[name] for name in self._names})[0]
         return np.array(found)

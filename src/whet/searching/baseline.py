@@ -106,7 +106,7 @@ class Baseline:
         return Path(self.source).resolve().name if Path(self.source).exists() else self.source
 
     @cached_property
-    def deployment(self) -> Task:
+    def export_task(self) -> Task:
         """The task as conversions see it: they look at a few held-out examples only."""
         train, held_out, dev = self.task.splits
         return Resplit(name=self.task.name, whole=self.task, own=Splits(train, held_out.sample(CONVERTED, seed=0), dev))

@@ -33,7 +33,6 @@ from whet.tasks.splits import Resplit, resplit
 from whet.utils.distributed import count
 from whet.utils.files import digest
 from whet.utils.hardware import current_machine
-from whet.utils.precision import PYTORCH
 
 __all__ = ["BEST", "SearchResult", "search"]
 
@@ -224,7 +223,7 @@ class _Search:
         if self.ledger.attempts():
             return
         passes = 4 * CALIBRATION.examples + 2 * len(self.original.logits)
-        converted = CONVERSION * any(place.runtime != PYTORCH for place in self.targets)
+        converted = CONVERSION * any(target.exported for target in self.targets)
         needed = self.clock.gone() + passes * self.original.seconds + converted + self._confirmation_seconds()
         if needed > self.clock.seconds:
             raise InvalidParameter(
@@ -309,8 +308,8 @@ class _Search:
             about = {"recipe": [], "origin": original.source, "seed": original.seed}
             records.save(original.model, original.tokenizer, folder, **about, overwrite=True)  # type: ignore[arg-type]
             return
-        export = None if place.runtime == PYTORCH else place
-        about = {"deployment": place._asdict()}
+        export = place if place.exported else None
+        about = {"target": place._asdict()}
         records.copy(self.ledger.model(number), folder, export=export, about=about, trials=[best], overwrite=True)
 
     def _confirmed(self, notes: list[str]) -> list[Trial]:

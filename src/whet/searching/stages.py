@@ -13,6 +13,7 @@ PyTorch, alone on the machine.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -25,7 +26,7 @@ from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.trial import Trial
 from whet.methods.recipe import Recipe
 from whet.models import artifact
-from whet.runtimes.base import Deployed, runtime_named
+from whet.runtimes.base import exporter_named, runtime_named
 from whet.runtimes.export import export_to
 from whet.searching.baseline import FULL_ROUNDS, SHORT_ROUNDS, Baseline, ProxyScore
 from whet.searching.goal import Goal
@@ -33,7 +34,6 @@ from whet.searching.recipe_cache import CachedRecipes
 from whet.searching.space import Space, Structure
 from whet.searching.storage import FAILED, FINISHED, PRUNED, Proposal, SearchTrial
 from whet.searching.targets import Target
-from whet.utils.precision import PYTORCH
 
 __all__ = ["StagedEvaluation"]
 
@@ -113,7 +113,7 @@ class StagedEvaluation:
         about = {"recipe": recipe.to_list(), "origin": original.source, "seed": original.seed}
         records.save(model, original.tokenizer, folder, **about, overwrite=True)  # type: ignore[arg-type]
         fate = _Outcomes({}, {})
-        self._deploy(fate, model, folder, past)
+        self._load(fate, model, folder, past)
         speeds = self._thin(fate, past)
         trials = self._measure(fate, attempt, folder, speeds)
         if not trials:
@@ -137,41 +137,38 @@ class StagedEvaluation:
                 )
         return ""
 
-    def _deploy(self, fate: "_Outcomes", model: nn.Module, folder: Path, past: Sequence[SearchTrial]) -> None:
+    def _load(self, fate: "_Outcomes", model: nn.Module, folder: Path, past: Sequence[SearchTrial]) -> None:
         """Bring the model to every target that is still in play."""
         for target in self.targets:
             if self._is_out(target, past):
                 fate.left_out[str(target)] = f"{BEATEN} for every structure before"
         targets = [target for target in self.targets if str(target) not in fate.left_out]
-        if Target(PYTORCH) in targets:
-            fate.runners[Target(PYTORCH)] = model
-        others = [target for target in targets if target.runtime != PYTORCH]
-        if not others:
-            return
+        self._export(fate, folder, [target for target in targets if target.exported])
         threads = torch.get_num_threads()
+        for target in targets:
+            if str(target) not in fate.left_out:
+                runtime = runtime_named(target.runtime)
+                load = partial(runtime.load, model, folder, precision=target.precision, threads=threads)
+                if (loaded := fate.tried(target, load)) is not None:
+                    fate.runners[target] = loaded
+
+    def _export(self, fate: "_Outcomes", folder: Path, targets: Sequence[Target]) -> None:
+        if not targets:
+            return
         try:
             export_to(
                 folder,
-                [(runtime_named(target.runtime), target.precision) for target in others],
-                task=self.original.deployment,
+                [(exporter_named(target.runtime), target.precision) for target in targets],
+                task=self.original.export_task,
                 seed=self.original.seed,
-                threads=threads,
+                threads=torch.get_num_threads(),
                 failed=lambda runtime, precision, error: fate.fail(Target(runtime, precision), error),
             )
         except OutputNotWritten:
             raise
         except Exception as error:  # of the model in ONNX, which all of them are made from
-            for target in others:
+            for target in targets:
                 fate.fail(target, error)
-        for target in others:
-            if str(target) not in fate.left_out:
-                runtime = runtime_named(target.runtime)
-                predict = fate.tried(
-                    target,
-                    lambda: runtime.open(folder, precision=target.precision, threads=threads),  # noqa: B023
-                )
-                if predict is not None:
-                    fate.runners[target] = Deployed(model, predict)
 
     def _is_out(self, target: Target, past: Sequence[SearchTrial]) -> bool:
         """Whether a target failed or was clearly worse than another for every structure, and for several."""
@@ -210,8 +207,7 @@ class StagedEvaluation:
             if better and not self.goal.bytes_count:
                 fate.leave_out(target, f"{BEATEN}: {better} holds the bar and is faster")
                 continue
-            files = () if target.runtime == PYTORCH else artifact.exported(folder, *target)["files"]
-            what, paths = f"{name} ({target})", [folder / file for file in files]
+            what, paths = f"{name} ({target})", runtime_named(target.runtime).files(folder, target.precision)
             found = fate.tried(target, lambda: self.original.measure(runner, folder=folder, files=paths, what=what))  # noqa: B023
             if found is not None:
                 rows[target], versus = found, found[0].versus

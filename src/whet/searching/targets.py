@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from whet.errors import InvalidParameter
 from whet.evaluation.trial import Trial
-from whet.runtimes.base import all_runtimes, offered, runtime_named
+from whet.runtimes.base import ExportRuntime, runtime_named, search_runtimes
+from whet.utils.lookup import choose
 from whet.utils.precision import BF16, FP32, INT8, PYTORCH
 
 __all__ = ["Target", "targets"]
@@ -23,6 +24,11 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         return self.runtime if self.runtime == PYTORCH else f"{self.runtime} {self.precision}"
 
+    @property
+    def exported(self) -> bool:
+        """Whether models are exported for it."""
+        return isinstance(runtime_named(self.runtime), ExportRuntime)
+
     @classmethod
     def of(cls, trial: Trial) -> "Target":
         """Return where a candidate ran."""
@@ -37,23 +43,25 @@ def targets(runtimes: Sequence[str] | None, precisions: Sequence[str] | None) ->
         UnknownName, InvalidParameter: what somebody named is unknown, or cannot be had here.
     """
     found: list[Target] = []
-    for name in runtimes or [PYTORCH, *all_runtimes()]:
+    known = search_runtimes()
+    for name in runtimes or known:
         try:
-            found += [Target(PYTORCH)] if name == PYTORCH else _places_of(name, precisions)
+            found += _targets_of(choose(name, known, what="the runtime"), precisions)
         except InvalidParameter:
             if runtimes is not None:
                 raise
     return tuple(dict.fromkeys(found))
 
 
-def _places_of(name: str, precisions: Sequence[str] | None) -> list[Target]:
+def _targets_of(name: str, precisions: Sequence[str] | None) -> list[Target]:
     runtime = runtime_named(name)
+    runtime.require()
     if precisions is not None:
-        return [Target(name, precision) for precision in offered(runtime, precisions)]
+        return [Target(name, precision) for precision in runtime.supported(precisions)]
     found = []
     for precision in PRECISIONS:
         try:
-            found += [Target(name, one) for one in offered(runtime, [precision])]
+            found += [Target(name, one) for one in runtime.supported([precision])]
         except InvalidParameter:
             continue
     return found

@@ -9,9 +9,8 @@ FP32, BF16, INT8, STATIC_INT8 = "fp32", "bf16", "int8", "static_int8"
 """Precisions: all of fp32; products in bf16; products of linear layers in int8; ranges of their inputs fixed ahead."""
 
 
-PYTORCH, COMPILED = "pytorch", "torch_compile"
-IN_TORCH = (PYTORCH, COMPILED)
-"""Runtimes that need no export."""
+PYTORCH = "pytorch"
+"""The runtime that every model is loaded in, and where models run if nothing else is asked for."""
 
 
 ComputePrecision = Literal["fp32", "bf16"]

@@ -22,7 +22,7 @@ from whet.models import artifact
 from whet.models.architecture import Architecture
 from whet.models.layers.attention import Attention as NarrowAttention
 from whet.models.surgery import copy_sharing_parameters, describe, rebuild
-from whet.runtimes.base import all_runtimes
+from whet.runtimes.base import export_runtimes
 from whet.runtimes.export import export
 from whet.tasks.data import Batch, Batches
 from whet.training.distiller import Teacher
@@ -177,7 +177,7 @@ def test_every_runtime_gives_the_same_answers(family: Family, tmp_path, tokenize
     records.save(
         applied(model), tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)).to_list(), origin="tiny", seed=0
     )
-    found = export(tmp_path / "m", sorted(all_runtimes()))
+    found = export(tmp_path / "m", sorted(export_runtimes()))
     assert all(agreement.largest_difference < 1e-4 for agreement in found.values())
     assert_exports(applied(model), tmp_path / "alone.onnx")
 

@@ -31,7 +31,7 @@ from whet.models.layers.quantized import Int8, PackedQuantized, QuantizationSpec
 from whet.models.surgery import to_storage
 from whet.numerics.divergence import divergences
 from whet.numerics.rounding import rounded
-from whet.runtimes._onnx_export import to_onnx
+from whet.runtimes._onnx import to_onnx
 from whet.utils.hardware import multiplies
 
 METHODS = [Half(), WeightOnly(bits=4), DynamicInt8()]

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from whet.tasks.base import task_named
 from whet.tasks.datasets._grammar import sentences
-from whet.tasks.datasets.agreement import DEV, TRAIN, Agreement, tokenizer, vocabulary
+from whet.tasks.datasets.agreement import DEV, TRAIN, SubjectVerbAgreement, tokenizer, vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_twins_stay_in_one_split(task):
 
 
 def test_it_is_the_same_each_time_and_wherever_the_data_lie(official, tmp_path):
-    again = Agreement(name="agreement", data_dir=tmp_path / "nowhere").read()
+    again = SubjectVerbAgreement(name="agreement", data_dir=tmp_path / "nowhere").read()
     assert again == official
 
 

@@ -28,7 +28,7 @@ from whet.methods.pruning._dissection import PartLocation, dissect, part_locatio
 from whet.methods.pruning._parts import DENSE, BlockPart, PartConfig
 from whet.models.surgery import copy_sharing_parameters
 from whet.numerics.allocation import Options, minimise
-from whet.runtimes.base import all_runtimes
+from whet.runtimes.base import search_runtimes
 from whet.utils.lookup import choose
 from whet.utils.progress import track
 
@@ -75,7 +75,7 @@ class BlockStructure(Budgeted):
             raise InvalidParameter(
                 f"structures must be some of {', '.join(STRUCTURES)}, but got {', '.join(unknown) or 'none'}"
             )
-        choose(self.runtime, [PYTORCH, *all_runtimes()], what="the runtime")
+        choose(self.runtime, search_runtimes(), what="the runtime")
 
     @property
     def key(self) -> Self:

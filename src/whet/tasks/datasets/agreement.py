@@ -14,7 +14,7 @@ from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.datasets._grammar import Sentence, sentences, vocabulary
 
-__all__ = ["Agreement", "tokenizer", "vocabulary"]
+__all__ = ["SubjectVerbAgreement", "tokenizer", "vocabulary"]
 
 TRAIN = 22_000
 """Sentences for training."""
@@ -26,7 +26,7 @@ MAX_LENGTH = 64
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-class Agreement(Task):
+class SubjectVerbAgreement(Task):
     """Acceptable and unacceptable sentences, always the same; `data_dir` is ignored."""
 
     names: ClassVar[tuple[str, ...]] = ("agreement",)
