@@ -13,7 +13,7 @@ from whet.models.inference import predict_logits
 from whet.models.surgery import keep_blocks
 from whet.numerics.divergence import divergences
 from whet.training.students.base import student_from
-from whet.training.students.layer_subset import LayerSubset, influences
+from whet.training.students.layer_subset import LayerSubset, block_influences
 
 CALIBRATION = Resources(calibration=tiny_batches())
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -101,7 +101,7 @@ def test_bert_base_loses_six_of_its_blocks():
 @families
 def test_influence_is_how_far_a_block_turns_its_input(family: Family):
     model = tiny_model(family, blocks=3, seed=1)
-    found = influences(model, tiny_batches())
+    found = block_influences(model, tiny_batches())
     sums, count = np.zeros(3), 0
     with torch.inference_mode():
         for batch in tiny_batches():
@@ -162,9 +162,9 @@ def test_by_kl_each_block_leaves_that_costs_least():
         ("0,0", "layers must be different numbers from 0 to 3, but got 0, 0"),
         ("0,4", "layers must be different numbers from 0 to 3, but got 0, 4"),
         ("0,1,2,3,4", "layers must be different numbers from 0 to 3"),
-        ("top", "1 <= count <= 4 must hold for this teacher, but got count=None; such as top:2"),
+        ("top", "1 <= count <= 4 must hold for this teacher, but got count=None; give one such as top:2"),
         ("top:5", "1 <= count <= 4 must hold for this teacher, but got count=5"),
-        ("odd:3", "the odd ones of 4 blocks are 2, but got count=3; give 2, or another pattern"),
+        ("odd:3", "count must be 2 for the odd ones of 4 blocks, but got count=3; leave it out, or give"),
     ],
 )
 def test_what_this_teacher_cannot_have_is_answered(text: str, message: str):
@@ -175,8 +175,8 @@ def test_what_this_teacher_cannot_have_is_answered(text: str, message: str):
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("layer_subset", InvalidParameter, "must say which, but got 'layer_subset'"),
-        ("layer_subset:", InvalidParameter, "must say which"),
+        ("layer_subset", InvalidParameter, "must be KIND:SIZES, but got 'layer_subset'"),
+        ("layer_subset:", InvalidParameter, "must be KIND:SIZES"),
         ("layer_subset:some", InvalidParameter, "pattern must be one of top, .*but got pattern='some'"),
         ("layer_subset:top:x", InvalidParameter, "must be PATTERN, PATTERN:COUNT or numbers, but got 'top:x'"),
         ("layer_subset:0,x", InvalidParameter, "must be one of|must be PATTERN"),

@@ -1,1 +1,1 @@
-"""One module for each kind of student; `whet.student` finds them by name."""
+"""Kinds of students, one per module; `students.base` finds them by name."""

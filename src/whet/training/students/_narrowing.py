@@ -1,13 +1,13 @@
-"""A narrower copy of an encoder: its own weights for the features, heads and neurons that carry most.
+"""A narrower copy of an encoder, with the weights of its most important hidden features, heads and neurons.
 
-Hidden features are chosen once for the whole model, since residual connections tie them together: those that vary most
-over training text, at what every block reads. Heads and neurons of the feed-forward parts are chosen block by block, by
-the energy of what they add: E[x²] of each, times the squared norm of the weights that read it.
+Hidden features are chosen once for the whole model, because residual connections tie them together: the features with
+the largest variance over the training text, summed over the inputs of all blocks. Heads and feed-forward neurons are
+chosen block by block, by the energy of their contribution: E[x²] times the squared norm of the weights that read x.
 
 Source: Samragh et al., "Weight subcloning: direct initialization of transformers using larger pretrained ones", 2023,
 arXiv 2312.09299.
-Differs: variance instead of mean magnitude for hidden features, since a constant says nothing; what a neuron adds
-instead of how large it is; heads stay whole.
+Differs: hidden features are ranked by variance instead of mean magnitude, since a constant carries no information;
+neurons by their contribution instead of their magnitude; heads stay whole.
 """
 
 import copy
@@ -24,46 +24,52 @@ from whet.models.attention import SelfAttention
 from whet.numerics.moments import Moments, Side
 from whet.tasks.data import Batches
 
-__all__ = ["narrowed_student", "resized"]
+__all__ = ["narrowed_student", "resized_config"]
 
-INNER = ("intermediate_size", "hidden_dim", "n_inner")
-"""What families call the width between the two layers of their feed-forward parts."""
+INTERMEDIATE_SIZES = ("intermediate_size", "hidden_dim", "n_inner")
+"""Names by which model families call the width between the two layers of a feed-forward part."""
 
 
-def resized(known: PreTrainedConfig, *, layers: int, width: int, heads: int) -> PreTrainedConfig:
-    """Return a configuration of other sizes, whose feed-forward parts are as many times as wide.
+def resized_config(original: PreTrainedConfig, *, layers: int, width: int, heads: int) -> PreTrainedConfig:
+    """Return a configuration with other sizes; the feed-forward width scales with the hidden size.
+
+    Args:
+        original: the configuration to change, of which a copy is made.
+        layers: number of blocks.
+        width: hidden size.
+        heads: number of attention heads.
 
     Raises:
         InvalidParameter: the heads do not divide the width.
     """
     if width % heads:
         raise InvalidParameter(
-            f"heads must divide the width, {width}, but got heads={heads}; give others, such as heads=1"
+            f"heads must divide the width, {width}, but got heads={heads}; give another number, such as heads=1"
         )
-    config: Any = copy.deepcopy(known)
+    config: Any = copy.deepcopy(original)
     vars(config).pop("quantization_config", None)  # the structure of a compressed model
-    before = config.hidden_size
+    original_width = config.hidden_size
     config.num_hidden_layers, config.hidden_size, config.num_attention_heads = layers, width, heads
     if getattr(config, "num_key_value_heads", None):
         config.num_key_value_heads, config.head_dim = heads, width // heads
-    inner = {name: getattr(config, name, None) for name in INNER}
-    config.update({name: size * width // before for name, size in inner.items() if size})
-    found: PreTrainedConfig = config
-    return found
+    intermediate = {name: getattr(config, name, None) for name in INTERMEDIATE_SIZES}
+    config.update({name: size * width // original_width for name, size in intermediate.items() if size})
+    resized_config: PreTrainedConfig = config
+    return resized_config
 
 
 def narrowed_student(model: PreTrainedModel, width: int, batches: Batches) -> PreTrainedModel:
-    """Return a copy of the model with this hidden size, in eval mode.
+    """Return a copy of the model with a smaller hidden size, in eval mode.
 
     Args:
         model: a dense encoder of self-attention blocks.
-        width: whole heads; at most the model's.
-        batches: training text; padding is left out.
+        width: the new hidden size, a multiple of the width of a head and at most the model's hidden size.
+        batches: training text on which features are ranked; padding is left out.
 
     Raises:
-        InvalidParameter: the width is not one of whole heads, or larger than the model's.
-        InvalidModel: the model has other parts than such an encoder.
-        NothingToCompress: its attention is not an encoder's.
+        InvalidParameter: the width is no multiple of the width of a head, or larger than the model's hidden size.
+        InvalidModel: the model is compressed, or has parts that cannot be narrowed.
+        NothingToCompress: its attention is not that of an encoder.
     """
     attentions = SelfAttention.all_of(model, "*")
     config: Any = model.config
@@ -71,69 +77,71 @@ def narrowed_student(model: PreTrainedModel, width: int, batches: Batches) -> Pr
     if width % per_head or not per_head <= width <= hidden:
         raise InvalidParameter(
             f"the width must be a multiple of that of a head, {per_head}, and at most {hidden}, but got {width}; "
-            f"such as {max(1, hidden // per_head // 2) * per_head}"
+            f"give one such as {max(1, hidden // per_head // 2) * per_head}"
         )
-    sizes = resized(config, layers=config.num_hidden_layers, width=width, heads=width // per_head)
+    sizes = resized_config(config, layers=config.num_hidden_layers, width=width, heads=width // per_head)
     small: PreTrainedModel = AutoModelForSequenceClassification.from_config(sizes)
     weights = dict(model.named_parameters())
     if missing := [name for name, _ in small.named_parameters() if name not in weights]:
         raise InvalidModel(
-            f"a model must be dense to be narrowed, but this one has no {missing[0]}; narrow the original, and "
-            "compress what comes of it"
+            f"a model must be dense to be narrowed, but this one has no {missing[0]}; narrow the model that it was "
+            "made from, and compress the result"
         )
-    chosen = _Choice(model, attentions, width, batches)
+    selection = _Selection(model, attentions, width, batches)
     with torch.no_grad():
         for name, parameter in small.named_parameters():
-            parameter.copy_(chosen.part(name, weights[name], parameter.shape))
+            parameter.copy_(selection.slice_of(name, weights[name], parameter.shape))
     return small.to(model.device).eval()
 
 
-class _Choice:
-    """Which hidden features, heads and neurons stay."""
+class _Selection:
+    """The hidden features, heads and neurons that the narrower model keeps."""
 
     def __init__(self, model: nn.Module, attentions: list[SelfAttention], width: int, batches: Batches) -> None:
         self._hidden_size: int = model.config.hidden_size  # type: ignore[union-attr, assignment]
         self._blocks = Architecture.of(model).blocks
         linears = {name: model.get_submodule(name) for name in Architecture.of(model).linears}
-        after = {name: layer for name, layer in linears.items() if self._is_inner(dense_weight(layer))}
-        readers = {place.query for place in attentions} | {place.output for place in attentions} | after.keys()
+        neuron_readers = {name: layer for name, layer in linears.items() if self._reads_neurons(dense_weight(layer))}
+        queries, outputs = ({getattr(attention, name) for attention in attentions} for name in ("query", "output"))
+        readers = queries | outputs | neuron_readers.keys()
         moments = collect(model, batches, list(readers), sides=dict.fromkeys(readers, Side.INPUT))
-        spread = torch.stack([_variances(moments[place.query]) for place in attentions]).sum(0)
-        self._features = _largest(spread, width)
-        self._own: dict[str, Tensor] = {}
-        for place in attentions:
-            added = _added(moments[place.output], linears[place.output]).unflatten(0, (-1, place.width)).sum(-1)
-            heads = _largest(added, width // place.width)
-            rows = (heads[:, None] * place.width + torch.arange(place.width, device=heads.device)).flatten()
-            # (query, key and value give heads; the output reads them)
-            for part in place.inputs:
-                self._own |= {f"{part}.weight 0": rows, f"{part}.bias 0": rows}
-            self._own[f"{place.output}.weight 1"] = rows
+        variances = torch.stack([_variances(moments[attention.query]) for attention in attentions]).sum(0)
+        self._features = _indices_of_largest(variances, width)
+        self._head_rows: dict[str, Tensor] = {}
+        for attention in attentions:
+            energies = _contributions(moments[attention.output], linears[attention.output])
+            energies = energies.unflatten(0, (-1, attention.width)).sum(-1)
+            heads = _indices_of_largest(energies, width // attention.width)
+            rows = (heads[:, None] * attention.width + torch.arange(attention.width, device=heads.device)).flatten()
+            # query, key and value compute the heads along axis 0; the output reads them along axis 1
+            for name in attention.inputs:
+                self._head_rows |= {f"{name}.weight 0": rows, f"{name}.bias 0": rows}
+            self._head_rows[f"{attention.output}.weight 1"] = rows
         self._neurons = {
-            self._block_of(name): _largest(
-                _added(moments[name], layer), dense_weight(layer).shape[1] * width // self._hidden_size
+            self._block_of(name): _indices_of_largest(
+                _contributions(moments[name], layer), dense_weight(layer).shape[1] * width // self._hidden_size
             )
-            for name, layer in after.items()
+            for name, layer in neuron_readers.items()
         }
 
-    def part(self, name: str, weight: Tensor, shape: torch.Size) -> Tensor:
-        """Return what stays of one weight, of the given shape."""
-        for axis, wanted in enumerate(shape):
-            if weight.shape[axis] != wanted or f"{name} {axis}" in self._own:
+    def slice_of(self, name: str, weight: Tensor, shape: torch.Size) -> Tensor:
+        """Return the kept slice of a weight, of the given shape."""
+        for axis, size in enumerate(shape):
+            if weight.shape[axis] != size or f"{name} {axis}" in self._head_rows:
                 weight = weight.index_select(axis, self._indices(name, axis, weight.shape[axis]))
         if weight.shape != shape:
-            raise InvalidModel(f"the model must be narrowed in all of its parts, but {name} is not; leave width out")
+            raise InvalidModel(f"all parts of a model must become narrower, but {name} does not; leave width out")
         return weight
 
     def _indices(self, name: str, axis: int, size: int) -> Tensor:
-        known = self._own.get(f"{name} {axis}")
-        if known is not None:
-            return known
+        rows = self._head_rows.get(f"{name} {axis}")
+        if rows is not None:
+            return rows
         if size == self._hidden_size:
             return self._features
         return self._neurons[self._block_of(name)]
 
-    def _is_inner(self, weight: Tensor) -> bool:
+    def _reads_neurons(self, weight: Tensor) -> bool:
         return weight.shape[0] == self._hidden_size != weight.shape[1]
 
     def _block_of(self, name: str) -> str:
@@ -144,11 +152,11 @@ def _variances(moments: Moments) -> Tensor:
     return moments.second.diagonal() - moments.mean.square()
 
 
-def _added(moments: Moments, layer: nn.Module) -> Tensor:
-    """(in,) the mean square of what each input adds to the layer's output."""
+def _contributions(moments: Moments, layer: nn.Module) -> Tensor:
+    """Return the mean square of each input's contribution to the layer's output, (in,)."""
     return moments.second.diagonal() * dense_weight(layer).double().square().sum(0)
 
 
-def _largest(scores: Tensor, count: int) -> Tensor:
-    """The places of the largest scores, in their order."""
+def _indices_of_largest(scores: Tensor, count: int) -> Tensor:
+    """Return the indices of the largest scores, rising."""
     return scores.topk(count).indices.sort().values

@@ -1,4 +1,4 @@
-"""A student: a smaller model that learns from a fine-tuned one."""
+"""The base of students: smaller models that are distilled from a fine-tuned teacher."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ PACKAGE = "whet.training.students"
 
 
 class BuiltStudent(NamedTuple):
-    """A student before it has learnt anything."""
+    """A student before training."""
 
     model: nn.Module
-    """With weights of its own, in eval mode."""
+    """The student, in eval mode; it shares no weights with the teacher."""
     plan: str
-    """What it is made of, in a sentence for people."""
+    """Description of the student, for users and for the record of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Student(ABC):
-    """A kind of smaller model, with its sizes."""
+    """A kind of smaller model with its sizes; `build` makes the model for a given teacher."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a parameter outside its range."""
@@ -36,16 +36,19 @@ class Student(ABC):
 
     @classmethod
     def name(cls) -> str:
-        """Return the kind's name, such as `layer_subset`; see `member_name`."""
+        """Return the name of this kind of student, such as `layer_subset`; see `member_name`."""
         return member_name(cls, PACKAGE)
 
     @classmethod
     @abstractmethod
     def from_text(cls, text: str) -> Self:
-        """Return the student that the part after the kind's name describes, such as `odd:3`.
+        """Return the student that a text describes.
+
+        Args:
+            text: the part of the command line's text after the kind's name, such as `top:3`.
 
         Raises:
-            InvalidParameter: it describes none.
+            InvalidParameter: the text describes no student of this kind.
         """
 
     @property
@@ -55,10 +58,15 @@ class Student(ABC):
 
     @abstractmethod
     def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
-        """Return the student of this teacher, which stays as it is.
+        """Return the student for a teacher, which stays unchanged.
+
+        Args:
+            teacher: the fine-tuned model, in eval mode.
+            resources: the fields that `reads` names, and the seed.
 
         Raises:
-            InvalidParameter: this teacher cannot have it.
+            InvalidParameter: the sizes do not fit this teacher.
+            InvalidModel: the teacher has no such student.
         """
 
 
@@ -72,15 +80,15 @@ def all_students() -> dict[str, type[Student]]:
 
 
 def student_from(text: str) -> Student:
-    """Return the student that a text such as `layer_subset:odd:3` describes.
+    """Return the student that a text such as `layer_subset:top:3` describes.
 
     Raises:
-        UnknownName: there is no such kind; the message gives the nearest.
-        InvalidParameter: the kind's own part is wrong.
+        UnknownName: there is no such kind; the message gives the nearest name.
+        InvalidParameter: the part after the kind is missing or wrong.
     """
     kind, _, rest = text.partition(":")
-    known = all_students()
+    kinds = all_students()
     if not rest:
-        choose(kind, known, what="the student")
-        raise InvalidParameter(f"the student must say which, but got {text!r}; add what, such as {kind}:...")
-    return known[choose(kind, known, what="the student")].from_text(rest)
+        choose(kind, kinds, what="the student")
+        raise InvalidParameter(f"the student must be KIND:SIZES, but got {text!r}; add the sizes after {kind}:")
+    return kinds[choose(kind, kinds, what="the student")].from_text(rest)

@@ -1,14 +1,14 @@
-"""Some of the teacher's blocks, in their order, with all else that it has: the student starts as a cut teacher.
+"""A student with a subset of the teacher's blocks, in their order; everything else is copied from the teacher.
 
-Fixed patterns count blocks from 1, as publications do: odd are the first, third, ..., even the second, fourth, ...;
-lists of numbers count from 0, as module names do. By influence, those blocks stay that change their input most, 1 −
-cos(input, output) averaged over tokens; by KL, blocks leave one at a time, each the one without which the predictions
-change least.
+The patterns odd and even count blocks from 1, as publications do: odd keeps the first, third, ...; even the second,
+fourth, .... Lists of numbers count from 0, as module names do. The pattern influence keeps the blocks that change their
+input most, by 1 − cos(input, output) averaged over tokens. The pattern kl removes one block at a time, each time the
+block whose removal changes the predictions least.
 
 Source: Sanh et al., "DistilBERT, a distilled version of BERT", 2019, arXiv 1910.01108, for every other block; Men et
 al., "ShortGPT: Layers in Large Language Models are More Redundant Than You Expect", 2024, arXiv 2403.03853, for
 influence.
-Differs: influence leaves padding out; KL is measured again after each block that leaves.
+Differs: the influence leaves padding out; the KL is measured again after each removed block.
 """
 
 import copy
@@ -32,10 +32,11 @@ from whet.training.students._narrowing import narrowed_student
 from whet.training.students.base import BuiltStudent, Student
 from whet.utils.progress import track
 
-__all__ = ["LayerSubset", "influences"]
+__all__ = ["LayerSubset", "block_influences"]
 
 Pattern = Literal["top", "bottom", "odd", "even", "evenly_spaced", "influence", "kl"]
-MEASURED = ("influence", "kl")
+MEASURED_PATTERNS = ("influence", "kl")
+"""Patterns that need training text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +44,22 @@ class LayerSubset(Student):
     """Keep some of the teacher's blocks."""
 
     pattern: Pattern | None = None
-    """Which: the first (top, as publications call them), the last (bottom), every other, spread from first to last, or
-    those that a measurement says."""
+    """Which blocks to keep: the first (top, as publications call them), the last (bottom), every other (odd, even),
+    evenly_spaced from first to last, or the most important by a measurement (influence, kl)."""
     count: Annotated[int | None, Interval(ge=1)] = None
-    """How many; odd and even say so themselves."""
+    """Number of blocks to keep, e.g. 3; odd and even need no number."""
     layers: tuple[int, ...] | None = None
-    """Their numbers instead, from 0."""
+    """Numbers of the blocks to keep, counted from 0, e.g. 0,2,4, instead of a pattern."""
     width: Annotated[int | None, Interval(ge=1)] = None
-    """Hidden size, where it shall be smaller than the teacher's: whole heads, and what counts most on training text."""
+    """Hidden size of the student, e.g. 192, if it is to be smaller than the teacher's: a multiple of the width of a
+    head. The most important features on training text are kept."""
 
     def __post_init__(self) -> None:
-        """Raises InvalidParameter for a value outside its range, or if not one thing says which blocks stay."""
+        """Check the parameters.
+
+        Raises:
+            InvalidParameter: a value is outside its range, or not exactly one of pattern and layers is given.
+        """
         super().__post_init__()
         if (self.pattern is None) == (self.layers is None) or (self.layers is not None and self.count is not None):
             raise InvalidParameter(
@@ -63,25 +69,26 @@ class LayerSubset(Student):
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return the student of `odd`, `top:3`, `influence:3` or `0,2,4`, and of a width after it: `odd:width=192`."""
-        which, _, width = text.partition(":width=")
-        first, _, rest = which.partition(":")
+        """See `Student.from_text`: `odd`, `top:3` or `0,2,4`, and a width after any of them, as in `odd:width=192`."""
+        blocks, _, width_text = text.partition(":width=")
+        pattern, _, count = blocks.partition(":")
         try:
-            own = int(width) if width else None
-            if first.replace(",", "").isdigit():
-                return cls(layers=tuple(int(one) for one in which.split(",")), width=own)
-            return cls(pattern=first, count=int(rest) if rest else None, width=own)  # type: ignore[arg-type]
+            width = int(width_text) if width_text else None
+            if pattern.replace(",", "").isdigit():
+                return cls(layers=tuple(int(number) for number in blocks.split(",")), width=width)
+            return cls(pattern=pattern, count=int(count) if count else None, width=width)  # type: ignore[arg-type]
         except ValueError as error:
             if isinstance(error, InvalidParameter):
                 raise
             raise InvalidParameter(
-                f"layer_subset must be PATTERN, PATTERN:COUNT or numbers, but got {text!r}; such as odd, top:3 or 0,2,4"
+                f"layer_subset must be PATTERN, PATTERN:COUNT or numbers, but got {text!r}; "
+                "give one such as odd, top:3 or 0,2,4"
             ) from error
 
     @property
     def reads(self) -> frozenset[str]:
-        """See `Student.reads`; measured patterns and widths look at training text."""
-        measured = self.pattern in MEASURED or self.width is not None
+        """See `Student.reads`; measured patterns and widths need training text."""
+        measured = self.pattern in MEASURED_PATTERNS or self.width is not None
         return frozenset({"calibration"} if measured else ())
 
     def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
@@ -92,7 +99,7 @@ class LayerSubset(Student):
         if len(set(chosen)) < len(chosen) or not all(0 <= i < blocks for i in chosen):
             raise InvalidParameter(
                 f"layers must be different numbers from 0 to {blocks - 1}, but got {', '.join(map(str, chosen))}; "
-                "correct them"
+                "correct the list"
             )
         student = copy.deepcopy(teacher).eval()
         keep_blocks(student, chosen)
@@ -101,51 +108,51 @@ class LayerSubset(Student):
         if self.width is None:
             return BuiltStudent(student, plan)
         assert isinstance(student, PreTrainedModel)
-        narrow = narrowed_student(student, self.width, calibrated(resources))
-        narrow.name_or_path = student.name_or_path
-        return BuiltStudent(narrow, f"{plan} of width {self.width}")
+        narrowed = narrowed_student(student, self.width, calibrated(resources))
+        narrowed.name_or_path = student.name_or_path
+        return BuiltStudent(narrowed, f"{plan} of width {self.width}")
 
     def _chosen(self, teacher: nn.Module, blocks: int, resources: Resources) -> list[int]:
         if self.layers is not None:
             return list(self.layers)
         halves = {"odd": range(0, blocks, 2), "even": range(1, blocks, 2)}
         if self.pattern in halves:
-            found = list(halves[self.pattern])
-            if self.count not in (None, len(found)):
+            kept = list(halves[self.pattern])
+            if self.count not in (None, len(kept)):
                 raise InvalidParameter(
-                    f"the {self.pattern} ones of {blocks} blocks are {len(found)}, but got count={self.count}; "
-                    f"give {len(found)}, or another pattern"
+                    f"count must be {len(kept)} for the {self.pattern} ones of {blocks} blocks, but got "
+                    f"count={self.count}; leave it out, or give another pattern"
                 )
-            return found
+            return kept
         if self.count is None or self.count > blocks:
             raise InvalidParameter(
-                f"1 <= count <= {blocks} must hold for this teacher, but got count={self.count}; such as "
+                f"1 <= count <= {blocks} must hold for this teacher, but got count={self.count}; give one such as "
                 f"{self.pattern}:{max(1, blocks // 2)}"
             )
-        if self.pattern in MEASURED:
+        if self.pattern in MEASURED_PATTERNS:
             if resources.calibration is None:
                 raise MissingResource(f"{self.pattern} needs training text, but got none; give --task")
-            measured = _by_influence if self.pattern == "influence" else _by_kl
-            return measured(teacher, self.count, resources.calibration)
-        last = {"top": range(self.count), "bottom": range(blocks - self.count, blocks)}
-        if self.pattern in last:
-            return list(last[self.pattern])
-        return [round(place) for place in np.linspace(0, blocks - 1, self.count)]
+            choose_blocks = _by_influence if self.pattern == "influence" else _by_kl
+            return choose_blocks(teacher, self.count, resources.calibration)
+        ends = {"top": range(self.count), "bottom": range(blocks - self.count, blocks)}
+        if self.pattern in ends:
+            return list(ends[self.pattern])
+        return [round(position) for position in np.linspace(0, blocks - 1, self.count)]
 
 
-def influences(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]:
-    """Return (blocks,) mean 1 − cos(input, output) over real tokens of every block."""
+def block_influences(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]:
+    """Return the influence of every block, (blocks,): 1 − cos(input, output), averaged over tokens without padding."""
     blocks = [model.get_submodule(name) for name in Architecture.of(model).blocks]
-    sums, seen = np.zeros(len(blocks)), 0
+    sums, tokens = np.zeros(len(blocks)), 0
     mask = torch.empty(0)
 
-    def note(i: int, before: Tensor, after: Tensor) -> None:
+    def add_to_sum(i: int, before: Tensor, after: Tensor) -> None:
         cosine = nn.functional.cosine_similarity(before.float(), after.float(), dim=-1)
         sums[i] += float((1 - cosine)[mask].sum())
 
     handles = [
         block.register_forward_hook(
-            lambda _module, inputs, out, i=i: note(i, inputs[0], out if isinstance(out, Tensor) else out[0])
+            lambda _module, inputs, out, i=i: add_to_sum(i, inputs[0], out if isinstance(out, Tensor) else out[0])
         )
         for i, block in enumerate(blocks)
     ]
@@ -154,23 +161,23 @@ def influences(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]:
             inputs = to_device(batch, model)
             mask = inputs["attention_mask"].bool()
             model(**inputs)
-            seen += int(mask.sum())
-    return sums / seen
+            tokens += int(mask.sum())
+    return sums / tokens
 
 
 def _by_influence(teacher: nn.Module, count: int, batches: Batches) -> list[int]:
-    most = np.argsort(-influences(teacher, batches), kind="stable")[:count]
-    return sorted(most.tolist())
+    largest = np.argsort(-block_influences(teacher, batches), kind="stable")[:count]
+    return sorted(largest.tolist())
 
 
 def _by_kl(teacher: nn.Module, count: int, batches: Batches) -> list[int]:
-    wanted = predict_logits(teacher, batches)
-    left = list(range(len(Architecture.of(teacher).blocks)))
-    for _ in track(range(len(left) - count), "dropping blocks"):
-        costs = {}
-        for i in left:
+    reference = predict_logits(teacher, batches)
+    remaining = list(range(len(Architecture.of(teacher).blocks)))
+    for _ in track(range(len(remaining) - count), "dropping blocks"):
+        losses = {}
+        for i in remaining:
             student = copy_sharing_parameters(teacher)
-            keep_blocks(student, [one for one in left if one != i])
-            costs[i] = float(divergences(wanted, predict_logits(student, batches)).mean())
-        left.remove(min(costs, key=lambda i: costs[i]))
-    return left
+            keep_blocks(student, [other for other in remaining if other != i])
+            losses[i] = float(divergences(reference, predict_logits(student, batches)).mean())
+        remaining.remove(min(losses, key=lambda i: losses[i]))
+    return remaining

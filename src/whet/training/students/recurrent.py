@@ -1,10 +1,10 @@
-"""A recurrent network instead of a Transformer: an Elman network or an LSTM, in one direction or both.
+"""A recurrent student instead of a Transformer: an Elman network or an LSTM, in one direction or both.
 
-Its embeddings are the leading principal directions of the teacher's, so that it knows words before it has read any: E ≈
-U_k S_k V_kᵀ and the student takes U_k S_k, in which all distances between words are the best that k features can keep.
+Its embeddings start as the leading principal components of the teacher's, so that it knows words before training: with
+E ≈ U_k S_k V_kᵀ, the student takes U_k S_k, which keeps the distances between words as well as k features can.
 
 Source: Tang et al., "Distilling Task-Specific Knowledge from BERT into Simple Neural Networks", 2019, arXiv 1903.12136.
-Differs: the teacher's own tokens and embeddings instead of word vectors; padding is never read.
+Differs: the student uses the teacher's tokens and embeddings instead of word vectors; padding is never read.
 """
 
 from dataclasses import dataclass
@@ -26,36 +26,37 @@ from whet.training.students.base import BuiltStudent, Student
 __all__ = ["Recurrent"]
 
 CELLS = {"rnn": ("rnn", False), "birnn": ("rnn", True), "lstm": ("lstm", False), "bilstm": ("lstm", True)}
-"""Names that texts may give, and what they stand for."""
+"""For each cell name of the command line, the cell and whether it is bidirectional."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recurrent(Student):
-    """Read with a recurrent network."""
+    """Classify with a recurrent network."""
 
     cell: Cell = "lstm"
-    """Elman's, or an LSTM."""
+    """Kind of the recurrent cell: rnn (Elman) or lstm."""
     hidden_size: Annotated[int, Interval(ge=1)] = 256
-    """Features of each direction, and of the embeddings, where the teacher's have no fewer."""
+    """Hidden size of each direction, e.g. 256; the embeddings have the same size, or the teacher's if that is
+    smaller."""
     layers: Annotated[int, Interval(ge=1)] = 1
-    """On top of each other."""
+    """Number of stacked recurrent layers, e.g. 1."""
     bidirectional: bool = False
-    """Whether a second network reads backwards."""
+    """Whether a second network reads the text backwards."""
     embeddings: Literal["teacher", "own"] = "teacher"
-    """Whether words start as the teacher knows them, or at random."""
+    """How embeddings start: from the teacher's (teacher), or at random (own)."""
     pooling: Pooling = "last"
-    """What the head reads: the state after the last token, or the mean over tokens."""
+    """What the head reads: the state after the last token (last), or the mean over tokens (mean)."""
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return the student of `lstm:256`, `bilstm:256:2` (layers), `rnn:128:own:mean`."""
+        """See `Student.from_text`: `lstm:256`, `bilstm:256:2` with two layers, or `rnn:128:own:mean`."""
         name, *parts = text.split(":")
         words = [part for part in parts if not part.isdigit()]
         sizes = [int(part) for part in parts if part.isdigit()]
         if name not in CELLS or len(sizes) not in (1, 2) or not set(words) <= {"own", "mean"}:
             raise InvalidParameter(
-                f"recurrent must be CELL:WIDTH, with layers, own and mean after it if they are meant, and CELL one of "
-                f"{', '.join(CELLS)}, but got {text!r}; such as bilstm:256"
+                f"recurrent must be CELL:WIDTH[:LAYERS][:own][:mean] with CELL one of {', '.join(CELLS)}, but got "
+                f"{text!r}; give one such as bilstm:256"
             )
         cell, bidirectional = CELLS[name]
         return cls(
@@ -68,7 +69,7 @@ class Recurrent(Student):
         )
 
     def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
-        """See `Student.build`; weights are drawn from the seed of the resources."""
+        """See `Student.build`; weights are drawn with the seed of the resources."""
         assert isinstance(teacher, PreTrainedModel)
         words = word_vectors(teacher)
         width = min(self.hidden_size, words.shape[1])
@@ -89,17 +90,17 @@ class Recurrent(Student):
             torch.manual_seed(resources.seed)
             student = RecurrentForSequenceClassification(config)
         if self.embeddings == "teacher":
-            student.embed_tokens.weight.data.copy_(_reduced(words, width))
+            student.embed_tokens.weight.data.copy_(_principal_components(words, width))
         student.name_or_path = teacher.name_or_path
-        ways = "both directions" if self.bidirectional else "one direction"
-        sizes = f"{self.layers} {self.cell} of width {self.hidden_size} in {ways}"
+        directions = "both directions" if self.bidirectional else "one direction"
+        sizes = f"{self.layers} {self.cell} of width {self.hidden_size} in {directions}"
         plan = f"{sizes}, {self.embeddings} embeddings of {width}"
         return BuiltStudent(student.to(words.device).eval(), plan)
 
 
-def _reduced(words: torch.Tensor, width: int) -> torch.Tensor:
-    """(words, width) the words' leading principal components, with a mean square of 1 as fresh embeddings have."""
+def _principal_components(words: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the leading principal components of the words, (words, width), scaled to the mean square 1 of new ones."""
     exact = words.double()
     _, vectors = eigh_descending(exact.T @ exact)
-    found = exact @ vectors[:, :width]
-    return (found / found.square().mean().sqrt()).to(words)
+    components = exact @ vectors[:, :width]
+    return (components / components.square().mean().sqrt()).to(words)

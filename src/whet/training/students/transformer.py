@@ -1,7 +1,8 @@
-"""A Transformer of the teacher's own kind with other sizes and random weights, or a pretrained smaller one.
+"""A smaller Transformer student: a pretrained one, or one of the teacher's kind with other sizes and random weights.
 
-Turc et al. found that small models which were pretrained first are distilled best; where there is none, or for
-comparison, sizes alone make one. Either must read the teacher's tokens, since the tokenizer comes from the teacher.
+Turc et al. found that small models which were pretrained first distil best. Sizes alone make a student with random
+weights, for comparison or if there is no pretrained model. The student uses the teacher's tokenizer, so that a
+pretrained model must have the teacher's vocabulary.
 
 Source: Turc, Chang, Lee, Toutanova, "Well-Read Students Learn Better: On the Importance of Pre-training Compact
 Models", 2019, arXiv 1908.08962.
@@ -21,32 +22,37 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models.architecture import word_vectors
 from whet.models.load import load_tokenizer, new_head
-from whet.training.students._narrowing import resized
+from whet.training.students._narrowing import resized_config
 from whet.training.students.base import BuiltStudent, Student
 
 __all__ = ["Transformer"]
 
 SIZES = {"layers": "num_hidden_layers", "width": "hidden_size", "heads": "num_attention_heads"}
-"""Sizes that texts may give, and what configurations call them."""
+"""For each size of the command line, its name in configurations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transformer(Student):
-    """Read with a smaller Transformer."""
+    """Classify with a smaller Transformer."""
 
     base: str | None = None
-    """Folder or hub name of a pretrained one."""
+    """Folder or hub name of a pretrained model."""
     config: str | None = None
-    """File of a configuration, of any kind, for random weights; classes and tokens are the teacher's."""
+    """File with the configuration of a model of any kind, which gets random weights; its classes and vocabulary are
+    those of the teacher."""
     layers: Annotated[int | None, Interval(ge=1)] = None
-    """Blocks; as many as the teacher's, if nothing is said."""
+    """Number of blocks, e.g. 2; the teacher's number if not given."""
     width: Annotated[int | None, Interval(ge=1)] = None
-    """Hidden size, of which the feed-forward parts have as many times as the teacher's."""
+    """Hidden size, e.g. 128; the feed-forward width scales with it. The teacher's size if not given."""
     heads: Annotated[int | None, Interval(ge=1)] = None
-    """Of every attention; as wide as the teacher's, if nothing is said."""
+    """Number of attention heads, e.g. 2; if not given, heads are as wide as the teacher's."""
 
     def __post_init__(self) -> None:
-        """Raises InvalidParameter for a size outside its range, or if more than one thing says what it is."""
+        """Check the parameters.
+
+        Raises:
+            InvalidParameter: a size is outside its range, or more than one of base, config and sizes is given.
+        """
         super().__post_init__()
         sizes = any(size is not None for size in (self.layers, self.width, self.heads))
         if (self.base is not None) + (self.config is not None) + sizes > 1:
@@ -57,7 +63,7 @@ class Transformer(Student):
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return the student of `layers=2,width=128`, of a file such as `config.json`, or of a folder or hub name."""
+        """See `Student.from_text`: `layers=2,width=128`, a file such as `config.json`, or a folder or hub name."""
         if text.endswith(".json"):
             return cls(config=text)
         if "=" not in text:
@@ -66,12 +72,12 @@ class Transformer(Student):
         if not given.keys() <= SIZES.keys() or not all(value.isdigit() for value in given.values()):
             raise InvalidParameter(
                 f"transformer must be sizes out of {', '.join(SIZES)}, or a folder or hub name, but got {text!r}; "
-                "such as layers=2,width=128"
+                "give sizes such as layers=2,width=128"
             )
         return cls(**{key: int(value) for key, value in given.items()})  # type: ignore[arg-type]
 
     def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
-        """See `Student.build`; weights are drawn from the seed of the resources."""
+        """See `Student.build`; weights are drawn with the seed of the resources."""
         assert isinstance(teacher, PreTrainedModel)
         with torch.random.fork_rng():
             torch.manual_seed(resources.seed)
@@ -83,27 +89,31 @@ class Transformer(Student):
 
     def _sized(self, teacher: PreTrainedModel) -> PreTrainedModel:
         if self.config is not None:
-            own: PreTrainedModel = AutoModelForSequenceClassification.from_config(_configured(self.config, teacher))
-            return own
-        known: Any = teacher.config
-        if not getattr(known, "num_attention_heads", None):
+            configured: PreTrainedModel = AutoModelForSequenceClassification.from_config(
+                _config_from_file(self.config, teacher)
+            )
+            return configured
+        teacher_config: Any = teacher.config
+        if not getattr(teacher_config, "num_attention_heads", None):
             raise InvalidModel(
                 f"sizes must be those of a Transformer, but the teacher is a {type(teacher).__name__}; give a "
                 "configuration, such as transformer:config.json"
             )
-        width = self.width or known.hidden_size
-        heads = self.heads or max(1, width * known.num_attention_heads // known.hidden_size)
-        sizes = resized(known, layers=self.layers or known.num_hidden_layers, width=width, heads=heads)
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(sizes)
+        width = self.width or teacher_config.hidden_size
+        heads = self.heads or max(1, width * teacher_config.num_attention_heads // teacher_config.hidden_size)
+        config = resized_config(
+            teacher_config, layers=self.layers or teacher_config.num_hidden_layers, width=width, heads=heads
+        )
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
         return model
 
 
-def _configured(path: str, teacher: PreTrainedModel) -> PreTrainedConfig:
-    """The configuration of a file, with the teacher's classes and tokens."""
-    known: Any = teacher.config
+def _config_from_file(path: str, teacher: PreTrainedModel) -> PreTrainedConfig:
+    """Return the configuration in a file, with the teacher's classes and vocabulary."""
+    teacher_config: Any = teacher.config
     try:
-        held = json.loads(Path(path).read_text(encoding="utf-8"))
-        config: PreTrainedConfig = AutoConfig.for_model(**held)
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        config: PreTrainedConfig = AutoConfig.for_model(**entries)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InvalidParameter(
             f"the student's configuration must be a file as transformers writes config.json, but got {path}: {error}; "
@@ -111,7 +121,7 @@ def _configured(path: str, teacher: PreTrainedModel) -> PreTrainedConfig:
         ) from error
     words = len(word_vectors(teacher))
     shared = ("id2label", "label2id", "problem_type", "pad_token_id")
-    config.update({"vocab_size": words, **{name: getattr(known, name) for name in shared}})
+    config.update({"vocab_size": words, **{name: getattr(teacher_config, name) for name in shared}})
     return config
 
 
@@ -119,8 +129,8 @@ def _pretrained(base: str, teacher: PreTrainedModel) -> PreTrainedModel:
     tokenizers = [load_tokenizer(source) for source in (base, teacher.name_or_path)]
     if tokenizers[0].get_vocab() != tokenizers[1].get_vocab():
         raise InvalidModel(
-            f"the student must read the teacher's tokens, but {base} has a vocabulary of its own; give sizes instead, "
-            "such as transformer:layers=2,width=128, or a base with the teacher's tokenizer"
+            f"the student must read the teacher's tokens, but {base} has a vocabulary of its own; give a base with the "
+            "teacher's tokenizer, or sizes such as transformer:layers=2,width=128"
         )
     names = None if teacher.config.num_labels == 1 else list(teacher.config.id2label.values())
     return new_head(base, names, tokenizers[1])
