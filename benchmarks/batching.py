@@ -29,7 +29,7 @@ from whet.models.artifact import load_any
 from whet.models.load import load_tokenizer
 from whet.tasks.base import task_named
 from whet.tasks.data import Batch, Examples
-from whet.tasks.encoding import encode, fitting, shortest_first
+from whet.tasks.encoding import encode, fitting_batch_sizes, shortest_first
 from whet.utils.hardware import current_machine
 
 HERE = Path(__file__).parent
@@ -72,7 +72,9 @@ def ways(dev: Examples, tokenizer: PreTrainedTokenizerBase) -> dict[str, Sequenc
     encoded = partial(encode, tokenizer=tokenizer, max_length=LENGTH)
     in_order = encoded(dev, batch_size=32).batches
     by_length = shortest_first(dev, tokenizer, max_length=LENGTH)
-    budgets = {budget: fitting(by_length, tokenizer, max_length=LENGTH, batch_tokens=budget) for budget in BUDGETS}
+    budgets = {
+        budget: fitting_batch_sizes(by_length, tokenizer, max_length=LENGTH, batch_tokens=budget) for budget in BUDGETS
+    }
     return {
         f"32 in file order, padded to {LENGTH}": [lengthened(batch) for batch in in_order],
         "32 in file order": in_order,

@@ -24,7 +24,7 @@ import whet
 from whet.evaluation.metrics.base import quality_named
 from whet.tasks.base import Splits, task_named
 from whet.tasks.data import Examples
-from whet.tasks.splits import Resplit
+from whet.tasks.splits import ResplitTask
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -159,7 +159,7 @@ def real_or_changed(task: whet.Task) -> whet.Task:
     both = Examples(real + others, [1] * len(real) + [0] * len(others))
     both = both.take(np.random.default_rng(1).permutation(len(both)))
     held_out = both.take(np.arange(1000))
-    return Resplit(
+    return ResplitTask(
         name="real_or_changed", whole=task, own=Splits(both.take(np.arange(1000, len(both))), held_out, held_out)
     )
 

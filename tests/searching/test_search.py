@@ -36,7 +36,7 @@ from whet.searching.storage import FAILED, FINISHED, SearchTrial
 from whet.searching.targets import Target
 from whet.tasks.base import Splits, Task, task_from_files, task_named
 from whet.tasks.data import Examples
-from whet.tasks.splits import MOST, Resplit, resplit
+from whet.tasks.splits import FILL_UP_TO, ResplitTask, with_selection_split
 
 MADE_UP = {"goal": Goal(max_drop=1.0), "runtimes": ["pytorch"], "seconds": 3600.0}
 
@@ -200,7 +200,7 @@ def test_a_full_disk_while_the_winner_is_saved_leaves_the_one_before(look, climb
 
 def test_the_selection_slice_is_of_training_data_that_nothing_else_sees(made):
     task = task_of(made)
-    own = resplit(task)
+    own = with_selection_split(task)
     train, chosen, dev = own.splits
     assert dev == task.splits.dev
     assert set(chosen.texts) >= set(task.splits.validation.texts)
@@ -210,18 +210,18 @@ def test_the_selection_slice_is_of_training_data_that_nothing_else_sees(made):
 
 
 @pytest.mark.parametrize(
-    ("official", "slice_size"), [(100, 52), (3668, 1925), (10_000, MOST), (20_000, 1000), (100_000, 1000)]
+    ("official", "slice_size"), [(100, 52), (3668, 1925), (10_000, FILL_UP_TO), (20_000, 1000), (100_000, 1000)]
 )
 def test_how_large_the_slice_is(official, slice_size):
     held_out = min(1000, official // 20)
     some = Examples([f"a{i}" for i in range(official)], [i % 2 for i in range(official)])
     splits = Splits(some.take(range(held_out, official)), some.take(range(held_out)), some.take([0, 1]))
-    task = Resplit(name="t", whole=task_named("agreement"), own=splits)
-    assert len(resplit(task).splits.validation) == slice_size
+    task = ResplitTask(name="t", whole=task_named("agreement"), own=splits)
+    assert len(with_selection_split(task).splits.validation) == slice_size
 
 
 def test_twins_stay_in_one_split():
-    train, chosen, _ = resplit(task_named("agreement")).splits
+    train, chosen, _ = with_selection_split(task_named("agreement")).splits
     assert len(chosen) % 2 == len(train) % 2 == 0
 
 
@@ -231,7 +231,7 @@ def test_nothing_trained_on_is_a_part_of_what_is_chosen_by_nor_the_other_way_rou
     texts = [text for pair in zip(sentences, phrases, strict=False) for text in pair] + phrases[200:]
     some = Examples(texts, [i % 2 for i in range(len(texts))])
     splits = Splits(some.take(range(20, len(texts))), some.take(range(20)), some.take([0, 1]))
-    train, chosen, _ = resplit(Resplit(name="t", whole=task_named("agreement"), own=splits)).splits
+    train, chosen, _ = with_selection_split(ResplitTask(name="t", whole=task_named("agreement"), own=splits)).splits
     assert set(chosen.texts) <= {*sentences, "no part"} and len(chosen) > 100
     for text in train.texts:
         assert not any(text.lower() in sentence.lower() for sentence in chosen.texts)
@@ -242,7 +242,7 @@ def test_a_pair_is_a_part_only_of_a_pair():
     first = [f"first {i}" for i in range(100)]
     some = Examples(first, [i % 2 for i in range(100)], ["the same"] * 99 + ["first 0"])
     splits = Splits(some.take(range(5, 100)), some.take(range(5)), some.take([0, 1]))
-    train, chosen, _ = resplit(Resplit(name="t", whole=task_named("agreement"), own=splits)).splits
+    train, chosen, _ = with_selection_split(ResplitTask(name="t", whole=task_named("agreement"), own=splits)).splits
     assert len(train) + len(chosen) == 100
 
 
@@ -440,7 +440,7 @@ def test_a_small_space_is_searched_to_its_end(look, climbed, monkeypatch):
 def test_a_task_without_training_data_is_refused(made, tmp_path, rows):
     write_rows(tmp_path / "few.csv", rows)
     task = task_from_files(tmp_path / "few.csv", made / "dev.csv", text="text")
-    with pytest.raises(InvalidData, match=rf"must have training data to choose by, but got {rows} examples"):
+    with pytest.raises(InvalidData, match=rf"examples each to choose by and to train on, but got {rows} examples"):
         whet.search(made / "model", task, tmp_path / "out", **MADE_UP)
     assert not (tmp_path / "out").exists()
 

@@ -26,7 +26,7 @@ from whet.searching.stages import BEATEN, ENOUGH, StagedEvaluation
 from whet.searching.storage import FAILED, FINISHED, PRUNED, SearchTrial
 from whet.searching.targets import Target, targets
 from whet.tasks.base import task_from_files
-from whet.tasks.splits import resplit
+from whet.tasks.splits import with_selection_split
 
 ONNX, INT8, TORCH = Target("onnxruntime"), Target("onnxruntime", "int8"), Target("pytorch")
 STRUCTURE = Structure(1)
@@ -36,7 +36,7 @@ STRUCTURE = Structure(1)
 def first(tmp_path_factory, tokenizer) -> Baseline:
     root = tmp_path_factory.mktemp("made")
     write_model_and_data(root, tokenizer)
-    task = resplit(task_from_files(root / "train.csv", root / "dev.csv", text="text"))
+    task = with_selection_split(task_from_files(root / "train.csv", root / "dev.csv", text="text"))
     return Baseline.of(root / "model", task, max_length=128, batch_size=8, seed=0)
 
 

@@ -138,5 +138,8 @@ def test_an_unreachable_hub_is_refused(monkeypatch):
         raise ConnectionError(f"no route for {path}, {name}, {split}")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(InvalidData, match=r"a/b must be reachable on the hub, but .*a/b, c, train; or give --data-dir"):
+    with pytest.raises(
+        InvalidData,
+        match=r"a/b must be reachable on the hub, but .*a/b, c, train; check the connection, or give --data-dir",
+    ):
         read_hub("a/b", "train", name="c")

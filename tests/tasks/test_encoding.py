@@ -8,7 +8,16 @@ import torch
 import whet
 from helpers import VOCAB
 from whet.tasks.data import Examples
-from whet.tasks.encoding import encode, filled, fitting, pad, pad_batches, shortest_first, token_ids, tokenize
+from whet.tasks.encoding import (
+    batch_sizes,
+    encode,
+    fitting_batch_sizes,
+    pad,
+    pad_batches,
+    shortest_first,
+    token_ids,
+    tokenize,
+)
 
 
 def drawn(count: int, seed: int = 0) -> Examples:
@@ -24,7 +33,7 @@ def drawn(count: int, seed: int = 0) -> Examples:
 def test_batches_are_as_full_as_the_budget_allows(order: str, budget: int):
     lengths = np.random.default_rng(budget).integers(1, 30, size=60).tolist()
     lengths = sorted(lengths) if order == "sorted" else lengths
-    sizes = filled(lengths, budget)
+    sizes = batch_sizes(lengths, budget)
     assert sum(sizes) == len(lengths) and min(sizes) >= 1
     start = 0
     for i, size in enumerate(sizes):
@@ -36,12 +45,12 @@ def test_batches_are_as_full_as_the_budget_allows(order: str, budget: int):
 
 
 def test_nothing_fills_no_batch():
-    assert filled([], 10) == ()
+    assert batch_sizes([], 10) == ()
 
 
 def test_a_budget_is_of_tokens_with_padding(tokenizer):
     examples = shortest_first(drawn(50), tokenizer, max_length=16)
-    sizes = fitting(examples, tokenizer, max_length=16, batch_tokens=64)
+    sizes = fitting_batch_sizes(examples, tokenizer, max_length=16, batch_tokens=64)
     batches = encode(examples, tokenizer, max_length=16, batch_size=sizes)
     shapes = [tuple(batch["input_ids"].shape) for batch in batches]
     assert [size for size, _ in shapes] == list(sizes) and len(set(sizes)) > 1

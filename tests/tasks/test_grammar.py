@@ -1,4 +1,4 @@
-from whet.tasks.datasets._grammar import minimal_pairs, sentences, vocabulary
+from whet.tasks.datasets._grammar import grammar_words, minimal_pairs, sentences
 
 
 def test_a_seed_gives_the_same_pairs_and_another_gives_others():
@@ -33,5 +33,5 @@ def test_every_rule_is_tested_with_and_against_a_distractor():
 
 def test_the_vocabulary_is_exactly_what_occurs():
     made = sentences(24_000, seed=0)
-    assert {word for sentence in made for word in sentence.text.split()} == set(vocabulary())
-    assert list(vocabulary()) == sorted(set(vocabulary()))
+    assert {word for sentence in made for word in sentence.text.split()} == set(grammar_words())
+    assert list(grammar_words()) == sorted(set(grammar_words()))

@@ -125,7 +125,7 @@ def test_validation_examples_are_never_trained_on(learn, monkeypatch):
     step, predict = Trainer.training_step, Trainer.prediction_step
 
     def note(training, inputs):
-        seen[trainer] |= set(inputs["input_ids"].unique().tolist())
+        seen[training] |= set(inputs["input_ids"].unique().tolist())
         return inputs
 
     monkeypatch.setattr(
@@ -184,7 +184,7 @@ def test_a_checkpoint_is_whole_once_every_process_has_its_part(learn, monkeypatc
         seen.append({path.name for path in checkpoint.iterdir()})
 
     monkeypatch.setattr(trainer, "wait_for_all", waiting)
-    monkeypatch.setattr(trainer, "claim", lambda *args: None)
+    monkeypatch.setattr(trainer, "claim_folder", lambda *args: None)
     learn(TrainingSettings(epochs=1, max_length=16))
     assert len(seen) == 1
     assert {"model.safetensors", "optimizer.pt", "rng_state.pth"} <= seen[0]
@@ -308,7 +308,7 @@ def test_a_full_disk_is_told(learn, monkeypatch, error):
 
     monkeypatch.setattr(Trainer, "_save_checkpoint", full)
     with pytest.raises(
-        OutputNotWritten, match=r"scratch must be writable to its end, but .*; free some space and call"
+        OutputNotWritten, match=r"scratch must be writable to its end, but .*; free some disk space and run"
     ):
         learn()
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from whet.errors import InvalidData, MissingResource
 from whet.models.load import readable_length
 from whet.tasks.base import Task
-from whet.tasks.data import Batches, Examples, Text
+from whet.tasks.data import Batches, Examples, TrainingText
 from whet.tasks.encoding import encode, shortest_first
 from whet.utils.parameters import check
 
@@ -30,7 +30,7 @@ class Resources:
     """The training data."""
     validation: Batches | None = None
     """Training data held out for choices; never the dev split."""
-    text: Text | None = None
+    text: TrainingText | None = None
     """The training data before they are encoded."""
     teacher: nn.Module | None = None
     """The model to learn from, in eval mode."""
@@ -138,7 +138,7 @@ def prepare(
         calibration=batches(train.sample(calibration.examples, seed=seed), calibration.batch_size),
         train=batches(train, TRAINING_BATCH) if "train" in needs else None,
         validation=batches(held_out, TRAINING_BATCH) if "validation" in needs else None,
-        text=Text(train, tokenizer) if "text" in needs else None,
+        text=TrainingText(train, tokenizer) if "text" in needs else None,
         teacher=model if "teacher" in needs else None,
         seed=seed,
     )

@@ -22,7 +22,7 @@ from whet.models.load import class_order, load_tokenizer, readable_length
 from whet.runtimes.base import ExportedModel, runtime_named
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
-from whet.tasks.encoding import encode, fitting, shortest_first
+from whet.tasks.encoding import encode, fitting_batch_sizes, shortest_first
 from whet.utils.hardware import current_machine
 from whet.utils.lookup import choose
 from whet.utils.parameters import check
@@ -175,7 +175,7 @@ class Benchmark:
     def _part(self, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> "_Part":
         if self.batch_tokens is None:
             return _Part(examples, self.batch_size or BATCH_SIZE)
-        sizes = fitting(examples, tokenizer, max_length=self.max_length, batch_tokens=self.batch_tokens)
+        sizes = fitting_batch_sizes(examples, tokenizer, max_length=self.max_length, batch_tokens=self.batch_tokens)
         return _Part(examples, sizes)
 
     def _subject(self, source: str | Path, task: Task, parts: Mapping[str, "_Part"]) -> ModelUnderTest:

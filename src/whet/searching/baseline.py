@@ -30,7 +30,7 @@ from whet.numerics.divergence import divergences
 from whet.tasks.base import Splits, Task
 from whet.tasks.data import Batch, Batches
 from whet.tasks.encoding import encode, shortest_first
-from whet.tasks.splits import Resplit
+from whet.tasks.splits import ResplitTask
 from whet.utils.hardware import current_machine
 from whet.utils.precision import FP32, PYTORCH
 
@@ -67,7 +67,7 @@ class Baseline:
     model: PreTrainedModel
     """In eval mode, on the CPU."""
     tokenizer: PreTrainedTokenizerBase
-    task: Resplit
+    task: ResplitTask
     """Its validation split is the selection slice."""
     order: list[int]
     """The model's class for each of the task's."""
@@ -84,7 +84,7 @@ class Baseline:
     """That it took for an example of it."""
 
     @classmethod
-    def of(cls, source: str | Path, task: Resplit, *, max_length: int, batch_size: int, seed: int) -> "Baseline":
+    def of(cls, source: str | Path, task: ResplitTask, *, max_length: int, batch_size: int, seed: int) -> "Baseline":
         """Load the model and let it answer.
 
         Raises:
@@ -109,7 +109,9 @@ class Baseline:
     def export_task(self) -> Task:
         """The task as conversions see it: they look at a few held-out examples only."""
         train, held_out, dev = self.task.splits
-        return Resplit(name=self.task.name, whole=self.task, own=Splits(train, held_out.sample(CONVERTED, seed=0), dev))
+        return ResplitTask(
+            name=self.task.name, whole=self.task, own=Splits(train, held_out.sample(CONVERTED, seed=0), dev)
+        )
 
     @cached_property
     def conditions(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from whet.searching.stages import StagedEvaluation
 from whet.searching.storage import FINISHED, Proposal, SearchStorage, SearchTrial
 from whet.searching.targets import Target, targets
 from whet.tasks.base import Task
-from whet.tasks.splits import Resplit, resplit
+from whet.tasks.splits import ResplitTask, with_selection_split
 from whet.utils.distributed import count
 from whet.utils.files import digest
 from whet.utils.hardware import current_machine
@@ -358,7 +358,7 @@ def _candidate(trial: Trial) -> int | None:
     return number
 
 
-def _checked(model: str | Path, task: Task, *, seconds: float, batch_size: int, max_length: int) -> Resplit:
+def _checked(model: str | Path, task: Task, *, seconds: float, batch_size: int, max_length: int) -> ResplitTask:
     """The task as the search splits it, once everything that is wrong without any work was refused."""
     for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, 2)):
         if value < least:
@@ -367,7 +367,7 @@ def _checked(model: str | Path, task: Task, *, seconds: float, batch_size: int, 
         raise InvalidParameter(f"0 < time must hold, but got time={seconds:g} s; give some, such as 30m")
     if count() > 1:
         raise InvalidParameter(f"this must run in one process, but got {count()}; leave accelerate launch out")
-    return resplit(task)
+    return with_selection_split(task)
 
 
 def _weights_digest(model: str | Path) -> str:

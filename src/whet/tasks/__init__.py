@@ -1,1 +1,1 @@
-"""Data: splits, files, tokenization, known data sets."""
+"""Tasks: labelled examples, their splits, files and tokenization, and known data sets."""

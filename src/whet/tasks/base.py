@@ -1,7 +1,7 @@
-"""A task: the sentences that a model must still be right about, their labels, and how being right is scored.
+"""The base of tasks: labelled examples in three disjoint splits, and the metrics that score predictions on them.
 
-Three disjoint splits. `train` and `validation` are both cut from the official training data, always in the same way, so
-that fine-tuning and every later choice agree on what was never trained on; `dev` is for the final measurement only.
+`train` and `validation` are both cut from the official training data, always in the same way, so that fine-tuning and
+every later choice agree on the examples that were never trained on. `dev` serves the final measurement only.
 """
 
 from abc import ABC, abstractmethod
@@ -24,73 +24,73 @@ __all__ = ["Splits", "Task", "local_folder", "read_hub", "task_from_files", "tas
 PACKAGE = "whet.tasks.datasets"
 """Where our own tasks lie; installed packages add theirs by the entry points `whet.datasets`."""
 VALIDATION_SHARE = 0.05
-"""Share of the official training data that is held out for choices."""
+"""Fraction of the official training data that is held out for choices."""
 VALIDATION_LIMIT = 1000
-"""No more examples than this are held out."""
+"""Largest number of examples that are held out."""
 
 
 class Splits(NamedTuple):
     """The three disjoint parts of a task's data."""
 
     train: Examples
-    """For training and calibration."""
+    """Examples for training and calibration."""
     validation: Examples
-    """Held out of the official training data; for choices."""
+    """Examples held out of the official training data, for choices such as early stopping or a search."""
     dev: Examples
-    """For the final measurement only; empty where a user has given none."""
+    """Examples for the final measurement only; empty if the user gives none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """Where examples come from and how answers are scored."""
+    """The source of labelled examples, and the metrics that score predictions on them."""
 
     name: str
-    """One of the class's names."""
+    """Name of the task, one of `names`."""
     data_dir: Path | None = None
-    """Folder with local files; None reads the hub, or generates."""
+    """Folder with local files; None reads the hub, or generates the data."""
 
     names: ClassVar[tuple[str, ...]]
-    """The task names that this class serves."""
+    """Names of the tasks that this class serves."""
     reads_files: ClassVar[bool] = False
-    """Whether this is the class that `task_from_files` makes."""
+    """Whether `task_from_files` makes tasks of this class."""
     group_size: ClassVar[int] = 1
-    """So many examples in a row belong together, and stay in one split."""
+    """Number of consecutive examples that belong together and stay in one split."""
 
     @property
     @abstractmethod
     def label_names(self) -> tuple[str, ...] | None:
-        """The classes in order, or None for scores."""
+        """Names of the classes in order, or None if labels are scores."""
 
     @property
     @abstractmethod
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics, the one that counts first."""
+        """Names of the quality metrics; the main metric comes first."""
 
     @abstractmethod
     def read(self) -> tuple[Examples, Examples]:
-        """Return the official training examples and the examples for the final measurement, which may be none.
+        """Return the official training examples and the examples for the final measurement, which may be empty.
 
         Raises:
-            InvalidData: files are missing or cannot be used.
+            InvalidData: a file is missing or cannot be read.
         """
 
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """Return the tokenizer of a task whose language is its own; None for the others."""
+        """Return the tokenizer of a task with an artificial language, or None."""
         return None
 
     @cached_property
     def splits(self) -> Splits:
-        """The task's three splits, checked.
+        """The task's three splits, after a check of their labels.
 
         Raises:
-            InvalidData: files are missing or cannot be used, or hold one class only.
+            InvalidData: a file is missing or cannot be read, or a split has a single class.
         """
         official, dev = self.read()
-        for part, examples in (("training", official), ("dev", dev)):
-            given = part == "training" or len(examples) > 0
-            if given and self.label_names is not None and len(set(examples.labels)) < 2:
+        for split, examples in (("training", official), ("dev", dev)):
+            required = split == "training" or len(examples) > 0
+            if required and self.label_names is not None and len(set(examples.labels)) < 2:
                 raise InvalidData(
-                    f"the {part} data of {self.name} must hold at least two classes, but got one only; "
+                    f"the {split} data of {self.name} must hold at least two classes, but got one only; "
                     "give data with examples of every class"
                 )
         groups = np.random.default_rng(0).permutation(len(official) // self.group_size)
@@ -101,12 +101,12 @@ class Task(ABC):
 
 
 def local_folder(data_dir: Path, name: str, *, files: Sequence[str] = ()) -> Path:
-    """Return the folder of a data set below `data_dir`, or `data_dir` itself.
+    """Return the folder of a data set, which is below `data_dir` or `data_dir` itself.
 
     Args:
-        data_dir: what the user gave.
-        name: the folder's name, or its path such as glue/CoLA; of a path, the last part alone will do.
-        files: if `data_dir` holds all of these, it is the folder, whatever its name.
+        data_dir: the folder that the user gives.
+        name: the folder's name, or its path such as glue/CoLA, of which any last parts may lie in `data_dir`.
+        files: if `data_dir` holds all of these files, it is the folder, whatever its name.
 
     Raises:
         InvalidData: there is no such folder.
@@ -124,48 +124,59 @@ def local_folder(data_dir: Path, name: str, *, files: Sequence[str] = ()) -> Pat
 def read_hub(path: str, split: str, *, name: str | None = None) -> Any:
     """Return one split of a data set on the Hugging Face hub.
 
+    Args:
+        path: the data set on the hub, such as nyu-mll/glue.
+        split: name of the split, such as train.
+        name: name of the configuration, such as mrpc.
+
     Raises:
         InvalidData: the hub or the data set cannot be reached.
     """
-    import datasets  # slow to import, and needless for local files
+    import datasets  # slow to import, and not needed for local files
 
     try:
         return datasets.load_dataset(path, name, split=split)
     except (OSError, ValueError) as error:
-        raise InvalidData(f"{path} must be reachable on the hub, but it is not: {error}; or give --data-dir") from error
+        raise InvalidData(
+            f"{path} must be reachable on the hub, but got {error}; check the connection, or give --data-dir"
+        ) from error
 
 
 def task_names() -> tuple[str, ...]:
-    """Return every task name that can be given on the command line."""
+    """Return the names of all tasks."""
     return tuple(_all_tasks())
 
 
 def task_named(name: str, *, data_dir: str | Path | None = None) -> Task:
-    """Return the task of that name.
+    """Return the task with a name.
 
     Args:
-        name: such as glue/mrpc.
-        data_dir: folder with its local files; without it, the hub.
+        name: name of the task, such as glue/mrpc.
+        data_dir: folder with local files; None reads the hub, or generates the data.
 
     Raises:
-        UnknownName: there is none; the message gives the nearest.
+        UnknownName: there is no such task; the message gives the nearest name.
     """
-    known = _all_tasks()
-    return known[choose(name, known, what="the task")](name=name, data_dir=None if data_dir is None else Path(data_dir))
+    tasks = _all_tasks()
+    return tasks[choose(name, tasks, what="the task")](name=name, data_dir=None if data_dir is None else Path(data_dir))
 
 
 def _all_tasks() -> dict[str, type[Task]]:
-    """Every task by name, those of installed packages too, which raise InvalidPlugin where they cannot be used."""
+    """Return every task class by task name, including those of installed packages.
+
+    Raises:
+        InvalidPlugin: the tasks of an installed package cannot be used.
+    """
     return by_name(members(PACKAGE, Task, group="whet.datasets"), lambda task: task.names)
 
 
 def texts_from(path: Path, *, text: str, text_pair: str | None = None) -> Examples:
-    """Return the texts of a file of any format of `whet.table.FORMATS`, with a label of 0 each.
+    """Return the texts of a file, each with the label 0.
 
     Args:
-        path: the file; its other columns are not read.
-        text: the column of the sentences.
-        text_pair: the column of the second sentences, if there is one.
+        path: the file, in any format of `whet.tasks.files.FORMATS`; other columns are not read.
+        text: name of the column of the sentences.
+        text_pair: name of the column of the second sentences, or None.
 
     Raises:
         InvalidData: the file cannot be read, or lacks a column.
@@ -183,14 +194,14 @@ def task_from_files(
     label: str = "label",
     metric: str | None = None,
 ) -> Task:
-    """Return the task that a user's own files make; they are read when its labels or splits are asked for.
+    """Return the task of a user's own files, which are read on the first access to its labels or splits.
 
     Args:
-        train_file: examples for training, in any format of `whet.table.FORMATS`.
-        dev_file: examples for the final measurement, with the same columns; without it, nothing can be measured.
-        text: the column of the sentences.
-        text_pair: the column of the second sentences, if the task has them.
-        label: the column of the classes or scores.
+        train_file: examples for training, in any format of `whet.tasks.files.FORMATS`.
+        dev_file: examples for the final measurement, with the same columns; without them, nothing can be measured.
+        text: name of the column of the sentences.
+        text_pair: name of the column of the second sentences, or None.
+        label: name of the column of the classes or scores.
         metric: name of a quality metric; accuracy if None. With pearson or spearman, the labels are scores.
     """
     from_files: Any = next(task for task in members(PACKAGE, Task) if task.reads_files)

@@ -1,4 +1,4 @@
-"""Examples and batches: what tasks give and models read."""
+"""Examples, which tasks provide, and batches, which models read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ from transformers import PreTrainedTokenizerBase
 from whet.errors import InvalidData
 from whet.utils.files import json_digest
 
-__all__ = ["Batch", "Batches", "Examples", "Text"]
+__all__ = ["Batch", "Batches", "Examples", "TrainingText"]
 
 
 Batch = Mapping[str, Tensor]
-"""A model's keyword arguments: input_ids and attention_mask, (batch, length) int64, and others of the tokenizer."""
+"""Keyword arguments of a model: input_ids and attention_mask, (batch, length) int64, and others from the tokenizer."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Sentences or pairs of sentences, with a label each."""
+    """Sentences or pairs of sentences, with their labels."""
 
     texts: Sequence[str]
-    """First sentences."""
+    """The sentences, or the first sentences of pairs."""
     labels: Sequence[int] | Sequence[float]
     """Class indices into the task's label names, or scores."""
     pairs: Sequence[str] | None = None
-    """Second sentences, if the task has them."""
+    """The second sentences of pairs, or None."""
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> "Examples":
-        """Return the examples at these positions, in that order."""
+        """Return the examples at `indices`, in their order."""
         return Examples(
             texts=[self.texts[i] for i in indices],
             labels=np.asarray(self.labels)[np.asarray(indices, dtype=int)].tolist(),
@@ -41,30 +41,30 @@ class Examples:
         )
 
     def joined(self, others: "Examples") -> "Examples":
-        """Return these examples and others after them.
+        """Return these examples followed by `others`.
 
         Raises:
-            InvalidData: some are pairs and some are single sentences.
+            InvalidData: only one of the two has pairs of sentences.
         """
         if (self.pairs is None) != (others.pairs is None):
-            kinds = ["single sentences" if one.pairs is None else "pairs" for one in (self, others)]
+            kinds = ["single sentences" if examples.pairs is None else "pairs" for examples in (self, others)]
             raise InvalidData(f"all text must be {kinds[0]}, as the task's is, but got {kinds[1]}; give others")
         pairs = None if self.pairs is None or others.pairs is None else [*self.pairs, *others.pairs]
         return Examples([*self.texts, *others.texts], [*self.labels, *others.labels], pairs)
 
     def digest(self) -> str:
-        """Return the SHA-256 of texts and labels, which says whether two runs saw the same data."""
+        """Return the SHA-256 of texts and labels, which is equal for runs on the same data."""
         return json_digest([list(self.texts), list(self.pairs or []), list(self.labels)])
 
     def sample(self, count: int, *, seed: int) -> "Examples":
-        """Return `count` examples drawn without replacement, or all if there are no more."""
+        """Return `count` examples drawn without replacement, or all examples in random order if there are fewer."""
         order = np.random.default_rng(seed).permutation(len(self))
         return self.take(order[:count])
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Encoded examples, each padded to the longest of its batch."""
+    """Encoded examples in batches, each padded to its longest example."""
 
     batches: Sequence[Batch]
     """The padded batches, without labels."""
@@ -78,7 +78,12 @@ class Batches:
         return iter(self.batches)
 
     def share(self, part: float, *, seed: int) -> "Batches":
-        """Return this part of the batches, at least one, drawn without replacement and left in their order."""
+        """Return a random fraction of the batches, at least one, in their order.
+
+        Args:
+            part: the fraction, 0 to 1.
+            seed: seed of the draw, which is without replacement.
+        """
         count = max(1, round(part * len(self)))
         drawn = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
         ends = np.cumsum([len(batch["input_ids"]) for batch in self.batches])
@@ -92,15 +97,15 @@ class Batches:
 
     @property
     def tokens(self) -> int:
-        """Number of real tokens, padding left out."""
+        """Number of tokens, without padding."""
         return sum(int(batch["attention_mask"].sum()) for batch in self.batches)
 
 
 @dataclass(frozen=True)
-class Text:
-    """Examples as they are before they are encoded, with what encodes them."""
+class TrainingText:
+    """The training examples before encoding, with the tokenizer that encodes them."""
 
     examples: Examples
-    """Sentences or pairs of them."""
+    """Sentences or pairs of sentences."""
     tokenizer: PreTrainedTokenizerBase
-    """The model's own; nobody may change it."""
+    """The model's tokenizer, which must not be changed."""

@@ -1,6 +1,7 @@
-"""The one place where text becomes a model's inputs: tokens, cut to a length, in batches padded to their longest.
+"""Tokenization and batching: text becomes token ids, truncated to a length, in padded batches.
 
-Batches hold so many examples, or as many as fit a budget of tokens: many short sentences cost what a few long ones do.
+A batch holds a fixed number of examples, or as many as fit a budget of tokens; with a budget, batches of many short
+sentences and of a few long ones cost the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,20 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from whet.tasks.data import Batches, Examples
 
-__all__ = ["encode", "filled", "fitting", "pad", "pad_batches", "shortest_first", "token_ids", "tokenize"]
+__all__ = [
+    "batch_sizes",
+    "encode",
+    "fitting_batch_sizes",
+    "pad",
+    "pad_batches",
+    "shortest_first",
+    "token_ids",
+    "tokenize",
+]
 
 
 def tokenize(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[dict[str, Any]]:
-    """Return one dictionary of token lists per example, cut to `max_length` tokens, with its label, in their order."""
+    """Return one row per example, in order: its token lists, truncated to `max_length` tokens, and its label."""
     pairs = None if examples.pairs is None else list(examples.pairs)
     encoded = tokenizer(list(examples.texts), pairs, truncation=True, max_length=max_length)
     return [
@@ -27,25 +37,25 @@ def tokenize(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, max_leng
 
 
 def token_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Return the token ids of each text with its special tokens; nothing is cut."""
-    found: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
-    return found
+    """Return the token ids of each text, with special tokens and without truncation."""
+    ids: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
+    return ids
 
 
 def pad(rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
-    """Return rows of `tokenize` as one batch, each padded to the longest of them."""
+    """Return rows of `tokenize` as one batch, padded to the longest row."""
     return dict(DataCollatorWithPadding(tokenizer)([dict(row) for row in rows]))
 
 
 def pad_batches(
     rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, *, batch_size: int | Sequence[int]
 ) -> list[dict[str, Tensor]]:
-    """Return rows of `tokenize` in their order as padded batches without labels.
+    """Return rows of `tokenize`, in order, as padded batches without labels.
 
     Args:
         rows: one per example.
-        tokenizer: the model's.
-        batch_size: examples in every batch, of which the last may have fewer, or in each.
+        tokenizer: the model's tokenizer.
+        batch_size: number of examples in a batch (the last may have fewer), or one number for each batch.
     """
     unlabeled = [{key: value for key, value in row.items() if key != "labels"} for row in rows]
     if isinstance(batch_size, int):
@@ -54,7 +64,7 @@ def pad_batches(
 
 
 def shortest_first(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Examples:
-    """Return the examples in order of their length in tokens."""
+    """Return the examples in rising order of their length in tokens, after truncation to `max_length`."""
     lengths = [len(row["input_ids"]) for row in tokenize(examples, tokenizer, max_length=max_length)]
     return examples.take(np.argsort(lengths, kind="stable"))
 
@@ -67,35 +77,36 @@ def encode(
     batch_size: int | Sequence[int],
     device: str = "cpu",
 ) -> Batches:
-    """Return the examples in their order, in batches that are each padded to its longest.
+    """Return the examples, in order, as padded batches with their labels.
 
     Args:
-        examples: what is encoded.
-        tokenizer: the model's.
-        max_length: longer inputs are cut, in tokens.
-        batch_size: examples in every batch, of which the last may have fewer, or in each, as `fitting` gives them.
-        device: where the batches go.
+        examples: the examples to encode.
+        tokenizer: the model's tokenizer.
+        max_length: largest number of tokens; longer inputs are truncated.
+        batch_size: number of examples in a batch (the last may have fewer), or one number for each batch, from
+            `fitting_batch_sizes`.
+        device: device of the batches.
     """
     rows = tokenize(examples, tokenizer, max_length=max_length)
     batches = pad_batches(rows, tokenizer, batch_size=batch_size)
-    placed = [{key: value.to(device) for key, value in batch.items()} for batch in batches]
-    return Batches(placed, np.asarray([row["labels"] for row in rows]))
+    on_device = [{key: value.to(device) for key, value in batch.items()} for batch in batches]
+    return Batches(on_device, np.asarray([row["labels"] for row in rows]))
 
 
-def fitting(
+def fitting_batch_sizes(
     examples: Examples, tokenizer: PreTrainedTokenizerBase, *, max_length: int, batch_tokens: int
 ) -> tuple[int, ...]:
-    """Return how many examples each batch holds if it may have this many tokens, padding included; see `filled`."""
+    """Return the sizes of batches that hold at most `batch_tokens` tokens, padding included; see `batch_sizes`."""
     rows = tokenize(examples, tokenizer, max_length=max_length)
-    return filled([len(row["input_ids"]) for row in rows], batch_tokens)
+    return batch_sizes([len(row["input_ids"]) for row in rows], batch_tokens)
 
 
-def filled(lengths: Sequence[int], batch_tokens: int) -> tuple[int, ...]:
-    """Return sizes of batches, in order, each as large as examples times the longest stay within the budget.
+def batch_sizes(lengths: Sequence[int], batch_tokens: int) -> tuple[int, ...]:
+    """Return the sizes of batches, in order, each as large as its padded size stays within the budget.
 
     Args:
-        lengths: tokens of each example; short ones next to each other are what makes it pay.
-        batch_tokens: of a batch; one example of more is a batch by itself.
+        lengths: number of tokens of each example; sorted lengths need the least padding.
+        batch_tokens: largest number of tokens in a batch; a longer example is a batch by itself.
     """
     sizes: list[int] = []
     longest = 0

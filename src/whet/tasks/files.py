@@ -1,4 +1,4 @@
-"""Read a CSV, TSV, JSONL or Parquet file, also one packed with gzip, into text columns, and turn these into labels."""
+"""Reads CSV, TSV, JSONL and Parquet files, also packed with gzip, and parses columns of labels."""
 
 import csv
 import gzip
@@ -22,16 +22,17 @@ FORMATS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 def read_table(
     path: Path, columns: Sequence[str], *, header: Sequence[str] | None = None, missing_as: str | None = None
 ) -> Mapping[str, list[str]]:
-    """Return the named columns of a file as strings, row by row.
+    """Return the named columns of a file, each a list of strings with one per row.
 
     Args:
-        path: the file; its ending says the format. In TSV, quotes are literal, as in the GLUE files; in CSV they quote.
-        columns: the columns wanted.
-        header: the column names of a file that has no header line.
-        missing_as: the text that stands for an empty cell; without it, an empty cell is an error.
+        path: the file, whose ending gives the format. Quotes are literal in TSV, as in the GLUE files, and quote cells
+            in CSV.
+        columns: names of the columns to read.
+        header: names of all columns of a file without a header line.
+        missing_as: text that replaces an empty cell; None makes empty cells an error.
 
     Raises:
-        InvalidData: the file is missing, empty, unreadable, not UTF-8, or lacks a column.
+        InvalidData: the file is missing, empty, unreadable or not UTF-8, or lacks a column.
     """
     if not path.is_file():
         raise InvalidData(f"the data file must exist, but got {path}; check the path")
@@ -44,40 +45,40 @@ def read_table(
     if absent:
         raise InvalidData(
             f"the columns {', '.join(absent)} must be in {path}, "
-            f"but got {', '.join(map(str, frame.columns))}; name the right ones"
+            f"but got {', '.join(map(str, frame.columns))}; give the names of columns in the file"
         )
     return {column: _strings(frame[column], column, path, missing_as) for column in columns}
 
 
 def class_indices(labels: Sequence[str], names: Sequence[str], *, source: Path | str) -> list[int]:
-    """Return the place of each label in `names`.
+    """Return the index of each label in `names`.
 
     Args:
-        labels: one label a row, as the file spells them.
-        names: every label that may occur, in the order of the classes.
-        source: where the labels come from, for the message.
+        labels: one label per row, as spelled in the file.
+        names: all labels that may occur, in the order of the classes.
+        source: the source of the labels, for the error message.
 
     Raises:
         InvalidData: a label is not among the names.
     """
-    place = {name: i for i, name in enumerate(names)}
-    unknown = sorted(set(labels) - set(place))
+    indices = {name: i for i, name in enumerate(names)}
+    unknown = sorted(set(labels) - set(indices))
     if unknown:
         raise InvalidData(
             f"labels in {source} must be {_listed(names)}, but got {_listed(unknown)}; correct or remove these rows"
         )
-    return [place[label] for label in labels]
+    return [indices[label] for label in labels]
 
 
 def finite_scores(raw: Sequence[str], *, source: Path | str) -> list[float]:
     """Return a column of scores as numbers.
 
     Args:
-        raw: one score a row, as text.
-        source: where the scores come from, for the message.
+        raw: one score per row, as text.
+        source: the source of the scores, for the error message.
 
     Raises:
-        InvalidData: a score is no number, or NaN or infinite.
+        InvalidData: a score is not a number, or is NaN or infinite.
     """
     scores = []
     for row, text in enumerate(raw, start=1):
@@ -88,7 +89,7 @@ def finite_scores(raw: Sequence[str], *, source: Path | str) -> list[float]:
         if not math.isfinite(score):
             raise InvalidData(
                 f"scores in {source} must be finite numbers, but got {text!r} in row {row}; "
-                "correct the row, or name the column of scores"
+                "correct the row, or give the name of the column of scores"
             )
         scores.append(score)
     return scores
@@ -132,9 +133,7 @@ def _read_frame(path: Path, header: Sequence[str] | None) -> pd.DataFrame:
         raise
     except (ValueError, OSError, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split())
-        raise InvalidData(
-            f"{path} must be readable as {ending[1:]}, but it is not: {reason}; repair or convert it"
-        ) from error
+        raise InvalidData(f"{path} must be readable as {ending[1:]}, but got {reason}; repair or convert it") from error
 
 
 def _read_jsonl(path: Path) -> pd.DataFrame:
@@ -151,7 +150,7 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
             if not isinstance(row, dict):
                 raise ValueError(f"no object in line {number}")
             rows.append(row)
-    # as objects, since pandas would turn the whole numbers of a column with gaps into fractions
+    # dtype object, because pandas would turn integers in a column with gaps into floats
     return pd.DataFrame(rows, dtype=object)
 
 
@@ -166,7 +165,7 @@ def _read_separated(path: Path, header: Sequence[str] | None, separator: str) ->
         keep_default_na=False,
         encoding="utf-8",
     )
-    # pandas takes the first cells as row names if the lines hold more cells than the header, and shifts every column
+    # if lines have more cells than the header, pandas takes the first cells as row names and shifts every column
     if not isinstance(frame.index, pd.RangeIndex):
         raise InvalidData(
             f"the lines of {path} must hold as many cells as its header names, but got more; "

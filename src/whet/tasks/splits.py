@@ -1,4 +1,4 @@
-"""Splits of a task's data by whole texts: no text of one split stands in a text of another."""
+"""Splits of a task for a search: no training text contains, or is contained in, a text of the selection split."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -10,17 +10,17 @@ from whet.errors import InvalidData
 from whet.tasks.base import Splits, Task
 from whet.tasks.data import Examples
 
-__all__ = ["Resplit", "Words", "overlaps", "resplit"]
+__all__ = ["ResplitTask", "Words", "overlaps", "with_selection_split"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resplit(Task):
-    """Another task with splits of its own."""
+class ResplitTask(Task):
+    """A task with other splits."""
 
     whole: Task
-    """Says how its examples are scored."""
+    """The original task, with its labels and metrics."""
     own: Splits
-    """What it is split into."""
+    """The splits of this task."""
 
     names: ClassVar[tuple[str, ...]] = ()
 
@@ -47,71 +47,76 @@ class Resplit(Task):
 Words = tuple[str, ...]
 """A text, word by word."""
 KEYS = (8, 4, 2, 1)
-"""A text is looked up by so many of its first words, the most that it has."""
+"""Numbers of first words by which texts are indexed; a text is indexed by the largest number that it has."""
 
 
 def overlaps(texts: Collection[Words]) -> dict[Words, set[Words]]:
-    """Return for each text that holds shorter ones, as runs of its words, which it holds.
+    """Return, for each text that contains shorter texts as runs of its words, the texts that it contains.
 
-    A text without words is held by none. The work grows with the number of words, and with how many lengths the texts
-    have that begin alike.
+    Texts without words are ignored. The work grows with the number of words, and with the number of different lengths
+    among texts that begin alike.
     """
-    known = {text for text in texts if text}
+    unique = {text for text in texts if text}
     lengths: dict[Words, set[int]] = defaultdict(set)
-    for text in known:
+    for text in unique:
         lengths[text[: next(size for size in KEYS if size <= len(text))]].add(len(text))
-    sizes = {len(key) for key in lengths}
-    found: dict[Words, set[Words]] = defaultdict(set)
-    for text in known:
-        for size in sizes:
+    key_sizes = {len(key) for key in lengths}
+    contained: dict[Words, set[Words]] = defaultdict(set)
+    for text in unique:
+        for size in key_sizes:
             for start in range(len(text) - size + 1):
                 for length in lengths.get(text[start : start + size], ()):
                     run = text[start : start + length]
-                    if len(run) < len(text) and run in known:
-                        found[text].add(run)
-    return dict(found)
+                    if len(run) < len(text) and run in unique:
+                        contained[text].add(run)
+    return dict(contained)
 
 
-PLENTY, MOST, LEAST = 900, 2000, 20
-"""Examples that are held out anyway are a selection slice by themselves; what fewer are filled up to; and below which
-nothing can be chosen. The first leaves room for some parts among the 1,000 that are held out at most."""
+ENOUGH_HELD_OUT = 900
+"""Number of held-out examples that suffices for a selection split; some of the 1,000 held out may be unusable."""
+FILL_UP_TO = 2000
+"""Largest size of a selection split that training examples fill up."""
+FEWEST = 20
+"""Smallest number of examples from which a search can choose."""
 
 
-def resplit(task: Task) -> Resplit:
-    """Return the task with the selection slice as its validation split, and the training data that do not tell of it.
+def with_selection_split(task: Task) -> ResplitTask:
+    """Return the task with a selection split as its validation split, and training data without overlap with it.
 
-    Examples whose words are a part of another's are not chosen by, and those which are a part of the slice's are not
-    trained on: SST-2's phrases would tell how their sentences are judged.
+    The selection split takes no example whose words are part of another example. Training data lose the examples whose
+    words are part of an example of the selection split: the phrases of SST-2 would reveal the labels of their
+    sentences.
 
     Raises:
-        InvalidData: there is too little training data, or no dev data to confirm the winner on.
+        InvalidData: there is too little training data, or no dev data on which to confirm the winner.
     """
     train, held_out, dev = task.splits
     examples = held_out.joined(train)
     words = _words(examples)
-    holds = overlaps(words)
-    parts = set().union(*holds.values())
+    contained = overlaps(words)
+    parts = set().union(*contained.values())
     size = task.group_size
     groups = [range(i, i + size) for i in range(0, len(words), size) if parts.isdisjoint(words[i : i + size])]
     count = sum(group[0] < len(held_out) for group in groups)
-    if count * size < PLENTY:
-        count = min(MOST // size, (count + len(groups)) // 2)
+    if count * size < ENOUGH_HELD_OUT:
+        count = min(FILL_UP_TO // size, (count + len(groups)) // 2)
     chosen = [i for group in groups[:count] for i in group]
-    told = {words[i] for i in chosen}.union(*(holds.get(words[i], ()) for i in chosen))
-    rest = [i for i, one in enumerate(words) if one not in told]
-    own = Splits(examples.take(rest), examples.take(chosen), dev)
-    if min(len(own.train), len(own.validation)) < LEAST:
+    excluded = {words[i] for i in chosen}.union(*(contained.get(words[i], ()) for i in chosen))
+    rest = [i for i, text in enumerate(words) if text not in excluded]
+    splits = Splits(examples.take(rest), examples.take(chosen), dev)
+    if min(len(splits.train), len(splits.validation)) < FEWEST:
         raise InvalidData(
-            f"a search must have training data to choose by, but got {len(examples)} examples of {task.name}, of which "
-            f"{len(chosen)} can be chosen by and {len(rest)} trained on; give {2 * LEAST} that are no parts of others"
+            f"a search must have {FEWEST} examples each to choose by and to train on, but got {len(examples)} examples "
+            f"of {task.name}, {len(chosen)} to choose by and {len(rest)} to train on; give {2 * FEWEST} examples or "
+            "more that are not part of others"
         )
     if not len(dev):
-        raise InvalidData("--dev-file must be given with --train-file, to confirm the winner on, but got none; add it")
-    return Resplit(name=task.name, data_dir=task.data_dir, whole=task, own=own)
+        raise InvalidData("--dev-file must be given with --train-file, to confirm the winner, but got none; add it")
+    return ResplitTask(name=task.name, data_dir=task.data_dir, whole=task, own=splits)
 
 
 def _words(examples: Examples) -> list[Words]:
-    """The words of each example; of pairs, those of both with a mark between them."""
+    """Return the words of each example; those of a pair have a separator between them."""
     pairs = examples.pairs
     texts = examples.texts if pairs is None else [f"{a} \0 {b}" for a, b in zip(examples.texts, pairs, strict=True)]
     return [tuple(text.lower().split()) for text in texts]

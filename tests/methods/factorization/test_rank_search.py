@@ -15,6 +15,7 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.evaluation import timing
 from whet.evaluation.timing import Latencies, layer_latencies, representative_batches, time_interleaved
+from whet.methods import _budget
 from whet.methods.factorization import _rank_search
 from whet.methods.factorization._rank_search import ranks_within_time
 from whet.methods.factorization.drone import Drone
@@ -49,7 +50,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module], float]:
         return REST + sum(flops(model.get_submodule(name)) for name in names)
 
     monkeypatch.setattr(_rank_search, "layer_latencies", layers)
-    monkeypatch.setattr(_rank_search, "model_latencies", lambda models, _: [whole(model) for model in models])
+    for module in (_rank_search, _budget):
+        monkeypatch.setattr(module, "model_latencies", lambda models, _: [whole(model) for model in models])
     return whole
 
 

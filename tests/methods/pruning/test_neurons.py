@@ -166,7 +166,7 @@ def test_a_model_may_be_as_fast_as_was_asked(speedup: float, allocation: str, mo
         return 3000 + sum(p.numel() for name, p in model.named_parameters() if "encoder" in name and p.dim() == 2)
 
     monkeypatch.setattr(
-        "whet.methods.factorization._rank_search.model_latencies",
+        "whet.methods._budget.model_latencies",
         lambda models, _: [seconds(model) for model in models],
     )
     model = tiny_model("bert")

@@ -17,7 +17,7 @@ from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.layers.masked import MaskedEmbedding
 from whet.models.lstm import LstmConfig, LstmForCausalLM
 from whet.runtimes.export import export
-from whet.tasks.data import Examples, Text
+from whet.tasks.data import Examples, TrainingText
 from whet.tasks.encoding import encode
 
 STEP = {"method": "vocabulary"}
@@ -82,7 +82,7 @@ def test_each_model_is_measured_with_its_own_tokenizer_on_the_same_examples(tmp_
 
 def test_rare_tokens_go_and_the_first_stay(tmp_path, task):
     texts = ["w5 w5 w6", "w5 w7 w98"]
-    text = Text(Examples(texts, [0, 1]), word_tokenizer())
+    text = TrainingText(Examples(texts, [0, 1]), word_tokenizer())
 
     def kept(**parameters):
         return Vocabulary(**parameters)._kept(text)
@@ -134,7 +134,7 @@ def test_steps_that_read_data_after_it_are_refused_before_any_work():
 def test_padding_that_positions_are_counted_from_stays():
     model, tokenizer = tiny_model("roberta"), word_tokenizer()
     model.config.pad_token_id = model.get_input_embeddings().padding_idx = 50
-    text = Text(words_of(tiny_batches(count=1)), tokenizer)
+    text = TrainingText(words_of(tiny_batches(count=1)), tokenizer)
     tokenizer.add_special_tokens({"pad_token": "w50"})
     with pytest.raises(InvalidModel, match=r"positions are counted from it, but 50 becomes \d+; .* keep_first=50"):
         Vocabulary().apply(model, Resources(text=text))
@@ -145,7 +145,7 @@ def test_padding_that_positions_are_counted_from_stays():
 def test_ids_in_the_configuration_follow():
     model = tiny_model("llama")
     model.config.update({"pad_token_id": 9, "bos_token_id": 97, "eos_token_id": [5, 98]})
-    text = Text(Examples(["w5 w9", "w98"], [0, 1]), word_tokenizer())
+    text = TrainingText(Examples(["w5 w9", "w98"], [0, 1]), word_tokenizer())
     Vocabulary().apply(model, Resources(text=text))
     config = model.config
     assert (config.pad_token_id, config.bos_token_id, config.eos_token_id) == (6, None, [5, 7])
@@ -153,7 +153,7 @@ def test_ids_in_the_configuration_follow():
 
 
 def test_what_cannot_be_made_smaller_is_answered():
-    resources = Resources(text=Text(words_of(tiny_batches()), word_tokenizer()))
+    resources = Resources(text=TrainingText(words_of(tiny_batches()), word_tokenizer()))
     half = Recipe.from_list([{"method": "half"}]).apply(tiny_model("bert"), Resources())
     with pytest.raises(NothingToCompress, match=r"must be an ordinary table, but .* has HalfPrecision; take the model"):
         Vocabulary().apply(half, resources)

@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoTokenizer
 
 from whet.tasks.base import task_named
-from whet.tasks.datasets._grammar import sentences
-from whet.tasks.datasets.agreement import DEV, TRAIN, SubjectVerbAgreement, tokenizer, vocabulary
+from whet.tasks.datasets._grammar import grammar_words, sentences
+from whet.tasks.datasets.agreement import DEV, TRAIN, SubjectVerbAgreement, tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_twins_differ_in_exactly_one_word(official):
 
 
 def test_sentences_are_lower_case_words_and_a_final_period(official):
-    known = set(vocabulary())
+    known = set(grammar_words())
     for examples in official:
         for text in examples.texts:
             words = text.split(" ")
@@ -78,7 +78,7 @@ def test_single_words_do_not_tell_the_label(official):
 def test_a_word_is_as_frequent_in_either_class(official):
     train, _ = official
     good, bad = (Counter(word for text in train.texts[i::2] for word in set(text.split())) for i in (0, 1))
-    for word in vocabulary():
+    for word in grammar_words():
         # of n sentences with the word, half are good; six standard deviations of a coin leave room for 150 words
         assert abs(good[word] - bad[word]) <= 6 * np.sqrt(good[word] + bad[word])
 
@@ -92,7 +92,7 @@ def test_generation_takes_less_than_two_seconds():
 def test_the_tokenizer_is_shaped_like_berts(official):
     words = tokenizer()
     assert words.convert_tokens_to_ids(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]) == [0, 1, 2, 3, 4]
-    assert len(words) == len(vocabulary()) + 5
+    assert len(words) == len(grammar_words()) + 5
     assert (words.model_max_length, words.padding_side, words.pad_token_id) == (64, "right", 0)
     encoded = words("The king is old .", "no zebra")
     assert words.convert_ids_to_tokens(encoded["input_ids"]) == (

@@ -3,12 +3,12 @@ import pytest
 
 from whet.errors import InvalidData
 from whet.tasks.base import task_named
-from whet.tasks.datasets.glue import LAYOUTS
+from whet.tasks.datasets.glue import GLUE_LAYOUTS
 
 
 def write(folder, name, *, labels=("0", "1")):
     """Write the files of one task as GLUE publishes them, one row for each label."""
-    layout = LAYOUTS[name]
+    layout = GLUE_LAYOUTS[name]
     place = folder / layout.folder
     place.mkdir(parents=True)
     columns = layout.header or ("index", *layout.file_columns, layout.file_label)
@@ -22,9 +22,9 @@ def write(folder, name, *, labels=("0", "1")):
     return place
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", GLUE_LAYOUTS)
 def test_official_files_are_read_wherever_the_folder_is_given(tmp_path, name):
-    layout = LAYOUTS[name]
+    layout = GLUE_LAYOUTS[name]
     labels = ("0.5", "5.000") if layout.label_names is None else layout.file_labels
     place = write(tmp_path / "glue", name, labels=labels)
     for given in (tmp_path, tmp_path / "glue", place):
@@ -34,9 +34,9 @@ def test_official_files_are_read_wherever_the_folder_is_given(tmp_path, name):
         assert (dev.pairs is None) == (len(layout.file_columns) == 1)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", GLUE_LAYOUTS)
 def test_the_hub_gives_the_same_shape(monkeypatch, name):
-    layout = LAYOUTS[name]
+    layout = GLUE_LAYOUTS[name]
     labels = [0.5, 5.0] if layout.label_names is None else list(range(len(layout.label_names)))
 
     def load_dataset(path, config, *, split):
@@ -53,7 +53,7 @@ def test_the_hub_gives_the_same_shape(monkeypatch, name):
 
 
 def test_every_file_label_has_a_class():
-    for layout in LAYOUTS.values():
+    for layout in GLUE_LAYOUTS.values():
         if layout.label_names is not None:
             assert len(layout.file_labels) == len(layout.label_names)
 

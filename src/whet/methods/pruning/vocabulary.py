@@ -21,7 +21,7 @@ from whet.errors import MissingResource
 from whet.methods.base import Method, Stage
 from whet.models.surgery import keep_words
 from whet.models.vocabulary import fewer_tokens, needed_tokens, text_counts
-from whet.tasks.data import Text
+from whet.tasks.data import TrainingText
 
 __all__ = ["Vocabulary"]
 
@@ -57,13 +57,13 @@ class Vocabulary(Method):
         text = _training_text(resources)
         return fewer_tokens(text.tokenizer, self._kept_tokens(text), text.examples.texts)
 
-    def _kept_tokens(self, text: Text) -> list[int]:
+    def _kept_tokens(self, text: TrainingText) -> list[int]:
         counts = text_counts(text.examples, text.tokenizer)
         used = {*(counts >= self.least_count).nonzero()[:, 0].tolist(), *range(self.keep_first)}
         return needed_tokens(text.tokenizer, used)
 
 
-def _training_text(resources: Resources) -> Text:
+def _training_text(resources: Resources) -> TrainingText:
     if resources.text is None:
         raise MissingResource("training text must be given, but got none; give --task")
     return resources.text

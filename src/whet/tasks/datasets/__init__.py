@@ -1,1 +1,1 @@
-"""One module a source of tasks."""
+"""Data sets: each module defines the tasks of one source."""

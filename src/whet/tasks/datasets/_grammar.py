@@ -1,28 +1,28 @@
-"""A small English grammar that makes minimal pairs: two sentences of which one wrong word is the only difference.
+"""A small English grammar that generates minimal pairs: two sentences that differ in one word, which is wrong in one.
 
-Three rules are tested, a third of the time with words in between that point the other way. A verb agrees with its
-subject ("the king near the girls is old"). A reflexive agrees with its subject ("the king that saw the girls hid
-himself"). Polarity: any and ever stand only in the scope of no, few or not, that is later in the same clause; some and
-already stand only outside ("the king that saw no girls has already returned"). Whatever decides between right and wrong
-is drawn with equal chances, so that no single word tells the label.
+The grammar tests three rules, a third of the time with misleading words in between. A verb agrees with its subject
+("the king near the girls is old"). A reflexive agrees with its subject ("the king that saw the girls hid himself").
+Polarity: any and ever occur only in the scope of no, few or not, which is the rest of the same clause; some and already
+occur only outside ("the king that saw no girls has already returned"). All choices that decide the label have equal
+chances, so that no single word reveals the label.
 
 Source: Warstadt et al., "BLiMP: The Benchmark of Linguistic Minimal Pairs for English", TACL 2020, arXiv 1912.00582.
-Differs: one small grammar instead of 67. It refuses some and already in scope, where English leaves a second reading;
-if it did not, no and few would occur more often in acceptable sentences.
+Differs: one small grammar instead of 67. It rejects some and already in scope, although English allows a second
+reading; otherwise no and few would occur more often in acceptable sentences.
 """
 
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Literal, NamedTuple
 
-__all__ = ["Pair", "Sentence", "minimal_pairs", "sentences", "vocabulary"]
+__all__ = ["Pair", "Sentence", "grammar_words", "minimal_pairs", "sentences"]
 
 
 class Sentence(NamedTuple):
     """One sentence and its label."""
 
     text: str
-    """Lower-case words and a final period, with blanks between."""
+    """Lower-case words and a final period, separated by blanks."""
     label: int
     """1 if acceptable, 0 if not."""
 
@@ -31,9 +31,9 @@ class Pair(NamedTuple):
     """Two sentences that differ in one word."""
 
     acceptable: str
-    """What the rules allow."""
+    """The sentence that follows the rules."""
     unacceptable: str
-    """The same with one wrong word."""
+    """The same sentence with one wrong word."""
 
 
 class _Forms(NamedTuple):
@@ -74,11 +74,11 @@ _ADVERBS = ("today", "here", "again", "alone", "outside", "now")
 
 
 def minimal_pairs(count: int, *, seed: int) -> list[Pair]:
-    """Return `count` distinct pairs: half of subject-verb agreement, a quarter each of reflexives and polarity.
+    """Return `count` distinct pairs: half on subject-verb agreement, a quarter each on reflexives and polarity.
 
     Args:
-        count: number of pairs, far fewer than the millions that the grammar has.
-        seed: of every choice; the same seed gives the same pairs.
+        count: number of pairs, far fewer than the millions that the grammar can generate.
+        seed: seed of all choices.
     """
     makers: tuple[Callable[[Random], Pair], ...] = (_agreement, _reflexive, _agreement, _polarity)
     random = Random(seed)
@@ -98,7 +98,7 @@ def sentences(count: int, *, seed: int) -> list[Sentence]:
 
     Args:
         count: number of sentences, even.
-        seed: of every choice; the same seed gives the same sentences.
+        seed: seed of all choices.
     """
     return [
         Sentence(text, label)
@@ -107,8 +107,8 @@ def sentences(count: int, *, seed: int) -> list[Sentence]:
     ]
 
 
-def vocabulary() -> tuple[str, ...]:
-    """Return every word that can occur, the period included, sorted."""
+def grammar_words() -> tuple[str, ...]:
+    """Return all words that can occur, including the period, in sorted order."""
     tables: tuple[Sequence[Sequence[str]], ...] = (_ACTORS, _THINGS, _DETERMINERS, _LICENSORS, _BE, (_HAVE,), _WAIT)
     items = (_REFLEXIVES, _ADVERB_ITEMS, _OBJECT_ITEMS)
     lists = (_WAITED, _FOUND, _SAW, _HID, _ADJECTIVES, _PREPOSITIONS, _ADVERBS)
@@ -163,7 +163,7 @@ def _negative_clause(random: Random) -> str:
 
 
 def _of_class(random: Random, reflexive: int) -> _Forms:
-    """Return a noun that takes the reflexive at this place; any noun's plural takes the last."""
+    """Return a noun whose reflexive has this index in `_REFLEXIVES`; the last one takes the plural of any noun."""
     return random.choice((_MEN, _WOMEN, _MACHINES, _MEN + _WOMEN + _MACHINES)[reflexive])
 
 

@@ -1,8 +1,8 @@
-"""Is a sentence acceptable? 24,000 sentences from a small grammar, so that a whole experiment runs without the hub.
+"""Acceptability of sentences from a small grammar: 24,000 generated sentences, so that experiments run without the hub.
 
-A stand-in for CoLA that a four-layer model can learn from scratch: 11,000 minimal pairs for training and 1,000 for
-the final measurement, all different, half of the sentences unacceptable by one wrong word. `whet.grammar` says which
-rules they test.
+The task is a stand-in for CoLA that a four-layer model can learn from scratch: 11,000 minimal pairs for training and
+1,000 for the final measurement, all different. One wrong word makes half of the sentences unacceptable;
+`datasets._grammar` describes the rules.
 """
 
 from typing import ClassVar
@@ -12,16 +12,16 @@ from transformers import PreTrainedTokenizerFast
 
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
-from whet.tasks.datasets._grammar import Sentence, sentences, vocabulary
+from whet.tasks.datasets._grammar import Sentence, grammar_words, sentences
 
-__all__ = ["SubjectVerbAgreement", "tokenizer", "vocabulary"]
+__all__ = ["SubjectVerbAgreement", "tokenizer"]
 
 TRAIN = 22_000
-"""Sentences for training."""
+"""Number of sentences for training."""
 DEV = 2_000
-"""Sentences for the final measurement."""
+"""Number of sentences for the final measurement."""
 MAX_LENGTH = 64
-"""Longest input in tokens; a pair of sentences fits."""
+"""Largest number of tokens of an input; a pair of sentences fits."""
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -30,7 +30,7 @@ class SubjectVerbAgreement(Task):
     """Acceptable and unacceptable sentences, always the same; `data_dir` is ignored."""
 
     names: ClassVar[tuple[str, ...]] = ("agreement",)
-    # twins in two splits would tell a model that remembers one of them that the other has the other label
+    # a pair must stay in one split: a model that remembers one sentence would know the label of the other
     group_size: ClassVar[int] = 2
 
     @property
@@ -45,8 +45,8 @@ class SubjectVerbAgreement(Task):
 
     def read(self) -> tuple[Examples, Examples]:
         """See `Task.read`."""
-        made = sentences(TRAIN + DEV, seed=0)
-        return _examples(made[:TRAIN]), _examples(made[TRAIN:])
+        generated = sentences(TRAIN + DEV, seed=0)
+        return _examples(generated[:TRAIN]), _examples(generated[TRAIN:])
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """See `Task.tokenizer`."""
@@ -54,8 +54,8 @@ class SubjectVerbAgreement(Task):
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer of whole words over the grammar's vocabulary, with BERT's special tokens and templates."""
-    ids = {token: i for i, token in enumerate((*_SPECIAL, *vocabulary()))}
+    """Return a whole-word tokenizer for the grammar's words, with BERT's special tokens and templates."""
+    ids = {token: i for i, token in enumerate((*_SPECIAL, *grammar_words()))}
     words = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     words.normalizer = normalizers.Lowercase()
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -1,4 +1,4 @@
-"""Is a film review negative or positive? 25,000 reviews for training and 25,000 for the final measurement.
+"""Sentiment of film reviews, negative or positive: 25,000 for training and 25,000 for the final measurement.
 
 Source: Maas, Daly, Pham, Huang, Ng, Potts, "Learning Word Vectors for Sentiment Analysis", ACL 2011; on the hub as
 stanfordnlp/imdb.
@@ -14,7 +14,7 @@ __all__ = ["Imdb"]
 
 
 class Imdb(Task):
-    """Reviews in two classes; `data_dir` holds train.csv.gz and test.csv.gz, or a folder imdb with them."""
+    """Film reviews in two classes; `data_dir` holds train.csv.gz and test.csv.gz, or a folder imdb with them."""
 
     names: ClassVar[tuple[str, ...]] = ("imdb",)
 

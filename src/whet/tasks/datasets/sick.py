@@ -1,9 +1,9 @@
-"""Does the first sentence entail the second, contradict it, or neither? About 10,000 pairs of plain descriptions.
+"""Entailment, contradiction or neither between two sentences: about 10,000 pairs of plain descriptions.
 
 Source: Marelli, Menini, Baroni, Bentivogli, Bernardi, Zamparelli, "A SICK cure for the evaluation of compositional
 distributional semantic models", LREC 2014; on the hub as RobZamp/sick.
-Differs: the file SICK.txt, unlike the hub, names no split; it is cut into 80 % and 20 %, always in the same way, so
-that figures from the file and from the hub do not compare.
+Differs: unlike the hub, the file SICK.txt has no splits; it is cut into 80 % and 20 %, always in the same way, so that
+results from the file and from the hub are not comparable.
 """
 
 from typing import ClassVar

@@ -1,6 +1,6 @@
 """A task from the user's own files: CSV, TSV, JSONL or Parquet with a column of text and a column of labels.
 
-The classes are the distinct labels of the training file, in sorted order; with a correlation as the metric the labels
+The classes are the distinct labels of the training file, in sorted order; if the metric is a correlation, the labels
 are scores. Each file is read once.
 """
 
@@ -22,22 +22,22 @@ _CORRELATIONS = ("pearson", "spearman")
 
 @dataclass(frozen=True, kw_only=True)
 class Tabular(Task):
-    """Sentences, or pairs of them, and their labels, from files."""
+    """Sentences or pairs of sentences with their labels, from files."""
 
     name: str = field(default="tabular", init=False)
-    """Always the same; the files say what the task is."""
+    """Always tabular."""
     train_file: Path
-    """Examples for training."""
+    """File with the examples for training."""
     dev_file: Path | None = None
-    """Examples for the final measurement; compressing and fine-tuning need none."""
+    """File with the examples for the final measurement; fine-tuning and compression need none."""
     text: str
-    """The column of the sentences."""
+    """Name of the column of the sentences."""
     text_pair: str | None = None
-    """The column of the second sentences, if there is one."""
+    """Name of the column of the second sentences, or None."""
     label: str = "label"
-    """The column of the classes or scores."""
+    """Name of the column of the classes or scores."""
     metric: str | None = None
-    """Name of a quality metric; accuracy if None. With pearson or spearman the labels are scores."""
+    """Name of a quality metric; accuracy if None. With pearson or spearman, the labels are scores."""
 
     names: ClassVar[tuple[str, ...]] = ()
     reads_files: ClassVar[bool] = True
@@ -56,7 +56,7 @@ class Tabular(Task):
         """See `Task.read`."""
         if self.metric == "f1" and len(self._classes) > 2:
             raise InvalidData(
-                f"f1 must score two classes, but got {len(self._classes)} in {self.train_file}; use macro_f1"
+                f"f1 must score two classes, but got {len(self._classes)} in {self.train_file}; give metric=macro_f1"
             )
         train = self._examples(self._train_columns, self.train_file)
         if self.dev_file is None:

@@ -1,8 +1,8 @@
-"""Is a tweet negative, neutral or positive? 27,480 tweets for training and 3,534 for the final measurement.
+"""Sentiment of tweets, negative, neutral or positive: 27,480 for training and 3,534 for the final measurement.
 
 Source: Maggie, Culliton, Chen, "Tweet Sentiment Extraction", Kaggle, 2020; on the hub as
 mteb/tweet_sentiment_extraction.
-Differs: the competition asks for the words that carry the sentiment; here the sentiment itself is asked for. Rows
+Differs: the competition predicts the words that carry the sentiment; this task predicts the sentiment itself. Rows
 without text are dropped.
 """
 
