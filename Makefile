@@ -1,10 +1,13 @@
-# make demo: set up and run the main job.  make test: set up and run every test.  make check: linters and types.
-.PHONY: demo test check clean
+# make demo: set up and run the main job.  make test: set up and run the tests.
+# make test-all: also run the cases that `make test` leaves out of its covering sets.  make check: linters and types.
+.PHONY: demo test test-all check clean
 
 PYTHON ?= python3
 # threads that wait asleep lose little on a quiet machine, and nearly everything is lost without on a busy one
 export OMP_WAIT_POLICY ?= passive
 BIN := .venv/bin
+# a process that has run out of its share takes over tests that follow each other, so that they share what they make
+IN_PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "whet needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
@@ -17,7 +20,10 @@ demo: .venv/ready
 	$(BIN)/whet demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest $(IN_PARALLEL)
+
+test-all: .venv/ready
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m ''
 
 check: .venv/ready
 	$(BIN)/ruff check .
