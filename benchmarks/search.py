@@ -73,20 +73,20 @@ def searched(options: argparse.Namespace, task: whet.Task, folder: Path, *, seco
         folder,
         goal=whet.Goal(max_drop=options.max_drop),
         seconds=seconds,
-        report=lambda attempt: print(attempt.structure, attempt.state, attempt.value, flush=True),
+        report=lambda trial: print(trial.structure, trial.state, trial.value, flush=True),
         warn=print,
     )
 
 
-def told(found: SearchResult) -> dict[str, Any]:
+def told(result: SearchResult) -> dict[str, Any]:
     """Return what a search tried, and what was best on its selection slice."""
     return {
-        "best": found.best.name,
-        "accepted": found.accepted,
-        "times as fast": times_as_fast(found.best),
-        "structures": len(found.attempts),
-        "seconds": sum(attempt.seconds for attempt in found.attempts),
-        "notes": found.notes,
+        "best": result.best.name,
+        "accepted": result.accepted,
+        "times as fast": times_as_fast(result.best),
+        "structures": len(result.search_trials),
+        "seconds": sum(trial.seconds for trial in result.search_trials),
+        "notes": result.notes,
     }
 
 

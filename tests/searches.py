@@ -12,11 +12,11 @@ from whet.evaluation import records
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.trial import Trial
 from whet.models import artifact
-from whet.searching.search import _Search
 from whet.searching.space import LESS, TABLES, Structure
 from whet.searching.stages import StagedEvaluation
 from whet.searching.storage import FINISHED, SearchTrial
 from whet.searching.targets import Target
+from whet.searching.worker import Worker
 
 PYTORCH = Target("pytorch")
 
@@ -26,7 +26,7 @@ def compared(value: float, low: float, high: float, kind: str) -> Comparison:
 
 
 def trial(name: str, *, drop=(0.0, 0.0), speed: float = 1.0, disk: float = 10.0, n: int = 400) -> Trial:
-    """A candidate that differs from the original by the first of `drop`, and by the second at worst."""
+    """A candidate that differs from the baseline by the first of `drop`, and by the second at worst."""
     value, low = drop
     quality = compared(value, low, 2 * value - low, "difference")
     ratio = compared(speed, speed, speed, "ratio")
@@ -50,7 +50,7 @@ def trial(name: str, *, drop=(0.0, 0.0), speed: float = 1.0, disk: float = 10.0,
     return Trial(name, [], 0, rows)
 
 
-ORIGINAL = trial("original")
+BASELINE = trial("baseline")
 
 
 def write_model_and_data(root: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -104,30 +104,38 @@ def candidate(
 def made_up(
     drop: Callable[[Structure], float] = drop_of, speed: Callable[[Structure], float] = speed_of
 ) -> Callable[..., SearchTrial]:
-    """What stands in for `StagedEvaluation.climb`."""
+    """A replacement for `StagedEvaluation.run`."""
 
-    def climb(self: StagedEvaluation, proposal, folder: Path, past) -> SearchTrial:
+    def run(self: StagedEvaluation, proposal, folder: Path, past) -> SearchTrial:
         recipe = self.space.recipe(proposal.structure, self.targets[0])
-        first = self.original
         if folder.exists():
             shutil.rmtree(folder)
-        records.save(first.model, first.tokenizer, folder, recipe=recipe.to_list(), origin="model", seed=0)
-        one = candidate(
+        records.save(
+            self.baseline.model, self.baseline.tokenizer, folder, recipe=recipe.to_list(), origin="model", seed=0
+        )
+        measured = candidate(
             *proposal,
-            self.baseline,
+            self.baseline_trial,
             drop=drop(proposal.structure),
             speed=speed(proposal.structure),
             digest=artifact.model_digest(folder),
             recipe=recipe.to_list(),
         )
-        value = self.goal.value(one, self.baseline)
+        value = self.goal.value(measured, self.baseline_trial)
         return SearchTrial(
-            *proposal, recipe=recipe.to_list(), state=FINISHED, value=value, kl=drop(proposal.structure), trials=(one,)
+            *proposal,
+            recipe=recipe.to_list(),
+            state=FINISHED,
+            value=value,
+            proxy_kl=drop(proposal.structure),
+            candidates=(measured,),
         )
 
-    return climb
+    return run
 
 
 def stop_after(monkeypatch, count: int) -> None:
     """Let a search end once so many structures are known."""
-    monkeypatch.setattr(_Search, "_expected", lambda self, attempts: math.inf if len(attempts) >= count else -math.inf)
+    monkeypatch.setattr(
+        Worker, "_expected_seconds", lambda self, trials: math.inf if len(trials) >= count else -math.inf
+    )

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from searches import ORIGINAL, trial
+from searches import BASELINE, trial
 from whet.errors import InvalidParameter
 from whet.searching.goal import Goal
 
@@ -23,8 +23,8 @@ def test_the_lower_bound_decides_and_not_the_value():
     goal = Goal(max_drop=1)
     sure, lucky = trial("sure", drop=(-0.005, -0.009), speed=2), trial("lucky", drop=(0.01, -0.02), speed=4)
     assert goal.holds(sure) and not goal.holds(lucky)
-    assert goal.winner([lucky, sure], ORIGINAL) is sure
-    assert goal.winner([lucky], ORIGINAL) is lucky and not goal.accepts(lucky, ORIGINAL)
+    assert goal.winner([lucky, sure], BASELINE) is sure
+    assert goal.winner([lucky], BASELINE) is lucky and not goal.accepts(lucky, BASELINE)
 
 
 def test_the_bar_itself_is_not_above_the_bar():
@@ -34,32 +34,32 @@ def test_the_bar_itself_is_not_above_the_bar():
 def test_where_nothing_holds_the_nearest_is_kept():
     goal = Goal(max_drop=1)
     near, far = trial("near", drop=(-0.01, -0.02), speed=1.1), trial("far", drop=(-0.03, -0.05), speed=9)
-    assert goal.winner([far, near], ORIGINAL) is near
-    assert goal.winner([], ORIGINAL) is ORIGINAL
+    assert goal.winner([far, near], BASELINE) is near
+    assert goal.winner([], BASELINE) is BASELINE
 
 
-def test_what_is_no_better_than_the_original_is_not_accepted():
+def test_what_is_no_better_than_the_baseline_is_not_accepted():
     slow = trial("slow", speed=0.9)
-    assert Goal().holds(slow) and not Goal().accepts(slow, ORIGINAL)
+    assert Goal().holds(slow) and not Goal().accepts(slow, BASELINE)
 
 
 @pytest.mark.parametrize(("best", "score"), [("latency", 3), ("size", 2), ("both", 6)])
 def test_what_counts(best, score):
-    assert Goal(best=best).score(trial("one", speed=3, disk=5), ORIGINAL) == score
+    assert Goal(best=best).score(trial("one", speed=3, disk=5), BASELINE) == score
 
 
 def test_too_large_a_model_is_not_accepted():
     goal = Goal(max_size=6)
     small, fast = trial("small", speed=2, disk=5), trial("fast", speed=3, disk=7)
-    assert goal.winner([fast, small], ORIGINAL) is small
-    assert not goal.accepts(fast, ORIGINAL)
-    assert goal.winner([fast, trial("huge", speed=5, disk=9)], ORIGINAL) is fast
+    assert goal.winner([fast, small], BASELINE) is small
+    assert not goal.accepts(fast, BASELINE)
+    assert goal.winner([fast, trial("huge", speed=5, disk=9)], BASELINE) is fast
 
 
 def test_values_above_the_bar_exceed_all_below_it():
     goal = Goal(max_drop=1)
-    assert goal.value(trial("slow", speed=0.2), ORIGINAL) == pytest.approx(0.2)
-    assert goal.value(trial("worse", drop=(-0.02, -0.035), speed=9), ORIGINAL) == pytest.approx(-2.5)
+    assert goal.value(trial("slow", speed=0.2), BASELINE) == pytest.approx(0.2)
+    assert goal.value(trial("worse", drop=(-0.02, -0.035), speed=9), BASELINE) == pytest.approx(-2.5)
 
 
 def test_as_many_examples_as_it_says_would_show_it():
@@ -85,8 +85,8 @@ def test_below_so_many_examples_nothing_can_be_told():
 
 
 def test_the_frontier_has_the_axes_that_count():
-    rows = [ORIGINAL, trial("fast", drop=(-0.01, -0.02), speed=3), trial("small", drop=(-0.01, -0.02), disk=2)]
-    wanted = {"latency": ["original", "fast"], "size": ["original", "small"], "both": ["original", "fast", "small"]}
+    rows = [BASELINE, trial("fast", drop=(-0.01, -0.02), speed=3), trial("small", drop=(-0.01, -0.02), disk=2)]
+    wanted = {"latency": ["baseline", "fast"], "size": ["baseline", "small"], "both": ["baseline", "fast", "small"]}
     for best, names in wanted.items():
         assert [one.name for one in Goal(best=best).frontier(rows).trials] == names
     assert len(Goal(max_size=5).frontier(rows).trials) == 3

@@ -27,9 +27,9 @@ from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.trial import Trial
 from whet.models import artifact
-from whet.searching import search
+from whet.searching import search, winner, worker
 from whet.searching.goal import Goal
-from whet.searching.search import SearchResult
+from whet.searching.result import SearchResult
 from whet.searching.space import Space, Structure
 from whet.searching.stages import StagedEvaluation
 from whet.searching.storage import FAILED, FINISHED, SearchTrial
@@ -53,12 +53,12 @@ def made(tmp_path_factory, tokenizer) -> Path:
 def short_confirmation(monkeypatch):
     """What the dev split says does not depend on how long it is timed."""
     few = Benchmark(rounds=6, singles=2, timed=4, metrics=("fidelity", "latency", "size"))
-    monkeypatch.setattr(search, "CONFIRMATION", few)
+    monkeypatch.setattr(winner, "CONFIRMATION", few)
 
 
 @pytest.fixture
 def look(made, tmp_path):
-    """Search, for figures that are made up unless `ladder` says otherwise."""
+    """Search, for figures that are made up unless `StagedEvaluation.run` is replaced."""
 
     def looked(**changes) -> SearchResult:
         words = {**MADE_UP, "out": tmp_path / "out", **changes}
@@ -68,19 +68,19 @@ def look(made, tmp_path):
 
 
 @pytest.fixture
-def climbed(monkeypatch) -> list[Structure]:
+def evaluated(monkeypatch) -> list[Structure]:
     """Made-up figures for every structure; what is tried is counted."""
-    return count_climbs(monkeypatch, made_up())
+    return count_evaluated(monkeypatch, made_up())
 
 
-def count_climbs(monkeypatch, climb) -> list[Structure]:
+def count_evaluated(monkeypatch, evaluate) -> list[Structure]:
     tried: list[Structure] = []
 
     def counted(self, proposal, folder, past):
         tried.append(proposal.structure)
-        return climb(self, proposal, folder, past)
+        return evaluate(self, proposal, folder, past)
 
-    monkeypatch.setattr(StagedEvaluation, "climb", counted)
+    monkeypatch.setattr(StagedEvaluation, "run", counted)
     return tried
 
 
@@ -89,21 +89,23 @@ class Clock:
 
     def __init__(self, monkeypatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(search, "time", SimpleNamespace(monotonic=lambda: self.now))
+        clock = SimpleNamespace(monotonic=lambda: self.now)
+        monkeypatch.setattr(search, "time", clock)
+        monkeypatch.setattr(worker, "time", clock)
 
 
 def task_of(root: Path) -> Task:
     return task_from_files(root / "train.csv", root / "dev.csv", text="text")
 
 
-def attempts_in(out: Path) -> list[SearchTrial]:
+def trials_in(out: Path) -> list[SearchTrial]:
     return [SearchTrial.from_json(path.read_text()) for path in sorted((out / "trials").glob("*.json"))]
 
 
 # (a) something is always returned
 
 
-def test_the_best_is_an_ordinary_folder_that_says_how_it_runs(look, climbed, monkeypatch, tmp_path):
+def test_the_best_is_an_ordinary_folder_that_says_how_it_runs(look, evaluated, monkeypatch, tmp_path):
     stop_after(monkeypatch, 5)
     found = look()
     best = tmp_path / "out" / "best"
@@ -114,9 +116,9 @@ def test_the_best_is_an_ordinary_folder_that_says_how_it_runs(look, climbed, mon
     chosen, on_dev = records.trials(best)
     assert chosen == found.best and on_dev == found.confirmation[1]
     assert chosen.conditions["split"] == "selection slice of the training data" and "split" not in on_dev.conditions
-    assert found.accepted and found.best in found.frontier.trials and len(found.attempts) == 5
+    assert found.accepted and found.best in found.frontier.trials and len(found.search_trials) == 5
     lines = (tmp_path / "out" / "measurements.jsonl").read_text().splitlines()
-    assert [Trial.from_json(line) for line in lines] == [found.original, *found.trials]
+    assert [Trial.from_json(line) for line in lines] == [found.baseline, *found.candidates]
 
 
 def test_a_best_is_there_before_anything_was_tried(look, monkeypatch, tmp_path):
@@ -124,34 +126,34 @@ def test_a_best_is_there_before_anything_was_tried(look, monkeypatch, tmp_path):
         artifact.verify(tmp_path / "out" / "best")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(StagedEvaluation, "climb", looked)
+    monkeypatch.setattr(StagedEvaluation, "run", looked)
     found = look()
-    assert found.best == found.original and not found.accepted and not found.trials
+    assert found.best == found.baseline and not found.accepted and not found.candidates
 
 
 @pytest.mark.parametrize("held", [True, False])
 def test_ctrl_c_ends_with_the_best_so_far(look, monkeypatch, tmp_path, held):
-    climb = made_up(drop=drop_of if held else lambda structure: 9 + drop_of(structure))
+    evaluate = made_up(drop=drop_of if held else lambda structure: 9 + drop_of(structure))
 
     def stopped(self, proposal, folder, past):
         if len(past) == 3:
             raise KeyboardInterrupt
-        return climb(self, proposal, folder, past)
+        return evaluate(self, proposal, folder, past)
 
-    monkeypatch.setattr(StagedEvaluation, "climb", stopped)
+    monkeypatch.setattr(StagedEvaluation, "run", stopped)
     found = look()
-    assert len(found.trials) == 3 and found.accepted is held
-    assert found.best == Goal().winner(found.trials, found.original)
+    assert len(found.candidates) == 3 and found.accepted is held
+    assert found.best == Goal().winner(found.candidates, found.baseline)
     assert records.trials(tmp_path / "out" / "best") == [found.best]
     assert not found.confirmation and "the same command goes on" in found.notes[-1]
     # what was stopped is tried again
-    first = count_climbs(monkeypatch, climb)
+    first = count_evaluated(monkeypatch, evaluate)
     stop_after(monkeypatch, 4)
-    assert len(look().trials) == 4 and len(first) == 1
+    assert len(look().candidates) == 4 and len(first) == 1
 
 
 def test_where_nothing_holds_the_nearest_is_kept(look, monkeypatch, tmp_path):
-    count_climbs(monkeypatch, made_up(drop=lambda structure: 3 + drop_of(structure)))
+    count_evaluated(monkeypatch, made_up(drop=lambda structure: 3 + drop_of(structure)))
     stop_after(monkeypatch, 3)
     found = look()
     assert not found.accepted and found.best.recipe == [{"method": "lossless.first_token"}]
@@ -166,13 +168,13 @@ def test_all_candidates_fail(look, monkeypatch, tmp_path):
     monkeypatch.setattr("whet.searching.recipe_cache.CachedRecipes.apply", fail)
     stop_after(monkeypatch, 4)
     found = look()
-    assert [(one.state, one.message) for one in found.attempts] == [(FAILED, "InvalidModel: no way")] * 4
-    assert not found.accepted and found.best == found.original and not found.confirmation
+    assert [(one.state, one.message) for one in found.search_trials] == [(FAILED, "InvalidModel: no way")] * 4
+    assert not found.accepted and found.best == found.baseline and not found.confirmation
     assert "every candidate failed" in found.notes[-1]
     artifact.verify(tmp_path / "out" / "best")
 
 
-def test_a_full_disk_while_the_winner_is_saved_leaves_the_one_before(look, climbed, monkeypatch, tmp_path):
+def test_a_full_disk_while_the_winner_is_saved_leaves_the_one_before(look, evaluated, monkeypatch, tmp_path):
     stop_after(monkeypatch, 1)
     before = look().best
     copy = shutil.copy2
@@ -192,7 +194,7 @@ def test_a_full_disk_while_the_winner_is_saved_leaves_the_one_before(look, climb
     monkeypatch.setattr(shutil, "copy2", copy)
     found = look()
     assert records.trials(best)[0] == found.best != before
-    assert len(climbed) == len(set(climbed)) == 3
+    assert len(evaluated) == len(set(evaluated)) == 3
 
 
 # (b) the lower bound on the selection slice, then dev once
@@ -246,11 +248,11 @@ def test_a_pair_is_a_part_only_of_a_pair():
     assert len(train) + len(chosen) == 100
 
 
-def test_the_dev_split_is_seen_once_and_last(look, climbed, monkeypatch):
+def test_the_dev_split_is_seen_once_and_last(look, evaluated, monkeypatch):
     stop_after(monkeypatch, 3)
     seen: list[int] = []
-    run = search.Benchmark.compare
-    monkeypatch.setattr(search.Benchmark, "compare", lambda *args: seen.append(len(climbed)) or run(*args))
+    run = winner.Benchmark.compare
+    monkeypatch.setattr(winner.Benchmark, "compare", lambda *args: seen.append(len(evaluated)) or run(*args))
     first = look()
     assert seen == [3] and first.confirmation[0].name == "model"
     assert look().confirmation == first.confirmation and seen == [3]
@@ -258,20 +260,20 @@ def test_the_dev_split_is_seen_once_and_last(look, climbed, monkeypatch):
 
 
 @pytest.mark.parametrize(("drop", "told"), [(0.5, False), (9.0, True)])
-def test_a_winner_that_loses_more_on_dev_is_told(look, climbed, monkeypatch, drop, told):
+def test_a_winner_that_loses_more_on_dev_is_told(look, evaluated, monkeypatch, drop, told):
     stop_after(monkeypatch, 3)
-    run = search.Benchmark.compare
+    run = winner.Benchmark.compare
 
     def compare(*args):
         baseline, _ = run(*args)
         return [baseline, candidate(0, Structure(), baseline, drop=drop, speed=2.0)]
 
-    monkeypatch.setattr(search.Benchmark, "compare", compare)
+    monkeypatch.setattr(winner.Benchmark, "compare", compare)
     sentence = "on dev the best loses 9.0 points, and the bar is 1"
     assert any(sentence in note for note in look().notes) == told
 
 
-def test_choices_do_not_change_with_the_dev_split(made, tmp_path, climbed, monkeypatch):
+def test_choices_do_not_change_with_the_dev_split(made, tmp_path, evaluated, monkeypatch):
     stop_after(monkeypatch, 4)
     write_rows(tmp_path / "other.csv", 30, seed=5)
     names = []
@@ -284,19 +286,19 @@ def test_choices_do_not_change_with_the_dev_split(made, tmp_path, climbed, monke
 # (c) killed at any time, it goes on
 
 
-def test_it_goes_on_and_tries_nothing_twice(look, climbed, monkeypatch):
+def test_it_goes_on_and_tries_nothing_twice(look, evaluated, monkeypatch):
     stop_after(monkeypatch, 3)
     first = look()
     stop_after(monkeypatch, 8)
     second = look()
-    assert len(climbed) == len(set(climbed)) == 8
-    assert second.attempts[:3] == first.attempts and second.original == first.original
-    assert look().attempts == second.attempts and len(climbed) == 8
+    assert len(evaluated) == len(set(evaluated)) == 8
+    assert second.search_trials[:3] == first.search_trials and second.baseline == first.baseline
+    assert look().search_trials == second.search_trials and len(evaluated) == 8
 
 
 MOMENTS = {
-    "before a structure": ("whet.searching.stages:StagedEvaluation.climb", "before"),
-    "measured, not recorded": ("whet.searching.stages:StagedEvaluation.climb", "after"),
+    "before a structure": ("whet.searching.stages:StagedEvaluation.run", "before"),
+    "measured, not recorded": ("whet.searching.stages:StagedEvaluation.run", "after"),
     "recorded, still claimed": ("whet.searching.storage:SearchStorage.release", "before"),
     "recorded, the best not saved": ("whet.searching.storage:SearchStorage.record", "after"),
     "while the best is saved": ("whet.models.artifact:_manifest", "after"),
@@ -306,7 +308,7 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_search_loses_nothing_that_was_finished(made, tmp_path, climbed, monkeypatch, moment):
+def test_a_killed_search_loses_nothing_that_was_finished(made, tmp_path, evaluated, monkeypatch, moment):
     """A fork of this process is killed there; the next one finds what it had finished, and does only the rest."""
     stop_after(monkeypatch, 2)
     out, ready = tmp_path / "out", tmp_path / "ready"
@@ -326,19 +328,58 @@ def test_a_killed_search_loses_nothing_that_was_finished(made, tmp_path, climbed
         time.sleep(0.01)
     os.kill(pid, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-    finished = [one.structure for one in attempts_in(out)]
+    finished = [one.structure for one in trials_in(out)]
     artifact.verify(out / "best")
     stop_after(monkeypatch, 4)
     found = whet.search(made / "model", task_of(made), out, **MADE_UP)
-    assert [one.structure for one in found.attempts[: len(finished)]] == finished
-    assert not set(climbed) & set(finished) and len(climbed) == len(set(climbed)) == 4 - len(finished)
+    assert [one.structure for one in found.search_trials[: len(finished)]] == finished
+    assert not set(evaluated) & set(finished) and len(evaluated) == len(set(evaluated)) == 4 - len(finished)
     assert records.trials(out / "best") == [found.best, found.confirmation[1]]
+
+
+def as_version_0_1_0_wrote_it(out: Path) -> None:
+    """Rewrite the files of a search under the names that version 0.1.0 had, with what it had of its own."""
+    search_file = out / "search.json"
+    held = json.loads(search_file.read_text())
+    shared = held.pop("shared")
+    held["identity"]["versions"]["whet"] = "0.1.0"
+    held["identity"]["machine"]["waiting"] = held["identity"]["machine"].pop("omp_wait_policy")
+    confirmed = {key: [json.dumps(trial) for trial in trials] for key, trials in shared["confirmations"].items()}
+    held["known"] = {
+        "original": json.dumps(shared["baseline"]),
+        "recovery": shared["recovery_share"],
+        "best": shared["best"],
+        "confirmed": confirmed,
+    }
+    search_file.write_text(json.dumps(held))
+    for path in (out / "trials").glob("*.json"):
+        entry = json.loads(path.read_text())
+        entry |= {"kl": entry.pop("proxy_kl"), "speed": entry.pop("proxy_speedup"), "trials": entry.pop("candidates")}
+        path.write_text(json.dumps(entry))
+    (out / "journal").write_bytes(b'{"op_code":4,"worker')
+
+
+def test_a_search_that_version_0_1_0_began_goes_on(look, evaluated, monkeypatch, tmp_path):
+    stop_after(monkeypatch, 3)
+    first = look()
+    as_version_0_1_0_wrote_it(tmp_path / "out")
+    assert look() == first and len(evaluated) == 3
+    stop_after(monkeypatch, 4)
+    assert look().search_trials[:3] == first.search_trials and len(evaluated) == len(set(evaluated)) == 4
+
+
+def test_results_have_their_old_names_with_a_warning(look, evaluated, monkeypatch):
+    stop_after(monkeypatch, 1)
+    result = look()
+    for old, new in (("original", "baseline"), ("trials", "candidates"), ("attempts", "search_trials")):
+        with pytest.warns(FutureWarning, match=rf"SearchResult.{old} is called {new} now"):
+            assert getattr(result, old) is getattr(result, new)
 
 
 # (d) a bar that is finer than the data can tell
 
 
-def test_it_warns_of_a_bar_that_no_such_data_could_show(look, climbed, monkeypatch):
+def test_it_warns_of_a_bar_that_no_such_data_could_show(look, evaluated, monkeypatch):
     stop_after(monkeypatch, 1)
     told: list[str] = []
     look(warn=told.append, goal=Goal(max_drop=2))
@@ -349,7 +390,7 @@ def test_it_warns_of_a_bar_that_no_such_data_could_show(look, climbed, monkeypat
 
 
 def test_it_warns_once_where_intervals_are_too_wide(look, monkeypatch):
-    count_climbs(monkeypatch, made_up(drop=lambda structure: 4.8))
+    count_evaluated(monkeypatch, made_up(drop=lambda structure: 4.8))
     stop_after(monkeypatch, 3)
     told: list[str] = []
     found = look(warn=told.append, goal=Goal(max_drop=5))
@@ -380,7 +421,7 @@ def test_bad_parameters_are_refused_before_anything_is_written(look, tmp_path, c
     assert not (tmp_path / "out").exists()
 
 
-def test_too_short_a_time_is_told_what_it_needs(look, climbed, monkeypatch):
+def test_too_short_a_time_is_told_what_it_needs(look, evaluated, monkeypatch):
     clock = Clock(monkeypatch)
     load = search.Baseline.of
 
@@ -395,45 +436,45 @@ def test_too_short_a_time_is_told_what_it_needs(look, climbed, monkeypatch):
         look(seconds=31.0)
     needed = float(re.search(r"about (\d+) s", str(refused.value))[1])
     # loading, calibration on 512 examples forward and back, the slice
-    assert needed > 30 + 0.01 * (3 * 512 + 63) and not climbed
+    assert needed > 30 + 0.01 * (3 * 512 + 63) and not evaluated
     stop_after(monkeypatch, 1)
-    assert look(seconds=needed + 1).trials
+    assert look(seconds=needed + 1).candidates
     # what is there already is returned, however short the time
     clock.now = 0
-    assert look(seconds=1.0).trials and len(climbed) == 1
+    assert look(seconds=1.0).candidates and len(evaluated) == 1
 
 
 def test_it_ends_in_time(look, monkeypatch):
-    clock, climb = Clock(monkeypatch), made_up()
+    clock, evaluate = Clock(monkeypatch), made_up()
 
     def minute(self, proposal, folder, past):
         clock.now += 60
-        return climb(self, proposal, folder, past)._replace(seconds=60.0)
+        return evaluate(self, proposal, folder, past)._replace(seconds=60.0)
 
-    tried = count_climbs(monkeypatch, minute)
-    monkeypatch.setattr(search._Search, "_confirmation_seconds", lambda self: 30.0)
+    tried = count_evaluated(monkeypatch, minute)
+    monkeypatch.setattr(worker, "confirmation_seconds", lambda baseline: 30.0)
     found = look(seconds=600.0)
     assert len(tried) == 9 and clock.now <= 600 and found.confirmation and not found.notes
 
 
 def test_a_first_structure_that_did_not_fit_is_told(look, monkeypatch):
-    clock, climb = Clock(monkeypatch), made_up()
+    clock, evaluate = Clock(monkeypatch), made_up()
 
     def hour(self, proposal, folder, past):
         clock.now += 3600
-        return climb(self, proposal, folder, past)._replace(seconds=3600.0)
+        return evaluate(self, proposal, folder, past)._replace(seconds=3600.0)
 
-    count_climbs(monkeypatch, hour)
+    count_evaluated(monkeypatch, hour)
     found = look(seconds=600.0)
-    assert len(found.trials) == 1
+    assert len(found.candidates) == 1
     assert found.notes == ["the first structure alone did not fit into 600 s: with loading it took 3600 s"]
 
 
-def test_a_small_space_is_searched_to_its_end(look, climbed, monkeypatch):
+def test_a_small_space_is_searched_to_its_end(look, evaluated, monkeypatch):
     few = Space(first_token=False)
-    monkeypatch.setattr(search.Space, "of", lambda *args, **rest: few)
+    monkeypatch.setattr(worker.Space, "of", lambda *args, **rest: few)
     found = look()
-    assert sorted(climbed) == sorted(few.every()) and found.notes == ["every structure of the space was tried"]
+    assert sorted(evaluated) == sorted(few.every()) and found.notes == ["every structure of the space was tried"]
 
 
 @pytest.mark.parametrize("rows", [2, 30])
@@ -451,7 +492,7 @@ def test_without_dev_data_nothing_could_confirm(made, tmp_path):
         whet.search(made / "model", task, tmp_path / "out", **MADE_UP)
 
 
-def test_a_folder_of_another_search_is_refused(look, climbed, monkeypatch, made, tmp_path):
+def test_a_folder_of_another_search_is_refused(look, evaluated, monkeypatch, made, tmp_path):
     stop_after(monkeypatch, 1)
     look()
     held = tree(tmp_path / "out")
@@ -475,22 +516,22 @@ def test_a_folder_of_another_search_is_refused(look, climbed, monkeypatch, made,
     assert tree(tmp_path / "out") == held
 
 
-def test_times_of_another_machine_are_refused_and_measured_again_if_asked(look, climbed, monkeypatch):
+def test_times_of_another_machine_are_refused_and_measured_again_if_asked(look, evaluated, monkeypatch):
     stop_after(monkeypatch, 2)
     look()
     own = search.current_machine()
     monkeypatch.setattr(search, "current_machine", lambda: dataclasses.replace(own, cpu="Another CPU"))
     with pytest.raises(InvalidParameter, match=r"got machine=.*Another CPU.*do not carry over; .*--overwrite"):
         look()
-    assert len(look(overwrite=True).attempts) == 2 and len(climbed) == 4
+    assert len(look(overwrite=True).search_trials) == 2 and len(evaluated) == 4
     # what does not change times is no other machine
     monkeypatch.setattr(search, "current_machine", lambda: dataclasses.replace(own, cpu="Another CPU", memory_gib=1.0))
-    assert len(look().attempts) == 2 and len(climbed) == 4
+    assert len(look().search_trials) == 2 and len(evaluated) == 4
 
 
 def test_two_searches_on_one_folder(look, monkeypatch, tmp_path):
     """The second is refused, or helps if it is asked to; neither tries what the other does, and one confirms."""
-    climb, inner = made_up(), []
+    evaluate, inner = made_up(), []
 
     def another(self, proposal, folder, past):
         if not inner:
@@ -498,15 +539,15 @@ def test_two_searches_on_one_folder(look, monkeypatch, tmp_path):
             with pytest.raises(OutputExists, match="must be alone in its folder"):
                 look()
             inner.append(look(join=True))
-        return climb(self, proposal, folder, past)
+        return evaluate(self, proposal, folder, past)
 
-    tried = count_climbs(monkeypatch, another)
+    tried = count_evaluated(monkeypatch, another)
     stop_after(monkeypatch, 3)
     outer = look()
     helped = inner[1]
-    assert len(helped.attempts) == 3 and helped.confirmation == []
+    assert len(helped.search_trials) == 3 and helped.confirmation == []
     assert "the last of them confirms" in helped.notes[0]
-    assert len(tried) == len(set(tried)) == 4 == len(outer.attempts) and outer.confirmation
+    assert len(tried) == len(set(tried)) == 4 == len(outer.search_trials) and outer.confirmation
 
 
 def test_the_folder_must_not_hold_the_model(look, made):
@@ -533,7 +574,7 @@ def run(monkeypatch, capsys, made):
     return ran
 
 
-def test_the_verb_shows_the_frontier_and_the_best(run, climbed, monkeypatch, tmp_path):
+def test_the_verb_shows_the_frontier_and_the_best(run, evaluated, monkeypatch, tmp_path):
     stop_after(monkeypatch, 3)
     code, out, err = run("--out", str(tmp_path / "out"), "--max-drop", "5")
     assert code == 0 and not err
@@ -543,11 +584,11 @@ def test_the_verb_shows_the_frontier_and_the_best(run, climbed, monkeypatch, tmp
 
 
 def test_the_verb_ends_with_three_where_nothing_holds(run, monkeypatch, tmp_path):
-    count_climbs(monkeypatch, made_up(drop=lambda structure: 4.8))
+    count_evaluated(monkeypatch, made_up(drop=lambda structure: 4.8))
     stop_after(monkeypatch, 2)
     code, out, err = run("--out", str(tmp_path / "out"), "--max-drop", "5")
     assert code == 3 and "◀ nearest" in out and "◀ best" not in out
-    assert "nothing that is better than the original holds the bar; the nearest is saved to" in out
+    assert "nothing that is better than the baseline holds the bar; the nearest is saved to" in out
     assert "note: a bar of 5 points is finer than 63 examples can tell" in err
     code, out, err = run("--out", str(tmp_path / "out"), "--max-drop", "5", "--json")
     told = json.loads(out)
@@ -586,9 +627,9 @@ def test_a_search_with_real_models_and_runtimes(look, monkeypatch, tmp_path):
     stop_after(monkeypatch, 1)
     words = {"goal": Goal(max_drop=20), "runtimes": ["pytorch", "onnxruntime"], "precisions": ["int8"]}
     found = look(**words)
-    [attempt] = found.attempts
-    where = {str(Target.of(trial)) for trial in found.trials} | set(attempt.left_out)
-    assert attempt.state == FINISHED and where == {"pytorch", "onnxruntime int8"}
+    [trial] = found.search_trials
+    where = {str(Target.of(trial)) for trial in found.candidates} | set(trial.left_out)
+    assert trial.state == FINISHED and where == {"pytorch", "onnxruntime int8"}
     best, conditions = tmp_path / "out" / "best", found.best.conditions
     target = json.loads((best / "manifest.json").read_text())["target"]
     assert target == {name: conditions[name] for name in ("runtime", "precision")}

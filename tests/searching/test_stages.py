@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from helpers import linears
-from searches import candidate, write_model_and_data
+from searches import candidate as made_up_candidate
+from searches import write_model_and_data
 from whet.calibration.resources import Calibration, prepare
 from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
 from whet.evaluation.clock import RuntimeTimer
@@ -20,10 +21,9 @@ from whet.searching import baseline as baseline_module
 from whet.searching.baseline import Baseline
 from whet.searching.goal import Goal
 from whet.searching.recipe_cache import CachedRecipes
-from whet.searching.sampler import Proposal
 from whet.searching.space import Space, Structure
 from whet.searching.stages import BEATEN, ENOUGH, StagedEvaluation
-from whet.searching.storage import FAILED, FINISHED, PRUNED, SearchTrial
+from whet.searching.storage import FAILED, FINISHED, PRUNED, Proposal, SearchTrial
 from whet.searching.targets import Target, targets
 from whet.tasks.base import task_from_files
 from whet.tasks.splits import with_selection_split
@@ -42,12 +42,12 @@ def first(tmp_path_factory, tokenizer) -> Baseline:
 
 @pytest.fixture(scope="module")
 def baseline(first):
-    return first.measured()
+    return first.trial()
 
 
 @pytest.fixture
-def ladder_of(first, baseline, monkeypatch):
-    """A ladder; a model is as fast as it has few weights, and int8 twice as fast as that, if nothing else is said."""
+def evaluation_of(first, baseline, monkeypatch):
+    """Make an evaluation in which a model is as fast as it has few weights, and int8 twice as fast as that."""
     resources = prepare(first.model, first.tokenizer, first.task, Calibration(), seed=0, device="cpu")
 
     def speed(model) -> float:
@@ -69,71 +69,71 @@ def ladder_of(first, baseline, monkeypatch):
     return made
 
 
-def climb(ladder: StagedEvaluation, folder: Path, past=(), number: int = 3) -> SearchTrial:
-    return ladder.climb(Proposal(number, STRUCTURE), folder, past)
+def evaluate(evaluation: StagedEvaluation, folder: Path, past=(), number: int = 3) -> SearchTrial:
+    return evaluation.run(Proposal(number, STRUCTURE), folder, past)
 
 
-def test_a_structure_is_made_once_and_measured_everywhere(ladder_of, first, tmp_path, monkeypatch):
-    made, ladder = [], ladder_of(TORCH, ONNX, INT8, goal=Goal(max_drop=50, best="both"))
+def test_a_structure_is_made_once_and_measured_everywhere(evaluation_of, first, tmp_path, monkeypatch):
+    made, evaluation = [], evaluation_of(TORCH, ONNX, INT8, goal=Goal(max_drop=50, best="both"))
     apply = CachedRecipes.apply
     monkeypatch.setattr(CachedRecipes, "apply", lambda *args: made.append(1) or apply(*args))
     monkeypatch.setattr(StagedEvaluation, "_hopeless", lambda *args: "")
-    attempt = climb(ladder, tmp_path / "m")
-    assert attempt.state == FINISHED and len(made) == 1 and not attempt.left_out
-    assert [Target.of(trial) for trial in attempt.trials] == [TORCH, ONNX, INT8]
-    assert SearchTrial.from_json(attempt.to_json()) == attempt
+    trial = evaluate(evaluation, tmp_path / "m")
+    assert trial.state == FINISHED and len(made) == 1 and not trial.left_out
+    assert [Target.of(candidate) for candidate in trial.candidates] == [TORCH, ONNX, INT8]
+    assert SearchTrial.from_json(trial.to_json()) == trial
     model = artifact.load(tmp_path / "m").eval()
-    wanted = first.measure(model, folder=tmp_path / "m", files=[], what="it")
-    for trial, name in zip(attempt.trials, ("pytorch", "onnxruntime fp32", "onnxruntime int8"), strict=True):
-        assert trial.name == f"structure 1.2 ({name})"
-        assert trial.artifact == artifact.model_digest(tmp_path / "m") and trial.conditions["candidate"] == 3
-        assert [dict(one) for one in trial.recipe] == ladder.space.recipe(STRUCTURE, TORCH).to_list()
-        own, first_rate = trial.get("throughput"), ladder.baseline.get("throughput").value
-        assert own.value == pytest.approx(first_rate * own.versus.value)
-    torch_rows = [one for one in attempt.trials[0].measurements if one.metric != "throughput"]
+    wanted = first.measure(model, folder=tmp_path / "m", files=[], name="it")
+    for candidate, name in zip(trial.candidates, ("pytorch", "onnxruntime fp32", "onnxruntime int8"), strict=True):
+        assert candidate.name == f"structure 1.2 ({name})"
+        assert candidate.artifact == artifact.model_digest(tmp_path / "m") and candidate.conditions["candidate"] == 3
+        assert [dict(step) for step in candidate.recipe] == evaluation.space.recipe(STRUCTURE, TORCH).to_list()
+        throughput, rate = candidate.get("throughput"), evaluation.baseline_trial.get("throughput").value
+        assert throughput.value == pytest.approx(rate * throughput.versus.value)
+    torch_rows = [one for one in trial.candidates[0].measurements if one.metric != "throughput"]
     assert torch_rows == wanted
-    assert attempt.trials[1].get("kl").value == pytest.approx(attempt.trials[0].get("kl").value, rel=1e-3)
-    sizes = [trial.get("disk").value * 2**20 for trial in attempt.trials]
+    assert trial.candidates[1].get("kl").value == pytest.approx(trial.candidates[0].get("kl").value, rel=1e-3)
+    sizes = [candidate.get("disk").value * 2**20 for candidate in trial.candidates]
     stored = [(tmp_path / "m" / name).stat().st_size for name in ("model.safetensors", "model.onnx")]
     assert sizes[:2] == pytest.approx(stored)
 
 
-def test_what_is_slower_than_one_that_holds_the_bar_is_not_looked_at(ladder_of, tmp_path, monkeypatch):
+def test_what_is_slower_than_one_that_holds_the_bar_is_not_looked_at(evaluation_of, tmp_path, monkeypatch):
     monkeypatch.setattr(StagedEvaluation, "_hopeless", lambda *args: "")
-    attempt = climb(ladder_of(TORCH, ONNX, INT8), tmp_path / "m")
-    assert [Target.of(trial) for trial in attempt.trials] == [INT8]
-    assert attempt.left_out == dict.fromkeys(map(str, (TORCH, ONNX)), f"{BEATEN}: {INT8} holds the bar and is faster")
+    trial = evaluate(evaluation_of(TORCH, ONNX, INT8), tmp_path / "m")
+    assert [Target.of(candidate) for candidate in trial.candidates] == [INT8]
+    assert trial.left_out == dict.fromkeys(map(str, (TORCH, ONNX)), f"{BEATEN}: {INT8} holds the bar and is faster")
 
 
-def test_what_is_faster_but_fails_the_bar_beats_nothing(ladder_of, tmp_path, monkeypatch):
+def test_what_is_faster_but_fails_the_bar_beats_nothing(evaluation_of, tmp_path, monkeypatch):
     monkeypatch.setattr(StagedEvaluation, "_hopeless", lambda *args: "")
-    ladder = ladder_of(TORCH, ONNX, INT8, goal=Goal(max_drop=0.001))
-    attempt = climb(ladder, tmp_path / "m")
-    assert [Target.of(trial) for trial in attempt.trials] == [TORCH, ONNX, INT8]
+    evaluation = evaluation_of(TORCH, ONNX, INT8, goal=Goal(max_drop=0.001))
+    trial = evaluate(evaluation, tmp_path / "m")
+    assert [Target.of(candidate) for candidate in trial.candidates] == [TORCH, ONNX, INT8]
 
 
-def test_the_difference_is_paired_and_on_the_whole_slice(ladder_of, first, tmp_path):
-    [trial] = climb(ladder_of(TORCH), tmp_path / "m").trials
+def test_the_difference_is_paired_and_on_the_whole_slice(evaluation_of, first, tmp_path):
+    [candidate] = evaluate(evaluation_of(TORCH), tmp_path / "m").candidates
     quality, labels = quality_named("accuracy"), first.selection.labels
     model = artifact.load(tmp_path / "m").eval()
-    answers = baseline_module.answer(model, first.selection, what="it")
+    answers = baseline_module.predict_logits(model, first.selection, name="it")
     versus = quality.compare(labels, quality.predict(answers), quality.predict(first.logits), seed=0)
-    assert trial.measurements[0].versus == versus and trial.measurements[0].n == len(labels) == 63
+    assert candidate.measurements[0].versus == versus and candidate.measurements[0].n == len(labels) == 63
     right = [(quality.predict(one) == labels).mean() for one in (answers, first.logits)]
     assert versus.value == pytest.approx(right[0] - right[1])
 
 
 def test_few_batches_are_of_the_slice(first):
-    few, rows = first._few
+    few, rows = first._proxy_batches
     found = baseline_module.predict_logits(first.model, few, name="it")
     np.testing.assert_allclose(found, first.logits[rows], atol=1e-6)
     assert (few.labels == first.selection.labels[rows]).all()
-    look = first.look(first.model)
-    assert look.kl == pytest.approx(0, abs=1e-9) and (look.versus.low, look.versus.high) == (0, 0)
+    proxy = first.proxy_score(first.model)
+    assert proxy.kl == pytest.approx(0, abs=1e-9) and (proxy.versus.low, proxy.versus.high) == (0, 0)
 
 
 @pytest.mark.parametrize("when", ["convert", "open", "run"])
-def test_a_runtime_that_fails_ends_that_place_alone(ladder_of, tmp_path, monkeypatch, when):
+def test_a_runtime_that_fails_ends_that_target_alone(evaluation_of, tmp_path, monkeypatch, when):
     def fail(self, *args, **rest):
         raise RuntimeError("no such\nkernel")
 
@@ -155,25 +155,25 @@ def test_a_runtime_that_fails_ends_that_place_alone(ladder_of, tmp_path, monkeyp
         monkeypatch.setattr(OnnxRuntime, "open", half)
     else:
         monkeypatch.setattr(OnnxRuntime, when, fail)
-    attempt = climb(ladder_of(TORCH, ONNX), tmp_path / "m")
-    assert attempt.state == FINISHED and [Target.of(trial) for trial in attempt.trials] == [TORCH]
-    assert attempt.left_out == {"onnxruntime fp32": f"{FAILED}: RuntimeError: no such kernel"}
-    alone = climb(ladder_of(ONNX), tmp_path / "n" / "m")
-    assert (alone.state, alone.value, alone.trials) == (FAILED, None, ())
+    trial = evaluate(evaluation_of(TORCH, ONNX), tmp_path / "m")
+    assert trial.state == FINISHED and [Target.of(candidate) for candidate in trial.candidates] == [TORCH]
+    assert trial.left_out == {"onnxruntime fp32": f"{FAILED}: RuntimeError: no such kernel"}
+    alone = evaluate(evaluation_of(ONNX), tmp_path / "n" / "m")
+    assert (alone.state, alone.value, alone.candidates) == (FAILED, None, ())
     assert alone.message == f"onnxruntime fp32: {FAILED}: RuntimeError: no such kernel"
 
 
-def test_a_model_without_a_form_in_onnx_still_runs_in_pytorch(ladder_of, tmp_path, monkeypatch):
+def test_a_model_without_a_form_in_onnx_still_runs_in_pytorch(evaluation_of, tmp_path, monkeypatch):
     def fail(*args):
         raise InvalidModel("no form")
 
     monkeypatch.setattr("whet.runtimes.export.to_onnx", fail)
-    attempt = climb(ladder_of(TORCH, ONNX, INT8), tmp_path / "m")
-    assert [Target.of(trial) for trial in attempt.trials] == [TORCH]
-    assert set(attempt.left_out.values()) == {f"{FAILED}: InvalidModel: no form"} and len(attempt.left_out) == 2
+    trial = evaluate(evaluation_of(TORCH, ONNX, INT8), tmp_path / "m")
+    assert [Target.of(candidate) for candidate in trial.candidates] == [TORCH]
+    assert set(trial.left_out.values()) == {f"{FAILED}: InvalidModel: no form"} and len(trial.left_out) == 2
 
 
-def test_answers_that_are_not_finite_fail_a_structure(ladder_of, tmp_path, monkeypatch):
+def test_answers_that_are_not_finite_fail_a_structure(evaluation_of, tmp_path, monkeypatch):
     apply = CachedRecipes.apply
 
     def spoilt(self, recipe):
@@ -182,92 +182,97 @@ def test_answers_that_are_not_finite_fail_a_structure(ladder_of, tmp_path, monke
         return model
 
     monkeypatch.setattr(CachedRecipes, "apply", spoilt)
-    attempt = climb(ladder_of(TORCH), tmp_path / "m")
-    assert attempt.state == FAILED and "logits must be finite" in attempt.message and not (tmp_path / "m").exists()
+    trial = evaluate(evaluation_of(TORCH), tmp_path / "m")
+    assert trial.state == FAILED and "logits must be finite" in trial.message and not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, OutputNotWritten])
-def test_what_ends_a_search_is_not_taken_for_a_failure(ladder_of, tmp_path, monkeypatch, kind):
+def test_what_ends_a_search_is_not_taken_for_a_failure(evaluation_of, tmp_path, monkeypatch, kind):
     def stop(*args, **rest):
         raise kind("stop")
 
     monkeypatch.setattr(artifact, "save", stop)
     with pytest.raises(kind):
-        climb(ladder_of(TORCH), tmp_path / "m")
+        evaluate(evaluation_of(TORCH), tmp_path / "m")
 
 
-def test_what_a_few_batches_show_to_be_below_the_bar_is_not_saved(ladder_of, tmp_path, monkeypatch):
+def test_what_a_few_batches_show_to_be_below_the_bar_is_not_saved(evaluation_of, tmp_path, monkeypatch):
     worse = Comparison(kind="difference", value=-0.2, low=-0.3, high=-0.1, p_value=0.0, test="none")
     monkeypatch.setattr(type(quality_named("accuracy")), "compare", lambda *args, **rest: worse)
-    ladder = ladder_of(TORCH, ONNX, goal=Goal(max_drop=1))
-    attempt = climb(ladder, tmp_path / "m")
-    assert attempt.state == PRUNED and "below the bar: -0.200, at most -0.100" in attempt.message
-    assert not (tmp_path / "m").exists() and attempt.value is None and attempt.speed is not None
+    evaluation = evaluation_of(TORCH, ONNX, goal=Goal(max_drop=1))
+    trial = evaluate(evaluation, tmp_path / "m")
+    assert trial.state == PRUNED and "below the bar: -0.200, at most -0.100" in trial.message
+    assert not (tmp_path / "m").exists() and trial.value is None and trial.proxy_speedup is not None
 
 
-def test_what_another_beats_on_both_counts_is_given_up(ladder_of, tmp_path):
-    ladder = ladder_of(TORCH)
-    seen = climb(ladder, tmp_path / "m")
-    assert seen.kl is not None and seen.speed is not None and seen.state == FINISHED
+def test_what_another_beats_on_both_counts_is_given_up(evaluation_of, tmp_path):
+    evaluation = evaluation_of(TORCH)
+    seen = evaluate(evaluation, tmp_path / "m")
+    assert seen.proxy_kl is not None and seen.proxy_speedup is not None and seen.state == FINISHED
 
     def given_up(kl: float, speed: float, **goal) -> bool:
-        known = [seen._replace(number=0, kl=kl, speed=speed, trials=())]
-        own = ladder_of(TORCH, goal=Goal(max_drop=50, **goal))
-        return climb(own, tmp_path / "n", known).state == PRUNED
+        known = [seen._replace(number=0, proxy_kl=kl, proxy_speedup=speed, candidates=())]
+        own = evaluation_of(TORCH, goal=Goal(max_drop=50, **goal))
+        return evaluate(own, tmp_path / "n", known).state == PRUNED
 
-    assert given_up(seen.kl / 2, seen.speed * 1.5)
-    assert not given_up(seen.kl / 2, seen.speed * 1.05)
-    assert not given_up(seen.kl * 0.98, seen.speed * 1.5)
+    assert given_up(seen.proxy_kl / 2, seen.proxy_speedup * 1.5)
+    assert not given_up(seen.proxy_kl / 2, seen.proxy_speedup * 1.05)
+    assert not given_up(seen.proxy_kl * 0.98, seen.proxy_speedup * 1.5)
     # what is slower and further off may be smaller
-    assert not given_up(seen.kl / 2, seen.speed * 1.5, best="size")
+    assert not given_up(seen.proxy_kl / 2, seen.proxy_speedup * 1.5, best="size")
 
 
-def past_of(ladder: StagedEvaluation, **speeds: tuple[float, float]) -> list[SearchTrial]:
-    """Attempts in which ONNX Runtime ran at the first of two speeds, and its int8 at the second."""
+def past_of(evaluation: StagedEvaluation, **speeds: tuple[float, float]) -> list[SearchTrial]:
+    """Outcomes in which ONNX Runtime ran at the first of two speeds, and its int8 at the second."""
     found = []
     for number, (fp32, int8) in enumerate(speeds.values()):
-        trials = []
-        for place, speed in ((ONNX, fp32), (INT8, int8)):
-            one = candidate(number, STRUCTURE, ladder.baseline, drop=0.1, speed=speed)
-            trials.append(type(one)(one.name, [], 0, one.measurements, None, {**one.conditions, **place._asdict()}))
-        found.append(SearchTrial(number, STRUCTURE, [], FINISHED, value=1.0, trials=tuple(trials)))
+        candidates = []
+        for target, speed in ((ONNX, fp32), (INT8, int8)):
+            one = made_up_candidate(number, STRUCTURE, evaluation.baseline_trial, drop=0.1, speed=speed)
+            conditions = {**one.conditions, **target._asdict()}
+            candidates.append(type(one)(one.name, [], 0, one.measurements, None, conditions))
+        found.append(SearchTrial(number, STRUCTURE, [], FINISHED, value=1.0, candidates=tuple(candidates)))
     return found
 
 
-def test_a_place_that_is_always_beaten_is_left_out(ladder_of, tmp_path):
-    ladder = ladder_of(TORCH, ONNX, INT8)
-    twice = past_of(ladder, a=(1.0, 2.0), b=(1.5, 2.5))
+def test_a_target_that_is_always_beaten_is_left_out(evaluation_of, tmp_path):
+    evaluation = evaluation_of(TORCH, ONNX, INT8)
+    twice = past_of(evaluation, a=(1.0, 2.0), b=(1.5, 2.5))
     assert len(twice) == ENOUGH
-    assert ladder._is_out(ONNX, twice) and not ladder._is_out(INT8, twice) and not ladder._is_out(TORCH, twice)
-    assert not ladder._is_out(ONNX, twice[:1])
-    assert not ladder._is_out(ONNX, [*twice, *past_of(ladder, c=(2.0, 2.1))])
-    attempt = climb(ladder, tmp_path / "m", twice)
-    assert attempt.left_out["onnxruntime fp32"].startswith(BEATEN)
+    assert (
+        evaluation._is_useless(ONNX, twice)
+        and not evaluation._is_useless(INT8, twice)
+        and not evaluation._is_useless(TORCH, twice)
+    )
+    assert not evaluation._is_useless(ONNX, twice[:1])
+    assert not evaluation._is_useless(ONNX, [*twice, *past_of(evaluation, c=(2.0, 2.1))])
+    trial = evaluate(evaluation, tmp_path / "m", twice)
+    assert trial.left_out["onnxruntime fp32"].startswith(BEATEN)
     assert not (tmp_path / "m" / "model.onnx").exists() and (tmp_path / "m" / "model_quantized.onnx").exists()
 
 
-def test_one_that_holds_no_bar_beats_no_other(ladder_of):
-    ladder = ladder_of(ONNX, INT8, goal=Goal(max_drop=0.01))
-    assert not ladder._is_out(ONNX, past_of(ladder, a=(1.0, 2.0), b=(1.5, 2.5)))
+def test_one_that_holds_no_bar_beats_no_other(evaluation_of):
+    evaluation = evaluation_of(ONNX, INT8, goal=Goal(max_drop=0.01))
+    assert not evaluation._is_useless(ONNX, past_of(evaluation, a=(1.0, 2.0), b=(1.5, 2.5)))
 
 
 @pytest.mark.parametrize(("reason", "out"), [(f"{FAILED}: x", True), (f"{BEATEN}, x", True), ("below the bar", False)])
-def test_a_place_that_always_fails_is_left_out(ladder_of, reason, out):
+def test_a_target_that_always_fails_is_left_out(evaluation_of, reason, out):
     past = [SearchTrial(i, STRUCTURE, [], FINISHED, left_out={str(INT8): reason}) for i in range(ENOUGH)]
-    assert ladder_of(INT8)._is_out(INT8, past) is out
+    assert evaluation_of(INT8)._is_useless(INT8, past) is out
 
 
 # timing
 
 
-def test_ratios_are_times_of_the_original_over_those_of_the_model(first, monkeypatch):
+def test_ratios_are_times_of_the_baseline_over_those_of_the_model(first, monkeypatch):
     monkeypatch.setattr(baseline_module, "time_interleaved", lambda runs, **rest: np.array([[3.0, 1.0, 6.0]] * 6))
     assert [one.value for one in first.speedups([first.model] * 2, rounds=6)] == [3.0, 0.5]
 
 
 def test_timed_batches_have_the_size_that_counts(first):
-    assert {len(batch["input_ids"]) for batch in first._timed[:-1]} == {8}
-    lengths = [batch["input_ids"].shape[1] for batch in first._timed]
+    assert {len(batch["input_ids"]) for batch in first._timed_batches[:-1]} == {8}
+    lengths = [batch["input_ids"].shape[1] for batch in first._timed_batches]
     assert lengths == sorted(lengths) and 2 <= len(lengths) <= 8
 
 
@@ -277,7 +282,7 @@ def test_timed_batches_have_the_size_that_counts(first):
 def test_all_that_is_installed_is_offered(monkeypatch):
     found = targets(None, None)
     assert found[0] == TORCH and {ONNX, INT8, Target("openvino"), Target("openvino", "int8")} <= set(found)
-    assert not any(place.precision == "static_int8" for place in found)
+    assert not any(target.precision == "static_int8" for target in found)
     assert targets(["onnxruntime"], ["int8"]) == (INT8,)
     assert targets(["pytorch"], ["int8"]) == (TORCH,)
 
@@ -285,6 +290,6 @@ def test_all_that_is_installed_is_offered(monkeypatch):
         raise InvalidParameter("not installed")
 
     monkeypatch.setattr(type(runtime_named("openvino")), "require", absent)
-    assert {place.runtime for place in targets(None, None)} == {"pytorch", "onnxruntime"}
+    assert {target.runtime for target in targets(None, None)} == {"pytorch", "onnxruntime"}
     with pytest.raises(InvalidParameter, match="not installed"):
         targets(["openvino"], None)

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from folders import tree
-from searches import ORIGINAL, candidate
+from searches import BASELINE, candidate
 from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
+from whet.evaluation.trial import Trial
 from whet.searching.space import Structure
 from whet.searching.storage import FAILED, FINISHED, SearchStorage, SearchTrial
 
+WRITTEN_BY_0_1_0 = Path(__file__).parent.parent / "fixtures" / "written_by_0_1_0"
 WHOSE = {"model_sha256": "a", "task": "t", "machine": {"cpu": "x", "threads": 1}, "goal": [1.0, None, "latency"]}
 
 
@@ -21,28 +24,30 @@ def opened(folder: Path, *, whose=WHOSE, overwrite: bool = False, join: bool = F
     return SearchStorage.opened(folder, whose, overwrite=overwrite, join=join)
 
 
-def attempt(number: int, **others) -> SearchTrial:
+def outcome(number: int, **others) -> SearchTrial:
     structure = Structure(number)
-    trials = (candidate(number, structure, ORIGINAL, drop=0.5, speed=2.0, recipe=[]),)
+    candidates = (candidate(number, structure, BASELINE, drop=0.5, speed=2.0, recipe=[]),)
     return SearchTrial(
-        number, structure, [{"method": "pruning.neurons", "keep": 0.5}], FINISHED, trials=trials, **others
+        number, structure, [{"method": "pruning.neurons", "keep": 0.5}], FINISHED, candidates=candidates, **others
     )
 
 
 def test_what_is_recorded_is_there_again(tmp_path):
-    first = attempt(0, value=2.0, kl=0.01, speed=1.5, seconds=3.0, left_out={"openvino int8": "failed: no"})
+    first = outcome(
+        0, value=2.0, proxy_kl=0.01, proxy_speedup=1.5, seconds=3.0, left_out={"openvino int8": "failed: no"}
+    )
     second = SearchTrial(7, Structure(1, 1), [], FAILED, message="InvalidModel: no")
-    with opened(tmp_path / "out") as ledger:
-        ledger.record(second, ORIGINAL)
-        ledger.record(first, ORIGINAL)
-        ledger.remember(original="x")
-        ledger.remember(recovery=0.5)
-    with opened(tmp_path / "out") as ledger:
-        assert ledger.attempts() == [first, second]
-        assert ledger.known == {"original": "x", "recovery": 0.5}
-        lines = (ledger.folder / "measurements.jsonl").read_text().splitlines()
-        assert [json.loads(line)["name"] for line in lines] == ["original", first.trials[0].name]
-        assert list((ledger.folder / "workers").iterdir()) == [ledger._worker_lock(ledger.worker)]
+    with opened(tmp_path / "out") as storage:
+        storage.record(second, BASELINE)
+        storage.record(first, BASELINE)
+        storage.share(baseline="x")
+        storage.share(recovery_share=0.5)
+    with opened(tmp_path / "out") as storage:
+        assert storage.trials() == [first, second]
+        assert storage.shared == {"baseline": "x", "recovery_share": 0.5}
+        lines = (storage.folder / "measurements.jsonl").read_text().splitlines()
+        assert [json.loads(line)["name"] for line in lines] == ["baseline", first.candidates[0].name]
+        assert list((storage.folder / "workers").iterdir()) == [storage._worker_lock(storage.worker)]
     assert not list((tmp_path / "out" / "workers").iterdir())
 
 
@@ -51,9 +56,9 @@ def test_what_is_recorded_is_there_again(tmp_path):
     [{"model_sha256": "b"}, {"task": "u"}, {"machine": {"cpu": "y", "threads": 1}}, {"goal": [2.0, None, "latency"]}],
 )
 def test_another_search_is_refused_and_measured_again_if_asked(tmp_path, other):
-    with opened(tmp_path / "out") as ledger:
-        ledger.record(attempt(0), ORIGINAL)
-        (ledger.folder / "models" / "0000").mkdir()
+    with opened(tmp_path / "out") as storage:
+        storage.record(outcome(0), BASELINE)
+        (storage.folder / "models" / "0000").mkdir()
     key = next(iter(other))
     with (
         pytest.raises(
@@ -64,10 +69,10 @@ def test_another_search_is_refused_and_measured_again_if_asked(tmp_path, other):
         opened(tmp_path / "out", whose=WHOSE | other),
     ):
         pass
-    with opened(tmp_path / "out") as ledger:
-        assert len(ledger.attempts()) == 1
-    with opened(tmp_path / "out", whose=WHOSE | other, overwrite=True) as ledger:
-        assert not ledger.attempts() and not list((ledger.folder / "models").iterdir())
+    with opened(tmp_path / "out") as storage:
+        assert len(storage.trials()) == 1
+    with opened(tmp_path / "out", whose=WHOSE | other, overwrite=True) as storage:
+        assert not storage.trials() and not list((storage.folder / "models").iterdir())
 
 
 def test_two_searches_in_one_folder_only_if_asked(tmp_path):
@@ -81,10 +86,10 @@ def test_two_searches_in_one_folder_only_if_asked(tmp_path):
                 pass
         assert tree(tmp_path / "out") == before
         with opened(tmp_path / "out", join=True) as second:
-            assert second.others() == {first.worker} and first.others() == {second.worker}
-        assert not first.others()
+            assert second.other_workers() == {first.worker} and first.other_workers() == {second.worker}
+        assert not first.other_workers()
     with opened(tmp_path / "out", join=True) as alone:
-        assert not alone.others()
+        assert not alone.other_workers()
 
 
 def test_one_of_several_workers_is_the_last(tmp_path):
@@ -101,7 +106,7 @@ def test_what_workers_claim_is_theirs_until_it_is_recorded_or_released(tmp_path)
         claimed = [worker.claim(Structure(level)) for level, worker in ((1, first), (2, second))]
         assert claimed == [(0, Structure(1)), (1, Structure(2))]
         assert sorted(first.claimed()) == sorted(second.claimed()) == claimed
-        second.record(attempt(1), ORIGINAL)
+        second.record(outcome(1), BASELINE)
         assert first.claimed() == claimed[:1]
         assert second.claim(Structure(3)).number == 2
         first.release()
@@ -127,7 +132,7 @@ def test_a_killed_worker_is_not_waited_for(tmp_path):
     process.wait()
     process.stdout.close()
     with opened(tmp_path / "out", whose={}) as storage:
-        assert not storage.claimed() and not storage.others()
+        assert not storage.claimed() and not storage.other_workers()
         assert [path.suffix for path in (storage.folder / "workers").iterdir()] == [".lock"]
 
 
@@ -142,36 +147,63 @@ def test_folders_of_others_are_left_alone(tmp_path):
     assert (tmp_path / "mine" / "precious").read_text() == "x"
 
 
-@pytest.mark.parametrize(("name", "what"), [("search.json", "whose search it is"), ("trials/0000.json", "a trial")])
+@pytest.mark.parametrize(
+    ("name", "what"), [("search.json", "what the search is about"), ("trials/0000.json", "a trial")]
+)
 @pytest.mark.parametrize("content", ["", "{}", '{"number": 1', "[]"])
 def test_damaged_files_are_answered(tmp_path, name, what, content):
-    with opened(tmp_path / "out") as ledger:
-        ledger.record(attempt(0), ORIGINAL)
+    with opened(tmp_path / "out") as storage:
+        storage.record(outcome(0), BASELINE)
     (tmp_path / "out" / name).write_text(content)
-    with pytest.raises(InvalidData, match=f"{name} must .*{what}"), opened(tmp_path / "out") as ledger:
-        ledger.attempts()
+    with pytest.raises(InvalidData, match=f"{name} must .*{what}"), opened(tmp_path / "out") as storage:
+        storage.trials()
+
+
+def test_a_folder_of_version_0_1_0_goes_on(tmp_path):
+    """Its trials are read under today's names, and its journal is ignored."""
+    folder = Path(shutil.copytree(WRITTEN_BY_0_1_0 / "search", tmp_path / "search"))
+    identity = json.loads((folder / "search.json").read_text())["identity"]
+    identity["machine"]["omp_wait_policy"] = identity["machine"].pop("waiting")
+    del identity["versions"]["whet"]
+    with opened(folder, whose=identity) as storage:
+        first, second = storage.trials()
+        assert (first.structure, second.structure) == (Structure(), Structure(7))
+        assert second.proxy_kl == pytest.approx(0.16565, abs=1e-5)
+        assert second.candidates[0].conditions["candidate"] == 1
+        baseline = Trial.from_dict(storage.shared["baseline"])
+        assert baseline.name == "dense" and storage.shared["recovery_share"] == 1.0
+        [confirmation] = storage.shared["confirmations"].values()
+        assert [Trial.from_dict(entry).name for entry in confirmation] == ["dense", "best"]
+        assert storage.claim(Structure(4)).number == 2
+        storage.record(outcome(2), baseline)
+        storage.share(recovery_share=0.5)
+    with opened(folder, whose=identity) as storage:
+        assert storage.trials() == [first, second, outcome(2)]
+        assert Trial.from_dict(storage.shared["baseline"]) == baseline and storage.shared["recovery_share"] == 0.5
+    with pytest.raises(InvalidParameter, match="got seed=5"), opened(folder, whose=identity | {"seed": 5}):
+        pass
 
 
 def test_only_models_that_are_asked_for_stay(tmp_path):
-    with opened(tmp_path / "out") as ledger:
+    with opened(tmp_path / "out") as storage:
         for number in range(4):
-            ledger.model(number).mkdir()
-        ledger.record(attempt(2), ORIGINAL)
-        assert ledger.claim(Structure()).number == 3
-        ledger.tidy({1})
-        assert sorted(path.name for path in (ledger.folder / "models").iterdir()) == ["0001", "0003"]
+            storage.model_folder(number).mkdir()
+        storage.record(outcome(2), BASELINE)
+        assert storage.claim(Structure()).number == 3
+        storage.keep_models({1})
+        assert sorted(path.name for path in (storage.folder / "models").iterdir()) == ["0001", "0003"]
 
 
 def test_a_full_disk_is_told(tmp_path, monkeypatch):
     def full(*_args, **_rest):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with opened(tmp_path / "out") as ledger:
+    with opened(tmp_path / "out") as storage:
         monkeypatch.setattr(Path, "write_text", full)
         with pytest.raises(OutputNotWritten, match="No space left"):
-            ledger.record(attempt(0), ORIGINAL)
+            storage.record(outcome(0), BASELINE)
         monkeypatch.undo()
-        assert not ledger.attempts()
+        assert not storage.trials()
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(OutputNotWritten, match="No space left"), opened(tmp_path / "new"):
         pass

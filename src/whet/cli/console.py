@@ -18,7 +18,7 @@ from whet.methods.base import Method
 from whet.methods.recipe import Step
 from whet.runtimes.base import Agreement
 from whet.searching.goal import POINTS, difference
-from whet.searching.search import BEST, SearchResult
+from whet.searching.result import BEST, SearchResult
 from whet.searching.storage import SearchTrial
 from whet.training.trainer import Epoch
 from whet.utils.distributed import is_first
@@ -27,11 +27,11 @@ from whet.utils.parameters import parameters
 __all__ = [
     "check_picture",
     "print_agreements",
-    "print_attempt",
     "print_curve",
-    "print_found",
     "print_inspection",
     "print_json",
+    "print_search_result",
+    "print_search_trial",
     "print_step",
     "say",
     "show",
@@ -131,43 +131,51 @@ def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
     show(shown)
 
 
-def print_attempt(attempt: SearchTrial) -> None:
-    """Print what came of one structure of a search."""
-    told = "; ".join(f"{one.name}: {_times(one)} times, {_points(difference(one))} points" for one in attempt.trials)
-    show(f"{attempt.number}: {told or f'{attempt.state}: {attempt.message}'}; {attempt.seconds:.0f} s")
+def print_search_trial(trial: SearchTrial) -> None:
+    """Print the outcome of one structure of a search."""
+    candidates = [
+        f"{candidate.name}: {_times(candidate)} times, {_points(difference(candidate))} points"
+        for candidate in trial.candidates
+    ]
+    outcome = "; ".join(candidates) or f"{trial.state}: {trial.message}"
+    show(f"{trial.number}: {outcome}; {trial.seconds:.0f} s")
 
 
-def print_found(found: SearchResult, out: Path) -> None:
-    """Print the frontier of a search, the best, and what the dev split says of it."""
-    first = found.original.measurements[0]
-    mark = "◀ best" if found.accepted else "◀ nearest"
-    shown = Table(
-        title=escape(f"{found.original.name}: {first.n} examples that the search chose by"),
-        caption="points: the difference from the original, with its 95 % interval; times: sentences a second",
-    )
-    shown.add_column("model", overflow="fold")
-    for name in (first.metric, "points", "KL", "times the original", "MiB"):
-        shown.add_column(name, justify="right", overflow="fold")
-    rows = list(found.frontier.trials)
-    for trial in rows if found.best in rows else [*rows, found.best]:
-        own = trial.measurements[0]
-        versus = "" if own.versus is None else _points(own.versus)
-        kl, size = trial.get("kl").value, trial.get("disk").value
-        name = escape(trial.name) + (f" {mark}" if trial is found.best else "")
-        shown.add_row(name, f"{own.value:.3f}", versus, f"{kl:.2g}", _times(trial), f"{size:.1f}")
-    show(shown)
-    if found.confirmation:
-        on_dev = found.confirmation[1]
-        own = on_dev.measurements[0]
+def print_search_result(result: SearchResult, out: Path) -> None:
+    """Print the frontier of a search, the best model, and its measurements on the dev split."""
+    show(_frontier_table(result))
+    if result.confirmation:
+        on_dev = result.confirmation[1]
+        quality = on_dev.measurements[0]
         show(
-            f"on {own.n} dev examples: {own.metric} {own.value:.3f}, {_points(difference(on_dev))} points from the "
-            f"original; {_times(on_dev)} times its sentences a second"
+            f"on {quality.n} dev examples: {quality.metric} {quality.value:.3f}, {_points(difference(on_dev))} points "
+            f"from the baseline; {_times(on_dev)} times its sentences a second"
         )
-    for note in found.notes:
+    for note in result.notes:
         show(f"note: {note}")
-    where = found.best.conditions or {}
-    verdict = "" if found.accepted else "nothing that is better than the original holds the bar; the nearest is "
-    show(f"{verdict}saved to {out / BEST}, for {where.get('runtime')} in {where.get('precision')}")
+    target = result.best.conditions or {}
+    verdict = "" if result.accepted else "nothing that is better than the baseline holds the bar; the nearest is "
+    show(f"{verdict}saved to {out / BEST}, for {target.get('runtime')} in {target.get('precision')}")
+
+
+def _frontier_table(result: SearchResult) -> Table:
+    baseline, mark = result.baseline, "◀ best" if result.accepted else "◀ nearest"
+    quality = baseline.measurements[0]
+    table = Table(
+        title=escape(f"{baseline.name}: {quality.n} examples that the search chose by"),
+        caption="points: the difference from the baseline, with its 95 % interval; times: sentences a second",
+    )
+    table.add_column("model", overflow="fold")
+    for name in (quality.metric, "points", "KL", "times the baseline", "MiB"):
+        table.add_column(name, justify="right", overflow="fold")
+    trials = list(result.frontier.trials)
+    for trial in trials if result.best in trials else [*trials, result.best]:
+        quality = trial.measurements[0]
+        points = "" if quality.versus is None else _points(quality.versus)
+        kl, size = trial.get("kl").value, trial.get("disk").value
+        name = escape(trial.name) + (f" {mark}" if trial is result.best else "")
+        table.add_row(name, f"{quality.value:.3f}", points, f"{kl:.2g}", _times(trial), f"{size:.1f}")
+    return table
 
 
 def _points(versus: Comparison) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from whet.cli.console import print_attempt, print_found, print_json, say
+from whet.cli.console import print_json, print_search_result, print_search_trial, say
 from whet.cli.options import (
     AsJson,
     DataDir,
@@ -24,15 +24,14 @@ from whet.cli.options import (
     task_of,
     use_device,
 )
-from whet.evaluation.trial import Trial
 from whet.searching.goal import Goal
-from whet.searching.search import SearchResult
+from whet.searching.result import SearchResult
 from whet.searching.search import search as search_for
 
 __all__ = ["search"]
 
 NOTHING_HOLDS = 3
-"""Exit code where nothing is better than the original and holds the bar."""
+"""Exit code where nothing is better than the baseline and holds the bar."""
 
 
 def search(
@@ -67,7 +66,7 @@ def search(
     Exit code 3: nothing holds the bar, and what is nearest to it was kept.
     """
     use_device("cpu", threads, alone=True)
-    found = search_for(
+    result = search_for(
         model,
         task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric),
         out,
@@ -80,27 +79,27 @@ def search(
         seed=seed,
         join=join,
         overwrite=overwrite,
-        report=(lambda attempt: None) if as_json else print_attempt,
+        report=(lambda trial: None) if as_json else print_search_trial,
         warn=lambda sentence: say(f"note: {sentence}"),
     )
     if as_json:
-        print_json(_as_json(found))
+        print_json(_as_json(result))
     else:
-        print_found(found, out)
-    if not found.accepted:
+        print_search_result(result, out)
+    if not result.accepted:
         raise typer.Exit(NOTHING_HOLDS)
 
 
-def _as_json(found: SearchResult) -> object:
+def _as_json(result: SearchResult) -> object:
     return {
-        "accepted": found.accepted,
-        "best": found.best.to_dict(),
-        "confirmation": list(map(Trial.to_dict, found.confirmation)),
-        "frontier": [trial.name for trial in found.frontier.trials],
-        "trials": list(map(Trial.to_dict, [found.original, *found.trials])),
-        "attempts": [
-            {"number": one.number, "state": one.state, "message": one.message, "left_out": one.left_out}
-            for one in found.attempts
+        "accepted": result.accepted,
+        "best": result.best.to_dict(),
+        "confirmation": [trial.to_dict() for trial in result.confirmation],
+        "frontier": [trial.name for trial in result.frontier.trials],
+        "trials": [trial.to_dict() for trial in (result.baseline, *result.candidates)],
+        "attempts": [  # keys that scripts read keep their names
+            {"number": trial.number, "state": trial.state, "message": trial.message, "left_out": trial.left_out}
+            for trial in result.search_trials
         ],
-        "notes": found.notes,
+        "notes": result.notes,
     }

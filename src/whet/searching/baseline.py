@@ -1,8 +1,8 @@
-"""The original of a search: what candidates are compared with, on which examples, and how both are timed.
+"""The baseline of a search: the model that candidates are compared with, on which examples, and how both are timed.
 
-Candidates are chosen on a selection slice of the training data: what is held out of it anyway, and where that is
-little, more of it. Calibration and recovery see neither the slice nor any part of its texts. The original may know
-those by heart; it loses more by every change then, so that they make the bar stricter, and never laxer.
+Candidates are chosen on a selection slice of the training data: the part that is held out anyway and, where that is
+small, more of it. Calibration and recovery see neither the slice nor any part of its texts. The baseline may have
+memorised some of them; every change then costs it more, so that they make the bar stricter, never laxer.
 """
 
 import time
@@ -38,29 +38,31 @@ __all__ = ["FULL_ROUNDS", "SHORT_ROUNDS", "Baseline", "ProxyScore"]
 
 Array = np.ndarray[Any, Any]
 
-SLICE_BATCH = 32
-FEW = 8
-"""Batches of the selection slice that cheap looks are taken at."""
-CONVERTED = 32
-"""Examples by which a conversion to fewer bits is checked."""
+SELECTION_BATCH_SIZE = 32
+PROXY_BATCHES = 8
+"""Batches of the selection slice that proxy scores are computed on."""
+CONVERSION_EXAMPLES = 32
+"""Held-out examples that check a conversion to fewer bits."""
 SHORT_ROUNDS, FULL_ROUNDS = 3, 12
 """Rounds of timing."""
-FULL_SECONDS = 15.0
-"""After which no more rounds begin."""
-TIMED = 64
-"""Examples of a round, in two batches at least."""
+TIMING_SECONDS = 15.0
+"""Time after which no more rounds begin."""
+TIMED_EXAMPLES = 64
+"""Examples in a round of timing, in at least two batches."""
 
 
 class ProxyScore(NamedTuple):
-    """What little a few batches say."""
+    """Cheap estimates of a candidate's quality, from a few batches."""
 
     kl: float
+    """Mean KL divergence from the baseline's answers, in nats."""
     versus: Comparison
+    """The difference from the baseline in the task's first metric."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The original model, loaded, with its answers."""
+    """A loaded model, with its answers to the selection slice."""
 
     source: str
     """Folder or hub name."""
@@ -69,156 +71,167 @@ class Baseline:
     tokenizer: PreTrainedTokenizerBase
     task: ResplitTask
     """Its validation split is the selection slice."""
-    order: list[int]
-    """The model's class for each of the task's."""
-    length: int
-    """Longest input, in tokens."""
+    classes: list[int]
+    """The model's class for each of the task's classes."""
+    max_length: int
+    """Tokens of the longest input."""
     batch_size: int
-    """Examples of the batches that are timed."""
+    """Examples in the batches that are timed."""
     seed: int
+    """Of resampling."""
     selection: Batches
-    """The selection slice, shortest first."""
+    """The selection slice, shortest text first."""
     logits: Array
-    """(examples, classes) its answers to it, the classes in the task's order."""
+    """(examples, classes) answers to the selection slice, in the order of the task's classes."""
     seconds: float
-    """That it took for an example of it."""
+    """Time for one example of the selection slice."""
 
     @classmethod
     def of(cls, source: str | Path, task: ResplitTask, *, max_length: int, batch_size: int, seed: int) -> "Baseline":
-        """Load the model and let it answer.
+        """Load a model and compute its answers.
+
+        Args:
+            source: folder or hub name.
+            task: its validation split is the selection slice.
+            max_length: longer inputs are cut, in tokens.
+            batch_size: examples in the batches that are timed.
+            seed: of resampling.
 
         Raises:
-            InvalidModel, InvalidArtifact: it cannot be loaded.
-            InvalidData: its head does not fit the task.
+            InvalidModel, InvalidArtifact: the model cannot be loaded.
+            InvalidData: the head of the model does not fit the task.
         """
         model, tokenizer = load_any(source).eval(), load_tokenizer(source)
-        order, length = class_order(model, task), readable_length(max_length, model)
+        classes, length = class_order(model, task), readable_length(max_length, model)
         ordered = shortest_first(task.splits.validation, tokenizer, max_length=length)
-        selection = encode(ordered, tokenizer, max_length=length, batch_size=SLICE_BATCH)
-        begun = time.perf_counter()
-        logits = predict_logits(model, selection, name="the original")[:, order]
-        seconds = (time.perf_counter() - begun) / len(logits)
-        return cls(str(source), model, tokenizer, task, order, length, batch_size, seed, selection, logits, seconds)
+        selection = encode(ordered, tokenizer, max_length=length, batch_size=SELECTION_BATCH_SIZE)
+        start = time.perf_counter()
+        logits = predict_logits(model, selection, name="the baseline")[:, classes]
+        seconds = (time.perf_counter() - start) / len(logits)
+        return cls(str(source), model, tokenizer, task, classes, length, batch_size, seed, selection, logits, seconds)
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """The name in tables."""
         return Path(self.source).resolve().name if Path(self.source).exists() else self.source
 
     @cached_property
     def export_task(self) -> Task:
-        """The task as conversions see it: they look at a few held-out examples only."""
+        """The task as exports see it: a few held-out examples check them."""
         train, held_out, dev = self.task.splits
-        return ResplitTask(
-            name=self.task.name, whole=self.task, own=Splits(train, held_out.sample(CONVERTED, seed=0), dev)
-        )
+        few = held_out.sample(CONVERSION_EXAMPLES, seed=0)
+        return ResplitTask(name=self.task.name, whole=self.task, own=Splits(train, few, dev))
 
     @cached_property
     def conditions(self) -> dict[str, Any]:
-        """What all measurements of the search have in common."""
+        """The conditions that all measurements of the search share."""
         return {
             "task": self.task.name,
             "split": "selection slice of the training data",
             "data_sha256": self.task.splits.validation.digest(),
             **current_machine().to_dict(),
             "batch_size": self.batch_size,
-            "max_length": self.length,
+            "max_length": self.max_length,
             "padding": "to the longest of a batch, sorted by length",
             "baseline": self.name,
             "versions": artifact.versions(),
         }
 
-    def look(self, model: nn.Module) -> ProxyScore:
-        """Return what a few batches of the selection slice say of a candidate.
+    def proxy_score(self, model: nn.Module) -> ProxyScore:
+        """Return estimates of a candidate's quality from a few batches of the selection slice.
 
         Raises:
-            InvalidModel: its answers are not finite.
+            InvalidModel: the answers of the candidate are not finite.
         """
-        few, rows = self._few
-        logits, wanted = predict_logits(model, few, name="a few batches")[:, self.order], self.logits[rows]
+        few, rows = self._proxy_batches
+        logits, wanted = predict_logits(model, few, name="a few batches")[:, self.classes], self.logits[rows]
         quality = quality_named(self.task.metrics[0])
         versus = quality.compare(few.labels, quality.predict(logits), quality.predict(wanted), seed=self.seed)
         return ProxyScore(float(divergences(wanted, logits).mean()), versus)
 
-    @property
-    def looked_at(self) -> int:
-        """How many examples that is."""
-        return len(self._few[1])
-
-    def measure(self, model: nn.Module, *, folder: Path, files: Sequence[Path], what: str) -> list[Measurement]:
+    def measure(self, model: nn.Module, *, folder: Path, files: Sequence[Path], name: str) -> list[Measurement]:
         """Return quality, fidelity and size of a candidate, on the whole selection slice.
 
         Args:
-            model: the candidate, wherever it runs.
+            model: the candidate, in any runtime.
             folder: where it was saved.
-            files: what its runtime reads; the weights, if none.
-            what: for the progress bar and errors.
+            files: the files that its runtime reads; if empty, its weights.
+            name: of the candidate, for the progress bar and errors.
 
         Raises:
-            InvalidModel: its answers are not finite.
+            InvalidModel: the answers of the candidate are not finite.
         """
-        logits = predict_logits(model, self.selection, name=what)[:, self.order]
-        return self._rows(self._subject(model, str(folder), logits, tuple(files)))
+        logits = predict_logits(model, self.selection, name=name)[:, self.classes]
+        return self._measurements(self._under_test(model, str(folder), logits, tuple(files)))
 
-    def measured(self) -> Trial:
-        """Return the original's own measurements."""
-        seconds = time_interleaved([lambda: self.run(self.model)], rounds=FULL_ROUNDS, budget=FULL_SECONDS)[:, 0]
-        rates = sum(len(batch["input_ids"]) for batch in self._timed) / seconds
+    def trial(self) -> Trial:
+        """Return the baseline's own measurements."""
+        runs = [lambda: self.run(self.model)]
+        seconds = time_interleaved(runs, rounds=FULL_ROUNDS, budget=TIMING_SECONDS)[:, 0]
+        rates = sum(len(batch["input_ids"]) for batch in self._timed_batches) / seconds
         estimate = bootstrap(lambda drawn: float(np.median(rates[drawn])), len(rates), seed=self.seed)
         throughput = Measurement(metric="throughput", **estimate._asdict(), unit="1/s", n=len(rates), better="higher")
-        first, *others = self._rows(None)
-        where = {"runtime": PYTORCH, "precision": FP32}
-        return Trial(self.name, [], self.seed, [first, throughput, *others], None, {**self.conditions, **where})
+        quality, *others = self._measurements(None)
+        target = {"runtime": PYTORCH, "precision": FP32}
+        return Trial(self.name, [], self.seed, [quality, throughput, *others], None, {**self.conditions, **target})
 
     def speedups(self, models: Sequence[nn.Module], *, rounds: int) -> list[Comparison]:
-        """Return how many times as fast as the original each candidate is, all of them in turn."""
+        """Return the speedup of each candidate over the baseline, all of them timed in turn.
+
+        Args:
+            models: the candidates, in any runtime.
+            rounds: of timing, at most.
+        """
         if not models:
             return []
         runs = [lambda model=model: self.run(model) for model in (self.model, *models)]
-        seconds = time_interleaved(runs, rounds=rounds, budget=FULL_SECONDS)
-        first = seconds[:, 0].tolist()
-        return [paired_ratio(first, seconds[:, i].tolist(), seed=self.seed) for i in range(1, len(runs))]
+        seconds = time_interleaved(runs, rounds=rounds, budget=TIMING_SECONDS)
+        own = seconds[:, 0].tolist()
+        return [paired_ratio(own, seconds[:, i].tolist(), seed=self.seed) for i in range(1, len(runs))]
 
     def run(self, model: nn.Module) -> None:
-        """Let a model answer what is timed."""
+        """Run a model on the batches that are timed."""
         with torch.inference_mode():
-            for batch in self._timed:
+            for batch in self._timed_batches:
                 model(**batch)
 
     @cached_property
-    def _few(self) -> tuple[Batches, Array]:
-        """Some batches, spread over the lengths, and the places of their examples in the slice."""
-        chosen = np.unique(np.linspace(0, len(self.selection) - 1, FEW).round().astype(int))
+    def _proxy_batches(self) -> tuple[Batches, Array]:
+        """A few batches, spread over the lengths, and the indices of their examples in the selection slice."""
+        chosen = np.unique(np.linspace(0, len(self.selection) - 1, PROXY_BATCHES).round().astype(int))
         batches = [self.selection.batches[i] for i in chosen]
         rows = np.concatenate(
-            [i * SLICE_BATCH + np.arange(len(batch["input_ids"])) for i, batch in zip(chosen, batches, strict=True)]
+            [
+                i * SELECTION_BATCH_SIZE + np.arange(len(batch["input_ids"]))
+                for i, batch in zip(chosen, batches, strict=True)
+            ]
         )
         return Batches(batches, self.selection.labels[rows]), rows
 
     @cached_property
-    def _timed(self) -> tuple[Batch, ...]:
-        """Batches of the size that counts, spread over the lengths."""
-        ordered = shortest_first(self.task.splits.validation, self.tokenizer, max_length=self.length)
-        batches = encode(ordered, self.tokenizer, max_length=self.length, batch_size=self.batch_size).batches
-        count = max(2, TIMED // self.batch_size)
-        places = np.unique(np.linspace(0, len(batches) - 1, 2 * count + 1).round().astype(int)[1::2])
-        return tuple(batches[i] for i in places)
+    def _timed_batches(self) -> tuple[Batch, ...]:
+        """A few batches of `batch_size`, spread over the lengths."""
+        ordered = shortest_first(self.task.splits.validation, self.tokenizer, max_length=self.max_length)
+        batches = encode(ordered, self.tokenizer, max_length=self.max_length, batch_size=self.batch_size).batches
+        count = max(2, TIMED_EXAMPLES // self.batch_size)
+        indices = np.unique(np.linspace(0, len(batches) - 1, 2 * count + 1).round().astype(int)[1::2])
+        return tuple(batches[i] for i in indices)
 
-    def _rows(self, candidate: ModelUnderTest | None) -> list[Measurement]:
-        """The measurements of the last of both."""
-        subjects = [self._subject(self.model, self.source, self.logits, ())]
-        subjects += [] if candidate is None else [candidate]
-        asked = [*map(quality_named, self.task.metrics), *map(metric_named, ("fidelity", "size"))]
-        return [one for metric in asked for one in metric.measure(subjects)[-1]]
+    def _measurements(self, candidate: ModelUnderTest | None) -> list[Measurement]:
+        """The measurements of a candidate, or of the baseline if there is none."""
+        models = [self._under_test(self.model, self.source, self.logits, ())]
+        models += [] if candidate is None else [candidate]
+        metrics = [*map(quality_named, self.task.metrics), *map(metric_named, ("fidelity", "size"))]
+        return [measurement for metric in metrics for measurement in metric.measure(models)[-1]]
 
-    def _subject(self, model: nn.Module, source: str, logits: Array, files: tuple[Path, ...]) -> ModelUnderTest:
+    def _under_test(self, model: nn.Module, source: str, logits: Array, files: tuple[Path, ...]) -> ModelUnderTest:
         batches = self.selection
         return ModelUnderTest(
             name=self.name,
             source=source,
             model=model,
             device="cpu",
-            max_length=self.length,
+            max_length=self.max_length,
             dev=batches,
             logits=logits,
             singles=batches,

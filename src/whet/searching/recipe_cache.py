@@ -1,7 +1,7 @@
-"""Recipes that begin alike, without doing their common beginning twice.
+"""A cache of what methods with a budget learn from a model, so that many recipes share it.
 
-What sizes of a model's parts would cost does not depend on which of them are taken: it is learnt once for each model
-that stands before such a step, and kept for the few last ones.
+What it would cost to make a model's parts smaller does not depend on the budget. It is learnt once for each model that
+such a step is applied to, and kept for the models that were used last.
 """
 
 from collections import OrderedDict
@@ -16,37 +16,37 @@ from whet.methods.recipe import Recipe
 
 __all__ = ["CachedRecipes"]
 
-KEPT = 3
-"""Models of which is kept what was learnt; that of a wide one takes a few GiB."""
+SIZE = 3
+"""Entries of the cache; one for a wide model takes a few GiB."""
 
 
 class CachedRecipes:
-    """Applies recipes to one model; gives what `Recipe.apply` gives."""
+    """Applies recipes to one model, with the same result as `Recipe.apply`."""
 
-    def __init__(self, original: nn.Module, resources: Resources) -> None:
-        self._original = original
+    def __init__(self, baseline: nn.Module, resources: Resources) -> None:
+        self._baseline = baseline
         self._resources = resources
-        self._known: OrderedDict[tuple[Method, ...], Any] = OrderedDict()
+        self._learnt: OrderedDict[tuple[Method, ...], Any] = OrderedDict()
 
     def apply(self, recipe: Recipe) -> nn.Module:
-        """Return a compressed copy of the original.
+        """Return a compressed copy of the model.
 
         Raises:
             WhetError: a step cannot be applied.
         """
-        return recipe.apply(self._original, self._resources, run=self._run)
+        return recipe.apply(self._baseline, self._resources, run=self._run)
 
-    def _run(self, before: tuple[Method, ...], method: Method, model: nn.Module, own: Resources) -> nn.Module:
+    def _run(self, before: tuple[Method, ...], method: Method, model: nn.Module, resources: Resources) -> nn.Module:
         if isinstance(method, Budgeted):
-            return method.spend(model, self._learnt(before, method, model, own), own)
-        return method.apply(model, own)
+            return method.spend(model, self._learn(before, method, model, resources), resources)
+        return method.apply(model, resources)
 
-    def _learnt(self, before: tuple[Method, ...], method: Budgeted, model: nn.Module, own: Resources) -> Any:
-        """What the step needs to know of the model that stands before it, whatever it keeps."""
+    def _learn(self, before: tuple[Method, ...], method: Budgeted, model: nn.Module, resources: Resources) -> Any:
+        """What a step has to know of the model that it is applied to, for any budget."""
         key = (*before, method.key)
-        if key not in self._known:
-            self._known[key] = method.learn(model, own)
-            if len(self._known) > KEPT:
-                self._known.popitem(last=False)
-        self._known.move_to_end(key)
-        return self._known[key]
+        if key not in self._learnt:
+            self._learnt[key] = method.learn(model, resources)
+            if len(self._learnt) > SIZE:
+                self._learnt.popitem(last=False)
+        self._learnt.move_to_end(key)
+        return self._learnt[key]

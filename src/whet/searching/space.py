@@ -1,7 +1,6 @@
-"""The structures that a search can try: less and less of the blocks, of the word embeddings, and a short recovery.
+"""The structures that a search can try: how much of the blocks and of the word embeddings is kept, and a recovery.
 
-Each is a level in a short list, from everything to little. Which structures a search tries, and in which order, says
-`sampler`.
+Each axis is a level in a short list, from everything to little. `sampler` decides which structures are tried.
 """
 
 from dataclasses import dataclass
@@ -22,14 +21,14 @@ from whet.utils.precision import ComputePrecision
 __all__ = ["LESS", "TABLES", "Space", "Structure"]
 
 LESS = (1.0, 1.2, 1.35, 1.5, 1.7, 1.9, 2.15, 2.4, 2.7, 3.0, 3.5, 4.0, 5.0, 6.0)
-"""How many times as fast a model is to be, or, where bytes count, how many times as small its blocks."""
+"""Speedups of the model, or, where only bytes count, compression ratios of its blocks."""
 TABLES = (1.0, 0.5, 0.25)
-"""Shares of the word embeddings that are kept."""
+"""Shares of the word embeddings' parameters that are kept."""
 RECOVERY = (0, 1)
-"""Epochs."""
+"""Epochs of distillation."""
 WITHOUT_HEADS = ("neurons", "ranks", "nothing")
-"""What parts of blocks become where no heads can go. Beside those, low rank costs more than it promises
-(studies/frontier), so that it is not offered then."""
+"""What can become of the parts of blocks where no heads can be removed. Where heads can be, low rank is not offered: it
+costs more than is predicted of it (studies/frontier)."""
 
 
 class Structure(NamedTuple):
@@ -42,27 +41,27 @@ class Structure(NamedTuple):
 
 @dataclass(frozen=True)
 class Space:
-    """What a model can lose, and how it recovers."""
+    """The axes that a model allows, and how it recovers."""
 
     blocks: bool = True
     """Whether its blocks can become smaller."""
     heads: bool = True
-    """Whether heads can go; where not, attention is offered low rank."""
+    """Whether attention heads can be removed; where not, attention may become low rank."""
     table: bool = False
-    """Whether its word embeddings can, and bytes count."""
+    """Whether its word embeddings can become smaller, and bytes count."""
     first_token: bool = True
-    """Whether its head reads the first token alone, so that all structures leave out the others' last block."""
+    """Whether its head reads the first token alone, so that the last block need not compute the others."""
     recovery: float = 0.0
-    """Share of the training text that a recovery takes; 0 where there is no time for any."""
+    """Share of the training text that a recovery takes; 0 if there is no time for one."""
     precision: ComputePrecision = "fp32"
-    """Of the products of a recovery."""
+    """Precision of the matrix products of a recovery."""
 
     @classmethod
     def of(cls, model: nn.Module, resources: Resources, *, recovery: float, bytes_count: bool) -> Self:
-        """Return what can be done to a model, by trying what costs little.
+        """Return the space of a model, found by trying each method at no compression.
 
         Args:
-            model: the original.
+            model: the baseline.
             resources: calibration and training data.
             recovery: share of the training text.
             bytes_count: whether a smaller file is worth anything.
@@ -76,7 +75,7 @@ class Space:
                 return False
             return True
 
-        # (keep=1 looks for places and does nothing to them)
+        # (keep=1 finds the layers, and changes nothing)
         return cls(
             blocks=possible(method="pruning.structure", keep=1.0),
             heads=possible(method="pruning.heads", keep=1.0),
@@ -88,7 +87,7 @@ class Space:
 
     @property
     def most(self) -> Structure:
-        """The highest level of each."""
+        """The highest level of each axis."""
         return Structure(
             (len(LESS) - 1) * self.blocks,
             (len(TABLES) - 1) * self.table,
@@ -100,11 +99,11 @@ class Space:
         return [Structure(*levels) for levels in product(*(range(level + 1) for level in self.most))]
 
     def recipe(self, structure: Structure, timed: Target | None) -> Recipe:
-        """Return how a structure is made.
+        """Return the recipe that makes a structure.
 
         Args:
             structure: its levels.
-            timed: where time counts; None where bytes alone do.
+            timed: the target in which time counts; None if only bytes count.
         """
         entries: list[dict[str, Any]] = [{"method": "lossless.first_token"}] * self.first_token
         if structure.blocks:
@@ -121,7 +120,7 @@ class Space:
         return Recipe.from_list(entries)
 
     def name(self, structure: Structure) -> str:
-        """Return what tables call a structure."""
+        """Return the name of a structure in tables."""
         parts = [f"structure {LESS[structure.blocks]:g}"] * bool(structure.blocks)
         parts += [f"embedding {TABLES[structure.table]:g}"] * bool(structure.table)
         parts += ["recovered"] * bool(structure.recovery)

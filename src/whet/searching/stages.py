@@ -1,17 +1,17 @@
-"""What a structure goes through in a search: cheap looks first, each of which may end it, then full measurements.
+"""The stages in which a structure is evaluated: cheap measurements first, each of which may end it, then full ones.
 
-1. Proxies, in PyTorch: KL and the metric on a few held-out batches, and a short run against the clock.
-2. Short measurements of its exports: the same, in every runtime and precision that is still in play.
-3. Full ones, the fastest first: the metric on the whole selection slice, and longer runs of those that hold the bar.
-   Where time alone counts, what is clearly slower than one of these that holds the bar is not looked at.
+1. Proxies, in PyTorch: KL divergence and the metric on a few held-out batches, and a short run for the speedup.
+2. The same for its exports, in every target that is still in play.
+3. Full measurements, the fastest target first: the metric on the whole selection slice, and longer runs for the targets
+   that hold the bar. Where only time counts, a target that is clearly slower than one that holds the bar is left out.
 
-A structure or an export ends where even the upper end of its interval is below the bar, or where something that was
-measured before is clearly faster and clearly nearer to the original. All times are taken in turn with the original in
-PyTorch, alone on the machine.
+A structure or a target ends if even the upper end of its interval is below the bar, or if something that was measured
+before is both clearly faster and clearly nearer to the baseline. All times are taken in turn with the baseline in
+PyTorch, while nothing else on the machine is timed.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,253 +40,273 @@ __all__ = ["StagedEvaluation"]
 T = TypeVar("T")
 
 CLEARLY = 1.1
-"""What is faster, or nearer, by this factor is so clearly, also in short runs and on few examples."""
+"""Something that is faster, or nearer, by this factor is clearly so, even in short runs and on few examples."""
 SAME = 1e-4
-"""A mean KL below which answers are those of the original."""
+"""Mean KL divergence below which answers count as the baseline's, in nats."""
 BEATEN = "beaten by another"
 ENOUGH = 2
 """Structures that must have shown a target to be of no use before it is left out."""
 
 
-class _Known(NamedTuple):
-    """How far from the original something was, and how fast."""
+class _Point(NamedTuple):
+    """How far from the baseline a model is, and how fast."""
 
     kl: float
-    speed: float
+    speedup: float
 
 
 @dataclass(frozen=True)
 class StagedEvaluation:
-    """What all structures of a search are measured against."""
+    """Evaluates structures, all against the same baseline and goal."""
 
-    original: Baseline
-    baseline: Trial
-    """The original's own measurements."""
+    baseline: Baseline
+    baseline_trial: Trial
+    """The baseline's own measurements."""
     goal: Goal
     space: Space
-    steps: CachedRecipes
+    recipes: CachedRecipes
     targets: tuple[Target, ...]
     """Where candidates run."""
 
-    def climb(self, proposal: Proposal, folder: Path, past: Sequence[SearchTrial]) -> SearchTrial:
-        """Return what came of a structure, whose model and exports are left in `folder` if it came so far.
+    def run(self, proposal: Proposal, folder: Path, past: Sequence[SearchTrial]) -> SearchTrial:
+        """Return the outcome of a structure; its model and exports are left in `folder` if it passes the proxies.
 
-        What fails in it is told in the attempt, and not raised.
+        Errors of the structure are part of the outcome, and are not raised.
 
         Args:
             proposal: the structure.
             folder: for its model.
-            past: all attempts that are finished.
+            past: the outcomes of all structures before.
 
         Raises:
             OutputNotWritten: the folder cannot be written.
         """
-        begun = time.perf_counter()
-        recipe = self.space.recipe(proposal.structure, self._timed(past))
-        attempt = SearchTrial(*proposal, recipe=recipe.to_list(), state=FINISHED)
+        start = time.perf_counter()
+        recipe = self.space.recipe(proposal.structure, self._timed_target(past))
+        trial = SearchTrial(*proposal, recipe=recipe.to_list(), state=FINISHED)
         try:
-            attempt = self._climbed(attempt, recipe, folder, past)
+            trial = self._evaluated(trial, recipe, folder, past)
         except OutputNotWritten:
             raise
-        except InvalidParameter as error:  # such as a speed that no structure has here
-            attempt = attempt._replace(state=PRUNED, message=_sentence(error))
+        except InvalidParameter as error:  # such as a speedup that no structure reaches here
+            trial = trial._replace(state=PRUNED, message=_sentence(error))
         except Exception as error:
-            attempt = attempt._replace(state=FAILED, message=_sentence(error))
-        return attempt._replace(seconds=time.perf_counter() - begun)
+            trial = trial._replace(state=FAILED, message=_sentence(error))
+        return trial._replace(seconds=time.perf_counter() - start)
 
-    def _timed(self, past: Sequence[SearchTrial]) -> Target | None:
-        """Where time counts: where the whole model was best, once that is known; None where bytes alone do."""
+    def _timed_target(self, past: Sequence[SearchTrial]) -> Target | None:
+        """The target in which time counts: the whole model's best, once known; None if only bytes count."""
         if self.goal.best == "size":
             return None
-        whole = [trial for attempt in past if attempt.structure == Structure() for trial in attempt.trials]
-        return Target.of(self.goal.winner(whole, self.baseline)) if whole else self.targets[0]
+        whole = [candidate for trial in past if trial.structure == Structure() for candidate in trial.candidates]
+        return Target.of(self.goal.winner(whole, self.baseline_trial)) if whole else self.targets[0]
 
-    def _climbed(self, attempt: SearchTrial, recipe: Recipe, folder: Path, past: Sequence[SearchTrial]) -> SearchTrial:
-        original = self.original
-        model = self.steps.apply(recipe)
-        look = original.look(model)
-        [speed] = original.speedups([model], rounds=SHORT_ROUNDS)
-        attempt = attempt._replace(kl=look.kl, speed=speed.value)
-        known = [_Known(one.kl, one.speed) for one in past if one.kl is not None and one.speed is not None]
-        if reason := self._hopeless(look, speed, known):
-            return attempt._replace(state=PRUNED, message=reason)
-        about = {"recipe": recipe.to_list(), "origin": original.source, "seed": original.seed}
-        records.save(model, original.tokenizer, folder, **about, overwrite=True)  # type: ignore[arg-type]
-        fate = _Outcomes({}, {})
-        self._load(fate, model, folder, past)
-        speeds = self._thin(fate, past)
-        trials = self._measure(fate, attempt, folder, speeds)
-        if not trials:
-            failed = any(reason.startswith(FAILED) for reason in fate.left_out.values())
-            why = "; ".join(f"{target}: {reason}" for target, reason in fate.left_out.items())
-            return attempt._replace(state=FAILED if failed else PRUNED, message=why, left_out=fate.left_out)
-        value = max(self.goal.value(trial, self.baseline) for trial in trials)
-        return attempt._replace(trials=tuple(trials), value=value, left_out=fate.left_out)
+    def _evaluated(self, trial: SearchTrial, recipe: Recipe, folder: Path, past: Sequence[SearchTrial]) -> SearchTrial:
+        baseline = self.baseline
+        model = self.recipes.apply(recipe)
+        proxy = baseline.proxy_score(model)
+        [speedup] = baseline.speedups([model], rounds=SHORT_ROUNDS)
+        trial = trial._replace(proxy_kl=proxy.kl, proxy_speedup=speedup.value)
+        if reason := self._hopeless(proxy, speedup, _proxy_points(past)):
+            return trial._replace(state=PRUNED, message=reason)
+        about = {"recipe": recipe.to_list(), "origin": baseline.source, "seed": baseline.seed}
+        records.save(model, baseline.tokenizer, folder, **about, overwrite=True)  # type: ignore[arg-type]
+        outcomes = _TargetOutcomes({}, {})
+        self._load(outcomes, model, folder, past)
+        speedups = self._screen(outcomes, past)
+        candidates = self._measure(outcomes, trial, folder, speedups)
+        trial = trial._replace(candidates=tuple(candidates), left_out=outcomes.left_out)
+        if not candidates:
+            return trial._replace(state=FAILED if outcomes.any_failed() else PRUNED, message=outcomes.reasons())
+        return trial._replace(value=max(self.goal.value(candidate, self.baseline_trial) for candidate in candidates))
 
-    def _hopeless(self, look: ProxyScore, speed: Comparison, known: Sequence[_Known]) -> str:
-        """Why something need not be looked at more closely; empty if it must."""
-        if look.versus.high <= self.goal.bar:
-            return f"below the bar: {look.versus.value:+.3f}, at most {look.versus.high:+.3f}, on a few batches"
+    def _hopeless(self, proxy: ProxyScore, speedup: Comparison, others: Iterable[_Point]) -> str:
+        """The reason why full measurements are not worth their time; empty if they are."""
+        if proxy.versus.high <= self.goal.bar:
+            return f"below the bar: {proxy.versus.value:+.3f}, at most {proxy.versus.high:+.3f}, on a few batches"
         if self.goal.bytes_count:
-            return ""  # what is slower and further off may be smaller
-        for other in known:
-            if other.kl <= max(look.kl / CLEARLY, SAME) and other.speed >= speed.value * CLEARLY:
+            return ""  # a model that is slower and further from the baseline may be smaller
+        for other in others:
+            if other.kl <= max(proxy.kl / CLEARLY, SAME) and other.speedup >= speedup.value * CLEARLY:
                 return (
-                    f"{BEATEN}, {other.speed:.2f} times as fast as the original at KL {other.kl:.2g}: "
-                    f"{speed.value:.2f} at {look.kl:.2g}"
+                    f"{BEATEN}, {other.speedup:.2f} times as fast as the baseline at KL {other.kl:.2g}: "
+                    f"{speedup.value:.2f} at {proxy.kl:.2g}"
                 )
         return ""
 
-    def _load(self, fate: "_Outcomes", model: nn.Module, folder: Path, past: Sequence[SearchTrial]) -> None:
+    def _load(self, outcomes: "_TargetOutcomes", model: nn.Module, folder: Path, past: Sequence[SearchTrial]) -> None:
         """Bring the model to every target that is still in play."""
         for target in self.targets:
-            if self._is_out(target, past):
-                fate.left_out[str(target)] = f"{BEATEN} for every structure before"
-        targets = [target for target in self.targets if str(target) not in fate.left_out]
-        self._export(fate, folder, [target for target in targets if target.exported])
+            if self._is_useless(target, past):
+                outcomes.leave_out(target, f"{BEATEN} for every structure before")
+        targets = [target for target in self.targets if str(target) not in outcomes.left_out]
+        self._export(outcomes, folder, [target for target in targets if target.exported])
         threads = torch.get_num_threads()
         for target in targets:
-            if str(target) not in fate.left_out:
+            if str(target) not in outcomes.left_out:
                 runtime = runtime_named(target.runtime)
                 load = partial(runtime.load, model, folder, precision=target.precision, threads=threads)
-                if (loaded := fate.tried(target, load)) is not None:
-                    fate.runners[target] = loaded
+                if (loaded := outcomes.attempt(target, load)) is not None:
+                    outcomes.models[target] = loaded
 
-    def _export(self, fate: "_Outcomes", folder: Path, targets: Sequence[Target]) -> None:
+    def _export(self, outcomes: "_TargetOutcomes", folder: Path, targets: Sequence[Target]) -> None:
         if not targets:
             return
         try:
             export_to(
                 folder,
                 [(exporter_named(target.runtime), target.precision) for target in targets],
-                task=self.original.export_task,
-                seed=self.original.seed,
+                task=self.baseline.export_task,
+                seed=self.baseline.seed,
                 threads=torch.get_num_threads(),
-                failed=lambda runtime, precision, error: fate.fail(Target(runtime, precision), error),
+                failed=lambda runtime, precision, error: outcomes.fail(Target(runtime, precision), error),
             )
         except OutputNotWritten:
             raise
-        except Exception as error:  # of the model in ONNX, which all of them are made from
+        except Exception as error:  # in the export to ONNX, which all of these targets share
             for target in targets:
-                fate.fail(target, error)
+                outcomes.fail(target, error)
 
-    def _is_out(self, target: Target, past: Sequence[SearchTrial]) -> bool:
-        """Whether a target failed or was clearly worse than another for every structure, and for several."""
+    def _is_useless(self, target: Target, past: Sequence[SearchTrial]) -> bool:
+        """Whether a target failed or was clearly slower than another for every structure, and for several."""
         verdicts = []
-        for attempt in past:
-            reason = attempt.left_out.get(str(target), "")
-            found = {Target.of(trial): self.goal.score(trial, self.baseline) for trial in attempt.trials}
-            good = [found[Target.of(trial)] for trial in attempt.trials if self.goal.holds(trial)]
+        for trial in past:
+            reason = trial.left_out.get(str(target), "")
+            scores = {Target.of(one): self.goal.score(one, self.baseline_trial) for one in trial.candidates}
+            holding = [scores[Target.of(one)] for one in trial.candidates if self.goal.holds(one)]
             if reason:
                 verdicts += [True] * reason.startswith((BEATEN, FAILED))
-            elif target in found and good:
-                verdicts.append(max(good) >= CLEARLY * found[target])
+            elif target in scores and holding:
+                verdicts.append(max(holding) >= CLEARLY * scores[target])
         return len(verdicts) >= ENOUGH and all(verdicts)
 
-    def _thin(self, fate: "_Outcomes", past: Sequence[SearchTrial]) -> dict[Target, float]:
-        """Take away what short measurements show to be hopeless; return how fast the others seem to be."""
-        looks = {target: fate.tried(target, lambda: self.original.look(runner)) for target, runner in fate.each()}  # noqa: B023
-        speeds = self._speedups(fate, list(fate.runners), SHORT_ROUNDS)
-        known = [_known(trial) for attempt in past for trial in attempt.trials]
-        for target, speed in speeds.items():
-            if (look := looks[target]) is not None:
-                others = [_Known(one.kl, speeds[by].value) for by, one in looks.items() if one and by in speeds]
-                if reason := self._hopeless(look, speed, [*known, *others]):
-                    fate.leave_out(target, reason)
-        return {target: speeds[target].value for target in fate.runners}
+    def _screen(self, outcomes: "_TargetOutcomes", past: Sequence[SearchTrial]) -> dict[Target, float]:
+        """Leave out the targets that short measurements show to be hopeless; return the others' speedups."""
+        proxies = {
+            target: outcomes.attempt(target, partial(self.baseline.proxy_score, model))
+            for target, model in outcomes.running()
+        }
+        speedups = self._speedups(outcomes, list(outcomes.models), SHORT_ROUNDS)
+        points = [_point(candidate) for trial in past for candidate in trial.candidates]
+        points += [
+            _Point(proxy.kl, speedups[target].value)
+            for target, proxy in proxies.items()
+            if proxy and target in speedups
+        ]
+        for target, speedup in speedups.items():
+            if (proxy := proxies[target]) is not None and (reason := self._hopeless(proxy, speedup, points)):
+                outcomes.leave_out(target, reason)
+        return {target: speedups[target].value for target in outcomes.models}
 
     def _measure(
-        self, fate: "_Outcomes", attempt: SearchTrial, folder: Path, speeds: Mapping[Target, float]
+        self, outcomes: "_TargetOutcomes", trial: SearchTrial, folder: Path, speedups: Mapping[Target, float]
     ) -> list[Trial]:
-        """The full measurements of what is left, with longer timing of those that hold the bar."""
-        name = self.space.name(attempt.structure)
-        rows: dict[Target, list[Measurement]] = {}
-        good: dict[Target, float] = {}
-        for target, runner in sorted(fate.each(), key=lambda one: -speeds[one[0]]):
-            better = next((one for one, speed in good.items() if speed >= CLEARLY * speeds[target]), None)
-            if better and not self.goal.bytes_count:
-                fate.leave_out(target, f"{BEATEN}: {better} holds the bar and is faster")
+        """The full measurements in the targets that are left, with longer timing of those that hold the bar."""
+        name = self.space.name(trial.structure)
+        measured: dict[Target, list[Measurement]] = {}
+        holding: dict[Target, float] = {}
+        for target, model in sorted(outcomes.running(), key=lambda item: -speedups[item[0]]):
+            faster = next((other for other in holding if holding[other] >= CLEARLY * speedups[target]), None)
+            if faster and not self.goal.bytes_count:
+                outcomes.leave_out(target, f"{BEATEN}: {faster} holds the bar and is faster")
                 continue
-            what, paths = f"{name} ({target})", runtime_named(target.runtime).files(folder, target.precision)
-            found = fate.tried(target, lambda: self.original.measure(runner, folder=folder, files=paths, what=what))  # noqa: B023
-            if found is not None:
-                rows[target], versus = found, found[0].versus
+            files = runtime_named(target.runtime).files(folder, target.precision)
+            measure = partial(self.baseline.measure, model, folder=folder, files=files, name=f"{name} ({target})")
+            measurements = outcomes.attempt(target, measure)
+            if measurements is not None:
+                measured[target], versus = measurements, measurements[0].versus
                 if versus and versus.low > self.goal.bar:
-                    good[target] = speeds[target]
-        ratios = self._speedups(fate, list(good), FULL_ROUNDS)
-        ratios |= self._speedups(fate, [target for target in rows if target not in good], SHORT_ROUNDS)
+                    holding[target] = speedups[target]
+        ratios = self._speedups(outcomes, list(holding), FULL_ROUNDS)
+        ratios |= self._speedups(outcomes, [target for target in measured if target not in holding], SHORT_ROUNDS)
         return [
-            self._trial(attempt, target, rows[target], ratios[target], folder)
+            self._candidate(trial, target, measured[target], ratios[target], folder)
             for target in self.targets
             if target in ratios
         ]
 
-    def _speedups(self, fate: "_Outcomes", targets: Sequence[Target], rounds: int) -> dict[Target, Comparison]:
-        """How many times as fast as the original the model is in each target that runs."""
+    def _speedups(
+        self, outcomes: "_TargetOutcomes", targets: Sequence[Target], rounds: int
+    ) -> dict[Target, Comparison]:
+        """The speedups over the baseline in the targets that run."""
         for target in targets:
-            fate.tried(target, lambda: self.original.run(fate.runners[target]))  # noqa: B023
-        running = [target for target in targets if target in fate.runners]
-        found = self.original.speedups([fate.runners[target] for target in running], rounds=rounds)
-        return dict(zip(running, found, strict=True))
+            outcomes.attempt(target, partial(self.baseline.run, outcomes.models[target]))
+        running = [target for target in targets if target in outcomes.models]
+        speedups = self.baseline.speedups([outcomes.models[target] for target in running], rounds=rounds)
+        return dict(zip(running, speedups, strict=True))
 
-    def _trial(
-        self, attempt: SearchTrial, target: Target, rows: Sequence[Measurement], ratio: Comparison, folder: Path
+    def _candidate(
+        self, trial: SearchTrial, target: Target, measurements: Sequence[Measurement], ratio: Comparison, folder: Path
     ) -> Trial:
-        # the original's own rate, measured once, times the ratio: rates of different moments cannot be compared
-        rate = self.baseline.get("throughput").value
+        # the baseline's rate was measured once and is multiplied by the ratio: rates at different times do not compare
+        rate = self.baseline_trial.get("throughput")
         throughput = Measurement(
             metric="throughput",
-            value=rate * ratio.value,
+            value=rate.value * ratio.value,
             unit="1/s",
-            low=rate * ratio.low,
-            high=rate * ratio.high,
-            n=self.baseline.get("throughput").n,
+            low=rate.value * ratio.low,
+            high=rate.value * ratio.high,
+            n=rate.n,
             better="higher",
             versus=ratio,
         )
-        own = {**target._asdict(), "candidate": attempt.number}
+        quality, *others = measurements
         return Trial(
-            f"{self.space.name(attempt.structure)} ({target})",
-            attempt.recipe,
-            self.original.seed,
-            [rows[0], throughput, *rows[1:]],
+            f"{self.space.name(trial.structure)} ({target})",
+            trial.recipe,
+            self.baseline.seed,
+            [quality, throughput, *others],
             artifact.model_digest(folder),
-            {**self.original.conditions, **own},
+            {**self.baseline.conditions, **target._asdict(), "candidate": trial.number},
         )
 
 
-class _Outcomes(NamedTuple):
-    """What became of one model in every target."""
+class _TargetOutcomes(NamedTuple):
+    """What became of one structure in every target."""
 
-    runners: dict[Target, nn.Module]
-    """Where it still runs."""
+    models: dict[Target, nn.Module]
+    """The model in each target where it still runs."""
     left_out: dict[str, str]
-    """Why it does not in the others."""
+    """The reason why it does not in each other target, by the target's name."""
 
-    def each(self) -> list[tuple[Target, nn.Module]]:
-        return list(self.runners.items())
+    def running(self) -> list[tuple[Target, nn.Module]]:
+        return list(self.models.items())
 
     def leave_out(self, target: Target, reason: str) -> None:
-        self.runners.pop(target, None)
+        self.models.pop(target, None)
         self.left_out[str(target)] = reason
 
     def fail(self, target: Target, error: Exception) -> None:
         self.leave_out(target, f"{FAILED}: {_sentence(error)}")
 
-    def tried(self, target: Target, make: Callable[[], T]) -> T | None:
-        """What is made, or None where it fails, which ends that target alone."""
+    def attempt(self, target: Target, action: Callable[[], T]) -> T | None:
+        """The result of an action, or None if it fails, which ends this target alone."""
         try:
-            return make()
+            return action()
         except OutputNotWritten:
             raise
         except Exception as error:
             self.fail(target, error)
             return None
 
+    def any_failed(self) -> bool:
+        return any(reason.startswith(FAILED) for reason in self.left_out.values())
 
-def _known(trial: Trial) -> _Known:
-    ratio = trial.get("throughput").versus
-    return _Known(trial.get("kl").value, 1.0 if ratio is None else ratio.value)
+    def reasons(self) -> str:
+        return "; ".join(f"{target}: {reason}" for target, reason in self.left_out.items())
+
+
+def _proxy_points(past: Sequence[SearchTrial]) -> list[_Point]:
+    return [
+        _Point(trial.proxy_kl, trial.proxy_speedup)
+        for trial in past
+        if trial.proxy_kl is not None and trial.proxy_speedup is not None
+    ]
+
+
+def _point(candidate: Trial) -> _Point:
+    ratio = candidate.get("throughput").versus
+    return _Point(candidate.get("kl").value, 1.0 if ratio is None else ratio.value)
 
 
 def _sentence(error: Exception) -> str:

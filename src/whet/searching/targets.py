@@ -1,4 +1,4 @@
-"""Where candidates of a search run: runtimes, each in its precisions."""
+"""Targets of a search: the runtimes that candidates run in, each in its precisions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from whet.utils.precision import BF16, FP32, INT8, PYTORCH
 __all__ = ["Target", "targets"]
 
 PRECISIONS = (FP32, INT8, BF16)
-"""What is tried where nothing else is asked for, as far as runtimes and the processor offer it."""
+"""Precisions by default, as far as the runtimes and the processor support them."""
 
 
 class Target(NamedTuple):
-    """Where a model runs, and how."""
+    """A runtime and the precision that a model runs in there."""
 
     runtime: str
     precision: str = FP32
@@ -30,38 +30,42 @@ class Target(NamedTuple):
         return isinstance(runtime_named(self.runtime), ExportRuntime)
 
     @classmethod
-    def of(cls, trial: Trial) -> "Target":
-        """Return where a candidate ran."""
-        conditions = trial.conditions or {}
+    def of(cls, candidate: Trial) -> "Target":
+        """Return the target of a measured candidate."""
+        conditions = candidate.conditions or {}
         return cls(conditions["runtime"], conditions["precision"])
 
 
 def targets(runtimes: Sequence[str] | None, precisions: Sequence[str] | None) -> tuple[Target, ...]:
-    """Return where candidates run; what nobody named is left out where it cannot be had here.
+    """Return the targets of a search; those that were not named and are not available here are left out.
+
+    Args:
+        runtimes: names of runtimes; all that are installed, if None.
+        precisions: of all runtimes but pytorch; fp32, int8 and bf16, if None.
 
     Raises:
-        UnknownName, InvalidParameter: what somebody named is unknown, or cannot be had here.
+        UnknownName, InvalidParameter: a runtime or precision that was named is unknown, or not available here.
     """
-    found: list[Target] = []
+    available: list[Target] = []
     known = search_runtimes()
     for name in runtimes or known:
         try:
-            found += _targets_of(choose(name, known, what="the runtime"), precisions)
+            available += _targets_in(choose(name, known, what="the runtime"), precisions)
         except InvalidParameter:
             if runtimes is not None:
                 raise
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(available))
 
 
-def _targets_of(name: str, precisions: Sequence[str] | None) -> list[Target]:
+def _targets_in(name: str, precisions: Sequence[str] | None) -> list[Target]:
     runtime = runtime_named(name)
     runtime.require()
     if precisions is not None:
         return [Target(name, precision) for precision in runtime.supported(precisions)]
-    found = []
+    available = []
     for precision in PRECISIONS:
         try:
-            found += [Target(name, one) for one in runtime.supported([precision])]
+            available += [Target(name, supported) for supported in runtime.supported([precision])]
         except InvalidParameter:
             continue
-    return found
+    return available
