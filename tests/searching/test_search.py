@@ -42,7 +42,7 @@ MADE_UP = {"goal": Goal(max_drop=1.0), "runtimes": ["pytorch"], "seconds": 3600.
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, tokenizer) -> Path:
+def model_and_data(tmp_path_factory, tokenizer) -> Path:
     """A fine-tuned model and own data; never changed."""
     root = tmp_path_factory.mktemp("made")
     write_model_and_data(root, tokenizer)
@@ -57,14 +57,14 @@ def short_confirmation(monkeypatch):
 
 
 @pytest.fixture
-def look(made, tmp_path):
+def run_search(model_and_data, tmp_path):
     """Search, for figures that are made up unless `StagedEvaluation.run` is replaced."""
 
-    def looked(**changes) -> SearchResult:
+    def run(**changes) -> SearchResult:
         words = {**MADE_UP, "out": tmp_path / "out", **changes}
-        return whet.search(made / "model", task_of(made), words.pop("out"), **words)
+        return whet.search(model_and_data / "model", task_of(model_and_data), words.pop("out"), **words)
 
-    return looked
+    return run
 
 
 @pytest.fixture
@@ -105,34 +105,34 @@ def trials_in(out: Path) -> list[SearchTrial]:
 # (a) something is always returned
 
 
-def test_the_best_is_an_ordinary_folder_that_says_how_it_runs(look, evaluated, monkeypatch, tmp_path):
+def test_the_best_is_an_ordinary_folder_that_says_how_it_runs(run_search, evaluated, monkeypatch, tmp_path):
     stop_after(monkeypatch, 5)
-    found = look()
+    result = run_search()
     best = tmp_path / "out" / "best"
     AutoModelForSequenceClassification.from_pretrained(best)
     artifact.verify(best)
     manifest = json.loads((best / "manifest.json").read_text())
     assert manifest["target"] == {"runtime": "pytorch", "precision": "fp32"}
     chosen, on_dev = records.trials(best)
-    assert chosen == found.best and on_dev == found.confirmation[1]
+    assert chosen == result.best and on_dev == result.confirmation[1]
     assert chosen.conditions["split"] == "selection slice of the training data" and "split" not in on_dev.conditions
-    assert found.accepted and found.best in found.frontier.trials and len(found.search_trials) == 5
+    assert result.accepted and result.best in result.frontier.trials and len(result.search_trials) == 5
     lines = (tmp_path / "out" / "measurements.jsonl").read_text().splitlines()
-    assert [Trial.from_json(line) for line in lines] == [found.baseline, *found.candidates]
+    assert [Trial.from_json(line) for line in lines] == [result.baseline, *result.candidates]
 
 
-def test_a_best_is_there_before_anything_was_tried(look, monkeypatch, tmp_path):
-    def looked(self, *_rest):
+def test_a_best_is_there_before_anything_was_tried(run_search, monkeypatch, tmp_path):
+    def run(self, *_rest):
         artifact.verify(tmp_path / "out" / "best")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(StagedEvaluation, "run", looked)
-    found = look()
-    assert found.best == found.baseline and not found.accepted and not found.candidates
+    monkeypatch.setattr(StagedEvaluation, "run", run)
+    result = run_search()
+    assert result.best == result.baseline and not result.accepted and not result.candidates
 
 
 @pytest.mark.parametrize("held", [True, False])
-def test_ctrl_c_ends_with_the_best_so_far(look, monkeypatch, tmp_path, held):
+def test_ctrl_c_ends_with_the_best_so_far(run_search, monkeypatch, tmp_path, held):
     evaluate = made_up(drop=drop_of if held else lambda structure: 9 + drop_of(structure))
 
     def stopped(self, proposal, folder, past):
@@ -141,42 +141,42 @@ def test_ctrl_c_ends_with_the_best_so_far(look, monkeypatch, tmp_path, held):
         return evaluate(self, proposal, folder, past)
 
     monkeypatch.setattr(StagedEvaluation, "run", stopped)
-    found = look()
-    assert len(found.candidates) == 3 and found.accepted is held
-    assert found.best == Goal().winner(found.candidates, found.baseline)
-    assert records.trials(tmp_path / "out" / "best") == [found.best]
-    assert not found.confirmation and "the same command goes on" in found.notes[-1]
+    result = run_search()
+    assert len(result.candidates) == 3 and result.accepted is held
+    assert result.best == Goal().winner(result.candidates, result.baseline)
+    assert records.trials(tmp_path / "out" / "best") == [result.best]
+    assert not result.confirmation and "the same command goes on" in result.notes[-1]
     # what was stopped is tried again
     first = count_evaluated(monkeypatch, evaluate)
     stop_after(monkeypatch, 4)
-    assert len(look().candidates) == 4 and len(first) == 1
+    assert len(run_search().candidates) == 4 and len(first) == 1
 
 
-def test_where_nothing_holds_the_nearest_is_kept(look, monkeypatch, tmp_path):
+def test_where_nothing_holds_the_nearest_is_kept(run_search, monkeypatch, tmp_path):
     count_evaluated(monkeypatch, made_up(drop=lambda structure: 3 + drop_of(structure)))
     stop_after(monkeypatch, 3)
-    found = look()
-    assert not found.accepted and found.best.recipe == [{"method": "lossless.first_token"}]
-    assert records.trials(tmp_path / "out" / "best")[0] == found.best
-    assert found.confirmation
+    result = run_search()
+    assert not result.accepted and result.best.recipe == [{"method": "lossless.first_token"}]
+    assert records.trials(tmp_path / "out" / "best")[0] == result.best
+    assert result.confirmation
 
 
-def test_all_candidates_fail(look, monkeypatch, tmp_path):
+def test_all_candidates_fail(run_search, monkeypatch, tmp_path):
     def fail(self, recipe):
         raise InvalidModel("no way")
 
     monkeypatch.setattr("whet.searching.recipe_cache.CachedRecipes.apply", fail)
     stop_after(monkeypatch, 4)
-    found = look()
-    assert [(one.state, one.message) for one in found.search_trials] == [(FAILED, "InvalidModel: no way")] * 4
-    assert not found.accepted and found.best == found.baseline and not found.confirmation
-    assert "every candidate failed" in found.notes[-1]
+    result = run_search()
+    assert [(one.state, one.message) for one in result.search_trials] == [(FAILED, "InvalidModel: no way")] * 4
+    assert not result.accepted and result.best == result.baseline and not result.confirmation
+    assert "every candidate failed" in result.notes[-1]
     artifact.verify(tmp_path / "out" / "best")
 
 
-def test_a_full_disk_while_the_winner_is_saved_leaves_the_one_before(look, evaluated, monkeypatch, tmp_path):
+def test_a_full_disk_while_the_winner_is_saved_leaves_the_one_before(run_search, evaluated, monkeypatch, tmp_path):
     stop_after(monkeypatch, 1)
-    before = look().best
+    before = run_search().best
     copy = shutil.copy2
 
     def full(source, target, **rest):
@@ -187,21 +187,21 @@ def test_a_full_disk_while_the_winner_is_saved_leaves_the_one_before(look, evalu
     monkeypatch.setattr(shutil, "copy2", full)
     stop_after(monkeypatch, 3)
     with pytest.raises(OutputNotWritten, match=r"No space left on device; free some space"):
-        look()
+        run_search()
     best = tmp_path / "out" / "best"
     artifact.verify(best)
     assert records.trials(best)[0] == before
     monkeypatch.setattr(shutil, "copy2", copy)
-    found = look()
-    assert records.trials(best)[0] == found.best != before
+    result = run_search()
+    assert records.trials(best)[0] == result.best != before
     assert len(evaluated) == len(set(evaluated)) == 3
 
 
 # (b) the lower bound on the selection slice, then dev once
 
 
-def test_the_selection_slice_is_of_training_data_that_nothing_else_sees(made):
-    task = task_of(made)
+def test_the_selection_slice_is_of_training_data_that_nothing_else_sees(model_and_data):
+    task = task_of(model_and_data)
     own = with_selection_split(task)
     train, chosen, dev = own.splits
     assert dev == task.splits.dev
@@ -248,19 +248,19 @@ def test_a_pair_is_a_part_only_of_a_pair():
     assert len(train) + len(chosen) == 100
 
 
-def test_the_dev_split_is_seen_once_and_last(look, evaluated, monkeypatch):
+def test_the_dev_split_is_seen_once_and_last(run_search, evaluated, monkeypatch):
     stop_after(monkeypatch, 3)
     seen: list[int] = []
     run = winner.Benchmark.compare
     monkeypatch.setattr(winner.Benchmark, "compare", lambda *args: seen.append(len(evaluated)) or run(*args))
-    first = look()
+    first = run_search()
     assert seen == [3] and first.confirmation[0].name == "model"
-    assert look().confirmation == first.confirmation and seen == [3]
+    assert run_search().confirmation == first.confirmation and seen == [3]
     assert first.confirmation[1].conditions["data_sha256"] != first.best.conditions["data_sha256"]
 
 
 @pytest.mark.parametrize(("drop", "told"), [(0.5, False), (9.0, True)])
-def test_a_winner_that_loses_more_on_dev_is_told(look, evaluated, monkeypatch, drop, told):
+def test_a_winner_that_loses_more_on_dev_is_told(run_search, evaluated, monkeypatch, drop, told):
     stop_after(monkeypatch, 3)
     run = winner.Benchmark.compare
 
@@ -270,30 +270,30 @@ def test_a_winner_that_loses_more_on_dev_is_told(look, evaluated, monkeypatch, d
 
     monkeypatch.setattr(winner.Benchmark, "compare", compare)
     sentence = "on dev the best loses 9.0 points, and the bar is 1"
-    assert any(sentence in note for note in look().notes) == told
+    assert any(sentence in note for note in run_search().notes) == told
 
 
-def test_choices_do_not_change_with_the_dev_split(made, tmp_path, evaluated, monkeypatch):
+def test_choices_do_not_change_with_the_dev_split(model_and_data, tmp_path, evaluated, monkeypatch):
     stop_after(monkeypatch, 4)
     write_rows(tmp_path / "other.csv", 30, seed=5)
     names = []
-    for i, dev in enumerate((made / "dev.csv", tmp_path / "other.csv")):
-        task = task_from_files(made / "train.csv", dev, text="text")
-        names.append(whet.search(made / "model", task, tmp_path / str(i), **MADE_UP).best.recipe)
+    for i, dev in enumerate((model_and_data / "dev.csv", tmp_path / "other.csv")):
+        task = task_from_files(model_and_data / "train.csv", dev, text="text")
+        names.append(whet.search(model_and_data / "model", task, tmp_path / str(i), **MADE_UP).best.recipe)
     assert names[0] == names[1]
 
 
 # (c) killed at any time, it goes on
 
 
-def test_it_goes_on_and_tries_nothing_twice(look, evaluated, monkeypatch):
+def test_it_goes_on_and_tries_nothing_twice(run_search, evaluated, monkeypatch):
     stop_after(monkeypatch, 3)
-    first = look()
+    first = run_search()
     stop_after(monkeypatch, 8)
-    second = look()
+    second = run_search()
     assert len(evaluated) == len(set(evaluated)) == 8
     assert second.search_trials[:3] == first.search_trials and second.baseline == first.baseline
-    assert look().search_trials == second.search_trials and len(evaluated) == 8
+    assert run_search().search_trials == second.search_trials and len(evaluated) == 8
 
 
 MOMENTS = {
@@ -308,7 +308,7 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_search_loses_nothing_that_was_finished(made, tmp_path, evaluated, monkeypatch, moment):
+def test_a_killed_search_loses_nothing_that_was_finished(model_and_data, tmp_path, evaluated, monkeypatch, moment):
     """A fork of this process is killed there; the next one finds what it had finished, and does only the rest."""
     stop_after(monkeypatch, 2)
     out, ready = tmp_path / "out", tmp_path / "ready"
@@ -320,7 +320,7 @@ def test_a_killed_search_loses_nothing_that_was_finished(made, tmp_path, evaluat
             original = records.copy
             records.copy = lambda *args, **rest: (stop_at(*MOMENTS[moment], ready=ready), original(*args, **rest))
         try:
-            whet.search(made / "model", task_of(made), out, **MADE_UP)
+            whet.search(model_and_data / "model", task_of(model_and_data), out, **MADE_UP)
         finally:
             os._exit(0)
     deadline = time.monotonic() + 60
@@ -331,10 +331,10 @@ def test_a_killed_search_loses_nothing_that_was_finished(made, tmp_path, evaluat
     finished = [one.structure for one in trials_in(out)]
     artifact.verify(out / "best")
     stop_after(monkeypatch, 4)
-    found = whet.search(made / "model", task_of(made), out, **MADE_UP)
-    assert [one.structure for one in found.search_trials[: len(finished)]] == finished
+    result = whet.search(model_and_data / "model", task_of(model_and_data), out, **MADE_UP)
+    assert [one.structure for one in result.search_trials[: len(finished)]] == finished
     assert not set(evaluated) & set(finished) and len(evaluated) == len(set(evaluated)) == 4 - len(finished)
-    assert records.trials(out / "best") == [found.best, found.confirmation[1]]
+    assert records.trials(out / "best") == [result.best, result.confirmation[1]]
 
 
 def as_version_0_1_0_wrote_it(out: Path) -> None:
@@ -359,18 +359,18 @@ def as_version_0_1_0_wrote_it(out: Path) -> None:
     (out / "journal").write_bytes(b'{"op_code":4,"worker')
 
 
-def test_a_search_that_version_0_1_0_began_goes_on(look, evaluated, monkeypatch, tmp_path):
+def test_a_search_that_version_0_1_0_began_goes_on(run_search, evaluated, monkeypatch, tmp_path):
     stop_after(monkeypatch, 3)
-    first = look()
+    first = run_search()
     as_version_0_1_0_wrote_it(tmp_path / "out")
-    assert look() == first and len(evaluated) == 3
+    assert run_search() == first and len(evaluated) == 3
     stop_after(monkeypatch, 4)
-    assert look().search_trials[:3] == first.search_trials and len(evaluated) == len(set(evaluated)) == 4
+    assert run_search().search_trials[:3] == first.search_trials and len(evaluated) == len(set(evaluated)) == 4
 
 
-def test_results_have_their_old_names_with_a_warning(look, evaluated, monkeypatch):
+def test_results_have_their_old_names_with_a_warning(run_search, evaluated, monkeypatch):
     stop_after(monkeypatch, 1)
-    result = look()
+    result = run_search()
     for old, new in (("original", "baseline"), ("trials", "candidates"), ("attempts", "search_trials")):
         with pytest.warns(FutureWarning, match=rf"SearchResult.{old} is called {new} now"):
             assert getattr(result, old) is getattr(result, new)
@@ -379,23 +379,23 @@ def test_results_have_their_old_names_with_a_warning(look, evaluated, monkeypatc
 # (d) a bar that is finer than the data can tell
 
 
-def test_it_warns_of_a_bar_that_no_such_data_could_show(look, evaluated, monkeypatch):
+def test_it_warns_of_a_bar_that_no_such_data_could_show(run_search, evaluated, monkeypatch):
     stop_after(monkeypatch, 1)
     told: list[str] = []
-    look(warn=told.append, goal=Goal(max_drop=2))
+    run_search(warn=told.append, goal=Goal(max_drop=2))
     assert told == [
         "a bar of 2 points is finer than 63 examples can tell, of which not one may change; about 150 would be needed: "
         "give more training data, or a wider bar"
     ]
 
 
-def test_it_warns_once_where_intervals_are_too_wide(look, monkeypatch):
+def test_it_warns_once_where_intervals_are_too_wide(run_search, monkeypatch):
     count_evaluated(monkeypatch, made_up(drop=lambda structure: 4.8))
     stop_after(monkeypatch, 3)
     told: list[str] = []
-    found = look(warn=told.append, goal=Goal(max_drop=5))
+    result = run_search(warn=told.append, goal=Goal(max_drop=5))
     needed = math.ceil(63 * (0.005 / 0.002) ** 2)
-    assert len(told) == 1 and not found.accepted
+    assert len(told) == 1 and not result.accepted
     assert f"down to -5.3 cannot be ruled out; about {needed} examples would be needed" in told[0]
 
 
@@ -415,13 +415,13 @@ def test_it_warns_once_where_intervals_are_too_wide(look, monkeypatch):
         ({"runtimes": ["onnxruntime"], "precisions": ["int3"]}, InvalidParameter, "must know the precision"),
     ],
 )
-def test_bad_parameters_are_refused_before_anything_is_written(look, tmp_path, changes, error, message):
+def test_bad_parameters_are_refused_before_anything_is_written(run_search, tmp_path, changes, error, message):
     with pytest.raises(error, match=message):
-        look(**changes)
+        run_search(**changes)
     assert not (tmp_path / "out").exists()
 
 
-def test_too_short_a_time_is_told_what_it_needs(look, evaluated, monkeypatch):
+def test_too_short_a_time_is_told_what_it_needs(run_search, evaluated, monkeypatch):
     clock = Clock(monkeypatch)
     load = search.Baseline.of
 
@@ -433,18 +433,18 @@ def test_too_short_a_time_is_told_what_it_needs(look, evaluated, monkeypatch):
     with pytest.raises(
         InvalidParameter, match=r"enough for one candidate, about (\d+) s here, but got 31 s"
     ) as refused:
-        look(seconds=31.0)
+        run_search(seconds=31.0)
     needed = float(re.search(r"about (\d+) s", str(refused.value))[1])
     # loading, calibration on 512 examples forward and back, the slice
     assert needed > 30 + 0.01 * (3 * 512 + 63) and not evaluated
     stop_after(monkeypatch, 1)
-    assert look(seconds=needed + 1).candidates
+    assert run_search(seconds=needed + 1).candidates
     # what is there already is returned, however short the time
     clock.now = 0
-    assert look(seconds=1.0).candidates and len(evaluated) == 1
+    assert run_search(seconds=1.0).candidates and len(evaluated) == 1
 
 
-def test_it_ends_in_time(look, monkeypatch):
+def test_it_ends_in_time(run_search, monkeypatch):
     clock, evaluate = Clock(monkeypatch), made_up()
 
     def minute(self, proposal, folder, past):
@@ -453,11 +453,11 @@ def test_it_ends_in_time(look, monkeypatch):
 
     tried = count_evaluated(monkeypatch, minute)
     monkeypatch.setattr(worker, "confirmation_seconds", lambda baseline: 30.0)
-    found = look(seconds=600.0)
-    assert len(tried) == 9 and clock.now <= 600 and found.confirmation and not found.notes
+    result = run_search(seconds=600.0)
+    assert len(tried) == 9 and clock.now <= 600 and result.confirmation and not result.notes
 
 
-def test_a_first_structure_that_did_not_fit_is_told(look, monkeypatch):
+def test_a_first_structure_that_did_not_fit_is_told(run_search, monkeypatch):
     clock, evaluate = Clock(monkeypatch), made_up()
 
     def hour(self, proposal, folder, past):
@@ -465,50 +465,50 @@ def test_a_first_structure_that_did_not_fit_is_told(look, monkeypatch):
         return evaluate(self, proposal, folder, past)._replace(seconds=3600.0)
 
     count_evaluated(monkeypatch, hour)
-    found = look(seconds=600.0)
-    assert len(found.candidates) == 1
-    assert found.notes == ["the first structure alone did not fit into 600 s: with loading it took 3600 s"]
+    result = run_search(seconds=600.0)
+    assert len(result.candidates) == 1
+    assert result.notes == ["the first structure alone did not fit into 600 s: with loading it took 3600 s"]
 
 
-def test_a_small_space_is_searched_to_its_end(look, evaluated, monkeypatch):
+def test_a_small_space_is_searched_to_its_end(run_search, evaluated, monkeypatch):
     few = Space(first_token=False)
     monkeypatch.setattr(worker.Space, "of", lambda *args, **rest: few)
-    found = look()
-    assert sorted(evaluated) == sorted(few.every()) and found.notes == ["every structure of the space was tried"]
+    result = run_search()
+    assert sorted(evaluated) == sorted(few.every()) and result.notes == ["every structure of the space was tried"]
 
 
 @pytest.mark.parametrize("rows", [2, 30])
-def test_a_task_without_training_data_is_refused(made, tmp_path, rows):
+def test_a_task_without_training_data_is_refused(model_and_data, tmp_path, rows):
     write_rows(tmp_path / "few.csv", rows)
-    task = task_from_files(tmp_path / "few.csv", made / "dev.csv", text="text")
+    task = task_from_files(tmp_path / "few.csv", model_and_data / "dev.csv", text="text")
     with pytest.raises(InvalidData, match=rf"examples each to choose by and to train on, but got {rows} examples"):
-        whet.search(made / "model", task, tmp_path / "out", **MADE_UP)
+        whet.search(model_and_data / "model", task, tmp_path / "out", **MADE_UP)
     assert not (tmp_path / "out").exists()
 
 
-def test_without_dev_data_nothing_could_confirm(made, tmp_path):
-    task = task_from_files(made / "train.csv", text="text")
+def test_without_dev_data_nothing_could_confirm(model_and_data, tmp_path):
+    task = task_from_files(model_and_data / "train.csv", text="text")
     with pytest.raises(InvalidData, match="--dev-file must be given with --train-file, to confirm the winner on"):
-        whet.search(made / "model", task, tmp_path / "out", **MADE_UP)
+        whet.search(model_and_data / "model", task, tmp_path / "out", **MADE_UP)
 
 
-def test_a_folder_of_another_search_is_refused(look, evaluated, monkeypatch, made, tmp_path):
+def test_a_folder_of_another_search_is_refused(run_search, evaluated, monkeypatch, model_and_data, tmp_path):
     stop_after(monkeypatch, 1)
-    look()
+    run_search()
     held = tree(tmp_path / "out")
     write_rows(tmp_path / "other.csv", 30, seed=5)
-    save(classifier("distilbert"), AutoTokenizer.from_pretrained(made / "model"), tmp_path / "other")
+    save(classifier("distilbert"), AutoTokenizer.from_pretrained(model_and_data / "model"), tmp_path / "other")
     others = {
-        "model_sha256": lambda: whet.search(tmp_path / "other", task_of(made), tmp_path / "out", **MADE_UP),
+        "model_sha256": lambda: whet.search(tmp_path / "other", task_of(model_and_data), tmp_path / "out", **MADE_UP),
         "data_sha256": lambda: whet.search(
-            made / "model",
-            task_from_files(made / "train.csv", tmp_path / "other.csv", text="text"),
+            model_and_data / "model",
+            task_from_files(model_and_data / "train.csv", tmp_path / "other.csv", text="text"),
             tmp_path / "out",
             **MADE_UP,
         ),
-        "goal": lambda: look(goal=Goal(max_drop=2)),
-        "runtimes": lambda: look(runtimes=["pytorch", "onnxruntime"]),
-        "seed": lambda: look(seed=1),
+        "goal": lambda: run_search(goal=Goal(max_drop=2)),
+        "runtimes": lambda: run_search(runtimes=["pytorch", "onnxruntime"]),
+        "seed": lambda: run_search(seed=1),
     }
     for key, other in others.items():
         with pytest.raises(InvalidParameter, match=rf"must go on with what it began with, but got {key}="):
@@ -516,20 +516,20 @@ def test_a_folder_of_another_search_is_refused(look, evaluated, monkeypatch, mad
     assert tree(tmp_path / "out") == held
 
 
-def test_times_of_another_machine_are_refused_and_measured_again_if_asked(look, evaluated, monkeypatch):
+def test_times_of_another_machine_are_refused_and_measured_again_if_asked(run_search, evaluated, monkeypatch):
     stop_after(monkeypatch, 2)
-    look()
+    run_search()
     own = search.current_machine()
     monkeypatch.setattr(search, "current_machine", lambda: dataclasses.replace(own, cpu="Another CPU"))
     with pytest.raises(InvalidParameter, match=r"got machine=.*Another CPU.*do not carry over; .*--overwrite"):
-        look()
-    assert len(look(overwrite=True).search_trials) == 2 and len(evaluated) == 4
+        run_search()
+    assert len(run_search(overwrite=True).search_trials) == 2 and len(evaluated) == 4
     # what does not change times is no other machine
     monkeypatch.setattr(search, "current_machine", lambda: dataclasses.replace(own, cpu="Another CPU", memory_gib=1.0))
-    assert len(look().search_trials) == 2 and len(evaluated) == 4
+    assert len(run_search().search_trials) == 2 and len(evaluated) == 4
 
 
-def test_two_searches_on_one_folder(look, monkeypatch, tmp_path):
+def test_two_searches_on_one_folder(run_search, monkeypatch, tmp_path):
     """The second is refused, or helps if it is asked to; neither tries what the other does, and one confirms."""
     evaluate, inner = made_up(), []
 
@@ -537,33 +537,33 @@ def test_two_searches_on_one_folder(look, monkeypatch, tmp_path):
         if not inner:
             inner.append("refused")
             with pytest.raises(OutputExists, match="must be alone in its folder"):
-                look()
-            inner.append(look(join=True))
+                run_search()
+            inner.append(run_search(join=True))
         return evaluate(self, proposal, folder, past)
 
     tried = count_evaluated(monkeypatch, another)
     stop_after(monkeypatch, 3)
-    outer = look()
+    outer = run_search()
     helped = inner[1]
     assert len(helped.search_trials) == 3 and helped.confirmation == []
     assert "the last of them confirms" in helped.notes[0]
     assert len(tried) == len(set(tried)) == 4 == len(outer.search_trials) and outer.confirmation
 
 
-def test_the_folder_must_not_hold_the_model(look, made):
+def test_the_folder_must_not_hold_the_model(run_search, model_and_data):
     with pytest.raises(OutputExists, match="must be one of its own"):
-        look(out=made)
+        run_search(out=model_and_data)
 
 
 # the command line
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, made):
+def run(monkeypatch, capsys, model_and_data):
     """Run `whet search` as the shell does; return its exit code, and what it printed on both streams."""
 
     def ran(*words: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(made)
+        monkeypatch.chdir(model_and_data)
         data = ["--train-file", "train.csv", "--dev-file", "dev.csv", "--runtime", "pytorch"]
         monkeypatch.setattr(sys, "argv", ["whet", "search", "model", *data, *words])
         capsys.readouterr()
@@ -623,16 +623,16 @@ def test_times_as_people_write_them(text, seconds):
 # end to end, nothing made up
 
 
-def test_a_search_with_real_models_and_runtimes(look, monkeypatch, tmp_path):
+def test_a_search_with_real_models_and_runtimes(run_search, monkeypatch, tmp_path):
     stop_after(monkeypatch, 1)
     words = {"goal": Goal(max_drop=20), "runtimes": ["pytorch", "onnxruntime"], "precisions": ["int8"]}
-    found = look(**words)
-    [trial] = found.search_trials
-    where = {str(Target.of(trial)) for trial in found.candidates} | set(trial.left_out)
+    result = run_search(**words)
+    [trial] = result.search_trials
+    where = {str(Target.of(trial)) for trial in result.candidates} | set(trial.left_out)
     assert trial.state == FINISHED and where == {"pytorch", "onnxruntime int8"}
-    best, conditions = tmp_path / "out" / "best", found.best.conditions
+    best, conditions = tmp_path / "out" / "best", result.best.conditions
     target = json.loads((best / "manifest.json").read_text())["target"]
     assert target == {name: conditions[name] for name in ("runtime", "precision")}
     exports = [path.name for path in best.glob("*.onnx")]
     assert exports == ([] if target["runtime"] == "pytorch" else ["model_quantized.onnx"])
-    assert look(**words) == found
+    assert run_search(**words) == result

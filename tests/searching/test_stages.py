@@ -33,7 +33,7 @@ STRUCTURE = Structure(1)
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory, tokenizer) -> Baseline:
+def baseline(tmp_path_factory, tokenizer) -> Baseline:
     root = tmp_path_factory.mktemp("made")
     write_model_and_data(root, tokenizer)
     task = with_selection_split(task_from_files(root / "train.csv", root / "dev.csv", text="text"))
@@ -41,30 +41,32 @@ def first(tmp_path_factory, tokenizer) -> Baseline:
 
 
 @pytest.fixture(scope="module")
-def baseline(first):
-    return first.trial()
+def baseline_trial(baseline):
+    return baseline.trial()
 
 
 @pytest.fixture
-def evaluation_of(first, baseline, monkeypatch):
+def evaluation_of(baseline, baseline_trial, monkeypatch):
     """Make an evaluation in which a model is as fast as it has few weights, and int8 twice as fast as that."""
-    resources = prepare(first.model, first.tokenizer, first.task, Calibration(), seed=0, device="cpu")
+    resources = prepare(baseline.model, baseline.tokenizer, baseline.task, Calibration(), seed=0, device="cpu")
 
     def speed(model) -> float:
         twice = 2 if isinstance(model, ExportedModel) and model.session.precision == "int8" else 1
-        return twice * count_weights(first.model) / count_weights(model)
+        return twice * count_weights(baseline.model) / count_weights(model)
 
     def speedups(self, models, *, rounds):
-        found = map(speed, models)
-        return [Comparison(kind="ratio", value=one, low=one, high=one, p_value=1.0, test="none") for one in found]
+        return [
+            Comparison(kind="ratio", value=ratio, low=ratio, high=ratio, p_value=1.0, test="none")
+            for ratio in map(speed, models)
+        ]
 
     monkeypatch.setattr(Baseline, "speedups", speedups)
     monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)
     monkeypatch.setattr(RuntimeTimer, "seconds", lambda _, models: list(map(linears, models)))
 
     def made(*where: Target, goal: Goal = Goal(max_drop=50)) -> StagedEvaluation:  # noqa: B008
-        space = Space.of(first.model, resources, recovery=0.0, bytes_count=False)
-        return StagedEvaluation(first, baseline, goal, space, CachedRecipes(first.model, resources), where)
+        space = Space.of(baseline.model, resources, recovery=0.0, bytes_count=False)
+        return StagedEvaluation(baseline, baseline_trial, goal, space, CachedRecipes(baseline.model, resources), where)
 
     return made
 
@@ -73,7 +75,7 @@ def evaluate(evaluation: StagedEvaluation, folder: Path, past=(), number: int = 
     return evaluation.run(Proposal(number, STRUCTURE), folder, past)
 
 
-def test_a_structure_is_made_once_and_measured_everywhere(evaluation_of, first, tmp_path, monkeypatch):
+def test_a_structure_is_made_once_and_measured_everywhere(evaluation_of, baseline, tmp_path, monkeypatch):
     made, evaluation = [], evaluation_of(TORCH, ONNX, INT8, goal=Goal(max_drop=50, best="both"))
     apply = CachedRecipes.apply
     monkeypatch.setattr(CachedRecipes, "apply", lambda *args: made.append(1) or apply(*args))
@@ -83,7 +85,7 @@ def test_a_structure_is_made_once_and_measured_everywhere(evaluation_of, first, 
     assert [Target.of(candidate) for candidate in trial.candidates] == [TORCH, ONNX, INT8]
     assert SearchTrial.from_json(trial.to_json()) == trial
     model = artifact.load(tmp_path / "m").eval()
-    wanted = first.measure(model, folder=tmp_path / "m", files=[], name="it")
+    wanted = baseline.measure(model, folder=tmp_path / "m", files=[], name="it")
     for candidate, name in zip(trial.candidates, ("pytorch", "onnxruntime fp32", "onnxruntime int8"), strict=True):
         assert candidate.name == f"structure 1.2 ({name})"
         assert candidate.artifact == artifact.model_digest(tmp_path / "m") and candidate.conditions["candidate"] == 3
@@ -112,23 +114,23 @@ def test_what_is_faster_but_fails_the_bar_beats_nothing(evaluation_of, tmp_path,
     assert [Target.of(candidate) for candidate in trial.candidates] == [TORCH, ONNX, INT8]
 
 
-def test_the_difference_is_paired_and_on_the_whole_slice(evaluation_of, first, tmp_path):
+def test_the_difference_is_paired_and_on_the_whole_slice(evaluation_of, baseline, tmp_path):
     [candidate] = evaluate(evaluation_of(TORCH), tmp_path / "m").candidates
-    quality, labels = quality_named("accuracy"), first.selection.labels
+    quality, labels = quality_named("accuracy"), baseline.selection.labels
     model = artifact.load(tmp_path / "m").eval()
-    answers = baseline_module.predict_logits(model, first.selection, name="it")
-    versus = quality.compare(labels, quality.predict(answers), quality.predict(first.logits), seed=0)
+    answers = baseline_module.predict_logits(model, baseline.selection, name="it")
+    versus = quality.compare(labels, quality.predict(answers), quality.predict(baseline.logits), seed=0)
     assert candidate.measurements[0].versus == versus and candidate.measurements[0].n == len(labels) == 63
-    right = [(quality.predict(one) == labels).mean() for one in (answers, first.logits)]
+    right = [(quality.predict(one) == labels).mean() for one in (answers, baseline.logits)]
     assert versus.value == pytest.approx(right[0] - right[1])
 
 
-def test_few_batches_are_of_the_slice(first):
-    few, rows = first._proxy_batches
-    found = baseline_module.predict_logits(first.model, few, name="it")
-    np.testing.assert_allclose(found, first.logits[rows], atol=1e-6)
-    assert (few.labels == first.selection.labels[rows]).all()
-    proxy = first.proxy_score(first.model)
+def test_few_batches_are_of_the_slice(baseline):
+    few, rows = baseline._proxy_batches
+    logits = baseline_module.predict_logits(baseline.model, few, name="it")
+    np.testing.assert_allclose(logits, baseline.logits[rows], atol=1e-6)
+    assert (few.labels == baseline.selection.labels[rows]).all()
+    proxy = baseline.proxy_score(baseline.model)
     assert proxy.kl == pytest.approx(0, abs=1e-9) and (proxy.versus.low, proxy.versus.high) == (0, 0)
 
 
@@ -224,15 +226,15 @@ def test_what_another_beats_on_both_counts_is_given_up(evaluation_of, tmp_path):
 
 def past_of(evaluation: StagedEvaluation, **speeds: tuple[float, float]) -> list[SearchTrial]:
     """Outcomes in which ONNX Runtime ran at the first of two speeds, and its int8 at the second."""
-    found = []
+    past = []
     for number, (fp32, int8) in enumerate(speeds.values()):
         candidates = []
         for target, speed in ((ONNX, fp32), (INT8, int8)):
             one = made_up_candidate(number, STRUCTURE, evaluation.baseline_trial, drop=0.1, speed=speed)
             conditions = {**one.conditions, **target._asdict()}
             candidates.append(type(one)(one.name, [], 0, one.measurements, None, conditions))
-        found.append(SearchTrial(number, STRUCTURE, [], FINISHED, value=1.0, candidates=tuple(candidates)))
-    return found
+        past.append(SearchTrial(number, STRUCTURE, [], FINISHED, value=1.0, candidates=tuple(candidates)))
+    return past
 
 
 def test_a_target_that_is_always_beaten_is_left_out(evaluation_of, tmp_path):
@@ -265,14 +267,14 @@ def test_a_target_that_always_fails_is_left_out(evaluation_of, reason, out):
 # timing
 
 
-def test_ratios_are_times_of_the_baseline_over_those_of_the_model(first, monkeypatch):
+def test_ratios_are_times_of_the_baseline_over_those_of_the_model(baseline, monkeypatch):
     monkeypatch.setattr(baseline_module, "time_interleaved", lambda runs, **rest: np.array([[3.0, 1.0, 6.0]] * 6))
-    assert [one.value for one in first.speedups([first.model] * 2, rounds=6)] == [3.0, 0.5]
+    assert [one.value for one in baseline.speedups([baseline.model] * 2, rounds=6)] == [3.0, 0.5]
 
 
-def test_timed_batches_have_the_size_that_counts(first):
-    assert {len(batch["input_ids"]) for batch in first._timed_batches[:-1]} == {8}
-    lengths = [batch["input_ids"].shape[1] for batch in first._timed_batches]
+def test_timed_batches_have_the_size_that_counts(baseline):
+    assert {len(batch["input_ids"]) for batch in baseline._timed_batches[:-1]} == {8}
+    lengths = [batch["input_ids"].shape[1] for batch in baseline._timed_batches]
     assert lengths == sorted(lengths) and 2 <= len(lengths) <= 8
 
 
@@ -280,9 +282,9 @@ def test_timed_batches_have_the_size_that_counts(first):
 
 
 def test_all_that_is_installed_is_offered(monkeypatch):
-    found = targets(None, None)
-    assert found[0] == TORCH and {ONNX, INT8, Target("openvino"), Target("openvino", "int8")} <= set(found)
-    assert not any(target.precision == "static_int8" for target in found)
+    available = targets(None, None)
+    assert available[0] == TORCH and {ONNX, INT8, Target("openvino"), Target("openvino", "int8")} <= set(available)
+    assert not any(target.precision == "static_int8" for target in available)
     assert targets(["onnxruntime"], ["int8"]) == (INT8,)
     assert targets(["pytorch"], ["int8"]) == (TORCH,)
 
