@@ -7,7 +7,7 @@ import pytest
 
 from helpers import linears
 from searches import candidate, write_model_and_data
-from whet.calibration.resources import Calibration, prepare
+from whet.calibration.resources import Calibration, prepare_resources
 from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
 from whet.evaluation.clock import RuntimeTimer
 from whet.evaluation.measurement import Comparison
@@ -48,7 +48,7 @@ def baseline(first):
 @pytest.fixture
 def ladder_of(first, baseline, monkeypatch):
     """A ladder; a model is as fast as it has few weights, and int8 twice as fast as that, if nothing else is said."""
-    resources = prepare(first.model, first.tokenizer, first.task, Calibration(), seed=0, device="cpu")
+    resources = prepare_resources(first.model, first.tokenizer, first.task, Calibration(), seed=0, device="cpu")
 
     def speed(model) -> float:
         twice = 2 if isinstance(model, ExportedModel) and model.session.precision == "int8" else 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from whet.calibration.resources import Calibration, prepare
+from whet.calibration.resources import Calibration, prepare_resources
 from whet.errors import InvalidParameter
 from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark, BenchmarkRow
@@ -30,7 +30,7 @@ from whet.searching.storage import FINISHED, Proposal, SearchStorage, SearchTria
 from whet.searching.targets import Target, targets
 from whet.tasks.base import Task
 from whet.tasks.splits import ResplitTask, with_selection_split
-from whet.utils.distributed import count
+from whet.utils.distributed import process_count
 from whet.utils.files import digest
 from whet.utils.hardware import current_machine
 
@@ -270,7 +270,7 @@ class _Search:
             needs |= {"train"}
         if share:
             needs |= {"train", "teacher"}
-        resources = prepare(
+        resources = prepare_resources(
             original.model, original.tokenizer, original.task, CALIBRATION, seed=original.seed, device="cpu",
             needs=frozenset(needs),
         )  # fmt: skip
@@ -365,8 +365,8 @@ def _checked(model: str | Path, task: Task, *, seconds: float, batch_size: int, 
             raise InvalidParameter(f"{least} <= {name} must hold, but got {name}={value}; give more")
     if not 0 < seconds < float("inf"):
         raise InvalidParameter(f"0 < time must hold, but got time={seconds:g} s; give some, such as 30m")
-    if count() > 1:
-        raise InvalidParameter(f"this must run in one process, but got {count()}; leave accelerate launch out")
+    if process_count() > 1:
+        raise InvalidParameter(f"this must run in one process, but got {process_count()}; leave accelerate launch out")
     return with_selection_split(task)
 
 
