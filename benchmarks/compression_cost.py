@@ -26,8 +26,8 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import whet
-from whet.calibration.moments import collect
-from whet.calibration.resources import Calibration, Resources, prepare
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Calibration, Resources, prepare_resources
 from whet.methods.factorization._base import Factorization
 from whet.models.architecture import Architecture
 from whet.models.artifact import load_any
@@ -81,7 +81,7 @@ def loader(name: str, model: Path | None, task: str, data_dir: Path | None) -> C
         loaded = load_any(model)
         chosen = whet.load_task(task, data_dir=data_dir)
         calibration = Calibration(examples=96)
-        found = prepare(loaded, load_tokenizer(model), chosen, calibration, seed=0, device="cpu").calibration
+        found = prepare_resources(loaded, load_tokenizer(model), chosen, calibration, seed=0, device="cpu").calibration
         assert found is not None
         return loaded, found
 
@@ -107,8 +107,8 @@ def costs(model: nn.Module, batches: Batches, *, rounds: int) -> dict[str, float
 
     works = {
         "forward": forward,
-        "statistics without gradients, times forward": lambda: collect(model, batches, names),
-        "statistics with gradients, times forward": lambda: collect(model, batches, names, seed=0),
+        "statistics without gradients, times forward": lambda: collect_moments(model, batches, names),
+        "statistics with gradients, times forward": lambda: collect_moments(model, batches, names, seed=0),
     }
     times: dict[str, list[float]] = {key: [] for key in works}
     for _ in range(rounds + 1):
@@ -132,7 +132,7 @@ def decompositions(model: nn.Module, batches: Batches, method: str) -> float:
     resources = Resources(calibration=batches)
     start = time.perf_counter()
     if "calibration" in step.needs:
-        collect(model, batches, names, seed=0 if method == "kfac" else None)
+        collect_moments(model, batches, names, seed=0 if method == "kfac" else None)
     statistics = time.perf_counter() - start
     start = time.perf_counter()
     whet.Recipe((step,)).apply(model, resources)

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import textbook
-from whet.calibration.moments import collect
+from whet.calibration.moments import collect_moments
 from whet.calibration.resources import Resources
 from whet.methods.factorization.drone import Drone
 from whet.models.architecture import Architecture, dense_weight
-from whet.numerics.low_rank import factors
+from whet.numerics.low_rank import factors_at_rank
 from whet.numerics.moments import Side
 from whet.tasks.data import Batches
 from whet.utils.hardware import current_machine
@@ -81,7 +81,8 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     by_layers = {layers: seconds(partial(spectra, model, whole)) for layers, model in models.items()}
     texts = {count * LENGTH: text(count) for count in SENTENCES}
     by_tokens = {
-        tokens: seconds(partial(collect, largest, batches, linears(largest))) for tokens, batches in texts.items()
+        tokens: seconds(partial(collect_moments, largest, batches, linears(largest)))
+        for tokens, batches in texts.items()
     }
     works: dict[str, Callable[[], Any]] = {
         "forward": partial(forward, largest, whole),
@@ -124,13 +125,13 @@ def by_the_book(model: nn.Module, batches: Batches) -> dict[str, tuple[Tensor, T
 def errors(model: nn.Module, batches: Batches) -> dict[str, float]:
     """Return the mean share of a layer's output energy that each way loses on the calibration text."""
     names = linears(model)
-    inputs = collect(model, batches, names, sides=dict.fromkeys(names, Side.INPUT))
+    inputs = collect_moments(model, batches, names, sides=dict.fromkeys(names, Side.INPUT))
     ours, theirs = spectra(model, batches), by_the_book(model, batches)
     lost: dict[str, list[float]] = {"drone": [], "textbook": []}
     for name in names:
         weight = dense_weight(model.get_submodule(name)).double()
         rank = int(KEEP * weight.numel() / sum(weight.shape))
-        u, v, _ = factors(weight, ours[name], rank)
+        u, v, _ = factors_at_rank(weight, ours[name], rank)
         other = theirs[name][0][:, :rank] @ theirs[name][1][:rank]
         for way, product in (("drone", u @ v), ("textbook", other)):
             lost[way].append(energy(weight - product, inputs[name].second) / energy(weight, inputs[name].second))

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 import whet
-from whet.calibration.resources import Calibration, Resources, prepare
+from whet.calibration.resources import Calibration, Resources, prepare_resources
 from whet.evaluation import records
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.pruning.neurons import Neurons
 from whet.models.artifact import load_any
 from whet.models.load import load_tokenizer
 from whet.models.surgery import copy_sharing_parameters, describe
-from whet.numerics.optimal_brain_surgeon import damped, removal_order
+from whet.numerics.optimal_brain_surgeon import add_damping, removal_order
 from whet.utils.hardware import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -62,7 +62,7 @@ def _removals(layers: int, hidden: int, neurons: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(SEED)
     covariance, weighed = (_moment(neurons, rank, generator) for rank in (neurons, hidden))
     start = time.process_time()
-    removal_order(damped(covariance, 1e-3), weighed)
+    removal_order(add_damping(covariance, 1e-3), weighed)
     each = time.process_time() - start
     print(f"{neurons} neurons: {each:.1f} s a layer", flush=True)
     return {"layers": layers, "neurons": neurons, "seconds a layer": each, "seconds": layers * each}
@@ -77,7 +77,7 @@ def _pruned(options: argparse.Namespace) -> dict[str, Any]:
     task = whet.load_task(options.task, data_dir=options.data_dir)
     model, tokenizer = load_any(options.model), load_tokenizer(options.model)
     calibration = Calibration()
-    resources = prepare(model, tokenizer, task, calibration, seed=SEED, device="cpu")
+    resources = prepare_resources(model, tokenizer, task, calibration, seed=SEED, device="cpu")
     method = Neurons(keep=KEEP[0])
     places = method.places(model, resources)
     moments, statistics = _timed(lambda: method.moments(model, places, resources))

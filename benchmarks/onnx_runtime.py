@@ -26,7 +26,7 @@ import torch
 
 from whet.evaluation.significance import paired_ratio
 from whet.evaluation.timing import time_interleaved
-from whet.models.architecture import products
+from whet.models.architecture import dense_layers_in_blocks
 from whet.models.artifact import load_any
 from whet.models.inference import input_names
 from whet.models.load import load_tokenizer
@@ -114,7 +114,7 @@ def exported(model: torch.nn.Module, names: list[str], folder: Path, *, flat: bo
     whole = folder / "whole.onnx"
     to_onnx(model, names, whole)
     with mock.patch("whet.runtimes.onnxruntime.flat_attention", flat_attention if flat else as_exported):
-        OnnxRuntime().convert(Conversion(whole, INT8, layers=products(model)), folder)
+        OnnxRuntime().convert(Conversion(whole, INT8, layers=dense_layers_in_blocks(model)), folder)
     return folder / FILES[INT8]
 
 

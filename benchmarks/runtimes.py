@@ -21,7 +21,7 @@ from whet.models import artifact
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import load_tokenizer
-from whet.numerics.divergence import divergences
+from whet.numerics.divergence import kl_divergences
 from whet.tasks.encoding import encode, shortest_first
 from whet.utils.precision import FP32, INT8
 
@@ -100,7 +100,7 @@ def held_out(folders: list[Path], task: whet.Task) -> list[dict[str, Any]]:
             "name": folder.name,
             "examples": len(own),
             "accuracy": float((own.argmax(1) == batches.labels).mean()),
-            "kl": float(divergences(said[0], own).mean()),
+            "kl": float(kl_divergences(said[0], own).mean()),
         }
         for folder, own in zip(folders, said, strict=True)
     ]

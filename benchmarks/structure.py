@@ -21,12 +21,12 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import whet
-from whet.calibration.resources import Calibration, Resources, prepare
+from whet.calibration.resources import Calibration, Resources, prepare_resources
 from whet.evaluation.timing import representative_batches, time_interleaved
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import load_tokenizer
-from whet.numerics.divergence import divergences
+from whet.numerics.divergence import kl_divergences
 from whet.tasks.data import Batch, Batches
 from whet.utils.hardware import current_machine
 
@@ -73,7 +73,7 @@ def _at_one_speed(options: argparse.Namespace) -> dict[str, Any]:
     task = whet.load_task(options.task, data_dir=options.data_dir)
     model, tokenizer = load_any(options.model).eval(), load_tokenizer(options.model)
     needs = frozenset({"calibration", "validation"})
-    resources = prepare(model, tokenizer, task, Calibration(), seed=SEED, device="cpu", needs=needs)
+    resources = prepare_resources(model, tokenizer, task, Calibration(), seed=SEED, device="cpu", needs=needs)
     assert resources.calibration is not None and resources.validation is not None
     wanted, batches = predict_logits(model, resources.validation), representative_batches(resources.calibration)
     rows = {}
@@ -81,7 +81,7 @@ def _at_one_speed(options: argparse.Namespace) -> dict[str, Any]:
         begun = time.perf_counter()
         small = whet.Recipe.from_list(steps).apply(model, resources)
         seconds = time.perf_counter() - begun
-        kl = float(divergences(wanted, predict_logits(small, resources.validation)).mean())
+        kl = float(kl_divergences(wanted, predict_logits(small, resources.validation)).mean())
         rows[name] = {"kl": kl, "speedup": _ratios(model, small, batches), "seconds": seconds}
         print(name, rows[name], flush=True)
     return {"asked": SPEEDUP, "held-out examples": len(wanted), "models": rows}

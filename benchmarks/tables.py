@@ -20,15 +20,15 @@ import numpy as np
 import torch
 
 import whet
-from whet.calibration.resources import Calibration, prepare
-from whet.calibration.sensitivity import equalize
+from whet.calibration.resources import Calibration, prepare_resources
+from whet.calibration.sensitivity import equalize_low_rank_layers
 from whet.evaluation.significance import bootstrap, paired_ratio
 from whet.evaluation.timing import representative_batches, time_interleaved
-from whet.models.architecture import products
+from whet.models.architecture import dense_layers_in_blocks
 from whet.models.artifact import load_any
 from whet.models.inference import input_names, predict_logits
 from whet.models.load import load_tokenizer
-from whet.numerics.divergence import divergences
+from whet.numerics.divergence import kl_divergences
 from whet.runtimes._onnx import to_onnx
 from whet.runtimes.base import Conversion, Session, exporter_named
 from whet.runtimes.export import CALIBRATION
@@ -62,9 +62,11 @@ def main() -> None:
 def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[str, Any]:
     """Return size and KL both ways, and how many times as fast 8 bits are, in one runtime."""
     model, tokenizer = load_any(options.model).eval(), load_tokenizer(options.model)
-    equalize(model, products(model))
+    equalize_low_rank_layers(model, dense_layers_in_blocks(model))
     sample = Calibration(examples=CALIBRATION, batch_size=8)
-    resources = prepare(model, tokenizer, task, sample, seed=0, device="cpu", needs=frozenset({"calibration"}))
+    resources = prepare_resources(
+        model, tokenizer, task, sample, seed=0, device="cpu", needs=frozenset({"calibration"})
+    )
     assert resources.calibration is not None
     rows = shortest_first(task.splits.dev, tokenizer, max_length=128)
     dev = encode(rows, tokenizer, max_length=128, batch_size=8)
@@ -79,10 +81,12 @@ def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[st
             folder.mkdir()
             kept = contextlib.nullcontext() if bits == 8 else mock.patch(f"whet.runtimes.{name}.round_tables")
             with kept:
-                runtime.convert(Conversion(whole, INT8, resources.calibration.batches, products(model)), folder)
+                runtime.convert(
+                    Conversion(whole, INT8, resources.calibration.batches, dense_layers_in_blocks(model)), folder
+                )
             size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
             predict = predicts[bits] = runtime.open(folder, precision=INT8, threads=options.threads)
-            interval = mean_of(divergences(wanted, answers_of(predict, dev.batches)))
+            interval = mean_of(kl_divergences(wanted, answers_of(predict, dev.batches)))
             found[f"{bits} bits"] = {"MiB": size, "KL": interval}
         batches = representative_batches(dev, batch_size=8, count=8)
         runs = [partial(answers_of, predict, batches) for predict in predicts.values()]

@@ -13,7 +13,7 @@ import whet
 from whet.evaluation.metrics.base import quality_named
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
-from whet.models.load import class_order, load_tokenizer, readable_length
+from whet.models.load import class_order, common_max_length, load_tokenizer
 from whet.tasks.encoding import encode
 
 RESAMPLES = 2000
@@ -27,7 +27,7 @@ METRICS = ("matthews", "accuracy")
 def predictions(folder: Path, task: whet.Task) -> Array:
     """Return (examples,) what a model says of the dev split, in its order."""
     model, tokenizer = load_any(folder), load_tokenizer(folder)
-    batches = encode(task.splits.dev, tokenizer, max_length=readable_length(128, model), batch_size=32)
+    batches = encode(task.splits.dev, tokenizer, max_length=common_max_length(128, model), batch_size=32)
     logits = predict_logits(model, batches, name=folder.name)[:, class_order(model, task)]
     return quality_named(task.metrics[0]).predict(logits)
 

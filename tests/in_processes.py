@@ -12,7 +12,7 @@ from whet.tasks.base import task_from_files
 from whet.training.objective import Objective
 from whet.training.students.base import student_from
 from whet.training.trainer import TrainingSettings
-from whet.utils.distributed import count, join, leave
+from whet.utils.distributed import join_processes, leave_processes, process_count
 
 MADE = ("tuned", "student", "recovered")
 RECIPE = [{"method": "kfac", "keep": 0.5}, {"method": "recovery.distillation", "epochs": 1, "hidden_states": 0}]
@@ -31,7 +31,7 @@ def run(folder: Path, name: str) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    join("cpu")
-    show(f"{count()} processes")
+    join_processes("cpu")
+    show(f"{process_count()} processes")
     run(Path(sys.argv[1]), sys.argv[2])
-    leave()
+    leave_processes()

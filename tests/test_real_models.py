@@ -11,7 +11,7 @@ from helpers import REFUSED
 from whet.calibration.resources import Resources
 from whet.evaluation import records
 from whet.methods.base import Stage, all_methods
-from whet.models.load import load_tokenizer, new_head
+from whet.models.load import load_tokenizer, load_with_new_head
 from whet.tasks.encoding import encode
 
 pytestmark = pytest.mark.data
@@ -45,7 +45,7 @@ MODELS = {"all-MiniLM-L6-v2": "bert", "stories260k": "llama"}
 def test_compresses_saves_and_reloads_bit_equal(name, recipe, models_dir, data_dir, tmp_path):
     task = whet.load_task("glue/rte", data_dir=data_dir)
     tokenizer = load_tokenizer(models_dir / name)
-    dense = new_head(models_dir / name, task.label_names, tokenizer)
+    dense = load_with_new_head(models_dir / name, task.label_names, tokenizer)
     records.save(dense, tokenizer, tmp_path / "dense", recipe=[], origin=name, seed=0)
     steps = whet.Recipe.from_list(RECIPES[recipe])
     calibration = whet.Calibration(examples=16, batch_size=8)

@@ -12,7 +12,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from whet.calibration.resources import Calibration, Resources, prepare, require_held_out
+from whet.calibration.resources import Calibration, Resources, prepare_resources, require_held_out
 from whet.errors import InvalidParameter
 from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark
@@ -21,7 +21,7 @@ from whet.evaluation.trial import Trial
 from whet.methods.recipe import Recipe, Step
 from whet.models import artifact
 from whet.models.artifact import load_any
-from whet.models.load import check_finite, class_order, load_tokenizer, new_head, readable_length
+from whet.models.load import check_finite, class_order, common_max_length, load_tokenizer, load_with_new_head
 from whet.report.plots import curve_csv, curve_picture, read_curve
 from whet.tasks.base import Task, task_from_files, task_named
 from whet.tasks.data import Examples
@@ -32,9 +32,9 @@ from whet.training.objective import Objective
 from whet.training.students.base import BuiltStudent, Student
 from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Epoch, TrainingSettings, train
-from whet.utils.distributed import of_first
+from whet.utils.distributed import from_first_process
 from whet.utils.files import check_output, new_folder
-from whet.utils.progress import bar
+from whet.utils.progress import progress_bar
 
 __all__ = ["Compressed", "compress", "distill", "finetune", "load", "load_task", "measure"]
 
@@ -128,16 +128,16 @@ def finetune(
         WhetError: anything wrong with the base, the task's data, the settings or the place, before any work.
     """
     folder = Path(out)
-    of_first(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(base),)))
+    from_first_process(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(base),)))
     require_held_out(task)
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(base)
-    model = new_head(base, task.label_names, tokenizer)
+    model = load_with_new_head(base, task.label_names, tokenizer)
     if lora is not None:
         model = attach_lora(model, lora)
     report(trainable_count(model))
     place = _Place(folder, str(base), device, overwrite, report_to)
-    fitting = replace(settings, max_length=readable_length(settings.max_length, model))
+    fitting = replace(settings, max_length=common_max_length(settings.max_length, model))
     return _trained(model, tokenizer, task, place, fitting, task.splits.train, task.splits.validation, lora=lora)
 
 
@@ -181,7 +181,7 @@ def distill(
         WhetError: anything wrong with the teacher, the student, the data or the place, before any training.
     """
     folder, kept = Path(out), None if cache is None else Path(cache)
-    of_first(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(teacher),)))
+    from_first_process(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(teacher),)))
     if kept is not None and folder.resolve() in (kept.resolve(), *kept.resolve().parents):
         raise InvalidParameter(f"the cache must lie outside of the new model, but got cache={cache}; name another")
     goal = objective or Objective()
@@ -197,19 +197,21 @@ def distill(
     resources = Resources(seed=settings.seed)
     if student.reads:
         sample = calibration or Calibration()
-        resources = prepare(source, tokenizer, task, sample, seed=settings.seed, device=device, needs=student.reads)
+        resources = prepare_resources(
+            source, tokenizer, task, sample, seed=settings.seed, device=device, needs=student.reads
+        )
     built = student.build(source, resources)
     report(built)
     place = _Place(folder, str(teacher), device, overwrite, report_to)
     splits = task.splits
-    fitting = replace(settings, max_length=readable_length(settings.max_length, source, built.model))
+    fitting = replace(settings, max_length=common_max_length(settings.max_length, source, built.model))
     train_on, held_out = (_ordered(one, order, task) for one in (splits.train, splits.validation))
     distillation = Teacher(source, goal, f"{student.name()}, {built.plan}")
     whole = train_on if unlabeled is None else train_on.joined(unlabeled)
     logits: Tensor | None = None
     if kept is not None:
         rows = tokenize(whole, tokenizer, max_length=fitting.max_length)
-        logits = of_first(lambda: cached_logits(kept, source, tokenizer, rows))
+        logits = from_first_process(lambda: cached_logits(kept, source, tokenizer, rows))
         distillation = distillation._replace(teacher=None, logits=logits)
     if unlabeled is not None:
         if logits is None:
@@ -254,7 +256,7 @@ def _trained(
     quality = quality_named(task.metrics[0])
     out = place.out.resolve()
     scratch = out.with_name(f".{out.name}.training")
-    with bar(f"{'distilling' if teacher else 'fine-tuning'} on {task.name}", 1) as progress:
+    with progress_bar(f"{'distilling' if teacher else 'fine-tuning'} on {task.name}", 1) as progress:
         curve = train(
             model,
             tokenizer,
@@ -291,7 +293,7 @@ def _trained(
         )
         shutil.rmtree(scratch)
 
-    of_first(save)
+    from_first_process(save)
     return curve
 
 
@@ -333,7 +335,7 @@ def compress(
         WhetError: anything wrong with the model, the recipe, the data or the place, before any work.
     """
     folder = Path(out)
-    of_first(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(model),)))
+    from_first_process(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(model),)))
     if task is None:
         recipe.check(Resources(seed=seed))
     else:
@@ -342,7 +344,7 @@ def compress(
     resources = Resources(seed=seed)
     if task is not None:
         class_order(original, task)
-        resources = prepare(
+        resources = prepare_resources(
             original, tokenizer, task, calibration or Calibration(), seed=seed, device=device, needs=recipe.needs
         )
     steps: list[Step] = []
@@ -354,7 +356,7 @@ def compress(
     compressed = recipe.apply(original, resources, report=done)
     check_finite(compressed)
     tokenizer = recipe.tokenizer(tokenizer, resources)
-    of_first(
+    from_first_process(
         lambda: records.save(
             compressed, tokenizer, folder, recipe=recipe.to_list(), origin=str(model), seed=seed, overwrite=overwrite
         )

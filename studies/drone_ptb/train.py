@@ -21,7 +21,7 @@ from whet.evaluation import records
 from whet.report.plots import curve_csv
 from whet.training.trainer import Epoch
 from whet.utils.files import check_output, write_text
-from whet.utils.progress import bar
+from whet.utils.progress import progress_bar
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -75,7 +75,7 @@ def train(options: argparse.Namespace, settings: BpttSettings) -> None:
         picture(curve).savefig(scratch / "curve.png", dpi=130, metadata={"Software": "whet"})
 
     steps = settings.epochs * -(-(len(text) // settings.columns - 1) // settings.steps)
-    with bar("training", steps) as shown:
+    with progress_bar("training", steps) as shown:
         curve = train_recurrent(
             model,
             text,

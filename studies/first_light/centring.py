@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 
 import whet
-from whet.calibration.moments import collect
-from whet.calibration.resources import Calibration, prepare
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Calibration, prepare_resources
 from whet.models.architecture import Architecture, dense_bias, dense_weight
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.layers.low_rank import LowRank
 from whet.models.load import load_tokenizer
-from whet.models.surgery import copy_sharing_parameters, replace
-from whet.numerics.divergence import divergences
-from whet.numerics.low_rank import break_even, factors, output_pca
+from whet.models.surgery import copy_sharing_parameters, replace_module
+from whet.numerics.divergence import kl_divergences
+from whet.numerics.low_rank import break_even, factors_at_rank, output_pca
 from whet.numerics.moments import Moments
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode
@@ -55,17 +55,19 @@ def main() -> None:
     options = parser.parse_args()
     model, tokenizer = load_any(options.model), load_tokenizer(options.model)
     task = whet.load_task(options.task, data_dir=options.data_dir)
-    batches = prepare(model, tokenizer, task, Calibration(examples=128), seed=0, device="cpu").calibration
+    batches = prepare_resources(model, tokenizer, task, Calibration(examples=128), seed=0, device="cpu").calibration
     assert batches is not None
     held_out = encode(task.splits.validation, tokenizer, max_length=128, batch_size=16)
-    moments = collect(model, batches, Architecture.of(model).linears)
+    moments = collect_moments(model, batches, Architecture.of(model).linears)
     original = predict_logits(model, held_out, name="the original")
     found = {
         "task": options.task,
         "keep": KEEP,
         "held-out training examples": len(held_out.labels),
         "KL by kind of layer centred": {
-            kind: float(divergences(original, predict_logits(drone(model, moments, kind), held_out, name=kind)).mean())
+            kind: float(
+                kl_divergences(original, predict_logits(drone(model, moments, kind), held_out, name=kind)).mean()
+            )
             for kind in KINDS
         },
         "values, relative squared error": [
@@ -89,7 +91,7 @@ def low_rank(layer: nn.Module, moments: Moments, *, centred: bool) -> LowRank:
         if centred
         else output_pca(weight, moments.second)
     )
-    u, v, shift = factors(weight, found, int(KEEP * break_even(weight)))
+    u, v, shift = factors_at_rank(weight, found, int(KEEP * break_even(weight)))
     bias = dense_bias(layer)
     return LowRank.of(u, v, bias if shift is None or bias is None else bias + shift)
 
@@ -98,7 +100,7 @@ def drone(model: nn.Module, moments: Mapping[str, Moments], centred: str) -> nn.
     """Return the model with every layer factorised; those that the wildcard matches with centred moments."""
     copied = copy_sharing_parameters(model)
     for name, found in moments.items():
-        replace(copied, name, low_rank(model.get_submodule(name), found, centred=fnmatch(name, centred)))
+        replace_module(copied, name, low_rank(model.get_submodule(name), found, centred=fnmatch(name, centred)))
     return copied
 
 
@@ -106,7 +108,7 @@ def value_errors(model: nn.Module, name: str, moments: Moments, batches: Batches
     """Return the error of one value projection, all before it being the original: by token, and mixed by attention."""
     values, mixed = name, name.replace("attention.self.value", "attention.output.dense")
     copied = copy_sharing_parameters(model)
-    replace(copied, name, low_rank(model.get_submodule(name), moments, centred=kind == "centred"))
+    replace_module(copied, name, low_rank(model.get_submodule(name), moments, centred=kind == "centred"))
     found = {}
     for what, layer in (("token", values), ("mixed", mixed)):
         pairs = [

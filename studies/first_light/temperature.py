@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 import whet
-from whet.calibration.resources import Calibration, prepare
+from whet.calibration.resources import Calibration, prepare_resources
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import load_tokenizer
-from whet.numerics.divergence import divergences
+from whet.numerics.divergence import kl_divergences
 from whet.tasks.encoding import encode
 
 HERE = Path(__file__).parent
@@ -45,14 +45,14 @@ def main() -> None:
 def table(task: whet.Task, folder: Path) -> dict[str, dict[str, float]]:
     """Return KL on held-out training data by temperature and share kept."""
     model, tokenizer = load_any(folder), load_tokenizer(folder)
-    resources = prepare(model, tokenizer, task, Calibration(examples=366), seed=0, device="cpu")
+    resources = prepare_resources(model, tokenizer, task, Calibration(examples=366), seed=0, device="cpu")
     held_out = encode(task.splits.validation, tokenizer, max_length=128, batch_size=16)
     original = predict_logits(model, held_out, name="the original")
 
     def divergence(temperature: float, keep: float) -> float:
         recipe = whet.Recipe.from_list([{"method": "kfac", "keep": keep, "temperature": temperature}])
         compressed: nn.Module = recipe.apply(model, resources)
-        return float(divergences(original, predict_logits(compressed, held_out, name="the compressed model")).mean())
+        return float(kl_divergences(original, predict_logits(compressed, held_out, name="the compressed model")).mean())
 
     return {str(one): {str(keep): divergence(one, keep) for keep in KEEPS} for one in TEMPERATURES}
 

@@ -25,7 +25,7 @@ import whet
 from whet.errors import InvalidArtifact
 from whet.evaluation.benchmark import BenchmarkRow
 from whet.models.artifact import exported
-from whet.utils.hardware import multiplies
+from whet.utils.hardware import supports_products
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -75,7 +75,7 @@ PLACES = {
     ("openvino", "int8"): "OpenVINO int8 (NNCF)",
 }
 """Where models run besides PyTorch, and what tables call it."""
-HERE_TOO = [(runtime, precision) for runtime, precision in PLACES if precision != "bf16" or multiplies("bf16")]
+HERE_TOO = [(runtime, precision) for runtime, precision in PLACES if precision != "bf16" or supports_products("bf16")]
 """Those that this processor has instructions for."""
 RUNTIMES, PRECISIONS = (list(dict.fromkeys(names)) for names in zip(*HERE_TOO, strict=True))
 

@@ -17,11 +17,11 @@ import torch
 from matplotlib.figure import Figure
 
 import whet
-from whet.calibration.resources import Resources, prepare
+from whet.calibration.resources import Resources, prepare_resources
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import load_tokenizer
-from whet.numerics.divergence import divergences
+from whet.numerics.divergence import kl_divergences
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode, shortest_first
 
@@ -116,7 +116,7 @@ def choose(dense: Path, task: whet.Task) -> None:
         return
     model, tokenizer = load_any(dense), load_tokenizer(dense)
     needs = frozenset({"calibration", "train", "teacher"})
-    resources = prepare(model, tokenizer, task, CALIBRATION, seed=0, device="cpu", needs=needs)
+    resources = prepare_resources(model, tokenizer, task, CALIBRATION, seed=0, device="cpu", needs=needs)
     rows = shortest_first(task.splits.validation.sample(HELD_OUT, seed=0), tokenizer, max_length=128)
     held_out = encode(rows, tokenizer, max_length=128, batch_size=32)
     pruned = whet.Recipe.from_list([start()]).apply(model, resources)
@@ -138,7 +138,7 @@ def score(original: torch.nn.Module, model: torch.nn.Module, batches: Batches) -
     """Return accuracy, and KL from the original."""
     wanted, found = (predict_logits(one, batches, name="a model") for one in (original, model))
     right = float((found.argmax(1) == batches.labels).mean())
-    return {"accuracy": right, "kl": float(divergences(wanted, found).mean())}
+    return {"accuracy": right, "kl": float(kl_divergences(wanted, found).mean())}
 
 
 def measure(dense: Path, runs: Path, task: whet.Task, epochs: float) -> None:

@@ -21,13 +21,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import whet
-from whet.calibration.moments import collect
+from whet.calibration.moments import collect_moments
 from whet.calibration.resources import Resources
 from whet.evaluation import records
 from whet.models.architecture import Architecture, dense_weight
-from whet.models.load import load_tokenizer, new_head
-from whet.numerics.low_rank import factors, output_pca
-from whet.numerics.moments import Moments, Side, side_of
+from whet.models.load import load_tokenizer, load_with_new_head
+from whet.numerics.low_rank import factors_at_rank, output_pca
+from whet.numerics.moments import Moments, Side, narrower_side
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode
 
@@ -96,7 +96,7 @@ def trained(base: str, task: whet.Task, text: whet.Task, plan: str | None, seed:
         start = out.with_name(f"{plan} before fine-tuning")
         transformers.set_seed(seed)
         tokenizer = load_tokenizer(base)
-        model = new_head(base, task.label_names, tokenizer).eval()
+        model = load_with_new_head(base, task.label_names, tokenizer).eval()
         step = {"method": "drone", "allocation": "ranks", "ranks": PLANS[plan], "calibration": "sequential"}
         recipe = whet.Recipe.from_list([step])
         factored = recipe.apply(model, Resources(calibration=calibration(text, base, seed=seed), seed=seed))
@@ -107,22 +107,22 @@ def trained(base: str, task: whet.Task, text: whet.Task, plan: str | None, seed:
 
 def errors(base: str, text: whet.Task) -> list[dict[str, Any]]:
     """Return ‖WX − UVᵀX‖ of every layer at the three ranks, on the text that was calibrated with and on other text."""
-    model = new_head(base, ("0", "1"), load_tokenizer(base)).eval()
+    model = load_with_new_head(base, ("0", "1"), load_tokenizer(base)).eval()
     layers = [name for name in Architecture.of(model).linears if name.endswith(KINDS)]
     own = calibration(text, base, seed=0)
     seen, unseen = (
-        collect(model, batches, layers, sides=dict.fromkeys(layers, Side.INPUT))
+        collect_moments(model, batches, layers, sides=dict.fromkeys(layers, Side.INPUT))
         for batches in (own, calibration(text, base, seed=1))
     )
-    narrow = collect(model, own, layers)
+    narrow = collect_moments(model, own, layers)
     rows = []
     for name in layers:
         weight = dense_weight(model.get_submodule(name))
         spectrum = output_pca(weight, narrow[name].second)
-        row: dict[str, Any] = {"layer": name, "shape": list(weight.shape), "side": side_of(weight).value}
+        row: dict[str, Any] = {"layer": name, "shape": list(weight.shape), "side": narrower_side(weight).value}
         row["norm"] = norm(weight, seen[name])
         for column in COLUMNS:
-            u, v, _ = factors(weight.double(), spectrum, round(column * min(weight.shape)))
+            u, v, _ = factors_at_rank(weight.double(), spectrum, round(column * min(weight.shape)))
             lost = weight.double() - u @ v
             row[str(column)] = {"calibration": norm(lost, seen[name]), "other text": norm(lost, unseen[name])}
         rows.append(row)

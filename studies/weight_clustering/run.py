@@ -28,10 +28,10 @@ from torch import Tensor, nn
 import whet
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.significance import bootstrap, mcnemar
-from whet.models.layers.codebook import Clustered, CodebookForm
-from whet.models.surgery import replace, to_storage
+from whet.models.layers.codebook import Clustered, CodebookSpec
+from whet.models.surgery import replace_module, to_storage
 from whet.numerics.coding import Coding
-from whet.numerics.kmeans import Start, nearest, quantized
+from whet.numerics.kmeans import Initialization, nearest_centroid, quantize_to_centroids
 
 HERE = Path(__file__).parent
 WORDS, LENGTH, FEATURES = 10_000, 250, 16
@@ -59,7 +59,7 @@ class Variant:
     """How weights are given few values."""
 
     name: str
-    start: Start
+    start: Initialization
     importance: Literal["none", "inputs"] = "none"
     iterated: bool = True
     """Whether values move to the means of their clusters, or stay where they start."""
@@ -218,16 +218,18 @@ def clustered(dense: Classifier, clusters: int, variant: Variant, masses: dict[s
         weight = layer.weight.detach()
         own = masses[name].expand_as(weight).flatten() if variant.importance == "inputs" else None
         if variant.iterated:
-            few = quantized(weight.flatten(), clusters, start=variant.start, seed=0, masses=own).view_as(weight)
+            few = quantize_to_centroids(weight.flatten(), clusters, start=variant.start, seed=0, masses=own).view_as(
+                weight
+            )
         else:
             values = torch.linspace(float(weight.min()), float(weight.max()), clusters)
-            few = values[nearest(weight, values)]
+            few = values[nearest_centroid(weight, values)]
         rows, columns = weight.shape
         if isinstance(layer, nn.Embedding):
-            replace(model, name, Clustered.of(few, None, CodebookForm("embedding", rows, columns)))
+            replace_module(model, name, Clustered.of(few, None, CodebookSpec("embedding", rows, columns)))
         else:
-            replace(
-                model, name, Clustered.of(few, layer.bias.detach(), CodebookForm("linear", rows, columns, bias=True))
+            replace_module(
+                model, name, Clustered.of(few, layer.bias.detach(), CodebookSpec("linear", rows, columns, bias=True))
             )
     return model.eval()
 
@@ -267,7 +269,7 @@ def stored_bytes(model: nn.Module, coding: Coding) -> int:
     copied = copy.deepcopy(model)
     for layer in copied.modules():
         if isinstance(layer, Clustered):
-            layer.form = CodebookForm(**{**layer.structure(), "coding": coding})
+            layer.form = CodebookSpec(**{**layer.structure(), "coding": coding})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         save_file(to_storage(copied).state_dict(), path)

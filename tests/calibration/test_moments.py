@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from helpers import FAMILIES, Family, noise_of, padded, sentences_of, tiny_batches, tiny_model
 from whet.calibration.gradients import fisher_noise, noise_generator
-from whet.calibration.moments import collect
+from whet.calibration.moments import collect_moments
 from whet.errors import InvalidModel
 from whet.models.architecture import Architecture, dense_bias, dense_weight
-from whet.numerics.moments import Moments, Side, side_of
+from whet.numerics.moments import Moments, Side, narrower_side
 from whet.tasks.data import Batch, Batches
 
 ENCODERS: tuple[Family, ...] = ("bert", "distilbert", "roberta")
@@ -86,9 +86,9 @@ def assert_close(found: Moments, expected: Moments, *, rtol: float = 2e-5) -> No
 def test_moments_are_those_of_every_real_token(family: Family, labels: int):
     model, batches = tiny_model(family, labels), tiny_batches(count=3)
     layers = Architecture.of(model).linears
-    sides = {side_of(dense_weight(model.get_submodule(name))) for name in layers}
+    sides = {narrower_side(dense_weight(model.get_submodule(name))) for name in layers}
     assert sides == {Side.INPUT, Side.OUTPUT}, "both sides must be tried"
-    found, expected = collect(model, batches, layers, seed=5), brute_force(model, batches, layers, 5)
+    found, expected = collect_moments(model, batches, layers, seed=5), brute_force(model, batches, layers, 5)
     for name in layers:
         assert_close(found[name], expected[name])
 
@@ -96,7 +96,7 @@ def test_moments_are_those_of_every_real_token(family: Family, labels: int):
 def test_the_output_side_leaves_the_bias_out():
     model, batches = tiny_model("bert"), tiny_batches(count=1, ragged=False)
     name = "bert.encoder.layer.0.output.dense"
-    found = collect(model, batches, [name])[name]
+    found = collect_moments(model, batches, [name])[name]
     seen = Pass(double(model), (name,), batches.batches[0]["input_ids"][0].numpy())
     bias = dense_bias(model.get_submodule(name))
     assert bias is not None
@@ -119,8 +119,8 @@ def test_neither_the_amount_of_padding_nor_what_it_holds_matters(family: Family,
     layers = Architecture.of(model).linears
     # decoders find the token that they classify by the padding's id, so other ids there do change their logits
     seed = 3 if family in ENCODERS or filler == 0 else None
-    before = collect(model, batches, layers, seed=seed)
-    after = collect(model, repadded(batches, extra=extra, filler=filler), layers, seed=seed)
+    before = collect_moments(model, batches, layers, seed=seed)
+    after = collect_moments(model, repadded(batches, extra=extra, filler=filler), layers, seed=seed)
     for name in layers:
         if seed is None:
             torch.testing.assert_close(after[name].second, before[name].second, rtol=1e-5, atol=1e-5)
@@ -135,7 +135,7 @@ def test_how_examples_are_batched_does_not_matter():
     single = Batches([padded([sentence]) for sentence in sentences], batches.labels)
     whole = Batches([padded(sentences)], batches.labels)
     for one, other in ((single, whole), (batches, whole)):
-        a, b = collect(model, one, layers, seed=1), collect(model, other, layers, seed=1)
+        a, b = collect_moments(model, one, layers, seed=1), collect_moments(model, other, layers, seed=1)
         for name in layers:
             assert_close(a[name], b[name])
 
@@ -149,7 +149,10 @@ def test_padding_on_the_left_is_left_out_too():
         position = torch.arange(batch["input_ids"].shape[1]).expand_as(batch["input_ids"])
         turned.append({key: value.flip(1) for key, value in {**batch, "position_ids": position}.items()})
     # without gradients: BERT's pooler reads the first position, so its logits do change
-    before, after = collect(model, batches, layers), collect(model, Batches(turned, batches.labels), layers)
+    before, after = (
+        collect_moments(model, batches, layers),
+        collect_moments(model, Batches(turned, batches.labels), layers),
+    )
     for name in layers:
         torch.testing.assert_close(after[name].mean, before[name].mean, rtol=0, atol=1e-5)
         torch.testing.assert_close(after[name].second, before[name].second, rtol=1e-5, atol=1e-5)
@@ -157,7 +160,7 @@ def test_padding_on_the_left_is_left_out_too():
 
 def test_layers_that_read_the_same_tensor_share_their_moment():
     model = tiny_model("bert")
-    found = collect(model, tiny_batches(), Architecture.of(model).linears, seed=0)
+    found = collect_moments(model, tiny_batches(), Architecture.of(model).linears, seed=0)
     for block in ("bert.encoder.layer.0", "bert.encoder.layer.1"):
         query, key, value = (found[f"{block}.attention.self.{one}"] for one in ("query", "key", "value"))
         assert query.second is key.second is value.second
@@ -165,16 +168,16 @@ def test_layers_that_read_the_same_tensor_share_their_moment():
         assert query.gradient is not key.gradient
         assert found[f"{block}.attention.output.dense"].second is not query.second
     llama = tiny_model("llama")
-    found = collect(llama, tiny_batches(), Architecture.of(llama).linears)
+    found = collect_moments(llama, tiny_batches(), Architecture.of(llama).linears)
     assert found["model.layers.1.mlp.gate_proj"].second is found["model.layers.1.mlp.up_proj"].second
 
 
 def test_any_choice_of_layers_gives_the_same_moments():
     model, batches = tiny_model("bert"), tiny_batches(count=2)
     layers = Architecture.of(model).linears
-    together = collect(model, batches, layers, seed=0)
+    together = collect_moments(model, batches, layers, seed=0)
     for name in layers:
-        assert_close(collect(model, batches, [name], seed=0)[name], together[name], rtol=1e-6)
+        assert_close(collect_moments(model, batches, [name], seed=0)[name], together[name], rtol=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -188,7 +191,7 @@ def test_the_second_moment_is_the_exact_fisher_over_all_signs(monkeypatch: pytes
         monkeypatch.setattr(
             torch, "randint", lambda _low, _high, shape, pattern=pattern, **_: torch.tensor(pattern).expand(shape)
         )
-        for name, moments in collect(model, batches, layers, seed=0, temperature=temperature).items():
+        for name, moments in collect_moments(model, batches, layers, seed=0, temperature=temperature).items():
             assert moments.gradient is not None
             total[name] = total[name] + moments.gradient / len(patterns)
     exact = exact_fisher(model, batches, layers, temperature)
@@ -200,7 +203,7 @@ def test_averages_over_seeds_converge_to_the_exact_fisher():
     model, batches = tiny_model("bert"), tiny_batches(count=2)
     layers = Architecture.of(model).linears[-2:]
     exact = exact_fisher(model, batches, layers)
-    runs = [collect(model, batches, layers, seed=seed) for seed in range(150)]
+    runs = [collect_moments(model, batches, layers, seed=seed) for seed in range(150)]
     for name in layers:
         gradients = torch.stack([run[name].gradient for run in runs])
         few, many = (float((gradients[:count].mean(0) - exact[name]).norm() / exact[name].norm()) for count in (5, 150))
@@ -290,7 +293,7 @@ def test_the_model_is_left_as_it_was(family: Family, seed: int | None):
     state = {name: value.clone() for name, value in model.state_dict().items()}
     wanted = [parameter.requires_grad for parameter in model.parameters()]
     random = torch.get_rng_state()
-    collect(model, tiny_batches(count=2), Architecture.of(model).linears, seed=seed)
+    collect_moments(model, tiny_batches(count=2), Architecture.of(model).linears, seed=seed)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert [parameter.requires_grad for parameter in model.parameters()] == wanted
     for i, parameter in enumerate(model.parameters()):
@@ -308,8 +311,8 @@ def test_the_model_is_left_as_it_was(family: Family, seed: int | None):
 def test_the_same_seed_gives_the_same_moments_and_none_gives_no_gradients():
     model, batches = tiny_model("bert"), tiny_batches(count=2)
     layers = Architecture.of(model).linears
-    first, again, other = (collect(model, batches, layers, seed=seed) for seed in (0, 0, 1))
-    plain = collect(model, batches, layers)
+    first, again, other = (collect_moments(model, batches, layers, seed=seed) for seed in (0, 0, 1))
+    plain = collect_moments(model, batches, layers)
     for name in layers:
         assert torch.equal(first[name].gradient, again[name].gradient)
         assert not torch.equal(first[name].gradient, other[name].gradient)
@@ -324,7 +327,7 @@ def test_hooks_and_requires_grad_are_restored_after_a_failure():
         [{"input_ids": torch.full((1, 3), 10_000), "attention_mask": torch.ones(1, 3).long()}], np.zeros(1)
     )
     with pytest.raises(IndexError):
-        collect(model, broken, Architecture.of(model).linears, seed=0)
+        collect_moments(model, broken, Architecture.of(model).linears, seed=0)
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
@@ -336,7 +339,7 @@ def test_half_precision_rows_still_have_fp32_products():
     name = "bert.encoder.layer.0.attention.self.query"
     seen: list[Tensor] = []
     handle = model.get_submodule(name).register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
-    found = collect(model, batches, [name])[name]
+    found = collect_moments(model, batches, [name])[name]
     handle.remove()
     rows = seen[0].reshape(-1, 32).double()
     torch.testing.assert_close(found.second, rows.T @ rows / len(rows), rtol=0, atol=1e-5 * float(rows.square().mean()))
@@ -346,8 +349,8 @@ def test_sums_over_many_batches_are_kept_in_float64():
     # 4000 equal rows: a sum kept in fp32 would drift by more than its products' rounding
     model, batch = tiny_model("bert"), tiny_batches(count=1, batch_size=1, ragged=False).batches[0]
     name = "bert.encoder.layer.0.attention.self.query"
-    once = collect(model, Batches([batch], np.zeros(1)), [name])[name]
-    often = collect(model, Batches([batch] * 301, np.zeros(301)), [name])[name]
+    once = collect_moments(model, Batches([batch], np.zeros(1)), [name])[name]
+    often = collect_moments(model, Batches([batch] * 301, np.zeros(301)), [name])[name]
     torch.testing.assert_close(often.second, once.second, rtol=1e-13, atol=0)
 
 
@@ -372,12 +375,12 @@ class Odd(nn.Module):
 @pytest.mark.parametrize("rows", ["fewer", "more"])
 def test_a_layer_that_does_not_see_one_row_per_token_is_refused(rows: str):
     with pytest.raises(InvalidModel, match="layer must see one row per token, but got"):
-        collect(Odd(rows), tiny_batches(), ["layer"], seed=0)
+        collect_moments(Odd(rows), tiny_batches(), ["layer"], seed=0)
 
 
 @pytest.mark.parametrize(("shape", "side"), [((3, 5), Side.OUTPUT), ((5, 3), Side.INPUT), ((4, 4), Side.INPUT)])
 def test_the_narrower_side_is_taken_and_the_input_where_both_are_equal(shape: tuple[int, int], side: Side):
-    assert side_of(torch.zeros(shape)) is side
+    assert narrower_side(torch.zeros(shape)) is side
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -385,10 +388,10 @@ def test_on_both_sides_are_the_inputs_of_the_one_and_the_gradients_of_the_other(
     model, batches = tiny_model(family), tiny_batches(count=3)
     layers = Architecture.of(model).linears
     inputs, outputs, both = (
-        collect(model, batches, layers, seed=5, sides=dict.fromkeys(layers, side)) for side in Side
+        collect_moments(model, batches, layers, seed=5, sides=dict.fromkeys(layers, side)) for side in Side
     )
     for name in layers:
         wanted = Moments(inputs[name].mean, inputs[name].second, outputs[name].gradient)
         assert_close(both[name], wanted)
-    without = collect(model, batches, layers, sides=dict.fromkeys(layers, Side.BOTH))
+    without = collect_moments(model, batches, layers, sides=dict.fromkeys(layers, Side.BOTH))
     assert all(own.gradient is None for own in without.values())

@@ -287,7 +287,7 @@ def test_lora_on_the_factors_of_a_compressed_base(place, run):
 
 
 def test_more_processes_are_for_what_trains_or_calibrates(place, run, monkeypatch):
-    monkeypatch.setattr(options, "count", lambda: 2)
+    monkeypatch.setattr(options, "process_count", lambda: 2)
     done = run("measure", "model", *OWN)
     assert done.code == 2
     assert "this must run in one process, but got 2; leave accelerate launch out" in done.err

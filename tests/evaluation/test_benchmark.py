@@ -22,7 +22,7 @@ from whet.errors import InvalidData, InvalidModel, InvalidParameter, UnknownName
 from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.measurement import Measurement
-from whet.evaluation.metrics.base import ModelUnderTest, Quality, metric_named, metrics, quality_named
+from whet.evaluation.metrics.base import ModelUnderTest, Quality, all_metrics, metric_named, quality_named
 from whet.evaluation.metrics.latency import Latency
 from whet.evaluation.metrics.memory import Memory
 from whet.evaluation.metrics.size import Size
@@ -32,11 +32,11 @@ from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.inference import predict_logits
 from whet.models.load import class_order
-from whet.numerics.divergence import divergences
+from whet.numerics.divergence import kl_divergences
 from whet.tasks.base import Task, task_from_files
 from whet.tasks.data import Batches
 
-QUALITIES = sorted(name for name, metric in metrics().items() if issubclass(metric, Quality))
+QUALITIES = sorted(name for name, metric in all_metrics().items() if issubclass(metric, Quality))
 CORRELATIONS = ("pearson", "spearman")
 METHOD = next(method for _, method in sorted(all_methods().items()) if not method.needs and "keep" in method.example)
 BENCHMARK = Benchmark(batch_size=8, rounds=6, singles=4, timed=8)
@@ -385,7 +385,7 @@ def test_predictions_are_classes_or_scores():
 
 
 def test_only_qualities_are_named_qualities():
-    for name in set(metrics()) - set(QUALITIES):
+    for name in set(all_metrics()) - set(QUALITIES):
         assert metric_named(name).universal
         with pytest.raises(UnknownName, match="the metric must be a known name, but got"):
             quality_named(name)
@@ -401,17 +401,17 @@ def test_divergences_agree_with_torch(scale):
     expected = torch.nn.functional.kl_div(
         torch.tensor(q).log_softmax(1), torch.tensor(p).log_softmax(1), log_target=True, reduction="none"
     ).sum(1)
-    assert np.allclose(divergences(p, q), expected.numpy(), rtol=1e-9, atol=1e-12)
+    assert np.allclose(kl_divergences(p, q), expected.numpy(), rtol=1e-9, atol=1e-12)
 
 
 def test_divergences_are_zero_for_the_same_and_never_negative():
     logits = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
-    assert np.all(divergences(logits, logits) == 0)
-    assert np.all(divergences(logits, logits + 1e-7) >= 0)
+    assert np.all(kl_divergences(logits, logits) == 0)
+    assert np.all(kl_divergences(logits, logits + 1e-7) >= 0)
 
 
 def test_divergences_of_scores_are_half_the_squared_difference():
-    assert divergences(np.asarray([[1.0], [2.0]]), np.asarray([[4.0], [2.0]])).tolist() == [4.5, 0]
+    assert kl_divergences(np.asarray([[1.0], [2.0]]), np.asarray([[4.0], [2.0]])).tolist() == [4.5, 0]
 
 
 def test_disagreement_is_the_fraction_of_other_answers():
@@ -421,7 +421,7 @@ def test_disagreement_is_the_fraction_of_other_answers():
     found = metric_named("fidelity").measure([one, dataclasses.replace(other, logits=logits)])
     rows = {row.metric: row for row in found[1]}
     assert rows["disagreement"].value == np.mean(one.logits.argmax(1) != logits.argmax(1))
-    assert rows["kl"].value == pytest.approx(divergences(one.logits, logits).mean())
+    assert rows["kl"].value == pytest.approx(kl_divergences(one.logits, logits).mean())
     assert [row.value for row in found[0]] == [0, 0]
 
 

@@ -9,7 +9,7 @@ from whet.errors import InvalidModel, NothingToCompress
 from whet.methods.factorization.svd import Svd
 from whet.models.architecture import Architecture, dense_bias, dense_weight, is_dense
 from whet.models.layers.low_rank import LowRank
-from whet.models.surgery import replace
+from whet.models.surgery import replace_module
 
 BERT = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"]
 BERT += ["intermediate.dense", "output.dense"]
@@ -105,7 +105,7 @@ def test_compressed_layers_are_not_dense_and_hide_their_factors():
     model = tiny_model("bert")
     name = "bert.encoder.layer.0.output.dense"
     before = Architecture.of(model).linears
-    replace(model, name, LowRank(64, 32, 4, bias=True))
+    replace_module(model, name, LowRank(64, 32, 4, bias=True))
     assert set(before) - set(Architecture.of(model).linears) == {name}
     assert set(Architecture.of(model).linears) < set(before)
 

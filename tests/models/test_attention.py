@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from helpers import Family, tiny_batches, tiny_model
 from laws import draw
 from whet.errors import NothingToCompress
-from whet.models.attention import SelfAttention, Widths, reduced_attention
-from whet.models.layers.attention import Attention
+from whet.models.attention import HeadWidths, SelfAttention, attention_at_widths
+from whet.models.layers.attention import CompressedAttention
 from whet.models.layers.resized import Resized
-from whet.models.surgery import replace
+from whet.models.surgery import replace_module
 from whet.numerics.low_rank import Spectrum
 
 ENCODERS: tuple[Family, ...] = ("bert", "roberta", "distilbert")
@@ -29,14 +29,14 @@ def bases(width: int, heads: int, seed: int) -> list[Spectrum]:
     return [Spectrum(one, one.inverse(), torch.zeros(width + 1)) for one in p]
 
 
-def narrowed(model: nn.Module, widths: Widths, mean: Tensor | None = None) -> nn.Module:
+def narrowed(model: nn.Module, widths: HeadWidths, mean: Tensor | None = None) -> nn.Module:
     for place in SelfAttention.all_of(model, "*"):
         scores, values = bases(place.width, 4, 1), bases(place.width, 4, 9)
         values = [one._replace(mean=mean) for one in values]
-        found = reduced_attention(model, place, scores, values, widths)
-        replace(model, place.name, found.attention)
+        found = attention_at_widths(model, place, scores, values, widths)
+        replace_module(model, place.name, found.attention)
         if found.output is not None:
-            replace(model, place.output, found.output)
+            replace_module(model, place.output, found.output)
     return model.eval()
 
 
@@ -54,15 +54,15 @@ def test_every_attention_of_an_encoder_is_found(family: Family):
 def test_at_full_width_any_basis_gives_the_same_model(family: Family, mean: Tensor | None):
     model = tiny_model(family)
     expected = logits(model)
-    merged = narrowed(model, Widths(8, 8), mean)
-    assert sum(isinstance(module, Attention) for module in merged.modules()) == 2
+    merged = narrowed(model, HeadWidths(8, 8), mean)
+    assert sum(isinstance(module, CompressedAttention) for module in merged.modules()) == 2
     torch.testing.assert_close(logits(merged), expected, rtol=0, atol=2e-4)
 
 
 @encoders
 def test_widths_of_scores_and_of_values_may_differ(family: Family):
-    model = narrowed(tiny_model(family), Widths(3, 5))
-    layer = next(module for module in model.modules() if isinstance(module, Attention))
+    model = narrowed(tiny_model(family), HeadWidths(3, 5))
+    layer = next(module for module in model.modules() if isinstance(module, CompressedAttention))
     assert (layer.query.out_features, layer.key.out_features, layer.value.out_features) == (12, 12, 20)
     after = layer.output or next(module.linear for module in model.modules() if isinstance(module, Resized))
     assert (after.in_features, after.out_features) == (20, 32)
@@ -72,8 +72,8 @@ def test_widths_of_scores_and_of_values_may_differ(family: Family):
 @encoders
 def test_it_is_attention_as_written_down(family: Family):
     """In a head: softmax(scaling · q kᵀ + mask) v, with the scaling of the model's own width."""
-    model = narrowed(tiny_model(family), Widths(3, 5))
-    layer: Any = next(module for module in model.modules() if isinstance(module, Attention))
+    model = narrowed(tiny_model(family), HeadWidths(3, 5))
+    layer: Any = next(module for module in model.modules() if isinstance(module, CompressedAttention))
     hidden, mask = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0)), torch.ones(2, 1, 1, 6).bool()
     mask[1, :, :, 4:] = False
     q, k, v = (part(hidden).reshape(2, 6, 4, -1) for part in (layer.query, layer.key, layer.value))
@@ -86,7 +86,7 @@ def test_it_is_attention_as_written_down(family: Family):
 
 @encoders
 def test_every_implementation_of_attention_gives_the_same(family: Family):
-    model = narrowed(tiny_model(family), Widths(3, 5))
+    model = narrowed(tiny_model(family), HeadWidths(3, 5))
     model.set_attn_implementation("sdpa")
     fused = logits(model)
     model.set_attn_implementation("eager")
@@ -94,8 +94,8 @@ def test_every_implementation_of_attention_gives_the_same(family: Family):
 
 
 def test_dropout_is_for_training_only():
-    model = narrowed(tiny_model("bert"), Widths(3, 5))
-    layer = next(module for module in model.modules() if isinstance(module, Attention))
+    model = narrowed(tiny_model("bert"), HeadWidths(3, 5))
+    layer = next(module for module in model.modules() if isinstance(module, CompressedAttention))
     hidden = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0))
     layer.dropout = 0.5
     assert torch.equal(layer(hidden)[0], layer(hidden)[0])

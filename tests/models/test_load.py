@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 from folders import classifier, edit_json, save
 from helpers import FAMILIES, PAD, tiny_batches, tiny_model
 from whet.errors import InvalidModel
-from whet.models.load import check_finite, load_model, load_tokenizer, max_positions, new_head, weight_files
+from whet.models.load import check_finite, load_model, load_tokenizer, load_with_new_head, max_positions, weight_files
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode
 
@@ -45,7 +45,7 @@ def test_pickles_are_never_read(tmp_path, tokenizer):
     save(tiny_model("bert"), tokenizer, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
     torch.save(tiny_model("bert").state_dict(), tmp_path / "model" / "pytorch_model.bin")
-    for load in (load_model, lambda source: new_head(source, ("a", "b", "c"), tokenizer)):
+    for load in (load_model, lambda source: load_with_new_head(source, ("a", "b", "c"), tokenizer)):
         with pytest.raises(InvalidModel, match=r"but got .*model: .*model.safetensors.*; check the name"):
             load(tmp_path / "model")
 
@@ -79,7 +79,7 @@ def test_code_of_a_checkpoint_is_never_run(tmp_path, tokenizer):
 def test_what_cannot_be_read_is_refused_in_one_line(spoil, message, tmp_path, tokenizer):
     folder = save(tiny_model("bert"), tokenizer, tmp_path / "model")
     spoil(folder)
-    for load in (load_model, lambda source: new_head(source, ("a", "b", "c"), tokenizer)):
+    for load in (load_model, lambda source: load_with_new_head(source, ("a", "b", "c"), tokenizer)):
         with pytest.raises(InvalidModel, match=message) as refused:
             load(folder)
         assert "\n" not in str(refused.value)
@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(spoil, message, tmp_path, to
 
 def test_a_file_is_no_model(tmp_path, tokenizer):
     save(tiny_model("bert"), tokenizer, tmp_path / "model")
-    for load in (load_model, lambda source: new_head(source, ("a",), tokenizer)):
+    for load in (load_model, lambda source: load_with_new_head(source, ("a",), tokenizer)):
         with pytest.raises(InvalidModel, match=r"but got the file .*config.json; name its folder"):
             load(tmp_path / "model" / "config.json")
 
@@ -104,7 +104,7 @@ def test_weights_must_be_finite(value, tmp_path, tokenizer):
     with pytest.raises(InvalidModel, match=message):
         load_model(tmp_path / "model")
     with pytest.raises(InvalidModel, match=message):
-        new_head(tmp_path / "model", ("a", "b", "c"), tokenizer)
+        load_with_new_head(tmp_path / "model", ("a", "b", "c"), tokenizer)
 
 
 def test_buffers_that_are_no_numbers_may_hold_anything():
@@ -167,7 +167,7 @@ def test_a_decoder_without_padding_answers_a_batch_as_it_answers_one(family, tmp
 
 def test_a_new_head_has_the_names_of_the_classes(tmp_path, tokenizer):
     save(tiny_model("bert").base_model, tokenizer, tmp_path / "base")
-    model = new_head(tmp_path / "base", ("bad", "so so", "good"), tokenizer)
+    model = load_with_new_head(tmp_path / "base", ("bad", "so so", "good"), tokenizer)
     assert model.config.id2label == {0: "bad", 1: "so so", 2: "good"}
     assert model.config.label2id == {"bad": 0, "so so": 1, "good": 2}
     assert model.config.problem_type == "single_label_classification"
@@ -178,7 +178,7 @@ def test_a_new_head_has_the_names_of_the_classes(tmp_path, tokenizer):
 
 def test_a_new_head_for_scores_has_one_output(tmp_path, tokenizer):
     save(tiny_model("bert").base_model, tokenizer, tmp_path / "base")
-    model = new_head(tmp_path / "base", None, tokenizer)
+    model = load_with_new_head(tmp_path / "base", None, tokenizer)
     assert (model.config.num_labels, model.config.problem_type) == (1, "regression")
     assert logits(model).shape[1] == 1
 
@@ -187,19 +187,19 @@ def test_a_new_head_pads_as_the_tokenizer_does(tmp_path, tokenizer):
     model = tiny_model("gpt2").base_model
     model.config.pad_token_id = None
     save(model, tokenizer, tmp_path / "base")
-    assert new_head(tmp_path / "base", ("a", "b"), tokenizer).config.pad_token_id == PAD
+    assert load_with_new_head(tmp_path / "base", ("a", "b"), tokenizer).config.pad_token_id == PAD
 
 
 def test_a_head_of_another_size_is_refused(tmp_path, tokenizer):
     save(tiny_model("bert", 3), tokenizer, tmp_path / "three")
     with pytest.raises(InvalidModel, match=r"task's 2 classes, but .*three has num_labels=3; name the base"):
-        new_head(tmp_path / "three", ("a", "b"), tokenizer)
+        load_with_new_head(tmp_path / "three", ("a", "b"), tokenizer)
 
 
 def test_a_head_of_the_same_size_is_trained_on(tmp_path, tokenizer):
     save(classifier(), tokenizer, tmp_path / "model")
     assert torch.equal(
-        new_head(tmp_path / "model", ("x", "y"), tokenizer).classifier.weight, classifier().classifier.weight
+        load_with_new_head(tmp_path / "model", ("x", "y"), tokenizer).classifier.weight, classifier().classifier.weight
     )
 
 

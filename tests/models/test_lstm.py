@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from helpers import VOCAB, noise_of, padded, sentences_of, tiny_batches
 from recurrent import tiny_lstm, tokens
-from whet.calibration.moments import collect
+from whet.calibration.moments import collect_moments
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
 from whet.evaluation import records
@@ -17,8 +17,8 @@ from whet.models import artifact
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.layers.low_rank import LowRank
 from whet.models.lstm import LstmConfig, LstmForCausalLM, LstmLayer
-from whet.models.surgery import replace
-from whet.numerics.low_rank import factors, output_pca
+from whet.models.surgery import replace_module
+from whet.numerics.low_rank import factors_at_rank, output_pca
 from whet.numerics.moments import Moments
 from whet.tasks.data import Batches
 
@@ -90,7 +90,7 @@ def test_only_untouched_layers_take_the_kernel(monkeypatch: pytest.MonkeyPatch):
     assert len(calls) == 2
     for name in ("layers.0.recurrent", "layers.1.input"):
         weight = dense_weight(model.get_submodule(name))
-        replace(model, name, LowRank(12, 48, 3, bias=False).to(weight))
+        replace_module(model, name, LowRank(12, 48, 3, bias=False).to(weight))
     model(tokens())
     assert len(calls) == 2
 
@@ -150,7 +150,7 @@ def test_all_matrices_can_be_compressed_and_a_tied_softmax_cannot():
     assert Architecture.of(tiny_lstm()).blocks == ("layers.0", "layers.1")
     assert Architecture.of(tiny_lstm(tie_word_embeddings=True)).linears == NAMES[:-1]
     model = tiny_lstm()
-    replace(model, "lm_head", LowRank(12, VOCAB, 3, bias=True))
+    replace_module(model, "lm_head", LowRank(12, VOCAB, 3, bias=True))
     assert Architecture.of(model).linears == NAMES[:-1]
 
 
@@ -206,7 +206,7 @@ def one_sentence(model: LstmForCausalLM, ids: Tensor) -> tuple[dict[str, list[Te
 def test_moments_are_those_of_every_real_step(extra: int, filler: int):
     model, batches = tiny_lstm(), tiny_batches(count=2)
     more = Batches([padded(some, extra=extra, filler=filler) for some in sentences_of(batches)], batches.labels)
-    expected, found = by_hand(model, more, 5), collect(model, more, NAMES, seed=5)
+    expected, found = by_hand(model, more, 5), collect_moments(model, more, NAMES, seed=5)
     for name in NAMES:
         for a, b in zip(found[name], expected[name], strict=True):
             assert a is not None
@@ -215,11 +215,11 @@ def test_moments_are_those_of_every_real_step(extra: int, filler: int):
 
 def test_moments_need_no_gradients_and_any_choice_of_layers_gives_the_same():
     model, batches = tiny_lstm(), tiny_batches(count=2)
-    together = collect(model, batches, NAMES, seed=0)
-    plain = collect(model, batches, NAMES)
+    together = collect_moments(model, batches, NAMES, seed=0)
+    plain = collect_moments(model, batches, NAMES)
     for name in NAMES:
         torch.testing.assert_close(plain[name].second, together[name].second, rtol=1e-5, atol=1e-6)
-        alone = collect(model, batches, [name], seed=0)[name]
+        alone = collect_moments(model, batches, [name], seed=0)[name]
         for a, b in zip(alone, together[name], strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=2e-5 * float(b.abs().max()))
 
@@ -231,18 +231,18 @@ def test_a_recurrent_layer_that_misses_steps_is_refused():
             return type("Output", (), {"logits": half.logits[:, -1]})
 
     with pytest.raises(InvalidModel, match=r"layers.0.recurrent must see one row per token, but got 4 of the 8"):
-        collect(Lazy(tiny_lstm().config).eval(), tiny_batches(ragged=False), ["layers.0.recurrent"])
+        collect_moments(Lazy(tiny_lstm().config).eval(), tiny_batches(ragged=False), ["layers.0.recurrent"])
 
 
 def test_drone_at_full_rank_is_exact():
     model, batches = tiny_lstm(), tiny_batches()
-    ids, moments = tokens(), collect(model, batches, NAMES)
+    ids, moments = tokens(), collect_moments(model, batches, NAMES)
     before = model(ids).logits
     for name in NAMES:
         layer = model.get_submodule(name)
-        u, v, _ = factors(dense_weight(layer), output_pca(dense_weight(layer), moments[name].second), 12)
+        u, v, _ = factors_at_rank(dense_weight(layer), output_pca(dense_weight(layer), moments[name].second), 12)
         torch.testing.assert_close(u @ v, dense_weight(layer), rtol=0, atol=1e-4)
-        replace(model, name, LowRank.of(u, v, layer.bias))
+        replace_module(model, name, LowRank.of(u, v, layer.bias))
     torch.testing.assert_close(model(ids).logits, before, rtol=0, atol=1e-3)
 
 
@@ -270,7 +270,10 @@ def test_data_lowers_the_error_of_the_same_ranks():
     """Drone minimises the outputs' error on what it saw, one layer at a time; each layer alone shows it."""
     model, batches = tiny_lstm(), tiny_batches()
     for name in NAMES:
-        weight, second = dense_weight(model.get_submodule(name)).double(), collect(model, batches, [name])[name].second
+        weight, second = (
+            dense_weight(model.get_submodule(name)).double(),
+            collect_moments(model, batches, [name])[name].second,
+        )
         errors = []
         for method in ("svd", "drone"):
             recipe = Recipe.from_list([{"method": method, "keep": 0.5, "include": name}])

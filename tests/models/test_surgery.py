@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from helpers import FAMILIES, Family, tiny_batches, tiny_model
 from whet.errors import InvalidArtifact
 from whet.models.layers.low_rank import LowRank
-from whet.models.surgery import copy_sharing_parameters, describe, rebuild, replace, unshare_parameters
+from whet.models.surgery import copy_sharing_parameters, describe, rebuild, replace_module, unshare_parameters
 
 NAME = "bert.encoder.layer.1.attention.output.dense"
 
@@ -62,7 +62,7 @@ def test_own_weights_are_equal_but_independent(family: Family):
 def test_weights_that_are_already_its_own_are_kept():
     model = tiny_model("bert")
     copied = copy_sharing_parameters(model)
-    replace(copied, NAME, LowRank(32, 32, 5, bias=True))
+    replace_module(copied, NAME, LowRank(32, 32, 5, bias=True))
     mine = list(copied.get_submodule(NAME).parameters())
     unshare_parameters(copied, model)
     after = list(copied.parameters())
@@ -87,7 +87,7 @@ def test_replacing_in_a_copy_leaves_the_original_whole():
     before, batch = list(model.state_dict()), tiny_batches().batches[0]
     with torch.no_grad():
         logits = model(**batch).logits
-        replace(copy_sharing_parameters(model), NAME, LowRank(32, 32, 5, bias=True))
+        replace_module(copy_sharing_parameters(model), NAME, LowRank(32, 32, 5, bias=True))
         assert torch.equal(model(**batch).logits, logits)
     assert list(model.state_dict()) == before
 
@@ -99,7 +99,7 @@ def test_replace_works_at_every_depth(name: str):
     )
     names = [one for one, _ in model.named_modules()]
     new = nn.GELU()
-    replace(model, name, new)
+    replace_module(model, name, new)
     assert model.get_submodule(name) is new
     assert [one for one, _ in model.named_modules()] == names
     assert sum(isinstance(module, nn.GELU) for module in model.modules()) == 1
@@ -112,7 +112,7 @@ def test_a_plain_model_describes_as_nothing():
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_described_model_is_rebuilt_and_takes_the_weights(bias: bool):
     model = tiny_model("bert")
-    replace(model, NAME, LowRank(32, 32, 5, bias=bias))
+    replace_module(model, NAME, LowRank(32, 32, 5, bias=bias))
     described = json.loads(json.dumps(describe(model)))
     assert described == {NAME: {"kind": "low_rank", "in_features": 32, "out_features": 32, "rank": 5, "bias": bias}}
     empty = tiny_model("bert", seed=9)
@@ -126,7 +126,7 @@ def test_a_described_model_is_rebuilt_and_takes_the_weights(bias: bool):
 
 def test_a_dense_model_does_not_take_the_weights_of_a_compressed_one():
     model = tiny_model("bert")
-    replace(model, NAME, LowRank(32, 32, 5, bias=True))
+    replace_module(model, NAME, LowRank(32, 32, 5, bias=True))
     # the guard: not only are names unknown, which loaders forgive, but a weight has the wrong size, which they do not
     with pytest.raises(RuntimeError, match="size mismatch"):
         tiny_model("bert").load_state_dict(model.state_dict(), strict=False)

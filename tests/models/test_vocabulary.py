@@ -8,7 +8,7 @@ from transformers import BertTokenizer, PreTrainedTokenizerFast
 from helpers import word_tokenizer
 from whet.errors import InvalidModel
 from whet.models.load import load_tokenizer
-from whet.models.vocabulary import fewer_tokens, needed_tokens, text_counts
+from whet.models.vocabulary import corpus_token_counts, required_tokens, shrink_tokenizer
 from whet.tasks.data import Examples
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<pad>"]
@@ -75,9 +75,9 @@ every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name
 
 
 def fewer(tokenizer, texts):
-    counts = text_counts(Examples(texts, [0] * len(texts)), tokenizer)
-    kept = needed_tokens(tokenizer, counts.nonzero()[:, 0].tolist())
-    return fewer_tokens(tokenizer, kept, texts), kept
+    counts = corpus_token_counts(Examples(texts, [0] * len(texts)), tokenizer)
+    kept = required_tokens(tokenizer, counts.nonzero()[:, 0].tolist())
+    return shrink_tokenizer(tokenizer, kept, texts), kept
 
 
 @every_kind
@@ -125,9 +125,9 @@ def test_it_is_the_same_when_it_is_read_again(kind, tmp_path):
 @every_kind
 def test_the_whole_vocabulary_is_the_same_tokenizer(kind):
     tokenizer = kind()
-    kept = needed_tokens(tokenizer, range(len(tokenizer)))
+    kept = required_tokens(tokenizer, range(len(tokenizer)))
     assert kept == list(range(len(tokenizer)))
-    whole = fewer_tokens(tokenizer, kept, corpus(5))
+    whole = shrink_tokenizer(tokenizer, kept, corpus(5))
     assert whole.get_vocab() == tokenizer.get_vocab()
     assert [whole(text)["input_ids"] for text in corpus(20)] == [tokenizer(text)["input_ids"] for text in corpus(20)]
 
@@ -146,16 +146,16 @@ def test_special_tokens_and_characters_stay():
 def test_tokens_are_counted_in_all_text_without_a_cut():
     tokenizer = word_tokenizer()
     tokenizer.backend_tokenizer.enable_truncation(max_length=4)
-    counts = text_counts(Examples(["w5 w6 w7 w8 w9"] * 1500, [0] * 1500, ["w10"] * 1500), tokenizer)
+    counts = corpus_token_counts(Examples(["w5 w6 w7 w8 w9"] * 1500, [0] * 1500, ["w10"] * 1500), tokenizer)
     assert counts[5:12].tolist() == [1500] * 6 + [0]
 
 
 def test_a_tokenizer_that_reads_otherwise_is_refused(monkeypatch):
     tokenizer = wordpiece()
-    kept = needed_tokens(tokenizer, range(len(tokenizer)))
+    kept = required_tokens(tokenizer, range(len(tokenizer)))
     monkeypatch.setattr("whet.models.vocabulary.load_tokenizer", lambda folder: unigram())
     with pytest.raises(InvalidModel, match=r"must be one that can lose tokens, but BertTokenizer reads 'ba' otherwise"):
-        fewer_tokens(tokenizer, kept, ["ba"])
+        shrink_tokenizer(tokenizer, kept, ["ba"])
 
 
 def test_what_cannot_be_rewritten_is_answered():
@@ -163,4 +163,4 @@ def test_what_cannot_be_rewritten_is_answered():
         is_fast = False
 
     with pytest.raises(InvalidModel, match=r"but Slow is not of the tokenizers library; leave the vocabulary as it is"):
-        needed_tokens(Slow(), [])
+        required_tokens(Slow(), [])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans as Trusted
 
-from whet.numerics.kmeans import Numbers, kmeans, nearest
+from whet.numerics.kmeans import SortedValues, kmeans, nearest_centroid
 
 STARTS = ("linear", "density", "kmeans++")
 
@@ -15,7 +15,7 @@ def draw(count: int = 500, *, seed: int = 0) -> torch.Tensor:
 
 
 def error(values: torch.Tensor, centroids: torch.Tensor, masses: torch.Tensor | None = None) -> float:
-    squares = (values - centroids[nearest(values, centroids)]) ** 2
+    squares = (values - centroids[nearest_centroid(values, centroids)]) ** 2
     return float((squares if masses is None else squares * masses).sum())
 
 
@@ -25,7 +25,7 @@ def test_few_distinct_numbers_are_reproduced_exactly(start):
     values = known[torch.randint(4, (100,), generator=torch.Generator().manual_seed(0))]
     centroids = kmeans(values, 6, start=start, seed=0)
     assert torch.equal(centroids.float(), known)
-    assert torch.equal(centroids.float()[nearest(values, centroids)], values)
+    assert torch.equal(centroids.float()[nearest_centroid(values, centroids)], values)
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -45,9 +45,9 @@ def test_every_centroid_is_the_mean_of_what_is_nearest_to_it(start, weighted):
     centroids = kmeans(values, 8, start=start, seed=0, masses=masses if weighted else None)
     assert bool((centroids.diff() > 0).all())
     distances = (values[:, None] - centroids).abs()
-    assert torch.equal(distances.argmin(1), nearest(values, centroids))
+    assert torch.equal(distances.argmin(1), nearest_centroid(values, centroids))
     for number in range(8):
-        own = nearest(values, centroids) == number
+        own = nearest_centroid(values, centroids) == number
         assert own.any()
         mean = (masses[own] * values[own]).sum() / masses[own].sum()
         assert centroids[number].item() == pytest.approx(mean.item(), rel=1e-10)
@@ -89,7 +89,7 @@ def test_numbers_without_mass_move_nothing_and_no_mass_at_all_is_all_alike():
 
 def test_a_large_mean_takes_no_digits():
     values = draw().sort().values.numpy()
-    near, far = Numbers.of(values), Numbers.of(values + 1e8)
+    near, far = SortedValues.of(values), SortedValues.of(values + 1e8)
     centroids = np.array([2.0, 3.0, 4.5])
     assert far.error(centroids + 1e8 - far.mean) == pytest.approx(near.error(centroids - near.mean), rel=1e-5)
 
@@ -126,7 +126,7 @@ def test_the_best_of_several_draws_is_taken(monkeypatch):
 
 def test_sums_give_the_error_of_every_stretch():
     values, masses = draw(50).sort().values, draw(50, seed=1).abs()
-    numbers = Numbers.of(values.numpy(), masses.numpy())
+    numbers = SortedValues.of(values.numpy(), masses.numpy())
     begin, end, centroids = np.array([0, 5, 40]), np.array([5, 40, 50]), np.array([-1.0, 0.2, 2.0])
     wanted = [
         float((masses[a:b] * (values[a:b] - numbers.mean - c) ** 2).sum())
@@ -139,5 +139,5 @@ def test_a_centroid_that_nothing_is_near_to_keeps_its_place():
     values = torch.cat([draw(), torch.tensor([500.0], dtype=torch.float64)])
     centroids = kmeans(values, 8, start="linear", seed=0)
     assert centroids.isfinite().all() and bool((centroids.diff() > 0).all())
-    assert len(nearest(values, centroids).unique()) < 8
+    assert len(nearest_centroid(values, centroids).unique()) < 8
     assert centroids[-1].item() == pytest.approx(500)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from whet.numerics.linalg import diagonal_blocks, eigh_descending, roots, square_root, tail_energy
+from whet.numerics.linalg import diagonal_blocks, eigh_descending, root_and_inverse, square_root, tail_energy
 
 
 def semi_definite(size: int, *, rank: int | None = None, seed: int = 0) -> Tensor:
@@ -43,7 +43,7 @@ def test_leading_has_no_negative_values_where_rounding_makes_some():
 def test_roots_square_to_the_damped_matrix_and_undo_each_other(damping: float, rank: int):
     matrix = semi_definite(6, rank=rank)
     eye = torch.eye(6, dtype=torch.float64)
-    root, inverse = roots(matrix, damping=damping)
+    root, inverse = root_and_inverse(matrix, damping=damping)
     # the mean eigenvalue is the mean of the diagonal
     torch.testing.assert_close(root @ root.T, matrix + damping * matrix.trace() / 6 * eye, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(root @ inverse, eye, rtol=0, atol=1e-8)
@@ -65,7 +65,7 @@ def test_eigenvalues_that_rounding_made_negative_do_no_harm(negative: float):
     clamped = (vectors * values.clamp_min(0)) @ vectors.T
     torch.testing.assert_close(square_root(matrix) @ square_root(matrix).T, clamped, rtol=0, atol=1e-12)
     for damping in (1e-8, 1.001 * 6 * negative * float(values[0] / values.sum())):
-        root, inverse = roots(matrix, damping=damping)
+        root, inverse = root_and_inverse(matrix, damping=damping)
         floor = damping * float(matrix.trace()) / 6
         torch.testing.assert_close(root @ inverse, torch.eye(6, dtype=torch.float64), rtol=0, atol=1e-6)
         assert float(torch.linalg.matrix_norm(inverse, 2)) < 2 * floor**-0.5
@@ -73,14 +73,14 @@ def test_eigenvalues_that_rounding_made_negative_do_no_harm(negative: float):
 
 def test_damping_follows_the_scale_of_the_matrix():
     matrix = semi_definite(5, rank=3)
-    small, large = roots(matrix, damping=1e-3), roots(matrix * 1e8, damping=1e-3)
+    small, large = root_and_inverse(matrix, damping=1e-3), root_and_inverse(matrix * 1e8, damping=1e-3)
     torch.testing.assert_close(large.root, small.root * 1e4)
     torch.testing.assert_close(large.inverse, small.inverse / 1e4)
 
 
 @pytest.mark.parametrize("damping", [1e-6, 1e-3])
 def test_roots_of_a_matrix_of_zeros_are_finite_and_undo_each_other(damping: float):
-    root, inverse = roots(torch.zeros(4, 4, dtype=torch.float64), damping=damping)
+    root, inverse = root_and_inverse(torch.zeros(4, 4, dtype=torch.float64), damping=damping)
     torch.testing.assert_close(root @ inverse, torch.eye(4, dtype=torch.float64))
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from laws import draw
-from whet.numerics.optimal_brain_surgeon import RemovalOrder, compensated, damped, removal_order
+from whet.numerics.optimal_brain_surgeon import RemovalOrder, add_damping, compensate_for_removed, removal_order
 
 
 class Layer:
@@ -66,7 +66,7 @@ def test_each_group_that_goes_is_the_cheapest_by_least_squares(width: int):
 
 def test_blocks_change_nothing_in_a_wide_layer(monkeypatch):
     layer = Layer(300, 40)
-    layer.covariance = damped(layer.covariance, 1e-3)  # fewer rows than inputs
+    layer.covariance = add_damping(layer.covariance, 1e-3)  # fewer rows than inputs
     found = removal_order(layer.covariance, layer.weighed)
     monkeypatch.setattr("whet.numerics.optimal_brain_surgeon.BLOCK", 1)
     single = removal_order(layer.covariance, layer.weighed)
@@ -76,13 +76,13 @@ def test_blocks_change_nothing_in_a_wide_layer(monkeypatch):
 
 def test_losses_are_those_of_the_fit_with_what_is_left():
     layer = Layer(40, 7)
-    covariance = damped(layer.covariance, 1e-2)
+    covariance = add_damping(layer.covariance, 1e-2)
     found = removal_order(covariance, layer.weighed)
     assert found.losses[-1] == 0 and bool((found.losses.diff() <= 0).all())
     for count in (1, 5, 17, 39):
         kept = found.kept(count)
         delta = layer.weight.clone()
-        delta[:, kept] -= compensated(layer.weight, covariance, layer.mean, kept).weight
+        delta[:, kept] -= compensate_for_removed(layer.weight, covariance, layer.mean, kept).weight
         loss = (layer.gradient @ delta @ covariance @ delta.T).trace() / 2
         torch.testing.assert_close(found.losses[count], loss, rtol=1e-9, atol=0)
     whole = (layer.gradient @ layer.weight @ covariance @ layer.weight.T).trace() / 2
@@ -92,7 +92,7 @@ def test_losses_are_those_of_the_fit_with_what_is_left():
 def test_what_stays_is_fitted_by_least_squares():
     layer = Layer()
     kept = torch.tensor([0, 2, 3, 7, 11])
-    weight, shift = compensated(layer.weight, layer.covariance, layer.mean, kept)
+    weight, shift = compensate_for_removed(layer.weight, layer.covariance, layer.mean, kept)
     with_constant = torch.cat([layer.x[:, kept], torch.ones(len(layer.x), 1).double()], 1)
     wanted = torch.linalg.lstsq(with_constant, layer.x @ layer.weight.T).solution.T
     torch.testing.assert_close(weight, wanted[:, :-1], rtol=1e-8, atol=1e-9)
@@ -102,7 +102,7 @@ def test_what_stays_is_fitted_by_least_squares():
 def test_combinations_of_inputs_are_read_by_least_squares_too():
     layer = Layer()
     across = torch.randn(5, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    weight, shift = compensated(layer.weight, layer.covariance, layer.mean, across)
+    weight, shift = compensate_for_removed(layer.weight, layer.covariance, layer.mean, across)
     with_constant = torch.cat([layer.x @ across.T, torch.ones(len(layer.x), 1).double()], 1)
     wanted = torch.linalg.lstsq(with_constant, layer.x @ layer.weight.T).solution.T
     torch.testing.assert_close(weight, wanted[:, :-1], rtol=1e-8, atol=1e-9)
@@ -112,21 +112,21 @@ def test_combinations_of_inputs_are_read_by_least_squares_too():
 def test_what_others_say_already_goes_first_at_no_cost():
     layer = Layer()
     layer.x[:, 4] = 2 * layer.x[:, 1] - layer.x[:, 9] + 3
-    layer.mean, layer.covariance = layer.x.mean(0), damped(torch.cov(layer.x.T, correction=0), 1e-10)
+    layer.mean, layer.covariance = layer.x.mean(0), add_damping(torch.cov(layer.x.T, correction=0), 1e-10)
     found = removal_order(layer.covariance, layer.weighed)
     assert int(found.order[0]) in (1, 4, 9)
     assert float(found.losses[-2]) < 1e-8 * float(found.losses[0]) < float(found.losses[-3])
     kept = found.kept(11)
-    weight, shift = compensated(layer.weight, layer.covariance, layer.mean, kept)
+    weight, shift = compensate_for_removed(layer.weight, layer.covariance, layer.mean, kept)
     torch.testing.assert_close(layer.x[:, kept] @ weight.T + shift, layer.x @ layer.weight.T, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_damping_scales_with_the_inputs(scale: float):
     covariance = Layer().covariance
-    torch.testing.assert_close(damped(scale * covariance, 1e-3), scale * damped(covariance, 1e-3))
+    torch.testing.assert_close(add_damping(scale * covariance, 1e-3), scale * add_damping(covariance, 1e-3))
 
 
 def test_inputs_that_never_move_go_at_no_cost():
-    still = removal_order(damped(torch.zeros(6, 6).double(), 1e-3), torch.zeros(6, 6).double())
+    still = removal_order(add_damping(torch.zeros(6, 6).double(), 1e-3), torch.zeros(6, 6).double())
     assert sorted(still.order.tolist()) == list(range(6)) and not still.losses.any()

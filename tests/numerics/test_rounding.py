@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from whet.errors import InvalidModel
-from whet.numerics.rounding import equalize_factors, rounded
+from whet.numerics.rounding import equalize_factors, quantize_weight
 
 
 def awkward(rows: int = 7, columns: int = 30) -> torch.Tensor:
@@ -18,7 +18,7 @@ def awkward(rows: int = 7, columns: int = 30) -> torch.Tensor:
 @pytest.mark.parametrize("bits", [4, 8])
 def test_every_weight_is_within_half_a_step(bits, group_size, scale_dtype):
     weight = awkward()
-    found = rounded(weight, bits=bits, group_size=group_size, scale_dtype=scale_dtype)
+    found = quantize_weight(weight, bits=bits, group_size=group_size, scale_dtype=scale_dtype)
     assert found.values.dtype == torch.int8 and found.values.abs().max() == 2 ** (bits - 1) - 1
     assert found.scales.shape == (7, -(-30 // min(group_size or 30, 30)))
     assert ((found.weight() - weight).abs() <= found.steps() / 2 * (1 + 1e-5)).all()
@@ -31,15 +31,15 @@ def test_every_weight_is_within_half_a_step(bits, group_size, scale_dtype):
 def test_what_was_rounded_stays_as_it_is(bits, group_size, size):
     """With scales of 16 bits, even where these lose precision themselves."""
     weight = size * torch.randn(50, 60, generator=torch.Generator().manual_seed(1))
-    once = rounded(weight, bits=bits, group_size=group_size, scale_dtype=torch.float16)
-    again = rounded(once.weight(), bits=bits, group_size=group_size, scale_dtype=torch.float16)
+    once = quantize_weight(weight, bits=bits, group_size=group_size, scale_dtype=torch.float16)
+    again = quantize_weight(once.weight(), bits=bits, group_size=group_size, scale_dtype=torch.float16)
     assert torch.equal(again.weight(), once.weight())
     assert ((once.weight() - weight).abs() <= once.steps() / 2 * (1 + 1e-5)).all()
 
 
 def test_each_group_has_the_scale_of_its_largest():
     weight = torch.tensor([[1.0, -7.0, 70.0, 14.0, 3.5]])
-    found = rounded(weight, bits=4, group_size=2)
+    found = quantize_weight(weight, bits=4, group_size=2)
     assert found.scales.tolist() == [[1.0, 10.0, 0.5]]
     assert found.values.tolist() == [[1, -7, 7, 1, 7]]
 
@@ -49,7 +49,7 @@ def test_weights_without_a_scale_are_refused(value):
     weight = torch.ones(3, 4)
     weight[1, 1] = value
     with pytest.raises(InvalidModel, match="weights must be finite, but got"):
-        rounded(weight, scale_dtype=torch.float16)
+        quantize_weight(weight, scale_dtype=torch.float16)
 
 
 def factors(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,7 +69,7 @@ def test_balanced_factors_have_the_same_product_and_lose_less(seed):
     assert float(sizes.max() / sizes.min()) < 4
 
     def lost(left: torch.Tensor, right: torch.Tensor) -> float:
-        return float((rounded(left).weight() @ rounded(right).weight() - u @ v).norm())
+        return float((quantize_weight(left).weight() @ quantize_weight(right).weight() - u @ v).norm())
 
     assert lost(found.u, found.v) <= 0.5 * lost(u, v)
     again = equalize_factors(u, v)

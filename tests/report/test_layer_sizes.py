@@ -7,10 +7,10 @@ from whet.errors import InvalidArtifact, InvalidModel
 from whet.evaluation import records
 from whet.models import artifact
 from whet.models.architecture import Architecture
-from whet.models.layers.attention import Attention
+from whet.models.layers.attention import CompressedAttention
 from whet.models.layers.low_rank import LowRank
 from whet.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
-from whet.models.surgery import copy_sharing_parameters, replace
+from whet.models.surgery import copy_sharing_parameters, replace_module
 from whet.report.layer_sizes import kept_sizes, short_names, words_of
 
 
@@ -71,10 +71,10 @@ def test_a_part_that_stands_for_several_layers_shares_what_is_left(tmp_path, tok
     """Query, key and value that read one thin layer, which has no name of its own in the dense model."""
     model = copy_sharing_parameters(classifier())
     name = "bert.encoder.layer.0.attention.self"
-    thin = Attention(
+    thin = CompressedAttention(
         32, heads=4, query_key_width=4, value_width=4, scaling=1.0, dropout=0.0, bias=True, output=False, rank=8
     )
-    replace(model, name, thin)
+    replace_module(model, name, thin)
     records.save(model, tokenizer, tmp_path / "thin", recipe=[], origin="base", seed=0)
     kept = kept_sizes(tmp_path / "thin")
     expected = sum(weight.numel() for weight in thin.parameters()) / (3 * (32 * 32 + 32))
@@ -85,8 +85,10 @@ def test_a_part_that_stands_for_several_layers_shares_what_is_left(tmp_path, tok
 
 def test_narrower_heads_are_told_layer_by_layer(tmp_path, tokenizer):
     model = copy_sharing_parameters(classifier())
-    narrow = Attention(32, heads=4, query_key_width=2, value_width=8, scaling=1.0, dropout=0.0, bias=True, output=False)
-    replace(model, "bert.encoder.layer.1.attention.self", narrow)
+    narrow = CompressedAttention(
+        32, heads=4, query_key_width=2, value_width=8, scaling=1.0, dropout=0.0, bias=True, output=False
+    )
+    replace_module(model, "bert.encoder.layer.1.attention.self", narrow)
     records.save(model, tokenizer, tmp_path / "narrow", recipe=[], origin="base", seed=0)
     query, key, value, *_ = kept_sizes(tmp_path / "narrow").blocks[1]
     assert (query.share, key.share, value.share) == (0.25, 0.25, 1)

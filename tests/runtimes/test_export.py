@@ -23,7 +23,7 @@ from whet.methods.factorization.svd import Svd
 from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.recipe import Recipe
 from whet.models import artifact
-from whet.models.architecture import products
+from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names
 from whet.models.layers.low_rank import LowRank
 from whet.runtimes._onnx import flat_attention, to_onnx
@@ -229,7 +229,7 @@ def test_products_of_the_blocks_are_in_8_bits_and_no_others(family: Family, tmp_
     assert found.precision == "int8" and found.kl is None and 0 < found.largest_difference < 1
     graph = onnx.load(folder / "model_quantized.onnx").graph
     kinds = Counter(node.op_type for node in graph.node)
-    assert kinds["MatMulInteger"] == len(products(tiny_model(family)))
+    assert kinds["MatMulInteger"] == len(dense_layers_in_blocks(tiny_model(family)))
     assert kinds["MatMul"] + kinds["Gemm"] >= 1  # the head
     assert kinds["QAttention"] == 0
     assert artifact.exported(folder, "onnxruntime", INT8)["precision"] == "int8"
@@ -243,7 +243,7 @@ def test_word_embeddings_are_in_8_bits(family: Family, precision: str, tmp_path)
     model = tiny_model(family)
     to_onnx(model, NAMES, tmp_path / "m.onnx")
     shape = list(model.get_input_embeddings().weight.shape)
-    conversion = Conversion(tmp_path / "m.onnx", precision, tiny_batches().batches[:1], products(model))
+    conversion = Conversion(tmp_path / "m.onnx", precision, tiny_batches().batches[:1], dense_layers_in_blocks(model))
     runtime_named("onnxruntime").convert(conversion, tmp_path)
     graph = onnx.load(next(tmp_path.glob("*quantized.onnx"))).graph
     kinds = [one.data_type for one in graph.initializer if list(one.dims) == shape]
@@ -265,7 +265,7 @@ def test_openvino_rounds_the_layers_that_are_chosen_and_nothing_else(family: Fam
     model = tiny_model(family)
     to_onnx(model, NAMES, tmp_path / "m.onnx")
     for count in (None, 3) if family is not FAMILIES[0] else (None, 3, 0):
-        chosen = products(model)[:count]
+        chosen = dense_layers_in_blocks(model)[:count]
         assert rounded_by_openvino(chosen, tmp_path) == Counter(MatMul=len(chosen))
 
 
@@ -300,7 +300,9 @@ def test_factors_are_in_8_bits_too(tmp_path, tokenizer):
     model = Recipe((Svd(keep=0.5),)).apply(tiny_model("bert"), Resources())
     export(saved(model, tokenizer, tmp_path / "m"), ["onnxruntime"], precisions=[INT8])
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "m" / "model_quantized.onnx").graph.node)
-    assert kinds["MatMulInteger"] == len(products(model)) > len(products(tiny_model("bert")))
+    assert (
+        kinds["MatMulInteger"] == len(dense_layers_in_blocks(model)) > len(dense_layers_in_blocks(tiny_model("bert")))
+    )
 
 
 @pytest.mark.parametrize(("runtime", "precision"), [("onnxruntime", STATIC_INT8), ("openvino", INT8)])
@@ -344,7 +346,7 @@ def test_layers_that_cost_too_much_stay_in_fp32(folder, task):
     assert strict.kl <= free.kl / 3
     assert strict.in_fp32
     kinds = Counter(node.op_type for node in onnx.load(folder / "model_quantized.onnx").graph.node)
-    assert kinds["MatMulInteger"] == len(products(tiny_model("bert"))) - len(strict.in_fp32)
+    assert kinds["MatMulInteger"] == len(dense_layers_in_blocks(tiny_model("bert"))) - len(strict.in_fp32)
     with pytest.raises(InvalidParameter, match=r"0 < max_kl must hold, but got max_kl=0"):
         export(folder, ["onnxruntime"], precisions=[INT8], task=task, max_kl=0)
     with pytest.raises(MissingResource, match=r"max_kl needs held-out training data, but got none; give --task"):

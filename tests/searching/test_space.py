@@ -38,7 +38,7 @@ def test_every_structure_has_a_recipe_and_a_name_of_its_own(space, timed):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_family_can_lose(family, monkeypatch):
-    monkeypatch.setattr("whet.searching.space.multiplies", lambda kind: False)
+    monkeypatch.setattr("whet.searching.space.supports_products", lambda kind: False)
     resources = Resources(calibration=tiny_batches(), train=tiny_batches())
     encoder = family not in ("gpt2", "llama")
     for bytes_count in (False, True):
@@ -49,7 +49,7 @@ def test_what_a_family_can_lose(family, monkeypatch):
 
 @pytest.mark.parametrize(("can", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_a_recovery_is_in_bf16_where_the_processor_has_it(monkeypatch, can, precision):
-    monkeypatch.setattr("whet.searching.space.multiplies", lambda kind: can and kind == "bf16")
+    monkeypatch.setattr("whet.searching.space.supports_products", lambda kind: can and kind == "bf16")
     resources = Resources(calibration=tiny_batches(), train=tiny_batches())
     space = Space.of(tiny_model("bert"), resources, recovery=0.5, bytes_count=False)
     assert space.recipe(Structure(recovery=1), None).to_list()[-1]["precision"] == precision

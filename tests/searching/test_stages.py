@@ -8,7 +8,7 @@ import pytest
 from helpers import linears
 from searches import candidate as made_up_candidate
 from searches import write_model_and_data
-from whet.calibration.resources import Calibration, prepare
+from whet.calibration.resources import Calibration, prepare_resources
 from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
 from whet.evaluation.clock import RuntimeTimer
 from whet.evaluation.measurement import Comparison
@@ -48,7 +48,9 @@ def baseline_trial(baseline):
 @pytest.fixture
 def evaluation_of(baseline, baseline_trial, monkeypatch):
     """Make an evaluation in which a model is as fast as it has few weights, and int8 twice as fast as that."""
-    resources = prepare(baseline.model, baseline.tokenizer, baseline.task, Calibration(), seed=0, device="cpu")
+    resources = prepare_resources(
+        baseline.model, baseline.tokenizer, baseline.task, Calibration(), seed=0, device="cpu"
+    )
 
     def speed(model) -> float:
         twice = 2 if isinstance(model, ExportedModel) and model.session.precision == "int8" else 1

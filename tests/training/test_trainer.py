@@ -13,7 +13,7 @@ from helpers import tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidData, InvalidModel, InvalidParameter, OutputNotWritten
 from whet.models.inference import predict_logits
-from whet.numerics.divergence import divergences
+from whet.numerics.divergence import kl_divergences
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, tokenize
 from whet.training import trainer
@@ -23,7 +23,7 @@ from whet.training.objective import Objective
 from whet.training.students.base import student_from
 from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Epoch, TrainingSettings, train
-from whet.utils.progress import bar
+from whet.utils.progress import progress_bar
 
 SETTINGS = TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=8, max_length=16)
 
@@ -48,7 +48,7 @@ def learn(tokenizer, tmp_path):
         model = start or tiny_model("bert")
         model.name_or_path = name
         reached = []
-        with bar("x", 1) as progress:
+        with progress_bar("x", 1) as progress:
 
             def reach(done):
                 reached.append(done)
@@ -349,7 +349,7 @@ def lesson(student="all", **weights):
 def agreement(model, teacher, tokenizer):
     """KL of the teacher's answers from the model's."""
     batches = encode(examples(60), tokenizer, max_length=16, batch_size=10)
-    return float(divergences(predict_logits(teacher, batches), predict_logits(model, batches)).mean())
+    return float(kl_divergences(predict_logits(teacher, batches), predict_logits(model, batches)).mean())
 
 
 @pytest.mark.parametrize("weights", [{"alpha": 1.0}, {"alpha": 1.0, "hidden_states": 1.0, "cosine": 1.0}])

@@ -12,7 +12,15 @@ from helpers import tiny_batches
 from whet.errors import InvalidData
 from whet.models.artifact import load_any
 from whet.utils import distributed
-from whet.utils.distributed import added_up, count, dealt, is_first, join, of_first, rows_of
+from whet.utils.distributed import (
+    from_first_process,
+    is_first,
+    items_of_process,
+    join_processes,
+    process_count,
+    rows_of_process,
+    sum_over_processes,
+)
 
 
 @pytest.fixture
@@ -28,13 +36,13 @@ def of_three(monkeypatch):
 
 
 def test_one_process_has_everything():
-    assert join("cpu") == "cpu"
-    assert count() == 1 and is_first()
-    assert list(dealt("abc")) == [(0, "a"), (1, "b"), (2, "c")]
-    assert float(added_up(torch.tensor(3.0))) == 3
-    assert of_first(lambda: "made") == "made"
+    assert join_processes("cpu") == "cpu"
+    assert process_count() == 1 and is_first()
+    assert list(items_of_process("abc")) == [(0, "a"), (1, "b"), (2, "c")]
+    assert float(sum_over_processes(torch.tensor(3.0))) == 3
+    assert from_first_process(lambda: "made") == "made"
     batch = {"x": torch.arange(4)}
-    rows, weight = rows_of(batch)
+    rows, weight = rows_of_process(batch)
     assert torch.equal(rows["x"], batch["x"]) and weight == 1
 
 
@@ -42,7 +50,7 @@ def test_every_item_is_dealt_once(of_three):
     found = []
     for rank in range(3):
         of_three(rank)
-        found += list(dealt("abcdefgh"))
+        found += list(items_of_process("abcdefgh"))
         assert is_first() == (rank == 0)
     assert sorted(found) == list(enumerate("abcdefgh"))
 
@@ -50,7 +58,7 @@ def test_every_item_is_dealt_once(of_three):
 def test_a_process_without_a_batch_is_told(of_three):
     of_three(2)
     with pytest.raises(InvalidData, match="every process must have a batch, but got 2 for 3; give more examples"):
-        list(dealt("ab"))
+        list(items_of_process("ab"))
 
 
 def test_what_the_first_makes_or_raises_reaches_all(of_three, monkeypatch):
@@ -61,16 +69,16 @@ def test_what_the_first_makes_or_raises_reaches_all(of_three, monkeypatch):
         lambda box: sent.extend(box) if box != [None, None] else box.__setitem__(slice(None), sent),
     )
     of_three(0)
-    assert of_first(lambda: 7) == 7
+    assert from_first_process(lambda: 7) == 7
     of_three(1)
-    assert of_first(lambda: 8) == 7, "others take what the first made"
+    assert from_first_process(lambda: 8) == 7, "others take what the first made"
     sent.clear()
     of_three(0)
     with pytest.raises(InvalidData, match="no good"):
-        of_first(refuse)
+        from_first_process(refuse)
     of_three(2)
     with pytest.raises(InvalidData, match="no good"):
-        of_first(lambda: 8)
+        from_first_process(lambda: 8)
 
 
 def refuse() -> None:
@@ -84,7 +92,7 @@ def test_weighted_means_of_the_rows_are_the_mean_of_the_batch(of_three, size: in
     parts = []
     for rank in range(3):
         of_three(rank)
-        rows, weight = rows_of(batch)
+        rows, weight = rows_of_process(batch)
         assert len(rows["x"]) == len(rows["labels"]) >= 1
         parts.append(weight * rows["x"].mean(0))
     torch.testing.assert_close(torch.stack(parts).mean(0), values.mean(0), rtol=0, atol=1e-12)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from whet.tasks.data import Batch, Batches
-from whet.utils.distributed import dealt
+from whet.utils.distributed import items_of_process
 
-__all__ = ["activation_gradients", "backward_fisher_noise", "dealt_batches", "fisher_noise", "noise_generator"]
+__all__ = ["activation_gradients", "backward_fisher_noise", "batches_of_process", "fisher_noise", "noise_generator"]
 
 
 @contextlib.contextmanager
@@ -46,14 +46,14 @@ def noise_generator(seed: int, place: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(own[0] >> np.uint64(1)))
 
 
-def dealt_batches(batches: Batches) -> Iterator[tuple[range, Batch]]:
+def batches_of_process(batches: Batches) -> Iterator[tuple[range, Batch]]:
     """Yield this process's share of the batches, each with the places of its examples among all.
 
     Raises:
         InvalidData: there are fewer batches than processes.
     """
     ends = np.cumsum([len(batch["input_ids"]) for batch in batches])
-    for i, batch in dealt(batches.batches):
+    for i, batch in items_of_process(batches.batches):
         yield range(int(ends[i]) - len(batch["input_ids"]), int(ends[i])), batch
 
 

@@ -1,8 +1,8 @@
 """How much each input feature of a dense layer counts, from one pass over calibration data.
 
-`magnitudes` says how large the features are: E|x_i| over real tokens. `sensitivities` says how much the loss depends on
-the weights that read them: Σ_j E[(∂L/∂W_ji)²], the expectation over examples, with the noise of `fisher_noise` in the
-place of sampled labels, so that no labels are needed and confident models are not blind.
+`activation_magnitudes` measures how large the features are: E|x_i| over real tokens. `fisher_importance` measures how
+much the loss depends on the weights that read them: Σ_j E[(∂L/∂W_ji)²], an expectation over examples. It draws
+`fisher_noise` at the logits instead of sampled labels, so it needs no labels and also works for confident models.
 
 Source: Hsu, Hua, Chang, Lou, Shen, Jin, "Language model compression with weighted low-rank factorization", ICLR 2022,
 arXiv 2207.00112, for the sensitivities.
@@ -14,17 +14,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from whet.calibration.gradients import activation_gradients, backward_fisher_noise, dealt_batches
+from whet.calibration.gradients import activation_gradients, backward_fisher_noise, batches_of_process
 from whet.errors import InvalidModel
-from whet.models.architecture import dense_weight, first_token_layers, seen_by
+from whet.models.architecture import dense_weight, first_token_layers, rows_read
 from whet.models.inference import removing_hooks, to_device
 from whet.tasks.data import Batches
-from whet.utils.distributed import added_up
+from whet.utils.distributed import sum_over_processes
 
-__all__ = ["clamp_importance", "magnitudes", "sensitivities", "token_counts"]
+__all__ = ["activation_magnitudes", "clamp_importance", "fisher_importance", "token_counts"]
 
 
-def magnitudes(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dict[str, Tensor]:
+def activation_magnitudes(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dict[str, Tensor]:
     """Return (in,) E|x| of each named layer's input over real tokens, in float64.
 
     Args:
@@ -38,7 +38,7 @@ def magnitudes(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dic
 
     def add(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            own = seen_by(name, mask, first_alone)
+            own = rows_read(name, mask, first_alone)
             counts[name] += float(own.sum())
             _add(sums[name], (_by_example(inputs[0], own, name).abs() * own).sum((0, 1)))
 
@@ -46,14 +46,17 @@ def magnitudes(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dic
 
     handles = [model.get_submodule(name).register_forward_pre_hook(add(name)) for name in layers]
     with removing_hooks(handles), torch.inference_mode():
-        for _, batch in dealt_batches(batches):
+        for _, batch in batches_of_process(batches):
             inputs = to_device(batch, model)
             mask = inputs["attention_mask"][..., None].float()
             model(**inputs)
-    return {name: added_up(total) / float(added_up(torch.tensor(counts[name]))) for name, total in sums.items()}
+    return {
+        name: sum_over_processes(total) / float(sum_over_processes(torch.tensor(counts[name])))
+        for name, total in sums.items()
+    }
 
 
-def sensitivities(model: nn.Module, batches: Batches, layers: Sequence[str], *, seed: int) -> dict[str, Tensor]:
+def fisher_importance(model: nn.Module, batches: Batches, layers: Sequence[str], *, seed: int) -> dict[str, Tensor]:
     """Return (in,) the squared gradients of the weights that read each input feature, summed over outputs, in float64.
 
     Args:
@@ -68,7 +71,7 @@ def sensitivities(model: nn.Module, batches: Batches, layers: Sequence[str], *, 
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-            own = seen_by(name, mask, first_alone)
+            own = rows_read(name, mask, first_alone)
             rows = _by_example(inputs[0].detach(), own, name) * own
 
             def square(gradient: Tensor) -> None:
@@ -81,11 +84,11 @@ def sensitivities(model: nn.Module, batches: Batches, layers: Sequence[str], *, 
 
     handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in layers]
     with removing_hooks(handles), activation_gradients(model):
-        for places, batch in dealt_batches(batches):
+        for places, batch in batches_of_process(batches):
             inputs = to_device(batch, model)
             mask = inputs["attention_mask"][..., None].float()
             backward_fisher_noise(model(**inputs).logits, inputs["attention_mask"], seed=seed, places=places)
-    return {name: added_up(total) / batches.examples for name, total in sums.items()}
+    return {name: sum_over_processes(total) / batches.examples for name, total in sums.items()}
 
 
 def _zeros(model: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -113,6 +116,6 @@ def clamp_importance(importance: Tensor, *, share: float = 1e-6) -> Tensor:
 def token_counts(batches: Batches, tokens: int) -> Tensor:
     """Return (tokens,) how often each token is read, in float32; padding is left out."""
     counts = torch.zeros(tokens)
-    for _, batch in dealt_batches(batches):
+    for _, batch in batches_of_process(batches):
         counts += torch.bincount(batch["input_ids"][batch["attention_mask"].bool()].cpu(), minlength=tokens)
-    return added_up(counts)
+    return sum_over_processes(counts)

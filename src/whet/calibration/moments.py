@@ -17,18 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from whet.calibration.gradients import activation_gradients, backward_fisher_noise, dealt_batches
+from whet.calibration.gradients import activation_gradients, backward_fisher_noise, batches_of_process
 from whet.errors import InvalidModel
-from whet.models.architecture import dense_bias, dense_weight, first_token_layers, seen_by
+from whet.models.architecture import dense_bias, dense_weight, first_token_layers, rows_read
 from whet.models.inference import removing_hooks, to_device
-from whet.numerics.moments import Moments, Side, side_of
+from whet.numerics.moments import Moments, Side, narrower_side
 from whet.tasks.data import Batch, Batches
-from whet.utils.distributed import added_up
+from whet.utils.distributed import sum_over_processes
 
-__all__ = ["collect"]
+__all__ = ["collect_moments"]
 
 
-def collect(
+def collect_moments(
     model: nn.Module,
     batches: Batches,
     layers: Sequence[str],
@@ -53,7 +53,7 @@ def collect(
     collector = _Collector(model, layers, sides or {}, seed=seed, temperature=temperature)
     gradients = torch.no_grad() if seed is None else activation_gradients(model)
     with removing_hooks(collector.handles()), gradients:
-        for places, batch in dealt_batches(batches):
+        for places, batch in batches_of_process(batches):
             collector.run(batch, places)
     return collector.moments()
 
@@ -79,9 +79,9 @@ class _Sum:
     def means(self) -> tuple[Tensor, Tensor]:
         if self.first is None or self.second is None:
             raise InvalidModel("every layer must run on the calibration data, but one did not; leave it out")
-        count = int(added_up(torch.tensor(self.count)))
+        count = int(sum_over_processes(torch.tensor(self.count)))
         # in place: a second set of all moments would double the memory
-        return added_up(self.first).div_(count), added_up(self.second).div_(count)
+        return sum_over_processes(self.first).div_(count), sum_over_processes(self.second).div_(count)
 
 
 class _Collector:
@@ -99,7 +99,7 @@ class _Collector:
         self.model = model
         self.layers = {name: model.get_submodule(name) for name in layers}
         others = {name: layer for name, layer in self.layers.items() if name not in sides}
-        self.sides = {**{name: side_of(dense_weight(layer)) for name, layer in others.items()}, **sides}
+        self.sides = {**{name: narrower_side(dense_weight(layer)) for name, layer in others.items()}, **sides}
         self.seed = seed
         self.temperature = temperature
         self.activations = {name: _Sum() for name in layers}
@@ -120,7 +120,7 @@ class _Collector:
         logits = self.model(**inputs).logits
         for name, steps in self.steps.items():
             # a layer without any is refused at the end: one that runs on some batches only is none
-            if 0 < steps < seen_by(name, mask, self.first_alone).shape[1]:
+            if 0 < steps < rows_read(name, mask, self.first_alone).shape[1]:
                 raise InvalidModel(
                     f"{name} must see one row per token, but got {steps} of the {mask.shape[1]} of each example; "
                     "leave it out"
@@ -144,7 +144,7 @@ class _Collector:
     def moments(self) -> dict[str, Moments]:
         """What was collected, by layer."""
         shared: dict[int, tuple[Tensor, Tensor]] = {}
-        examples = int(added_up(torch.tensor(self.examples)))
+        examples = int(sum_over_processes(torch.tensor(self.examples)))
         found = {}
         for name in self.layers:
             total = self.activations[name]
@@ -152,7 +152,9 @@ class _Collector:
                 shared[id(total)] = total.means()
             mean, second = shared[id(total)]
             gradient = self.backward[name].second
-            found[name] = Moments(mean, second, None if gradient is None else added_up(gradient).div_(examples))
+            found[name] = Moments(
+                mean, second, None if gradient is None else sum_over_processes(gradient).div_(examples)
+            )
         return found
 
     def _input_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]:
@@ -198,7 +200,7 @@ class _Collector:
 
     def _real(self, tensor: Tensor, name: str) -> Tensor:
         """Which rows of a layer's next call are real: it holds the next time steps of every example."""
-        mask = seen_by(name, self.mask, self.first_alone)
+        mask = rows_read(name, self.mask, self.first_alone)
         examples, length = mask.shape
         steps, rest = divmod(tensor[..., 0].numel(), examples)
         start = self.steps[name]

@@ -11,13 +11,13 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData, MissingResource
-from whet.models.load import readable_length
+from whet.models.load import common_max_length
 from whet.tasks.base import Task
 from whet.tasks.data import Batches, Examples, TrainingText
 from whet.tasks.encoding import encode, shortest_first
 from whet.utils.parameters import check
 
-__all__ = ["Calibration", "Resources", "calibrated", "prepare", "require_held_out", "require_tokens"]
+__all__ = ["Calibration", "Resources", "prepare_resources", "require_calibration", "require_held_out", "require_tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Resources:
         return replace(self, **hidden)  # type: ignore[arg-type]
 
 
-def calibrated(resources: Resources) -> Batches:
+def require_calibration(resources: Resources) -> Batches:
     """Return the calibration data.
 
     Raises:
@@ -96,7 +96,7 @@ def require_held_out(task: Task) -> None:
         )
 
 
-def prepare(
+def prepare_resources(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
@@ -128,7 +128,7 @@ def prepare(
             f"calibration must fill one batch of {calibration.batch_size}, but got {calibration.examples} of "
             f"{len(train)} training examples; give more, or a smaller batch"
         )
-    length = readable_length(calibration.max_length, model)
+    length = common_max_length(calibration.max_length, model)
 
     def batches(examples: Examples, size: int) -> Batches:
         ordered = shortest_first(examples, tokenizer, max_length=length)

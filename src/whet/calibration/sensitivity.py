@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from whet.errors import InvalidModel
 from whet.models.inference import predict_logits, removing_hooks
 from whet.models.layers.low_rank import LowRank
-from whet.numerics.divergence import divergences
-from whet.numerics.rounding import equalize_factors, rounded
+from whet.numerics.divergence import kl_divergences
+from whet.numerics.rounding import equalize_factors, quantize_weight
 from whet.tasks.data import Batches
 from whet.utils.progress import track
 
-__all__ = ["choose_fp32_layers", "equalize", "quantization_sensitivity", "simulated"]
+__all__ = ["choose_fp32_layers", "equalize_low_rank_layers", "quantization_sensitivity", "simulated_int8"]
 
 LEVELS = 255
 """Steps between the least and the largest input."""
 
 
-def equalize(model: nn.Module, layers: Sequence[str]) -> None:
+def equalize_low_rank_layers(model: nn.Module, layers: Sequence[str]) -> None:
     """Make the components of low-rank layers' factors equally large in place, where both are among these layers.
 
     The products stay what they are, and rounding the factors loses less of them. Layers that read one thin layer in
@@ -71,14 +71,14 @@ def choose_fp32_layers(
 
 
 @contextmanager
-def simulated(model: nn.Module, layers: Sequence[str]) -> Iterator[None]:
+def simulated_int8(model: nn.Module, layers: Sequence[str]) -> Iterator[None]:
     """Let these layers compute with what 8 bits leave of their inputs and weights, while the block runs."""
     own = [model.get_submodule(name) for name in layers]
     whole = [module.weight for module in own]
     try:
         for module, weight in zip(own, whole, strict=True):
             turned = type(module) is not nn.Linear  # GPT-2's (in, out)
-            weight_8 = rounded(weight.detach().T if turned else weight.detach()).weight()  # type: ignore[operator]
+            weight_8 = quantize_weight(weight.detach().T if turned else weight.detach()).weight()  # type: ignore[operator]
             module.weight = nn.Parameter(weight_8.T.contiguous() if turned else weight_8, requires_grad=False)
         with removing_hooks([module.register_forward_pre_hook(_round_inputs) for module in own]):
             yield
@@ -98,8 +98,8 @@ def quantization_sensitivity(model: nn.Module, layers: Sequence[str], held_out: 
     wanted = predict_logits(model, held_out)
 
     def harm(name: str) -> float:
-        with simulated(model, [name]):
-            return float(np.mean(divergences(wanted, predict_logits(model, held_out))))
+        with simulated_int8(model, [name]):
+            return float(np.mean(kl_divergences(wanted, predict_logits(model, held_out))))
 
     harms = {name: harm(name) for name in track(layers, "rounding layers one by one")}
     return sorted(layers, key=lambda name: -harms[name])

@@ -17,7 +17,7 @@ from whet.tasks.base import Task, task_from_files, task_named, texts_from
 from whet.tasks.data import Examples
 from whet.training.lora import LoraSettings
 from whet.training.trainer import TrainingSettings
-from whet.utils.distributed import count, join
+from whet.utils.distributed import join_processes, process_count
 from whet.utils.parameters import parameters
 
 __all__ = [
@@ -365,7 +365,7 @@ def use_device(device: str, threads: int | None, *, alone: bool = False) -> str:
         torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise InvalidParameter(f"the device must be one that torch can use, but got {device!r}; try cpu") from error
-    own = join(device)
-    if alone and count() > 1:
-        raise InvalidParameter(f"this must run in one process, but got {count()}; leave accelerate launch out")
+    own = join_processes(device)
+    if alone and process_count() > 1:
+        raise InvalidParameter(f"this must run in one process, but got {process_count()}; leave accelerate launch out")
     return own

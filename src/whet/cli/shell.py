@@ -8,7 +8,7 @@ import typer
 
 from whet.cli.console import say
 from whet.errors import WhetError
-from whet.utils.distributed import leave
+from whet.utils.distributed import leave_processes
 
 __all__ = ["run"]
 
@@ -35,7 +35,7 @@ def run(app: typer.Typer) -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED
     finally:
-        leave()
+        leave_processes()
     if code == _STOPPED:
         say("stopped; nothing half-written was left")
     sys.exit(code)

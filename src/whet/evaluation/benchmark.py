@@ -13,12 +13,12 @@ from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData, InvalidParameter
 from whet.evaluation import records
-from whet.evaluation.metrics.base import Metric, ModelUnderTest, metrics, quality_named
+from whet.evaluation.metrics.base import Metric, ModelUnderTest, all_metrics, quality_named
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
-from whet.models.load import class_order, load_tokenizer, readable_length
+from whet.models.load import class_order, common_max_length, load_tokenizer
 from whet.runtimes.base import ExportedModel, runtime_named
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
@@ -168,7 +168,7 @@ class Benchmark:
 
     def _metrics(self, task: Task) -> list[Metric]:
         asked = {name: quality_named(name) for name in task.metrics}
-        others = {name: metric for name, metric in metrics().items() if metric.universal}
+        others = {name: metric for name, metric in all_metrics().items() if metric.universal}
         wanted = others if self.metrics is None else {choose(name, others, what="the metric") for name in self.metrics}
         return list((asked | {name: others[name]() for name in others if name in wanted}).values())
 
@@ -182,7 +182,7 @@ class Benchmark:
         model = load_any(source)
         tokenizer = load_tokenizer(source)
         order = class_order(model, task)
-        length = readable_length(self.max_length, model)
+        length = common_max_length(self.max_length, model)
         name = Path(source).resolve().name if Path(source).exists() else str(source)
 
         encoded = {

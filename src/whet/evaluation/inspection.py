@@ -13,7 +13,7 @@ from whet.errors import InvalidParameter
 from whet.evaluation.timing import layer_latencies
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.artifact import load_any
-from whet.models.load import readable_length
+from whet.models.load import common_max_length
 from whet.numerics.low_rank import break_even
 from whet.tasks.data import Batch
 from whet.utils.hardware import INSTRUCTION_SETS, Machine, current_machine
@@ -94,7 +94,7 @@ def inspect(model: str | Path, *, batch: tuple[int, int] = (32, 64), rounds: int
     if min(batch) < 1:
         raise InvalidParameter(f"1 <= sentences, tokens must hold, but got {batch[0]} of {batch[1]}; give 1 or more")
     loaded = load_any(model)
-    size, length = batch[0], readable_length(batch[1], loaded)
+    size, length = batch[0], common_max_length(batch[1], loaded)
     vocabulary = int(loaded.config.vocab_size)
     ids = torch.randint(vocabulary // 2, vocabulary, (size, length), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

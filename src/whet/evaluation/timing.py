@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from whet.models.inference import to_device
 from whet.models.layers.low_rank import LowRank
 from whet.tasks.data import Batch, Batches
-from whet.utils.distributed import of_first
+from whet.utils.distributed import from_first_process
 
 __all__ = ["Latencies", "layer_latencies", "model_latencies", "representative_batches", "time_interleaved"]
 
@@ -72,7 +72,7 @@ def time_interleaved(
         device: waited for.
         budget: seconds, of the rounds that count.
     """
-    return of_first(lambda: _turns(runs, rounds, device, budget))
+    return from_first_process(lambda: _turns(runs, rounds, device, budget))
 
 
 def _turns(runs: Sequence[Callable[[], Any]], rounds: int, device: str, budget: float) -> np.ndarray[Any, Any]:

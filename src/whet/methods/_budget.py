@@ -13,7 +13,7 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.evaluation.timing import model_latencies
 from whet.methods.base import Method, Stage
-from whet.numerics.allocation import Options, minimise
+from whet.numerics.allocation import LayerOptions, minimise_loss
 from whet.tasks.data import Batch
 from whet.utils.parameters import require_one
 
@@ -87,7 +87,7 @@ SMALLEST = 0.01
 
 
 def at_budget(
-    options: Mapping[str, Options],
+    options: Mapping[str, LayerOptions],
     *,
     speedup: float,
     whole: float,
@@ -109,7 +109,7 @@ def at_budget(
     budget = whole / speedup - fixed
     fastest, found, least = 0.0, None, math.inf
     for _ in range(ATTEMPTS):
-        chosen = minimise(options, budget)
+        chosen = minimise_loss(options, budget)
         reached = timed(chosen)
         fastest = max(fastest, reached)
         if CLOSE * speedup <= reached < least:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from whet.errors import InvalidParameter, NothingToCompress
 from whet.models.architecture import dense_bias, dense_weight
 from whet.models.layers.low_rank import LowRank
-from whet.numerics.allocation import Options
-from whet.numerics.low_rank import Spectrum, break_even, factors
+from whet.numerics.allocation import LayerOptions
+from whet.numerics.low_rank import Spectrum, break_even, factors_at_rank
 
 __all__ = ["Candidate", "Offer", "accepted_ranks", "planned_ranks", "timed_ranks"]
 
@@ -28,7 +28,7 @@ class Offer(NamedTuple):
 
     ranks: list[int | None]
     """Rising; None, the last, is dense."""
-    options: Options
+    options: LayerOptions
     """Their parameters and losses."""
 
 
@@ -52,7 +52,7 @@ class Candidate(NamedTuple):
 
     def layer(self, rank: int) -> LowRank:
         """Return the two factors of that rank as a layer."""
-        u, v, shift = factors(self.weight, self.spectrum, rank)
+        u, v, shift = factors_at_rank(self.weight, self.spectrum, rank)
         bias = self.bias
         if shift is not None:
             bias = shift if bias is None else bias + shift
@@ -72,7 +72,7 @@ class Candidate(NamedTuple):
         ranks = [rank for rank in fewer if rank % step == 0] or fewer[:1]
         costs = [rank * sides + bias for rank in ranks] + [whole]
         losses = [*self.losses(ranks).values(), 0.0]
-        return Offer([*ranks, None], Options(np.asarray(costs, dtype=float), np.asarray(losses)))
+        return Offer([*ranks, None], LayerOptions(np.asarray(costs, dtype=float), np.asarray(losses)))
 
 
 def timed_ranks(weight: Tensor) -> list[int]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from whet.errors import InvalidModel, NothingToCompress
-from whet.models.layers.attention import Attention
+from whet.models.layers.attention import CompressedAttention
 from whet.models.layers.base import CompressedLayer
 from whet.models.layers.first_token_attention import FirstTokenAttention
 from whet.models.layers.first_token_norm import FirstTokenNorm
@@ -23,11 +23,11 @@ from whet.models.layers.low_rank_embedding import LowRankEmbedding
 __all__ = [
     "Architecture",
     "dense_bias",
+    "dense_layers_in_blocks",
     "dense_weight",
     "first_token_layers",
     "is_dense",
-    "products",
-    "seen_by",
+    "rows_read",
     "word_vectors",
 ]
 
@@ -105,13 +105,13 @@ def first_token_layers(model: nn.Module) -> frozenset[str]:
     wide = tuple(
         f"{name}.{child}."
         for name, module in modules.items()
-        if isinstance(module, Attention | FirstTokenAttention)
+        if isinstance(module, CompressedAttention | FirstTokenAttention)
         for child in module.reads_all
     )
     return frozenset(name for name in modules if name.startswith(block) and not f"{name}.".startswith(wide))
 
 
-def seen_by(name: str, mask: Tensor, first_alone: frozenset[str]) -> Tensor:
+def rows_read(name: str, mask: Tensor, first_alone: frozenset[str]) -> Tensor:
     """Return which rows of a module's input count, (examples, rows, ...): all tokens that are real, or every first.
 
     Args:
@@ -184,7 +184,7 @@ def _dense_below(model: nn.Module, parts: tuple[str, ...], users: dict[int, int]
     return tuple(own), tuple(shared), tuple(inner)
 
 
-def products(model: nn.Module) -> tuple[str, ...]:
+def dense_layers_in_blocks(model: nn.Module) -> tuple[str, ...]:
     """Return the names of the linear layers inside the blocks, factors of compressed ones too, in module order.
 
     Embeddings, poolers and heads are none of them. A model without blocks has none.

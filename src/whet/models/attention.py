@@ -13,25 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidModel, NothingToCompress
-from whet.models.layers.attention import Attention
+from whet.models.layers.attention import CompressedAttention
 from whet.models.layers.first_token_attention import FirstTokenAttention
 from whet.models.layers.first_token_norm import FirstTokenNorm
 from whet.models.layers.low_rank import LowRank
 from whet.models.layers.resized import Resized
-from whet.models.surgery import replace
+from whet.models.surgery import replace_module
 from whet.numerics.low_rank import Spectrum
 
 __all__ = [
+    "HeadWidths",
     "KeptHead",
     "ReducedAttention",
     "SelfAttention",
-    "Widths",
-    "last_projections",
-    "narrow_to_first",
-    "narrowed_attention",
-    "reduced_attention",
-    "sharing_input",
-    "stacked",
+    "attention_at_widths",
+    "attention_with_heads",
+    "attention_with_shared_input",
+    "last_attention_projections",
+    "restrict_to_first_token",
+    "stack_projections",
 ]
 
 LAYOUTS: dict[frozenset[str], tuple[str, str, str, str]] = {
@@ -43,7 +43,7 @@ NORMS = ("output.LayerNorm", "sa_layer_norm")
 """Where theirs is the layer norm of x + attention(x), beside the attention."""
 
 
-class Widths(NamedTuple):
+class HeadWidths(NamedTuple):
     """Features of each head."""
 
     scores: int
@@ -119,7 +119,7 @@ class KeptHead(NamedTuple):
         return cls(place, eye, eye, eye)
 
     @classmethod
-    def of(cls, place: int, scores: Spectrum, values: Spectrum, widths: Widths) -> Self:
+    def of(cls, place: int, scores: Spectrum, values: Spectrum, widths: HeadWidths) -> Self:
         """Return a head of these widths, by its projections between query and key, and value and output."""
         return cls(place, scores.p[:, : widths.scores].T, scores.q[: widths.scores], values.q[: widths.values])
 
@@ -127,28 +127,30 @@ class KeptHead(NamedTuple):
 class ReducedAttention(NamedTuple):
     """What takes the place of an attention and, where that is another module, of its output projection."""
 
-    attention: Attention
+    attention: CompressedAttention
     output: Resized | None
 
     def put(self, model: nn.Module, place: SelfAttention) -> None:
         """Put both where they belong."""
-        replace(model, place.name, self.attention)
+        replace_module(model, place.name, self.attention)
         if self.output is not None:
-            replace(model, place.output, self.output)
+            replace_module(model, place.output, self.output)
 
 
-def last_projections(model: nn.Module) -> tuple[tuple[str, str, str], int]:
+def last_attention_projections(model: nn.Module) -> tuple[tuple[str, str, str], int]:
     """Return the names of query, key and value of the last self-attention, dense or compressed, and how many heads.
 
     Raises:
         InvalidModel: the model has none that is known.
     """
     for name, module in reversed(list(model.named_modules())):
-        if isinstance(module, FirstTokenAttention) or (isinstance(module, Attention) and module.queries == "first"):
+        if isinstance(module, FirstTokenAttention) or (
+            isinstance(module, CompressedAttention) and module.queries == "first"
+        ):
             raise InvalidModel(
                 f"relations need the queries of all tokens, but in {name} the first alone asks; give relations=0"
             )
-        if isinstance(module, Attention):
+        if isinstance(module, CompressedAttention):
             return (f"{name}.query", f"{name}.key", f"{name}.value"), module.heads
         layout = LAYOUTS.get(_parts(module))
         if layout is not None:
@@ -160,7 +162,7 @@ def last_projections(model: nn.Module) -> tuple[tuple[str, str, str], int]:
     )
 
 
-def narrow_to_first(model: nn.Module, block: str) -> None:
+def restrict_to_first_token(model: nn.Module, block: str) -> None:
     """Let the attention of one post-norm block ask for the first token alone, and what comes after it go on with that.
 
     Args:
@@ -171,7 +173,9 @@ def narrow_to_first(model: nn.Module, block: str) -> None:
         NothingToCompress: the block is no such one.
     """
     inside = [(name, module) for name, module in model.named_modules() if name.startswith(f"{block}.")]
-    found = [(name, module) for name, module in inside if isinstance(module, Attention) or _is_encoders(module)]
+    found = [
+        (name, module) for name, module in inside if isinstance(module, CompressedAttention) or _is_encoders(module)
+    ]
     norms = [f"{name.rpartition('.')[0]}.{norm}" for name, _ in found for norm in NORMS]
     known = {
         name: module for name, module in inside if name in norms and type(module) in (nn.LayerNorm, FirstTokenNorm)
@@ -179,15 +183,15 @@ def narrow_to_first(model: nn.Module, block: str) -> None:
     if len(found) != 1 or len(known) != 1:
         raise NothingToCompress(f"{_why_not(model)} and a layer norm after it; leave lossless.first_token out")
     [(name, attention)], [(norm, layer)] = found, known.items()
-    if isinstance(attention, Attention):
+    if isinstance(attention, CompressedAttention):
         attention.queries = "first"
     elif not isinstance(attention, FirstTokenAttention):
         query, key, value, output = LAYOUTS[_parts(attention)]
         held = None if output.startswith("..") else output
         names = {"query": query, "key": key, "value": value, "output": held}
-        replace(model, name, FirstTokenAttention.in_place_of(attention, names))
+        replace_module(model, name, FirstTokenAttention.in_place_of(attention, names))
     if not isinstance(layer, FirstTokenNorm):
-        replace(model, norm, FirstTokenNorm.in_place_of(layer, {}))
+        replace_module(model, norm, FirstTokenNorm.in_place_of(layer, {}))
 
 
 def _parts(module: nn.Module) -> frozenset[str]:
@@ -212,8 +216,8 @@ def _why_not(model: nn.Module) -> str:
     return wanted
 
 
-def reduced_attention(
-    model: nn.Module, place: SelfAttention, scores: Sequence[Spectrum], values: Sequence[Spectrum], widths: Widths
+def attention_at_widths(
+    model: nn.Module, place: SelfAttention, scores: Sequence[Spectrum], values: Sequence[Spectrum], widths: HeadWidths
 ) -> ReducedAttention:
     """Return the modules whose heads are narrower.
 
@@ -236,10 +240,10 @@ def reduced_attention(
     bias = shift if output.bias is None else shift + output.bias.detach()
     pairs = enumerate(zip(scores, values, strict=True))
     kept = [KeptHead.of(head, score, value, widths) for head, (score, value) in pairs]
-    return narrowed_attention(model, place, kept, read.to(output.weight), bias.to(output.weight))
+    return attention_with_heads(model, place, kept, read.to(output.weight), bias.to(output.weight))
 
 
-def stacked(model: nn.Module, place: SelfAttention) -> nn.Linear:
+def stack_projections(model: nn.Module, place: SelfAttention) -> nn.Linear:
     """Return one layer that gives query, key and value side by side."""
     layers = [_linear(model, name) for name in place.inputs]
     joined = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers)).to(layers[0].weight)
@@ -251,15 +255,15 @@ def stacked(model: nn.Module, place: SelfAttention) -> nn.Linear:
     return joined
 
 
-def sharing_input(model: nn.Module, place: SelfAttention, thin: LowRank) -> Attention:
+def attention_with_shared_input(model: nn.Module, place: SelfAttention, thin: LowRank) -> CompressedAttention:
     """Return the attention whose query, key and value read one thin layer.
 
     Args:
         model: the dense model.
         place: which attention.
-        thin: takes the place of what `stacked` returns.
+        thin: takes the place of what `stack_projections` returns.
     """
-    layer = _empty(model, place, Widths(place.width, place.width), rank=thin.rank)
+    layer = _empty(model, place, HeadWidths(place.width, place.width), rank=thin.rank)
     assert layer.shared is not None
     layer.shared.load_state_dict(thin.v.state_dict())
     parts = zip(thin.u.weight.chunk(3), thin.u.bias.chunk(3), strict=True)
@@ -271,7 +275,7 @@ def sharing_input(model: nn.Module, place: SelfAttention, thin: LowRank) -> Atte
     return layer
 
 
-def narrowed_attention(
+def attention_with_heads(
     model: nn.Module, place: SelfAttention, kept: Sequence[KeptHead], weight: Tensor, bias: Tensor
 ) -> ReducedAttention:
     """Return the modules with some of the heads, or features of them.
@@ -283,7 +287,7 @@ def narrowed_attention(
         weight: (out, features of these heads) of the output projection.
         bias: (out,) of the output projection.
     """
-    widths = Widths(len(kept[0].queries), len(kept[0].values))
+    widths = HeadWidths(len(kept[0].queries), len(kept[0].values))
     layer = _empty(model, place, widths, heads=len(kept))
     rows = torch.cat([torch.arange(place.width) + head.place * place.width for head in kept])
     projections = ([one.queries for one in kept], [one.keys for one in kept], [one.values for one in kept])
@@ -297,11 +301,11 @@ def narrowed_attention(
 
 
 def _empty(
-    model: nn.Module, place: SelfAttention, widths: Widths, *, rank: int | None = None, heads: int | None = None
-) -> Attention:
+    model: nn.Module, place: SelfAttention, widths: HeadWidths, *, rank: int | None = None, heads: int | None = None
+) -> CompressedAttention:
     dense: Any = model.get_submodule(place.name)
     query = _linear(model, place.query)
-    return Attention(
+    return CompressedAttention(
         query.in_features,
         heads=heads or query.out_features // place.width,
         query_key_width=widths.scores,

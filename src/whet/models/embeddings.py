@@ -7,10 +7,10 @@ from torch import nn
 from whet.errors import NothingToCompress
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
 
-__all__ = ["own_table"]
+__all__ = ["token_table"]
 
 
-class Table(NamedTuple):
+class TokenTable(NamedTuple):
     """A model's token embeddings."""
 
     name: str
@@ -21,7 +21,7 @@ class Table(NamedTuple):
     """Of the layer that answers with its rows: its own, or that of the low-rank layer whose table it is."""
 
 
-def own_table(model: nn.Module) -> Table:
+def token_table(model: nn.Module) -> TokenTable:
     """Return the model's table of token embeddings; of low-rank ones the factor that has a row for each token.
 
     Raises:
@@ -42,4 +42,4 @@ def own_table(model: nn.Module) -> Table:
             f"token embeddings must have weights of their own, but {' and '.join(owners)} share them; "
             "leave embeddings out"
         )
-    return Table(owners[0], table, owners[0].rpartition(".")[0] if factored else owners[0])
+    return TokenTable(owners[0], table, owners[0].rpartition(".")[0] if factored else owners[0])

@@ -22,12 +22,12 @@ from whet.tasks.base import Task
 __all__ = [
     "check_finite",
     "class_order",
+    "common_max_length",
     "empty_model",
     "load_model",
     "load_tokenizer",
+    "load_with_new_head",
     "max_positions",
-    "new_head",
-    "readable_length",
     "weight_files",
 ]
 
@@ -106,7 +106,7 @@ def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
     return model
 
 
-def new_head(
+def load_with_new_head(
     source: str | Path, label_names: Sequence[str] | None, tokenizer: PreTrainedTokenizerBase
 ) -> PreTrainedModel:
     """Return a base model with a new head for these classes, or for one score if there are none.
@@ -155,7 +155,7 @@ def check_finite(model: nn.Module) -> None:
         )
 
 
-def readable_length(wanted: int, *models: PreTrainedModel) -> int:
+def common_max_length(wanted: int, *models: PreTrainedModel) -> int:
     """Return `wanted`, or how many tokens the models can all read where that is fewer."""
     return min([wanted, *(limit for model in models if (limit := max_positions(model)))])
 

@@ -22,7 +22,7 @@ __all__ = [
     "keep_blocks",
     "keep_words",
     "rebuild",
-    "replace",
+    "replace_module",
     "require_all_tokens",
     "temporary_submodule",
     "to_storage",
@@ -53,7 +53,7 @@ def unshare_parameters(model: nn.Module, others: nn.Module) -> None:
                 setattr(module, name, own[id(parameter)])
 
 
-def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+def replace_module(model: nn.Module, name: str, layer: nn.Module) -> None:
     """Put `layer` in the place of the module called `name`, and in its mode: dropout would cost time and answers."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer.train(model.get_submodule(name).training))
@@ -88,7 +88,7 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
         for module in block.modules():
             if hasattr(module, "layer_idx"):  # where a decoder keeps what it has read
                 module.layer_idx = place  # type: ignore[assignment]
-    replace(model, names[0].rpartition(".")[0], blocks)
+    replace_module(model, names[0].rpartition(".")[0], blocks)
     config.num_hidden_layers = len(kept)
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[i] for i in kept]
@@ -118,7 +118,7 @@ def keep_words(model: nn.Module, kept: Sequence[int]) -> None:
         )
     fewer = nn.Embedding(len(kept), table.embedding_dim, padding).to(table.weight)
     fewer.weight.data.copy_(table.weight.detach()[torch.tensor(kept, device=table.weight.device)])
-    replace(model, next(name for name, module in model.named_modules() if module is table), fewer)
+    replace_module(model, next(name for name, module in model.named_modules() if module is table), fewer)
     for shell in shells:
         shell.tokens, shell.padding_idx = len(kept), padding
     asked.config.vocab_size = len(kept)
@@ -165,7 +165,7 @@ def to_storage(model: Model) -> Model:
     copied = copy_sharing_parameters(model)
     for name, layer in list(copied.named_modules()):
         if isinstance(layer, CompressedLayer) and (stored := layer.stored()) is not layer:
-            replace(copied, name, stored)
+            replace_module(copied, name, stored)
     return copied
 
 
@@ -173,7 +173,7 @@ def from_storage(model: nn.Module) -> None:
     """Put what can be run in the place of what was stored."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, CompressedLayer) and (running := layer.running()) is not layer:
-            replace(model, name, running)
+            replace_module(model, name, running)
 
 
 def describe(model: nn.Module) -> dict[str, dict[str, Any]]:
@@ -197,4 +197,4 @@ def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> Non
         except AttributeError as error:
             raise InvalidArtifact(f"the model must have the saved layer {name}, but {error}; copy it again") from error
         own = {key: value for key, value in entry.items() if key != "kind"}
-        replace(model, name, empty_layer(str(entry.get("kind")), own, replaced))
+        replace_module(model, name, empty_layer(str(entry.get("kind")), own, replaced))

@@ -21,7 +21,7 @@ from whet.models.load import load_tokenizer
 from whet.tasks.data import Examples
 from whet.tasks.encoding import token_ids
 
-__all__ = ["fewer_tokens", "needed_tokens", "text_counts"]
+__all__ = ["corpus_token_counts", "required_tokens", "shrink_tokenizer"]
 
 AT_ONCE = 1000
 """Sentences that are encoded at once."""
@@ -33,7 +33,7 @@ Definition = dict[str, Any]
 """What tokenizer.json holds."""
 
 
-def text_counts(examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+def corpus_token_counts(examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """Return (tokens,) how often the text has each token, int64; nothing is cut."""
     counts = torch.zeros(_size(tokenizer), dtype=torch.int64)
     texts = [*examples.texts, *(examples.pairs or ())]
@@ -43,7 +43,7 @@ def text_counts(examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Tenso
     return counts
 
 
-def needed_tokens(tokenizer: PreTrainedTokenizerBase, used: Iterable[int]) -> list[int]:
+def required_tokens(tokenizer: PreTrainedTokenizerBase, used: Iterable[int]) -> list[int]:
     """Return the ids of these tokens, special ones, single characters, and what these are made from; ascending.
 
     Raises:
@@ -58,14 +58,14 @@ def needed_tokens(tokenizer: PreTrainedTokenizerBase, used: Iterable[int]) -> li
     return sorted(ids[name] for name in needed if name in ids)
 
 
-def fewer_tokens(
+def shrink_tokenizer(
     tokenizer: PreTrainedTokenizerBase, kept: Sequence[int], texts: Sequence[str]
 ) -> PreTrainedTokenizerBase:
     """Return a tokenizer that has only these tokens, numbered in this order.
 
     Args:
         tokenizer: stays as it is.
-        kept: ids, ascending; all that `needed_tokens` asks for.
+        kept: ids, ascending; all that `required_tokens` asks for.
         texts: some on which the two must agree.
 
     Raises:

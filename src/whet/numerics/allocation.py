@@ -1,9 +1,9 @@
 """How much each layer keeps under one budget.
 
-Each layer offers options, each with a cost and a loss. `uniform` gives every layer the same share; `minimise` spends
-the budget where it saves most loss: the options on a layer's lower convex hull are taken in order of loss saved per
-cost, which is optimal for every budget that a hull step exactly meets, and what is left of the budget buys the best
-single improvements.
+Each layer offers options, each with a cost and a loss. `allocate_uniformly` gives every layer the same share of its own
+cost. `minimise_loss` spends one budget where it lowers the summed loss most: it walks the lower convex hull of each
+layer's (cost, loss) points, steepest step first, which is optimal for every budget that a hull step meets exactly, and
+spends the remainder on the best single improvements that still fit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Options", "minimise", "shared_out", "uniform"]
+__all__ = ["LayerOptions", "allocate", "allocate_uniformly", "minimise_loss"]
 
 
-class Options(NamedTuple):
+class LayerOptions(NamedTuple):
     """What one layer can become, from cheapest to dearest."""
 
     costs: np.ndarray[Any, Any]
@@ -24,7 +24,7 @@ class Options(NamedTuple):
     """(options,) in one unit for all layers."""
 
 
-def shared_out(layers: Mapping[str, Options], keep: float, *, spread: bool) -> dict[str, int]:
+def allocate(layers: Mapping[str, LayerOptions], keep: float, *, spread: bool) -> dict[str, int]:
     """Return the options that hold no more than a share of what the dearest ones cost.
 
     Args:
@@ -33,10 +33,10 @@ def shared_out(layers: Mapping[str, Options], keep: float, *, spread: bool) -> d
         spread: whether the budget goes where it saves most loss, or every layer keeps the same share.
     """
     budgets = {name: keep * float(options.costs[-1]) for name, options in layers.items()}
-    return minimise(layers, sum(budgets.values())) if spread else uniform(layers, budgets)
+    return minimise_loss(layers, sum(budgets.values())) if spread else allocate_uniformly(layers, budgets)
 
 
-def uniform(layers: Mapping[str, Options], budgets: Mapping[str, float]) -> dict[str, int]:
+def allocate_uniformly(layers: Mapping[str, LayerOptions], budgets: Mapping[str, float]) -> dict[str, int]:
     """Return, per layer, its dearest option within its own budget, or the cheapest if none is."""
     return {
         name: max(0, int(np.searchsorted(options.costs, budgets[name], side="right")) - 1)
@@ -44,7 +44,7 @@ def uniform(layers: Mapping[str, Options], budgets: Mapping[str, float]) -> dict
     }
 
 
-def minimise(layers: Mapping[str, Options], budget: float) -> dict[str, int]:
+def minimise_loss(layers: Mapping[str, LayerOptions], budget: float) -> dict[str, int]:
     """Return the options that minimise the summed loss within the budget.
 
     Every layer starts at its cheapest option, also where those alone exceed the budget.
@@ -68,7 +68,7 @@ def minimise(layers: Mapping[str, Options], budget: float) -> dict[str, int]:
     return _spend(layers, chosen, left)
 
 
-def _spend(layers: Mapping[str, Options], chosen: dict[str, int], left: float) -> dict[str, int]:
+def _spend(layers: Mapping[str, LayerOptions], chosen: dict[str, int], left: float) -> dict[str, int]:
     """Use what is left of the budget on the best affordable improvements, one layer at a time."""
     while True:
         best: tuple[float, str, int] | None = None
@@ -87,12 +87,12 @@ def _spend(layers: Mapping[str, Options], chosen: dict[str, int], left: float) -
         chosen[name] = option
 
 
-def _slope(options: Options, before: int, after: int) -> float:
+def _slope(options: LayerOptions, before: int, after: int) -> float:
     cost = options.costs[after] - options.costs[before]
     return float((options.losses[after] - options.losses[before]) / cost)
 
 
-def _lower_hull(options: Options) -> Sequence[int]:
+def _lower_hull(options: LayerOptions) -> Sequence[int]:
     """The options on the lower convex hull of loss over cost, as far as the loss falls."""
     hull: list[int] = []
     for i in range(len(options.costs)):

@@ -13,7 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Coding", "coded", "decoded", "deflated", "inflated", "narrowest", "packed", "unpacked"]
+__all__ = [
+    "Coding",
+    "decode_integers",
+    "deflate",
+    "encode_integers",
+    "inflate",
+    "pack_bits",
+    "to_narrowest_dtype",
+    "unpack_bits",
+]
 
 Coding = Literal["fixed", "entropy"]
 """How numbers are stored: all in as many bits as the largest needs, or frequent ones in fewer."""
@@ -22,7 +31,7 @@ STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE)
 """Longer repetitions than runs are not looked for: among weights there are none, and it takes minutes."""
 
 
-def packed(numbers: Tensor, bits: int) -> Tensor:
+def pack_bits(numbers: Tensor, bits: int) -> Tensor:
     """Return numbers side by side, the lowest bit first.
 
     Args:
@@ -36,13 +45,13 @@ def packed(numbers: Tensor, bits: int) -> Tensor:
     return torch.from_numpy(np.packbits(single, bitorder="little")).to(numbers.device)
 
 
-def unpacked(stored: Tensor, bits: int, count: int) -> Tensor:
-    """Return the `count` numbers that `packed` was given, (count,) uint8."""
+def unpack_bits(stored: Tensor, bits: int, count: int) -> Tensor:
+    """Return the `count` numbers that `pack_bits` was given, (count,) uint8."""
     single = np.unpackbits(stored.cpu().numpy(), count=count * bits, bitorder="little").reshape(count, bits)
     return torch.from_numpy(np.packbits(single, axis=1, bitorder="little")[:, 0]).to(stored.device)
 
 
-def coded(numbers: Tensor, bits: int, coding: Coding) -> tuple[Tensor, Coding]:
+def encode_integers(numbers: Tensor, bits: int, coding: Coding) -> tuple[Tensor, Coding]:
     """Return numbers in few bytes, and how: by entropy only where that may be, and where it is shorter.
 
     Args:
@@ -50,18 +59,18 @@ def coded(numbers: Tensor, bits: int, coding: Coding) -> tuple[Tensor, Coding]:
         bits: 1 ... 8.
         coding: what may be.
     """
-    fixed = packed(numbers, bits)
-    if coding == "entropy" and len(shorter := deflated(numbers, bits)) < len(fixed):
+    fixed = pack_bits(numbers, bits)
+    if coding == "entropy" and len(shorter := deflate(numbers, bits)) < len(fixed):
         return shorter, "entropy"
     return fixed, "fixed"
 
 
-def decoded(stored: Tensor, bits: int, count: int, coding: Coding) -> Tensor:
-    """Return the `count` numbers that `coded` was given, (count,) uint8."""
-    return (inflated if coding == "entropy" else unpacked)(stored, bits, count)
+def decode_integers(stored: Tensor, bits: int, count: int, coding: Coding) -> Tensor:
+    """Return the `count` numbers that `encode_integers` was given, (count,) uint8."""
+    return (inflate if coding == "entropy" else unpack_bits)(stored, bits, count)
 
 
-def narrowest(values: Tensor) -> Tensor:
+def to_narrowest_dtype(values: Tensor) -> Tensor:
     """Return the same values in 16 bits, bfloat16 or float16, if that loses nothing; otherwise as they are."""
     for dtype in (torch.bfloat16, torch.float16):
         if torch.equal((narrow := values.to(dtype)).to(values.dtype), values):
@@ -69,8 +78,8 @@ def narrowest(values: Tensor) -> Tensor:
     return values
 
 
-def deflated(numbers: Tensor, bits: int) -> Tensor:
-    """Return numbers in a code that is short for frequent ones; arguments as for `packed`."""
+def deflate(numbers: Tensor, bits: int) -> Tensor:
+    """Return numbers in a code that is short for frequent ones; arguments as for `pack_bits`."""
     shifts = _shifts(bits)
     whole = np.zeros(-(-len(numbers) // len(shifts)) * len(shifts), dtype=np.uint8)
     whole[: len(numbers)] = numbers.cpu().numpy()
@@ -80,8 +89,8 @@ def deflated(numbers: Tensor, bits: int) -> Tensor:
     return torch.frombuffer(bytearray(shortest), dtype=torch.uint8).to(numbers.device)
 
 
-def inflated(stored: Tensor, bits: int, count: int) -> Tensor:
-    """Return the `count` numbers that `deflated` was given, (count,) uint8.
+def inflate(stored: Tensor, bits: int, count: int) -> Tensor:
+    """Return the `count` numbers that `deflate` was given, (count,) uint8.
 
     Raises:
         ValueError: the bytes are no such code.

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
-__all__ = ["divergences"]
+__all__ = ["kl_divergences"]
 
 Array = np.ndarray[Any, Any]
 
 
-def divergences(baseline: Array, model: Array) -> Array:
+def kl_divergences(baseline: Array, model: Array) -> Array:
     """Return (examples,) KL(baseline ‖ model) from (examples, classes) logits.
 
     One class is a score: KL between normal distributions of unit variance, which is half the squared difference.

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Numbers", "Start", "kmeans", "nearest", "quantized"]
+__all__ = ["Initialization", "SortedValues", "kmeans", "nearest_centroid", "quantize_to_centroids"]
 
-Start = Literal["linear", "density", "kmeans++"]
+Initialization = Literal["linear", "density", "kmeans++"]
 """Where centroids begin: evenly from the least number to the greatest, at even shares of the mass, or drawn."""
 Array = np.ndarray[Any, Any]
 
@@ -26,7 +26,7 @@ DRAWS = 8
 """Of k-means++, of which the one with the least error is taken: once numbers are sorted, they cost little."""
 
 
-class Numbers(NamedTuple):
+class SortedValues(NamedTuple):
     """Sorted numbers and running sums, in float64."""
 
     values: Array
@@ -70,7 +70,7 @@ class Numbers(NamedTuple):
         return float(self.errors(bounds[:-1], bounds[1:], centroids).sum())
 
 
-def kmeans(values: Tensor, clusters: int, *, start: Start, seed: int, masses: Tensor | None = None) -> Tensor:
+def kmeans(values: Tensor, clusters: int, *, start: Initialization, seed: int, masses: Tensor | None = None) -> Tensor:
     """Return centroids that are the means of the numbers nearest to them; of few distinct numbers, these themselves.
 
     Args:
@@ -92,22 +92,24 @@ def kmeans(values: Tensor, clusters: int, *, start: Start, seed: int, masses: Te
     first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
     if first.sum() <= clusters:
         return torch.from_numpy(ordered[first].astype(np.float64)).to(values.device)
-    numbers = Numbers.of(ordered, own)
+    numbers = SortedValues.of(ordered, own)
     ends = [_lloyd(numbers, begin) for begin in _starts(numbers, clusters, start, seed=seed)]
     return torch.from_numpy(min(ends, key=numbers.error) + numbers.mean).to(values.device)
 
 
-def quantized(values: Tensor, clusters: int, *, start: Start, seed: int, masses: Tensor | None = None) -> Tensor:
+def quantize_to_centroids(
+    values: Tensor, clusters: int, *, start: Initialization, seed: int, masses: Tensor | None = None
+) -> Tensor:
     """Return the nearest of the centroids in the place of each value; arguments are those of `kmeans`.
 
     Returns:
         (n,) in the dtype of `values`, with at most `clusters` distinct numbers.
     """
     centroids = kmeans(values, clusters, start=start, seed=seed, masses=masses).to(values)
-    return centroids[nearest(values, centroids)]
+    return centroids[nearest_centroid(values, centroids)]
 
 
-def nearest(values: Tensor, centroids: Tensor) -> Tensor:
+def nearest_centroid(values: Tensor, centroids: Tensor) -> Tensor:
     """Return the number of the centroid nearest to each value, in its shape, int64; centroids (k,) rise."""
     middles = (centroids[1:].double() + centroids[:-1].double()) / 2
     found: Tensor = torch.bucketize(values.double(), middles)
@@ -120,7 +122,7 @@ def _running(parts: Array) -> Array:
     return sums
 
 
-def _lloyd(numbers: Numbers, centroids: Array) -> Array:
+def _lloyd(numbers: SortedValues, centroids: Array) -> Array:
     bounds = numbers.bounds(centroids)
     for _ in range(ITERATIONS):
         mass, first = np.diff(numbers.mass[bounds]), np.diff(numbers.first[bounds])
@@ -131,7 +133,7 @@ def _lloyd(numbers: Numbers, centroids: Array) -> Array:
     return centroids
 
 
-def _starts(numbers: Numbers, clusters: int, start: Start, *, seed: int) -> list[Array]:
+def _starts(numbers: SortedValues, clusters: int, start: Initialization, *, seed: int) -> list[Array]:
     if start == "linear":
         return [np.linspace(numbers.values[0], numbers.values[-1], clusters)]
     if start == "density":
@@ -140,13 +142,13 @@ def _starts(numbers: Numbers, clusters: int, start: Start, *, seed: int) -> list
     return [_drawn(numbers, clusters, random) for _ in range(DRAWS)]
 
 
-def _by_density(numbers: Numbers, clusters: int) -> Array:
+def _by_density(numbers: SortedValues, clusters: int) -> Array:
     """The numbers in the middle of equal shares of the mass."""
     shares = (np.arange(clusters) + 0.5) / clusters
     return np.asarray(numbers.values[_place(numbers, shares * numbers.mass[-1])])
 
 
-def _drawn(numbers: Numbers, clusters: int, random: np.random.Generator) -> Array:
+def _drawn(numbers: SortedValues, clusters: int, random: np.random.Generator) -> Array:
     """Each by chance, as its mass times its squared distance to those that were drawn before."""
     chosen = numbers.values[_place(numbers, random.random(1) * numbers.mass[-1])]
     while len(chosen) < clusters:
@@ -160,12 +162,12 @@ def _drawn(numbers: Numbers, clusters: int, random: np.random.Generator) -> Arra
     return np.asarray(chosen)
 
 
-def _place(numbers: Numbers, wanted: Array) -> Array:
+def _place(numbers: SortedValues, wanted: Array) -> Array:
     """The numbers at which the running mass passes what is wanted."""
     return np.minimum(np.searchsorted(numbers.mass[1:], wanted, side="right"), len(numbers.values) - 1)
 
 
-def _within(numbers: Numbers, begin: int, end: int, centroid: Array, wanted: float) -> int:
+def _within(numbers: SortedValues, begin: int, end: int, centroid: Array, wanted: float) -> int:
     """The number of a stretch at which its running error passes what is wanted, by bisection."""
     low, high = begin, end - 1
     while low < high:

@@ -5,7 +5,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Eigen", "Roots", "diagonal_blocks", "eigh_descending", "roots", "square_root", "tail_energy"]
+__all__ = [
+    "Eigen",
+    "RootAndInverse",
+    "diagonal_blocks",
+    "eigh_descending",
+    "root_and_inverse",
+    "square_root",
+    "tail_energy",
+]
 
 
 class Eigen(NamedTuple):
@@ -17,7 +25,7 @@ class Eigen(NamedTuple):
     """(d, d) one per column."""
 
 
-class Roots(NamedTuple):
+class RootAndInverse(NamedTuple):
     """A square root R of a matrix, R Rᵀ, and its inverse."""
 
     root: Tensor
@@ -40,7 +48,7 @@ def square_root(matrix: Tensor) -> Tensor:
     return _symmetric_root(matrix, least=0.0).root if failed else lower
 
 
-def roots(matrix: Tensor, *, damping: float) -> Roots:
+def root_and_inverse(matrix: Tensor, *, damping: float) -> RootAndInverse:
     """Return a square root R of a symmetric (d, d) matrix, R Rᵀ, and its inverse.
 
     Args:
@@ -55,13 +63,13 @@ def roots(matrix: Tensor, *, damping: float) -> Roots:
     # no pivot is below the least eigenvalue; one that is shows eigenvalues that rounding has made negative
     if failed or float(lower.diagonal().min()) ** 2 < floor / 2:
         return _symmetric_root(matrix, least=floor)
-    return Roots(lower, torch.linalg.solve_triangular(lower, eye, upper=False))
+    return RootAndInverse(lower, torch.linalg.solve_triangular(lower, eye, upper=False))
 
 
-def _symmetric_root(matrix: Tensor, *, least: float) -> Roots:
+def _symmetric_root(matrix: Tensor, *, least: float) -> RootAndInverse:
     values, vectors = eigh_descending(matrix)
     scale = (values + least).sqrt()
-    return Roots((vectors * scale) @ vectors.T, (vectors / scale) @ vectors.T)
+    return RootAndInverse((vectors * scale) @ vectors.T, (vectors / scale) @ vectors.T)
 
 
 def tail_energy(energies: Tensor, *, relative: bool) -> Tensor:

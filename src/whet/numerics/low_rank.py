@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whet.numerics.linalg import Roots, eigh_descending, roots, square_root, tail_energy
-from whet.numerics.moments import Moments, Side, side_of
+from whet.numerics.linalg import RootAndInverse, eigh_descending, root_and_inverse, square_root, tail_energy
+from whet.numerics.moments import Moments, Side, narrower_side
 
 __all__ = [
     "DAMPING",
     "Factors",
     "Spectrum",
     "break_even",
-    "centred",
-    "factors",
+    "covariance_of",
+    "factors_at_rank",
     "kfac_svd",
     "output_pca",
     "svd_in_metric",
@@ -63,7 +63,7 @@ def break_even(weight: Tensor) -> int:
     return out_features * in_features // (out_features + in_features)
 
 
-def factors(weight: Tensor, spectrum: Spectrum, rank: int) -> Factors:
+def factors_at_rank(weight: Tensor, spectrum: Spectrum, rank: int) -> Factors:
     """Return the factors of `weight` at one rank, of equal column and row norms, in its dtype.
 
     Args:
@@ -73,7 +73,7 @@ def factors(weight: Tensor, spectrum: Spectrum, rank: int) -> Factors:
     """
     dense = weight.double()
     p, q = spectrum.p[:, :rank].double(), spectrum.q[:rank].double()
-    on_input = side_of(weight) is Side.INPUT
+    on_input = narrower_side(weight) is Side.INPUT
     u, v = (dense @ p, q) if on_input else (p, q @ dense)
     shift = None
     if spectrum.mean is not None:
@@ -85,7 +85,7 @@ def factors(weight: Tensor, spectrum: Spectrum, rank: int) -> Factors:
     return Factors((u * scale).to(weight), (v / scale[:, None]).to(weight), shift)
 
 
-def centred(moments: Moments) -> Tensor:
+def covariance_of(moments: Moments) -> Tensor:
     """Return the (d, d) covariance of what the moments describe."""
     return moments.second - moments.mean.outer(moments.mean)
 
@@ -98,7 +98,7 @@ def output_pca(weight: Tensor, second: Tensor, mean: Tensor | None = None) -> Sp
         second: (d, d) second moment on the narrower side: E[x xᵀ] of the input, or E[Wx (Wx)ᵀ] of the output.
         mean: (d,) mean of x or of Wx, where `second` is centred; the bias then makes up for it.
     """
-    if side_of(weight) is Side.OUTPUT:
+    if narrower_side(weight) is Side.OUTPUT:
         energies, vectors = eigh_descending(second)
         return Spectrum(vectors, vectors.T, tail_energy(energies, relative=True), mean)
     dense = weight.double()
@@ -111,7 +111,7 @@ def output_pca(weight: Tensor, second: Tensor, mean: Tensor | None = None) -> Sp
     return Spectrum(p, p.T @ gram, tail_energy(energies, relative=True), mean)
 
 
-def svd_in_metric(weight: Tensor, metric: Roots, other: Tensor, mean: Tensor | None = None) -> Spectrum:
+def svd_in_metric(weight: Tensor, metric: RootAndInverse, other: Tensor, mean: Tensor | None = None) -> Spectrum:
     """Return the decomposition that minimises tr(G ΔW C ΔWᵀ) at every rank, and the half of it as its loss.
 
     Args:
@@ -123,12 +123,12 @@ def svd_in_metric(weight: Tensor, metric: Roots, other: Tensor, mean: Tensor | N
     energies, vectors = eigh_descending(metric.root.T @ other @ metric.root)
     onto, back = metric.root @ vectors, vectors.T @ metric.inverse
     losses = tail_energy(energies / 2, relative=False)
-    if side_of(weight) is Side.INPUT:
+    if narrower_side(weight) is Side.INPUT:
         return Spectrum(onto, back, losses, mean)
     return Spectrum(back.T, onto.T, losses, mean)
 
 
-def kfac_svd(weight: Tensor, moments: Moments, *, damping: float, metric: Roots | None = None) -> Spectrum:
+def kfac_svd(weight: Tensor, moments: Moments, *, damping: float, metric: RootAndInverse | None = None) -> Spectrum:
     """Return the decomposition that costs least in KL at every rank, by moments with gradients; see `svd_in_metric`.
 
     Args:
@@ -138,10 +138,12 @@ def kfac_svd(weight: Tensor, moments: Moments, *, damping: float, metric: Roots 
         metric: roots of the inputs' covariance on the input side, where layers that read the same share them.
     """
     assert moments.gradient is not None
-    if side_of(weight) is Side.INPUT:
-        known = metric or roots(centred(moments), damping=DAMPING)
+    if narrower_side(weight) is Side.INPUT:
+        known = metric or root_and_inverse(covariance_of(moments), damping=DAMPING)
         return svd_in_metric(weight, known, moments.gradient, moments.mean)
-    return svd_in_metric(weight, roots(moments.gradient, damping=damping), centred(moments), moments.mean)
+    return svd_in_metric(
+        weight, root_and_inverse(moments.gradient, damping=damping), covariance_of(moments), moments.mean
+    )
 
 
 def svd_of_weight(weight: Tensor) -> Spectrum:
@@ -157,7 +159,7 @@ def svd_of_scaled_weight(weight: Tensor, scale: Tensor) -> Spectrum:
         scale: (in,) weight of each input feature, more than 0.
     """
     scaled = weight.double() * scale.double()
-    if side_of(weight) is Side.OUTPUT:
+    if narrower_side(weight) is Side.OUTPUT:
         energies, vectors = eigh_descending(scaled @ scaled.T)
         return Spectrum(vectors, vectors.T, tail_energy(energies, relative=True))
     energies, vectors = eigh_descending(scaled.T @ scaled)
@@ -173,4 +175,4 @@ def svd_of_kl(covariance: Tensor, gradient: Tensor, mean: Tensor | None = None) 
         mean: (d,) of x, where a bias can make up for what is cut off.
     """
     # (of the weight only the shape matters, and a square one stands for the input side)
-    return svd_in_metric(covariance, roots(covariance, damping=DAMPING), gradient, mean)
+    return svd_in_metric(covariance, root_and_inverse(covariance, damping=DAMPING), gradient, mean)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Moments", "Side", "at_side", "side_of"]
+__all__ = ["Moments", "Side", "moments_at", "narrower_side"]
 
 
 class Side(Enum):
@@ -28,7 +28,7 @@ class Moments(NamedTuple):
     """(d, d) sum of h hᵀ over the tokens of an example, mean over examples; None if it was not asked for."""
 
 
-def at_side(moments: Moments, weight: Tensor, side: Side) -> Moments:
+def moments_at(moments: Moments, weight: Tensor, side: Side) -> Moments:
     """Return the moments on one side of a layer that was looked at on both.
 
     Args:
@@ -43,6 +43,6 @@ def at_side(moments: Moments, weight: Tensor, side: Side) -> Moments:
     return moments._replace(mean=dense @ moments.mean, second=dense @ moments.second @ dense.T)
 
 
-def side_of(weight: Tensor) -> Side:
+def narrower_side(weight: Tensor) -> Side:
     """Return the narrower side of a weight (out, in); the input's if both are equal, since inputs can be shared."""
     return Side.INPUT if weight.shape[1] <= weight.shape[0] else Side.OUTPUT

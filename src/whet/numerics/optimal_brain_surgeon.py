@@ -20,7 +20,7 @@ from torch import Tensor
 
 from whet.numerics.linalg import diagonal_blocks
 
-__all__ = ["Compensated", "RemovalOrder", "compensated", "damped", "removal_order"]
+__all__ = ["CompensatedWeight", "RemovalOrder", "add_damping", "compensate_for_removed", "removal_order"]
 
 BLOCK = 128
 """Steps that are multiplied out together."""
@@ -39,7 +39,7 @@ class RemovalOrder(NamedTuple):
         return self.order[len(self.order) - count :].sort().values
 
 
-class Compensated(NamedTuple):
+class CompensatedWeight(NamedTuple):
     """A layer that reads fewer inputs."""
 
     weight: Tensor
@@ -48,7 +48,7 @@ class Compensated(NamedTuple):
     """(out,) to add to the bias, so that the mean output stays."""
 
 
-def damped(covariance: Tensor, damping: float) -> Tensor:
+def add_damping(covariance: Tensor, damping: float) -> Tensor:
     """Return the (n, n) covariance with this share of its mean variance added to every variance."""
     mean = float(covariance.diagonal().mean())
     # inputs that never move have no variance to scale by; any positive number keeps the inverse finite
@@ -60,7 +60,7 @@ def removal_order(covariance: Tensor, weighed: Tensor, *, width: int = 1) -> Rem
     """Return the order in which inputs go, or groups of them, each time what costs least.
 
     Args:
-        covariance: (n, n) C of the inputs, positive definite, float64; see `damped`.
+        covariance: (n, n) C of the inputs, positive definite, float64; see `add_damping`.
         weighed: (n, n) WᵀGW, positive semi-definite, float64.
         width: inputs of a group, that go together; it divides n.
     """
@@ -151,7 +151,7 @@ class _Steps:
         return inverse, weighed
 
 
-def compensated(weight: Tensor, covariance: Tensor, mean: Tensor, kept: Tensor) -> Compensated:
+def compensate_for_removed(weight: Tensor, covariance: Tensor, mean: Tensor, kept: Tensor) -> CompensatedWeight:
     """Return what the inputs that stay are multiplied by: the regression of the whole output on them.
 
     Args:
@@ -167,4 +167,4 @@ def compensated(weight: Tensor, covariance: Tensor, mean: Tensor, kept: Tensor) 
 
     cross = read(covariance)
     own = torch.cholesky_solve(cross @ dense.T, torch.linalg.cholesky(read(cross.T))).T
-    return Compensated(own.to(weight), (dense @ mean - own @ read(mean)).to(weight))
+    return CompensatedWeight(own.to(weight), (dense @ mean - own @ read(mean)).to(weight))

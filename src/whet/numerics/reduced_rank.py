@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from whet.numerics.low_rank import factors, output_pca
-from whet.numerics.moments import Side, side_of
+from whet.numerics.low_rank import factors_at_rank, output_pca
+from whet.numerics.moments import Side, narrower_side
 
 __all__ = ["outer_factor", "reduced_rank_regression"]
 
@@ -22,8 +22,8 @@ def reduced_rank_regression(cross: Tensor, inputs: Tensor, rank: int) -> tuple[T
         rank: 1 ... min(in, out).
     """
     best = torch.linalg.solve(_ridged(inputs), cross.T).T
-    second = inputs if side_of(best) is Side.INPUT else best @ inputs @ best.T
-    u, v, _ = factors(best, output_pca(best, second), rank)
+    second = inputs if narrower_side(best) is Side.INPUT else best @ inputs @ best.T
+    u, v, _ = factors_at_rank(best, output_pca(best, second), rank)
     return u, v
 
 

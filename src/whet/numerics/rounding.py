@@ -22,13 +22,13 @@ from torch.nn.functional import pad
 
 from whet.errors import InvalidModel
 
-__all__ = ["Balanced", "Rounded", "equalize_factors", "most", "rounded"]
+__all__ = ["EqualizedFactors", "QuantizedWeight", "equalize_factors", "largest_level", "quantize_weight"]
 
 FINEST = 2.0**-17
 """Least scale in float16: below it, rounding the scale itself would move the largest of 127 steps by half a step."""
 
 
-class Rounded(NamedTuple):
+class QuantizedWeight(NamedTuple):
     """A weight in few bits."""
 
     values: Tensor
@@ -49,7 +49,7 @@ class Rounded(NamedTuple):
         return self.values.to(steps) * steps
 
 
-class Balanced(NamedTuple):
+class EqualizedFactors(NamedTuple):
     """Two factors of the same product as before."""
 
     u: Tensor
@@ -58,14 +58,14 @@ class Balanced(NamedTuple):
     """(rank, in); each row as long as that column of u."""
 
 
-def most(bits: int) -> int:
+def largest_level(bits: int) -> int:
     """Return the largest of the whole numbers; its negative is the least, so that both signs are alike."""
     return int(2 ** (bits - 1) - 1)
 
 
-def rounded(
+def quantize_weight(
     weight: Tensor, *, bits: int = 8, group_size: int | None = None, scale_dtype: torch.dtype | None = None
-) -> Rounded:
+) -> QuantizedWeight:
     """Return a weight in few bits, each within half a step of what it was.
 
     Args:
@@ -82,14 +82,16 @@ def rounded(
     groups = pad(weight, (0, -inputs % size)).reshape(weight.shape[0], -1, size)
     largest = groups.abs().amax(2)
     finest = FINEST if scale_dtype == torch.float16 else 0.0
-    scales = torch.where(largest == 0, 1, (largest / most(bits)).clamp_min(finest)).to(scale_dtype or weight.dtype)
+    scales = torch.where(largest == 0, 1, (largest / largest_level(bits)).clamp_min(finest)).to(
+        scale_dtype or weight.dtype
+    )
     if not scales.isfinite().all():
         raise InvalidModel(f"weights must be finite, but got {largest.max():g}, which has no scale; train it again")
     values = (groups / scales.to(weight.dtype)[:, :, None]).round().to(torch.int8)
-    return Rounded(values.reshape(weight.shape[0], -1)[:, :inputs].contiguous(), scales, size)
+    return QuantizedWeight(values.reshape(weight.shape[0], -1)[:, :inputs].contiguous(), scales, size)
 
 
-def equalize_factors(u: Tensor, v: Tensor) -> Balanced:
+def equalize_factors(u: Tensor, v: Tensor) -> EqualizedFactors:
     """Return factors of the same product whose components are all of one size, in u as in v.
 
     Args:
@@ -101,7 +103,7 @@ def equalize_factors(u: Tensor, v: Tensor) -> Balanced:
     factor = (columns / rows.where(there, 1)).sqrt().where(there, 1)
     rotation = _rotation(len(v)).to(u.device)
     left, right = u.double() / factor * there, v.double() * (factor * there)[:, None]
-    return Balanced((left @ rotation).to(u), (rotation.T @ right).to(v))
+    return EqualizedFactors((left @ rotation).to(u), (rotation.T @ right).to(v))
 
 
 def _rotation(size: int) -> Tensor:

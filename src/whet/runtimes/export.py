@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whet.calibration.resources import Calibration, Resources, prepare
-from whet.calibration.sensitivity import choose_fp32_layers, equalize, quantization_sensitivity
+from whet.calibration.resources import Calibration, Resources, prepare_resources
+from whet.calibration.sensitivity import choose_fp32_layers, equalize_low_rank_layers, quantization_sensitivity
 from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, OutputNotWritten
 from whet.models import artifact
-from whet.models.architecture import products
+from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names, predict_logits
 from whet.models.load import class_order, load_tokenizer
-from whet.numerics.divergence import divergences
+from whet.numerics.divergence import kl_divergences
 from whet.runtimes._onnx import to_onnx
 from whet.runtimes.base import (
     TOLERANCE,
@@ -130,7 +130,7 @@ def load_unsaved(
             return runtime.load(model, folder, precision=precision, threads=threads)
         onnx = folder / "whole.onnx"
         to_onnx(model, input_names(model, list(batches[0])), onnx)
-        conversion = Conversion(onnx, precision, batches, products(model) or None)
+        conversion = Conversion(onnx, precision, batches, dense_layers_in_blocks(model) or None)
         return ExportedModel(model, _converted(runtime, conversion, folder, threads))
 
 
@@ -165,14 +165,16 @@ def export_to(
             f"the folder must be one that whet wrote, but got {folder}; fine-tune, distil or compress the model first"
         )
     model, tokenizer = artifact.load(folder).eval(), load_tokenizer(folder)
-    equalize(model, products(model))  # which changes no answer, and makes 8 bits lose less
+    equalize_low_rank_layers(
+        model, dense_layers_in_blocks(model)
+    )  # which changes no answer, and makes 8 bits lose less
     names = input_names(model, tokenizer.model_input_names)
     resources = Resources()
     if task is not None:
         class_order(model, task)
         needs = frozenset({"calibration", "validation"})
         sample = calibration or Calibration(examples=CALIBRATION, batch_size=8)
-        resources = prepare(model, tokenizer, task, sample, seed=seed, device="cpu", needs=needs)
+        resources = prepare_resources(model, tokenizer, task, sample, seed=seed, device="cpu", needs=needs)
     found = {}
     draft = folder / ".export.partial"
     try:
@@ -216,7 +218,7 @@ def _check(chosen: Sequence[tuple[ExportRuntime, str]], task: Task | None, max_k
 
 def _verified(runtime: ExportRuntime, precision: str, source: _Source, place: Path, max_kl: float | None) -> Agreement:
     """Write one runtime's files, with as many layers in fp32 as the loss allowed asks for."""
-    layers = products(source.model)
+    layers = dense_layers_in_blocks(source.model)
     calibration = source.resources.calibration
     batches = () if calibration is None else calibration.batches
 
@@ -246,4 +248,4 @@ def _agreement(runtime: ExportRuntime, conversion: Conversion, source: _Source, 
     if held_out is None or source.wanted is None:
         return found
     logits = predict_logits(ExportedModel(source.model, session), held_out)
-    return found._replace(kl=float(np.mean(divergences(source.wanted, logits))))
+    return found._replace(kl=float(np.mean(kl_divergences(source.wanted, logits))))

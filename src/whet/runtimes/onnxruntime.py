@@ -15,7 +15,7 @@ import numpy as np
 
 from whet.runtimes._onnx import flat_attention, nodes_below, round_tables
 from whet.runtimes.base import Conversion, ExportRuntime, Session
-from whet.utils.hardware import multiplies
+from whet.utils.hardware import supports_products
 from whet.utils.precision import FP32, INT8, STATIC_INT8
 
 __all__ = ["OnnxRuntime"]
@@ -69,7 +69,7 @@ def _quantize(model: Any, place: Path, conversion: Conversion) -> None:
         "nodes_to_quantize": nodes or ["none"],  # (of an empty list it makes all)
         "per_channel": True,
         # without such instructions sums of products of 8 bits overflow
-        "reduce_range": not multiplies("int8"),
+        "reduce_range": not supports_products("int8"),
         "weight_type": QuantType.QInt8,
     }
     if conversion.precision == INT8:

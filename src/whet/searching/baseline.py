@@ -25,8 +25,8 @@ from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
-from whet.models.load import class_order, load_tokenizer, readable_length
-from whet.numerics.divergence import divergences
+from whet.models.load import class_order, common_max_length, load_tokenizer
+from whet.numerics.divergence import kl_divergences
 from whet.tasks.base import Splits, Task
 from whet.tasks.data import Batch, Batches
 from whet.tasks.encoding import encode, shortest_first
@@ -102,7 +102,7 @@ class Baseline:
             InvalidData: the head of the model does not fit the task.
         """
         model, tokenizer = load_any(source).eval(), load_tokenizer(source)
-        classes, length = class_order(model, task), readable_length(max_length, model)
+        classes, length = class_order(model, task), common_max_length(max_length, model)
         ordered = shortest_first(task.splits.validation, tokenizer, max_length=length)
         selection = encode(ordered, tokenizer, max_length=length, batch_size=SELECTION_BATCH_SIZE)
         start = time.perf_counter()
@@ -147,7 +147,7 @@ class Baseline:
         logits, wanted = predict_logits(model, few, name="a few batches")[:, self.classes], self.logits[rows]
         quality = quality_named(self.task.metrics[0])
         versus = quality.compare(few.labels, quality.predict(logits), quality.predict(wanted), seed=self.seed)
-        return ProxyScore(float(divergences(wanted, logits).mean()), versus)
+        return ProxyScore(float(kl_divergences(wanted, logits).mean()), versus)
 
     def measure(self, model: nn.Module, *, folder: Path, files: Sequence[Path], name: str) -> list[Measurement]:
         """Return quality, fidelity and size of a candidate, on the whole selection slice.

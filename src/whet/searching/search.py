@@ -21,7 +21,7 @@ from whet.searching.targets import targets
 from whet.searching.worker import TimeBudget, Worker
 from whet.tasks.base import Task
 from whet.tasks.splits import ResplitTask, with_selection_split
-from whet.utils.distributed import count
+from whet.utils.distributed import process_count
 from whet.utils.files import digest
 from whet.utils.hardware import current_machine
 
@@ -96,8 +96,8 @@ def _checked(task: Task, *, seconds: float, batch_size: int, max_length: int) ->
             raise InvalidParameter(f"{least} <= {name} must hold, but got {name}={value}; give more")
     if not 0 < seconds < float("inf"):
         raise InvalidParameter(f"0 < time must hold, but got time={seconds:g} s; give some, such as 30m")
-    if count() > 1:
-        raise InvalidParameter(f"this must run in one process, but got {count()}; leave accelerate launch out")
+    if process_count() > 1:
+        raise InvalidParameter(f"this must run in one process, but got {process_count()}; leave accelerate launch out")
     return with_selection_split(task)
 
 

@@ -15,7 +15,7 @@ from whet.methods.base import method_from
 from whet.methods.recipe import Recipe
 from whet.models.surgery import copy_sharing_parameters
 from whet.searching.targets import Target
-from whet.utils.hardware import multiplies
+from whet.utils.hardware import supports_products
 from whet.utils.precision import ComputePrecision
 
 __all__ = ["LESS", "TABLES", "Space", "Structure"]
@@ -82,7 +82,7 @@ class Space:
             table=bytes_count and possible(method="factorization.embedding", keep=1.0),
             first_token=possible(method="lossless.first_token"),
             recovery=recovery,
-            precision="bf16" if multiplies("bf16") else "fp32",
+            precision="bf16" if supports_products("bf16") else "fp32",
         )
 
     @property

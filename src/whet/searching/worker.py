@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-from whet.calibration.resources import Calibration, Resources, prepare
+from whet.calibration.resources import Calibration, Resources, prepare_resources
 from whet.errors import InvalidParameter
 from whet.evaluation.trial import Trial
 from whet.searching.baseline import Baseline
@@ -188,7 +188,7 @@ class Worker:
             needs |= {"train"}
         if recovery:
             needs |= {"train", "teacher"}
-        return prepare(
+        return prepare_resources(
             baseline.model, baseline.tokenizer, baseline.task, CALIBRATION, seed=baseline.seed, device="cpu",
             needs=frozenset(needs),
         )  # fmt: skip

@@ -13,7 +13,7 @@ from transformers.integrations import (
 )
 
 from whet.errors import InvalidParameter
-from whet.utils.progress import Bar
+from whet.utils.progress import ProgressBar
 
 __all__ = ["AfterStep", "CallAfterStep", "ShowProgress", "trackers_named"]
 
@@ -24,7 +24,7 @@ AfterStep = Callable[[int, int, Optimizer], None]
 class ShowProgress(TrainerCallback):
     """Updates the progress bar at every step."""
 
-    def __init__(self, progress: Bar) -> None:
+    def __init__(self, progress: ProgressBar) -> None:
         self._progress = progress
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any) -> None:

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
 from whet.errors import InvalidModel
-from whet.models.attention import last_projections
+from whet.models.attention import last_attention_projections
 from whet.models.inference import removing_hooks
 from whet.models.surgery import temporary_submodule
 from whet.training.objective import AttentionProjections, Objective
@@ -117,7 +117,7 @@ def _returning_attention(model: nn.Module) -> list[RemovableHandle]:
 
     They go into the field `attentions`, because distributed training drops attributes that are no field of an output.
     """
-    names, heads = last_projections(model)
+    names, heads = last_attention_projections(model)
     projections: dict[str, Tensor] = {}
 
     def return_projections(_module: nn.Module, _inputs: Any, out: Any) -> None:

@@ -37,10 +37,10 @@ from whet.training.checkpoints import claim_folder, guarding_checkpoints, last_c
 from whet.training.distiller import TEACHER_LOGITS, Teacher
 from whet.training.lora import LoraSettings
 from whet.training.objective import Objective
-from whet.utils.distributed import of_first, rows_of, wait_for_all
+from whet.utils.distributed import from_first_process, rows_of_process, wait_for_all
 from whet.utils.parameters import check
 from whet.utils.precision import ComputePrecision
-from whet.utils.progress import Bar, bar
+from whet.utils.progress import ProgressBar, progress_bar
 
 __all__ = ["Epoch", "Scorer", "TrainingSettings", "distil", "train"]
 
@@ -96,7 +96,7 @@ def train(
     settings: TrainingSettings,
     scorer: Scorer,
     scratch: Path,
-    progress: Bar,
+    progress: ProgressBar,
     device: str = "cpu",
     teacher: Teacher | None = None,
     lora: LoraSettings | None = None,
@@ -154,7 +154,7 @@ def train(
         save_total_limit=1,
     )
     with attached:
-        of_first(lambda: claim_folder(scratch, record))
+        from_first_process(lambda: claim_folder(scratch, record))
         trainer = _Trainer(
             teacher,
             order=_ByLength(encoded, settings.batch_size, seed=settings.seed),
@@ -168,7 +168,7 @@ def train(
             callbacks=[ShowProgress(progress), *trackers],
         )
         trainer.pop_callback(PrinterCallback)
-        last = of_first(lambda: last_checkpoint(scratch))
+        last = from_first_process(lambda: last_checkpoint(scratch))
         with guarding_checkpoints(scratch):
             trainer.train(
                 resume_from_checkpoint=None if last is None else str(last),
@@ -214,7 +214,7 @@ def distil(
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     with (
         tempfile.TemporaryDirectory() as scratch,
-        bar("distilling", 1) as progress,
+        progress_bar("distilling", 1) as progress,
         distilled_from.attached(model, batches.batches[0]),
     ):
         arguments = TrainingArguments(
@@ -351,7 +351,7 @@ class _Trainer(Trainer):
         """Return this process's part of the loss of one batch; in eval mode, the loss on the labels alone."""
         if not model.training:
             return super().compute_loss(model, inputs, *rest, **others)
-        rows, weight = rows_of(inputs)
+        rows, weight = rows_of_process(inputs)
         model.train(self._dropout)
         # the trainer's own bf16 mode would leave the model's forward method wrapped after training
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._precision == "bf16"):

@@ -14,12 +14,22 @@ from torch import Tensor
 
 from whet.errors import InvalidData
 
-__all__ = ["added_up", "count", "dealt", "is_first", "join", "leave", "of_first", "rows_of", "wait_for_all"]
+__all__ = [
+    "from_first_process",
+    "is_first",
+    "items_of_process",
+    "join_processes",
+    "leave_processes",
+    "process_count",
+    "rows_of_process",
+    "sum_over_processes",
+    "wait_for_all",
+]
 
 T = TypeVar("T")
 
 
-def join(device: str) -> str:
+def join_processes(device: str) -> str:
     """Join the other processes, if there are any, and return this one's own device.
 
     Args:
@@ -31,13 +41,13 @@ def join(device: str) -> str:
     return str(state.device) if device == "cuda" else device
 
 
-def leave() -> None:
+def leave_processes() -> None:
     """Part from the other processes."""
     if _joined():
         dist.destroy_process_group()
 
 
-def count() -> int:
+def process_count() -> int:
     """Return how many processes there are."""
     return dist.get_world_size() if _joined() else 1
 
@@ -47,19 +57,21 @@ def is_first() -> bool:
     return not _joined() or dist.get_rank() == 0
 
 
-def dealt(items: Sequence[T]) -> Iterator[tuple[int, T]]:
+def items_of_process(items: Sequence[T]) -> Iterator[tuple[int, T]]:
     """Yield the items that fall to this process, each with its place among all.
 
     Raises:
         InvalidData: there are fewer than processes.
     """
-    if len(items) < count():
-        raise InvalidData(f"every process must have a batch, but got {len(items)} for {count()}; give more examples")
+    if len(items) < process_count():
+        raise InvalidData(
+            f"every process must have a batch, but got {len(items)} for {process_count()}; give more examples"
+        )
     rank = dist.get_rank() if _joined() else 0
-    yield from list(enumerate(items))[rank :: count()]
+    yield from list(enumerate(items))[rank :: process_count()]
 
 
-def rows_of(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
+def rows_of_process(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
     """Return this process's rows of a batch, and what their mean counts in the mean over processes.
 
     The mean of all processes' weighted means is then the mean over the batch, also where it does not divide evenly; a
@@ -67,19 +79,19 @@ def rows_of(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
     """
     total = len(next(iter(batch.values())))
     rank = dist.get_rank() if _joined() else 0
-    own = len(range(rank, total, count()))
-    rows = {key: value[rank :: count()] if own else value[:1] for key, value in batch.items()}
-    return rows, own * count() / total
+    own = len(range(rank, total, process_count()))
+    rows = {key: value[rank :: process_count()] if own else value[:1] for key, value in batch.items()}
+    return rows, own * process_count() / total
 
 
-def added_up(part: Tensor) -> Tensor:
+def sum_over_processes(part: Tensor) -> Tensor:
     """Return the sum over all processes, in the place of this one's part."""
     if _joined():
         dist.all_reduce(part)
     return part
 
 
-def of_first(make: Callable[[], T]) -> T:
+def from_first_process(make: Callable[[], T]) -> T:
     """Return what the first process makes, in all of them; an error there is raised in all of them too."""
     if not _joined():
         return make()

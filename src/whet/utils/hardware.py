@@ -10,7 +10,7 @@ from typing import Any, Literal
 import psutil
 import torch
 
-__all__ = ["INSTRUCTION_SETS", "Machine", "current_machine", "multiplies"]
+__all__ = ["INSTRUCTION_SETS", "Machine", "current_machine", "supports_products"]
 
 INSTRUCTION_SETS = {
     "avx2": "fp32 products, 8 at a time",
@@ -66,7 +66,7 @@ def current_machine(device: str = "cpu") -> Machine:
 
 
 @cache
-def multiplies(kind: Literal["int8", "bf16"]) -> bool:
+def supports_products(kind: Literal["int8", "bf16"]) -> bool:
     """Return whether the processor is known to have instructions for products of such numbers."""
     return any(INSTRUCTION_SETS[name].startswith(kind) for name in current_machine().instruction_sets)
 

@@ -10,12 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from whet.utils.distributed import is_first
 
-__all__ = ["Bar", "bar", "track"]
+__all__ = ["ProgressBar", "progress_bar", "track"]
 
 T = TypeVar("T")
 
 
-class Bar:
+class ProgressBar:
     """A bar that has begun; `advance` moves it."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
@@ -32,7 +32,7 @@ class Bar:
 
 
 @contextmanager
-def bar(description: str, total: float) -> Iterator[Bar]:
+def progress_bar(description: str, total: float) -> Iterator[ProgressBar]:
     """Show a bar with the time left until the block ends."""
     progress = Progress(
         TextColumn("{task.description}"),
@@ -44,13 +44,13 @@ def bar(description: str, total: float) -> Iterator[Bar]:
         transient=True,
     )
     with progress:
-        yield Bar(progress, progress.add_task(description, total=total))
+        yield ProgressBar(progress, progress.add_task(description, total=total))
 
 
 def track(items: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
     """Yield the items, moving a bar."""
     count = total if total is not None else len(items) if isinstance(items, Sized) else 0
-    with bar(description, count) as shown:
+    with progress_bar(description, count) as shown:
         for item in items:
             yield item
             shown.advance()

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from helpers import FAMILIES, tiny_batches, tiny_model
-from whet.calibration.moments import collect
+from whet.calibration.moments import collect_moments
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, MissingResource, NothingToCompress
 from whet.evaluation import records
@@ -15,7 +15,7 @@ from whet.methods.factorization.svd import Svd
 from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.recipe import Recipe
 from whet.models.architecture import Architecture, dense_weight, word_vectors
-from whet.models.layers.codebook import Clustered, Codebook, CodebookForm
+from whet.models.layers.codebook import Clustered, Codebook, CodebookSpec
 from whet.models.layers.masked import Masked
 from whet.numerics.moments import Side
 
@@ -65,7 +65,7 @@ def test_weights_count_as_their_inputs():
     """No other choice of values or assignments near it has a smaller Σ E[x_i²] (w_ij − c)²."""
     original = tiny_model("bert")
     names = Architecture.of(original).linears
-    moments = collect(original, tiny_batches(), names, sides=dict.fromkeys(names, Side.INPUT))
+    moments = collect_moments(original, tiny_batches(), names, sides=dict.fromkeys(names, Side.INPUT))
     plain = layers(clustered(clusters=8, start="density"))
     weighted = layers(clustered(clusters=8, start="density", importance="inputs"))
     for name in names:
@@ -128,7 +128,7 @@ def test_equal_weights_stay_equal_to_the_bit(shape, fused):
     """Whatever the optimizer's kernels do at the end of a tensor, which is no multiple of their width."""
     random = torch.Generator().manual_seed(0)
     weight = torch.randn(6, generator=random)[torch.randint(6, shape, generator=random)]
-    layer = Clustered.of(weight, torch.zeros(shape[0]), CodebookForm("linear", *shape, bias=True)).train()
+    layer = Clustered.of(weight, torch.zeros(shape[0]), CodebookSpec("linear", *shape, bias=True)).train()
     optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-2, fused=fused)
     for _ in range(60):
         optimizer.zero_grad()
@@ -146,7 +146,7 @@ def test_the_gradient_is_that_of_the_codebook():
     places = torch.randint(4, (5, 7), generator=random)
     inputs, bias = torch.randn(3, 7, generator=random, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
     nn.functional.linear(inputs, codebook[places], bias).pow(3).sum().backward()
-    layer = Clustered.of(codebook.detach()[places], bias, CodebookForm("linear", 5, 7, bias=True))
+    layer = Clustered.of(codebook.detach()[places], bias, CodebookSpec("linear", 5, 7, bias=True))
     layer(inputs).pow(3).sum().backward()
     counts = places.flatten().bincount()
     assert torch.allclose(layer.dense.weight.grad, (codebook.grad / counts)[places], rtol=1e-12)
@@ -206,7 +206,7 @@ def test_a_file_is_as_large_as_theory_says(tmp_path):
     weight = torch.randn(500, 600, generator=torch.Generator().manual_seed(0))
     for coding, bits in (("fixed", 4.0), ("entropy", 3.765)):
         few = KMeans(clusters=16, start="density")._values(weight, None, seed=0, zeros=False)
-        layer = Clustered.of(few, None, CodebookForm("linear", 500, 600, coding=coding))
+        layer = Clustered.of(few, None, CodebookSpec("linear", 500, 600, coding=coding))
         save_file(layer.stored().state_dict(), tmp_path / "m.safetensors")
         assert (tmp_path / "m.safetensors").stat().st_size == pytest.approx(weight.numel() * bits / 8, rel=0.015)
 
@@ -214,7 +214,7 @@ def test_a_file_is_as_large_as_theory_says(tmp_path):
 def test_weights_that_are_no_longer_few_are_stored_as_they_are():
     """With 257 values, which a byte cannot tell apart."""
     weight = (torch.arange(3000) % 257).float().reshape(100, 30)
-    layer = Clustered.of(weight, None, CodebookForm("linear", 100, 30))
+    layer = Clustered.of(weight, None, CodebookSpec("linear", 100, 30))
     assert layer.stored() is layer
     again = Clustered.empty(layer.structure())
     again.load_state_dict(layer.state_dict())
@@ -227,7 +227,7 @@ def test_every_number_of_values_is_restored_to_the_bit(clusters):
     places = torch.randint(clusters, (30, 41), generator=torch.Generator().manual_seed(1))
     places.flatten()[:clusters] = torch.arange(clusters)
     for coding in ("fixed", "entropy"):
-        form = CodebookForm("linear", 30, 41, bias=True, coding=coding)
+        form = CodebookSpec("linear", 30, 41, bias=True, coding=coding)
         stored = Codebook.of(values, places.flatten().byte(), torch.arange(30.0), form)
         layer = stored.running()
         assert torch.equal(layer.dense.weight, values[places])

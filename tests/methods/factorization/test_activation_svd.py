@@ -3,13 +3,13 @@ import torch
 
 from helpers import sentences_of, tiny_batches, tiny_model
 from laws import SHAPES, draw, relative_tail
-from whet.calibration.importance import clamp_importance, magnitudes
+from whet.calibration.importance import activation_magnitudes, clamp_importance
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.methods.factorization.activation_svd import ActivationSvd
 from whet.methods.factorization.svd import Svd
 from whet.models.architecture import dense_weight
-from whet.numerics.low_rank import factors, svd_of_scaled_weight, svd_of_weight
+from whet.numerics.low_rank import factors_at_rank, svd_of_scaled_weight, svd_of_weight
 from whet.tasks.data import Batches
 
 LAYER = "bert.encoder.layer.1.output.dense"
@@ -20,7 +20,7 @@ def test_every_rank_is_optimal_in_the_scaled_norm(shape: tuple[int, int]):
     weight, scale = draw(*shape), draw(shape[1], seed=1).abs() + 0.01
     spectrum = svd_of_scaled_weight(weight, scale)
     for rank in range(1, min(shape) + 1):
-        u, v, shift = factors(weight, spectrum, rank)
+        u, v, shift = factors_at_rank(weight, spectrum, rank)
         lost = ((weight - u @ v) * scale).square().sum() / (weight * scale).square().sum()
         optimum = relative_tail(weight * scale, rank)
         assert shift is None
@@ -38,7 +38,7 @@ def test_magnitudes_are_those_of_the_real_tokens():
             model(input_ids=torch.tensor(sentence)[None])
     handle.remove()
     expected = torch.cat(alone).abs().double().mean(0)
-    found = magnitudes(model, batches, (LAYER,))[LAYER]
+    found = activation_magnitudes(model, batches, (LAYER,))[LAYER]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -54,7 +54,7 @@ def test_without_a_power_it_is_plain_svd():
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_that_power_of_the_magnitudes_scales_the_weight(alpha: float):
     model, resources = tiny_model("bert"), Resources(calibration=tiny_batches())
-    scale = clamp_importance(magnitudes(model, tiny_batches(), (LAYER,))[LAYER]) ** alpha
+    scale = clamp_importance(activation_magnitudes(model, tiny_batches(), (LAYER,))[LAYER]) ** alpha
     expected = svd_of_scaled_weight(dense_weight(model.get_submodule(LAYER)), scale)
     found = dict(ActivationSvd(keep=0.5, alpha=alpha).spectra(model, (LAYER,), resources))[LAYER]
     torch.testing.assert_close(found.losses, expected.losses)
@@ -64,11 +64,11 @@ def test_that_power_of_the_magnitudes_scales_the_weight(alpha: float):
 def test_a_feature_that_is_never_seen_does_no_harm():
     weight, seen = draw(6, 9), torch.ones(9).double()
     seen[4] = 0
-    u, v, _ = factors(weight, svd_of_scaled_weight(weight, clamp_importance(seen)), 5)
+    u, v, _ = factors_at_rank(weight, svd_of_scaled_weight(weight, clamp_importance(seen)), 5)
     assert (u @ v).isfinite().all()
     # the others are fitted as if it was not there
     rest = [i for i in range(9) if i != 4]
-    alone = factors(weight[:, rest], svd_of_weight(weight[:, rest]), 5)
+    alone = factors_at_rank(weight[:, rest], svd_of_weight(weight[:, rest]), 5)
     torch.testing.assert_close((u @ v)[:, rest], alone.u @ alone.v, rtol=0, atol=1e-4)
     assert torch.equal(clamp_importance(torch.zeros(3)), torch.ones(3))
 
@@ -81,7 +81,7 @@ def test_only_the_ratios_of_magnitudes_count():
         for one in (batches, twice)
     ]
     weight = dense_weight(model.get_submodule(LAYER))
-    first, second = (factors(weight, spectrum, 5) for spectrum in spectra)
+    first, second = (factors_at_rank(weight, spectrum, 5) for spectrum in spectra)
     torch.testing.assert_close(first.u @ first.v, second.u @ second.v, rtol=1e-4, atol=1e-6)
 
 

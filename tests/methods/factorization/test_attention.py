@@ -14,7 +14,7 @@ from whet.evaluation import records
 from whet.methods.factorization.attention import NarrowAttention, score_projections
 from whet.methods.recipe import Recipe
 from whet.models.attention import SelfAttention
-from whet.models.layers.attention import Attention as Layer
+from whet.models.layers.attention import CompressedAttention as Layer
 from whet.models.surgery import describe
 from whet.tasks.data import Batches
 

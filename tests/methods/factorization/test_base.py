@@ -14,7 +14,7 @@ from whet.methods.factorization._base import Factorization
 from whet.models.architecture import Architecture, dense_bias, dense_weight
 from whet.models.layers.low_rank import LowRank
 from whet.models.surgery import copy_sharing_parameters
-from whet.numerics.low_rank import Spectrum, break_even, factors, svd_of_weight
+from whet.numerics.low_rank import Spectrum, break_even, factors_at_rank, svd_of_weight
 
 LOW_RANK = {name: method for name, method in all_methods().items() if issubclass(method, Factorization)}
 BASICS = ("factorization.drone", "factorization.kfac", "factorization.svd")
@@ -52,7 +52,7 @@ def test_factors_are_balanced_and_balancing_changes_nothing(shape: tuple[int, in
     q = torch.randn(size, size, generator=generator).double()
     centre = torch.randn(size, generator=generator).double() if mean else None
     for rank in range(1, size + 1):
-        u, v, shift = factors(weight, Spectrum(p, q, torch.zeros(size + 1), centre), rank)
+        u, v, shift = factors_at_rank(weight, Spectrum(p, q, torch.zeros(size + 1), centre), rank)
         projection = p[:, :rank] @ q[:rank]
         expected = weight @ projection if shape[1] <= shape[0] else projection @ weight
         torch.testing.assert_close(u @ v, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
@@ -68,7 +68,7 @@ def test_factors_are_balanced_and_balancing_changes_nothing(shape: tuple[int, in
 def test_directions_without_weight_stay_finite():
     weight = torch.zeros(6, 4)
     weight[0, 0] = 1
-    u, v, _ = factors(weight, svd_of_weight(weight), 3)
+    u, v, _ = factors_at_rank(weight, svd_of_weight(weight), 3)
     assert u.isfinite().all()
     assert v.isfinite().all()
     torch.testing.assert_close(u @ v, weight)
@@ -77,7 +77,7 @@ def test_directions_without_weight_stay_finite():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_factors_have_the_dtype_of_the_weight(dtype: torch.dtype):
     weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
-    u, v, shift = factors(weight, svd_of_weight(weight)._replace(mean=torch.ones(4).double()), 2)
+    u, v, shift = factors_at_rank(weight, svd_of_weight(weight)._replace(mean=torch.ones(4).double()), 2)
     assert (u.dtype, v.dtype, shift.dtype) == (dtype, dtype, dtype)
 
 

@@ -10,11 +10,11 @@ from whet.methods.factorization.drone import Drone
 from whet.models.architecture import dense_weight
 from whet.models.layers.low_rank import LowRank
 from whet.models.surgery import copy_sharing_parameters
-from whet.numerics.low_rank import factors, output_pca, svd_of_weight
+from whet.numerics.low_rank import factors_at_rank, output_pca, svd_of_weight
 
 
 def product(weight: Tensor, inputs: Tensor, rank: int) -> Tensor:
-    u, v, shift = factors(weight, output_pca(weight, second_moment(weight, inputs)), rank)
+    u, v, shift = factors_at_rank(weight, output_pca(weight, second_moment(weight, inputs)), rank)
     assert u.shape == (weight.shape[0], rank)
     assert v.shape == (rank, weight.shape[1])
     assert shift is None
@@ -88,7 +88,7 @@ def test_full_rank_is_exact(shape: tuple[int, int]):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nothing_of_the_same_rank_is_better(shape: tuple[int, int]):
     weight, inputs, rank = draw(*shape), calibration(shape[1]), 3
-    u, v, _ = factors(weight, output_pca(weight, second_moment(weight, inputs)), rank)
+    u, v, _ = factors_at_rank(weight, output_pca(weight, second_moment(weight, inputs)), rank)
     least = relative_error(weight, u @ v, inputs)
     assert least < relative_error(weight, factors_of_svd(weight, rank), inputs)
     for seed in range(30):
@@ -101,7 +101,7 @@ def test_nothing_of_the_same_rank_is_better(shape: tuple[int, int]):
 
 
 def factors_of_svd(weight: Tensor, rank: int) -> Tensor:
-    u, v, _ = factors(weight, svd_of_weight(weight), rank)
+    u, v, _ = factors_at_rank(weight, svd_of_weight(weight), rank)
     return u @ v
 
 

@@ -23,7 +23,7 @@ from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.layers.masked import MaskedEmbedding
 from whet.models.layers.quantized import Quantized
 from whet.models.lstm import LstmConfig, LstmForCausalLM
-from whet.numerics.linalg import roots
+from whet.numerics.linalg import root_and_inverse
 from whet.report.layer_sizes import kept_sizes
 from whet.runtimes.export import export
 from whet.tasks.data import Batches
@@ -47,14 +47,14 @@ def answers(model):
 
 
 def plain(width):
-    return roots(torch.zeros(width, width, dtype=torch.float64), damping=1.0)
+    return root_and_inverse(torch.zeros(width, width, dtype=torch.float64), damping=1.0)
 
 
 @pytest.mark.parametrize("rank", [1, 3, 6])
 def test_every_rank_is_the_best_in_the_weighted_norm(rank):
     """The error is the tail of the spectrum of what is weighed on both sides, below which no product comes."""
     vectors, weights, gradient = draw(20, 6), draw(20, seed=1).square(), draw(6, 9, seed=2)
-    metric = roots(gradient @ gradient.T, damping=0.1)
+    metric = root_and_inverse(gradient @ gradient.T, damping=0.1)
     table, projection = weighted_factors(vectors, weights, metric, rank)
     weighed = weights.sqrt()[:, None] * vectors @ metric.root
     lost = weights.sqrt()[:, None] * (vectors - table @ projection) @ metric.root

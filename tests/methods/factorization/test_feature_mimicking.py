@@ -8,14 +8,14 @@ from whet.calibration.resources import Resources
 from whet.methods.factorization.feature_mimicking import FeatureMimicking
 from whet.models.layers.low_rank import LowRank
 from whet.models.surgery import copy_sharing_parameters
-from whet.numerics.low_rank import Factors, centred, factors, output_pca
+from whet.numerics.low_rank import Factors, covariance_of, factors_at_rank, output_pca
 from whet.numerics.moments import Moments
 
 
 def mimicked(weight: Tensor, inputs: Tensor, rank: int) -> Factors:
     mean = narrow_rows(weight, inputs).mean(1)
     moments = Moments(mean, second_moment(weight, inputs), None)
-    return factors(weight, output_pca(weight, centred(moments), mean), rank)
+    return factors_at_rank(weight, output_pca(weight, covariance_of(moments), mean), rank)
 
 
 def lost(weight: Tensor, found: Factors, inputs: Tensor) -> float:
@@ -38,7 +38,7 @@ def test_every_rank_is_optimal_with_the_bias(shape: tuple[int, int]):
 def test_on_calibration_data_drone_is_never_better(shape: tuple[int, int]):
     weight, inputs = draw(*shape), calibration(shape[1])
     for rank in range(1, min(shape) + 1):
-        drone = factors(weight, output_pca(weight, second_moment(weight, inputs)), rank)
+        drone = factors_at_rank(weight, output_pca(weight, second_moment(weight, inputs)), rank)
         assert lost(weight, mimicked(weight, inputs, rank), inputs) <= lost(weight, drone, inputs) + 1e-10
 
 

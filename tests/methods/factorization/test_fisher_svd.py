@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from helpers import noise_of, tiny_batches, tiny_model
-from whet.calibration.importance import clamp_importance, sensitivities
+from whet.calibration.importance import clamp_importance, fisher_importance
 from whet.calibration.resources import Resources
 from whet.methods.factorization.fisher_svd import FisherSvd
 from whet.models.architecture import dense_weight
@@ -24,14 +24,14 @@ def test_sensitivities_are_those_of_single_examples(layer: str):
             (gradient,) = torch.autograd.grad(logits[i] @ noise[i], weight, retain_graph=True)
             expected += gradient.double().square().sum(0)
             examples += 1
-    found = sensitivities(model, batches, LAYERS, seed=seed)[layer]
+    found = fisher_importance(model, batches, LAYERS, seed=seed)[layer]
     torch.testing.assert_close(found, expected / examples, rtol=1e-3, atol=1e-12)
 
 
 def test_weights_are_left_as_they_were():
     model = tiny_model("bert")
     frozen = model.get_submodule(LAYERS[0]).weight.requires_grad_(False)
-    sensitivities(model, tiny_batches(), LAYERS, seed=0)
+    fisher_importance(model, tiny_batches(), LAYERS, seed=0)
     assert not frozen.requires_grad
     assert model.get_submodule(LAYERS[1]).weight.requires_grad
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -40,7 +40,7 @@ def test_weights_are_left_as_they_were():
 def test_the_root_of_the_sensitivities_scales_the_weight():
     model, resources = tiny_model("bert"), Resources(calibration=tiny_batches(), seed=3)
     for layer in LAYERS:
-        scale = clamp_importance(sensitivities(model, tiny_batches(), LAYERS, seed=3)[layer]).sqrt()
+        scale = clamp_importance(fisher_importance(model, tiny_batches(), LAYERS, seed=3)[layer]).sqrt()
         expected = svd_of_scaled_weight(dense_weight(model.get_submodule(layer)), scale)
         found = dict(FisherSvd(keep=0.5).spectra(model, LAYERS, resources))[layer]
         torch.testing.assert_close(found.losses, expected.losses)

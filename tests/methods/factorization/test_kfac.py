@@ -6,17 +6,17 @@ from torch import Tensor
 
 from helpers import Family, tiny_batches, tiny_model
 from laws import SHAPES, draw
-from whet.calibration.moments import collect
+from whet.calibration.moments import collect_moments
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, MissingResource
 from whet.methods.factorization.kfac import Kfac
 from whet.models.architecture import Architecture, dense_bias, dense_weight
 from whet.models.layers.low_rank import LowRank
 from whet.models.surgery import copy_sharing_parameters
-from whet.numerics.linalg import Roots, roots
+from whet.numerics.linalg import RootAndInverse, root_and_inverse
 from whet.numerics.low_rank import DAMPING as ACTIVATION_DAMPING
-from whet.numerics.low_rank import Factors, Spectrum, centred, factors, svd_in_metric
-from whet.numerics.moments import Moments, Side, side_of
+from whet.numerics.low_rank import Factors, Spectrum, covariance_of, factors_at_rank, svd_in_metric
+from whet.numerics.moments import Moments, Side, narrower_side
 
 DAMPING = 1e-3
 
@@ -47,13 +47,17 @@ class Layer:
         """From the moments of the narrower side alone."""
         if self.on_input:
             h = self.g @ self.weight
-            return svd_in_metric(self.weight, roots(self.c, damping=ACTIVATION_DAMPING), h.T @ h / len(h), self.mean)
+            return svd_in_metric(
+                self.weight, root_and_inverse(self.c, damping=ACTIVATION_DAMPING), h.T @ h / len(h), self.mean
+            )
         z = self.x @ self.weight.T
         moments = Moments(z.mean(0), z.T @ z / len(z), None)
-        return svd_in_metric(self.weight, roots(self.gradient, damping=DAMPING), centred(moments), moments.mean)
+        return svd_in_metric(
+            self.weight, root_and_inverse(self.gradient, damping=DAMPING), covariance_of(moments), moments.mean
+        )
 
     def factors(self, rank: int) -> Factors:
-        return factors(self.weight, self.spectrum(), rank)
+        return factors_at_rank(self.weight, self.spectrum(), rank)
 
     def direct(self, rank: int) -> Tensor:
         """G^{-½} [G^½ W C^½]_k C^{-½} with d × d roots of both sides."""
@@ -67,9 +71,9 @@ class Layer:
         return (self.gradient_damped @ delta @ self.c_damped @ delta.T).trace() / 2
 
 
-def full_roots(matrix: Tensor) -> Roots:
+def full_roots(matrix: Tensor) -> RootAndInverse:
     values, vectors = torch.linalg.eigh(matrix)
-    return Roots((vectors * values.sqrt()) @ vectors.T, (vectors / values.sqrt()) @ vectors.T)
+    return RootAndInverse((vectors * values.sqrt()) @ vectors.T, (vectors / values.sqrt()) @ vectors.T)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -177,7 +181,7 @@ def test_losses_have_the_unit_of_the_model_loss(shape: tuple[int, int]):
 def test_centred_is_the_covariance():
     rows = draw(50, 4) + 3
     moments = Moments(rows.mean(0), rows.T @ rows / 50, None)
-    torch.testing.assert_close(centred(moments), torch.cov(rows.T, correction=0))
+    torch.testing.assert_close(covariance_of(moments), torch.cov(rows.T, correction=0))
 
 
 @pytest.mark.parametrize("labels", [1, 3])
@@ -223,16 +227,16 @@ def test_the_spectra_of_a_model_are_those_of_its_moments(family: Family, tempera
     names = Architecture.of(model).linears
     resources = Resources(calibration=batches, seed=4)
     found = dict(Kfac(keep=0.5, temperature=temperature).spectra(model, names, resources))
-    moments = collect(model, batches, names, seed=4, temperature=temperature)
+    moments = collect_moments(model, batches, names, seed=4, temperature=temperature)
     assert list(found) == list(names)
     for name in names:
         weight, own = dense_weight(model.get_submodule(name)), moments[name]
-        if side_of(weight) is Side.INPUT:
-            inner = roots(centred(own), damping=ACTIVATION_DAMPING).root
+        if narrower_side(weight) is Side.INPUT:
+            inner = root_and_inverse(covariance_of(own), damping=ACTIVATION_DAMPING).root
             energies = torch.linalg.eigvalsh(inner.T @ own.gradient @ inner)
         else:
-            inner = roots(own.gradient, damping=DAMPING).root
-            energies = torch.linalg.eigvalsh(inner.T @ centred(own) @ inner)
+            inner = root_and_inverse(own.gradient, damping=DAMPING).root
+            energies = torch.linalg.eigvalsh(inner.T @ covariance_of(own) @ inner)
         torch.testing.assert_close(found[name].losses[0], energies.clamp_min(0).sum() / 2, rtol=1e-9, atol=0)
         torch.testing.assert_close(found[name].losses[-2], energies[0].clamp_min(0) / 2, rtol=1e-4, atol=1e-12)
         assert torch.equal(found[name].mean, own.mean)
@@ -243,12 +247,12 @@ def test_small_losses_foretell_the_divergence():
     model, batches = tiny_model("bert", seed=1), tiny_batches(count=8, batch_size=8)
     name = "bert.encoder.layer.1.output.dense"
     # averaged over many seeds the gradient moment is the exact Fisher, up to sampling
-    runs = [collect(model, batches, [name], seed=seed)[name] for seed in range(10)]
+    runs = [collect_moments(model, batches, [name], seed=seed)[name] for seed in range(10)]
     gradient = torch.stack([run.gradient for run in runs]).mean(0)
     weight = dense_weight(model.get_submodule(name))
-    whole = svd_in_metric(weight, roots(gradient, damping=DAMPING), centred(runs[0]), runs[0].mean)
+    whole = svd_in_metric(weight, root_and_inverse(gradient, damping=DAMPING), covariance_of(runs[0]), runs[0].mean)
     rank = 28
-    u, v, shift = factors(weight, whole, rank)
+    u, v, shift = factors_at_rank(weight, whole, rank)
     compressed = copy.deepcopy(model)
     layer = compressed.get_submodule(name)
     layer.weight.data = u @ v

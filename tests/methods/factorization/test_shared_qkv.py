@@ -5,16 +5,16 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from helpers import Family, tiny_batches, tiny_model
-from whet.calibration.moments import collect
+from whet.calibration.moments import collect_moments
 from whet.calibration.resources import Resources
 from whet.errors import InvalidData, NothingToCompress
 from whet.evaluation import records
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.shared_qkv import SharedQkv, stacked_spectrum
 from whet.methods.recipe import Recipe
-from whet.models.attention import SelfAttention, stacked
-from whet.models.layers.attention import Attention as Layer
-from whet.numerics.low_rank import centred, svd_of_kl
+from whet.models.attention import SelfAttention, stack_projections
+from whet.models.layers.attention import CompressedAttention as Layer
+from whet.numerics.low_rank import covariance_of, svd_of_kl
 from whet.numerics.moments import Side
 from whet.tasks.data import Batches
 
@@ -54,7 +54,7 @@ def test_stacked_layer_gives_query_key_and_value(family: Family):
     place = SelfAttention.all_of(model, "*")[0]
     inputs = torch.randn(5, 32, generator=torch.Generator().manual_seed(1))
     each = torch.cat([model.get_submodule(name)(inputs) for name in place.inputs], dim=1)
-    torch.testing.assert_close(stacked(model, place)(inputs), each)
+    torch.testing.assert_close(stack_projections(model, place)(inputs), each)
 
 
 def test_outputs_of_every_rank_are_the_best_of_that_rank():
@@ -79,7 +79,7 @@ def test_outputs_of_every_rank_are_the_best_of_that_rank():
 def test_keeps_at_most_the_share_that_was_asked(family: Family, metric: str, allocation: str):
     model = tiny_model(family)
     places = SelfAttention.all_of(model, "*")
-    dense = sum(stacked(model, place).weight.numel() for place in places)
+    dense = sum(stack_projections(model, place).weight.numel() for place in places)
     thin = compressed(model, keep=0.5, metric=metric, allocation=allocation)
     parts = [thin.get_submodule(place.name) for place in places]
     kept = sum(
@@ -105,10 +105,10 @@ def test_loss_is_the_sum_of_what_each_error_costs():
     model = tiny_model("bert")
     place = SelfAttention.all_of(model, "*")[0]
     sides = dict.fromkeys(place.inputs, Side.INPUT)
-    moments = collect(model, tiny_batches(), place.inputs, seed=0, sides=sides)
+    moments = collect_moments(model, tiny_batches(), place.inputs, seed=0, sides=sides)
     own = [moments[name] for name in place.inputs]
-    each = [svd_of_kl(centred(one), one.gradient, one.mean).losses[0] for one in own if one.gradient is not None]
-    whole = stacked_spectrum(stacked(model, place).weight.detach(), own, metric="kl")
+    each = [svd_of_kl(covariance_of(one), one.gradient, one.mean).losses[0] for one in own if one.gradient is not None]
+    whole = stacked_spectrum(stack_projections(model, place).weight.detach(), own, metric="kl")
     torch.testing.assert_close(whole.losses[0], torch.stack(each).sum())
 
 

@@ -7,11 +7,11 @@ from laws import SHAPES, draw
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.methods.factorization.svd import Svd
-from whet.numerics.low_rank import factors, svd_of_weight
+from whet.numerics.low_rank import factors_at_rank, svd_of_weight
 
 
 def product(weight: Tensor, rank: int) -> Tensor:
-    u, v, shift = factors(weight, svd_of_weight(weight), rank)
+    u, v, shift = factors_at_rank(weight, svd_of_weight(weight), rank)
     assert u.shape == (weight.shape[0], rank)
     assert v.shape == (rank, weight.shape[1])
     assert shift is None
@@ -49,7 +49,7 @@ def test_full_rank_is_exact(shape: tuple[int, int]):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nothing_of_the_same_rank_is_better(shape: tuple[int, int]):
     weight, rank = draw(*shape), 3
-    u, v, _ = factors(weight, svd_of_weight(weight), rank)
+    u, v, _ = factors_at_rank(weight, svd_of_weight(weight), rank)
     least = (weight - u @ v).norm()
     for seed in range(30):
         du, dv = draw(*u.shape, seed=seed + 1), draw(*v.shape, seed=seed + 100)
@@ -87,7 +87,7 @@ def test_a_weight_of_zeros_gives_zeros():
 def test_the_decomposition_of_fp32_weights_is_in_float64():
     weight = draw(6, 4).float()
     assert {part.dtype for part in svd_of_weight(weight)[:3]} == {torch.float64}
-    assert factors(weight, svd_of_weight(weight), 2).u.dtype == torch.float32
+    assert factors_at_rank(weight, svd_of_weight(weight), 2).u.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

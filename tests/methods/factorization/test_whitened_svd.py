@@ -4,11 +4,13 @@ from torch import Tensor
 
 from laws import SHAPES, calibration, draw, second_moment
 from whet.methods.factorization.whitened_svd import whitened_spectrum
-from whet.numerics.low_rank import factors, output_pca, svd_of_weight
+from whet.numerics.low_rank import factors_at_rank, output_pca, svd_of_weight
 
 
 def product(weight: Tensor, inputs: Tensor, rank: int, damping: float = 1e-6) -> Tensor:
-    u, v, shift = factors(weight, whitened_spectrum(weight, second_moment(weight, inputs), damping=damping), rank)
+    u, v, shift = factors_at_rank(
+        weight, whitened_spectrum(weight, second_moment(weight, inputs), damping=damping), rank
+    )
     assert shift is None
     return u @ v
 
@@ -44,9 +46,9 @@ def test_damping_adds_white_inputs(shape: tuple[int, int], damping: float):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_much_damping_gives_plain_svd_and_little_gives_drone(shape: tuple[int, int]):
     weight, inputs, rank = draw(*shape), calibration(shape[1]), 3
-    plain = factors(weight, svd_of_weight(weight), rank)
+    plain = factors_at_rank(weight, svd_of_weight(weight), rank)
     torch.testing.assert_close(product(weight, inputs, rank, 1e9), plain.u @ plain.v, rtol=0, atol=1e-6)
-    drone = factors(weight, output_pca(weight, second_moment(weight, inputs)), rank)
+    drone = factors_at_rank(weight, output_pca(weight, second_moment(weight, inputs)), rank)
     torch.testing.assert_close(product(weight, inputs, rank, 1e-12), drone.u @ drone.v, rtol=0, atol=1e-6)
 
 

@@ -20,7 +20,7 @@ from whet.methods.lossless.first_token import FirstToken
 from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.architecture import Architecture
-from whet.models.layers.attention import Attention as NarrowAttention
+from whet.models.layers.attention import CompressedAttention as NarrowAttention
 from whet.models.surgery import copy_sharing_parameters, describe, rebuild
 from whet.runtimes.base import export_runtimes
 from whet.runtimes.export import export
@@ -279,7 +279,7 @@ def test_other_answers_are_refused(monkeypatch):
     def spoil(model: nn.Module, block: str) -> None:
         model.classifier.bias = nn.Parameter(model.classifier.bias + 1e-3)
 
-    monkeypatch.setattr(first_token, "narrow_to_first", spoil)
+    monkeypatch.setattr(first_token, "restrict_to_first_token", spoil)
     with pytest.raises(InvalidModel, match=r"logits must stay the same to 1e-05, but those .* differ by 0\.001; leave"):
         applied(tiny_model("bert"))
 

@@ -17,7 +17,7 @@ from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
 from whet.models import artifact
 from whet.models.architecture import word_vectors
-from whet.models.layers.masked import MaskedEmbedding, PackedEmbedding
+from whet.models.layers.masked import MaskedEmbedding, PackedSparseEmbedding
 from whet.models.lstm import LstmConfig, LstmForCausalLM
 from whet.models.surgery import to_storage
 from whet.tasks.data import Batches
@@ -82,7 +82,7 @@ def test_what_is_stored_is_the_bits_and_the_values(family, tmp_path, tokenizer):
     records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     tensors = load_file(tmp_path / "m" / "model.safetensors")
     table = word_vectors(model)
-    [name] = [name for name, module in to_storage(model).named_modules() if isinstance(module, PackedEmbedding)]
+    [name] = [name for name, module in to_storage(model).named_modules() if isinstance(module, PackedSparseEmbedding)]
     bits, values = tensors[f"{name}.bits"], tensors[f"{name}.values"]
     assert bits.numel() == -(-table.numel() // 8) and values.numel() == int((table != 0).sum())
     assert not any(value.shape == table.shape for value in tensors.values())

@@ -15,7 +15,7 @@ from whet.methods.pruning.heads import Heads
 from whet.methods.pruning.neurons import Neurons
 from whet.methods.recipe import Recipe
 from whet.models.attention import SelfAttention
-from whet.models.layers.attention import Attention
+from whet.models.layers.attention import CompressedAttention
 from whet.training.lora import LoraSettings, attach_lora, merge_lora
 
 ENCODERS: tuple[Family, ...] = ("bert", "roberta", "distilbert")
@@ -34,7 +34,7 @@ def logits(model: nn.Module) -> Tensor:
 
 def heads(model: nn.Module) -> list[int]:
     """How many heads each attention that has lost some has left."""
-    return [module.heads for module in model.modules() if isinstance(module, Attention)]
+    return [module.heads for module in model.modules() if isinstance(module, CompressedAttention)]
 
 
 def read(model: nn.Module, name: str) -> Tensor:

@@ -5,7 +5,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from helpers import tiny_batches, tiny_model
-from whet.calibration.moments import collect
+from whet.calibration.moments import collect_moments
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.evaluation import records
@@ -17,7 +17,7 @@ from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
 from whet.models import artifact
 from whet.models.architecture import Architecture, dense_weight
-from whet.models.layers.masked import Masked, Packed
+from whet.models.layers.masked import Masked, PackedSparse
 from whet.numerics.moments import Side
 
 METHODS = (Magnitude, Random, Wanda)
@@ -71,7 +71,7 @@ def test_magnitude_takes_the_smallest_of_a_layer_or_of_all():
 def test_wanda_takes_what_adds_least_within_each_output():
     original = tiny_model("bert")
     names = Architecture.of(original).linears
-    moments = collect(original, tiny_batches(), names, sides=dict.fromkeys(names, Side.INPUT))
+    moments = collect_moments(original, tiny_batches(), names, sides=dict.fromkeys(names, Side.INPUT))
     for name, layer in masked(pruned(Wanda, sparsity=0.5)).items():
         weight = dense_weight(original.get_submodule(name))
         adds = weight.abs() * moments[name].second.diagonal().sqrt().float()
@@ -144,7 +144,7 @@ def test_packing_is_exact(shape, bias):
     random = torch.Generator().manual_seed(1)
     weight = torch.randn(shape, generator=random) * (torch.rand(shape, generator=random) > 0.5)
     layer = Masked.of(weight, torch.randn(shape[0], generator=random) if bias else None)
-    again = Packed.of(layer.linear.weight.detach(), layer.linear.bias).running()
+    again = PackedSparse.of(layer.linear.weight.detach(), layer.linear.bias).running()
     assert torch.equal(again.linear.weight, weight)
     assert (again.linear.bias is None) == (not bias)
     if bias:

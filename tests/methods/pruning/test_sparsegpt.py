@@ -4,7 +4,7 @@ from torch import Tensor
 
 from helpers import tiny_batches, tiny_model
 from laws import calibration, draw
-from whet.calibration.moments import collect
+from whet.calibration.moments import collect_moments
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.methods.pruning._base import keep_masks
@@ -108,7 +108,7 @@ def test_outputs_on_calibration_text_are_nearer_than_without_compensation(given)
     """In the first layers, whose inputs are the same for all methods."""
     original = tiny_model("bert")
     names = [name for name in Architecture.of(original).linears if ".0.attention.self." in name]
-    moments = collect(original, tiny_batches(), names, sides=dict.fromkeys(names, Side.INPUT))
+    moments = collect_moments(original, tiny_batches(), names, sides=dict.fromkeys(names, Side.INPUT))
     models = [pruned(method, **given) for method in (SparseGpt, Wanda, Magnitude)]
     for name in names:
         weight, second = dense_weight(original.get_submodule(name)).double(), moments[name].second
@@ -121,7 +121,7 @@ def test_layers_are_fitted_to_what_the_pruned_blocks_before_them_give():
     model = pruned(SparseGpt, sparsity=0.5)
     names = [name for name in Architecture.of(tiny_model("bert")).linears if ".1." in name]
     behind = pruned(SparseGpt, sparsity=0.5, include="*.0.*")
-    moments = collect(behind, tiny_batches(), names, sides=dict.fromkeys(names, Side.INPUT))
+    moments = collect_moments(behind, tiny_batches(), names, sides=dict.fromkeys(names, Side.INPUT))
     for name in names:
         weight = dense_weight(behind.get_submodule(name))
         wanted = prune_and_compensate(weight, moments[name].second, lowest(0.5), group=COLUMNS, damping=0.01)
@@ -151,6 +151,8 @@ def test_bad_parameters_are_answered(given, message):
 
 
 def test_groups_that_do_not_divide_a_layer_are_answered_before_any_work(monkeypatch):
-    monkeypatch.setattr("whet.methods.pruning.sparsegpt.collect", lambda *_, **__: pytest.fail("work had begun"))
+    monkeypatch.setattr(
+        "whet.methods.pruning.sparsegpt.collect_moments", lambda *_, **__: pytest.fail("work had begun")
+    )
     with pytest.raises(InvalidParameter, match=r"groups of 5 for .*query with 32; give"):
         pruned(SparseGpt, pattern="2:5")

@@ -28,7 +28,7 @@ from whet.models.layers.constant import Constant
 from whet.models.layers.passing import PassThrough
 from whet.models.layers.resized import Resized
 from whet.models.surgery import copy_sharing_parameters, describe
-from whet.numerics.allocation import Options, minimise
+from whet.numerics.allocation import LayerOptions, minimise_loss
 from whet.tasks.data import Batches
 
 CALIBRATION = Resources(calibration=tiny_batches())
@@ -122,9 +122,9 @@ def test_more_structures_never_lose_more_by_the_proxy(family: Family):
             losses = part.choices(structures)
             order = sorted(losses, key=lambda shape: (part.parameters(shape), losses[shape]))
             costs = np.array([part.parameters(shape) for shape in order])
-            options[name] = Options(costs, np.array([losses[shape] for shape in order]))
+            options[name] = LayerOptions(costs, np.array([losses[shape] for shape in order]))
         budget = 0.5 * sum(part.parameters(DENSE) for part in parts.values())
-        return sum(float(options[name].losses[i]) for name, i in minimise(options, budget).items())
+        return sum(float(options[name].losses[i]) for name, i in minimise_loss(options, budget).items())
 
     assert least(STRUCTURES) <= 1.02 * min(least(("neurons", "heads")), least(("ranks",)))
 

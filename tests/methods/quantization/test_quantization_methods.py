@@ -24,15 +24,15 @@ from whet.methods.recipe import Recipe
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.inference import predict_logits
 from whet.models.layers.base import count_weights
-from whet.models.layers.halved import HalfForm, HalfPrecision
+from whet.models.layers.halved import HalfPrecision, HalfSpec
 from whet.models.layers.low_rank import LowRank
-from whet.models.layers.masked import Masked, Packed
+from whet.models.layers.masked import Masked, PackedSparse
 from whet.models.layers.quantized import Int8, PackedQuantized, QuantizationSpec, Quantized
 from whet.models.surgery import to_storage
-from whet.numerics.divergence import divergences
-from whet.numerics.rounding import rounded
+from whet.numerics.divergence import kl_divergences
+from whet.numerics.rounding import quantize_weight
 from whet.runtimes._onnx import to_onnx
-from whet.utils.hardware import multiplies
+from whet.utils.hardware import supports_products
 
 METHODS = [Half(), WeightOnly(bits=4), DynamicInt8()]
 
@@ -57,7 +57,7 @@ def test_every_weight_is_rounded_in_its_group(bits, group_size):
     architecture = Architecture.of(before)
     for name in (*architecture.linears, *architecture.embeddings):
         weight = before.get_submodule(name).weight.detach()
-        wanted = rounded(weight, bits=bits, group_size=group_size, scale_dtype=torch.float16)
+        wanted = quantize_weight(weight, bits=bits, group_size=group_size, scale_dtype=torch.float16)
         assert torch.equal(after.get_submodule(name).dense.weight, wanted.weight())
     assert torch.equal(after.classifier.weight, before.classifier.weight)
 
@@ -87,7 +87,7 @@ def test_packing_is_exact(bits, group_size, coding, layer):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_halves_are_exact(dtype):
-    form = HalfForm("linear", 30, 41, bias=True, dtype=dtype)
+    form = HalfSpec("linear", 30, 41, bias=True, dtype=dtype)
     weight, bias = random(30, 41), random(1, 30)[0]
     running = HalfPrecision.of(form.rounded(weight).float(), bias, form)
     assert torch.equal(running.dense.weight, weight.to(getattr(torch, dtype)).float())
@@ -133,7 +133,7 @@ def test_weights_that_were_trained_since_are_stored_as_they_are(kind):
             QuantizationSpec("linear", 5, 6).rounded(random(5, 6)).weight(), None, QuantizationSpec("linear", 5, 6)
         )
         if kind == "quantized"
-        else HalfPrecision.of(random(5, 6).bfloat16().float(), None, HalfForm("linear", 5, 6))
+        else HalfPrecision.of(random(5, 6).bfloat16().float(), None, HalfSpec("linear", 5, 6))
     )
     assert layer.stored() is not layer
     layer.dense.weight.data[0, 0] *= 1.001
@@ -150,7 +150,7 @@ def test_int8_is_the_arithmetic_of_whole_numbers(bias):
     inputs = 3 * torch.randn(2, 9, 40, generator=generator) + 1
     with torch.no_grad():
         out = layer(inputs)
-    levels = 255 if multiplies("int8") else 127
+    levels = 255 if supports_products("int8") else 127
     least = inputs.min().clamp_max(0)
     scale = (inputs.max().clamp_min(0) - least) / levels
     zero = (-least / scale).round()
@@ -172,7 +172,8 @@ def test_int8_is_trained_through_in_float():
 def test_int8_follows_its_weights():
     """The kernel has a form of its own of the weight, which copies and loaded weights must not inherit."""
     first, second = (
-        Int8.of(rounded(random(6, 8, seed)), None, QuantizationSpec("linear", 6, 8, products="int8")) for seed in (1, 2)
+        Int8.of(quantize_weight(random(6, 8, seed)), None, QuantizationSpec("linear", 6, 8, products="int8"))
+        for seed in (1, 2)
     )
     inputs = random(3, 8)
     with torch.no_grad():
@@ -217,7 +218,7 @@ def test_pruned_layers_keep_half_of_what_they_had():
     layer = found.bert.encoder.layer[1].attention.self.query
     assert type(layer) is Masked
     stored = layer.stored()
-    assert type(stored) is Packed and stored.values.dtype == torch.bfloat16
+    assert type(stored) is PackedSparse and stored.values.dtype == torch.bfloat16
     assert torch.equal(stored.running().linear.weight, layer.linear.weight)
 
 
@@ -238,9 +239,9 @@ def test_the_layers_that_cost_most_stay_in_float():
     held_out = tiny_batches(seed=1)
     model = tiny_model("distilbert")
     free = run(DynamicInt8(), model=model)
-    lost = float(np.mean(divergences(predict_logits(model, held_out), predict_logits(free, held_out))))
+    lost = float(np.mean(kl_divergences(predict_logits(model, held_out), predict_logits(free, held_out))))
     strict = run(DynamicInt8(max_kl=lost / 2), model=model, validation=held_out)
-    assert float(np.mean(divergences(predict_logits(model, held_out), predict_logits(strict, held_out)))) <= lost / 2
+    assert float(np.mean(kl_divergences(predict_logits(model, held_out), predict_logits(strict, held_out)))) <= lost / 2
     kinds = [type(module) for module in strict.modules()]
     assert 0 < kinds.count(Int8) < [type(module) for module in free.modules()].count(Int8)
     loose = run(DynamicInt8(max_kl=2 * lost), model=model, validation=held_out)

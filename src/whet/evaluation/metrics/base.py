@@ -17,7 +17,7 @@ from whet.utils.precision import FP32, PYTORCH
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Metric", "ModelUnderTest", "Quality", "metric_named", "metrics", "quality_named"]
+__all__ = ["Metric", "ModelUnderTest", "Quality", "all_metrics", "metric_named", "quality_named"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Quality(Metric):
         )
 
 
-def metrics() -> dict[str, type[Metric]]:
+def all_metrics() -> dict[str, type[Metric]]:
     """Return every metric by name."""
     return {metric.name: metric for metric in members("whet.evaluation.metrics", Metric)}
 
@@ -124,7 +124,7 @@ def metric_named(name: str) -> Metric:
     Raises:
         UnknownName: there is none; the message gives the nearest.
     """
-    known = metrics()
+    known = all_metrics()
     return known[choose(name, known, what="the metric")]()
 
 
@@ -134,5 +134,5 @@ def quality_named(name: str) -> Quality:
     Raises:
         UnknownName: there is none; the message gives the nearest.
     """
-    known = {key: metric for key, metric in metrics().items() if issubclass(metric, Quality)}
+    known = {key: metric for key, metric in all_metrics().items() if issubclass(metric, Quality)}
     return known[choose(name, known, what="the metric")]()

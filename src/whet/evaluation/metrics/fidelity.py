@@ -13,7 +13,7 @@ import numpy as np
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics.base import Metric, ModelUnderTest
 from whet.evaluation.significance import bootstrap
-from whet.numerics.divergence import divergences
+from whet.numerics.divergence import kl_divergences
 
 __all__ = ["Fidelity"]
 
@@ -30,7 +30,7 @@ class Fidelity(Metric):
         return [self._against(subjects[0].logits, subject) for subject in subjects]
 
     def _against(self, baseline: Array, subject: ModelUnderTest) -> list[Measurement]:
-        found = [_mean("kl", divergences(baseline, subject.logits), "nats", subject.seed)]
+        found = [_mean("kl", kl_divergences(baseline, subject.logits), "nats", subject.seed)]
         if baseline.shape[1] > 1:
             disagreement = (baseline.argmax(1) != subject.logits.argmax(1)).astype(float)
             found.append(_mean("disagreement", disagreement, "", subject.seed))

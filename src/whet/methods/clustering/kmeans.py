@@ -20,17 +20,17 @@ import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from whet.calibration.moments import collect
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Resources, require_calibration
 from whet.errors import MissingResource
 from whet.methods._storage import stored_weights, weights_of
 from whet.methods.base import Method, Stage
 from whet.models.inference import removing_hooks, to_device
-from whet.models.layers.codebook import Clustered, CodebookForm
+from whet.models.layers.codebook import Clustered, CodebookSpec
 from whet.models.layers.masked import Masked, MaskedEmbedding
-from whet.models.surgery import replace
+from whet.models.surgery import replace_module
 from whet.numerics.coding import Coding
-from whet.numerics.kmeans import Start, quantized
+from whet.numerics.kmeans import Initialization, quantize_to_centroids
 from whet.numerics.moments import Side
 from whet.tasks.data import Batches
 from whet.training.trainer import distil
@@ -45,7 +45,7 @@ class KMeans(Method):
 
     clusters: Annotated[int, Interval(ge=2, le=256)] = 16
     """Number of distinct values in each layer, e.g. 16; a weight then takes log2 of it bits."""
-    start: Start = "kmeans++"
+    start: Initialization = "kmeans++"
     """How to choose the first centroids: linear spaces them evenly between the extreme weights, density puts an equal
     number of weights between them, kmeans++ draws them at random."""
     importance: Literal["none", "inputs"] = "none"
@@ -77,9 +77,11 @@ class KMeans(Method):
         dense_names = stored_weights(model, self.include, again=(Clustered,))
         importance: dict[str, Tensor] = {}
         if self.importance == "inputs":
-            importance = _input_squares(model, list(dense_names.values()), calibrated(resources))
+            importance = _input_squares(model, list(dense_names.values()), require_calibration(resources))
         for i, (name, dense) in enumerate(track(dense_names.items(), "clustering", total=len(dense_names))):
-            replace(model, name, self._clustered(model, name, dense, importance.get(dense), seed=resources.seed + i))
+            replace_module(
+                model, name, self._clustered(model, name, dense, importance.get(dense), seed=resources.seed + i)
+            )
         if self.epochs > 0:
             if resources.train is None or resources.teacher is None:
                 raise MissingResource("training data and a teacher must be given, but got none; give --task")
@@ -100,7 +102,7 @@ class KMeans(Method):
         weight, bias, shape = weights_of(model.get_submodule(dense))
         pruned = isinstance(model.get_submodule(name), Masked | MaskedEmbedding | Clustered)
         values = self._values(weight, importance, seed=seed, zeros=pruned and not bool(weight.all()))
-        return Clustered.of(values, bias, CodebookForm(**asdict(shape), coding=self.coding))
+        return Clustered.of(values, bias, CodebookSpec(**asdict(shape), coding=self.coding))
 
     def _values(self, weight: Tensor, importance: Tensor | None, *, seed: int, zeros: bool) -> Tensor:
         """Return the weight with each number replaced by its centroid; with `zeros`, zeros stay zero."""
@@ -109,7 +111,7 @@ class KMeans(Method):
         if not len(values):
             return weight
         masses = None if importance is None else importance.expand_as(weight)[clustered]
-        centroids = quantized(values, self.clusters - zeros, start=self.start, seed=seed, masses=masses)
+        centroids = quantize_to_centroids(values, self.clusters - zeros, start=self.start, seed=seed, masses=masses)
         return torch.zeros_like(weight).masked_scatter(clustered, centroids)
 
 
@@ -117,7 +119,7 @@ def _input_squares(model: nn.Module, names: list[str], batches: Batches) -> dict
     """Return the mean square of every input by layer name, (1, in) for a linear layer, (words, 1) for an embedding."""
     embeddings = [name for name in names if isinstance(model.get_submodule(name), nn.Embedding)]
     linears = [name for name in names if name not in embeddings]
-    moments = collect(model, batches, linears, sides=dict.fromkeys(linears, Side.INPUT)) if linears else {}
+    moments = collect_moments(model, batches, linears, sides=dict.fromkeys(linears, Side.INPUT)) if linears else {}
     squares = {name: layer.second.diagonal().clamp_min(0)[None] for name, layer in moments.items()}
     return squares | _row_counts(model, embeddings, batches)
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Interval
 from torch import nn
 
-from whet.calibration.moments import collect
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Resources, require_calibration
 from whet.methods.base import Method, Stage
 from whet.numerics.moments import Moments, Side
 
@@ -44,4 +44,6 @@ class AttentionMethod(Method):
         It takes one forward pass over the calibration data, and with `metric="kl"` a backward pass too.
         """
         seed = resources.seed if self.metric == "kl" else None
-        return collect(model, calibrated(resources), list(sides), seed=seed, temperature=self.temperature, sides=sides)
+        return collect_moments(
+            model, require_calibration(resources), list(sides), seed=seed, temperature=self.temperature, sides=sides
+        )

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Interval
 from torch import nn
 
-from whet.calibration.resources import Resources, calibrated, require_tokens
+from whet.calibration.resources import Resources, require_calibration, require_tokens
 from whet.errors import InvalidParameter
 from whet.evaluation.timing import representative_batches
 from whet.methods._budget import Ranks, at_speed
@@ -21,8 +21,8 @@ from whet.methods.base import Method, Stage
 from whet.methods.factorization._rank_search import layer_latency_tables, ranks_within_kl, ranks_within_time
 from whet.methods.factorization._refit import Refit, refit
 from whet.models.architecture import Architecture, dense_weight
-from whet.models.surgery import copy_sharing_parameters, replace
-from whet.numerics.allocation import shared_out
+from whet.models.surgery import copy_sharing_parameters, replace_module
+from whet.numerics.allocation import allocate
 from whet.numerics.low_rank import Spectrum
 from whet.utils.progress import track
 
@@ -134,7 +134,7 @@ class Factorization(Method):
             chosen = self._decompose(model, names, resources)
         if self.calibration == "sequential":
             layers = [name for name, rank in chosen.items() if rank is not None]
-            refit(model, original, calibrated(resources), layers, what=self.refits)
+            refit(model, original, require_calibration(resources), layers, what=self.refits)
         return model
 
     def _decompose(self, model: nn.Module, names: tuple[str, ...], resources: Resources) -> Ranks:
@@ -163,25 +163,27 @@ class Factorization(Method):
         if self.allocation == "by_time":
             assert self.speedup is not None
             losses = {name: candidate.losses(timed_ranks(candidate.weight)) for name, candidate in candidates.items()}
-            batches = representative_batches(calibrated(resources))
+            batches = representative_batches(require_calibration(resources))
             return ranks_within_time(model, losses, batches, speedup=self.speedup, build=build)
         offers = {name: candidate.offer() for name, candidate in candidates.items()}
         options = {name: offer.options for name, offer in offers.items()}
 
         def choose(keep: float) -> Ranks:
-            chosen = shared_out(options, keep, spread=self.allocation == "by_loss")
+            chosen = allocate(options, keep, spread=self.allocation == "by_loss")
             return {name: offers[name].ranks[i] for name, i in chosen.items()}
 
         if self.keep is not None:
             return choose(self.keep)
         assert self.speedup is not None
-        return at_speed(model, choose, representative_batches(calibrated(resources)), speedup=self.speedup, build=build)
+        return at_speed(
+            model, choose, representative_batches(require_calibration(resources)), speedup=self.speedup, build=build
+        )
 
     def _search(self, model: nn.Module, original: nn.Module, names: tuple[str, ...], resources: Resources) -> Ranks:
         """Run DRONE's Algorithm 2, which takes the statistics of each layer from the model as compressed so far."""
         assert self.allowed_kl is not None and resources.validation is not None
         grid = {name: accepted_ranks(dense_weight(model.get_submodule(name))) for name in names}
-        batches = representative_batches(calibrated(resources))
+        batches = representative_batches(require_calibration(resources))
         seconds = {
             name: latencies.dense
             for name, latencies in layer_latency_tables(model, dict.fromkeys(names, ()), batches).items()
@@ -190,7 +192,7 @@ class Factorization(Method):
         def factorize(name: str) -> Callable[[int | None], None]:
             dense = model.get_submodule(name)
             candidate = Candidate.of(dense, dict(self.spectra(model, (name,), resources))[name])
-            return lambda rank: replace(model, name, dense if rank is None else candidate.layer(rank))
+            return lambda rank: replace_module(model, name, dense if rank is None else candidate.layer(rank))
 
         chosen = ranks_within_kl(
             model,
@@ -207,11 +209,11 @@ class Factorization(Method):
 
     def _check_tokens(self, chosen: Ranks, resources: Resources) -> None:
         if "calibration" in self.needs:
-            require_tokens(calibrated(resources), largest_rank(chosen.values()), what="the largest rank")
+            require_tokens(require_calibration(resources), largest_rank(chosen.values()), what="the largest rank")
 
 
 def _with_ranks(model: nn.Module, candidates: Mapping[str, Candidate], ranks: Ranks) -> nn.Module:
     for name, rank in ranks.items():
         if rank is not None:
-            replace(model, name, candidates[name].layer(rank))
+            replace_module(model, name, candidates[name].layer(rank))
     return model

@@ -22,8 +22,8 @@ from whet.evaluation.timing import Latencies, layer_latencies, model_latencies
 from whet.methods._budget import Ranks, at_budget
 from whet.models.architecture import dense_weight
 from whet.models.inference import predict_logits
-from whet.numerics.allocation import Options
-from whet.numerics.divergence import divergences
+from whet.numerics.allocation import LayerOptions
+from whet.numerics.divergence import kl_divergences
 from whet.tasks.data import Batch, Batches
 from whet.utils.progress import track
 
@@ -88,11 +88,11 @@ def ranks_within_time(
     return ranks(at_budget(options, speedup=speedup, whole=whole, fixed=fixed, timed=timed))
 
 
-def _faster(table: Latencies, losses: Mapping[int, float]) -> tuple[list[int | None], Options]:
+def _faster(table: Latencies, losses: Mapping[int, float]) -> tuple[list[int | None], LayerOptions]:
     """Return the ranks that are faster than the dense layer, then None for the dense layer, with their options."""
     ranks = [rank for rank in losses if table.factored[rank] < table.dense]
     costs = [*(table.factored[rank] for rank in ranks), table.dense]
-    return [*ranks, None], Options(np.asarray(costs), np.asarray([*(losses[rank] for rank in ranks), 0.0]))
+    return [*ranks, None], LayerOptions(np.asarray(costs), np.asarray([*(losses[rank] for rank in ranks), 0.0]))
 
 
 def ranks_within_kl(
@@ -129,7 +129,7 @@ def ranks_within_kl(
         set_rank = factorize(name)
         for rank in ranks[name]:
             set_rank(rank)
-            if float(divergences(reference, predict_logits(model, held_out)).mean()) <= allowed:
+            if float(kl_divergences(reference, predict_logits(model, held_out)).mean()) <= allowed:
                 chosen[name] = rank
                 break
         else:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidModel
-from whet.models.architecture import first_token_layers, seen_by
+from whet.models.architecture import first_token_layers, rows_read
 from whet.models.inference import removing_hooks, to_device
 from whet.models.layers.low_rank import LowRank
 from whet.numerics.reduced_rank import outer_factor, reduced_rank_regression
@@ -128,7 +128,7 @@ def _joint(model: nn.Module, original: nn.Module, batches: Batches, group: Seque
             inputs = to_device(batch, model)
             model(**inputs)
             original(**inputs)
-            is_token = seen_by(group[0], inputs["attention_mask"].bool(), first_alone).reshape(-1)
+            is_token = rows_read(group[0], inputs["attention_mask"].bool(), first_alone).reshape(-1)
             if seen["x"][..., 0].numel() != len(is_token):
                 raise InvalidModel(
                     f"{group[0]} must see one row per token in one call, but got inputs of {tuple(seen['x'].shape)}; "

@@ -15,8 +15,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Interval
 from torch import nn
 
-from whet.calibration.importance import clamp_importance, magnitudes
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.importance import activation_magnitudes, clamp_importance
+from whet.calibration.resources import Resources, require_calibration
 from whet.methods.factorization._base import Factorization
 from whet.models.architecture import dense_weight
 from whet.numerics.low_rank import Spectrum, svd_of_scaled_weight
@@ -37,7 +37,7 @@ class ActivationSvd(Factorization):
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
         """See `Factorization.spectra`; one forward pass, O(in) memory per layer."""
-        mean_magnitudes = magnitudes(model, calibrated(resources), layers)
+        mean_magnitudes = activation_magnitudes(model, require_calibration(resources), layers)
         for name in layers:
             yield (
                 name,

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whet.calibration.resources import Resources, calibrated, require_tokens
+from whet.calibration.resources import Resources, require_calibration, require_tokens
 from whet.methods.factorization._attention import AttentionMethod
 from whet.models.architecture import dense_bias, dense_weight
-from whet.models.attention import SelfAttention, Widths, reduced_attention
-from whet.numerics.allocation import Options, shared_out
-from whet.numerics.linalg import diagonal_blocks, roots, tail_energy
-from whet.numerics.low_rank import DAMPING, Spectrum, centred, output_pca, svd_of_kl
+from whet.models.attention import HeadWidths, SelfAttention, attention_at_widths
+from whet.numerics.allocation import LayerOptions, allocate
+from whet.numerics.linalg import diagonal_blocks, root_and_inverse, tail_energy
+from whet.numerics.low_rank import DAMPING, Spectrum, covariance_of, output_pca, svd_of_kl
 from whet.numerics.moments import Moments, Side
 
 __all__ = ["NarrowAttention", "score_projections"]
@@ -57,17 +57,17 @@ class NarrowAttention(AttentionMethod):
             return model
         sides = {name: Side.OUTPUT for attention in attentions for name in (attention.query, attention.key)}
         sides |= {attention.output: Side.INPUT for attention in attentions}
-        require_tokens(calibrated(resources), attentions[0].width, what="a head has features")
+        require_tokens(require_calibration(resources), attentions[0].width, what="a head has features")
         moments = self.moments(model, resources, sides)
         spectra = {attention: self._heads(model, attention, moments) for attention in attentions}
         for attention, widths in self._widths(spectra).items():
-            if widths != Widths(attention.width, attention.width):
-                reduced_attention(model, attention, *spectra[attention], widths).put(model, attention)
+            if widths != HeadWidths(attention.width, attention.width):
+                attention_at_widths(model, attention, *spectra[attention], widths).put(model, attention)
         return model
 
     def _heads(self, model: nn.Module, attention: SelfAttention, moments: Mapping[str, Moments]) -> HeadSpectra:
         keys, outputs, width = moments[attention.key], moments[attention.output], attention.width
-        key_moments, output_moments = (diagonal_blocks(centred(moment), width) for moment in (keys, outputs))
+        key_moments, output_moments = (diagonal_blocks(covariance_of(moment), width) for moment in (keys, outputs))
         means = outputs.mean.split(width)
         if self.metric == "outputs":
             query, output = (model.get_submodule(name) for name in (attention.query, attention.output))
@@ -84,19 +84,21 @@ class NarrowAttention(AttentionMethod):
         values = [svd_of_kl(*head) for head in zip(output_moments, output_gradients, means, strict=True)]
         return HeadSpectra(scores, values)
 
-    def _widths(self, spectra: Mapping[SelfAttention, HeadSpectra]) -> dict[SelfAttention, Widths]:
+    def _widths(self, spectra: Mapping[SelfAttention, HeadSpectra]) -> dict[SelfAttention, HeadWidths]:
         """Return the widths of scores and values, which share one budget; a step costs as much in either of them."""
         grids: dict[SelfAttention, list[int]] = {}
-        options: dict[str, Options] = {}
+        options: dict[str, LayerOptions] = {}
         for attention, head_spectra in spectra.items():
             step = max(1, attention.width // WIDTHS)
             grids[attention] = grid = [*range(step, attention.width, step), attention.width]
             for part, part_spectra in head_spectra._asdict().items():
                 losses = torch.stack([spectrum.losses[grid] for spectrum in part_spectra]).sum(0).cpu().numpy()
-                options[f"{attention.name} {part}"] = Options(len(part_spectra) * np.asarray(grid, dtype=float), losses)
-        chosen = shared_out(options, self.keep, spread=self.allocation == "by_loss")
+                options[f"{attention.name} {part}"] = LayerOptions(
+                    len(part_spectra) * np.asarray(grid, dtype=float), losses
+                )
+        chosen = allocate(options, self.keep, spread=self.allocation == "by_loss")
         return {
-            attention: Widths(*(grid[chosen[f"{attention.name} {part}"]] for part in HeadSpectra._fields))
+            attention: HeadWidths(*(grid[chosen[f"{attention.name} {part}"]] for part in HeadSpectra._fields))
             for attention, grid in grids.items()
         }
 
@@ -108,7 +110,7 @@ def score_projections(queries: Tensor, keys: Tensor) -> Spectrum:
         queries: (d, d) float64, the second moment E[q qᵀ].
         keys: (d, d) float64, the second moment of the keys, or their covariance.
     """
-    query, key = roots(queries, damping=DAMPING), roots(keys, damping=DAMPING)
+    query, key = root_and_inverse(queries, damping=DAMPING), root_and_inverse(keys, damping=DAMPING)
     u, s, vt = torch.linalg.svd(query.root.T @ key.root)
     p, q = query.inverse.T @ u * s.sqrt(), s.sqrt()[:, None] * vt @ key.inverse
     return Spectrum(p, q, tail_energy(s**2, relative=True))

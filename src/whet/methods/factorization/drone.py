@@ -17,8 +17,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from whet.calibration.moments import collect
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Resources, require_calibration
 from whet.methods.factorization._base import Factorization
 from whet.methods.factorization._refit import Refit
 from whet.models.architecture import dense_weight
@@ -38,6 +38,6 @@ class Drone(Factorization):
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
         """See `Factorization.spectra`; one forward pass, O(d²) memory per layer with d its narrower side."""
-        moments = collect(model, calibrated(resources), layers)
+        moments = collect_moments(model, require_calibration(resources), layers)
         for name in layers:
             yield name, output_pca(dense_weight(model.get_submodule(name)), moments.pop(name).second)

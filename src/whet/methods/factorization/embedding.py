@@ -21,15 +21,15 @@ from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.calibration.importance import token_counts
-from whet.calibration.moments import collect
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Resources, require_calibration
 from whet.errors import InvalidParameter, MissingResource
 from whet.methods.base import Method, Stage
 from whet.models.architecture import word_vectors
-from whet.models.embeddings import own_table
+from whet.models.embeddings import token_table
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
-from whet.models.surgery import replace
-from whet.numerics.linalg import Roots, eigh_descending, roots
+from whet.models.surgery import replace_module
+from whet.numerics.linalg import RootAndInverse, eigh_descending, root_and_inverse
 from whet.numerics.moments import Side
 
 __all__ = ["Embedding", "weighted_factors"]
@@ -49,7 +49,7 @@ class EmbeddingFactors(NamedTuple):
     """(rank, width)."""
 
 
-def weighted_factors(vectors: Tensor, weights: Tensor, metric: Roots, rank: int) -> EmbeddingFactors:
+def weighted_factors(vectors: Tensor, weights: Tensor, metric: RootAndInverse, rank: int) -> EmbeddingFactors:
     """Return the factors that minimise the weighted sum of the rows' squared errors in a metric.
 
     Args:
@@ -97,7 +97,7 @@ class Embedding(Method):
         """
         if resources.train is None:
             raise MissingResource("training data must be given, but got none; give --task")
-        table = own_table(model)
+        table = token_table(model)
         if self.keep == 1:
             return model
         vectors = word_vectors(model)
@@ -110,12 +110,14 @@ class Embedding(Method):
             )
         weights = token_counts(resources.train, len(vectors)) + self.smoothing
         factors = weighted_factors(vectors, weights, self._metric(model, table.place, resources), rank)
-        replace(model, table.place, LowRankEmbedding.of(*factors, table.embedding.padding_idx))
+        replace_module(model, table.place, LowRankEmbedding.of(*factors, table.embedding.padding_idx))
         return model
 
-    def _metric(self, model: nn.Module, table: str, resources: Resources) -> Roots:
+    def _metric(self, model: nn.Module, table: str, resources: Resources) -> RootAndInverse:
         """Return the roots of the metric in which an error of a word vector costs KL; one forward and backward pass."""
-        batches, sides = calibrated(resources), {table: Side.OUTPUT}
-        moments = collect(model, batches, [table], seed=resources.seed, temperature=TEMPERATURE, sides=sides)[table]
+        batches, sides = require_calibration(resources), {table: Side.OUTPUT}
+        moments = collect_moments(model, batches, [table], seed=resources.seed, temperature=TEMPERATURE, sides=sides)[
+            table
+        ]
         assert moments.gradient is not None
-        return roots(moments.gradient, damping=self.damping)
+        return root_and_inverse(moments.gradient, damping=self.damping)

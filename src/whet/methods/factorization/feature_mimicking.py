@@ -15,12 +15,12 @@ from typing import ClassVar
 
 from torch import nn
 
-from whet.calibration.moments import collect
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Resources, require_calibration
 from whet.methods.factorization._base import Factorization
 from whet.methods.factorization._refit import Refit
 from whet.models.architecture import dense_weight
-from whet.numerics.low_rank import Spectrum, centred, output_pca
+from whet.numerics.low_rank import Spectrum, covariance_of, output_pca
 
 __all__ = ["FeatureMimicking"]
 
@@ -36,7 +36,7 @@ class FeatureMimicking(Factorization):
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
         """See `Factorization.spectra`; one forward pass, O(d²) memory per layer with d its narrower side."""
-        all_moments = collect(model, calibrated(resources), layers)
+        all_moments = collect_moments(model, require_calibration(resources), layers)
         for name in layers:
             moments = all_moments.pop(name)
-            yield name, output_pca(dense_weight(model.get_submodule(name)), centred(moments), moments.mean)
+            yield name, output_pca(dense_weight(model.get_submodule(name)), covariance_of(moments), moments.mean)

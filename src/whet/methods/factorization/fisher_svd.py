@@ -15,8 +15,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from whet.calibration.importance import clamp_importance, sensitivities
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.importance import clamp_importance, fisher_importance
+from whet.calibration.resources import Resources, require_calibration
 from whet.methods.factorization._base import Factorization
 from whet.models.architecture import dense_weight
 from whet.numerics.low_rank import Spectrum, svd_of_scaled_weight
@@ -34,7 +34,7 @@ class FisherSvd(Factorization):
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
         """See `Factorization.spectra`; one forward and one backward pass, O(in) memory per layer."""
-        fisher = sensitivities(model, calibrated(resources), layers, seed=resources.seed)
+        fisher = fisher_importance(model, require_calibration(resources), layers, seed=resources.seed)
         for name in layers:
             yield (
                 name,

@@ -21,13 +21,13 @@ from typing import Annotated, ClassVar
 from annotated_types import Interval
 from torch import nn
 
-from whet.calibration.moments import collect
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Resources, require_calibration
 from whet.methods.factorization._base import Allocation, Factorization
 from whet.models.architecture import dense_weight
-from whet.numerics.linalg import Roots, roots
-from whet.numerics.low_rank import DAMPING, Spectrum, centred, kfac_svd
-from whet.numerics.moments import Side, side_of
+from whet.numerics.linalg import RootAndInverse, root_and_inverse
+from whet.numerics.low_rank import DAMPING, Spectrum, covariance_of, kfac_svd
+from whet.numerics.moments import Side, narrower_side
 
 __all__ = ["Kfac"]
 
@@ -52,12 +52,14 @@ class Kfac(Factorization):
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
         """See `Factorization.spectra`; one forward and one backward pass over the calibration batches."""
-        all_moments = collect(model, calibrated(resources), layers, seed=resources.seed, temperature=self.temperature)
-        shared: dict[int, Roots] = {}
+        all_moments = collect_moments(
+            model, require_calibration(resources), layers, seed=resources.seed, temperature=self.temperature
+        )
+        shared: dict[int, RootAndInverse] = {}
         for name in layers:
             weight, moments = dense_weight(model.get_submodule(name)), all_moments[name]
             second_moment_id = id(moments.second)
-            if side_of(weight) is Side.INPUT and second_moment_id not in shared:
-                shared = {second_moment_id: roots(centred(moments), damping=DAMPING)}
+            if narrower_side(weight) is Side.INPUT and second_moment_id not in shared:
+                shared = {second_moment_id: root_and_inverse(covariance_of(moments), damping=DAMPING)}
             yield name, kfac_svd(weight, moments, damping=self.damping, metric=shared.get(second_moment_id))
             del all_moments[name], moments

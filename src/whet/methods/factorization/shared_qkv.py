@@ -17,14 +17,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from whet.calibration.resources import Resources, calibrated, require_tokens
+from whet.calibration.resources import Resources, require_calibration, require_tokens
 from whet.methods._candidates import Candidate
 from whet.methods.factorization._attention import AttentionMethod
 from whet.methods.factorization._base import largest_rank
-from whet.models.attention import SelfAttention, sharing_input, stacked
-from whet.models.surgery import replace
-from whet.numerics.allocation import shared_out
-from whet.numerics.low_rank import Spectrum, centred, output_pca, svd_of_kl
+from whet.models.attention import SelfAttention, attention_with_shared_input, stack_projections
+from whet.models.surgery import replace_module
+from whet.numerics.allocation import allocate
+from whet.numerics.low_rank import Spectrum, covariance_of, output_pca, svd_of_kl
 from whet.numerics.moments import Moments, Side
 
 __all__ = ["SharedQkv", "stacked_spectrum"]
@@ -43,22 +43,26 @@ class SharedQkv(AttentionMethod):
         moments = self.moments(model, resources, sides)
         candidates = {}
         for attention in attentions:
-            stacked_layer = stacked(model, attention)
+            stacked_layer = stack_projections(model, attention)
             qkv_moments = [moments[name] for name in attention.inputs]
             candidates[attention] = Candidate.of(
                 stacked_layer, stacked_spectrum(stacked_layer.weight.detach(), qkv_moments, metric=self.metric)
             )
         ranks = self._ranks(candidates)
-        require_tokens(calibrated(resources), largest_rank(ranks.values()), what="the largest rank")
+        require_tokens(require_calibration(resources), largest_rank(ranks.values()), what="the largest rank")
         for attention, rank in ranks.items():
             if rank is not None:
-                replace(model, attention.name, sharing_input(model, attention, candidates[attention].layer(rank)))
+                replace_module(
+                    model,
+                    attention.name,
+                    attention_with_shared_input(model, attention, candidates[attention].layer(rank)),
+                )
         return model
 
     def _ranks(self, candidates: Mapping[SelfAttention, Candidate]) -> dict[SelfAttention, int | None]:
         offers = {attention.name: candidate.offer() for attention, candidate in candidates.items()}
         options = {name: offer.options for name, offer in offers.items()}
-        chosen = shared_out(options, self.keep, spread=self.allocation == "by_loss")
+        chosen = allocate(options, self.keep, spread=self.allocation == "by_loss")
         return {attention: offers[attention.name].ranks[chosen[attention.name]] for attention in candidates}
 
 
@@ -72,6 +76,6 @@ def stacked_spectrum(weight: Tensor, moments: Sequence[Moments], *, metric: Lite
     """
     inputs = moments[0]
     if metric == "outputs":
-        return output_pca(weight, centred(inputs), inputs.mean)
+        return output_pca(weight, covariance_of(inputs), inputs.mean)
     gradients = [layer.gradient for layer in moments if layer.gradient is not None]
-    return svd_of_kl(centred(inputs), torch.stack(gradients).sum(0), inputs.mean)
+    return svd_of_kl(covariance_of(inputs), torch.stack(gradients).sum(0), inputs.mean)

@@ -18,13 +18,13 @@ from typing import Annotated, ClassVar
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from whet.calibration.moments import collect
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Resources, require_calibration
 from whet.methods.factorization._base import Factorization
 from whet.models.architecture import dense_weight
-from whet.numerics.linalg import roots
+from whet.numerics.linalg import root_and_inverse
 from whet.numerics.low_rank import Spectrum, output_pca, svd_in_metric
-from whet.numerics.moments import Side, side_of
+from whet.numerics.moments import Side, narrower_side
 
 __all__ = ["WhitenedSvd", "whitened_spectrum"]
 
@@ -38,8 +38,8 @@ def whitened_spectrum(weight: Tensor, second: Tensor, *, damping: float) -> Spec
         damping: λ as a fraction of the mean eigenvalue of C; on the output side, of its estimate tr(WCWᵀ) / tr(WWᵀ).
     """
     dense = weight.double()
-    if side_of(weight) is Side.INPUT:
-        return svd_in_metric(weight, roots(second, damping=damping), dense.T @ dense)
+    if narrower_side(weight) is Side.INPUT:
+        return svd_in_metric(weight, root_and_inverse(second, damping=damping), dense.T @ dense)
     gram = dense @ dense.T
     scale = second.trace() / gram.trace() if gram.trace() > 0 else 0
     return output_pca(weight, second + damping * scale * gram)
@@ -58,7 +58,7 @@ class WhitenedSvd(Factorization):
         self, model: nn.Module, layers: tuple[str, ...], resources: Resources
     ) -> Iterator[tuple[str, Spectrum]]:
         """See `Factorization.spectra`; one forward pass, O(d²) memory per layer with d its narrower side."""
-        moments = collect(model, calibrated(resources), layers)
+        moments = collect_moments(model, require_calibration(resources), layers)
         for name in layers:
             weight = dense_weight(model.get_submodule(name))
             yield name, whitened_spectrum(weight, moments.pop(name).second, damping=self.damping)

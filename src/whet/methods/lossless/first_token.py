@@ -22,7 +22,7 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, NothingToCompress
 from whet.methods.base import Method, Stage
 from whet.models.architecture import Architecture
-from whet.models.attention import narrow_to_first
+from whet.models.attention import restrict_to_first_token
 from whet.models.inference import example_batch, predict_logits, removing_hooks
 from whet.tasks.data import Batch
 
@@ -62,7 +62,7 @@ class FirstToken(Method):
                 "the head must read the first token of the last block alone, but the logits of "
                 f"{type(model).__name__} change with the other tokens; leave {self.name()} out"
             )
-        narrow_to_first(model, block)
+        restrict_to_first_token(model, block)
         for before, after in zip(expected, _logits(model, batches), strict=True):
             error = float((before - after).abs().max())
             if not error <= LOGIT_TOLERANCE * max(1.0, float(before.abs().max())):

@@ -25,9 +25,9 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, MissingResource
 from whet.methods.base import Method, Stage
 from whet.models.architecture import Architecture, dense_bias, dense_weight
-from whet.models.embeddings import own_table
+from whet.models.embeddings import token_table
 from whet.models.layers.masked import Masked, MaskedEmbedding
-from whet.models.surgery import replace
+from whet.models.surgery import replace_module
 from whet.utils.parameters import require_one
 from whet.utils.progress import track
 
@@ -100,7 +100,7 @@ class Pruning(Method):
         if self.sparsity == 0:
             return model
         for name, weight in self.pruned(model, names, resources):
-            replace(model, name, Masked.of(weight, dense_bias(model.get_submodule(name))))
+            replace_module(model, name, Masked.of(weight, dense_bias(model.get_submodule(name))))
         return model
 
 
@@ -198,9 +198,9 @@ def parse_pattern(pattern: str) -> NMPattern:
 def _prune_embeddings(model: nn.Module, sparsity: float, resources: Resources) -> None:
     if resources.train is None:
         raise MissingResource("training data must be given, but got none; give --task")
-    table = own_table(model)
+    table = token_table(model)
     weight = table.embedding.weight.detach()
     # add-one smoothing: a token that the training text lacks must still have a weight
     counts = token_counts(resources.train, len(weight)).to(weight.device) + 1
     mask = _mask_at_sparsity(sparsity, weight.abs() * counts[:, None].sqrt())
-    replace(model, table.name, MaskedEmbedding.of(weight * mask, table.embedding.padding_idx))
+    replace_module(model, table.name, MaskedEmbedding.of(weight * mask, table.embedding.padding_idx))

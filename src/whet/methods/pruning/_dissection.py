@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
-from whet.calibration.moments import collect
+from whet.calibration.moments import collect_moments
 from whet.errors import NothingToCompress
 from whet.methods._candidates import Candidate
 from whet.methods.pruning._parts import AttentionPart, BlockPart, FeedForwardPart, ReadFeatures
@@ -16,8 +16,8 @@ from whet.models.architecture import Architecture, dense_weight
 from whet.models.attention import SelfAttention
 from whet.models.feed_forward import FeedForward
 from whet.numerics.linalg import diagonal_blocks
-from whet.numerics.low_rank import centred, kfac_svd, svd_of_kl
-from whet.numerics.moments import Moments, Side, at_side, side_of
+from whet.numerics.low_rank import covariance_of, kfac_svd, svd_of_kl
+from whet.numerics.moments import Moments, Side, moments_at, narrower_side
 from whet.tasks.data import Batches
 from whet.utils.progress import track
 
@@ -72,12 +72,12 @@ def dissect(
     """
     both_sides = {name for location in chosen.values() for name in _two_sided_layers(location)}
     sides = {
-        name: Side.BOTH if name in both_sides else side_of(dense_weight(model.get_submodule(name)))
+        name: Side.BOTH if name in both_sides else narrower_side(dense_weight(model.get_submodule(name)))
         for location in chosen.values()
         for name in _layers(location)
         if factored or name in both_sides
     }
-    moments = collect(model, batches, list(sides), seed=seed, temperature=temperature, sides=sides)
+    moments = collect_moments(model, batches, list(sides), seed=seed, temperature=temperature, sides=sides)
     builder = _PartBuilder(model, moments, both_sides, factored=factored, damping=damping)
     return {name: builder.part(name, location) for name, location in track(chosen.items(), "analysing parts")}
 
@@ -144,8 +144,8 @@ class _PartBuilder:
         self, name: str, location: SelfAttention, layers: Mapping[str, Tensor], candidates: Mapping[str, Candidate]
     ) -> AttentionPart:
         width = location.width
-        keys = at_side(self.moments[location.key], layers[location.key], Side.OUTPUT)
-        outputs = at_side(self.moments[location.output], layers[location.output], Side.INPUT)
+        keys = moments_at(self.moments[location.key], layers[location.key], Side.OUTPUT)
+        outputs = moments_at(self.moments[location.output], layers[location.output], Side.INPUT)
         scores = [svd_of_kl(*head) for head in zip(*_by_head(keys, width), strict=True)]
         values = [svd_of_kl(*head) for head in zip(*_by_head(outputs, width), outputs.mean.split(width), strict=True)]
         reader = self._reader(location.output, width=width)
@@ -155,7 +155,7 @@ class _PartBuilder:
         module, moments = self.model.get_submodule(layer), self.moments[layer]
         weight = dense_weight(module)
         if layer in self.both_sides:
-            moments = at_side(moments, weight, side_of(weight))
+            moments = moments_at(moments, weight, narrower_side(weight))
         return Candidate.of(module, kfac_svd(weight, moments, damping=self.damping))
 
     def _reader(self, layer: str, *, width: int = 1) -> ReadFeatures:
@@ -165,4 +165,4 @@ class _PartBuilder:
 def _by_head(moments: Moments, width: int) -> tuple[Tensor, Tensor]:
     """Return the covariance and the gradient moment of every head, (heads, width, width) each."""
     assert moments.gradient is not None
-    return diagonal_blocks(centred(moments), width), diagonal_blocks(moments.gradient, width)
+    return diagonal_blocks(covariance_of(moments), width), diagonal_blocks(moments.gradient, width)

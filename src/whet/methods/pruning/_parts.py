@@ -16,17 +16,23 @@ from torch import Tensor, nn
 
 from whet.methods._candidates import Candidate
 from whet.models.architecture import dense_bias, dense_weight, first_token_layers
-from whet.models.attention import KeptHead, SelfAttention, Widths, narrowed_attention
+from whet.models.attention import HeadWidths, KeptHead, SelfAttention, attention_with_heads
 from whet.models.feed_forward import FeedForward
 from whet.models.layers.constant import Constant
 from whet.models.layers.first_token_attention import FirstTokenAttention
 from whet.models.layers.passing import PassThrough
 from whet.models.layers.resized import Resized
-from whet.models.surgery import replace
-from whet.numerics.allocation import minimise
-from whet.numerics.low_rank import Spectrum, centred
-from whet.numerics.moments import Moments, Side, at_side
-from whet.numerics.optimal_brain_surgeon import Compensated, RemovalOrder, compensated, damped, removal_order
+from whet.models.surgery import replace_module
+from whet.numerics.allocation import minimise_loss
+from whet.numerics.low_rank import Spectrum, covariance_of
+from whet.numerics.moments import Moments, Side, moments_at
+from whet.numerics.optimal_brain_surgeon import (
+    CompensatedWeight,
+    RemovalOrder,
+    add_damping,
+    compensate_for_removed,
+    removal_order,
+)
 
 __all__ = ["DENSE", "AttentionPart", "BlockPart", "FeedForwardPart", "PartConfig", "ReadFeatures", "keep_neurons"]
 
@@ -79,20 +85,20 @@ class ReadFeatures(NamedTuple):
             width: number of features in a group.
         """
         weight = dense_weight(layer)
-        covariance = damped(centred(moments), damping)
-        input_gradient = at_side(moments, weight, Side.INPUT).gradient
+        covariance = add_damping(covariance_of(moments), damping)
+        input_gradient = moments_at(moments, weight, Side.INPUT).gradient
         assert input_gradient is not None
         order = removal_order(covariance, input_gradient, width=width)
         return cls(weight, dense_bias(layer), covariance, moments.mean, order)
 
-    def fitted(self, kept: Tensor) -> Compensated:
+    def fitted(self, kept: Tensor) -> CompensatedWeight:
         """Return the weight and bias that read only the remaining features; see `numerics.optimal_brain_surgeon`.
 
         Args:
             kept: (kept,) indices of the remaining features, or (kept, features) projections of all features.
         """
-        weight, shift = compensated(self.weight, self.covariance, self.mean, kept)
-        return Compensated(weight, shift if self.bias is None else self.bias + shift)
+        weight, shift = compensate_for_removed(self.weight, self.covariance, self.mean, kept)
+        return CompensatedWeight(weight, shift if self.bias is None else self.bias + shift)
 
     def constant(self) -> Tensor:
         """Return the layer's mean output, (out,)."""
@@ -175,7 +181,7 @@ class BlockPart:
         if config.structure == "ranks":
             for (name, candidate), rank in zip(self.candidates.items(), config.sizes, strict=True):
                 if rank:
-                    replace(model, name, candidate.layer(rank))
+                    replace_module(model, name, candidate.layer(rank))
 
     def _factored(self) -> dict[PartConfig, float]:
         """Return the losses of the best ranks of all layers at rising budgets."""
@@ -184,7 +190,7 @@ class BlockPart:
         whole = sum(float(layer.costs[-1]) for layer in options.values())
         losses = {}
         for share in RANK_BUDGETS:
-            chosen = minimise(options, share * whole)
+            chosen = minimise_loss(options, share * whole)
             ranks = tuple(offers[name].ranks[i] or 0 for name, i in chosen.items())
             if any(ranks):
                 losses[PartConfig("ranks", ranks)] = sum(float(options[name].losses[i]) for name, i in chosen.items())
@@ -247,8 +253,8 @@ class FeedForwardPart(_FeaturePart):
         """See `BlockPart.put`."""
         if config == DROP:
             for name in self.location.inputs:
-                replace(model, name, PassThrough())
-            replace(model, self.location.output, Constant.of(self.reader.constant()))
+                replace_module(model, name, PassThrough())
+            replace_module(model, self.location.output, Constant.of(self.reader.constant()))
         elif config.structure == "neurons":
             keep_neurons(model, self.location, self.reader, self.reader.removal.kept(config.sizes[0]))
         else:
@@ -307,14 +313,14 @@ class AttentionPart(_FeaturePart):
         if config == DROP:
             self._drop(model)
         elif config.structure == "heads":
-            count, widths = config.sizes[0], Widths(*config.sizes[1:])
+            count, widths = config.sizes[0], HeadWidths(*config.sizes[1:])
             kept = [self._head(head, widths) for head in self.reader.removal.kept(count).tolist()]
             features = torch.zeros(count * widths.values, len(self.reader.mean)).to(self.reader.mean)
             for row, head in enumerate(kept):
                 start = head.place * self.location.width
                 rows = slice(row * widths.values, (row + 1) * widths.values)
                 features[rows, start : start + self.location.width] = head.values
-            narrowed_attention(model, self.location, kept, *self.reader.fitted(features)).put(model, self.location)
+            attention_with_heads(model, self.location, kept, *self.reader.fitted(features)).put(model, self.location)
         else:
             super().put(model, config)
 
@@ -326,7 +332,7 @@ class AttentionPart(_FeaturePart):
         """Return the numbers of heads and of features that a configuration removes."""
         return self.heads - config.sizes[0], self._all_features - _features(config)
 
-    def _head(self, index: int, widths: Widths) -> KeptHead:
+    def _head(self, index: int, widths: HeadWidths) -> KeptHead:
         whole, width = KeptHead.whole(index, self.location.width), self.location.width
         narrow = KeptHead.of(index, self.scores[index], self.values[index], widths)
         if widths.scores == width:
@@ -337,10 +343,10 @@ class AttentionPart(_FeaturePart):
         first = isinstance(model.get_submodule(self.location.name), FirstTokenAttention)
         rows: Literal["all", "first"] = "first" if first else "all"
         if self.location.inside:
-            replace(model, self.location.name, Constant.of(self.reader.constant(), rows=rows, returns="pair"))
+            replace_module(model, self.location.name, Constant.of(self.reader.constant(), rows=rows, returns="pair"))
         else:
-            replace(model, self.location.name, PassThrough(rows=rows, returns="pair"))
-            replace(model, self.location.output, Constant.of(self.reader.constant()))
+            replace_module(model, self.location.name, PassThrough(rows=rows, returns="pair"))
+            replace_module(model, self.location.output, Constant.of(self.reader.constant()))
 
     def _narrower(self, structures: Iterable[str]) -> dict[PartConfig, float]:
         heads, width = self.heads, self.location.width
@@ -378,8 +384,8 @@ def keep_neurons(model: nn.Module, location: FeedForward, reader: ReadFeatures, 
     for name in location.inputs:
         layer = model.get_submodule(name)
         bias = dense_bias(layer)
-        replace(model, name, Resized.of(dense_weight(layer)[kept], None if bias is None else bias[kept]))
-    replace(model, location.output, Resized.of(weight, output_bias))
+        replace_module(model, name, Resized.of(dense_weight(layer)[kept], None if bias is None else bias[kept]))
+    replace_module(model, location.output, Resized.of(weight, output_bias))
 
 
 def _features(config: PartConfig) -> int:

@@ -14,15 +14,15 @@ from typing import Literal, NamedTuple, Protocol, Self
 import numpy as np
 from torch import Tensor, nn
 
-from whet.calibration.moments import collect
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Resources, require_calibration
 from whet.errors import InvalidParameter
 from whet.evaluation.timing import representative_batches
 from whet.methods._budget import Budgeted, Ranks, at_speed
 from whet.methods.pruning._parts import ReadFeatures
 from whet.models.architecture import dense_weight
 from whet.models.surgery import copy_sharing_parameters
-from whet.numerics.allocation import Options, shared_out
+from whet.numerics.allocation import LayerOptions, allocate
 from whet.numerics.moments import Moments, Side
 from whet.utils.progress import track
 
@@ -58,7 +58,7 @@ class FeatureGroup(NamedTuple):
         """Number of groups of features, each removed as a whole."""
         return len(self.reader.removal.order)
 
-    def options(self, model: nn.Module, grid: Sequence[int]) -> Options:
+    def options(self, model: nn.Module, grid: Sequence[int]) -> LayerOptions:
         """Return the parameters and losses at the numbers of groups in `grid`, which ends with all groups."""
         out = len(self.reader.weight)
         per_feature = out + sum(dense_weight(model.get_submodule(name)).shape[1] for name in self.location.inputs)
@@ -67,7 +67,7 @@ class FeatureGroup(NamedTuple):
         costs = [
             count * self.location.width * per_feature + (added_bias if count < self.groups else 0) for count in grid
         ]
-        return Options(np.asarray(costs, dtype=float), self.reader.removal.losses[list(grid)].cpu().numpy())
+        return LayerOptions(np.asarray(costs, dtype=float), self.reader.removal.losses[list(grid)].cpu().numpy())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +108,10 @@ class StructuredPruning(Budgeted):
     def moments(self, model: nn.Module, places: Sequence[FeatureLocation], resources: Resources) -> dict[str, Moments]:
         """Return the moments on both sides of the layers that read the features, by layer name."""
         sides = {location.output: Side.BOTH for location in places}
-        batches = calibrated(resources)
-        return collect(model, batches, list(sides), seed=resources.seed, temperature=self.temperature, sides=sides)
+        batches = require_calibration(resources)
+        return collect_moments(
+            model, batches, list(sides), seed=resources.seed, temperature=self.temperature, sides=sides
+        )
 
     def parts(
         self, model: nn.Module, places: Sequence[FeatureLocation], moments: dict[str, Moments]
@@ -137,7 +139,7 @@ class StructuredPruning(Budgeted):
         options = {name: part.options(model, grids[name]) for name, part in known.items()}
 
         def choose(keep: float) -> Ranks:
-            chosen = shared_out(options, keep, spread=self.allocation == "by_loss")
+            chosen = allocate(options, keep, spread=self.allocation == "by_loss")
             return {
                 name: None if grids[name][i] == known[name].groups else grids[name][i] for name, i in chosen.items()
             }
@@ -149,7 +151,7 @@ class StructuredPruning(Budgeted):
             _require_reachable(self.keep, options)
             return self._shrunk(model, known, choose(self.keep))
         assert self.speedup is not None
-        batches = representative_batches(calibrated(resources))
+        batches = representative_batches(require_calibration(resources))
         return self._shrunk(model, known, at_speed(model, choose, batches, speedup=self.speedup, build=build))
 
     def _shrunk(self, model: nn.Module, parts: Mapping[str, FeatureGroup], counts: Ranks) -> nn.Module:
@@ -159,7 +161,7 @@ class StructuredPruning(Budgeted):
         return model
 
 
-def _require_reachable(keep: float, options: Mapping[str, Options]) -> None:
+def _require_reachable(keep: float, options: Mapping[str, LayerOptions]) -> None:
     least, whole = (sum(float(part.costs[i]) for part in options.values()) for i in (0, -1))
     if least > keep * whole:
         raise InvalidParameter(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from whet.calibration.resources import Resources
 from whet.methods.pruning._structured import FeatureGroup, StructuredPruning
-from whet.models.attention import KeptHead, SelfAttention, narrowed_attention
+from whet.models.attention import KeptHead, SelfAttention, attention_with_heads
 
 __all__ = ["Heads"]
 
@@ -43,4 +43,4 @@ class Heads(StructuredPruning):
         assert isinstance(attention, SelfAttention)
         features = (kept[:, None] * attention.width + torch.arange(attention.width, device=kept.device)).flatten()
         heads = [KeptHead.whole(head, attention.width) for head in kept.tolist()]
-        narrowed_attention(model, attention, heads, *part.reader.fitted(features)).put(model, attention)
+        attention_with_heads(model, attention, heads, *part.reader.fitted(features)).put(model, attention)

@@ -19,7 +19,7 @@ from typing import Annotated
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.resources import Resources, require_calibration
 from whet.methods.pruning._parts import keep_neurons
 from whet.methods.pruning._structured import FeatureGroup, StructuredPruning
 from whet.models.feed_forward import FeedForward
@@ -36,7 +36,7 @@ class Neurons(StructuredPruning):
 
     def places(self, model: nn.Module, resources: Resources) -> Sequence[FeedForward]:
         """See `StructuredPruning.places`."""
-        return FeedForward.all_of(model, self.include, calibrated(resources))
+        return FeedForward.all_of(model, self.include, require_calibration(resources))
 
     def grid(self, groups: int) -> list[int]:
         """See `StructuredPruning.grid`."""

@@ -29,8 +29,8 @@ from whet.methods.pruning._base import top_mask
 from whet.models.architecture import Architecture, dense_bias, dense_weight, is_dense
 from whet.models.layers.base import CompressedLayer
 from whet.models.layers.masked import Masked
-from whet.models.surgery import replace
-from whet.utils.distributed import added_up
+from whet.models.surgery import replace_module
+from whet.utils.distributed import sum_over_processes
 
 __all__ = ["RewiredLinear", "SparseTraining", "erk_counts", "moved_fraction", "rewired_mask"]
 
@@ -64,7 +64,7 @@ class SparseTraining(Recovery):
             model, resources, after_step=lambda step, steps, optimizer: self._change(layers, step, steps, optimizer)
         )
         for name, layer in layers.items():
-            replace(model, name, Masked.of(layer.weight.detach() * layer.active, dense_bias(layer)))
+            replace_module(model, name, Masked.of(layer.weight.detach() * layer.active, dense_bias(layer)))
         return model
 
     def _begin(self, model: nn.Module) -> dict[str, "RewiredLinear"]:
@@ -82,7 +82,7 @@ class SparseTraining(Recovery):
             weight = layer.linear.weight.detach()
             rewired[name] = RewiredLinear(weight, dense_bias(layer.linear), weight != 0)
         for name, growing in rewired.items():
-            replace(model, name, growing)
+            replace_module(model, name, growing)
         return rewired
 
     def _change(self, layers: Mapping[str, "RewiredLinear"], step: int, steps: int, optimizer: Optimizer) -> None:
@@ -128,7 +128,7 @@ class RewiredLinear(nn.Module):
         """
         if self.masked is None or self.masked.grad is None:
             return
-        gradient = added_up(self.masked.grad)
+        gradient = sum_over_processes(self.masked.grad)
         active = rewired_mask(self.weight, self.active, gradient, round(share * int(self.active.sum())))
         stayed = active & self.active
         self.weight.mul_(stayed)

@@ -20,12 +20,12 @@ import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from whet.calibration.moments import collect
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Resources, require_calibration
 from whet.errors import InvalidParameter
 from whet.methods.pruning._base import Pruning, check_groups, keep_masks, parse_pattern
 from whet.models.architecture import Architecture, dense_weight
-from whet.numerics.linalg import roots
+from whet.numerics.linalg import root_and_inverse
 from whet.numerics.moments import Side
 from whet.utils.progress import track
 
@@ -69,7 +69,9 @@ class SparseGpt(Pruning):
             return keep_masks({"": scores}, sparsity=self.sparsity, pattern=self.pattern, scope="layer")[""]
 
         for block_layers in track(_by_block(model, layers), "pruning blocks"):
-            moments = collect(model, calibrated(resources), block_layers, sides=dict.fromkeys(block_layers, Side.INPUT))
+            moments = collect_moments(
+                model, require_calibration(resources), block_layers, sides=dict.fromkeys(block_layers, Side.INPUT)
+            )
             for name in block_layers:
                 weight = dense_weight(model.get_submodule(name))
                 yield (
@@ -94,7 +96,7 @@ def prune_and_compensate(
         The weight in the dtype of `weight`.
     """
     # any root R of H, H = R Rᵀ, gives U: H⁻¹ = R⁻ᵀ R⁻¹ = (QU)ᵀ (QU)
-    upper = torch.linalg.qr(roots(moment.double(), damping=damping).inverse).R
+    upper = torch.linalg.qr(root_and_inverse(moment.double(), damping=damping).inverse).R
     new = weight.double().clone()
     width = max(1, COLUMNS // group) * group
     for start in range(0, new.shape[1], width):

@@ -20,14 +20,14 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from torch import nn
 
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.resources import Resources, require_calibration
 from whet.errors import InvalidParameter
 from whet.evaluation.clock import PYTORCH, Run, RuntimeTimer
 from whet.methods._budget import Budgeted, at_budget
 from whet.methods.pruning._dissection import PartLocation, dissect, part_locations
 from whet.methods.pruning._parts import DENSE, BlockPart, PartConfig
 from whet.models.surgery import copy_sharing_parameters
-from whet.numerics.allocation import Options, minimise
+from whet.numerics.allocation import LayerOptions, minimise_loss
 from whet.runtimes.base import search_runtimes
 from whet.utils.lookup import choose
 from whet.utils.progress import track
@@ -86,7 +86,7 @@ class BlockStructure(Budgeted):
         """See `Budgeted.learn`."""
         device = next(model.parameters()).device.type
         timer = RuntimeTimer(
-            batches=calibrated(resources), runtime=self.runtime, precision=self.precision, device=device
+            batches=require_calibration(resources), runtime=self.runtime, precision=self.precision, device=device
         )
         if self.speedup is not None:
             timer.require()
@@ -114,14 +114,14 @@ class BlockStructure(Budgeted):
 
     def places(self, model: nn.Module, resources: Resources) -> dict[str, PartLocation]:
         """See `Budgeted.places`."""
-        return part_locations(model, calibrated(resources), include=self.include, factored=self._factored)
+        return part_locations(model, require_calibration(resources), include=self.include, factored=self._factored)
 
     def _dissected(
         self, model: nn.Module, locations: Mapping[str, PartLocation], resources: Resources
     ) -> dict[str, BlockPart]:
         return dissect(
             model,
-            calibrated(resources),
+            require_calibration(resources),
             locations,
             factored=self._factored,
             damping=self.damping,
@@ -158,7 +158,7 @@ def _within_size(choices: _Choices, keep: float) -> ChosenConfigs:
             f"keep={keep}; give more, or allow more structures"
         )
     menu = _menu(costs, choices.losses)
-    return menu.configs(minimise(menu.options, keep * whole))
+    return menu.configs(minimise_loss(menu.options, keep * whole))
 
 
 def _within_time(model: nn.Module, choices: _Choices, times: "_Times", speedup: float) -> ChosenConfigs:
@@ -220,7 +220,7 @@ class _Menu:
     """The configurations of every part in order of rising cost, with their costs and losses."""
 
     order: Mapping[str, Sequence[PartConfig]]
-    options: Mapping[str, Options]
+    options: Mapping[str, LayerOptions]
 
     def configs(self, chosen: Mapping[str, int]) -> ChosenConfigs:
         return {name: config for name, i in chosen.items() if (config := self.order[name][i]) != DENSE}
@@ -232,7 +232,7 @@ def _menu(costs: Mapping[str, Mapping[PartConfig, float]], losses: Mapping[str, 
         # at equal cost the least loss comes first; the sort is stable, so that at equal loss DENSE comes first
         configs = sorted(part_costs, key=lambda config: (part_costs[config], losses[name][config]))
         order[name] = configs
-        options[name] = Options(
+        options[name] = LayerOptions(
             np.array([part_costs[config] for config in configs]),
             np.array([losses[name][config] for config in configs]),
         )

@@ -20,7 +20,7 @@ from whet.calibration.resources import Resources
 from whet.errors import MissingResource
 from whet.methods.base import Method, Stage
 from whet.models.surgery import keep_words
-from whet.models.vocabulary import fewer_tokens, needed_tokens, text_counts
+from whet.models.vocabulary import corpus_token_counts, required_tokens, shrink_tokenizer
 from whet.tasks.data import TrainingText
 
 __all__ = ["Vocabulary"]
@@ -55,12 +55,12 @@ class Vocabulary(Method):
     def tokenizer(self, resources: Resources) -> PreTrainedTokenizerBase:
         """See `Method.tokenizer`."""
         text = _training_text(resources)
-        return fewer_tokens(text.tokenizer, self._kept_tokens(text), text.examples.texts)
+        return shrink_tokenizer(text.tokenizer, self._kept_tokens(text), text.examples.texts)
 
     def _kept_tokens(self, text: TrainingText) -> list[int]:
-        counts = text_counts(text.examples, text.tokenizer)
+        counts = corpus_token_counts(text.examples, text.tokenizer)
         used = {*(counts >= self.least_count).nonzero()[:, 0].tolist(), *range(self.keep_first)}
-        return needed_tokens(text.tokenizer, used)
+        return required_tokens(text.tokenizer, used)
 
 
 def _training_text(resources: Resources) -> TrainingText:

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from whet.calibration.moments import collect
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.moments import collect_moments
+from whet.calibration.resources import Resources, require_calibration
 from whet.methods.pruning._base import ScoredPruning
 from whet.models.architecture import dense_weight
 from whet.numerics.moments import Side
@@ -31,7 +31,9 @@ class Wanda(ScoredPruning):
 
     def scores(self, model: nn.Module, layers: tuple[str, ...], resources: Resources) -> Iterator[tuple[str, Tensor]]:
         """See `ScoredPruning.scores`; one forward pass."""
-        moments = collect(model, calibrated(resources), layers, sides=dict.fromkeys(layers, Side.INPUT))
+        moments = collect_moments(
+            model, require_calibration(resources), layers, sides=dict.fromkeys(layers, Side.INPUT)
+        )
         for name in layers:
             weight = dense_weight(model.get_submodule(name))
             scores = weight.abs() * moments[name].second.diagonal().clamp_min(0).sqrt().to(weight)

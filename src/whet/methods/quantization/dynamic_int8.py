@@ -20,15 +20,15 @@ from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.resources import Resources
-from whet.calibration.sensitivity import choose_fp32_layers, equalize, quantization_sensitivity
+from whet.calibration.sensitivity import choose_fp32_layers, equalize_low_rank_layers, quantization_sensitivity
 from whet.errors import MissingResource, NothingToCompress
 from whet.methods._storage import stored_weights, weights_of
 from whet.methods.base import Method, Stage
 from whet.models.inference import predict_logits
 from whet.models.layers.quantized import Int8, QuantizationSpec
-from whet.models.surgery import replace
+from whet.models.surgery import replace_module
 from whet.numerics.coding import Coding
-from whet.numerics.divergence import divergences
+from whet.numerics.divergence import kl_divergences
 
 __all__ = ["DynamicInt8"]
 
@@ -65,13 +65,13 @@ class DynamicInt8(Method):
             NothingToCompress: no layer matches, or `max_kl` allows to round none.
         """
         dense_names = stored_weights(model, self.include, embeddings=False)
-        equalize(model, tuple(dense_names.values()))
+        equalize_low_rank_layers(model, tuple(dense_names.values()))
         originals = {name: model.get_submodule(name) for name in dense_names}
         quantized = {name: self._layer(model.get_submodule(dense)) for name, dense in dense_names.items()}
 
         def quantize(chosen: tuple[str, ...]) -> None:
             for name in dense_names:
-                replace(model, name, quantized[name] if name in chosen else originals[name])
+                replace_module(model, name, quantized[name] if name in chosen else originals[name])
 
         if self.max_kl is None:
             quantize(tuple(dense_names))
@@ -83,7 +83,7 @@ class DynamicInt8(Method):
 
         def loss(chosen: tuple[str, ...]) -> float:
             quantize(chosen)
-            return float(np.mean(divergences(reference, predict_logits(model, held_out))))
+            return float(np.mean(kl_divergences(reference, predict_logits(model, held_out))))
 
         def order() -> list[str]:
             quantize(())

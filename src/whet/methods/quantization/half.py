@@ -18,9 +18,9 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidModel
 from whet.methods._storage import stored_weights, weights_of
 from whet.methods.base import Method, Stage
-from whet.models.layers.halved import HalfForm, HalfPrecision
+from whet.models.layers.halved import HalfPrecision, HalfSpec
 from whet.models.layers.masked import Masked, MaskedEmbedding
-from whet.models.surgery import replace
+from whet.models.surgery import replace_module
 
 __all__ = ["Half"]
 
@@ -49,7 +49,7 @@ class Half(Method):
         for outer, name in stored_weights(model, self.include).items():
             dense = model.get_submodule(name)
             weight, bias, shape = weights_of(dense)
-            form = HalfForm(**asdict(shape), dtype=self.dtype)
+            form = HalfSpec(**asdict(shape), dtype=self.dtype)
             half = form.rounded(weight).to(weight.dtype)
             if not half.isfinite().all():
                 raise InvalidModel(
@@ -59,5 +59,5 @@ class Half(Method):
             if isinstance(model.get_submodule(outer), Masked | MaskedEmbedding):
                 dense.weight.data = half  # a pruned layer stores weights that 16 bits hold exactly in 16 bits
             else:
-                replace(model, outer, HalfPrecision.of(half, bias, form))
+                replace_module(model, outer, HalfPrecision.of(half, bias, form))
         return model

@@ -15,11 +15,11 @@ from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.resources import Resources
-from whet.calibration.sensitivity import equalize
+from whet.calibration.sensitivity import equalize_low_rank_layers
 from whet.methods._storage import stored_weights, weights_of
 from whet.methods.base import Method, Stage
 from whet.models.layers.quantized import QuantizationSpec, Quantized
-from whet.models.surgery import replace
+from whet.models.surgery import replace_module
 from whet.numerics.coding import Coding
 
 __all__ = ["WeightOnly"]
@@ -55,9 +55,9 @@ class WeightOnly(Method):
             NothingToCompress: no layer matches.
         """
         dense_names = stored_weights(model, self.include, embeddings=self.embeddings)
-        equalize(model, tuple(dense_names.values()))
+        equalize_low_rank_layers(model, tuple(dense_names.values()))
         for name, dense in dense_names.items():
             weight, bias, shape = weights_of(model.get_submodule(dense))
             spec = QuantizationSpec(**asdict(shape), bits=self.bits, group_size=self.group_size, coding=self.coding)
-            replace(model, name, Quantized.of(spec.rounded(weight).weight(), bias, spec))
+            replace_module(model, name, Quantized.of(spec.rounded(weight).weight(), bias, spec))
         return model

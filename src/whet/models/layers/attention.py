@@ -6,18 +6,20 @@ narrower queries and keys give the same scores. z is the hidden state x, or V x 
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
 from whet.models.layers._heads import first_token_query, scaled_attention
 from whet.models.layers.base import CompressedLayer
 
-__all__ = ["Attention"]
+__all__ = ["CompressedAttention"]
 
 
-class Attention(CompressedLayer):
+class CompressedAttention(CompressedLayer):
     """Takes the place of an encoder's self-attention; attention weights are not returned."""
+
+    saved_as: ClassVar[str] = "attention"
 
     def __init__(
         self,

@@ -14,16 +14,16 @@ from torch.nn.functional import embedding, linear
 
 from whet.models.layers._coded import EntropyCoded
 from whet.models.layers.base import CompressedLayer, LayerShape, RunsDense
-from whet.numerics.coding import Coding, coded, decoded
+from whet.numerics.coding import Coding, decode_integers, encode_integers
 
-__all__ = ["Clustered", "Codebook", "CodebookForm"]
+__all__ = ["Clustered", "Codebook", "CodebookSpec"]
 
 MOST = 256
 """Values that a byte can tell apart."""
 
 
 @dataclass(frozen=True)
-class CodebookForm(LayerShape):
+class CodebookSpec(LayerShape):
     """The ordinary layer that a clustered one runs as."""
 
     coding: Coding = "fixed"
@@ -59,8 +59,8 @@ class _Held(NamedTuple):
 class Clustered(RunsDense):
     """Weights that are equal stay equal in training, and zeros stay zero."""
 
-    forms = CodebookForm
-    form: CodebookForm
+    forms = CodebookSpec
+    form: CodebookSpec
 
     def __init__(self, form: LayerShape) -> None:
         super().__init__(form)
@@ -106,19 +106,19 @@ class Clustered(RunsDense):
 class Codebook(EntropyCoded):
     """Values and assignments of one clustered layer."""
 
-    forms = CodebookForm
-    form: CodebookForm
+    forms = CodebookSpec
+    form: CodebookSpec
     own: ClassVar[tuple[str, ...]] = ("size", "used", "values")
 
     codebook: Tensor
     """(values,) rising."""
 
-    def __init__(self, form: CodebookForm, size: int, used: Coding, values: int) -> None:
+    def __init__(self, form: CodebookSpec, size: int, used: Coding, values: int) -> None:
         super().__init__(form, size, used)
         self.register_buffer("codebook", torch.zeros(values))
 
     @classmethod
-    def of(cls, values: Tensor, assignments: Tensor, bias: Tensor | None, form: CodebookForm) -> Self:
+    def of(cls, values: Tensor, assignments: Tensor, bias: Tensor | None, form: CodebookSpec) -> Self:
         """Return the stored form of a layer; assignments take the fewer bytes of both codings where it may choose.
 
         Args:
@@ -128,7 +128,7 @@ class Codebook(EntropyCoded):
             form: of the layer.
         """
         bits = _bits(len(values))
-        codes, used = coded(assignments, bits, form.coding)
+        codes, used = encode_integers(assignments, bits, form.coding)
         stored = cls(form, len(codes), used, len(values)).to(values)
         stored.codebook, stored.codes = values, codes
         if bias is not None:
@@ -138,7 +138,7 @@ class Codebook(EntropyCoded):
     def running(self) -> CompressedLayer:
         """See `CompressedLayer.running`; the weights are the same to the bit."""
         count = self.form.rows * self.form.columns
-        places = decoded(self.codes, _bits(len(self.codebook)), count, self.used)
+        places = decode_integers(self.codes, _bits(len(self.codebook)), count, self.used)
         weight = self.codebook[places.int()].reshape(self.form.rows, self.form.columns)
         return Clustered.of(weight, self.bias, self.form)
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from whet.models.layers.base import CompressedLayer, LayerShape, ReplacesDense, RunsDense
 
-__all__ = ["HalfForm", "HalfPrecision", "PackedHalf"]
+__all__ = ["HalfPrecision", "HalfSpec", "PackedHalf"]
 
 
 @dataclass(frozen=True)
-class HalfForm(LayerShape):
+class HalfSpec(LayerShape):
     """An ordinary layer, with the 16 bits that its weights fit."""
 
     dtype: Literal["bfloat16", "float16"] = "bfloat16"
@@ -29,8 +29,8 @@ class HalfPrecision(RunsDense):
 
     saved_as: ClassVar[str] = "halved"
 
-    forms = HalfForm
-    form: HalfForm
+    forms = HalfSpec
+    form: HalfSpec
 
     def stored(self) -> CompressedLayer:
         """See `CompressedLayer.stored`; weights that were trained since are stored as they are."""
@@ -44,20 +44,20 @@ class PackedHalf(ReplacesDense):
 
     saved_as: ClassVar[str] = "half"
 
-    forms = HalfForm
-    form: HalfForm
+    forms = HalfSpec
+    form: HalfSpec
     values: Tensor
     """(rows, columns) of the form's dtype."""
     bias: Tensor | None
     """(rows,) or None."""
 
-    def __init__(self, form: HalfForm) -> None:
+    def __init__(self, form: HalfSpec) -> None:
         super().__init__(form)
         self.register_buffer("values", torch.zeros(form.rows, form.columns, dtype=getattr(torch, form.dtype)))
         self.register_buffer("bias", torch.zeros(form.rows) if form.bias else None)
 
     @classmethod
-    def of(cls, values: Tensor, bias: Tensor | None, form: HalfForm) -> "PackedHalf":
+    def of(cls, values: Tensor, bias: Tensor | None, form: HalfSpec) -> "PackedHalf":
         """Return the stored form of a layer with these weights, and bias, (rows,) or None."""
         stored = cls(form)
         stored.values = values

@@ -4,16 +4,16 @@ It is stored as one bit for every weight, which says whether it is there, and th
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from whet.models.layers.base import CompressedLayer, WrapsLinear
-from whet.numerics.coding import narrowest, packed, unpacked
+from whet.numerics.coding import pack_bits, to_narrowest_dtype, unpack_bits
 
-__all__ = ["Masked", "MaskedEmbedding", "Packed", "PackedEmbedding"]
+__all__ = ["Masked", "MaskedEmbedding", "PackedSparse", "PackedSparseEmbedding"]
 
 BYTE = 8
 
@@ -33,7 +33,7 @@ class Masked(WrapsLinear):
 
     def stored(self) -> CompressedLayer:
         """See `CompressedLayer.stored`."""
-        stored = Packed.of(self.linear.weight.detach(), self.linear.bias)
+        stored = PackedSparse.of(self.linear.weight.detach(), self.linear.bias)
         return stored if stored.pays() else self
 
 
@@ -67,7 +67,7 @@ class MaskedEmbedding(CompressedLayer):
 
     def stored(self) -> CompressedLayer:
         """See `CompressedLayer.stored`."""
-        stored = PackedEmbedding.of(self.embedding.weight.detach(), None)
+        stored = PackedSparseEmbedding.of(self.embedding.weight.detach(), None)
         stored.padding_idx = self.padding_idx
         return stored if stored.pays() else self
 
@@ -81,8 +81,10 @@ class MaskedEmbedding(CompressedLayer):
         return cls(structure["tokens"], structure["width"], structure["padding_idx"])
 
 
-class Packed(CompressedLayer):
+class PackedSparse(CompressedLayer):
     """Values and bits of one pruned linear layer; never run."""
+
+    saved_as: ClassVar[str] = "packed"
 
     bits: Tensor
     """(ceil(out · in / 8),) uint8, row by row, the lowest bit first."""
@@ -104,15 +106,15 @@ class Packed(CompressedLayer):
         """Return the stored form of a layer with these weights, (out, in) and (out,) or None."""
         there = (weight != 0).flatten()
         stored = cls(weight.shape[1], weight.shape[0], int(there.sum()), bias=bias is not None).to(weight)
-        stored.bits = packed(there.byte(), 1)
-        stored.values = narrowest(weight.flatten()[there])
+        stored.bits = pack_bits(there.byte(), 1)
+        stored.values = to_narrowest_dtype(weight.flatten()[there])
         if bias is not None:
             stored.bias = bias.detach().clone()
         return stored
 
     def weight_again(self) -> Tensor:
         """Return the weight, (out, in), the same to the bit."""
-        there = unpacked(self.bits, 1, self.in_features * self.out_features).bool()
+        there = unpack_bits(self.bits, 1, self.in_features * self.out_features).bool()
         weight = torch.zeros(len(there), dtype=self.weight.dtype, device=self.values.device)
         weight[there] = self.values.to(weight.dtype)
         return weight.reshape(self.out_features, self.in_features)
@@ -142,8 +144,10 @@ class Packed(CompressedLayer):
         return cls(*sizes, bias=structure["bias"])
 
 
-class PackedEmbedding(Packed):
+class PackedSparseEmbedding(PackedSparse):
     """Values and bits of one pruned table, a row for each token; never run."""
+
+    saved_as: ClassVar[str] = "packed_embedding"
 
     padding_idx: int | None = None
     """The token whose row is never trained."""

@@ -10,9 +10,9 @@ from torch.nn.functional import linear
 
 from whet.models.layers._coded import EntropyCoded
 from whet.models.layers.base import CompressedLayer, LayerShape, ReplacesDense, RunsDense
-from whet.numerics.coding import Coding, coded, decoded
-from whet.numerics.rounding import Rounded, most, rounded
-from whet.utils.hardware import multiplies
+from whet.numerics.coding import Coding, decode_integers, encode_integers
+from whet.numerics.rounding import QuantizedWeight, largest_level, quantize_weight
+from whet.utils.hardware import supports_products
 
 __all__ = ["Int8", "PackedQuantized", "QuantizationSpec", "Quantized"]
 
@@ -30,9 +30,9 @@ class QuantizationSpec(LayerShape):
     products: Literal["float32", "int8"] = "float32"
     """What it runs by."""
 
-    def rounded(self, weight: Tensor) -> Rounded:
+    def rounded(self, weight: Tensor) -> QuantizedWeight:
         """Return a weight in these bits, with scales of 16 bits; one that was rounded so before stays as it is."""
-        return rounded(weight, bits=self.bits, group_size=self.group_size, scale_dtype=torch.float16)
+        return quantize_weight(weight, bits=self.bits, group_size=self.group_size, scale_dtype=torch.float16)
 
 
 class Quantized(RunsDense):
@@ -73,7 +73,7 @@ class Int8(ReplacesDense):
         self._packed_of: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, found: Rounded, bias: Tensor | None, form: QuantizationSpec) -> Self:
+    def of(cls, found: QuantizedWeight, bias: Tensor | None, form: QuantizationSpec) -> Self:
         """Return the layer with this weight, which has one scale for each output, and bias, (out,) or None."""
         layer = cls(form).to(found.values.device)
         layer.values, layer.scales = found.values, found.scales.float()
@@ -87,7 +87,7 @@ class Int8(ReplacesDense):
         if trained or inputs.device.type != "cpu" or inputs.dtype != torch.float32:
             weight = (self.values * self.scales).to(inputs)
             return linear(inputs, weight, None if self.bias is None else self.bias.to(inputs))
-        out: Tensor = torch.ops.quantized.linear_dynamic(inputs, self._kernel(), not multiplies("int8"))
+        out: Tensor = torch.ops.quantized.linear_dynamic(inputs, self._kernel(), not supports_products("int8"))
         return out
 
     def other_weights(self) -> tuple[Tensor, ...]:
@@ -96,7 +96,9 @@ class Int8(ReplacesDense):
 
     def stored(self) -> CompressedLayer:
         """See `CompressedLayer.stored`."""
-        return PackedQuantized.of(Rounded(self.values, self.scales.half(), self.form.columns), self.bias, self.form)
+        return PackedQuantized.of(
+            QuantizedWeight(self.values, self.scales.half(), self.form.columns), self.bias, self.form
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what copies are made from: the kernel's own form of the weight is made again."""
@@ -137,10 +139,10 @@ class PackedQuantized(EntropyCoded):
         self.register_buffer("scales", torch.zeros(form.rows, groups, dtype=torch.float16))
 
     @classmethod
-    def of(cls, found: Rounded, bias: Tensor | None, form: QuantizationSpec) -> Self:
+    def of(cls, found: QuantizedWeight, bias: Tensor | None, form: QuantizationSpec) -> Self:
         """Return the stored form of a layer with this weight, and bias, (rows,) or None."""
-        numbers = (found.values.short() + most(form.bits)).flatten().to(torch.uint8)
-        codes, used = coded(numbers, form.bits, form.coding)
+        numbers = (found.values.short() + largest_level(form.bits)).flatten().to(torch.uint8)
+        codes, used = encode_integers(numbers, form.bits, form.coding)
         stored = cls(form, len(codes), used, found.scales.shape[1])
         stored.codes, stored.scales = codes, found.scales
         if bias is not None:
@@ -150,9 +152,9 @@ class PackedQuantized(EntropyCoded):
     def running(self) -> CompressedLayer:
         """See `CompressedLayer.running`; the weights are the same to the bit."""
         form = self.form
-        numbers = decoded(self.codes, form.bits, form.rows * form.columns, self.used)
-        values = (numbers.short() - most(form.bits)).to(torch.int8).reshape(form.rows, form.columns)
-        found = Rounded(values, self.scales.half(), form.group_size or form.columns)
+        numbers = decode_integers(self.codes, form.bits, form.rows * form.columns, self.used)
+        values = (numbers.short() - largest_level(form.bits)).to(torch.int8).reshape(form.rows, form.columns)
+        found = QuantizedWeight(values, self.scales.half(), form.group_size or form.columns)
         if form.products == "int8":
             return Int8.of(found, self.bias, form)
         return Quantized.of(found.weight(), self.bias, form)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from whet.calibration.moments import collect
+from whet.calibration.moments import collect_moments
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.attention import SelfAttention
@@ -104,7 +104,7 @@ class _Selection:
         neuron_readers = {name: layer for name, layer in linears.items() if self._reads_neurons(dense_weight(layer))}
         queries, outputs = ({getattr(attention, name) for attention in attentions} for name in ("query", "output"))
         readers = queries | outputs | neuron_readers.keys()
-        moments = collect(model, batches, list(readers), sides=dict.fromkeys(readers, Side.INPUT))
+        moments = collect_moments(model, batches, list(readers), sides=dict.fromkeys(readers, Side.INPUT))
         variances = torch.stack([_variances(moments[attention.query]) for attention in attentions]).sum(0)
         self._features = _indices_of_largest(variances, width)
         self._head_rows: dict[str, Tensor] = {}

@@ -21,12 +21,12 @@ from annotated_types import Interval
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from whet.calibration.resources import Resources, calibrated
+from whet.calibration.resources import Resources, require_calibration
 from whet.errors import InvalidParameter, MissingResource
 from whet.models.architecture import Architecture
 from whet.models.inference import predict_logits, removing_hooks, to_device
 from whet.models.surgery import copy_sharing_parameters, keep_blocks, require_all_tokens
-from whet.numerics.divergence import divergences
+from whet.numerics.divergence import kl_divergences
 from whet.tasks.data import Batches
 from whet.training.students._narrowing import narrowed_student
 from whet.training.students.base import BuiltStudent, Student
@@ -108,7 +108,7 @@ class LayerSubset(Student):
         if self.width is None:
             return BuiltStudent(student, plan)
         assert isinstance(student, PreTrainedModel)
-        narrowed = narrowed_student(student, self.width, calibrated(resources))
+        narrowed = narrowed_student(student, self.width, require_calibration(resources))
         narrowed.name_or_path = student.name_or_path
         return BuiltStudent(narrowed, f"{plan} of width {self.width}")
 
@@ -178,6 +178,6 @@ def _by_kl(teacher: nn.Module, count: int, batches: Batches) -> list[int]:
         for i in remaining:
             student = copy_sharing_parameters(teacher)
             keep_blocks(student, [other for other in remaining if other != i])
-            losses[i] = float(divergences(reference, predict_logits(student, batches)).mean())
+            losses[i] = float(kl_divergences(reference, predict_logits(student, batches)).mean())
         remaining.remove(min(losses, key=lambda i: losses[i]))
     return remaining

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models.architecture import word_vectors
-from whet.models.load import load_tokenizer, new_head
+from whet.models.load import load_tokenizer, load_with_new_head
 from whet.training.students._narrowing import resized_config
 from whet.training.students.base import BuiltStudent, Student
 
@@ -133,4 +133,4 @@ def _pretrained(base: str, teacher: PreTrainedModel) -> PreTrainedModel:
             "teacher's tokenizer, or sizes such as transformer:layers=2,width=128"
         )
     names = None if teacher.config.num_labels == 1 else list(teacher.config.id2label.values())
-    return new_head(base, names, tokenizers[1])
+    return load_with_new_head(base, names, tokenizers[1])
