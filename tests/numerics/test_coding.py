@@ -43,7 +43,7 @@ def test_a_run_takes_next_to_nothing():
 
 def test_broken_codes_are_answered():
     whole = deflate(numbers(4, 1000), 4)
-    with pytest.raises(ValueError, match="the codes must be whole"):
+    with pytest.raises(ValueError, match="the codes must be a complete DEFLATE stream"):
         inflate(whole[:-9], 4, 1000)
     with pytest.raises(ValueError, match="there must be 2000 codes, but got 1000"):
         inflate(whole, 4, 2000)

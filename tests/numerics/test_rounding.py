@@ -48,7 +48,7 @@ def test_each_group_has_the_scale_of_its_largest():
 def test_weights_without_a_scale_are_refused(value):
     weight = torch.ones(3, 4)
     weight[1, 1] = value
-    with pytest.raises(InvalidModel, match="weights must be finite, but got"):
+    with pytest.raises(InvalidModel, match="weights must be finite and have a finite scale, but got"):
         quantize_weight(weight, scale_dtype=torch.float16)
 
 

@@ -1,1 +1,1 @@
-"""Mathematics on tensors, without models."""
+"""The mathematics of compression: functions from tensors to tensors that know nothing of models."""

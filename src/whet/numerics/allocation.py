@@ -16,28 +16,28 @@ __all__ = ["LayerOptions", "allocate", "allocate_uniformly", "minimise_loss"]
 
 
 class LayerOptions(NamedTuple):
-    """What one layer can become, from cheapest to dearest."""
+    """The cost and the loss of every option of one layer, from cheapest to most expensive."""
 
     costs: np.ndarray[Any, Any]
-    """(options,) rising; parameters or seconds."""
+    """(options,) ascending, in parameters or seconds."""
     losses: np.ndarray[Any, Any]
-    """(options,) in one unit for all layers."""
+    """(options,) in a unit that all layers share."""
 
 
 def allocate(layers: Mapping[str, LayerOptions], keep: float, *, spread: bool) -> dict[str, int]:
-    """Return the options that hold no more than a share of what the dearest ones cost.
+    """Return the index of each layer's chosen option; together they cost at most `keep` of the uncompressed layers.
 
     Args:
-        layers: what each can become; its dearest option is the layer as it is.
-        keep: the share, more than 0 and at most 1.
-        spread: whether the budget goes where it saves most loss, or every layer keeps the same share.
+        layers: the options of each layer; the most expensive one is the uncompressed layer.
+        keep: fraction of the uncompressed layers' summed cost to keep; 0 < keep <= 1.
+        spread: True spends one budget where it lowers the loss most; False keeps the same fraction of every layer.
     """
     budgets = {name: keep * float(options.costs[-1]) for name, options in layers.items()}
     return minimise_loss(layers, sum(budgets.values())) if spread else allocate_uniformly(layers, budgets)
 
 
 def allocate_uniformly(layers: Mapping[str, LayerOptions], budgets: Mapping[str, float]) -> dict[str, int]:
-    """Return, per layer, its dearest option within its own budget, or the cheapest if none is."""
+    """Return the index of each layer's most expensive option within its own budget, or of the cheapest if none fits."""
     return {
         name: max(0, int(np.searchsorted(options.costs, budgets[name], side="right")) - 1)
         for name, options in layers.items()
@@ -45,13 +45,13 @@ def allocate_uniformly(layers: Mapping[str, LayerOptions], budgets: Mapping[str,
 
 
 def minimise_loss(layers: Mapping[str, LayerOptions], budget: float) -> dict[str, int]:
-    """Return the options that minimise the summed loss within the budget.
+    """Return the index of each layer's option such that the summed loss is least within the budget.
 
-    Every layer starts at its cheapest option, also where those alone exceed the budget.
+    Every layer starts at its cheapest option, even if these alone exceed the budget.
     """
     hulls = {name: _lower_hull(options) for name, options in layers.items()}
     chosen = {name: hull[0] for name, hull in hulls.items()}
-    left = budget - sum(float(layers[name].costs[i]) for name, i in chosen.items())
+    remaining = budget - sum(float(layers[name].costs[i]) for name, i in chosen.items())
     steps = [
         (_slope(layers[name], before, after), name, before, after)
         for name, hull in hulls.items()
@@ -60,30 +60,30 @@ def minimise_loss(layers: Mapping[str, LayerOptions], budget: float) -> dict[str
     stopped: set[str] = set()
     for _, name, before, after in sorted(steps):
         price = float(layers[name].costs[after] - layers[name].costs[before])
-        if name in stopped or price > left:
+        if name in stopped or price > remaining:
             stopped.add(name)
             continue
         chosen[name] = after
-        left -= price
-    return _spend(layers, chosen, left)
+        remaining -= price
+    return _spend_remainder(layers, chosen, remaining)
 
 
-def _spend(layers: Mapping[str, LayerOptions], chosen: dict[str, int], left: float) -> dict[str, int]:
-    """Use what is left of the budget on the best affordable improvements, one layer at a time."""
+def _spend_remainder(layers: Mapping[str, LayerOptions], chosen: dict[str, int], remaining: float) -> dict[str, int]:
+    """Spend the rest of the budget on the largest improvement that fits, again and again."""
     while True:
         best: tuple[float, str, int] | None = None
-        for name, now in chosen.items():
+        for name, current in chosen.items():
             costs, losses = layers[name]
-            affordable = np.flatnonzero((costs - costs[now] <= left) & (losses < losses[now]))
+            affordable = np.flatnonzero((costs - costs[current] <= remaining) & (losses < losses[current]))
             if len(affordable):
                 option = int(affordable[np.argmin(losses[affordable])])
-                gain = float(losses[now] - losses[option])
+                gain = float(losses[current] - losses[option])
                 if best is None or gain > best[0]:
                     best = (gain, name, option)
         if best is None:
             return chosen
         _, name, option = best
-        left -= float(layers[name].costs[option] - layers[name].costs[chosen[name]])
+        remaining -= float(layers[name].costs[option] - layers[name].costs[chosen[name]])
         chosen[name] = option
 
 
@@ -93,7 +93,7 @@ def _slope(options: LayerOptions, before: int, after: int) -> float:
 
 
 def _lower_hull(options: LayerOptions) -> Sequence[int]:
-    """The options on the lower convex hull of loss over cost, as far as the loss falls."""
+    """Return the indices of the options on the lower convex hull of loss over cost, as far as the loss falls."""
     hull: list[int] = []
     for i in range(len(options.costs)):
         if hull and options.losses[i] >= options.losses[hull[-1]]:

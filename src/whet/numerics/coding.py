@@ -1,9 +1,9 @@
-"""Small whole numbers in as few bytes as they need: bits side by side, or fewer bits for frequent numbers.
+"""Compact storage for small integers: fixed-width bit packing, or an entropy code.
 
-Of numbers below 2**bits, n take ceil(n · bits / 8) bytes side by side. Where some are more frequent than others,
-DEFLATE gives them fewer bits, and a run of equal ones no more than one code.
+Bit packing stores n integers below 2**bits in ceil(n · bits / 8) bytes. The entropy code is DEFLATE: Huffman codes for
+single bytes, and one code for a run of equal bytes.
 
-Source: Deutsch, "DEFLATE Compressed Data Format Specification version 1.3", RFC 1951, 1996, for the second.
+Source: Deutsch, "DEFLATE Compressed Data Format Specification version 1.3", RFC 1951, 1996, for the entropy code.
 """
 
 import zlib
@@ -25,18 +25,18 @@ __all__ = [
 ]
 
 Coding = Literal["fixed", "entropy"]
-"""How numbers are stored: all in as many bits as the largest needs, or frequent ones in fewer."""
+"""How integers are stored: "fixed" gives each the same number of bits, "entropy" gives frequent ones fewer."""
 BYTE = 8
 STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE)
-"""Longer repetitions than runs are not looked for: among weights there are none, and it takes minutes."""
+"""Strategies without a search for repeated strings: weights have none, and the search takes minutes."""
 
 
 def pack_bits(numbers: Tensor, bits: int) -> Tensor:
-    """Return numbers side by side, the lowest bit first.
+    """Return the integers bit-packed, lowest bit first.
 
     Args:
         numbers: (n,) uint8, each below 2**bits.
-        bits: 1 ... 8.
+        bits: bits per integer, 1 ... 8.
 
     Returns:
         (ceil(n · bits / 8),) uint8.
@@ -46,18 +46,20 @@ def pack_bits(numbers: Tensor, bits: int) -> Tensor:
 
 
 def unpack_bits(stored: Tensor, bits: int, count: int) -> Tensor:
-    """Return the `count` numbers that `pack_bits` was given, (count,) uint8."""
+    """Return the integers that `pack_bits` packed, (count,) uint8."""
     single = np.unpackbits(stored.cpu().numpy(), count=count * bits, bitorder="little").reshape(count, bits)
     return torch.from_numpy(np.packbits(single, axis=1, bitorder="little")[:, 0]).to(stored.device)
 
 
 def encode_integers(numbers: Tensor, bits: int, coding: Coding) -> tuple[Tensor, Coding]:
-    """Return numbers in few bytes, and how: by entropy only where that may be, and where it is shorter.
+    """Return the stored bytes, (bytes,) uint8, and the coding used.
+
+    The coding used is "entropy" only if `coding` allows it and the result is shorter than bit packing.
 
     Args:
         numbers: (n,) uint8, each below 2**bits.
-        bits: 1 ... 8.
-        coding: what may be.
+        bits: bits per integer, 1 ... 8.
+        coding: the coding that the caller allows.
     """
     fixed = pack_bits(numbers, bits)
     if coding == "entropy" and len(shorter := deflate(numbers, bits)) < len(fixed):
@@ -66,12 +68,22 @@ def encode_integers(numbers: Tensor, bits: int, coding: Coding) -> tuple[Tensor,
 
 
 def decode_integers(stored: Tensor, bits: int, count: int, coding: Coding) -> Tensor:
-    """Return the `count` numbers that `encode_integers` was given, (count,) uint8."""
+    """Return the integers that `encode_integers` stored, (count,) uint8.
+
+    Args:
+        stored: (bytes,) uint8.
+        bits: bits per integer, 1 ... 8.
+        count: how many integers were stored.
+        coding: the coding that `encode_integers` reported.
+
+    Raises:
+        ValueError: the bytes are not a valid entropy code.
+    """
     return (inflate if coding == "entropy" else unpack_bits)(stored, bits, count)
 
 
 def to_narrowest_dtype(values: Tensor) -> Tensor:
-    """Return the same values in 16 bits, bfloat16 or float16, if that loses nothing; otherwise as they are."""
+    """Return the values in bfloat16 or float16 if that is lossless, otherwise unchanged."""
     for dtype in (torch.bfloat16, torch.float16):
         if torch.equal((narrow := values.to(dtype)).to(values.dtype), values):
             return narrow
@@ -79,26 +91,26 @@ def to_narrowest_dtype(values: Tensor) -> Tensor:
 
 
 def deflate(numbers: Tensor, bits: int) -> Tensor:
-    """Return numbers in a code that is short for frequent ones; arguments as for `pack_bits`."""
+    """Return the integers in an entropy code, (bytes,) uint8; the arguments are those of `pack_bits`."""
     shifts = _shifts(bits)
-    whole = np.zeros(-(-len(numbers) // len(shifts)) * len(shifts), dtype=np.uint8)
-    whole[: len(numbers)] = numbers.cpu().numpy()
-    # as many as a byte holds, so that a pair can take less than two whole bits
-    content = (whole.reshape(-1, len(shifts)) << shifts).sum(1, dtype=np.uint8).tobytes()
+    padded = np.zeros(-(-len(numbers) // len(shifts)) * len(shifts), dtype=np.uint8)
+    padded[: len(numbers)] = numbers.cpu().numpy()
+    # a byte holds several integers, so that each can take less than one bit, the shortest Huffman code
+    content = (padded.reshape(-1, len(shifts)) << shifts).sum(1, dtype=np.uint8).tobytes()
     shortest = min((_deflate(content, strategy) for strategy in STRATEGIES), key=len)
     return torch.frombuffer(bytearray(shortest), dtype=torch.uint8).to(numbers.device)
 
 
 def inflate(stored: Tensor, bits: int, count: int) -> Tensor:
-    """Return the `count` numbers that `deflate` was given, (count,) uint8.
+    """Return the integers that `deflate` stored, (count,) uint8.
 
     Raises:
-        ValueError: the bytes are no such code.
+        ValueError: the bytes are not a DEFLATE stream, or hold fewer than `count` integers.
     """
     try:
         content = np.frombuffer(zlib.decompress(stored.cpu().numpy().tobytes()), dtype=np.uint8)
     except zlib.error as error:
-        raise ValueError(f"the codes must be whole, but {error}") from error
+        raise ValueError(f"the codes must be a complete DEFLATE stream, but got {error}") from error
     numbers = ((content[:, None] >> _shifts(bits)) & (2**bits - 1)).reshape(-1)
     if len(numbers) < count:
         raise ValueError(f"there must be {count} codes, but got {len(numbers)}")

@@ -1,4 +1,8 @@
-"""KL between the answers of two models, in nats."""
+"""The KL divergence between the predictions of two models, in nats.
+
+For classes it is KL(p ‖ q) = Σ p log(p / q); for one score, the KL divergence of two unit-variance normal
+distributions, (x − y)² / 2.
+"""
 
 from typing import Any
 
@@ -11,13 +15,15 @@ Array = np.ndarray[Any, Any]
 
 
 def kl_divergences(baseline: Array, model: Array) -> Array:
-    """Return (examples,) KL(baseline ‖ model) from (examples, classes) logits.
+    """Return KL(baseline ‖ model) of each example in nats, (examples,).
 
-    One class is a score: KL between normal distributions of unit variance, which is half the squared difference.
+    Args:
+        baseline: (examples, classes) logits; one class means a score.
+        model: (examples, classes) logits.
     """
     if baseline.shape[1] == 1:
-        halves: Array = (baseline[:, 0] - model[:, 0]) ** 2 / 2
-        return halves
+        gaussian_kl: Array = (baseline[:, 0] - model[:, 0]) ** 2 / 2
+        return gaussian_kl
     p, q = (log_softmax(logits.astype(float), axis=1) for logits in (baseline, model))
-    found: Array = (np.exp(p) * (p - q)).sum(1).clip(min=0)
-    return found
+    categorical_kl: Array = (np.exp(p) * (p - q)).sum(1).clip(min=0)
+    return categorical_kl

@@ -1,4 +1,4 @@
-"""Second moments and means of what goes into and comes out of a linear layer."""
+"""First and second moments of a linear layer's activations, and of the gradients that reach it."""
 
 from enum import Enum
 from typing import NamedTuple
@@ -9,7 +9,7 @@ __all__ = ["Moments", "Side", "moments_at", "narrower_side"]
 
 
 class Side(Enum):
-    """Where a layer is looked at."""
+    """The side of a layer at which moments are taken."""
 
     INPUT = "input"
     OUTPUT = "output"
@@ -18,23 +18,23 @@ class Side(Enum):
 
 
 class Moments(NamedTuple):
-    """What calibration says of one layer, on the side on which it was looked at, in float64."""
+    """Moments of one layer's activations z and gradients h, taken at one side of the layer, in float64."""
 
     mean: Tensor
     """(d,) mean of z over real tokens."""
     second: Tensor
     """(d, d) mean of z zᵀ over real tokens."""
     gradient: Tensor | None
-    """(d, d) sum of h hᵀ over the tokens of an example, mean over examples; None if it was not asked for."""
+    """(d, d) sum of h hᵀ over the tokens of an example, averaged over examples; None if gradients were not taken."""
 
 
 def moments_at(moments: Moments, weight: Tensor, side: Side) -> Moments:
-    """Return the moments on one side of a layer that was looked at on both.
+    """Return the moments at one side of a layer, from those taken at `Side.BOTH`.
 
     Args:
-        moments: with gradients; activations at the input, gradients at the output.
-        weight: (out, in) of the layer.
-        side: the input or the output.
+        moments: activations at the input and gradients at the output; the gradients must be there.
+        weight: (out, in) weight of the layer.
+        side: `Side.INPUT` or `Side.OUTPUT`.
     """
     assert moments.gradient is not None
     dense = weight.double()
@@ -44,5 +44,5 @@ def moments_at(moments: Moments, weight: Tensor, side: Side) -> Moments:
 
 
 def narrower_side(weight: Tensor) -> Side:
-    """Return the narrower side of a weight (out, in); the input's if both are equal, since inputs can be shared."""
+    """Return the narrower side of an (out, in) weight; of equal sides the input, since layers can share inputs."""
     return Side.INPUT if weight.shape[1] <= weight.shape[0] else Side.OUTPUT

@@ -1,4 +1,12 @@
-"""Reduced-rank regression: the best low-rank map between two sets of vectors."""
+"""Reduced-rank regression: the linear map of rank k from x to y that minimises E‖y − uvx‖².
+
+The unrestricted regression B = E[y xᵀ] E[x xᵀ]⁻¹ comes first; its best approximation of rank k in the metric of the
+inputs, `output_pca`, is the solution.
+
+Source: Izenman, "Reduced-rank regression for the multivariate linear model", Journal of Multivariate Analysis 5, 1975,
+doi 10.1016/0047-259X(75)90042-1.
+Differs: a small ridge keeps the regression finite for rank-deficient inputs.
+"""
 
 import torch
 from torch import Tensor
@@ -10,7 +18,7 @@ __all__ = ["outer_factor", "reduced_rank_regression"]
 
 
 RIDGE = 1e-5
-"""Added to the inputs' covariance, as a share of its mean eigenvalue."""
+"""Ridge added to the covariance of the inputs, as a fraction of its mean eigenvalue."""
 
 
 def reduced_rank_regression(cross: Tensor, inputs: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -21,19 +29,19 @@ def reduced_rank_regression(cross: Tensor, inputs: Tensor, rank: int) -> tuple[T
         inputs: (in, in) covariance of x, float64.
         rank: 1 ... min(in, out).
     """
-    best = torch.linalg.solve(_ridged(inputs), cross.T).T
-    second = inputs if narrower_side(best) is Side.INPUT else best @ inputs @ best.T
-    u, v, _ = factors_at_rank(best, output_pca(best, second), rank)
+    regression = torch.linalg.solve(_add_ridge(inputs), cross.T).T
+    second = inputs if narrower_side(regression) is Side.INPUT else regression @ inputs @ regression.T
+    u, v, _ = factors_at_rank(regression, output_pca(regression, second), rank)
     return u, v
 
 
 def outer_factor(cross: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
     """Return u (out, rank) that minimises E‖y − uvx‖² for a given v (rank, in); see `reduced_rank_regression`."""
-    u: Tensor = torch.linalg.solve(_ridged(v @ inputs @ v.T), v @ cross.T).T
+    u: Tensor = torch.linalg.solve(_add_ridge(v @ inputs @ v.T), v @ cross.T).T
     return u
 
 
-def _ridged(matrix: Tensor) -> Tensor:
+def _add_ridge(matrix: Tensor) -> Tensor:
     mean = matrix.diagonal().mean()
-    # inputs that never move leave nothing to fit: any positive number keeps the solution finite
+    # constant inputs leave nothing to fit; any positive number keeps the solution finite
     return matrix + torch.eye(len(matrix)).to(matrix) * (RIDGE * mean if mean > 0 else 1)
