@@ -904,12 +904,12 @@ BAD = {
     "training data too few to hold some out": (
         _rows("train.csv", b"text,label\nw5,yes\nw6,no\n"),
         FINETUNE,
-        r"tabular must have training data to hold out, but got 2 examples in all; give 20",
+        r"tabular must have training data to hold out, but got 2 examples in all; give at least 20",
     ),
     "calibration smaller than a batch": (
         nothing,
         [*COMPRESS, *DATA, *OWN, "--calibration", "4", "--batch-size", "16"],
-        r"calibration must fill one batch of 16, but got 4 of 76 training examples; give more, or a smaller batch",
+        r"calibration must fill one batch of 16, but got 4 of 76 training examples; give more examples or a smaller batch size",
     ),
     "training data smaller than a batch": (
         _rows("train.csv", b"text,label\n" + b"w5,yes\nw6,no\n" * 5),

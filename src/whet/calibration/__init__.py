@@ -1,1 +1,1 @@
-"""What methods look at in a model before they change it: moments, gradients, importance."""
+"""Statistics of a model on calibration data: moments, gradients, importance, sensitivity."""

@@ -1,13 +1,12 @@
-"""One pass of a model over calibration data: hooks, gradients of activations, and noise sent back from the logits.
+"""Fisher gradients of activations: a backward pass of random noise from the logits, without labels.
 
-Gradients are those of random noise h at the logits, with E[h hᵀ] the covariance diag(p) − p pᵀ of the model's own
-predictions. That is the curvature of KL(p ‖ ·), so that what comes back measures what a change costs in KL, in one
-backward pass for any number of classes and without labels.
+The noise h at the logits has the covariance of the model's own predictions, E[h hᵀ] = diag(p) − p pᵀ, which is the
+curvature of KL(p ‖ ·) in the logits. The second moment of the gradient at an activation is therefore the curvature of
+KL in this activation, after one backward pass for any number of classes.
 
 Source: Martens, Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", 2015, arXiv
 1503.05671.
-Differs: random signs shaped to the exact covariance, instead of sampled labels, which a confident model would almost
-never draw wrong.
+Differs: random signs with the exact covariance replace sampled labels, which a confident model almost never gets wrong.
 """
 
 import contextlib
@@ -25,29 +24,38 @@ __all__ = ["activation_gradients", "backward_fisher_noise", "batches_of_process"
 
 @contextlib.contextmanager
 def activation_gradients(model: nn.Module) -> Iterator[None]:
-    """Gradients of activations from the embeddings up, and none of weights, while the block runs: half the cost."""
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    """Compute gradients of activations but not of weights while the block runs, at half the cost.
+
+    Args:
+        model: its input embeddings start the graph; every parameter gets back its `requires_grad` afterwards.
+    """
+    required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     embeddings = model.get_input_embeddings()  # type: ignore[operator]
     handle = embeddings.register_forward_hook(lambda _module, _inputs, out: out.requires_grad_())
     try:
-        for parameter in wanted:
+        for parameter in required:
             parameter.requires_grad_(False)
         with torch.enable_grad():
             yield
     finally:
         handle.remove()
-        for parameter, value in wanted.items():
+        for parameter, value in required.items():
             parameter.requires_grad_(value)
 
 
-def noise_generator(seed: int, place: int) -> torch.Generator:
-    """Return the generator of one example's noise, whatever batch it is in and whichever process draws it."""
-    own = np.random.SeedSequence((seed, place)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(own[0] >> np.uint64(1)))
+def noise_generator(seed: int, index: int) -> torch.Generator:
+    """Return the CPU generator of one example's noise; it does not depend on batching or processes.
+
+    Args:
+        seed: seed of all noise.
+        index: index of the example in the data.
+    """
+    state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
 def batches_of_process(batches: Batches) -> Iterator[tuple[range, Batch]]:
-    """Yield this process's share of the batches, each with the places of its examples among all.
+    """Yield this process's batches, each with the indices of its examples in the data.
 
     Raises:
         InvalidData: there are fewer batches than processes.
@@ -58,11 +66,11 @@ def batches_of_process(batches: Batches) -> Iterator[tuple[range, Batch]]:
 
 
 def fisher_noise(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Return noise shaped like `logits` with the covariance that is the curvature of KL in them.
+    """Return noise whose covariance is the curvature of KL in the logits, in their shape and dtype.
 
     Args:
-        logits: (..., classes); with one class they are scores with unit variance.
-        generator: a CPU generator of random signs.
+        logits: (..., classes); one class means scores of unit variance.
+        generator: CPU generator of the random signs.
     """
     signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
     if logits.shape[-1] == 1:
@@ -73,18 +81,18 @@ def fisher_noise(logits: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def backward_fisher_noise(
-    logits: Tensor, mask: Tensor, *, seed: int, places: Iterable[int], temperature: float = 1.0
+    logits: Tensor, mask: Tensor, *, seed: int, indices: Iterable[int], temperature: float = 1.0
 ) -> None:
-    """Run the backward pass of `fisher_noise` at the logits; how examples are batched changes nothing.
+    """Run the backward pass of `fisher_noise` from the logits; batching does not change an example's noise.
 
     Args:
-        logits: (examples, classes), or (examples, tokens, classes) for a model that answers at every token.
-        mask: (examples, tokens) the attention mask; padding sends nothing back.
-        seed: of all noise.
-        places: of the examples among all, each of which draws its own.
-        temperature: more than 0; predictions are softened by it, so that examples of which a model is sure count too.
+        logits: (examples, classes), or (examples, tokens, classes) for a model that predicts at every token.
+        mask: (examples, tokens) attention mask; padding gets no noise.
+        seed: seed of all noise.
+        indices: index of each example in the data; every example draws its own noise.
+        temperature: positive; higher values soften the predictions, so that confident examples count more.
     """
     softened = logits if logits.shape[-1] == 1 else logits / temperature
-    own = zip(softened, places, strict=True)
-    noise = torch.stack([fisher_noise(one, noise_generator(seed, place)) for one, place in own])
+    examples = zip(softened, indices, strict=True)
+    noise = torch.stack([fisher_noise(example, noise_generator(seed, index)) for example, index in examples])
     logits.backward(noise * mask[..., None] if logits.dim() == 3 else noise)

@@ -1,12 +1,12 @@
-"""How much each input feature of a dense layer counts, from one pass over calibration data.
+"""The importance of each input feature of a dense layer, from one pass over calibration data.
 
 `activation_magnitudes` measures how large the features are: E|x_i| over real tokens. `fisher_importance` measures how
 much the loss depends on the weights that read them: Σ_j E[(∂L/∂W_ji)²], an expectation over examples. It draws
 `fisher_noise` at the logits instead of sampled labels, so it needs no labels and also works for confident models.
 
 Source: Hsu, Hua, Chang, Lou, Shen, Jin, "Language model compression with weighted low-rank factorization", ICLR 2022,
-arXiv 2207.00112, for the sensitivities.
-Differs: gradients are those of single examples, never of a batch's mean, which would underestimate them.
+arXiv 2207.00112, for `fisher_importance`.
+Differs: gradients of single examples are squared, never the gradient of a batch's mean, which is smaller.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,12 +25,15 @@ __all__ = ["activation_magnitudes", "clamp_importance", "fisher_importance", "to
 
 
 def activation_magnitudes(model: nn.Module, batches: Batches, layers: Sequence[str]) -> dict[str, Tensor]:
-    """Return (in,) E|x| of each named layer's input over real tokens, in float64.
+    """Return E|x| of each layer's input over real tokens, (in,) float64 by layer name.
 
     Args:
-        model: in eval mode.
-        batches: the calibration data; padding is left out.
+        model: a model in eval mode.
+        batches: calibration data; padding is left out.
         layers: names of dense layers.
+
+    Raises:
+        InvalidModel: a layer does not see one row per token.
     """
     sums, counts = _zeros(model, layers), dict.fromkeys(layers, 0.0)
     first_alone = first_token_layers(model)
@@ -38,9 +41,9 @@ def activation_magnitudes(model: nn.Module, batches: Batches, layers: Sequence[s
 
     def add(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            own = rows_read(name, mask, first_alone)
-            counts[name] += float(own.sum())
-            _add(sums[name], (_by_example(inputs[0], own, name).abs() * own).sum((0, 1)))
+            layer_mask = rows_read(name, mask, first_alone)
+            counts[name] += float(layer_mask.sum())
+            _add(sums[name], (_by_example(inputs[0], layer_mask, name).abs() * layer_mask).sum((0, 1)))
 
         return hook
 
@@ -57,13 +60,19 @@ def activation_magnitudes(model: nn.Module, batches: Batches, layers: Sequence[s
 
 
 def fisher_importance(model: nn.Module, batches: Batches, layers: Sequence[str], *, seed: int) -> dict[str, Tensor]:
-    """Return (in,) the squared gradients of the weights that read each input feature, summed over outputs, in float64.
+    """Return the expected squared gradient of each input feature's weights, summed over outputs.
 
     Args:
-        model: in eval mode; its weights and their `requires_grad` are left as they were.
-        batches: the calibration data; padding is left out.
+        model: a model in eval mode; its weights and their `requires_grad` stay unchanged.
+        batches: calibration data; padding is left out.
         layers: names of dense layers.
-        seed: of the noise.
+        seed: seed of the noise at the logits.
+
+    Returns:
+        (in,) float64 by layer name.
+
+    Raises:
+        InvalidModel: a layer does not see one row per token.
     """
     sums = _zeros(model, layers)
     first_alone = first_token_layers(model)
@@ -71,12 +80,12 @@ def fisher_importance(model: nn.Module, batches: Batches, layers: Sequence[str],
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-            own = rows_read(name, mask, first_alone)
-            rows = _by_example(inputs[0].detach(), own, name) * own
+            layer_mask = rows_read(name, mask, first_alone)
+            rows = _by_example(inputs[0].detach(), layer_mask, name) * layer_mask
 
             def square(gradient: Tensor) -> None:
-                of_weights = _by_example(gradient, own, name).transpose(1, 2) @ rows
-                _add(sums[name], of_weights.square().sum((0, 1)))
+                weight_gradient = _by_example(gradient, layer_mask, name).transpose(1, 2) @ rows
+                _add(sums[name], weight_gradient.square().sum((0, 1)))
 
             out.register_hook(square)
 
@@ -84,10 +93,10 @@ def fisher_importance(model: nn.Module, batches: Batches, layers: Sequence[str],
 
     handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in layers]
     with removing_hooks(handles), activation_gradients(model):
-        for places, batch in batches_of_process(batches):
+        for indices, batch in batches_of_process(batches):
             inputs = to_device(batch, model)
             mask = inputs["attention_mask"][..., None].float()
-            backward_fisher_noise(model(**inputs).logits, inputs["attention_mask"], seed=seed, places=places)
+            backward_fisher_noise(model(**inputs).logits, inputs["attention_mask"], seed=seed, indices=indices)
     return {name: sum_over_processes(total) / batches.examples for name, total in sums.items()}
 
 
@@ -101,20 +110,30 @@ def _add(total: Tensor, part: Tensor) -> None:
 
 
 def _by_example(tensor: Tensor, mask: Tensor, name: str) -> Tensor:
-    """(examples, tokens, features), whichever way the model keeps them."""
+    """Return the tensor as (examples, tokens, features) in float32, also where the model flattens tokens into rows."""
     if tensor.numel() != mask.numel() * tensor.shape[-1]:
-        raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out")
+        raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; exclude this layer")
     return tensor.reshape(*mask.shape[:2], -1).float()
 
 
 def clamp_importance(importance: Tensor, *, share: float = 1e-6) -> Tensor:
-    """Return (in,) importances of at least this share of their mean, so that a feature never seen can be divided by."""
+    """Return the importance, (in,), raised to at least `share` times its mean, so that it can be divided by.
+
+    Args:
+        importance: (in,) non-negative.
+        share: the floor, as a fraction of the mean.
+    """
     floor = share * importance.mean()
     return importance.clamp_min(floor) if floor > 0 else torch.ones_like(importance)
 
 
 def token_counts(batches: Batches, tokens: int) -> Tensor:
-    """Return (tokens,) how often each token is read, in float32; padding is left out."""
+    """Return how often each token id occurs in the batches, (tokens,) float32; padding is left out.
+
+    Args:
+        batches: calibration data.
+        tokens: size of the vocabulary.
+    """
     counts = torch.zeros(tokens)
     for _, batch in batches_of_process(batches):
         counts += torch.bincount(batch["input_ids"][batch["attention_mask"].bool()].cpu(), minlength=tokens)

@@ -1,14 +1,14 @@
-"""One pass over calibration data: second moments of what enters and leaves each linear layer, and of its gradients.
+"""Second moments of the activations and gradients of linear layers, from one pass over calibration data.
 
-For a layer y = Wx + b most methods need only the narrower side. On the input side z = x and h = Wᵀg; on the output side
-z = Wx and h = g, where g is the gradient that reaches y. Both moments, E[z zᵀ] and E[h hᵀ], are then min(in, out) wide,
-and layers that read the same tensor (query, key, value) share the first. Where single inputs are to go, z = x and
-h = g.
+For a layer y = Wx + b most methods need only the narrower side. At the input z = x and h = Wᵀg; at the output z = Wx
+and h = g, where g is the gradient that reaches y. Both moments, E[z zᵀ] and E[h hᵀ], are then min(in, out) wide, and
+layers that read the same tensor (query, key, value) share the first. Methods that remove inputs take z = x and h = g,
+`Side.BOTH`.
 
-Gradients are those of `passes.fisher_noise`, so that E[h hᵀ] measures what a change of z costs in KL.
+Gradients are those of `fisher_noise`, so that E[h hᵀ] is the curvature of KL in z.
 
-A layer sees (batch, length, in) in one call, or, as the recurrent layers of an LSTM, one or more time steps of every
-example in each of several calls; together they must be all the tokens of the batch.
+A layer may see (batch, length, in) in one call, or, like the recurrent layers of an LSTM, some time steps of every
+example in each of several calls; together, the calls must cover all tokens of the batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,29 +37,30 @@ def collect_moments(
     temperature: float = 1.0,
     sides: Mapping[str, Side] | None = None,
 ) -> dict[str, Moments]:
-    """Return the moments of the named dense layers, from one pass over the batches, which several processes share.
+    """Return the moments of each layer by name, from one pass over the batches, which several processes share.
 
     Args:
-        model: in eval mode; its weights and their `requires_grad` are left as they were.
-        batches: the calibration data; padding is left out.
-        layers: names of dense layers, and of embeddings, whose side is the output.
-        seed: asks for gradient moments too, with noise from this seed.
-        temperature: softens the predictions whose noise it is; see `passes.send_back_noise`.
-        sides: the side on which each layer is looked at, if it is not the narrower.
+        model: a model in eval mode; its weights and their `requires_grad` stay unchanged.
+        batches: calibration data; padding is left out.
+        layers: names of dense layers, or of embeddings, for which `sides` must say `Side.OUTPUT`.
+        seed: seed of the noise for gradient moments; None collects no gradients.
+        temperature: softens the predictions; see `backward_fisher_noise`.
+        sides: the side of each layer at which moments are taken; the narrower side if a layer is absent.
 
     Raises:
-        InvalidModel: a layer does not see one row per token.
+        InvalidData: there are fewer batches than processes.
+        InvalidModel: a layer does not see one row per token, or does not run at all.
     """
     collector = _Collector(model, layers, sides or {}, seed=seed, temperature=temperature)
     gradients = torch.no_grad() if seed is None else activation_gradients(model)
     with removing_hooks(collector.handles()), gradients:
-        for places, batch in batches_of_process(batches):
-            collector.run(batch, places)
+        for indices, batch in batches_of_process(batches):
+            collector.run(batch, indices)
     return collector.moments()
 
 
 class _Sum:
-    """A running sum of rows and of their outer products: fp32 products, float64 sums."""
+    """Running sums of rows and of their outer products: products in fp32 or better, sums in float64."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -78,14 +79,14 @@ class _Sum:
 
     def means(self) -> tuple[Tensor, Tensor]:
         if self.first is None or self.second is None:
-            raise InvalidModel("every layer must run on the calibration data, but one did not; leave it out")
+            raise InvalidModel("every layer must run on the calibration data, but one did not; exclude this layer")
         count = int(sum_over_processes(torch.tensor(self.count)))
-        # in place: a second set of all moments would double the memory
+        # in place, since a second set of all moments would double the memory
         return sum_over_processes(self.first).div_(count), sum_over_processes(self.second).div_(count)
 
 
 class _Collector:
-    """The hooks of one pass."""
+    """The hooks of one pass and the sums that they update."""
 
     def __init__(
         self,
@@ -111,26 +112,26 @@ class _Collector:
         self.last_input: tuple[Tensor, str] | None = None
         self.real: dict[str, Tensor] = {}
 
-    def run(self, batch: Batch, places: range) -> None:
-        """Pass one batch forward and, for gradients, noise back from the logits."""
+    def run(self, batch: Batch, indices: range) -> None:
+        """Run one batch forward and, for gradient moments, noise backward from the logits."""
         inputs = to_device(batch, self.model)
         mask = inputs["attention_mask"]
         self.mask, self.steps = mask.bool(), dict.fromkeys(self.layers, 0)
         self.examples += len(mask)
         logits = self.model(**inputs).logits
         for name, steps in self.steps.items():
-            # a layer without any is refused at the end: one that runs on some batches only is none
+            # a layer that does not run in this batch may run in others; one that never runs is refused at the end
             if 0 < steps < rows_read(name, mask, self.first_alone).shape[1]:
                 raise InvalidModel(
                     f"{name} must see one row per token, but got {steps} of the {mask.shape[1]} of each example; "
-                    "leave it out"
+                    "exclude this layer"
                 )
         if self.seed is not None:
-            backward_fisher_noise(logits, mask, seed=self.seed, places=places, temperature=self.temperature)
+            backward_fisher_noise(logits, mask, seed=self.seed, indices=indices, temperature=self.temperature)
         self.last_input = None
 
     def handles(self) -> list[RemovableHandle]:
-        """Put hooks on every layer."""
+        """Register the hooks of every layer and return their handles."""
         handles: list[RemovableHandle] = []
         for name, layer in self.layers.items():
             if self.sides[name] is Side.OUTPUT:
@@ -138,24 +139,24 @@ class _Collector:
             else:
                 handles.append(layer.register_forward_pre_hook(self._input_hook(name)))
             if self.sides[name] is Side.BOTH and self.seed is not None:
-                handles.append(layer.register_forward_hook(self._answer_hook(name)))
+                handles.append(layer.register_forward_hook(self._output_gradient_hook(name)))
         return handles
 
     def moments(self) -> dict[str, Moments]:
-        """What was collected, by layer."""
+        """Return the moments by layer name."""
         shared: dict[int, tuple[Tensor, Tensor]] = {}
         examples = int(sum_over_processes(torch.tensor(self.examples)))
-        found = {}
+        moments = {}
         for name in self.layers:
             total = self.activations[name]
             if id(total) not in shared:
                 shared[id(total)] = total.means()
             mean, second = shared[id(total)]
             gradient = self.backward[name].second
-            found[name] = Moments(
+            moments[name] = Moments(
                 mean, second, None if gradient is None else sum_over_processes(gradient).div_(examples)
             )
-        return found
+        return moments
 
     def _input_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
@@ -169,11 +170,11 @@ class _Collector:
             self.real[name] = real
             if self.seed is None or self.sides[name] is Side.BOTH:
                 return None
-            # a view of its own, so that the gradient is what comes back through this layer alone
-            # (the first state of a recurrent layer comes from nowhere, and has no gradient to begin with)
-            own = tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
-            own.register_hook(self._gradient_hook(name, real))
-            return (own, *inputs[1:])
+            # a separate view gets only the gradient that comes through this layer
+            # (the initial state of a recurrent layer is a constant without a gradient)
+            view = tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
+            view.register_hook(self._gradient_hook(name, real))
+            return (view, *inputs[1:])
 
         return hook
 
@@ -183,30 +184,30 @@ class _Collector:
             rows = _rows(out.detach(), real)
             self.activations[name].add(rows if bias is None else rows - bias)
             if self.seed is not None:
-                self._watch(out, name, real)
+                self._add_gradient_hook(out, name, real)
 
         return hook
 
-    def _answer_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda _module, _inputs, out: self._watch(out, name, self.real[name])
+    def _output_gradient_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _module, _inputs, out: self._add_gradient_hook(out, name, self.real[name])
 
-    def _watch(self, out: Tensor, name: str, real: Tensor) -> None:
-        # (in place where it has no gradient yet: the model goes on with this very tensor)
-        own = out if out.requires_grad else out.requires_grad_()
-        own.register_hook(self._gradient_hook(name, real))
+    def _add_gradient_hook(self, out: Tensor, name: str, real: Tensor) -> None:
+        # in place, since the model continues with this very tensor
+        output = out if out.requires_grad else out.requires_grad_()
+        output.register_hook(self._gradient_hook(name, real))
 
     def _gradient_hook(self, name: str, real: Tensor) -> Callable[[Tensor], None]:
         return lambda gradient: self.backward[name].add(_rows(gradient, real))
 
     def _real(self, tensor: Tensor, name: str) -> Tensor:
-        """Which rows of a layer's next call are real: it holds the next time steps of every example."""
+        """Return the indices of real tokens among the rows of a layer's call, which holds the next time steps."""
         mask = rows_read(name, self.mask, self.first_alone)
         examples, length = mask.shape
         steps, rest = divmod(tensor[..., 0].numel(), examples)
         start = self.steps[name]
         self.steps[name] = end = start + steps
         if rest or end > length:
-            raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out")
+            raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; exclude this layer")
         return mask[:, start:end].reshape(-1).nonzero().squeeze(-1)
 
 

@@ -1,6 +1,6 @@
-"""What a method may work with: encoded examples, and the model to learn from.
+"""The data and the teacher that methods may read.
 
-A resource that is absent is None; a method says in `needs` which it reads, and gets no others.
+A method declares in `needs` which fields of `Resources` it reads and gets no others; an absent resource is None.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -22,32 +22,32 @@ __all__ = ["Calibration", "Resources", "prepare_resources", "require_calibration
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Everything a recipe's methods may read."""
+    """Everything that the methods of a recipe may read."""
 
     calibration: Batches | None = None
     """A sample of the training data, for statistics."""
     train: Batches | None = None
-    """The training data."""
+    """All training data."""
     validation: Batches | None = None
-    """Training data held out for choices; never the dev split."""
+    """Held-out training data, for choices between models; never the dev split."""
     text: TrainingText | None = None
-    """The training data before they are encoded."""
+    """The training data before tokenization."""
     teacher: nn.Module | None = None
-    """The model to learn from, in eval mode."""
+    """The model whose outputs recovery learns from, in eval mode."""
     seed: int = 0
-    """Every random choice of a method starts from it; always present."""
+    """The seed of every random choice; every method may read it."""
 
     def only(self, needs: frozenset[str]) -> "Resources":
-        """Return these resources without those that `needs` leaves out."""
+        """Return a copy in which every resource that `needs` does not name is None; the seed always stays."""
         hidden = {field.name: None for field in fields(self) if field.name not in needs | {"seed"}}
         return replace(self, **hidden)  # type: ignore[arg-type]
 
 
 def require_calibration(resources: Resources) -> Batches:
-    """Return the calibration data.
+    """Return the calibration data of the resources.
 
     Raises:
-        MissingResource: there is none.
+        MissingResource: the resources have no calibration data.
     """
     if resources.calibration is None:
         raise MissingResource("calibration data must be given, but got none; give --task or --train-file")
@@ -55,10 +55,15 @@ def require_calibration(resources: Resources) -> Batches:
 
 
 def require_tokens(batches: Batches, least: int, *, what: str) -> None:
-    """Refuse calibration data of fewer tokens than there are directions to be told apart.
+    """Check that calibration data has enough tokens to estimate a statistic.
+
+    Args:
+        batches: calibration data.
+        least: the smallest number of real tokens.
+        what: what `least` counts, for the message, such as "the largest rank".
 
     Raises:
-        InvalidData: there are fewer than `least`, which `what` says the meaning of.
+        InvalidData: there are fewer than `least` tokens.
     """
     if batches.tokens < least:
         raise InvalidData(
@@ -68,19 +73,19 @@ def require_tokens(batches: Batches, least: int, *, what: str) -> None:
 
 
 TRAINING_BATCH = 32
-"""Examples a batch of what methods train on or choose by."""
+"""Examples per batch of training and validation data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """The sample of training data that methods look at."""
+    """How to sample calibration data from the training data."""
 
     examples: Annotated[int, Interval(ge=1)] = 512
-    """Training examples drawn; all, where there are fewer."""
+    """Training examples to draw; all of them if there are fewer."""
     batch_size: Annotated[int, Interval(ge=1)] = 4
-    """Examples a batch; gradients hold the activations of one batch, so that memory grows with it."""
+    """Examples per batch; a backward pass keeps the activations of one batch in memory."""
     max_length: Annotated[int, Interval(ge=2)] = 128
-    """Longer inputs are cut, in tokens."""
+    """Longest input in tokens; longer inputs are truncated."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range."""
@@ -88,11 +93,15 @@ class Calibration:
 
 
 def require_held_out(task: Task) -> None:
-    """Raises InvalidData: the task has too little training data to hold some out."""
+    """Check that the task has held-out training data.
+
+    Raises:
+        InvalidData: the task has too little training data to hold some out.
+    """
     if not len(task.splits.validation):
         raise InvalidData(
             f"{task.name} must have training data to hold out, but got {len(task.splits.train)} examples in all; "
-            "give 20"
+            "give at least 20"
         )
 
 
@@ -106,19 +115,19 @@ def prepare_resources(
     device: str,
     needs: frozenset[str] = frozenset({"calibration"}),
 ) -> Resources:
-    """Return what methods may work with, from the task's training data: calibration data, and what else they need.
+    """Return resources made from the task's training data: calibration data, and the other fields in `needs`.
 
     Args:
-        model: the original, which is the teacher too.
-        tokenizer: its own.
-        task: gives the data.
-        calibration: how much of it methods look at.
-        seed: of the sample and of every random choice.
-        device: where the batches go.
-        needs: fields of `Resources`.
+        model: the model to compress; it is also the teacher.
+        tokenizer: the tokenizer of the model.
+        task: the task that gives the data.
+        calibration: how to sample calibration data.
+        seed: seed of the sample and of every random choice of a method.
+        device: device of the batches, as torch names it.
+        needs: names of fields of `Resources`.
 
     Raises:
-        InvalidData: there is less training data than one batch, or none is held out where a method chooses by it.
+        InvalidData: the training data does not fill one batch, or validation data is needed and none is held out.
     """
     train, held_out = task.splits.train, task.splits.validation
     if "validation" in needs:
@@ -126,7 +135,7 @@ def prepare_resources(
     if min(len(train), calibration.examples) < calibration.batch_size:
         raise InvalidData(
             f"calibration must fill one batch of {calibration.batch_size}, but got {calibration.examples} of "
-            f"{len(train)} training examples; give more, or a smaller batch"
+            f"{len(train)} training examples; give more examples or a smaller batch size"
         )
     length = common_max_length(calibration.max_length, model)
 
