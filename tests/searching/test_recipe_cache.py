@@ -37,8 +37,8 @@ def test_models_are_those_of_the_recipes(resources):
 @pytest.mark.parametrize(("method", "module"), [("structure", _dissection), ("neurons", _structured)])
 def test_what_does_not_depend_on_the_budget_is_learnt_once(resources, monkeypatch, method, module):
     passes = []
-    collect = module.collect
-    monkeypatch.setattr(module, "collect", lambda *args, **rest: passes.append(1) or collect(*args, **rest))
+    collect = module.collect_moments
+    monkeypatch.setattr(module, "collect_moments", lambda *args, **rest: passes.append(1) or collect(*args, **rest))
     recipes, first = CachedRecipes(tiny_model("bert"), resources), {"method": "first_token"}
     for keep in (0.8, 0.6, 0.4):
         recipes.apply(Recipe.from_list([{"method": method, "keep": keep}]))
