@@ -19,7 +19,7 @@ from whet.evaluation import timing
 # on two cores, forty times faster for tiny models
 torch.set_num_threads(1)
 # tests wait for nothing that takes times on this machine, and not for each other
-timing.TIMING = Path(tempfile.gettempdir()) / f"whet.test.{os.getpid()}.lock"
+timing.LOCK = Path(tempfile.gettempdir()) / f"whet.test.{os.getpid()}.lock"
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,9 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,14 +29,14 @@ import whet
 from whet.calibration.resources import Resources
 from whet.errors import InvalidArtifact
 from whet.evaluation.metrics.base import ModelUnderTest, quality_named
-from whet.evaluation.metrics.latency import interleaved
 from whet.evaluation.significance import bootstrap, paired_ratio
+from whet.evaluation.timing import time_batches
 from whet.models import artifact
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import class_order, load_tokenizer, weight_files
 from whet.runtimes.base import runtime_named
-from whet.tasks.data import Examples
+from whet.tasks.data import Batch, Examples
 from whet.tasks.encoding import encode, shortest_first
 from whet.utils.hardware import current_machine
 
@@ -257,8 +258,8 @@ def spread(examples: Examples, count: int) -> Examples:
 def measure(rows: list[Row], runs: Path, task: whet.Task, timing: Timing) -> dict[str, Any]:
     """Return conditions and what was measured; all take turns on the same batches, and the first is the baseline."""
     subjects, sizes = zip(*(subject(row, runs, task, timing) for row in rows), strict=True)
-    batched = interleaved(subjects, [one.timed.batches for one in subjects], "batches").sum(2)
-    singles = interleaved(subjects, [one.singles.batches for one in subjects], "single sentences").sum(2)
+    batched = take_times(subjects, [one.timed.batches for one in subjects])
+    singles = take_times(subjects, [one.singles.batches for one in subjects])
     dense = [i for i, one in enumerate(subjects) if one.name in DENSE_INT8]
     fastest = min(dense, key=lambda i: np.median(batched[i]), default=None)
     found = []
@@ -275,6 +276,21 @@ def measure(rows: list[Row], runs: Path, task: whet.Task, timing: Timing) -> dic
     conditions = {"batch_size": 32, "max_length": LENGTH, "data_sha256": task.splits.dev.digest()}
     conditions |= {**timing._asdict(), **current_machine("cpu").to_dict(), "versions": artifact.versions()}
     return {"conditions": conditions, "rows": found}
+
+
+def take_times(subjects: Sequence[ModelUnderTest], batches: Sequence[Sequence[Batch]]) -> Array:
+    """Return (models, rounds) seconds that each model takes for all of its own batches."""
+    calls = [
+        [partial(answer, one.model, batch) for one, batch in zip(subjects, own, strict=True)]
+        for own in zip(*batches, strict=True)
+    ]
+    seconds: Array = time_batches(calls, rounds=subjects[0].rounds, seed=subjects[0].seed, label="timing").sum(1).T
+    return seconds
+
+
+def answer(model: nn.Module, batch: Batch) -> None:
+    """Let a model answer a batch."""
+    model(**batch)
 
 
 def scores(one: ModelUnderTest) -> dict[str, Any]:

@@ -502,16 +502,6 @@ def test_fixed_shapes_need_a_model_that_reads_them():
         assert names(rows) == everywhere, "shapes must be read by every model, or by none"
 
 
-def test_models_that_take_turns_are_timed_in_every_order(monkeypatch):
-    order = []
-    monkeypatch.setattr("whet.evaluation.metrics.latency._time", lambda one, batch: order.append(one.name) or 1.0)
-    first, second = (subject(tiny_model("bert"), name=name) for name in "ab")
-    times = whet.metrics.latency.interleaved([first, second], [first.timed.batches] * 2, "x")
-    assert times.shape == (2, 6, 6)
-    turns = list(zip(order[::2], order[1::2], strict=True))
-    assert set(turns) == {("a", "b"), ("b", "a")}
-
-
 def test_memory_of_a_model_that_cannot_be_loaded_is_one_sentence(tmp_path):
     with pytest.raises(
         InvalidModel, match=r"^every model must .* but got InvalidModel for .*nowhere: [^\n]*; try it alone$"

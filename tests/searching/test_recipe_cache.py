@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
 from helpers import linears, tiny_batches, tiny_model
 from whet.calibration.resources import Resources
-from whet.evaluation.clock import RuntimeTimer
+from whet.evaluation.timing import RuntimeTimer
 from whet.methods.pruning import _dissection, _structured
 from whet.methods.recipe import Recipe
 from whet.searching.recipe_cache import SIZE, CachedRecipes
@@ -53,7 +54,7 @@ def test_what_does_not_depend_on_the_budget_is_learnt_once(resources, monkeypatc
 
 def test_every_speed_is_that_of_the_whole_model(resources, monkeypatch):
     """What was learnt for a size is of no use for a speed, and what became of one copy is no other's whole model."""
-    monkeypatch.setattr(RuntimeTimer, "seconds", lambda _, runs: [linears(run) for run in runs])
+    monkeypatch.setattr(RuntimeTimer, "time", lambda _, runs: np.array([[linears(run) for run in runs]]))
     monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)
     model = tiny_model("bert")
     recipes = CachedRecipes(model, resources)

@@ -10,9 +10,9 @@ from searches import candidate as made_up_candidate
 from searches import write_model_and_data
 from whet.calibration.resources import Calibration, prepare_resources
 from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
-from whet.evaluation.clock import RuntimeTimer
 from whet.evaluation.measurement import Comparison
 from whet.evaluation.metrics.base import quality_named
+from whet.evaluation.timing import RuntimeTimer
 from whet.models import artifact
 from whet.models.layers.base import count_weights
 from whet.runtimes.base import ExportedModel, Session, runtime_named
@@ -64,7 +64,7 @@ def evaluation_of(baseline, baseline_trial, monkeypatch):
 
     monkeypatch.setattr(Baseline, "speedups", speedups)
     monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)
-    monkeypatch.setattr(RuntimeTimer, "seconds", lambda _, models: list(map(linears, models)))
+    monkeypatch.setattr(RuntimeTimer, "time", lambda _, models: np.array([list(map(linears, models))]))
 
     def made(*where: Target, goal: Goal = Goal(max_drop=50)) -> StagedEvaluation:  # noqa: B008
         space = Space.of(baseline.model, resources, recovery=0.0, bytes_count=False)
@@ -270,8 +270,9 @@ def test_a_target_that_always_fails_is_left_out(evaluation_of, reason, out):
 
 
 def test_ratios_are_times_of_the_baseline_over_those_of_the_model(baseline, monkeypatch):
-    monkeypatch.setattr(baseline_module, "time_interleaved", lambda runs, **rest: np.array([[3.0, 1.0, 6.0]] * 6))
-    assert [one.value for one in baseline.speedups([baseline.model] * 2, rounds=6)] == [3.0, 0.5]
+    seconds = np.array([[1.0, 1.0, 2.0], [10.0, 2.0, 5.0], [3.0, 6.0, 6.0]])  # whose medians have ratios 1.5 and 0.6
+    monkeypatch.setattr(baseline_module, "time_interleaved", lambda runs, **rest: seconds)
+    assert [one.value for one in baseline.speedups([baseline.model] * 2, rounds=3)] == [1.0, 0.5]
 
 
 def test_timed_batches_have_the_size_that_counts(baseline):

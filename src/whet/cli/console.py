@@ -33,18 +33,12 @@ __all__ = [
     "print_search_result",
     "print_search_trial",
     "print_step",
-    "say",
     "show",
     "write_picture",
 ]
 
 _WIDE = 1000
 """Columns that every table fits into."""
-
-
-def say(sentence: str) -> None:
-    """Print a sentence to the error stream."""
-    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def show(*parts: str | Table) -> None:

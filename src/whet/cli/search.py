@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from whet.cli.console import print_json, print_search_result, print_search_trial, say
+from whet.cli.console import print_json, print_search_result, print_search_trial
 from whet.cli.options import (
     AsJson,
     DataDir,
@@ -27,6 +27,7 @@ from whet.cli.options import (
 from whet.searching.goal import Goal
 from whet.searching.result import SearchResult
 from whet.searching.search import search as search_for
+from whet.utils.progress import say
 
 __all__ = ["search"]
 

@@ -6,9 +6,9 @@ from typing import Any
 import transformers
 import typer
 
-from whet.cli.console import say
 from whet.errors import WhetError
 from whet.utils.distributed import leave_processes
+from whet.utils.progress import say
 
 __all__ = ["run"]
 

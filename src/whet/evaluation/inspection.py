@@ -1,27 +1,23 @@
 """Where a model's parameters and time are, and which methods can help on this machine."""
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidParameter
-from whet.evaluation.timing import layer_latencies
+from whet.evaluation.timing import layer_latencies, time_modules
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.artifact import load_any
 from whet.models.load import common_max_length
 from whet.numerics.low_rank import break_even
 from whet.tasks.data import Batch
 from whet.utils.hardware import INSTRUCTION_SETS, Machine, current_machine
-from whet.utils.progress import track
 
 __all__ = ["BreakEven", "Inspection", "ModuleRow", "inspect"]
 
-WARM_UP = 3
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 """Ranks that are timed, as shares of the rank where parameters break even."""
 
@@ -36,7 +32,7 @@ class ModuleRow(NamedTuple):
     share: float
     """Of the model's parameters."""
     milliseconds: float
-    """Median time of its forward pass."""
+    """Median time that it takes in one forward pass of the model."""
     time_share: float
     """Of the model's time."""
 
@@ -110,39 +106,17 @@ def _modules(model: nn.Module, inputs: dict[str, Tensor], rounds: int) -> list[M
         for name, module in model.named_modules()
         if not any(module.children()) and any(True for _ in module.parameters())
     }
-    spent: dict[str, list[float]] = {name: [] for name in leaves}
-    handles = [handle for name, module in leaves.items() for handle in _stop_watch(module, spent[name])]
-    whole = []
-    with torch.inference_mode():
-        for _ in track(range(rounds + WARM_UP), "timing modules"):
-            start = time.perf_counter()
-            model(**inputs)
-            whole.append(time.perf_counter() - start)
-    for handle in handles:
-        handle.remove()
+    times = time_modules(model, leaves, inputs, rounds=rounds, label="timing modules")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    total = float(np.median(whole[WARM_UP:]))
     rows = []
     for name, module in leaves.items():
         own = sum(parameter.numel() for parameter in module.parameters())
-        seconds = float(np.median(spent[name][WARM_UP:])) if len(spent[name]) > WARM_UP else 0.0
+        seconds = times.modules[name]
         shape = "x".join(str(size) for size in max(module.parameters(), key=torch.numel).shape)
         rows.append(
-            ModuleRow(name, type(module).__name__, shape, own, own / parameters, seconds * 1e3, seconds / total)
+            ModuleRow(name, type(module).__name__, shape, own, own / parameters, seconds * 1e3, seconds / times.whole)
         )
     return rows
-
-
-def _stop_watch(module: nn.Module, spent: list[float]) -> list[torch.utils.hooks.RemovableHandle]:
-    started = [0.0]
-
-    def start(*_: Any) -> None:
-        started[0] = time.perf_counter()
-
-    def stop(*_: Any) -> None:
-        spent.append(time.perf_counter() - started[0])
-
-    return [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
 
 
 def _break_evens(model: nn.Module, batch: Batch) -> list[BreakEven]:

@@ -8,10 +8,11 @@ from scipy import stats
 
 from whet.evaluation.measurement import Comparison
 
-__all__ = ["Estimate", "bootstrap", "mcnemar", "paired_bootstrap", "paired_ratio"]
+__all__ = ["Estimate", "bootstrap", "mcnemar", "paired_bootstrap", "paired_ratio", "speedup"]
 
 
 Array = np.ndarray[Any, Any]
+Seconds = Sequence[float] | Array
 RESAMPLES = 1000
 """Bootstrap resamples: the ends of a 95 % interval are then good to about a tenth of its width."""
 
@@ -67,14 +68,31 @@ def mcnemar(right: Array, baseline_right: Array, *, seed: int) -> Comparison:
     return Comparison(kind="difference", **estimate._asdict(), p_value=p_value, test="McNemar, exact")
 
 
-def paired_ratio(baseline: Sequence[float], model: Sequence[float], *, seed: int) -> Comparison:
-    """Return how many times faster the model is, from times taken in the same interleaved rounds.
+def speedup(baseline: Seconds, model: Seconds) -> float:
+    """Return how many times as fast as the baseline a model is: the median over rounds of the ratio within a round.
 
-    The value is the median of the rounds' ratios; the test is Wilcoxon's signed-rank test of their logarithms.
+    A slow moment of the machine falls on both times of a round, and leaves their ratio as it is.
+
+    Args:
+        baseline: (rounds,) seconds of the baseline.
+        model: (rounds,) seconds of the model in the same rounds.
     """
-    ratios = np.asarray(baseline, dtype=float) / np.asarray(model, dtype=float)
-    estimate = bootstrap(lambda drawn: float(np.median(ratios[drawn])), len(ratios), seed=seed)
-    logs = np.log(ratios)
+    return float(np.median(np.asarray(baseline, dtype=float) / np.asarray(model, dtype=float)))
+
+
+def paired_ratio(baseline: Seconds, model: Seconds, *, seed: int) -> Comparison:
+    """Return the `speedup` of a model with its 95 % interval over resampled rounds.
+
+    The test is Wilcoxon's signed-rank test of the logarithms of the ratios.
+
+    Args:
+        baseline: (rounds,) seconds of the baseline.
+        model: (rounds,) seconds of the model in the same rounds.
+        seed: of the resampling.
+    """
+    first, own = np.asarray(baseline, dtype=float), np.asarray(model, dtype=float)
+    estimate = bootstrap(lambda drawn: speedup(first[drawn], own[drawn]), len(first), seed=seed)
+    logs = np.log(first / own)
     p_value = float(stats.wilcoxon(logs).pvalue) if np.any(logs != 0) else 1.0
     test = "Wilcoxon signed-rank over interleaved rounds"
     return Comparison(kind="ratio", **estimate._asdict(), p_value=p_value, test=test)

@@ -11,7 +11,8 @@ from torch import nn
 
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
-from whet.evaluation.timing import model_latencies
+from whet.evaluation.significance import speedup as speedup_of
+from whet.evaluation.timing import time_models
 from whet.methods.base import Method, Stage
 from whet.numerics.allocation import LayerOptions, minimise_loss
 from whet.tasks.data import Batch
@@ -146,8 +147,8 @@ def at_speed(
     """
 
     def relative_time(keep: float) -> float:
-        dense, compressed = model_latencies([model, build(choose(keep))], batches)
-        return compressed / dense
+        dense, compressed = time_models([model, build(choose(keep))], batches).T
+        return 1 / speedup_of(dense, compressed)
 
     wanted, allowed = 1 / speedup, 1 / (CLOSE * speedup)
     fast, slow = (SMALLEST, relative_time(SMALLEST)), (1.0, 1.0)

@@ -167,7 +167,7 @@ class Baseline:
     def trial(self) -> Trial:
         """Return the baseline's own measurements."""
         runs = [lambda: self.run(self.model)]
-        seconds = time_interleaved(runs, rounds=FULL_ROUNDS, budget=TIMING_SECONDS)[:, 0]
+        seconds = time_interleaved(runs, rounds=FULL_ROUNDS, budget=TIMING_SECONDS, seed=self.seed)[:, 0]
         rates = sum(len(batch["input_ids"]) for batch in self._timed_batches) / seconds
         estimate = bootstrap(lambda drawn: float(np.median(rates[drawn])), len(rates), seed=self.seed)
         throughput = Measurement(metric="throughput", **estimate._asdict(), unit="1/s", n=len(rates), better="higher")
@@ -185,9 +185,8 @@ class Baseline:
         if not models:
             return []
         runs = [lambda model=model: self.run(model) for model in (self.model, *models)]
-        seconds = time_interleaved(runs, rounds=rounds, budget=TIMING_SECONDS)
-        own = seconds[:, 0].tolist()
-        return [paired_ratio(own, seconds[:, i].tolist(), seed=self.seed) for i in range(1, len(runs))]
+        seconds = time_interleaved(runs, rounds=rounds, budget=TIMING_SECONDS, seed=self.seed)
+        return [paired_ratio(seconds[:, 0], own, seed=self.seed) for own in seconds[:, 1:].T]
 
     def run(self, model: nn.Module) -> None:
         """Run a model on the batches that are timed."""

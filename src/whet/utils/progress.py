@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from whet.utils.distributed import is_first
 
-__all__ = ["ProgressBar", "progress_bar", "track"]
+__all__ = ["ProgressBar", "progress_bar", "say", "track"]
 
 T = TypeVar("T")
 
@@ -31,16 +31,21 @@ class ProgressBar:
         self._progress.update(self._task, completed=done)
 
 
+def say(sentence: str) -> None:
+    """Print a sentence to the error stream."""
+    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def progress_bar(description: str, total: float) -> Iterator[ProgressBar]:
-    """Show a bar with the time left until the block ends."""
+def progress_bar(description: str, total: float, *, hidden: bool = False) -> Iterator[ProgressBar]:
+    """Show a bar with the time left until the block ends; a hidden one is not drawn."""
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=not (sys.stderr.isatty() and is_first()),
+        disable=hidden or not (sys.stderr.isatty() and is_first()),
         transient=True,
     )
     with progress:

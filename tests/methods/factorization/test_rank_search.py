@@ -1,20 +1,16 @@
 import itertools
-import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from helpers import tiny_batches, tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
-from whet.evaluation import timing
-from whet.evaluation.timing import Latencies, layer_latencies, representative_batches, time_interleaved
+from whet.evaluation.timing import Latencies
 from whet.methods import _budget
 from whet.methods.factorization import _rank_search
 from whet.methods.factorization._rank_search import ranks_within_time
@@ -51,7 +47,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module], float]:
 
     monkeypatch.setattr(_rank_search, "layer_latencies", layers)
     for module in (_rank_search, _budget):
-        monkeypatch.setattr(module, "model_latencies", lambda models, _: [whole(model) for model in models])
+        monkeypatch.setattr(module, "time_models", lambda models, _: np.array([[whole(model) for model in models]]))
     return whole
 
 
@@ -151,55 +147,3 @@ def test_what_methods_read_follows_from_their_parameters():
     assert Svd(speedup=2.0).reads == {"calibration"}
     assert Svd(keep=0.5, calibration="sequential").reads == {"calibration"}
     assert Drone(allocation="algorithm_2", allowed_kl=0.1).reads == {"calibration", "validation"}
-
-
-def test_representative_batches_are_full_and_spread_over_the_lengths():
-    batches = tiny_batches(count=20, batch_size=3)
-    found = representative_batches(batches, batch_size=12, count=3)
-    lengths = [batch["input_ids"].shape[1] for batch in found]
-    assert len(found) == 3
-    assert lengths == sorted(lengths)
-    assert lengths[0] < lengths[-1]
-    assert all(len(batch["input_ids"]) == 12 for batch in found)
-    assert all(batch["input_ids"].shape == batch["attention_mask"].shape for batch in found)
-    assert representative_batches(tiny_batches(count=1)) != []
-
-
-def test_slow_calls_take_fewer_turns_but_never_fewer_than_3():
-    def rounds(budget: float) -> int:
-        return len(time_interleaved([lambda: time.sleep(0.002)] * 2, rounds=20, budget=budget))
-
-    assert rounds(math.inf) == 20
-    assert rounds(0.0) == 3
-    assert 3 <= rounds(0.03) <= 9  # a round takes 4 ms or more
-
-
-def test_times_are_taken_alone_on_the_machine():
-    """While one program takes times, the lock that all others wait for is held."""
-    seen = []
-
-    def watched():
-        with pytest.raises(Timeout):
-            lock.acquire(timeout=0)
-        seen.append(1)
-
-    lock = FileLock(timing.TIMING)
-    time_interleaved([watched], rounds=3)
-    with lock.acquire(timeout=0):
-        assert len(seen) == 5
-
-
-def test_calls_take_turns_after_a_warm_up():
-    seen: list[int] = []
-    seconds = time_interleaved([lambda: seen.append(0), lambda: seen.append(1)], rounds=4)
-    assert seconds.shape == (4, 2)
-    assert (seconds > 0).all()
-    assert seen == [0, 1] * (len(seen) // 2)
-    assert len(seen) > 8
-
-
-def test_a_larger_rank_is_never_taken_to_be_faster():
-    found = layer_latencies(torch.empty(24, 16), [1, 2, 4, 8], representative_batches(tiny_batches()))
-    assert found.dense > 0
-    assert list(found.factored) == [1, 2, 4, 8]
-    assert np.all(np.diff(list(found.factored.values())) >= 0)

@@ -12,7 +12,7 @@ from helpers import FAMILIES, Family, block_weights, linears, tiny_batches, tiny
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, NothingToCompress, UnknownName
 from whet.evaluation import records
-from whet.evaluation.clock import RuntimeTimer
+from whet.evaluation.timing import RuntimeTimer
 from whet.methods.lossless.first_token import FirstToken
 from whet.methods.pruning import structure
 from whet.methods.pruning._dissection import PartLocation, dissect, part_locations
@@ -154,7 +154,7 @@ def test_sequential_parts_are_fitted_to_what_those_before_them_give(monkeypatch:
 @pytest.mark.parametrize("speedup", [1.3, 2.0])
 def test_a_model_is_as_fast_as_was_asked(family: Family, speedup: float, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)
-    monkeypatch.setattr(RuntimeTimer, "seconds", lambda _, models: [linears(one) for one in models])
+    monkeypatch.setattr(RuntimeTimer, "time", lambda _, models: np.array([[linears(one) for one in models]]))
     model = tiny_model(family)
     reached = linears(model) / linears(shaped(model, speedup=speedup, structures=("neurons", "heads", "nothing")))
     assert 0.98 * speedup <= reached <= 1.1 * speedup
@@ -167,12 +167,12 @@ def test_models_are_timed_as_they_will_run(monkeypatch: pytest.MonkeyPatch):
     seen: list[nn.Module] = []
     opened: list[nn.Module] = []
 
-    def seconds(_clock: RuntimeTimer, models: list[nn.Module]) -> list[float]:
+    def times(_clock: RuntimeTimer, models: list[nn.Module]) -> np.ndarray:
         seen.extend(models)
-        return [linears(one) for one in models]
+        return np.array([[linears(one) for one in models]])
 
     monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: opened.append(model) or model)
-    monkeypatch.setattr(RuntimeTimer, "seconds", seconds)
+    monkeypatch.setattr(RuntimeTimer, "time", times)
     shaped(tiny_model("bert"), speedup=1.5)
     assert len(seen) > 5
     assert opened.count(opened[0]) == 1 < seen.count(opened[0]), "another runtime would export the whole model again"
@@ -190,16 +190,6 @@ def test_time_is_not_saved_where_the_first_token_alone_is_computed(monkeypatch: 
     assert before.share(first, length) == 1
     attention = list(parts.values())[-2]
     assert attention.share(first, length) == pytest.approx((2 + 2 / length) / 4)
-
-
-@pytest.mark.parametrize("runtime", ["pytorch", "onnxruntime"])
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's exporter's own
-def test_a_clock_times_models_in_turn(runtime: str):
-    model = tiny_model("bert")
-    small = put(model, dict.fromkeys(taken_apart(model), DROP))
-    clock = RuntimeTimer(batches=tiny_batches(), runtime=runtime)
-    clock.require()
-    assert all(seconds > 0 for seconds in clock.seconds([clock.opened(model), clock.opened(small)]))
 
 
 @encoders

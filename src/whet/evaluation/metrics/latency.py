@@ -4,45 +4,26 @@ All models take each batch in turn, in an order drawn anew every time, so that w
 all of them alike. A speedup is the median over rounds of the ratio of times within a round.
 """
 
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from whet.evaluation.measurement import Better, Comparison, Measurement
 from whet.evaluation.metrics.base import Metric, ModelUnderTest
 from whet.evaluation.significance import bootstrap, paired_ratio
+from whet.evaluation.timing import time_batches
 from whet.tasks.data import Batch
-from whet.utils.progress import track
 
-__all__ = ["FIXED_SHAPES", "Latency", "interleaved"]
+__all__ = ["FIXED_SHAPES", "Latency"]
 
 Array = np.ndarray[Any, Any]
 
 FIXED_SHAPES = ((1, 128), (8, 128))
 """Batch size and length in tokens, without padding."""
-WARM_UP = 2
-"""Rounds that are run and thrown away."""
-
-
-def interleaved(subjects: Sequence[ModelUnderTest], batches: Sequence[Sequence[Batch]], what: str) -> Array:
-    """Return (subjects, rounds, batches) seconds.
-
-    Args:
-        subjects: the models; the first one's rounds and seed hold for all.
-        batches: each subject's own batches, equally many.
-        what: said on the progress bar.
-    """
-    rounds, generator = subjects[0].rounds, np.random.default_rng(subjects[0].seed)
-    seconds = np.zeros((len(subjects), rounds + WARM_UP, len(batches[0])))
-    with torch.inference_mode():
-        for i in track(range(rounds + WARM_UP), f"timing {what}"):
-            for j in range(len(batches[0])):
-                for k in generator.permutation(len(subjects)):
-                    seconds[k, i, j] = _time(subjects[k], batches[k][j])
-    return seconds[:, WARM_UP:]
 
 
 class Latency(Metric):
@@ -56,7 +37,7 @@ class Latency(Metric):
         return [[one for part in found for one in part[i]] for i in range(len(subjects))]
 
     def _singles(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
-        times = interleaved(subjects, [subject.singles.batches for subject in subjects], "single sentences") * 1e3
+        times = _time(subjects, [subject.singles.batches for subject in subjects], "single sentences") * 1e3
         rows = []
         for i, subject in enumerate(subjects):
             medians = np.median(times[i], axis=0)  # of each sentence over rounds
@@ -67,7 +48,7 @@ class Latency(Metric):
         return [rows[2 * i : 2 * i + 2] for i in range(len(subjects))]
 
     def _batched(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
-        times = interleaved(subjects, [subject.timed.batches for subject in subjects], "batches")
+        times = _time(subjects, [subject.timed.batches for subject in subjects], "batches")
         count = len(subjects[0].timed.labels)
         return [
             [
@@ -90,7 +71,7 @@ class Latency(Metric):
             if length > min(subject.max_length for subject in subjects):
                 continue
             batches = [[_full_batch(subject, size, length)] for subject in subjects]
-            times = interleaved(subjects, batches, f"{size} × {length} tokens") * 1e3
+            times = _time(subjects, batches, f"{size} × {length} tokens") * 1e3
             found.append(
                 [
                     [
@@ -110,15 +91,25 @@ class Latency(Metric):
         return found
 
 
-def _time(subject: ModelUnderTest, batch: Batch) -> float:
-    cuda = subject.device.startswith("cuda")
-    if cuda:
-        torch.cuda.synchronize(subject.device)
-    start = time.perf_counter()
-    subject.model(**batch)
-    if cuda:
-        torch.cuda.synchronize(subject.device)
-    return time.perf_counter() - start
+def _time(subjects: Sequence[ModelUnderTest], batches: Sequence[Sequence[Batch]], what: str) -> Array:
+    """(subjects, rounds, batches) seconds; the first subject's rounds, device and seed hold for all.
+
+    Args:
+        subjects: the models.
+        batches: each subject's own batches, equally many.
+        what: named by the progress bar.
+    """
+    first = subjects[0]
+    calls = [
+        [partial(_answer, subject.model, batch) for subject, batch in zip(subjects, own, strict=True)]
+        for own in zip(*batches, strict=True)
+    ]
+    seconds = time_batches(calls, rounds=first.rounds, device=first.device, seed=first.seed, label=f"timing {what}")
+    return seconds.transpose(2, 0, 1)
+
+
+def _answer(model: nn.Module, batch: Batch) -> None:
+    model(**batch)
 
 
 def _full_batch(subject: ModelUnderTest, size: int, length: int) -> Batch:

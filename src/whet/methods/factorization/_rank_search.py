@@ -18,7 +18,8 @@ from typing import Literal
 import numpy as np
 from torch import nn
 
-from whet.evaluation.timing import Latencies, layer_latencies, model_latencies
+from whet.evaluation.significance import speedup as speedup_of
+from whet.evaluation.timing import Latencies, layer_latencies, time_models
 from whet.methods._budget import Ranks, at_budget
 from whet.models.architecture import dense_weight
 from whet.models.inference import predict_logits
@@ -74,14 +75,14 @@ def ranks_within_time(
     """
     tables = layer_latency_tables(model, {name: list(by_rank) for name, by_rank in losses.items()}, batches)
     offers = {name: _faster(tables[name], losses[name]) for name in losses}
-    whole = model_latencies([model], batches)[0]
+    whole = float(np.median(time_models([model], batches)))
 
     def ranks(chosen: Mapping[str, int]) -> Ranks:
         return {name: offers[name][0][i] for name, i in chosen.items()}
 
     def timed(chosen: Mapping[str, int]) -> float:
-        dense, compressed = model_latencies([model, build(ranks(chosen))], batches)
-        return dense / compressed
+        dense, compressed = time_models([model, build(ranks(chosen))], batches).T
+        return speedup_of(dense, compressed)
 
     options = {name: offer[1] for name, offer in offers.items()}
     fixed = whole - sum(table.dense for table in tables.values())

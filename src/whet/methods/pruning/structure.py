@@ -22,7 +22,8 @@ from torch import nn
 
 from whet.calibration.resources import Resources, require_calibration
 from whet.errors import InvalidParameter
-from whet.evaluation.clock import PYTORCH, Run, RuntimeTimer
+from whet.evaluation.significance import speedup as speedup_of
+from whet.evaluation.timing import Run, RuntimeTimer
 from whet.methods._budget import Budgeted, at_budget
 from whet.methods.pruning._dissection import PartLocation, dissect, part_locations
 from whet.methods.pruning._parts import DENSE, BlockPart, PartConfig
@@ -30,6 +31,7 @@ from whet.models.surgery import copy_sharing_parameters
 from whet.numerics.allocation import LayerOptions, minimise_loss
 from whet.runtimes.base import search_runtimes
 from whet.utils.lookup import choose
+from whet.utils.precision import FP32, PYTORCH
 from whet.utils.progress import track
 
 __all__ = ["STRUCTURES", "BlockStructure"]
@@ -57,7 +59,7 @@ class BlockStructure(Budgeted):
     parts that do not match stay unchanged."""
     runtime: str = PYTORCH
     """The runtime in which the speedup is measured: pytorch, or a runtime for which models are exported."""
-    precision: str = "fp32"
+    precision: str = FP32
     """The precision in which that runtime computes, e.g. fp32."""
 
     def __post_init__(self) -> None:
@@ -167,8 +169,8 @@ def _within_time(model: nn.Module, choices: _Choices, times: "_Times", speedup: 
 
     def timed(chosen: Mapping[str, int]) -> float:
         compressed = _with_configs(copy_sharing_parameters(model), choices.parts, menu.configs(chosen))
-        before, after = times.timer.seconds([times.run, times.timer.opened(compressed)])
-        return before / after
+        before, after = times.timer.time([times.run, times.timer.opened(compressed)]).T
+        return speedup_of(before, after)
 
     return menu.configs(at_budget(menu.options, speedup=speedup, whole=times.whole, fixed=times.whole, timed=timed))
 
@@ -207,7 +209,7 @@ def _times(model: nn.Module, parts: Mapping[str, BlockPart], timer: RuntimeTimer
         timer.opened(_with_configs(copy_sharing_parameters(model), parts, dict.fromkeys(kinds[kind], config)))
         for kind, config in track(probes, "preparing to time")
     ]
-    dense, *seconds = timer.seconds([whole, *compressed])
+    dense, *seconds = map(float, np.median(timer.time([whole, *compressed]), axis=0))
     saved: dict[tuple[object, ...], dict[PartConfig, float]] = {kind: {} for kind in kinds}
     for (kind, config), seconds_taken in zip(probes, seconds, strict=True):
         # a probe that noise makes slower than the dense model saves nothing
