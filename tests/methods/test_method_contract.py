@@ -29,7 +29,7 @@ from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.layers.base import CompressedLayer
 from whet.models.surgery import describe
-from whet.tasks.data import Batches, Text
+from whet.tasks.data import Batches, TrainingText
 
 METHODS = sorted(all_methods().values(), key=lambda method: method.name())
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name())
@@ -59,7 +59,7 @@ def everything(family: str = "bert") -> Resources:
         calibration=batches,
         train=batches,
         validation=tiny_batches(seed=1),
-        text=Text(words_of(batches), word_tokenizer()),
+        text=TrainingText(words_of(batches), word_tokenizer()),
         teacher=tiny_model(family, seed=4),
     )
 
