@@ -31,7 +31,7 @@ from whet.methods.base import all_methods
 from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.surgery import describe
-from whet.tasks.data import Text
+from whet.tasks.data import TrainingText
 from whet.utils.files import digest
 
 METHODS = sorted(all_methods())
@@ -46,7 +46,7 @@ def recipe_of(name: str) -> Recipe:
 
 def everything(model: nn.Module) -> Resources:
     batches = tiny_batches()
-    text = Text(words_of(batches), word_tokenizer())
+    text = TrainingText(words_of(batches), word_tokenizer())
     return Resources(calibration=batches, train=batches, validation=tiny_batches(seed=1), text=text, teacher=model)
 
 
