@@ -580,7 +580,7 @@ def test_the_verb_shows_the_frontier_and_the_best(run, evaluated, monkeypatch, t
     assert code == 0 and not err
     assert out.count("◀ best") == 1 and "on 24 dev examples: accuracy" in out
     assert f"saved to {tmp_path / 'out' / 'best'}, for pytorch in fp32" in out.replace("\n", "")
-    assert re.search(r"^0: .*times, -0\.0 \(-0\.5 to \+0\.5\) points; 0 s$", out, re.MULTILINE)
+    assert re.search(r"^0: .* ×( \(.*\))?, -0\.0 \(-0\.5 to \+0\.5\) points; 0 s$", out, re.MULTILINE)
 
 
 def test_the_verb_ends_with_three_where_nothing_holds(run, monkeypatch, tmp_path):

@@ -11,13 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from whet.errors import OutputNotWritten
+from whet.evaluation.formatting import number, percent, points, ratio, value_of
 from whet.evaluation.inspection import Inspection
-from whet.evaluation.measurement import Comparison
 from whet.evaluation.trial import Trial
 from whet.methods.base import Method
 from whet.methods.recipe import Step
 from whet.runtimes.base import Agreement
-from whet.searching.goal import POINTS, difference
+from whet.searching.goal import difference
 from whet.searching.result import BEST, SearchResult
 from whet.searching.storage import SearchTrial
 from whet.training.trainer import Epoch
@@ -87,7 +87,7 @@ def print_curve(curve: Sequence[Epoch], title: str, *, as_json: bool) -> None:
     for name in curve[0]._fields:
         shown.add_column(name.replace("_", " "), justify="right")
     for row in curve:
-        shown.add_row(*(f"{value:.4g}" for value in row))
+        shown.add_row(f"{row.epoch:g}", *map(number, row[1:]))
     show(shown)
 
 
@@ -95,8 +95,8 @@ def print_step(step: Step) -> None:
     """Print what one method of a recipe did."""
     share = step.parameters_after / step.parameters_before
     show(
-        f"{step.method}: {step.layers} layers changed, parameters {step.parameters_before:,} → "
-        f"{step.parameters_after:,} ({share:.1%}), {step.seconds:.1f} s"
+        f"{step.method}: {step.layers} layers changed, parameters {number(step.parameters_before)} → "
+        f"{number(step.parameters_after)} ({percent(share)}), {number(step.seconds, places=1)} s"
     )
 
 
@@ -119,20 +119,21 @@ def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
     for name in ("largest difference", "equal predictions", "KL, held out", "layers in fp32"):
         shown.add_column(name, justify="right")
     for (runtime, precision), one in found.items():
-        kl = "" if one.kl is None else f"{one.kl:.2g}"
-        difference, equal = f"{one.largest_difference:.1e}", f"{one.equal_predictions:.0%}"
-        shown.add_row(runtime, precision, one.precision, difference, equal, kl, str(len(one.in_fp32)))
+        kl = "" if one.kl is None else number(one.kl)
+        equal = percent(one.equal_predictions, places=0)
+        cells = (number(one.largest_difference), equal, kl, number(len(one.in_fp32)))
+        shown.add_row(runtime, precision, one.precision, *cells)
     show(shown)
 
 
 def print_search_trial(trial: SearchTrial) -> None:
     """Print the outcome of one structure of a search."""
     candidates = [
-        f"{candidate.name}: {_times(candidate)} times, {_points(difference(candidate))} points"
+        f"{candidate.name}: {_speedup(candidate)}, {points(difference(candidate))} points"
         for candidate in trial.candidates
     ]
     outcome = "; ".join(candidates) or f"{trial.state}: {trial.message}"
-    show(f"{trial.number}: {outcome}; {trial.seconds:.0f} s")
+    show(f"{trial.number}: {outcome}; {number(trial.seconds, places=0)} s")
 
 
 def print_search_result(result: SearchResult, out: Path) -> None:
@@ -142,8 +143,8 @@ def print_search_result(result: SearchResult, out: Path) -> None:
         on_dev = result.confirmation[1]
         quality = on_dev.measurements[0]
         show(
-            f"on {quality.n} dev examples: {quality.metric} {quality.value:.3f}, {_points(difference(on_dev))} points "
-            f"from the baseline; {_times(on_dev)} times its sentences a second"
+            f"on {number(quality.n)} dev examples: {quality.metric} {value_of(quality)}, {points(difference(on_dev))} "
+            f"points from the baseline; speedup {_speedup(on_dev)}"
         )
     for note in result.notes:
         show(f"note: {note}")
@@ -156,30 +157,25 @@ def _frontier_table(result: SearchResult) -> Table:
     baseline, mark = result.baseline, "◀ best" if result.accepted else "◀ nearest"
     quality = baseline.measurements[0]
     table = Table(
-        title=escape(f"{baseline.name}: {quality.n} examples that the search chose by"),
-        caption="points: the difference from the baseline, with its 95 % interval; times: sentences a second",
+        title=escape(f"{baseline.name}: {number(quality.n)} examples that the search chose by"),
+        caption="points: the difference from the baseline; speedup: sentences a second over the baseline's; "
+        "in brackets, 95 % intervals",
     )
     table.add_column("model", overflow="fold")
-    for name in (quality.metric, "points", "KL", "times the baseline", "MiB"):
+    for name in (quality.metric, "points", "KL", "speedup", "MiB"):
         table.add_column(name, justify="right", overflow="fold")
     trials = list(result.frontier.trials)
     for trial in trials if result.best in trials else [*trials, result.best]:
         quality = trial.measurements[0]
-        points = "" if quality.versus is None else _points(quality.versus)
-        kl, size = trial.get("kl").value, trial.get("disk").value
+        versus = "" if quality.versus is None else points(quality.versus)
+        kl, size = value_of(trial.get("kl")), value_of(trial.get("disk"))
         name = escape(trial.name) + (f" {mark}" if trial is result.best else "")
-        table.add_row(name, f"{quality.value:.3f}", points, f"{kl:.2g}", _times(trial), f"{size:.1f}")
+        table.add_row(name, value_of(quality), versus, kl, _speedup(trial), size)
     return table
 
 
-def _points(versus: Comparison) -> str:
-    value, low, high = (number * POINTS for number in (versus.value, versus.low, versus.high))
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-def _times(trial: Trial) -> str:
-    ratio = trial.get("throughput").versus
-    return "1" if ratio is None else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+def _speedup(trial: Trial) -> str:
+    return ratio(trial.get("throughput").versus)
 
 
 def print_inspection(found: Inspection) -> None:
@@ -190,8 +186,8 @@ def print_inspection(found: Inspection) -> None:
         modules.add_column(name, justify="right")
     for row in found.modules:
         modules.add_row(
-            row.name, row.kind, row.shape, f"{row.parameters:,}", f"{row.share:.1%}", f"{row.milliseconds:.2f}",
-            f"{row.time_share:.1%}",
+            row.name, row.kind, row.shape, number(row.parameters), percent(row.share),
+            number(row.milliseconds, places=2), percent(row.time_share),
         )  # fmt: skip
     evens = Table("layers", "shape", title="where two thin products pay")
     for name in ("fewer parameters below rank", "faster up to rank", "speedup of the smallest rank"):
@@ -202,7 +198,7 @@ def print_inspection(found: Inspection) -> None:
             even.shape,
             str(even.by_parameters),
             str(even.by_time or "none"),
-            f"{even.best_speedup:.2f}",
+            number(even.best_speedup, places=2),
         )
     show(modules, evens, *(f"• {line}" for line in found.advice))
 

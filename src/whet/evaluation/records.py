@@ -8,11 +8,12 @@ import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet.errors import InvalidArtifact
+from whet.evaluation.formatting import comparison, interval_of, number, with_unit
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import CARD, MEASUREMENTS, RECIPE
 
-__all__ = ["card", "copy", "read_steps", "record", "save", "trials"]
+__all__ = ["card", "copy", "measured_table", "read_steps", "record", "save", "trials"]
 
 Steps = Sequence[Mapping[str, Any]]
 """A recipe's file form: each method's name and parameters."""
@@ -138,10 +139,19 @@ def card(name: str, recipe: Steps, origin: str, measured: Sequence[Trial]) -> st
         "## Measured",
         "",
     ]
-    lines += (
-        measured[-1].markdown() if measured else ["Not yet: `whet measure ORIGINAL THIS --task TASK` fills this in."]
-    )
+    unmeasured = ["Not yet: `whet measure ORIGINAL THIS --task TASK` fills this in."]
+    lines += measured_table(measured[-1]) if measured else unmeasured
     return "\n".join(lines) + "\n"
+
+
+def measured_table(trial: Trial) -> list[str]:
+    """Return the lines of a Markdown table of everything measured, and of its conditions."""
+    rows = ["| metric | value | 95 % interval | n | against the baseline |", "|---|---|---|---|---|"]
+    for one in trial.measurements:
+        cells = (one.metric, with_unit(one), interval_of(one), number(one.n), comparison(one.versus))
+        rows.append(f"| {' | '.join(cells)} |")
+    conditions = ", ".join(f"{key}: {value}" for key, value in (trial.conditions or {}).items())
+    return [*rows, "", f"Conditions: {conditions}."]
 
 
 def _notes(name: str, recipe: Steps, origin: str, measured: Sequence[Trial]) -> dict[str, str]:

@@ -72,18 +72,6 @@ class Trial:
         """Return the trial that `to_json` wrote."""
         return cls.from_dict(json.loads(line))
 
-    def markdown(self) -> list[str]:
-        """Return the lines of a table of everything measured."""
-        rows = ["| metric | value | 95 % interval | n | against the baseline |", "|---|---|---|---|---|"]
-        for one in self.measurements:
-            versus = "" if one.versus is None else f"{one.versus.value:+.4g} (p = {one.versus.p_value:.2g})"
-            if one.versus is not None and one.versus.kind == "ratio":
-                versus = f"{one.versus.value:.3g} times better (p = {one.versus.p_value:.2g})"
-            value, low, high = (_plain(number) for number in (one.value, one.low, one.high))
-            rows.append(f"| {one.metric} | {value} {one.unit} | {low} to {high} | {one.n} | {versus} |")
-        conditions = ", ".join(f"{key}: {value}" for key, value in (self.conditions or {}).items())
-        return [*rows, "", f"Conditions: {conditions}."]
-
 
 def _renamed_metric(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**row, "metric": RENAMED_METRICS.get(row["metric"], row["metric"])}
@@ -99,7 +87,3 @@ def current_names(conditions: Mapping[str, Any]) -> dict[str, Any]:
     if "precision" in renamed:
         renamed["precision"] = RENAMED_PRECISIONS.get(renamed["precision"], renamed["precision"])
     return renamed
-
-
-def _plain(value: float) -> str:
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 1e4 else f"{value:.5g}"

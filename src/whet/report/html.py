@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from whet.errors import InvalidData
-from whet.evaluation.formatting import change, difference, ends, interval, value_of
+from whet.evaluation.formatting import change, comparison, interval_of, percent, value_of, with_interval, with_unit
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
 from whet.report.collect import Result
@@ -88,7 +88,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(percent=lambda share: f"{share.share:.0%}".replace("%", ""), tenth=_tenth)
+    environment.globals.update(percent=lambda share: percent(share.share, places=0).removesuffix("%"), tenth=_tenth)
     return environment
 
 
@@ -128,12 +128,12 @@ def _best(view: Overview) -> dict[str, Any] | None:
         }
     speedup, quality = best.get(SPEEDUP), best.get(view.quality)
     tiles = [
-        {"label": "sentences a second", "value": f"{value_of(speedup)} {speedup.unit}", "note": ends(speedup)},
-        {"label": view.quality, "value": value_of(quality), "note": quality.versus and difference(quality.versus)},
+        {"label": "sentences a second", "value": with_unit(speedup), "note": interval_of(speedup)},
+        {"label": view.quality, "value": value_of(quality), "note": comparison(quality.versus)},
     ]
     sizes = [find(trial, "disk") for trial in (baseline, best)]
     if sizes[0] is not None and sizes[1] is not None:
-        tiles.append({"label": "on disk", "value": interval(sizes[1]), "note": f"of {interval(sizes[0])}"})
+        tiles.append({"label": "on disk", "value": with_interval(sizes[1]), "note": f"of {with_interval(sizes[0])}"})
     title = f"The fastest that is not measurably worse than {baseline.name}"
     return {"title": title, "name": best.name, "tiles": tiles}
 
@@ -155,9 +155,9 @@ def _cell(one: Measurement | None, *, is_quality: bool) -> dict[str, Any]:
     return {
         "value": repr(float(one.value)),
         "text": value_of(one),
-        "ends": ends(one),
+        "ends": interval_of(one),
         "change": change(one) if is_quality else "",
-        "versus": difference(one.versus) if one.versus is not None and one.versus.significant else "",
+        "versus": comparison(one.versus) if one.versus is not None and one.versus.significant else "",
     }
 
 
@@ -203,8 +203,8 @@ def _ends_of(one: Measurement) -> list[float]:
 def _figures(trial: Trial, quality: str) -> list[tuple[str, str, str]]:
     """What is told of a mark: names, values and intervals."""
     own = trial.get(quality)
-    shown = [(quality, value_of(own), ends(own))]
+    shown = [(quality, value_of(own), interval_of(own))]
     if own.versus is not None:
         shown.append(("against the baseline", change(own), ""))
     others = [(name, one) for name in _FIGURES if (one := find(trial, name)) is not None]
-    return shown + [(name, f"{value_of(one)} {one.unit}".rstrip(), ends(one)) for name, one in others]
+    return shown + [(name, with_unit(one), interval_of(one)) for name, one in others]

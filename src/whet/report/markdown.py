@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from whet.evaluation.formatting import TIMES, difference, interval
+from whet.evaluation.formatting import TIMES, comparison, number, with_interval
 from whet.evaluation.trial import Trial
 from whet.report.view import Overview, find, notes, recipes, step_text, unit_of
 
@@ -34,7 +34,7 @@ def markdown_page(view: Overview, *, mark: str, picture: str) -> str:
             f"|{'---|' * len(heads)}",
             *(_line(_cells(trial, view.quality, metrics)) for trial in view.trials),
             "",
-            f"{view.examples:,} dev examples; in brackets, 95 % intervals.",
+            f"{number(view.examples)} dev examples; in brackets, 95 % intervals.",
             *(f"{_escaped(note)}" for note in notes(view)),
             "",
             *_recipes(view),
@@ -52,10 +52,11 @@ def _head(view: Overview, metric: str) -> str:
 
 def _cells(trial: Trial, quality: str, metrics: Sequence[str]) -> list[str]:
     own = trial.get(quality)
-    versus = "" if own.versus is None else difference(own.versus)
     found = (find(trial, metric) for metric in metrics)
-    others = ["" if one is None else interval(replace(one, unit="") if one.unit != TIMES else one) for one in found]
-    return [trial.name, interval(own), versus, *others]
+    others = [
+        "" if one is None else with_interval(replace(one, unit="") if one.unit != TIMES else one) for one in found
+    ]
+    return [trial.name, with_interval(own), comparison(own.versus), *others]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from whet.evaluation.formatting import digits
+from whet.evaluation.formatting import ratio, star, with_arm
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
 
@@ -51,8 +51,9 @@ def table(trials: Sequence[Trial], *, title: str) -> Table:
         shown.add_column(f"{name}\n{unit}" if unit else name, justify="right", overflow="fold")
     shown.add_column("speedup", justify="right", overflow="fold")
     for trial in trials:
-        mark = " ◀" if trial is best else ""
-        shown.add_row(escape(trial.name), *(_cell(trial.get(name)) for name in names), _speedup(trial) + mark)
+        versus, mark = trial.get("throughput").versus, " ◀" if trial is best else ""
+        cells = (with_arm(trial.get(name)) for name in names)
+        shown.add_row(escape(trial.name), *cells, f"{ratio(versus)}{star(versus)}{mark}")
     return shown
 
 
@@ -64,19 +65,3 @@ def fastest_as_good(trials: Sequence[Trial], *, speed: str = "throughput") -> Tr
 
     good = [trial for trial in trials if not worse(trial.measurements[0])]
     return max(good, key=lambda trial: trial.get(speed).value)
-
-
-def _cell(one: Measurement) -> str:
-    places = digits(one.value)
-    arm = (one.high - one.low) / 2
-    star = "*" if one.versus is not None and one.versus.significant else ""
-    return f"{one.value:.{places}f}{f' ±{arm:.{places}f}' if arm else ''}{star}"
-
-
-def _speedup(trial: Trial) -> str:
-    ratio = trial.get("throughput").versus
-    return (
-        "1"
-        if ratio is None
-        else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}){'*' if ratio.significant else ''}"
-    )

@@ -1,0 +1,36 @@
+from whet.evaluation.measurement import Comparison, Measurement
+from whet.evaluation.records import card, measured_table
+from whet.evaluation.trial import Trial
+
+WORSE = Comparison(kind="difference", value=-0.012, low=-0.02, high=0.001, p_value=0.07, test="McNemar, exact")
+FASTER = Comparison(kind="ratio", value=1.53, low=1.5, high=1.6, p_value=1e-5, test="Wilcoxon")
+TRIAL = Trial(
+    "small",
+    [],
+    0,
+    [
+        Measurement(metric="accuracy", value=0.9, unit="", low=0.88, high=0.92, n=1872, better="higher", versus=WORSE),
+        Measurement(metric="latency", value=12.5, unit="ms", low=12.0, high=13.0, n=30, better="lower", versus=FASTER),
+        Measurement.count("parameters", 66_955_010, ""),
+    ],
+    conditions={"machine": "two cores"},
+)
+
+
+def test_the_table_has_a_row_for_each_measurement():
+    assert measured_table(TRIAL) == [
+        "| metric | value | 95 % interval | n | against the baseline |",
+        "|---|---|---|---|---|",
+        "| accuracy | 0.900 | 0.880 to 0.920 | 1,872 | -0.012 (-0.020 to +0.001), p = 0.07 |",
+        "| latency | 12.5 ms | 12.0 to 13.0 | 30 | 1.53 × (1.50 to 1.60), p = 1e-05 |",
+        "| parameters | 66,955,010 |  | 1 |  |",
+        "",
+        "Conditions: machine: two cores.",
+    ]
+
+
+def test_a_model_card_shows_what_was_measured_last():
+    older = Trial("small", [], 0, [Measurement.count("parameters", 7, "")])
+    lines = card("small", [], "base", [older, TRIAL]).splitlines()
+    assert lines[-7:] == measured_table(TRIAL)
+    assert "Not yet: `whet measure" in card("small", [], "base", [])
