@@ -79,7 +79,7 @@ def _pruned(options: argparse.Namespace) -> dict[str, Any]:
     calibration = Calibration()
     resources = prepare_resources(model, tokenizer, task, calibration, seed=SEED, device="cpu")
     method = Neurons(keep=KEEP[0])
-    places = method.places(model, resources)
+    places = method.locations(model, resources)
     moments, statistics = _timed(lambda: method.moments(model, places, resources))
     parts, removals = _timed(lambda: method.parts(model, places, moments))
     print(f"statistics {statistics:.1f} s, removals {removals:.1f} s", flush=True)

@@ -18,7 +18,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     "8 bits": [{"method": "weight_only", "bits": 8}],
     "4 bits, groups of 64": [{"method": "weight_only", "bits": 4, "group_size": 64}],
     "4 bits, groups of 32": [{"method": "weight_only", "bits": 4, "group_size": 32}],
-    "16 clusters": [{"method": "kmeans", "clusters": 16}],
+    "16 clusters": [{"method": "kmeans", "n_clusters": 16}],
     "int8 products": [{"method": "dynamic_int8"}],
     "int8 products, 8 bits elsewhere": [
         {"method": "dynamic_int8"},

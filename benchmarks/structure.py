@@ -32,7 +32,7 @@ from whet.utils.hardware import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 SPEEDUP = 2.0
-USUAL = ["neurons", "heads", "nothing"]
+USUAL = ["neurons", "heads", "drop"]
 RECIPES: dict[str, list[dict[str, Any]]] = {
     "neurons .25 and heads .67, apart": [{"method": "neurons", "keep": 0.25}, {"method": "heads", "keep": 0.67}],
     "kfac by_loss": [{"method": "kfac", "speedup": SPEEDUP}],

@@ -42,7 +42,7 @@ EQUAL_SPEED: dict[str, list[dict[str, Any]]] = {
     "kfac by_loss": [{"method": "kfac", "speedup": SPEEDUP}],
     "structure": [{"method": "structure", "speedup": SPEEDUP}],
     "structure, low rank too": [
-        {"method": "structure", "speedup": SPEEDUP, "structures": ["neurons", "heads", "ranks", "nothing"]}
+        {"method": "structure", "speedup": SPEEDUP, "structures": ["neurons", "heads", "ranks", "drop"]}
     ],
 }
 FIRST = {"method": "first_token"}
@@ -58,7 +58,7 @@ WHOLE: dict[str, list[dict[str, Any]]] = {
         {
             "method": "structure",
             "speedup": 1.7,
-            "structures": ["neurons", "heads", "ranks", "nothing"],
+            "structures": ["neurons", "heads", "ranks", "drop"],
             **IN_INT8,
         },
     ],

@@ -59,7 +59,7 @@ class Variant:
     """How weights are given few values."""
 
     name: str
-    start: Initialization
+    init: Initialization
     importance: Literal["none", "inputs"] = "none"
     iterated: bool = True
     """Whether values move to the means of their clusters, or stay where they start."""
@@ -218,7 +218,7 @@ def clustered(dense: Classifier, clusters: int, variant: Variant, masses: dict[s
         weight = layer.weight.detach()
         own = masses[name].expand_as(weight).flatten() if variant.importance == "inputs" else None
         if variant.iterated:
-            few = quantize_to_centroids(weight.flatten(), clusters, start=variant.start, seed=0, masses=own).view_as(
+            few = quantize_to_centroids(weight.flatten(), clusters, init=variant.init, seed=0, masses=own).view_as(
                 weight
             )
         else:

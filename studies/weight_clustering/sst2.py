@@ -17,8 +17,8 @@ import whet
 
 HERE = Path(__file__).parent
 METHODS: dict[str, dict[str, Any]] = {
-    "density": {"start": "density"},
-    "density, by inputs": {"start": "density", "importance": "inputs"},
+    "density": {"init": "density"},
+    "density, by inputs": {"init": "density", "importance": "inputs"},
 }
 BEST = "density, by inputs"
 """On held-out training examples."""
@@ -45,7 +45,7 @@ def main() -> None:
     for name, entry in entries.items():
         folders.append(options.runs / f"{options.clusters} {name}")
         if not folders[-1].is_dir():
-            recipe = whet.Recipe.from_list([{"method": "kmeans", "clusters": options.clusters, **entry}])
+            recipe = whet.Recipe.from_list([{"method": "kmeans", "n_clusters": options.clusters, **entry}])
             whet.compress(options.model, recipe, folders[-1], task=task)
     trials = whet.measure(folders, task, benchmark=whet.Benchmark(metrics=("size", "fidelity")))
     rows = [trial.to_dict() for trial in trials]

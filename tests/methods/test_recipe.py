@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -13,11 +14,13 @@ from helpers import tiny_batches, tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, InvalidRecipe, MissingResource, UnknownName
 from whet.methods import recipe as recipe_module
+from whet.methods._share import KeepsShare
 from whet.methods.base import Method, Stage, all_methods, method_from, method_named
 from whet.methods.factorization.drone import Drone
 from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import SHIPPED, Recipe, Step
+from whet.utils.parameters import parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +212,56 @@ def test_unknown_and_missing_parameters_are_refused():
         Recipe.from_list([{"method": "svd"}])
     with pytest.raises(InvalidParameter, match="0 < keep <= 1 must hold, but got keep=2"):
         Recipe.from_list([{"method": "svd", "keep": 2}])
+
+
+RENAMED = [
+    (
+        {"method": "kmeans", "clusters": 8, "start": "linear"},
+        {"n_clusters": 8, "init": "linear"},
+        r"kmeans was given clusters=8, start='linear', which is n_clusters=8, init='linear' since version 0\.2; write",
+    ),
+    (
+        {"method": "structure", "keep": 0.5, "structures": ["neurons", "nothing"]},
+        {"keep": 0.5, "structures": ["neurons", "drop"]},
+        r"was given structures=\['neurons', 'nothing'\], which is structures=\['neurons', 'drop'\] since version 0\.2",
+    ),
+    (
+        {"method": "structure", "keep": 0.5, "structures": "nothing"},
+        {"keep": 0.5, "structures": ["drop"]},
+        r"was given structures='nothing', which is structures='drop' since",
+    ),
+]
+
+
+@pytest.mark.parametrize(("entry", "today", "warning"), RENAMED)
+def test_a_parameter_under_its_old_name_is_taken_with_a_warning(entry: dict, today: dict, warning: str):
+    with pytest.warns(FutureWarning, match=warning):
+        (method,) = Recipe.from_list([entry]).methods
+    assert method == method_from({"method": entry["method"], **today})
+    assert today.items() <= method.to_dict().items()
+    given = {key: value for key, value in entry.items() if key != "method"}
+    with pytest.warns(FutureWarning, match=warning):
+        assert method_named(entry["method"])(**given) == method
+
+
+def test_a_parameter_under_both_names_is_refused():
+    with pytest.raises(InvalidParameter, match=r"^n_clusters must be given once, but got clusters too, its old name; "):
+        Recipe.from_list([{"method": "kmeans", "clusters": 8, "n_clusters": 8}])
+
+
+@pytest.mark.parametrize("method", all_methods().values(), ids=lambda method: method.name())
+def test_old_names_stand_for_parameters_and_values_that_there_are(method: type[Method]):
+    known = {row.name: row for row in parameters(method)}
+    assert set(method.renamed.values()) <= set(known) and not set(method.renamed) & set(known)
+    assert set(method.renamed_choices) <= set(known)
+
+
+@pytest.mark.parametrize("method", all_methods().values(), ids=lambda method: method.name())
+def test_keep_is_a_share_of_weights_and_says_of_which(method: type[Method]):
+    for row in parameters(method):
+        if row.name == "keep":
+            assert re.match(r"Fraction of the weights of .+ to keep", row.meaning) and row.stated == "0 < keep <= 1"
+            assert issubclass(method, KeepsShare)
 
 
 @pytest.mark.parametrize("method", [Svd(keep=0.3), Drone(keep=0.3), Kfac(keep=0.3), Shift()], ids=str)

@@ -23,7 +23,7 @@ def error(values: torch.Tensor, centroids: torch.Tensor, masses: torch.Tensor | 
 def test_few_distinct_numbers_are_reproduced_exactly(start):
     known = torch.tensor([-1.5, 0.1, 0.25, 7.0])
     values = known[torch.randint(4, (100,), generator=torch.Generator().manual_seed(0))]
-    centroids = kmeans(values, 6, start=start, seed=0)
+    centroids = kmeans(values, 6, init=start, seed=0)
     assert torch.equal(centroids.float(), known)
     assert torch.equal(centroids.float()[nearest_centroid(values, centroids)], values)
 
@@ -31,7 +31,7 @@ def test_few_distinct_numbers_are_reproduced_exactly(start):
 @pytest.mark.parametrize("start", STARTS)
 def test_one_cluster_is_the_weighted_mean(start):
     values, masses = draw(), draw(seed=1).abs()
-    assert kmeans(values, 1, start=start, seed=0, masses=masses).item() == pytest.approx(
+    assert kmeans(values, 1, init=start, seed=0, masses=masses).item() == pytest.approx(
         float((masses * values).sum() / masses.sum()), rel=1e-12
     )
 
@@ -42,7 +42,7 @@ def test_every_centroid_is_the_mean_of_what_is_nearest_to_it(start, weighted):
     """The fixed point of Lloyd's iteration, checked without any of its sums."""
     values = draw()
     masses = draw(seed=1).abs() if weighted else torch.ones_like(values)
-    centroids = kmeans(values, 8, start=start, seed=0, masses=masses if weighted else None)
+    centroids = kmeans(values, 8, init=start, seed=0, masses=masses if weighted else None)
     assert bool((centroids.diff() > 0).all())
     distances = (values[:, None] - centroids).abs()
     assert torch.equal(distances.argmin(1), nearest_centroid(values, centroids))
@@ -59,7 +59,7 @@ def test_iterations_never_raise_the_weighted_error(start, monkeypatch):
     errors = []
     for count in (0, 1, 2, 3, 5, 10, 50, 1000):
         monkeypatch.setattr("whet.numerics.kmeans.ITERATIONS", count)
-        errors.append(error(values, kmeans(values, 8, start=start, seed=0, masses=masses), masses))
+        errors.append(error(values, kmeans(values, 8, init=start, seed=0, masses=masses), masses))
     assert all(later <= earlier * (1 + 1e-12) for earlier, later in itertools.pairwise(errors))
     assert errors[-1] < errors[0]
 
@@ -69,9 +69,9 @@ def test_from_the_same_start_it_agrees_with_sklearn(weighted, monkeypatch):
     values = draw(2000)
     masses = draw(2000, seed=1).abs() if weighted else None
     monkeypatch.setattr("whet.numerics.kmeans.ITERATIONS", 0)
-    start = kmeans(values, 6, start="linear", seed=0, masses=masses)
+    start = kmeans(values, 6, init="linear", seed=0, masses=masses)
     monkeypatch.undo()
-    ours = kmeans(values, 6, start="linear", seed=0, masses=masses)
+    ours = kmeans(values, 6, init="linear", seed=0, masses=masses)
     trusted = Trusted(6, init=start.numpy()[:, None], n_init=1, tol=0, max_iter=1000)
     trusted.fit(values.numpy()[:, None], sample_weight=None if masses is None else masses.numpy())
     assert error(values, ours, masses) == pytest.approx(trusted.inertia_, rel=1e-9)
@@ -81,10 +81,10 @@ def test_from_the_same_start_it_agrees_with_sklearn(weighted, monkeypatch):
 def test_numbers_without_mass_move_nothing_and_no_mass_at_all_is_all_alike():
     values = draw()
     masses = (values > values.median()).double()
-    own = kmeans(values, 4, start="density", seed=0, masses=masses)
-    assert torch.allclose(own, kmeans(values[masses > 0], 4, start="density", seed=0), rtol=1e-12)
-    none = kmeans(values, 4, start="density", seed=0, masses=torch.zeros_like(values))
-    assert torch.equal(none, kmeans(values, 4, start="density", seed=0))
+    own = kmeans(values, 4, init="density", seed=0, masses=masses)
+    assert torch.allclose(own, kmeans(values[masses > 0], 4, init="density", seed=0), rtol=1e-12)
+    none = kmeans(values, 4, init="density", seed=0, masses=torch.zeros_like(values))
+    assert torch.equal(none, kmeans(values, 4, init="density", seed=0))
 
 
 def test_a_large_mean_takes_no_digits():
@@ -102,7 +102,7 @@ def test_the_second_of_kmeans_plus_plus_is_drawn_by_squared_distance(monkeypatch
     pairs: dict[tuple[float, ...], int] = {}
     draws = 3000
     for seed in range(draws):
-        pair = tuple(kmeans(values, 2, start="kmeans++", seed=seed, masses=masses).round(decimals=9).tolist())
+        pair = tuple(kmeans(values, 2, init="kmeans++", seed=seed, masses=masses).round(decimals=9).tolist())
         pairs[pair] = pairs.get(pair, 0) + 1
     chances: dict[tuple[float, ...], float] = {}
     for i in range(4):
@@ -118,9 +118,9 @@ def test_the_second_of_kmeans_plus_plus_is_drawn_by_squared_distance(monkeypatch
 
 def test_the_best_of_several_draws_is_taken(monkeypatch):
     values = draw()
-    best = error(values, kmeans(values, 5, start="kmeans++", seed=3))
+    best = error(values, kmeans(values, 5, init="kmeans++", seed=3))
     monkeypatch.setattr("whet.numerics.kmeans.DRAWS", 1)
-    singles = [error(values, kmeans(values, 5, start="kmeans++", seed=seed)) for seed in range(20)]
+    singles = [error(values, kmeans(values, 5, init="kmeans++", seed=seed)) for seed in range(20)]
     assert best <= np.median(singles) < max(singles)
 
 
@@ -137,7 +137,7 @@ def test_sums_give_the_error_of_every_stretch():
 
 def test_a_centroid_that_nothing_is_near_to_keeps_its_place():
     values = torch.cat([draw(), torch.tensor([500.0], dtype=torch.float64)])
-    centroids = kmeans(values, 8, start="linear", seed=0)
+    centroids = kmeans(values, 8, init="linear", seed=0)
     assert centroids.isfinite().all() and bool((centroids.diff() > 0).all())
     assert len(nearest_centroid(values, centroids).unique()) < 8
     assert centroids[-1].item() == pytest.approx(500)

@@ -117,6 +117,7 @@ def test_recipes_are_grouped():
 def test_a_step_tells_what_is_not_its_default():
     assert step_text(KFAC) == "kfac keep=0.4"
     assert step_text({**KFAC, "damping": 0.1}) == "kfac keep=0.4 damping=0.1"
+    assert step_text({"method": "clustering.kmeans", "clusters": 8, "start": "kmeans++"}) == "kmeans n_clusters=8"
     assert step_text({"method": "from.another_version", "what": 1}) == "another_version what=1"
 
 

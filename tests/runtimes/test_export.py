@@ -66,7 +66,7 @@ def test_every_family_gives_its_own_answers(family: Family, tmp_path, tokenizer)
 COMPRESSED = {
     "factored": Recipe((Svd(keep=0.5),)),
     "narrower heads": Recipe((NarrowAttention(keep=0.5),)),
-    "pruned and clustered": Recipe((Magnitude(sparsity=0.5, include="*.0.*"), KMeans(clusters=16))),
+    "pruned and clustered": Recipe((Magnitude(sparsity=0.5, include="*.0.*"), KMeans(n_clusters=16))),
     "shared and factored": Recipe((SharedQkv(keep=0.5), Kfac(keep=0.5))),
 }
 

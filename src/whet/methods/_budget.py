@@ -1,8 +1,8 @@
-"""Methods whose costly part does not depend on how much is left: it is done once, and any budget spent on it after."""
+"""Methods whose costly part does not depend on the budget: it runs once, and every budget reuses it."""
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
@@ -13,7 +13,7 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.evaluation.significance import speedup as speedup_of
 from whet.evaluation.timing import time_models
-from whet.methods.base import Method, Stage
+from whet.methods._share import KeepsShare
 from whet.numerics.allocation import LayerOptions, minimise_loss
 from whet.tasks.data import Batch
 from whet.utils.parameters import require_one
@@ -22,55 +22,49 @@ __all__ = ["Budgeted", "Ranks", "at_budget", "at_speed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budgeted(Method):
-    """A method that learns of a model what each size of its parts would cost, and then chooses sizes for a budget."""
+class Budgeted(KeepsShare):
+    """A method that first learns the loss of every size of a model's parts, and then chooses sizes for a budget."""
 
     keep: Annotated[float | None, Interval(gt=0, le=1)] = None
-    """Share that is kept of the linear parameters which can go, such as 0.5."""
+    """Fraction of the weights of the matched parts of blocks to keep, e.g. 0.5."""
     speedup: Annotated[float | None, Interval(gt=1)] = None
-    """Instead, how many times as many sentences a second the model shall take here, such as 1.5."""
+    """Wanted speedup in sentences per second on this machine, e.g. 1.5; instead of keep."""
     damping: Annotated[float, Interval(gt=0)] = 1e-3
-    """Added to every feature's variance, as a share of their mean; more trusts the calibration data less."""
+    """Damping added to every feature's variance, as a fraction of their mean; more damping trusts the data less."""
     temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 3.0
-    """Softens the predictions that gradients start from; see kfac."""
+    """Temperature that softens the predictions before gradients are taken; see factorization.kfac."""
 
-    stage: ClassVar[Stage] = Stage.STRUCTURE
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
-    example: ClassVar[dict[str, Any]] = {"keep": 0.5}
-    mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
 
     def __post_init__(self) -> None:
-        """Raises InvalidParameter for a parameter outside its range, or if not one thing says how much stays."""
+        """Check the parameters.
+
+        Raises:
+            InvalidParameter: a parameter is outside its range, or not exactly one of keep and speedup is given.
+        """
         super().__post_init__()
         require_one({"keep": self.keep, "speedup": self.speedup}, such_as="keep=0.5 or speedup=1.5")
 
-    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`; one forward and one backward pass, and O(features³) a part."""
-        if self.keep == 1:
-            self.places(model, resources)  # (which refuses a model without any)
-            return model
+    def compress(self, model: nn.Module, locations: Any, resources: Resources) -> nn.Module:
+        """See `KeepsShare.compress`; one forward and one backward pass, and O(features³) operations per part."""
         return self.spend(model, self.learn(model, resources), resources)
 
     @property
     @abstractmethod
     def key(self) -> Self:
-        """Return the same method with a budget that stands for all for which `learn` gives the same."""
-
-    @abstractmethod
-    def places(self, model: nn.Module, resources: Resources) -> Collection[Any]:
-        """Return where something can go; raises NothingToCompress if nowhere."""
+        """Return this method with a fixed budget: methods of equal keys share what `learn` returns."""
 
     @abstractmethod
     def learn(self, model: nn.Module, resources: Resources) -> Any:
-        """Return what is to be known of a model, whatever is left of it; the model stays as it is."""
+        """Return what `spend` needs to know about a model, whatever the budget; the model stays as it is."""
 
     @abstractmethod
     def spend(self, model: nn.Module, known: Any, resources: Resources) -> nn.Module:
         """Return the compressed model; `model` must not be used again.
 
         Args:
-            model: what `known` was learnt of, or a copy of it.
-            known: from `learn`.
+            model: the model that `learn` was given, or a copy of it.
+            known: what `learn` returned.
             resources: as in `apply`.
         """
 
@@ -78,13 +72,13 @@ class Budgeted(Method):
 Ranks = dict[str, int | None]
 """Each layer's rank; None leaves it dense."""
 ATTEMPTS = 6
-"""Times that a budget is moved."""
+"""Number of corrections of a budget."""
 CLOSE = 0.98
-"""A model is as fast as was asked from this share of the speedup on: the rest is noise."""
+"""Fraction of the wanted speedup that is accepted: the rest is noise."""
 FASTER = 1.05
-"""Times the wanted speedup up to which a model need not be slowed down: each attempt makes one, and times it."""
+"""Multiple of the wanted speedup that is accepted; a further attempt would build and time another model."""
 SMALLEST = 0.01
-"""Share of the parameters at which the fastest model is tried."""
+"""Fraction of the parameters that the fastest model keeps."""
 
 
 def at_budget(
@@ -95,31 +89,31 @@ def at_budget(
     fixed: float,
     timed: Callable[[Mapping[str, int]], float],
 ) -> dict[str, int]:
-    """Return the options of least summed loss with which a model is `speedup` times as fast.
+    """Return the choice of least summed loss that makes a model `speedup` times as fast.
 
     Args:
-        options: of each part, with seconds as costs.
-        speedup: more than 1; of the whole model.
+        options: the options of each part, with seconds as costs.
+        speedup: wanted speedup of the whole model, more than 1.
         whole: seconds that the dense model takes.
-        fixed: of these, what the costs leave out.
-        timed: returns how many times as fast as the dense model that of these options is, measured in turn.
+        fixed: seconds of `whole` that no option can save.
+        timed: returns the measured speedup over the dense model of a choice of options.
 
     Raises:
-        InvalidParameter: no options are as fast; the message gives the best that can be reached.
+        InvalidParameter: no choice is as fast; the message gives the best possible speedup.
     """
     budget = whole / speedup - fixed
-    fastest, found, least = 0.0, None, math.inf
+    fastest, best, least = 0.0, None, math.inf
     for _ in range(ATTEMPTS):
         chosen = minimise_loss(options, budget)
         reached = timed(chosen)
         fastest = max(fastest, reached)
         if CLOSE * speedup <= reached < least:
-            found, least = chosen, reached
-        if CLOSE * speedup <= reached <= FASTER * speedup or (found is None and not any(chosen.values())):
+            best, least = chosen, reached
+        if CLOSE * speedup <= reached <= FASTER * speedup or (best is None and not any(chosen.values())):
             break
         budget -= whole / reached - whole / speedup
-    if found is not None:
-        return found
+    if best is not None:
+        return best
     raise _too_fast(fastest, speedup)
 
 
@@ -131,19 +125,19 @@ def at_speed(
     speedup: float,
     build: Callable[[Ranks], nn.Module],
 ) -> Ranks:
-    """Return the ranks of a share of the parameters with which the model is `speedup` times as fast.
+    """Return the ranks that make the model `speedup` times as fast.
 
-    The time grows nearly linearly with the share, so that a few interpolations find it.
+    The time grows nearly linearly with the fraction of the parameters that is kept, so a few interpolations find it.
 
     Args:
         model: the dense model.
-        choose: gives the ranks at a share of the parameters, more than 0 and at most 1.
-        batches: what to time with.
-        speedup: more than 1; of the whole model.
-        build: returns a model with these ranks, which is timed.
+        choose: returns the ranks for a fraction of the parameters in (0, 1].
+        batches: the batches to time with.
+        speedup: wanted speedup of the whole model, more than 1.
+        build: returns a model with the given ranks.
 
     Raises:
-        InvalidParameter: no share is as fast; the message gives the best that can be reached.
+        InvalidParameter: no fraction is as fast; the message gives the best possible speedup.
     """
 
     def relative_time(keep: float) -> float:
@@ -158,8 +152,8 @@ def at_speed(
         if CLOSE * wanted <= fast[1]:
             break
         keep = fast[0] + (slow[0] - fast[0]) * (wanted - fast[1]) / (slow[1] - fast[1])
-        found = keep, relative_time(keep)
-        fast, slow = (found, slow) if found[1] <= allowed else (fast, found)
+        timed = keep, relative_time(keep)
+        fast, slow = (timed, slow) if timed[1] <= allowed else (fast, timed)
     return choose(fast[0])
 
 

@@ -4,7 +4,8 @@ import dataclasses
 import inspect
 import re
 import sys
-from abc import ABC, abstractmethod
+import warnings
+from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -39,8 +40,28 @@ class Stage(IntEnum):
     """How weights are stored: quantized, clustered, sparse."""
 
 
+class _Renaming(ABCMeta):
+    """Takes parameters under their old names too, with a warning."""
+
+    def __call__(cls, **given: Any) -> Any:
+        method: Any = cls
+        renewed = method.renewed(given)
+        if renewed != given:
+            warnings.warn(
+                f"{method.name()} was given {_only_in(given, renewed)}, which is {_only_in(renewed, given)} since "
+                "version 0.2; write that, since the old name goes with version 0.3",
+                FutureWarning,
+                stacklevel=2,
+            )
+        return super().__call__(**renewed)
+
+
+def _only_in(parameters: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in parameters.items() if (key, value) not in others.items())
+
+
 @dataclass(frozen=True, kw_only=True)
-class Method(ABC):
+class Method(metaclass=_Renaming):
     """One step of a recipe."""
 
     stage: ClassVar[Stage]
@@ -51,6 +72,10 @@ class Method(ABC):
     """Parameters of a typical use, for tests and documentation."""
     mildest: ClassVar[dict[str, Any]]
     """Parameters of the least compression, which leaves outputs within 5 % of the original's."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Today's names of parameters by the names that recipes of earlier versions have."""
+    renamed_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """By parameter: today's names of its values, or of those in a list, by earlier ones."""
     lossless: ClassVar[bool] = False
     """Whether answers stay what they are, up to rounding."""
 
@@ -76,6 +101,25 @@ class Method(ABC):
     def reads(self) -> frozenset[str]:
         """Fields of Resources that it reads with these parameters: `needs`, and more where a parameter asks for it."""
         return self.needs
+
+    @classmethod
+    def renewed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters with today's names in the place of earlier ones.
+
+        Raises:
+            InvalidParameter: a parameter is given under both names.
+        """
+        for old, new in cls.renamed.items():
+            if old in given and new in given:
+                raise InvalidParameter(f"{new} must be given once, but got {old} too, its old name; leave {old} out")
+        renewed = {cls.renamed.get(key, key): value for key, value in given.items()}
+        for key, today in cls.renamed_choices.items():
+            value = renewed.get(key)
+            if isinstance(value, str):
+                renewed[key] = today.get(value, value)
+            elif isinstance(value, list | tuple):
+                renewed[key] = type(value)(today.get(part, part) for part in value)
+        return renewed
 
     @classmethod
     def name(cls) -> str:
@@ -113,7 +157,10 @@ class Method(ABC):
     def to_dict(self) -> dict[str, Any]:
         """Return the file form, JSON values: the method's name and all its parameters."""
         given = dataclasses.asdict(self).items()
-        return {"method": self.name(), **{key: list(one) if isinstance(one, tuple) else one for key, one in given}}
+        return {
+            "method": self.name(),
+            **{key: list(value) if isinstance(value, tuple) else value for key, value in given},
+        }
 
     def __str__(self) -> str:
         shown = ", ".join(f"{key}={value}" for key, value in dataclasses.asdict(self).items())
@@ -150,14 +197,15 @@ def method_from(entry: Mapping[str, Any]) -> Method:
     """
     method = method_named(str(entry.get("method", "")))
     given = {key: value for key, value in entry.items() if key != "method"}
-    fields = {field.name: field for field in dataclasses.fields(method)}
-    for key in given:
+    fields, renewed = {field.name: field for field in dataclasses.fields(method)}, method.renewed(given)
+    for key in renewed:
         if key not in fields:
             near = ", ".join(fields)
             raise InvalidParameter(
-                f"{method.name()} takes the parameters {near}, but got {key}={given[key]!r}; correct it"
+                f"{method.name()} takes the parameters {near}, but got {key}={renewed[key]!r}; correct it"
             )
     for key, field in fields.items():
-        if key not in given and field.default is dataclasses.MISSING:
+        if key not in renewed and field.default is dataclasses.MISSING:
             raise InvalidParameter(f"{method.name()} must be given {key}, but got none; see whet methods")
-    return method(**given)
+    made: Method = method(**given)
+    return made

@@ -72,7 +72,7 @@ class Recipe:
 
     def _read_after(self, method: Method) -> str:
         later = self.methods[self.methods.index(method) + 1 :]
-        return ", ".join(f"{one.name()} with {' and '.join(sorted(one.reads))}" for one in later if one.reads)
+        return ", ".join(f"{step.name()} with {' and '.join(sorted(step.reads))}" for step in later if step.reads)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -154,9 +154,11 @@ class Recipe:
             if method.stage >= Stage.TRAINING:
                 unshare_parameters(compressed, model)
             start, before, known = time.perf_counter(), count_weights(compressed), describe(compressed)
-            own = resources.only(method.reads)
-            applied = method.apply(compressed, own) if run is None else run(self.methods[:i], method, compressed, own)
-            compressed = applied.eval()
+            readable = resources.only(method.reads)
+            if run is None:
+                compressed = method.apply(compressed, readable).eval()
+            else:
+                compressed = run(self.methods[:i], method, compressed, readable).eval()
             changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
             report(Step(method, changed, before, count_weights(compressed), time.perf_counter() - start))
         unshare_parameters(compressed, model)

@@ -7,7 +7,7 @@ from torch import nn
 from whet.errors import NothingToCompress
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
 
-__all__ = ["token_table"]
+__all__ = ["TokenTable", "token_table"]
 
 
 class TokenTable(NamedTuple):

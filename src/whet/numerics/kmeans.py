@@ -70,13 +70,13 @@ class SortedValues(NamedTuple):
         return float(self.errors(bounds[:-1], bounds[1:], centroids).sum())
 
 
-def kmeans(values: Tensor, clusters: int, *, start: Initialization, seed: int, masses: Tensor | None = None) -> Tensor:
+def kmeans(values: Tensor, clusters: int, *, init: Initialization, seed: int, masses: Tensor | None = None) -> Tensor:
     """Return centroids that are the weighted means of their nearest values, by Lloyd's algorithm.
 
     Args:
         values: (n,) any float dtype.
         clusters: number of centroids; the result has fewer if there are fewer distinct values.
-        start: how the initial centroids are chosen.
+        init: how the initial centroids are chosen.
         seed: seed of k-means++.
         masses: (n,) non-negative weight of each value; equal weights if None or all zero.
 
@@ -93,19 +93,19 @@ def kmeans(values: Tensor, clusters: int, *, start: Initialization, seed: int, m
     if first.sum() <= clusters:
         return torch.from_numpy(ordered[first].astype(np.float64)).to(values.device)
     numbers = SortedValues.of(ordered, ordered_masses)
-    ends = [_lloyd(numbers, begin) for begin in _starts(numbers, clusters, start, seed=seed)]
+    ends = [_lloyd(numbers, begin) for begin in _starts(numbers, clusters, init, seed=seed)]
     return torch.from_numpy(min(ends, key=numbers.error) + numbers.mean).to(values.device)
 
 
 def quantize_to_centroids(
-    values: Tensor, clusters: int, *, start: Initialization, seed: int, masses: Tensor | None = None
+    values: Tensor, clusters: int, *, init: Initialization, seed: int, masses: Tensor | None = None
 ) -> Tensor:
     """Return every value replaced by its nearest centroid; the arguments are those of `kmeans`.
 
     Returns:
         (n,) in the dtype of `values`, with at most `clusters` distinct values.
     """
-    centroids = kmeans(values, clusters, start=start, seed=seed, masses=masses).to(values)
+    centroids = kmeans(values, clusters, init=init, seed=seed, masses=masses).to(values)
     return centroids[nearest_centroid(values, centroids)]
 
 
@@ -138,10 +138,10 @@ def _lloyd(numbers: SortedValues, centroids: Array) -> Array:
     return centroids
 
 
-def _starts(numbers: SortedValues, clusters: int, start: Initialization, *, seed: int) -> list[Array]:
-    if start == "linear":
+def _starts(numbers: SortedValues, clusters: int, init: Initialization, *, seed: int) -> list[Array]:
+    if init == "linear":
         return [np.linspace(numbers.values[0], numbers.values[-1], clusters)]
-    if start == "density":
+    if init == "density":
         return [_by_density(numbers, clusters)]
     random = np.random.default_rng(seed)
     return [_drawn(numbers, clusters, random) for _ in range(DRAWS)]

@@ -161,6 +161,7 @@ def step_text(step: Mapping[str, Any]) -> str:
     name = str(step.get("method", "?"))
     method = all_methods().get(name)
     defaults = {} if method is None else {row.name: row.default for row in parameters(method)}
+    step = step if method is None else method.renewed(step)
     given = [f"{key}={value}" for key, value in step.items() if key != "method" and value != defaults.get(key)]
     return " ".join([name.rpartition(".")[2], *given])
 

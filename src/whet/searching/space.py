@@ -26,7 +26,7 @@ TABLES = (1.0, 0.5, 0.25)
 """Shares of the word embeddings' parameters that are kept."""
 RECOVERY = (0, 1)
 """Epochs of distillation."""
-WITHOUT_HEADS = ("neurons", "ranks", "nothing")
+WITHOUT_HEADS = ("neurons", "ranks", "drop")
 """What can become of the parts of blocks where no heads can be removed. Where heads can be, low rank is not offered: it
 costs more than is predicted of it (studies/frontier)."""
 

@@ -39,7 +39,7 @@ def original_weight(model: nn.Module, name: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_blocks_and_embeddings_take_few_values_and_the_rest_stays(family):
-    original, model = tiny_model(family), clustered(family, clusters=8)
+    original, model = tiny_model(family), clustered(family, n_clusters=8)
     architecture = Architecture.of(original)
     assert set(layers(model)) == {*architecture.linears, *architecture.embeddings}
     assert architecture.embeddings
@@ -66,8 +66,8 @@ def test_weights_count_as_their_inputs():
     original = tiny_model("bert")
     names = Architecture.of(original).linears
     moments = collect_moments(original, tiny_batches(), names, sides=dict.fromkeys(names, Side.INPUT))
-    plain = layers(clustered(clusters=8, start="density"))
-    weighted = layers(clustered(clusters=8, start="density", importance="inputs"))
+    plain = layers(clustered(n_clusters=8, init="density"))
+    weighted = layers(clustered(n_clusters=8, init="density", importance="inputs"))
     for name in names:
         squares, known = moments[name].second.diagonal(), original_weight(original, name).double()
         weight = weighted[name].dense.weight.detach().double()
@@ -84,7 +84,7 @@ def test_weights_count_as_their_inputs():
 
 def test_words_count_as_often_as_they_are_read():
     """And once more; padding is not read, position and word alike."""
-    original, few = tiny_model("bert"), layers(clustered(clusters=4, importance="inputs"))
+    original, few = tiny_model("bert"), layers(clustered(n_clusters=4, importance="inputs"))
     batches = tiny_batches()
     words, positions = np.ones(99), np.ones(40)
     for batch in batches:
@@ -103,8 +103,8 @@ def test_words_count_as_often_as_they_are_read():
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_training_moves_values_and_leaves_assignments(family):
-    before = clustered(family, clusters=8)
-    after = clustered(family, clusters=8, epochs=4, learning_rate=1e-2)
+    before = clustered(family, n_clusters=8)
+    after = clustered(family, n_clusters=8, epochs=4, learning_rate=1e-2)
     for name, layer in layers(before).items():
         first, second = layer.dense.weight.detach(), layers(after)[name].dense.weight.detach()
         assert len(second.unique()) == len(first.unique())
@@ -119,7 +119,7 @@ def test_training_brings_answers_nearer():
             pairs = [(model(**batch).logits, tiny_model("bert")(**batch).logits) for batch in tiny_batches()]
         return float(sum((own - known).square().sum() for own, known in pairs))
 
-    assert apart(clustered(clusters=4, epochs=20, learning_rate=1e-3)) < 0.7 * apart(clustered(clusters=4))
+    assert apart(clustered(n_clusters=4, epochs=20, learning_rate=1e-3)) < 0.7 * apart(clustered(n_clusters=4))
 
 
 @pytest.mark.parametrize("shape", [(10, 16), (7, 5), (129, 3)])
@@ -155,7 +155,7 @@ def test_the_gradient_is_that_of_the_codebook():
 def test_a_pruned_layer_keeps_its_zeros_also_in_training():
     pruned = Recipe((Magnitude(sparsity=0.7),)).apply(tiny_model("bert"), everything())
     for given in ({}, {"epochs": 3, "learning_rate": 1e-2}):
-        model = clustered("bert", Magnitude(sparsity=0.7), clusters=8, **given)
+        model = clustered("bert", Magnitude(sparsity=0.7), n_clusters=8, **given)
         assert not any(isinstance(layer, Masked) for layer in model.modules())
         for name, layer in pruned.named_modules():
             if isinstance(layer, Masked):
@@ -165,25 +165,25 @@ def test_a_pruned_layer_keeps_its_zeros_also_in_training():
 
 
 def test_what_was_pruned_or_clustered_before_is_found_by_its_name():
-    pruned = clustered("bert", Magnitude(sparsity=0.7), clusters=8, include="*.query")
+    pruned = clustered("bert", Magnitude(sparsity=0.7), n_clusters=8, include="*.query")
     assert {name.rpartition(".")[2] for name in layers(pruned)} == {"query"}
-    twice = clustered("bert", KMeans(clusters=32), clusters=4, include="*.query")
+    twice = clustered("bert", KMeans(n_clusters=32), n_clusters=4, include="*.query")
     for name, layer in layers(twice).items():
         assert not isinstance(layer.dense, Clustered)
         assert (len(layer.dense.weight.unique()) <= 4) == name.endswith("query") or layer.dense.weight.numel() < 100
-    known = layers(clustered(clusters=4))
+    known = layers(clustered(n_clusters=4))
     assert layers(twice).keys() == known.keys()
 
 
 def test_factors_are_clustered_too():
-    model = clustered("bert", Svd(keep=0.5), clusters=8)
+    model = clustered("bert", Svd(keep=0.5), n_clusters=8)
     assert {name.rpartition(".")[2] for name in layers(model) if ".layer." in name} == {"u", "v"}
 
 
 @pytest.mark.parametrize("coding", ["fixed", "entropy"])
 @pytest.mark.parametrize("clusters", [2, 5, 16, 33])
 def test_what_is_stored_is_values_and_assignments(clusters, coding, tmp_path, tokenizer):
-    model = clustered(clusters=clusters, coding=coding)
+    model = clustered(n_clusters=clusters, coding=coding)
     records.save(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     tensors = load_file(tmp_path / "m" / "model.safetensors")
     for name, layer in layers(model).items():
@@ -205,7 +205,7 @@ def test_a_file_is_as_large_as_theory_says(tmp_path):
     """Of normal weights with 16 values: 4 bits each, or the entropy of the best 16 levels, 3.765 bits (Max, 1960)."""
     weight = torch.randn(500, 600, generator=torch.Generator().manual_seed(0))
     for coding, bits in (("fixed", 4.0), ("entropy", 3.765)):
-        few = KMeans(clusters=16, start="density")._values(weight, None, seed=0, zeros=False)
+        few = KMeans(n_clusters=16, init="density")._values(weight, None, seed=0, zeros=False)
         layer = Clustered.of(few, None, CodebookSpec("linear", 500, 600, coding=coding))
         save_file(layer.stored().state_dict(), tmp_path / "m.safetensors")
         assert (tmp_path / "m.safetensors").stat().st_size == pytest.approx(weight.numel() * bits / 8, rel=0.015)
@@ -235,7 +235,7 @@ def test_every_number_of_values_is_restored_to_the_bit(clusters):
 
 
 def test_embeddings_are_still_the_models_own():
-    original, model = tiny_model("bert"), clustered(clusters=256)
+    original, model = tiny_model("bert"), clustered(n_clusters=256)
     assert model.get_input_embeddings().num_embeddings == original.get_input_embeddings().num_embeddings
     assert word_vectors(model).shape == word_vectors(original).shape
     assert layers(model)["bert.embeddings.word_embeddings"].dense.padding_idx == 0
@@ -252,10 +252,10 @@ def test_what_it_reads_follows_from_its_parameters():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"clusters": 1}, r"2 <= clusters <= 256 must hold, but got clusters=1"),
-        ({"clusters": 257}, r"2 <= clusters <= 256 must hold"),
-        ({"clusters": 2.5}, r"clusters must be of type int, but got clusters=2.5"),
-        ({"start": "random"}, r"start must be one of linear, density, kmeans\+\+, but got start='random'"),
+        ({"n_clusters": 1}, r"2 <= n_clusters <= 256 must hold, but got n_clusters=1"),
+        ({"n_clusters": 257}, r"2 <= n_clusters <= 256 must hold"),
+        ({"n_clusters": 2.5}, r"n_clusters must be of type int, but got n_clusters=2.5"),
+        ({"init": "random"}, r"init must be one of linear, density, kmeans\+\+, but got init='random'"),
         ({"importance": "outputs"}, r"importance must be one of none, inputs"),
         ({"coding": "zip"}, r"coding must be one of fixed, entropy"),
         ({"epochs": -1}, r"0 <= epochs < inf must hold, but got epochs=-1"),

@@ -162,7 +162,7 @@ def test_later_steps_reach_the_thin_table():
     model = factored(STEP, Magnitude(sparsity=0.0, embeddings=0.5))
     assert isinstance(model.get_input_embeddings().embedding, MaskedEmbedding)
     assert int((model.get_input_embeddings().embedding.embedding.weight == 0).sum()) == VOCAB * 12 // 2
-    for step in (WeightOnly(bits=4), KMeans(clusters=16)):
+    for step in (WeightOnly(bits=4), KMeans(n_clusters=16)):
         model = factored(STEP, step)
         assert type(model.get_input_embeddings().embedding) is not nn.Embedding
         assert word_vectors(model).shape == (VOCAB, WIDTH)

@@ -12,7 +12,7 @@ count as their inputs; embeddings are clustered too; a pruned layer keeps its ze
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -43,9 +43,9 @@ __all__ = ["KMeans"]
 class KMeans(Method):
     """Replace the weights of every linear layer and embedding by a few shared values."""
 
-    clusters: Annotated[int, Interval(ge=2, le=256)] = 16
+    n_clusters: Annotated[int, Interval(ge=2, le=256)] = 16
     """Number of distinct values in each layer, e.g. 16; a weight then takes log2 of it bits."""
-    start: Initialization = "kmeans++"
+    init: Initialization = "kmeans++"
     """How to choose the first centroids: linear spaces them evenly between the extreme weights, density puts an equal
     number of weights between them, kmeans++ draws them at random."""
     importance: Literal["none", "inputs"] = "none"
@@ -63,8 +63,9 @@ class KMeans(Method):
 
     stage: ClassVar[Stage] = Stage.STORAGE
     needs: ClassVar[frozenset[str]] = frozenset()
-    example: ClassVar[dict[str, Any]] = {"clusters": 16}
-    mildest: ClassVar[dict[str, Any]] = {"clusters": 256}
+    example: ClassVar[dict[str, Any]] = {"n_clusters": 16}
+    renamed: ClassVar[Mapping[str, str]] = {"clusters": "n_clusters", "start": "init"}
+    mildest: ClassVar[dict[str, Any]] = {"n_clusters": 256}
 
     @property
     def reads(self) -> frozenset[str]:
@@ -111,7 +112,7 @@ class KMeans(Method):
         if not len(values):
             return weight
         masses = None if importance is None else importance.expand_as(weight)[clustered]
-        centroids = quantize_to_centroids(values, self.clusters - zeros, start=self.start, seed=seed, masses=masses)
+        centroids = quantize_to_centroids(values, self.n_clusters - zeros, init=self.init, seed=seed, masses=masses)
         return torch.zeros_like(weight).masked_scatter(clustered, centroids)
 
 

@@ -1,27 +1,28 @@
 """The base of methods that compress self-attention: its parameters, and one pass over the calibration data."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.moments import collect_moments
 from whet.calibration.resources import Resources, require_calibration
-from whet.methods.base import Method, Stage
+from whet.methods._share import KeepsShare
+from whet.models.attention import SelfAttention
 from whet.numerics.moments import Moments, Side
 
 __all__ = ["AttentionMethod"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionMethod(Method):
+class AttentionMethod(KeepsShare):
     """A method that changes the structure of every self-attention of an encoder."""
 
     keep: Annotated[float, Interval(gt=0, le=1)]
-    """Fraction of the attention parameters that this method changes to keep, e.g. 0.5."""
+    """Fraction of the weights of the matched attentions to keep, e.g. 0.5."""
     allocation: Literal["uniform", "by_loss"] = "by_loss"
     """How to share the budget: uniform keeps the same fraction in every attention, by_loss minimises the summed
     loss."""
@@ -33,10 +34,11 @@ class AttentionMethod(Method):
     temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 3.0
     """Temperature that softens the predictions before gradients are taken; see factorization.kfac."""
 
-    stage: ClassVar[Stage] = Stage.STRUCTURE
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
-    example: ClassVar[dict[str, Any]] = {"keep": 0.5}
-    mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
+
+    def locations(self, model: nn.Module, resources: Resources) -> Sequence[SelfAttention]:
+        """See `KeepsShare.locations`."""
+        return SelfAttention.all_of(model, self.include)
 
     def moments(self, model: nn.Module, resources: Resources, sides: Mapping[str, Side]) -> dict[str, Moments]:
         """Return the moments of the layers in `sides`, by name.

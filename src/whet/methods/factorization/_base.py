@@ -17,7 +17,7 @@ from whet.errors import InvalidParameter
 from whet.evaluation.timing import representative_batches
 from whet.methods._budget import Ranks, at_speed
 from whet.methods._candidates import Candidate, accepted_ranks, planned_ranks, timed_ranks
-from whet.methods.base import Method, Stage
+from whet.methods._share import KeepsShare
 from whet.methods.factorization._rank_search import layer_latency_tables, ranks_within_kl, ranks_within_time
 from whet.methods.factorization._refit import Refit, refit
 from whet.models.architecture import Architecture, dense_weight
@@ -46,11 +46,12 @@ def largest_rank(ranks: Iterable[int | None]) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Factorization(Method):
+class Factorization(KeepsShare):
     """A low-rank method; a subclass computes the spectra, this class chooses ranks and replaces layers."""
 
     keep: Annotated[float | None, Interval(gt=0, le=1)] = None
-    """Fraction of the matched linear parameters to keep, e.g. 0.4; for the allocations uniform and by_loss."""
+    """Fraction of the weights of the matched linear layers to keep, e.g. 0.4; for the allocations uniform and
+    by_loss."""
     allocation: Allocation = "uniform"
     """How to share the budget: the same fraction for every layer (uniform), the least summed loss under one budget of
     parameters (by_loss) or of measured time (by_time), DRONE's own search (algorithm_2), or given ranks (ranks)."""
@@ -72,9 +73,6 @@ class Factorization(Method):
     """How to fit the factors: one_shot uses the baseline's inputs; sequential then fits them again in forward order, to
     the inputs from the compressed layers before them and the outputs of the baseline."""
 
-    stage: ClassVar[Stage] = Stage.STRUCTURE
-    example: ClassVar[dict[str, Any]] = {"keep": 0.5}
-    mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
     refits: ClassVar[Refit] = Refit.OUTER
     """The factors that sequential calibration fits; both only if the method minimises the error of the outputs."""
 
@@ -119,19 +117,20 @@ class Factorization(Method):
             resources: what `needs` names.
         """
 
-    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`."""
+    def locations(self, model: nn.Module, resources: Resources) -> tuple[str, ...]:
+        """See `KeepsShare.locations`; the names of linear layers."""
         architecture = Architecture.of(model)
         for pattern in self.ranks or ():
             architecture.refuse_shared(pattern)
-        names = architecture.matching(self.include)
-        if self.keep == 1:
-            return model
+        return architecture.matching(self.include)
+
+    def compress(self, model: nn.Module, locations: tuple[str, ...], resources: Resources) -> nn.Module:
+        """See `KeepsShare.compress`."""
         original = copy_sharing_parameters(model)
         if self.allocation == "algorithm_2":
-            chosen = self._search(model, original, names, resources)
+            chosen = self._search(model, original, locations, resources)
         else:
-            chosen = self._decompose(model, names, resources)
+            chosen = self._decompose(model, locations, resources)
         if self.calibration == "sequential":
             layers = [name for name, rank in chosen.items() if rank is not None]
             refit(model, original, require_calibration(resources), layers, what=self.refits)

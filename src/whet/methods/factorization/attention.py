@@ -14,7 +14,7 @@ Differs: factors are merged into the projections instead of added beside them; k
 measured after attention has mixed the values, instead of on the values of single tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,16 +50,13 @@ class HeadSpectra(NamedTuple):
 class NarrowAttention(AttentionMethod):
     """Reduce the number of features of every attention head."""
 
-    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`."""
-        attentions = SelfAttention.all_of(model, self.include)
-        if self.keep == 1:
-            return model
-        sides = {name: Side.OUTPUT for attention in attentions for name in (attention.query, attention.key)}
-        sides |= {attention.output: Side.INPUT for attention in attentions}
-        require_tokens(require_calibration(resources), attentions[0].width, what="a head has features")
+    def compress(self, model: nn.Module, locations: Sequence[SelfAttention], resources: Resources) -> nn.Module:
+        """See `KeepsShare.compress`."""
+        sides = {name: Side.OUTPUT for attention in locations for name in (attention.query, attention.key)}
+        sides |= {attention.output: Side.INPUT for attention in locations}
+        require_tokens(require_calibration(resources), locations[0].width, what="a head has features")
         moments = self.moments(model, resources, sides)
-        spectra = {attention: self._heads(model, attention, moments) for attention in attentions}
+        spectra = {attention: self._heads(model, attention, moments) for attention in locations}
         for attention, widths in self._widths(spectra).items():
             if widths != HeadWidths(attention.width, attention.width):
                 attention_at_widths(model, attention, *spectra[attention], widths).put(model, attention)

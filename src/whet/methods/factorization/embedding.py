@@ -14,7 +14,7 @@ training data of two tasks, because the gradient alone says too little about wor
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from annotated_types import Interval
@@ -24,9 +24,9 @@ from whet.calibration.importance import token_counts
 from whet.calibration.moments import collect_moments
 from whet.calibration.resources import Resources, require_calibration
 from whet.errors import InvalidParameter, MissingResource
-from whet.methods.base import Method, Stage
+from whet.methods._share import KeepsShare
 from whet.models.architecture import word_vectors
-from whet.models.embeddings import token_table
+from whet.models.embeddings import TokenTable
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.surgery import replace_module
 from whet.numerics.linalg import RootAndInverse, eigh_descending, root_and_inverse
@@ -71,37 +71,34 @@ def weighted_factors(vectors: Tensor, weights: Tensor, metric: RootAndInverse, r
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embedding(Method):
+class Embedding(KeepsShare):
     """Factorise the word embeddings, weighted by token frequency and by the gradient of the predictions."""
 
     keep: Annotated[float, Interval(gt=0, le=1)]
-    """Fraction of the word embeddings' parameters to keep, e.g. 0.25."""
+    """Fraction of the weights of the word embeddings to keep, e.g. 0.25."""
     smoothing: Annotated[float, Interval(ge=0)] = 1.0
     """Number added to the count of each token in the training text; a larger number makes tokens count more equally."""
     damping: Annotated[float, Interval(gt=0)] = 5.0
     """Damping added to the gradient moment, as a fraction of its mean eigenvalue; a larger number makes directions
     count more equally."""
 
-    stage: ClassVar[Stage] = Stage.STRUCTURE
     needs: ClassVar[frozenset[str]] = frozenset({"calibration", "train"})
-    example: ClassVar[dict[str, Any]] = {"keep": 0.5}
-    mildest: ClassVar[dict[str, Any]] = {"keep": 1.0}
 
-    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`; low-rank embeddings get a lower rank.
+    def locations(self, model: nn.Module, resources: Resources) -> TokenTable:
+        """See `KeepsShare.locations`; the embeddings must be an ordinary table whose weights no other module shares."""
+        return token_table(model)
+
+    def compress(self, model: nn.Module, locations: TokenTable, resources: Resources) -> nn.Module:
+        """See `KeepsShare.compress`; low-rank embeddings get a lower rank.
 
         Raises:
             MissingResource: there is no training data.
-            NothingToCompress: the embeddings are not an ordinary table, or other modules share its weights.
             InvalidParameter: `keep` leaves less than rank 1.
         """
         if resources.train is None:
             raise MissingResource("training data must be given, but got none; give --task")
-        table = token_table(model)
-        if self.keep == 1:
-            return model
         vectors = word_vectors(model)
-        total = sum(weight.numel() for weight in model.get_submodule(table.place).parameters())
+        total = sum(weight.numel() for weight in model.get_submodule(locations.place).parameters())
         rank = int(self.keep * total / sum(vectors.shape))
         if rank < 1:
             raise InvalidParameter(
@@ -109,8 +106,8 @@ class Embedding(Method):
                 f"give {sum(vectors.shape) / total:.2g} or more"
             )
         weights = token_counts(resources.train, len(vectors)) + self.smoothing
-        factors = weighted_factors(vectors, weights, self._metric(model, table.place, resources), rank)
-        replace_module(model, table.place, LowRankEmbedding.of(*factors, table.embedding.padding_idx))
+        factors = weighted_factors(vectors, weights, self._metric(model, locations.place, resources), rank)
+        replace_module(model, locations.place, LowRankEmbedding.of(*factors, locations.embedding.padding_idx))
         return model
 
     def _metric(self, model: nn.Module, table: str, resources: Resources) -> RootAndInverse:

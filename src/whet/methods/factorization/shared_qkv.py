@@ -12,9 +12,10 @@ Differs: the gradient moments of the three are summed, so that each counts by th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.calibration.resources import Resources, require_calibration, require_tokens
@@ -34,15 +35,15 @@ __all__ = ["SharedQkv", "stacked_spectrum"]
 class SharedQkv(AttentionMethod):
     """Factorise the query, key and value of every attention with one shared thin layer."""
 
-    def apply(self, model: nn.Module, resources: Resources) -> nn.Module:
-        """See `Method.apply`."""
-        attentions = SelfAttention.all_of(model, self.include)
-        if self.keep == 1:
-            return model
-        sides = {name: Side.INPUT for attention in attentions for name in attention.inputs}
+    keep: Annotated[float, Interval(gt=0, le=1)]
+    """Fraction of the weights of query, key and value to keep in the matched attentions, e.g. 0.5."""
+
+    def compress(self, model: nn.Module, locations: Sequence[SelfAttention], resources: Resources) -> nn.Module:
+        """See `KeepsShare.compress`."""
+        sides = {name: Side.INPUT for attention in locations for name in attention.inputs}
         moments = self.moments(model, resources, sides)
         candidates = {}
-        for attention in attentions:
+        for attention in locations:
             stacked_layer = stack_projections(model, attention)
             qkv_moments = [moments[name] for name in attention.inputs]
             candidates[attention] = Candidate.of(

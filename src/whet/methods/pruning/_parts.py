@@ -57,7 +57,7 @@ class PartConfig(NamedTuple):
     """Sizes in the order of the part: neurons; heads, scores' and values' width; or the rank of each layer."""
 
 
-DENSE, DROP = PartConfig("dense"), PartConfig("nothing")
+DENSE, DROP = PartConfig("dense"), PartConfig("drop")
 
 
 class ReadFeatures(NamedTuple):
@@ -207,13 +207,13 @@ class _FeaturePart(BlockPart):
     def choices(self, structures: Iterable[str]) -> dict[PartConfig, float]:
         """See `BlockPart.choices`."""
         losses = super().choices(structures)
-        if "nothing" in structures:
+        if "drop" in structures:
             losses[DROP] = float(self.reader.removal.losses[0])
         return losses | self._narrower(structures)
 
     def probes(self, structures: Iterable[str]) -> list[PartConfig]:
         """See `BlockPart.probes`."""
-        return [*super().probes(structures), *([DROP] if "nothing" in structures else [])]
+        return [*super().probes(structures), *([DROP] if "drop" in structures else [])]
 
     @abstractmethod
     def _narrower(self, structures: Iterable[str]) -> dict[PartConfig, float]: ...

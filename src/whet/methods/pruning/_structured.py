@@ -80,12 +80,8 @@ class StructuredPruning(Budgeted):
     """Wildcard over the names of the layers that read the features; features of other layers all stay."""
 
     @abstractmethod
-    def places(self, model: nn.Module, resources: Resources) -> Sequence[FeatureLocation]:
-        """Return the locations from which features can be removed.
-
-        Raises:
-            NothingToCompress: there are none, or none matches `include`.
-        """
+    def locations(self, model: nn.Module, resources: Resources) -> Sequence[FeatureLocation]:
+        """See `KeepsShare.locations`."""
 
     @abstractmethod
     def grid(self, groups: int) -> list[int]:
@@ -102,19 +98,21 @@ class StructuredPruning(Budgeted):
 
     def learn(self, model: nn.Module, resources: Resources) -> dict[str, FeatureGroup]:
         """See `Budgeted.learn`."""
-        places = self.places(model, resources)
-        return self.parts(model, places, self.moments(model, places, resources))
+        locations = self.locations(model, resources)
+        return self.parts(model, locations, self.moments(model, locations, resources))
 
-    def moments(self, model: nn.Module, places: Sequence[FeatureLocation], resources: Resources) -> dict[str, Moments]:
+    def moments(
+        self, model: nn.Module, locations: Sequence[FeatureLocation], resources: Resources
+    ) -> dict[str, Moments]:
         """Return the moments on both sides of the layers that read the features, by layer name."""
-        sides = {location.output: Side.BOTH for location in places}
+        sides = {location.output: Side.BOTH for location in locations}
         batches = require_calibration(resources)
         return collect_moments(
             model, batches, list(sides), seed=resources.seed, temperature=self.temperature, sides=sides
         )
 
     def parts(
-        self, model: nn.Module, places: Sequence[FeatureLocation], moments: dict[str, Moments]
+        self, model: nn.Module, locations: Sequence[FeatureLocation], moments: dict[str, Moments]
     ) -> dict[str, FeatureGroup]:
         """Return the feature groups, by the name of the layer that reads the features.
 
@@ -130,7 +128,7 @@ class StructuredPruning(Budgeted):
                     damping=self.damping,
                 ),
             )
-            for location in track(places, "removing features")
+            for location in track(locations, "removing features")
         }
 
     def spend(self, model: nn.Module, known: Mapping[str, FeatureGroup], resources: Resources) -> nn.Module:

@@ -29,8 +29,8 @@ __all__ = ["Heads"]
 class Heads(StructuredPruning):
     """Remove attention heads."""
 
-    def places(self, model: nn.Module, resources: Resources) -> Sequence[SelfAttention]:
-        """See `StructuredPruning.places`."""
+    def locations(self, model: nn.Module, resources: Resources) -> Sequence[SelfAttention]:
+        """See `KeepsShare.locations`."""
         return SelfAttention.all_of(model, self.include)
 
     def grid(self, groups: int) -> list[int]:

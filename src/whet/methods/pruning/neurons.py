@@ -34,8 +34,8 @@ class Neurons(StructuredPruning):
     multiple_of: Annotated[int, Interval(ge=1)] = 16
     """Round the numbers of neurons to a multiple of this, e.g. 16; processors run such sizes faster."""
 
-    def places(self, model: nn.Module, resources: Resources) -> Sequence[FeedForward]:
-        """See `StructuredPruning.places`."""
+    def locations(self, model: nn.Module, resources: Resources) -> Sequence[FeedForward]:
+        """See `KeepsShare.locations`."""
         return FeedForward.all_of(model, self.include, require_calibration(resources))
 
     def grid(self, groups: int) -> list[int]:

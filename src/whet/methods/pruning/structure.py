@@ -15,7 +15,7 @@ factored; whole models are timed, so that the times include what a runtime fuses
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import nn
@@ -36,7 +36,7 @@ from whet.utils.progress import track
 
 __all__ = ["STRUCTURES", "BlockStructure"]
 
-STRUCTURES = ("neurons", "heads", "widths", "ranks", "nothing")
+STRUCTURES = ("neurons", "heads", "widths", "ranks", "drop")
 """The structures that a part can take."""
 
 ChosenConfigs = dict[str, PartConfig]
@@ -47,9 +47,9 @@ ChosenConfigs = dict[str, PartConfig]
 class BlockStructure(Budgeted):
     """Choose the configuration of every part of every block, with the least loss for a wanted speed or size."""
 
-    structures: tuple[str, ...] = ("neurons", "heads", "nothing")
+    structures: tuple[str, ...] = ("neurons", "heads", "drop")
     """The structures that parts may take: neurons (fewer neurons), heads (fewer heads), widths (narrower heads), ranks
-    (two factors), nothing (the part is replaced by its mean output). Ranks beside neurons and heads lose more quality
+    (two factors), drop (the part is replaced by its mean output). Ranks beside neurons and heads lose more quality
     than their loss predicts (studies/frontier)."""
     calibration: Literal["one_shot", "sequential"] = "one_shot"
     """How to fit the remaining features: one_shot fits them to the inputs of the baseline, sequential fits one part
@@ -61,6 +61,8 @@ class BlockStructure(Budgeted):
     """The runtime in which the speedup is measured: pytorch, or a runtime for which models are exported."""
     precision: str = FP32
     """The precision in which that runtime computes, e.g. fp32."""
+
+    renamed_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {"structures": {"nothing": "drop"}}
 
     def __post_init__(self) -> None:
         """Check the parameters.
@@ -92,7 +94,7 @@ class BlockStructure(Budgeted):
         )
         if self.speedup is not None:
             timer.require()
-        parts = self._dissected(model, self.places(model, resources), resources)
+        parts = self._dissected(model, self.locations(model, resources), resources)
         losses = {name: part.choices(self.structures) for name, part in parts.items()}
         return _Choices(parts, losses, None if self.speedup is None else _times(model, parts, timer, self.structures))
 
@@ -105,7 +107,7 @@ class BlockStructure(Budgeted):
             chosen = _within_time(model, choices, choices.times, self.speedup)
         if self.calibration == "one_shot":
             return _with_configs(model, choices.parts, chosen)
-        locations = self.places(model, resources)
+        locations = self.locations(model, resources)
         for name, config in track(chosen.items(), "fitting parts again"):
             self._dissected(model, {name: locations[name]}, resources)[name].put(model, config)
         return model
@@ -114,8 +116,8 @@ class BlockStructure(Budgeted):
     def _factored(self) -> bool:
         return "ranks" in self.structures
 
-    def places(self, model: nn.Module, resources: Resources) -> dict[str, PartLocation]:
-        """See `Budgeted.places`."""
+    def locations(self, model: nn.Module, resources: Resources) -> dict[str, PartLocation]:
+        """See `KeepsShare.locations`."""
         return part_locations(model, require_calibration(resources), include=self.include, factored=self._factored)
 
     def _dissected(
