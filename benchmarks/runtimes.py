@@ -21,8 +21,8 @@ from whet.models import artifact
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import load_tokenizer
-from whet.numerics.divergence import kl_divergences
 from whet.tasks.encoding import encode, shortest_first
+from whet.tasks.kinds.base import kl_divergences
 from whet.utils.precision import FP32, INT8
 
 RESULTS = Path(__file__).with_suffix(".json")

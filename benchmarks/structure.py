@@ -26,8 +26,8 @@ from whet.evaluation.timing import representative_batches, time_interleaved
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import load_tokenizer
-from whet.numerics.divergence import kl_divergences
 from whet.tasks.data import Batch, Batches
+from whet.tasks.kinds.base import kl_divergences
 from whet.utils.hardware import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")

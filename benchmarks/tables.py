@@ -28,12 +28,12 @@ from whet.models.architecture import dense_layers_in_blocks
 from whet.models.artifact import load_any
 from whet.models.inference import input_names, predict_logits
 from whet.models.load import load_tokenizer
-from whet.numerics.divergence import kl_divergences
 from whet.runtimes._onnx import to_onnx
 from whet.runtimes.base import Conversion, Session, exporter_named
 from whet.runtimes.export import CALIBRATION
 from whet.tasks.data import Batch
 from whet.tasks.encoding import encode, shortest_first
+from whet.tasks.kinds.base import kl_divergences
 from whet.utils.hardware import current_machine
 from whet.utils.precision import INT8
 

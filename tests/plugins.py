@@ -46,6 +46,7 @@ from pathlib import Path
 from whet.runtimes.base import ExportRuntime
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
+from whet.tasks.kinds.base import TaskKind
 from whet.training.students.base import BuiltStudent, Student
 
 
@@ -75,6 +76,20 @@ class ToyRuntime(ExportRuntime):
         raise NotImplementedError
 
 
+class ToyKind(TaskKind):
+    """Fits nothing."""
+
+    problem_type, has_classes = "toy", False
+    output_names = label_names = read_labels = renumbered = predictions = divergence = _wanted = None
+    noise = softened = loss = distillation_loss = None
+
+    def fits_labels(self, label_names):
+        return False
+
+    def fits_head(self, outputs):
+        return False
+
+
 class ToyData(Task):
     """Two sentences."""
 
@@ -91,6 +106,7 @@ ENTRY_POINTS = {
     "whet.students": {"toy_student": "whet_toy:ToyStudent"},
     "whet.runtimes": {"toy_runtime": "whet_toy:ToyRuntime"},
     "whet.datasets": {"toy": "whet_toy:ToyData"},
+    "whet.task_kinds": {"toy_kind": "whet_toy:ToyKind"},
 }
 
 

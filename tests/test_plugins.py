@@ -1,4 +1,4 @@
-"""An installed package adds methods, students, runtimes and data sets; a notebook defines a method in a cell."""
+"""An installed package adds methods, students, runtimes, data and kinds; a notebook defines a method in a cell."""
 
 import json
 import os
@@ -22,6 +22,7 @@ import json, sys
 from whet.cli import app
 from whet.runtimes.base import all_runtimes
 from whet.tasks.base import task_named
+from whet.tasks.kinds.base import all_kinds
 from whet.training.students.base import student_from
 
 def run(*words):
@@ -38,6 +39,7 @@ run("methods", "--json")
 facts = {
     "student": str(student_from("toy_student:any")),
     "runtime": all_runtimes()["toy_runtime"].__module__,
+    "kind": type(all_kinds()["toy_kind"]).__module__,
     "labels": list(task_named("toy/odd").label_names),
 }
 print("FACTS", json.dumps(facts))
@@ -77,7 +79,8 @@ def test_an_installed_package_is_used_from_the_command_line(work, tmp_path):
     assert [(row["name"], row["meaning"]) for row in toy["parameters"]] == [
         ("factor", "What weights are multiplied by.")
     ]
-    assert json.loads(facts) == {"student": "ToyStudent()", "runtime": "whet_toy", "labels": ["no", "yes"]}
+    added = {"student": "ToyStudent()", "runtime": "whet_toy", "kind": "whet_toy", "labels": ["no", "yes"]}
+    assert json.loads(facts) == added
     before = linear_weights(AutoModelForSequenceClassification.from_pretrained(work / "model"))
     for name in ("by_method", "by_recipe"):
         after = linear_weights(AutoModelForSequenceClassification.from_pretrained(work / name))
@@ -99,7 +102,7 @@ def test_a_method_without_a_source_file_works(work, tmp_path, module):
     small = Recipe((method,)).apply(model, Resources())
     batch = next(iter(tiny_batches()))
     assert not torch.equal(small(**batch).logits, model(**batch).logits)
-    task = whet.task_from_files(work / "train.csv", text="text")
+    task = whet.load_task(train_file=work / "train.csv", text="text")
     whet.compress(work / "model", Recipe((method,)), tmp_path / "out", task=task)
     saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert torch.equal(linear_weights(saved)[0], linear_weights(small)[0])

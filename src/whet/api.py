@@ -219,7 +219,7 @@ def distill(
             said = teacher_logits(source, tokenizer, added)
         else:
             said = logits[len(train_on) :]
-        labels = said[:, 0] if said.shape[1] == 1 else said.argmax(-1)
+        labels = task.kind.predictions(said.numpy())
         whole = replace(whole, labels=[*train_on.labels, *labels.tolist()])
     return _trained(built.model, tokenizer, task, place, fitting, whole, held_out, teacher=distillation)
 
@@ -236,9 +236,7 @@ class _Place(NamedTuple):
 
 def _ordered(examples: Examples, order: Sequence[int], task: Task) -> Examples:
     """The labels as the model numbers them."""
-    if task.label_names is None:
-        return examples
-    return replace(examples, labels=[order[int(label)] for label in examples.labels])
+    return replace(examples, labels=task.kind.renumbered(examples.labels, order))
 
 
 def _trained(

@@ -26,11 +26,11 @@ from whet.models.inference import predict_logits
 from whet.models.layers.low_rank import LowRank
 from whet.models.load import load_tokenizer
 from whet.models.surgery import copy_sharing_parameters, replace_module
-from whet.numerics.divergence import kl_divergences
 from whet.numerics.low_rank import break_even, factors_at_rank, output_pca
 from whet.numerics.moments import Moments
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode
+from whet.tasks.kinds.base import kl_divergences
 
 HERE = Path(__file__).parent
 KEEP = 0.6

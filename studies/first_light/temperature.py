@@ -18,8 +18,8 @@ from whet.calibration.resources import Calibration, prepare_resources
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import load_tokenizer
-from whet.numerics.divergence import kl_divergences
 from whet.tasks.encoding import encode
+from whet.tasks.kinds.base import kl_divergences
 
 HERE = Path(__file__).parent
 TASKS = ("glue/mrpc", "glue/cola", "glue/rte", "glue/sst2")

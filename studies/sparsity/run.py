@@ -21,9 +21,9 @@ from whet.calibration.resources import Resources, prepare_resources
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import load_tokenizer
-from whet.numerics.divergence import kl_divergences
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode, shortest_first
+from whet.tasks.kinds.base import kl_divergences
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))

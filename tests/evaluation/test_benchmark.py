@@ -32,9 +32,9 @@ from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.inference import predict_logits
 from whet.models.load import class_order
-from whet.numerics.divergence import kl_divergences
 from whet.tasks.base import Task, task_from_files
 from whet.tasks.data import Batches
+from whet.tasks.kinds.base import kl_divergences
 
 QUALITIES = sorted(name for name, metric in all_metrics().items() if issubclass(metric, Quality))
 CORRELATIONS = ("pearson", "spearman")

@@ -218,17 +218,17 @@ RENAMED = [
     (
         {"method": "kmeans", "clusters": 8, "start": "linear"},
         {"n_clusters": 8, "init": "linear"},
-        r"kmeans was given clusters=8, start='linear', which is n_clusters=8, init='linear' since version 0\.2; write",
+        r"^clustering\.kmeans: clusters=8, start='linear' is now n_clusters=8, init='linear'; 0\.3 drops the old name$",
     ),
     (
         {"method": "structure", "keep": 0.5, "structures": ["neurons", "nothing"]},
         {"keep": 0.5, "structures": ["neurons", "drop"]},
-        r"was given structures=\['neurons', 'nothing'\], which is structures=\['neurons', 'drop'\] since version 0\.2",
+        r"^pruning\.structure: structures=\['neurons', 'nothing'\] is now structures=\['neurons', 'drop'\]; 0\.3 drops",
     ),
     (
         {"method": "structure", "keep": 0.5, "structures": "nothing"},
         {"keep": 0.5, "structures": ["drop"]},
-        r"was given structures='nothing', which is structures='drop' since",
+        r"structures='nothing' is now structures='drop'; 0\.3 drops",
     ),
 ]
 

@@ -13,9 +13,9 @@ from helpers import tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidData, InvalidModel, InvalidParameter, OutputNotWritten
 from whet.models.inference import predict_logits
-from whet.numerics.divergence import kl_divergences
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, tokenize
+from whet.tasks.kinds.base import kl_divergences
 from whet.training import trainer
 from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, attach_lora

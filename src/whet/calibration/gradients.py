@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.tasks.data import Batch, Batches
+from whet.tasks.kinds.base import kind_of_head, random_signs
 from whet.utils.distributed import items_of_process
 
 __all__ = ["activation_gradients", "backward_fisher_noise", "batches_of_process", "fisher_noise", "noise_generator"]
@@ -69,15 +70,10 @@ def fisher_noise(logits: Tensor, generator: torch.Generator) -> Tensor:
     """Return noise whose covariance is the curvature of KL in the logits, in their shape and dtype.
 
     Args:
-        logits: (..., classes); one class means scores of unit variance.
+        logits: (..., outputs); see `TaskKind.noise`.
         generator: CPU generator of the random signs.
     """
-    signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
-    if logits.shape[-1] == 1:
-        return signs
-    p = logits.detach().softmax(-1)
-    noise = p.sqrt() * signs
-    return noise - p * noise.sum(-1, keepdim=True)
+    return kind_of_head(logits.shape[-1]).noise(logits, random_signs(logits, generator))
 
 
 def backward_fisher_noise(
@@ -92,7 +88,7 @@ def backward_fisher_noise(
         indices: index of each example in the data; every example draws its own noise.
         temperature: positive; higher values soften the predictions, so that confident examples count more.
     """
-    softened = logits if logits.shape[-1] == 1 else logits / temperature
+    softened = kind_of_head(logits.shape[-1]).softened(logits, temperature)
     examples = zip(softened, indices, strict=True)
     noise = torch.stack([fisher_noise(example, noise_generator(seed, index)) for example, index in examples])
     logits.backward(noise * mask[..., None] if logits.dim() == 3 else noise)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from whet.errors import InvalidModel
 from whet.models.inference import predict_logits, removing_hooks
 from whet.models.layers.low_rank import LowRank
-from whet.numerics.divergence import kl_divergences
 from whet.numerics.rounding import equalize_factors, quantize_weight
 from whet.tasks.data import Batches
+from whet.tasks.kinds.base import kl_divergences
 from whet.utils.progress import track
 
 __all__ = ["choose_fp32_layers", "equalize_low_rank_layers", "quantization_sensitivity", "simulated_int8"]

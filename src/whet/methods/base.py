@@ -48,8 +48,8 @@ class _Renaming(ABCMeta):
         renewed = method.renewed(given)
         if renewed != given:
             warnings.warn(
-                f"{method.name()} was given {_only_in(given, renewed)}, which is {_only_in(renewed, given)} since "
-                "version 0.2; write that, since the old name goes with version 0.3",
+                f"{method.name()}: {_only_in(given, renewed)} is now {_only_in(renewed, given)}; "
+                "0.3 drops the old name",
                 FutureWarning,
                 stacklevel=2,
             )

@@ -16,8 +16,9 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from whet.errors import InvalidData, InvalidModel, WhetError
+from whet.errors import InvalidModel, WhetError
 from whet.tasks.base import Task
+from whet.tasks.kinds.base import kind_of_labels
 
 __all__ = [
     "check_finite",
@@ -115,7 +116,8 @@ def load_with_new_head(
         InvalidModel: the base cannot be loaded, has a head of another size, or its weights are not finite.
     """
     _refuse_file(source)
-    names = list(label_names) if label_names is not None else ["score"]
+    kind = kind_of_labels(label_names)
+    names = kind.output_names(label_names)
     try:
         _refuse_other_head(source, len(names))
         config = AutoConfig.from_pretrained(
@@ -123,7 +125,7 @@ def load_with_new_head(
             num_labels=len(names),
             id2label=dict(enumerate(names)),
             label2id={name: i for i, name in enumerate(names)},
-            problem_type="single_label_classification" if label_names is not None else "regression",
+            problem_type=kind.problem_type,
             **_SAFE,
         )
         config.pad_token_id = tokenizer.pad_token_id
@@ -206,25 +208,4 @@ def class_order(model: nn.Module, task: Task) -> list[int]:
         InvalidData: the model's head has other classes, or scores where the task has classes.
     """
     config: Any = model.config
-    wanted = task.label_names if task.label_names is not None else ("score",)
-    if config.num_labels != len(wanted):
-        asked = "give one score" if task.label_names is None else f"have the task's classes {_listed(wanted)}"
-        raise InvalidData(
-            f"the model's head must {asked}, but got num_labels={config.num_labels}; "
-            "fine-tune it on this task, or name the right task or column"
-        )
-    known = {str(name).lower(): index for index, name in config.id2label.items()}
-    unnamed = all(name.startswith("label_") for name in known) or task.label_names is None
-    if unnamed:
-        return list(range(len(wanted)))
-    unknown = [name for name in wanted if name.lower() not in known]
-    if unknown:
-        raise InvalidData(
-            f"the model's head must know the labels {_listed(wanted)}, but it knows {_listed(tuple(known))}; "
-            "rename the data's labels or the model's id2label"
-        )
-    return [known[name.lower()] for name in wanted]
-
-
-def _listed(names: Sequence[str], limit: int = 10) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return task.kind.class_order(config.id2label, task.label_names)

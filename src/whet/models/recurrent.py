@@ -12,12 +12,12 @@ memory", Neural Computation 9, 1997; Schuster, Paliwal, "Bidirectional recurrent
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from whet.errors import InvalidParameter
 from whet.models.configs import RecurrentConfig
+from whet.tasks.kinds.base import kind_of_head
 
 __all__ = ["RecurrentForSequenceClassification"]
 
@@ -71,7 +71,8 @@ class RecurrentForSequenceClassification(PreTrainedModel):
         for layer in self.layers:
             states, _last = layer(torch.cat([self.dropout(states) * real, real], -1))
         logits = self.classifier(self.dropout(self._pooled(states, real)))
-        return SequenceClassifierOutput(loss=None if labels is None else self._loss(logits, labels), logits=logits)
+        loss = None if labels is None else kind_of_head(self.config.num_labels).loss(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _pooled(self, states: Tensor, real: Tensor) -> Tensor:
         if self.config.pooling == "mean":
@@ -83,11 +84,6 @@ class RecurrentForSequenceClassification(PreTrainedModel):
             return forward
         first = real * (real.cumsum(1) == 1)
         return torch.cat([forward, (states[..., self.config.hidden_size :] * first).sum(1)], -1)
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.config.num_labels == 1:
-            return mse_loss(logits.squeeze(-1), labels.to(logits))
-        return cross_entropy(logits, labels)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

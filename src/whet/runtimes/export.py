@@ -23,7 +23,6 @@ from whet.models import artifact
 from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names, predict_logits
 from whet.models.load import class_order, load_tokenizer
-from whet.numerics.divergence import kl_divergences
 from whet.runtimes._onnx import to_onnx
 from whet.runtimes.base import (
     TOLERANCE,
@@ -37,6 +36,7 @@ from whet.runtimes.base import (
     exporter_named,
 )
 from whet.tasks.base import Task
+from whet.tasks.kinds.base import kl_divergences
 from whet.utils.precision import FP32
 from whet.utils.progress import track
 

@@ -26,10 +26,10 @@ from whet.models import artifact
 from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.load import class_order, common_max_length, load_tokenizer
-from whet.numerics.divergence import kl_divergences
 from whet.tasks.base import Splits, Task
 from whet.tasks.data import Batch, Batches
 from whet.tasks.encoding import encode, shortest_first
+from whet.tasks.kinds.base import kl_divergences
 from whet.tasks.splits import ResplitTask
 from whet.utils.hardware import current_machine
 from whet.utils.precision import FP32, PYTORCH

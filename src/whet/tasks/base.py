@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from whet.errors import InvalidData
 from whet.tasks.data import Examples
 from whet.tasks.files import read_table
+from whet.tasks.kinds.base import TaskKind, kind_of_labels
 from whet.utils.lookup import by_name, choose, members
 
 __all__ = ["Splits", "Task", "local_folder", "read_hub", "task_from_files", "task_named", "task_names", "texts_from"]
@@ -62,6 +63,11 @@ class Task(ABC):
         """Names of the classes in order, or None if labels are scores."""
 
     @property
+    def kind(self) -> TaskKind:
+        """What the outputs of a head for this task mean."""
+        return kind_of_labels(self.label_names)
+
+    @property
     @abstractmethod
     def metrics(self) -> tuple[str, ...]:
         """Names of the quality metrics; the main metric comes first."""
@@ -88,11 +94,8 @@ class Task(ABC):
         official, dev = self.read()
         for split, examples in (("training", official), ("dev", dev)):
             required = split == "training" or len(examples) > 0
-            if required and self.label_names is not None and len(set(examples.labels)) < 2:
-                raise InvalidData(
-                    f"the {split} data of {self.name} must hold at least two classes, but got one only; "
-                    "give data with examples of every class"
-                )
+            if required:
+                self.kind.check_labels(examples.labels, source=f"{split} data of {self.name}")
         groups = np.random.default_rng(0).permutation(len(official) // self.group_size)
         order = (groups[:, None] * self.group_size + np.arange(self.group_size)).ravel()
         held_out = min(VALIDATION_LIMIT, int(len(official) * VALIDATION_SHARE))

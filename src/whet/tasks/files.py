@@ -13,7 +13,7 @@ import pandas as pd
 
 from whet.errors import InvalidData
 
-__all__ = ["FORMATS", "class_indices", "finite_scores", "read_table"]
+__all__ = ["FORMATS", "class_indices", "finite_scores", "listed", "read_table"]
 
 FORMATS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 """File endings that can be read; each may be followed by .gz. A .txt file is read as TSV."""
@@ -65,7 +65,7 @@ def class_indices(labels: Sequence[str], names: Sequence[str], *, source: Path |
     unknown = sorted(set(labels) - set(indices))
     if unknown:
         raise InvalidData(
-            f"labels in {source} must be {_listed(names)}, but got {_listed(unknown)}; correct or remove these rows"
+            f"labels in {source} must be {listed(names)}, but got {listed(unknown)}; correct or remove these rows"
         )
     return [indices[label] for label in labels]
 
@@ -95,7 +95,8 @@ def finite_scores(raw: Sequence[str], *, source: Path | str) -> list[float]:
     return scores
 
 
-def _listed(names: Sequence[str], limit: int = 10) -> str:
+def listed(names: Sequence[str], limit: int = 10) -> str:
+    """Return the first names for a message, and how many there are more."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 

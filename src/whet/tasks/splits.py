@@ -9,6 +9,7 @@ from typing import ClassVar
 from whet.errors import InvalidData
 from whet.tasks.base import Splits, Task
 from whet.tasks.data import Examples
+from whet.tasks.kinds.base import TaskKind
 
 __all__ = ["ResplitTask", "Words", "overlaps", "with_selection_split"]
 
@@ -28,6 +29,11 @@ class ResplitTask(Task):
     def label_names(self) -> tuple[str, ...] | None:
         """See `Task.label_names`."""
         return self.whole.label_names
+
+    @property
+    def kind(self) -> TaskKind:
+        """See `Task.kind`."""
+        return self.whole.kind
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, kl_div
 
 from whet.errors import InvalidModel
+from whet.tasks.kinds.base import kind_of_head
 from whet.utils.parameters import check
 
 __all__ = [
@@ -161,10 +162,7 @@ def logits_loss(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -
             f"the teacher must have as many labels as its student, {student.shape[-1]}, but got {teacher.shape[-1]}; "
             "give a teacher of the same task"
         )
-    if student.shape[-1] == 1:
-        return (student - teacher).square().mean() / 2
-    flat = [(logits / temperature).flatten(0, -2).log_softmax(-1) for logits in (student, teacher)]
-    return kl_div(flat[0], flat[1], log_target=True, reduction="batchmean") * temperature**2
+    return kind_of_head(student.shape[-1]).distillation_loss(student, teacher, temperature=temperature)
 
 
 def hidden_states_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:

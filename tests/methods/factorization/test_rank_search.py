@@ -20,7 +20,7 @@ from whet.methods.factorization.svd import Svd
 from whet.models.architecture import Architecture
 from whet.models.layers.low_rank import LowRank
 from whet.models.surgery import copy_sharing_parameters
-from whet.numerics.divergence import kl_divergences
+from whet.tasks.kinds.base import kl_divergences
 
 REST = 1000.0
 """Time of everything that is not a linear layer, in the units below."""

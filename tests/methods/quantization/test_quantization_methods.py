@@ -29,9 +29,9 @@ from whet.models.layers.low_rank import LowRank
 from whet.models.layers.masked import Masked, PackedSparse
 from whet.models.layers.quantized import Int8, PackedQuantized, QuantizationSpec, Quantized
 from whet.models.surgery import to_storage
-from whet.numerics.divergence import kl_divergences
 from whet.numerics.rounding import quantize_weight
 from whet.runtimes._onnx import to_onnx
+from whet.tasks.kinds.base import kl_divergences
 from whet.utils.hardware import supports_products
 
 METHODS = [Half(), WeightOnly(bits=4), DynamicInt8()]

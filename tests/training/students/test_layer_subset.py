@@ -11,7 +11,7 @@ from whet.evaluation import records
 from whet.models.architecture import Architecture
 from whet.models.inference import predict_logits
 from whet.models.surgery import keep_blocks
-from whet.numerics.divergence import kl_divergences
+from whet.tasks.kinds.base import kl_divergences
 from whet.training.students.base import student_from
 from whet.training.students.layer_subset import LayerSubset, block_influences
 

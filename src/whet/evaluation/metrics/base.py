@@ -12,6 +12,7 @@ from torch import nn
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.significance import bootstrap, paired_bootstrap
 from whet.tasks.data import Batches
+from whet.tasks.kinds.base import kind_of_head
 from whet.utils.lookup import choose, members
 from whet.utils.precision import FP32, PYTORCH
 
@@ -79,9 +80,8 @@ class Quality(Metric):
         """Return the metric of (examples,) predictions against (examples,) labels."""
 
     def predict(self, logits: Array) -> Array:
-        """Return (examples,) predictions from (examples, classes) logits."""
-        predicted: Array = logits.argmax(-1)
-        return predicted
+        """Return (examples,) predictions from (examples, outputs) logits."""
+        return kind_of_head(logits.shape[-1]).predictions(logits)
 
     def compare(self, labels: Array, model: Array, baseline: Array, *, seed: int) -> Comparison:
         """Return the paired comparison of two models' predictions."""

@@ -13,7 +13,7 @@ import numpy as np
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics.base import Metric, ModelUnderTest
 from whet.evaluation.significance import bootstrap
-from whet.numerics.divergence import kl_divergences
+from whet.tasks.kinds.base import kind_of_head, kl_divergences
 
 __all__ = ["Fidelity"]
 
@@ -31,7 +31,7 @@ class Fidelity(Metric):
 
     def _against(self, baseline: Array, subject: ModelUnderTest) -> list[Measurement]:
         found = [_mean("kl", kl_divergences(baseline, subject.logits), "nats", subject.seed)]
-        if baseline.shape[1] > 1:
+        if kind_of_head(baseline.shape[1]).has_classes:
             disagreement = (baseline.argmax(1) != subject.logits.argmax(1)).astype(float)
             found.append(_mean("disagreement", disagreement, "", subject.seed))
         return found

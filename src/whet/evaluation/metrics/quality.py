@@ -11,6 +11,7 @@ from scipy import stats
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.metrics.base import ModelUnderTest, Quality
 from whet.evaluation.significance import mcnemar
+from whet.tasks.kinds.base import kind_of_head
 
 __all__ = ["F1", "Accuracy", "MacroF1", "Matthews", "Pearson", "Spearman", "WeightedF1"]
 
@@ -73,7 +74,11 @@ class MacroF1(_FromConfusion):
 
     def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
-        return super().measure(subjects) if subjects[0].logits.shape[1] > 1 else [[] for _ in subjects]
+        return (
+            super().measure(subjects)
+            if kind_of_head(subjects[0].logits.shape[1]).has_classes
+            else [[] for _ in subjects]
+        )
 
     def of(self, confusion: Array) -> float:
         """See `_FromConfusion.of`."""
@@ -110,11 +115,6 @@ class Matthews(_FromConfusion):
 
 class _Correlation(Quality):
     """A correlation of scores; zero where the model always says the same."""
-
-    def predict(self, logits: Array) -> Array:
-        """See `Quality.predict`."""
-        scores: Array = logits[:, 0]
-        return scores
 
     def score(self, labels: Array, predictions: Array) -> float:
         """See `Quality.score`."""

@@ -24,8 +24,8 @@ from whet.methods._budget import Ranks, at_budget
 from whet.models.architecture import dense_weight
 from whet.models.inference import predict_logits
 from whet.numerics.allocation import LayerOptions
-from whet.numerics.divergence import kl_divergences
 from whet.tasks.data import Batch, Batches
+from whet.tasks.kinds.base import kl_divergences
 from whet.utils.progress import track
 
 __all__ = ["layer_latency_tables", "ranks_within_kl", "ranks_within_time"]

@@ -28,7 +28,7 @@ from whet.models.inference import predict_logits
 from whet.models.layers.quantized import Int8, QuantizationSpec
 from whet.models.surgery import replace_module
 from whet.numerics.coding import Coding
-from whet.numerics.divergence import kl_divergences
+from whet.tasks.kinds.base import kl_divergences
 
 __all__ = ["DynamicInt8"]
 

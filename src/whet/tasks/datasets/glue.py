@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 
 from whet.tasks.base import Task, local_folder, read_hub
 from whet.tasks.data import Examples
-from whet.tasks.files import class_indices, finite_scores, read_table
+from whet.tasks.files import read_table
 
 __all__ = ["Glue"]
 
@@ -126,10 +126,7 @@ class Glue(Task):
         layout = GLUE_LAYOUTS[self.name]
         table = read_table(path, (*layout.file_columns, layout.file_label), header=layout.header)
         columns = [table[column] for column in layout.file_columns]
-        raw = table[layout.file_label]
-        if layout.label_names is None:
-            return Examples(columns[0], finite_scores(raw, source=path), columns[1])
-        labels = class_indices(raw, layout.file_labels, source=path)
+        labels = self.kind.read_labels(table[layout.file_label], layout.file_labels, source=path)
         return Examples(columns[0], labels, columns[1] if len(columns) > 1 else None)
 
     def _read_hub(self, split: str) -> Examples:

@@ -13,11 +13,10 @@ from typing import ClassVar
 from whet.errors import InvalidData
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
-from whet.tasks.files import class_indices, finite_scores, read_table
+from whet.tasks.files import read_table
+from whet.tasks.kinds.base import TaskKind, kind_of_metric
 
 __all__ = ["Tabular"]
-
-_CORRELATIONS = ("pearson", "spearman")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,12 @@ class Tabular(Task):
     @property
     def label_names(self) -> tuple[str, ...] | None:
         """See `Task.label_names`."""
-        return None if self.metric in _CORRELATIONS else self._classes
+        return self._classes if self.kind.has_classes else None
+
+    @property
+    def kind(self) -> TaskKind:
+        """See `Task.kind`; the metric tells."""
+        return kind_of_metric(self.metric)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -75,10 +79,5 @@ class Tabular(Task):
         return read_table(path, [column for column in (self.text, self.text_pair, self.label) if column])
 
     def _examples(self, columns: Mapping[str, list[str]], path: Path) -> Examples:
-        raw = columns[self.label]
-        labels = (
-            finite_scores(raw, source=path)
-            if self.metric in _CORRELATIONS
-            else class_indices(raw, self._classes, source=path)
-        )
+        labels = self.kind.read_labels(columns[self.label], self.label_names, source=path)
         return Examples(columns[self.text], labels, columns[self.text_pair] if self.text_pair else None)

@@ -26,8 +26,8 @@ from whet.errors import InvalidParameter, MissingResource
 from whet.models.architecture import Architecture
 from whet.models.inference import predict_logits, removing_hooks, to_device
 from whet.models.surgery import copy_sharing_parameters, keep_blocks, require_all_tokens
-from whet.numerics.divergence import kl_divergences
 from whet.tasks.data import Batches
+from whet.tasks.kinds.base import kl_divergences
 from whet.training.students._narrowing import narrowed_student
 from whet.training.students.base import BuiltStudent, Student
 from whet.utils.progress import track

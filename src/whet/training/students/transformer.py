@@ -22,6 +22,7 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models.architecture import word_vectors
 from whet.models.load import load_tokenizer, load_with_new_head
+from whet.tasks.kinds.base import kind_of_head
 from whet.training.students._narrowing import resized_config
 from whet.training.students.base import BuiltStudent, Student
 
@@ -132,5 +133,5 @@ def _pretrained(base: str, teacher: PreTrainedModel) -> PreTrainedModel:
             f"the student must read the teacher's tokens, but {base} has a vocabulary of its own; give a base with the "
             "teacher's tokenizer, or sizes such as transformer:layers=2,width=128"
         )
-    names = None if teacher.config.num_labels == 1 else list(teacher.config.id2label.values())
+    names = kind_of_head(teacher.config.num_labels).label_names(teacher.config.id2label)
     return load_with_new_head(base, names, tokenizers[1])

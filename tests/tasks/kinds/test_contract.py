@@ -1,0 +1,149 @@
+"""What every kind of task promises; each kind needs a row in CASES."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from whet.errors import InvalidData
+from whet.tasks.kinds.base import all_kinds, kind_of_head, kind_of_labels, kind_of_metric, kl_divergences, random_signs
+
+
+class Case(NamedTuple):
+    names: tuple[str, ...] | None
+    """Label names."""
+    raw: list[str]
+    """Labels in a file."""
+    labels: list[float]
+    """The same, read."""
+    invalid: str
+    refusal: str
+
+
+CASES = {
+    "classification": Case(("no", "maybe", "yes"), ["yes", "no", "yes"], [2, 0, 2], "si", "must be no, maybe, yes"),
+    "regression": Case(None, ["1.5", "-2", "3"], [1.5, -2, 3], "nan", "must be finite numbers, but got 'nan' in row 1"),
+}
+
+
+@pytest.fixture(params=sorted(all_kinds()))
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def kind(name):
+    return all_kinds()[name]
+
+
+@pytest.fixture
+def case(name) -> Case:
+    return CASES[name]
+
+
+def logits_of(kind, case: Case, seed: int = 0, rows: int = 7) -> Tensor:
+    outputs = len(kind.output_names(case.names))
+    return torch.randn(rows, outputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_one_kind_is_chosen_by_labels_and_by_the_head(kind, case):
+    outputs = len(kind.output_names(case.names))
+    assert [known for known in all_kinds().values() if known.fits_labels(case.names)] == [kind]
+    assert [known for known in all_kinds().values() if known.fits_head(outputs)] == [kind]
+    assert kind_of_labels(case.names) is kind_of_head(outputs) is kind
+    assert all(kind_of_metric(metric) is kind for metric in kind.metrics)
+    assert kind_of_metric(None) is all_kinds()["classification"]
+
+
+def test_label_names_are_those_of_the_outputs(kind, case):
+    assert kind.label_names(dict(enumerate(kind.output_names(case.names)))) == case.names
+
+
+def test_a_head_of_its_own_outputs_is_in_order_and_no_other_is_taken(kind, case):
+    names = kind.output_names(case.names)
+    assert kind.class_order(dict(enumerate(names)), case.names) == list(range(len(names)))
+    assert kind.class_order({i: f"LABEL_{i}" for i in range(len(names))}, case.names) == list(range(len(names)))
+    others = dict(enumerate([*names, "another"]))
+    with pytest.raises(InvalidData, match=rf"^the model's head must .*, but got num_labels={len(others)}; fine-tune"):
+        kind.class_order(others, case.names)
+
+
+def test_labels_are_read_and_numbered_as_the_head_has_them(kind, case):
+    assert kind.read_labels(case.raw, case.names, source="a file") == case.labels
+    with pytest.raises(InvalidData, match=rf"in a file {case.refusal}"):
+        kind.read_labels([case.invalid], case.names, source="a file")
+    order = list(range(len(kind.output_names(case.names))))[::-1]
+    assert kind.renumbered(kind.renumbered(case.labels, order), order) == case.labels
+    kind.check_labels(case.labels, source="data")
+
+
+def test_there_is_a_prediction_for_each_example(kind, case):
+    logits = logits_of(kind, case).numpy()
+    assert kind.predictions(logits).shape == (len(logits),)
+    assert (kind.predictions(logits) == kind.predictions(logits + 0)).all()
+
+
+def test_the_divergence_is_zero_for_the_same_and_positive_for_others(kind, case):
+    baseline, model = (logits_of(kind, case, seed).numpy() for seed in (0, 1))
+    assert (kind.divergence(baseline, baseline) == 0).all()
+    assert (kind.divergence(baseline, model) > 0).all()
+    assert (kl_divergences(baseline, model) == kind.divergence(baseline, model)).all()
+
+
+def test_the_second_moment_of_the_noise_is_the_curvature_of_the_divergence(kind, case):
+    logits = logits_of(kind, case, rows=1)
+    outputs = logits.shape[1]
+    patterns = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * outputs).reshape(-1, outputs)
+    noise = kind.noise(logits.expand(len(patterns), outputs), patterns)
+    step = 1e-4
+    for direction in logits_of(kind, case, seed=2):
+        moved = (logits + step * direction).numpy()
+        curvature = kind.divergence(logits.numpy(), moved)[0] * 2 / step**2
+        assert float((noise @ direction).square().mean()) == pytest.approx(curvature, rel=1e-3)
+
+
+def test_signs_are_fair_and_of_a_seed():
+    logits = torch.zeros(400, 5)
+    signs = random_signs(logits, torch.Generator().manual_seed(0))
+    assert set(signs.unique().tolist()) == {-1, 1} and abs(float(signs.mean())) < 0.1
+    assert torch.equal(signs, random_signs(logits, torch.Generator().manual_seed(0)))
+
+
+def test_distillation_minimises_the_mean_divergence(kind, case):
+    teacher, student = (logits_of(kind, case, seed) for seed in (0, 1))
+    mean = kind.divergence(teacher.numpy(), student.numpy()).mean()
+    assert kind.distillation_loss(student, teacher, temperature=1.0).item() == pytest.approx(mean)
+    assert kind.distillation_loss(teacher, teacher, temperature=2.0).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_temperature_softens_the_divergence_as_the_logits(kind, case):
+    teacher, student = (logits_of(kind, case, seed) for seed in (0, 1))
+    soft = [kind.softened(logits, 3.0).numpy() for logits in (teacher, student)]
+    assert soft[0].shape == teacher.shape
+    factor = 9 if kind.has_classes else 1
+    loss = kind.distillation_loss(student, teacher, temperature=3.0).item()
+    assert loss == pytest.approx(kind.divergence(*soft).mean() * factor)
+
+
+def test_the_loss_is_least_at_right_answers(kind, case):
+    logits = 10 * logits_of(kind, case)
+    right = torch.as_tensor(kind.predictions(logits.numpy()))
+    wrong = (right + 1) % 3 if kind.has_classes else right + 1
+    assert kind.loss(logits, right) < kind.loss(logits, wrong)
+
+
+def test_every_kind_has_a_case():
+    assert set(CASES) == set(all_kinds())
+
+
+def test_classes_are_found_by_their_names():
+    kind = all_kinds()["classification"]
+    head = {0: "Yes", 1: "no", 2: "MAYBE"}
+    assert kind.class_order(head, ("no", "maybe", "yes")) == [1, 2, 0]
+    with pytest.raises(InvalidData, match=r"must know the labels no, si, yes, but it knows yes, no, maybe; rename"):
+        kind.class_order(head, ("no", "si", "yes"))
+    with pytest.raises(InvalidData, match=r"^the data of x must hold at least two classes, but got one only; give"):
+        kind.check_labels([1, 1], source="data of x")
+    assert kind.predictions(np.asarray([[0.0, 2, 1], [3, 0, 1]])).tolist() == [1, 0]
