@@ -32,7 +32,7 @@ from whet.models.inference import input_names
 from whet.models.load import load_tokenizer
 from whet.runtimes._onnx import flat_attention, to_onnx
 from whet.runtimes.base import Conversion
-from whet.runtimes.onnxruntime import FILES, SLOW, OnnxRuntime
+from whet.runtimes.onnxruntime import MODEL_FILES, SLOW_FUSIONS, OnnxRuntime
 from whet.tasks.base import task_named
 from whet.tasks.encoding import encode, shortest_first
 from whet.utils.hardware import current_machine
@@ -115,7 +115,7 @@ def exported(model: torch.nn.Module, names: list[str], folder: Path, *, flat: bo
     to_onnx(model, names, whole)
     with mock.patch("whet.runtimes.onnxruntime.flat_attention", flat_attention if flat else as_exported):
         OnnxRuntime().convert(Conversion(whole, INT8, layers=dense_layers_in_blocks(model)), folder)
-    return folder / FILES[INT8]
+    return folder / MODEL_FILES[INT8]
 
 
 def as_exported(path: Path) -> onnx.ModelProto:
@@ -135,7 +135,7 @@ def session(graph: Path, way: Way, threads: int, profile: Path | None = None) ->
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     return onnxruntime.InferenceSession(
-        graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=[] if way.fused else list(SLOW)
+        graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=[] if way.fused else list(SLOW_FUSIONS)
     )
 
 

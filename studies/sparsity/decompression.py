@@ -21,7 +21,7 @@ import whet
 from whet.evaluation.significance import paired_ratio
 from whet.evaluation.timing import time_interleaved
 from whet.models.load import load_tokenizer
-from whet.runtimes.openvino import QUANTIZED
+from whet.runtimes.openvino import INT8_FILES
 from whet.tasks.encoding import encode, shortest_first
 from whet.utils.hardware import current_machine
 
@@ -67,7 +67,7 @@ def ready(options: argparse.Namespace, more: dict[str, Any]) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         **more,
     }
-    return openvino.Core().compile_model(options.model / QUANTIZED[0], "CPU", wanted)
+    return openvino.Core().compile_model(options.model / INT8_FILES[0], "CPU", wanted)
 
 
 def answer_all(compiled: Any, inputs: list[dict[str, Any]]) -> None:

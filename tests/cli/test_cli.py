@@ -243,7 +243,7 @@ def test_distill_reads_text_without_labels(place, run, monkeypatch):
 def test_distill_asks_the_teacher_once_for_text_without_labels(place, run, monkeypatch):
     """Its predictions say the labels too, where they are kept."""
     write_rows(place / "more.csv", 30, seed=5)
-    monkeypatch.setattr(api, "predictions", None)
+    monkeypatch.setattr(api, "teacher_logits", None)
     words = ["--student", "layer_subset:odd", "--epochs", "1", "--unlabeled", "more.csv", "--cache", "kept"]
     assert run("distill", "model", "--out", "new", *OWN, *words).code == 0
 
@@ -455,7 +455,7 @@ def test_measure_keeps_all_rows_for_the_report(place, run, no_memory):
     done = run("report", "measured", "small", "--out", "shown", "--only", "threads=1")
     assert (done.code, done.err, done.out.strip()) == (0, "", "see shown/report.html")
     page = Path("shown/report.html").read_text()
-    assert "What is left of each layer" in page and "fastest" in page
+    assert "Size of each layer" in page and "fastest" in page
     assert Path("shown/report.png").read_bytes().startswith(PNG)
     assert "| small |" in Path("shown/report.md").read_text()
 
@@ -909,7 +909,7 @@ BAD = {
     "calibration smaller than a batch": (
         nothing,
         [*COMPRESS, *DATA, *OWN, "--calibration", "4", "--batch-size", "16"],
-        r"calibration must fill one batch of 16, but got 4 of 76 training examples; give more examples or a smaller batch size",
+        r"calibration must fill one batch of 16, but got 4 of 76 training examples; give more examples or a smaller",
     ),
     "training data smaller than a batch": (
         _rows("train.csv", b"text,label\n" + b"w5,yes\nw6,no\n" * 5),
@@ -1031,8 +1031,12 @@ BAD = {
         r"models must have been measured, but small were not; whet measure BASELINE MODEL --task TASK",
     ),
     "a report of a folder that is not there": (nothing, ["report", "nowhere"], r"folders that exist, but got nowhere"),
-    "a report of several folders to nowhere": (nothing, ["report", "model", "small"], r"--out must say where the repo"),
-    "a report among a model's files": (nothing, ["report", "small"], r"must lie outside of a model's folder, which"),
+    "a report of several folders to nowhere": (
+        nothing,
+        ["report", "model", "small"],
+        r"--out must be given for a repo",
+    ),
+    "a report among a model's files": (nothing, ["report", "small"], r"must lie outside of a model's folder, whose"),
     "a condition without a value": (
         nothing,
         ["report", "base", "--only", "threads"],

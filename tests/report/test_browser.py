@@ -105,7 +105,7 @@ def test_the_frontier_is_drawn(show):
     assert NAMES[1] in page.locator("#frontier .label").all_text_contents()
 
 
-def test_marks_lie_where_their_figures_say(show):
+def test_marks_lie_at_their_values(show):
     """Faster is further left, better is higher, and more MiB is a larger area."""
     page = show()
     shape = {i: page.locator(f"{MARKS}[data-trial='{i}'] .shape").bounding_box() for i in range(len(NAMES))}
@@ -123,13 +123,13 @@ def test_marks_lie_where_their_figures_say(show):
 
 def test_another_axis_is_drawn(show):
     page = show()
-    page.select_option("#axis", label="sentences a second, times the baseline")
+    page.select_option("#axis", label="speedup in sentences per second")
     shape = {i: page.locator(f"{MARKS}[data-trial='{i}'] .shape").bounding_box()["x"] for i in range(len(NAMES))}
     assert shape[0] < shape[5] < shape[4] < shape[3] < shape[2] < shape[1]
 
 
 @pytest.mark.parametrize("by", ["hover", "focus", "click"])
-def test_a_mark_tells_its_recipe_and_figures(show, by):
+def test_a_mark_shows_its_recipe_and_figures(show, by):
     page = show()
     tip, mark = page.locator("#tip"), page.locator(f"{MARKS}[data-trial='1']")
     assert tip.is_hidden()
@@ -153,7 +153,7 @@ def test_the_keyboard_reaches_every_mark(show):
     assert reached == set("012345")
 
 
-def test_a_touch_tells_too(show):
+def test_a_touch_shows_them_too(show):
     page = show(has_touch=True, is_mobile=True, viewport={"width": 375, "height": 800})
     page.locator(f"{MARKS}[data-trial='0'] .hit").tap()
     assert "dense" in page.locator("#tip").inner_text()
@@ -178,7 +178,7 @@ def test_the_table_is_sorted_by_any_column(show):
     assert rows(page) == [EVIL, *(NAMES[i] for i in (0, 3, 1, 2, 4))]
 
 
-def test_a_row_lights_its_mark(show):
+def test_a_row_highlights_its_mark(show):
     page = show()
     page.locator("#table tbody tr").nth(3).hover()
     assert page.locator(f"{MARKS}.lit").get_attribute("data-trial") == "3"
@@ -208,7 +208,7 @@ def test_a_narrow_page_does_not_scroll_sideways(show, width):
     expect(page.locator("#frontier > svg")).to_have_attribute("viewBox", re.compile(r"^0 0 (9\d\d|1\d{3}) "))
 
 
-def test_it_is_dark_where_that_is_wished(show):
+def test_the_page_has_a_dark_mode(show):
     light, dark = show(color_scheme="light"), show(color_scheme="dark")
     for part in ("body", "section", "#table th"):
         assert background(light, part) > 600 and background(dark, part) < 200
@@ -216,7 +216,7 @@ def test_it_is_dark_where_that_is_wished(show):
     assert ink[0] != ink[1]
 
 
-def test_names_do_nothing(show):
+def test_names_run_no_script(show):
     """One of them would load a picture and run a script, wherever it was taken for more than text."""
     page = show()
     assert page.locator("img").count() == 0
@@ -224,7 +224,7 @@ def test_names_do_nothing(show):
     assert page.locator("#tip strong").inner_text() == EVIL
 
 
-def test_without_scripts_there_are_still_the_figures(show):
+def test_without_scripts_the_figures_are_shown(show):
     page = show(java_script_enabled=False)
     assert rows(page) == list(NAMES)
-    assert "report.png shows it" in page.locator("noscript").inner_text()
+    assert "report.png shows the same" in page.locator("noscript").inner_text()

@@ -7,7 +7,7 @@ from folders import classifier, save
 from measured import keep, saved, trial
 from whet.errors import InvalidArtifact, InvalidData, InvalidParameter
 from whet.evaluation import records
-from whet.report.collect import collect, flat
+from whet.report.collect import collect_results, flat_conditions
 
 SVD = [{"method": "svd", "keep": 0.5}]
 
@@ -18,67 +18,67 @@ def names(results) -> list[str]:
 
 def test_the_baseline_comes_first_then_the_fastest(tmp_path):
     keep(tmp_path / "run", trial("slow", speedup=1.1), trial("fast", speedup=3.0), trial("dense"))
-    assert names(collect([tmp_path])) == ["dense", "fast", "slow"]
+    assert names(collect_results([tmp_path])) == ["dense", "fast", "slow"]
 
 
 def test_trials_find_their_models_by_digest(tmp_path, tokenizer):
     """Also where the trial was kept elsewhere, and not where the model was made anew."""
     digest = saved(tmp_path / "small", tokenizer, SVD)
     keep(tmp_path / "run", trial("dense"), trial("small", speedup=2.0, model=digest))
-    assert [result.folder for result in collect([tmp_path])] == [None, tmp_path / "small"]
+    assert [result.folder for result in collect_results([tmp_path])] == [None, tmp_path / "small"]
     keep(tmp_path / "run", trial("dense"), trial("small", speedup=2.0, model="another"))
-    assert [result.folder for result in collect([tmp_path])] == [None, None]
+    assert [result.folder for result in collect_results([tmp_path])] == [None, None]
 
 
-def test_a_trial_that_lies_in_two_places_is_one(tmp_path, tokenizer):
+def test_a_trial_in_two_folders_counts_once(tmp_path, tokenizer):
     digest = saved(tmp_path / "small", tokenizer, SVD)
     one = trial("small", speedup=2.0, model=digest)
     records.record(tmp_path / "small", one)
     shutil.copytree(tmp_path / "small", tmp_path / "zcopy")
     keep(tmp_path / "run", trial("dense"), one)
-    [_, found] = collect([tmp_path])
+    [_, found] = collect_results([tmp_path])
     assert found.folder == tmp_path / "small"
-    assert names(collect([tmp_path, tmp_path / "small"])) == ["dense", "small"]
+    assert names(collect_results([tmp_path, tmp_path / "small"])) == ["dense", "small"]
 
 
-def test_a_run_shows_its_own_rows_and_not_what_its_models_were_measured_in_elsewhere(tmp_path, tokenizer):
+def test_a_run_shows_its_own_trials_and_not_those_of_its_models(tmp_path, tokenizer):
     """A search keeps its best model below it, with a trial on other data: those that confirm it."""
     run = tmp_path / "run"
     digest = saved(run / "best", tokenizer, SVD)
     keep(run, trial("dense"), trial("small", speedup=2.0, model=digest))
     records.record(run / "best", trial("best", speedup=1.9, model=digest, data_sha256="0ther"))
-    found = collect([run])
+    found = collect_results([run])
     assert names(found) == ["dense", "small"] and found[1].folder == run / "best"
     with pytest.raises(InvalidData, match="data_sha256"):
-        collect([tmp_path])
+        collect_results([tmp_path])
 
 
-def test_the_newest_trial_counts_but_one_with_times_before_one_without(tmp_path):
+def test_the_newest_trial_with_times_counts(tmp_path):
     old = trial("small", speedup=2.0, measured="2026-11-01")
     new = trial("small", speedup=3.0, measured="2026-11-02")
     untimed = trial("small", speedup=4.0, measured="2026-11-03")
     kept = [one for one in untimed.measurements if one.metric != "throughput"]
     untimed = type(untimed)(untimed.name, untimed.recipe, 0, kept, None, untimed.conditions)
     keep(tmp_path, trial("dense"), new, old, untimed)
-    assert collect([tmp_path])[1].trial == new
+    assert collect_results([tmp_path])[1].trial == new
 
 
 def test_runtimes_of_one_model_are_rows_of_their_own(tmp_path):
     here, there = trial("small", speedup=2.0), trial("small", speedup=3.0, runtime="onnxruntime")
     eight = trial("small", speedup=4.0, runtime="onnxruntime", precision="int8")
     keep(tmp_path, trial("dense"), here, there, eight)
-    assert len(collect([tmp_path])) == 4
+    assert len(collect_results([tmp_path])) == 4
 
 
 @pytest.mark.parametrize("above", [("one", "two"), ("one", "one")])
-def test_equal_names_are_told_apart(tmp_path, tokenizer, above):
+def test_equal_names_become_unique(tmp_path, tokenizer, above):
     keep(tmp_path / "run", trial("dense"))
     for i, (place, share) in enumerate(zip(above, (0.4, 0.5), strict=True)):
         folder = tmp_path / str(i) / place / "seed 0"
         digest = saved(folder, tokenizer, [{"method": "svd", "keep": share}])
         records.record(folder, trial("seed 0", speedup=2.0 - i / 10, model=digest))
     expected = ["seed 0, one", "seed 0, two"] if above[0] != above[1] else ["seed 0, one, 1", "seed 0, one, 2"]
-    assert names(collect([tmp_path])) == ["dense", *expected]
+    assert names(collect_results([tmp_path])) == ["dense", *expected]
 
 
 @pytest.mark.parametrize(
@@ -88,82 +88,82 @@ def test_equal_names_are_told_apart(tmp_path, tokenizer, above):
         "max_length", "batch_size", "batch_tokens", "padding", "baseline", "baseline_artifact",
     ],
 )  # fmt: skip
-def test_what_was_measured_otherwise_is_refused_and_can_be_chosen(tmp_path, key):
+def test_trials_under_other_conditions_are_refused_and_can_be_chosen(tmp_path, key):
     keep(tmp_path, trial("dense"), trial("small", speedup=2.0), trial("other", speedup=9.0, **{key: "another"}))
     with pytest.raises(InvalidData, match=rf"must be alike in task.*{key}=another \(other\); choose.*--only '{key}="):
-        collect([tmp_path])
-    value = flat(trial("dense").conditions).get(key, "none")
-    assert names(collect([tmp_path], only={key: value})) == ["dense", "small"]
+        collect_results([tmp_path])
+    value = flat_conditions(trial("dense").conditions).get(key, "none")
+    assert names(collect_results([tmp_path], only={key: value})) == ["dense", "small"]
 
 
 def test_a_condition_that_no_trial_has_is_refused(tmp_path):
     keep(tmp_path, trial("dense"))
     with pytest.raises(InvalidParameter, match="--only must leave some trials, but got threads=7; there are threads=2"):
-        collect([tmp_path], only={"threads": "7"})
+        collect_results([tmp_path], only={"threads": "7"})
 
 
 def test_conditions_can_be_chosen_by_the_names_of_version_0_1_0(tmp_path):
     keep(tmp_path, trial("dense"), trial("small", speedup=2.0, precision="int8"))
-    assert names(collect([tmp_path], only={"dtype": "float32"})) == ["dense"]
+    assert names(collect_results([tmp_path], only={"dtype": "float32"})) == ["dense"]
 
 
-def test_conditions_inside_others_have_both_names():
-    found = flat({"versions": {"torch": "2.13"}, "sets": ["a", "b"], "batch": None, "threads": 2})
+def test_nested_conditions_have_joined_names():
+    found = flat_conditions({"versions": {"torch": "2.13"}, "sets": ["a", "b"], "batch": None, "threads": 2})
     assert found == {"versions.torch": "2.13", "sets": "a, b", "batch": "none", "threads": "2"}
 
 
 def test_two_baselines_are_refused(tmp_path):
     keep(tmp_path, trial("dense"), trial("other"))
     with pytest.raises(InvalidData, match="against one baseline, but got dense, other; measure them in one run"):
-        collect([tmp_path])
+        collect_results([tmp_path])
 
 
 def test_a_baseline_that_was_not_kept_may_be_missing(tmp_path):
     keep(tmp_path, trial("small", speedup=2.0))
-    assert names(collect([tmp_path])) == ["small"]
+    assert names(collect_results([tmp_path])) == ["small"]
 
 
-def test_drafts_and_scratch_folders_are_not_looked_at(tmp_path):
+def test_drafts_and_scratch_folders_are_ignored(tmp_path):
     keep(tmp_path / ".small.12.partial", trial("half", speedup=2.0))
     keep(tmp_path / "run", trial("dense"))
-    assert names(collect([tmp_path])) == ["dense"]
+    assert names(collect_results([tmp_path])) == ["dense"]
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(InvalidParameter, match=r"folders that exist, but got .*nowhere"):
-        collect([tmp_path / "nowhere"])
+        collect_results([tmp_path / "nowhere"])
 
 
-def test_a_folder_of_others_is_refused(tmp_path, tokenizer):
+def test_a_folder_without_models_is_refused(tmp_path, tokenizer):
     (tmp_path / "notes.txt").write_text("nothing of whet's")
     with pytest.raises(InvalidData, match=r"must hold models that whet measured, but .* holds none"):
-        collect([tmp_path])
+        collect_results([tmp_path])
 
 
-def test_models_that_nobody_measured_are_named(tmp_path, tokenizer):
+def test_models_without_measurements_are_named(tmp_path, tokenizer):
     saved(tmp_path / "small", tokenizer)
-    with pytest.raises(InvalidData, match=r"must have been measured, but .*small were not; whet measure"):
-        collect([tmp_path])
+    with pytest.raises(InvalidData, match=r"must have been measured, but .*small were not; run whet measure"):
+        collect_results([tmp_path])
 
 
 @pytest.mark.parametrize(
     "line", ["{", "[]", '"text"', "{}", '{"name": 1}', '{"name": "a", "recipe": [], "seed": 0, "measurements": ["x"]}']
 )
-def test_measurements_that_are_none_are_refused(tmp_path, line):
+def test_broken_measurements_are_refused(tmp_path, line):
     (tmp_path / "measurements.jsonl").write_text(line + "\n")
     with pytest.raises(InvalidArtifact, match="must hold one trial a line"):
-        collect([tmp_path])
+        collect_results([tmp_path])
 
 
 @pytest.mark.parametrize("change", [{"name": 3}, {"conditions": None}, {"recipe": "kfac"}, {"recipe": ["kfac"]}])
-def test_trials_without_what_a_report_shows_are_refused(tmp_path, change):
+def test_incomplete_trials_are_refused(tmp_path, change):
     entry = json.loads(trial("dense").to_json()) | change
     (tmp_path / "measurements.jsonl").write_text(json.dumps(entry) + "\n")
     with pytest.raises(InvalidData, match="must have a name, a recipe and conditions"):
-        collect([tmp_path])
+        collect_results([tmp_path])
 
 
-def test_models_of_others_beside_them_do_no_harm(tmp_path, tokenizer):
+def test_other_models_in_the_folder_are_ignored(tmp_path, tokenizer):
     save(classifier(), tokenizer, tmp_path / "plain")
     keep(tmp_path / "run", trial("dense"))
-    assert names(collect([tmp_path])) == ["dense"]
+    assert names(collect_results([tmp_path])) == ["dense"]

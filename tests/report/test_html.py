@@ -9,10 +9,10 @@ from transformers import BertConfig, BertForSequenceClassification
 from measured import keep, saved, trial
 from whet.errors import InvalidData
 from whet.evaluation import records
-from whet.report.collect import Result, collect
+from whet.report.collect import Result, collect_results
 from whet.report.html import html_page
 from whet.report.markdown import markdown_page
-from whet.report.view import overview
+from whet.report.view import report_view
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & | ` * [a](b)\n# no heading"
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -22,7 +22,7 @@ CURVE = "epoch,training_loss,validation_loss,validation_metric\n1.0,0.7,0.6,0.5\
 
 def page_of(*trials) -> str:
     results = [Result(one) for one in trials]
-    return html_page(overview(results), results, mark="whet report")
+    return html_page(report_view(results), results, mark="whet report")
 
 
 def data_of(page: str) -> dict:
@@ -30,10 +30,10 @@ def data_of(page: str) -> dict:
 
 
 def paper_of(*trials) -> str:
-    return markdown_page(overview([Result(one) for one in trials]), mark="whet report", picture="report.png")
+    return markdown_page(report_view([Result(one) for one in trials]), mark="whet report", picture="report.png")
 
 
-def test_the_policy_allows_its_own_style_and_script_alone():
+def test_the_policy_allows_only_its_own_style_and_script():
     page = page_of(trial("dense"), trial("small", speedup=2.0))
     policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', page)[1].replace("&#39;", "'")
     style, script = (re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1] for tag in ("style", "script"))
@@ -45,7 +45,7 @@ def test_the_policy_allows_its_own_style_and_script_alone():
     assert not re.search(r'(?:src|href|style)="|url\(|@import|innerHTML|https?://(?!www\.w3\.org/)', page)
 
 
-def test_names_are_text_wherever_they_stand():
+def test_names_are_text_everywhere():
     """In the table, in the data of the script, in recipes, notes and conditions."""
     step = {"method": EVIL, "keep": EVIL}
     evil = trial(EVIL, speedup=2.0, recipe=[step], runtime=EVIL, task=EVIL, note=EVIL, baseline=EVIL)
@@ -56,7 +56,7 @@ def test_names_are_text_wherever_they_stand():
         assert EVIL in [point["name"] for point in data_of(page)["points"]]
 
 
-def test_the_data_are_what_was_measured():
+def test_the_data_are_the_measurements():
     data = data_of(page_of(trial("dense"), trial("small", speedup=2.0, mib=40.0)))
     dense, small = data["points"]
     assert dense["baseline"] and not small["baseline"] and data["best"] == 1
@@ -65,51 +65,51 @@ def test_the_data_are_what_was_measured():
     assert small["mib"] == 40 and data["quality"] == {"metric": "accuracy", "better": "higher"}
 
 
-def test_the_headline_says_what_was_gained_or_that_nothing_was():
+def test_the_headline_names_the_gain_or_none():
     gained = page_of(trial("dense"), trial("small", speedup=2.0))
-    assert "The fastest that is not measurably worse than dense" in gained and "2.00 ×" in gained
+    assert "The fastest model that is not significantly worse than dense" in gained and "2.00 ×" in gained
     lost = page_of(trial("dense"), trial("small", speedup=2.0, accuracy=0.5, loss_is_real=True))
-    assert "No model is faster without a real loss of accuracy" in lost
-    assert "measurably" not in page_of(trial("dense"))
+    assert "No model is faster without a significant loss of accuracy" in lost
+    assert "significantly" not in page_of(trial("dense"))
 
 
-def test_layers_and_curves_are_those_of_the_models(tmp_path, tokenizer):
+def test_layers_and_curves_come_from_the_models(tmp_path, tokenizer):
     dense = saved(tmp_path / "dense", tokenizer, curve=CURVE)
     small = saved(tmp_path / "small", tokenizer, [{"method": "svd", "keep": 0.4}])
     there = trial("small (onnxruntime)", speedup=3.0, model=small, runtime="onnxruntime")
     keep(tmp_path / "run", trial("dense", model=dense), trial("small", speedup=2.0, model=small), there)
-    results = collect([tmp_path])
-    page = html_page(overview(results), results, mark="whet report")
-    assert page.count("<figcaption>small") == 1 and "All layers are whole in dense" in page
+    results = collect_results([tmp_path])
+    page = html_page(report_view(results), results, mark="whet report")
+    assert page.count("<figcaption>small") == 1 and "All layers have their full size in dense" in page
     assert re.search(r'title="low rank: rank \d+">\d+</td>', page)
     assert data_of(page)["curves"] == [{"name": "dense", "rows": [[1, 0.7, 0.6, 0.5], [2, None, 0.55, 0.75]]}]
 
 
-def test_a_smaller_vocabulary_is_not_whole_beside_the_larger(tmp_path, tokenizer):
+def test_a_smaller_vocabulary_is_not_full_size_beside_a_larger_one(tmp_path, tokenizer):
     models = {name: BertForSequenceClassification(BertConfig(**TINY, vocab_size=n)) for name, n in WORDS.items()}
     digests = {name: saved(tmp_path / name, tokenizer, model=model.eval()) for name, model in models.items()}
     dense, small = trial("many", model=digests["many"]), trial("few", speedup=1.1, model=digests["few"])
     keep(tmp_path / "run", dense, small)
-    results = collect([tmp_path])
-    page = html_page(overview(results), results, mark="whet report")
-    assert page.count("<figcaption>few") == 1 and "All layers are whole in many" in page
+    results = collect_results([tmp_path])
+    page = html_page(report_view(results), results, mark="whet report")
+    assert page.count("<figcaption>few") == 1 and "All layers have their full size in many" in page
 
 
 def test_without_models_there_are_neither_layers_nor_curves():
     page = page_of(trial("dense"))
-    assert "What is left of each layer" not in page and "Training" not in page
+    assert "Size of each layer" not in page and "Training" not in page
 
 
 @pytest.mark.parametrize("content", ["", "epoch\n1\n", "no curve", CURVE.replace("0.7", "x")])
-def test_a_curve_that_is_none_is_refused(tmp_path, tokenizer, content):
+def test_a_broken_curve_is_refused(tmp_path, tokenizer, content):
     digest = saved(tmp_path / "dense", tokenizer, curve=content)
     records.record(tmp_path / "dense", trial("dense", model=digest))
-    results = collect([tmp_path])
+    results = collect_results([tmp_path])
     with pytest.raises(InvalidData, match=r"curve.csv must be a learning curve"):
-        html_page(overview(results), results, mark="whet report")
+        html_page(report_view(results), results, mark="whet report")
 
 
-def test_the_paper_has_every_model_with_intervals_and_test():
+def test_the_markdown_has_every_model_with_intervals_and_test():
     text = paper_of(trial("dense"), trial("small", speedup=2.0, accuracy=0.78))
     assert text.startswith("<!-- whet report -->\n\n# glue/mrpc: accuracy against speed and size\n")
     assert "](report.png)" in text
@@ -120,7 +120,7 @@ def test_the_paper_has_every_model_with_intervals_and_test():
     assert "Conditions: task: glue/mrpc" in text
 
 
-def test_the_paper_takes_names_as_text():
+def test_the_markdown_escapes_names():
     lines = paper_of(trial("dense"), trial(EVIL, speedup=2.0)).splitlines()
     [row] = [line for line in lines if "onerror" in line and line.startswith("|")]
     assert len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"(?<!\\)\|", lines[7]))

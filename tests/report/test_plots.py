@@ -10,7 +10,7 @@ from whet.errors import UnknownName
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.trial import Trial
 from whet.report.plots import curve_csv, curve_picture, mark_sizes, read_curve, trade_off_picture
-from whet.report.tables import table
+from whet.report.tables import trial_table
 from whet.training.trainer import Epoch
 
 CURVE = [Epoch(1.0, 0.7, 0.6, 0.5), Epoch(2.0, 0.5, 0.55, 0.75)]
@@ -47,7 +47,7 @@ TRIALS = [trial("dense", 0.9, 10.0), trial("half [v2]", 0.8, 5.0, speedup=compar
 
 def drawn(trials, width: int = 200) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(table(trials, title="the [title]"))
+    console.print(trial_table(trials, title="the [title]"))
     return console.file.getvalue()
 
 
@@ -61,7 +61,7 @@ def test_the_table_holds_names_numbers_and_stars():
     assert "2.00 × (1.80 to 2.20)*" in half
 
 
-def test_a_difference_that_may_be_chance_has_no_star():
+def test_an_insignificant_difference_has_no_star():
     assert "2.00 × (1.80 to 2.20)*" not in drawn([TRIALS[0], trial("x", 0.9, 5.0, speedup=compared(2.0, 0.05))])
 
 
@@ -70,7 +70,7 @@ def test_metrics_that_were_not_measured_have_no_column():
     assert "pearson" not in text and "disk" not in text
 
 
-def test_a_narrow_terminal_folds_numbers_and_cuts_none():
+def test_a_narrow_terminal_folds_numbers_and_truncates_none():
     text = drawn(TRIALS, width=50)
     assert "…" not in text
     joined = "".join(line.split("│")[-2].strip() for line in text.splitlines() if "│" in line)
@@ -89,7 +89,7 @@ def test_trade_offs_are_pictures(trials):
     is_picture(trade_off_picture(trials, quality="accuracy", costs=("latency_median",)))
 
 
-def test_marks_are_as_large_as_the_files():
+def test_areas_of_marks_are_sizes_of_files():
     """In area; where one was not measured in it, all are alike."""
     stored = [
         dataclasses.replace(one, measurements=[*one.measurements, Measurement.count("disk", size, "MiB")])
@@ -100,12 +100,12 @@ def test_marks_are_as_large_as_the_files():
     assert mark_sizes([stored[0], TRIALS[1]]) == [7.0, 7.0]
 
 
-def test_the_picture_says_what_made_it():
+def test_the_picture_names_its_generator():
     drawn = trade_off_picture(TRIALS, quality="accuracy", costs=("latency_median",), software="whet report")
     assert b"whet report" in drawn[:4096]
 
 
-def test_the_fastest_without_a_real_loss_is_marked():
+def test_the_fastest_without_a_significant_loss_is_marked():
     """A faster one whose accuracy is really lower is not, nor is a single model."""
     equal = trial("equal", 0.9, 8.0, speedup=compared(1.25, 0.001))
     worse = trial("worse", 0.5, 2.0, speedup=compared(5.0, 0.001))
@@ -118,7 +118,7 @@ def test_the_fastest_without_a_real_loss_is_marked():
     )
     lines = drawn([TRIALS[0], equal, worse]).splitlines()
     assert [line.split("│")[1].strip() for line in lines if "◀" in line and "│" in line] == ["equal"]
-    assert "the fastest without a real loss of accuracy" in " ".join(" ".join(lines).split())
+    assert "the fastest without a significant loss of accuracy" in " ".join(" ".join(lines).split())
     assert "◀" not in drawn(TRIALS[:1])
 
 
@@ -127,7 +127,7 @@ def test_curves_are_pictures():
         is_picture(curve_picture({"own": curve}, metric="accuracy"))
 
 
-def test_pictures_are_the_same_again():
+def test_pictures_are_reproducible():
     one, two = {"own": CURVE}, {"teacher": CURVE[:1], "own": CURVE}
     assert curve_picture(one, metric="accuracy") == curve_picture(one, metric="accuracy")
     assert curve_picture(one, metric="accuracy") != curve_picture(two, metric="accuracy")
@@ -136,12 +136,12 @@ def test_pictures_are_the_same_again():
     assert first != trade_off_picture(TRIALS[:1], quality="accuracy", costs=("latency_median",))
 
 
-def test_a_trade_off_of_what_was_not_measured_is_refused():
+def test_a_trade_off_of_a_missing_metric_is_refused():
     with pytest.raises(UnknownName, match="the metric must have been measured, but got 'f1'"):
         trade_off_picture(TRIALS, quality="f1", costs=("latency_median",))
 
 
-def test_curves_are_tables(tmp_path):
+def test_curves_survive_csv(tmp_path):
     assert curve_csv(CURVE) == (
         b"epoch,training_loss,validation_loss,validation_metric\n1.0,0.7,0.6,0.5\n2.0,0.5,0.55,0.75\n"
     )

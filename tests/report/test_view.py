@@ -7,13 +7,13 @@ from measured import trial
 from whet.errors import InvalidData
 from whet.evaluation.measurement import Measurement
 from whet.report.collect import Result
-from whet.report.view import find, notes, overview, recipes, step_text, unit_of
+from whet.report.view import find_measurement, names_by_recipe, reader_notes, report_view, step_text, unit_of
 
 KFAC = {"method": "factorization.kfac", "keep": 0.4, "allocation": "by_loss", "damping": 0.001}
 
 
 def view_of(*trials):
-    return overview([Result(one) for one in trials])
+    return report_view([Result(one) for one in trials])
 
 
 def without(one, *metrics):
@@ -36,14 +36,14 @@ def test_speedups_are_those_of_the_same_rounds():
     assert fast.better == "higher"
 
 
-def test_the_frontier_is_what_nothing_beats_from_left_to_right():
+def test_the_frontier_holds_the_trials_that_none_dominates_from_left_to_right():
     view = view_of(DENSE, FAST, GOOD, BAD)
     latency, speedup, *_ = (axis for axis in view.axes if axis.metric in ("latency_median", "speedup"))
     assert (latency.frontier, latency.better) == ((1, 2), "lower")
     assert (speedup.frontier, speedup.better) == ((2, 1), "higher")
 
 
-def test_axes_are_the_costs_that_all_have():
+def test_axes_are_the_costs_that_all_trials_have():
     assert [axis.metric for axis in view_of(DENSE, GOOD).axes] == [
         "latency_median", "speedup", "throughput", "disk", "parameters",
     ]  # fmt: skip
@@ -60,16 +60,16 @@ def test_without_a_cost_or_the_quality_there_is_no_report():
     with pytest.raises(InvalidData, match="must have been measured in accuracy, but good was not"):
         view_of(DENSE, without(GOOD, "accuracy"))
     with pytest.raises(InvalidData, match="one trial at least, but got none"):
-        overview([])
+        report_view([])
 
 
-def test_a_number_without_end_is_no_axis():
+def test_a_cost_that_is_not_finite_is_no_axis():
     endless = Measurement.count("disk", math.inf, "MiB")
     odd = dataclasses.replace(GOOD, measurements=[*without(GOOD, "disk").measurements, endless])
     assert "disk" not in [axis.metric for axis in view_of(DENSE, odd).axes]
 
 
-def test_the_best_is_the_fastest_without_a_real_loss():
+def test_the_best_is_the_fastest_without_a_significant_loss():
     worse = trial("worse", speedup=4.0, accuracy=0.5, loss_is_real=True)
     assert view_of(DENSE, worse, GOOD, BAD).best == 2
     assert view_of(DENSE, worse).best == 0
@@ -84,7 +84,7 @@ def test_the_best_is_so_within_its_own_run():
     assert view_of(DENSE, GOOD, dataclasses.replace(quiet, measurements=rows)).best == 1
 
 
-def test_series_are_where_models_run_or_else_how_they_were_made():
+def test_series_are_runtimes_or_else_methods():
     there = trial("there", speedup=2.0, runtime="onnxruntime", precision="int8")
     assert view_of(DENSE, GOOD, there).series == ("pytorch", "onnxruntime int8")
     made = trial("made", speedup=2.0, recipe=[KFAC, {"method": "representation.half"}])
@@ -92,35 +92,35 @@ def test_series_are_where_models_run_or_else_how_they_were_made():
     assert view.series == ("not compressed", "kfac + half") and view.series_of == (0, 1, 0)
 
 
-def test_conditions_are_shared_or_told_row_by_row():
+def test_conditions_are_common_or_listed_per_trial():
     view = view_of(DENSE, trial("good", speedup=2.0, versions={"torch": "3.0"}, extra="yes"))
     assert view.common["cpu"] == "Some Processor" and view.common["seed"] == "0"
     assert view.differing == {"versions.torch": ("2.13.0", "3.0"), "extra": ("not recorded", "yes")}
-    assert notes(view) == ["Versions are not the same for all: versions.torch; see the conditions."]
+    assert reader_notes(view) == ["Software versions differ between models: versions.torch; see the conditions."]
 
 
 def test_a_reader_is_warned_of_several_runs_and_of_a_missing_baseline():
     one, two = trial("one", speedup=2.0, measured="a"), trial("two", speedup=3.0, measured="b")
-    missing, runs = notes(view_of(one, two))
+    missing, runs = reader_notes(view_of(one, two))
     assert "dense, is not shown" in missing
     assert "several runs" in runs
-    assert notes(view_of(trial("dense", measured="a"), one)) == []
+    assert reader_notes(view_of(trial("dense", measured="a"), one)) == []
 
 
 def test_recipes_are_grouped():
     twice = [trial(name, speedup=2.0, recipe=[KFAC]) for name in ("a", "b")]
-    found = recipes(view_of(DENSE, *twice))
+    found = names_by_recipe(view_of(DENSE, *twice))
     assert list(found.values()) == [["dense"], ["a", "b"]]
     assert "method: factorization.kfac" in list(found)[1]
 
 
-def test_a_step_tells_what_is_not_its_default():
+def test_a_step_shows_the_parameters_that_are_not_defaults():
     assert step_text(KFAC) == "kfac keep=0.4"
     assert step_text({**KFAC, "damping": 0.1}) == "kfac keep=0.4 damping=0.1"
     assert step_text({"method": "clustering.kmeans", "clusters": 8, "start": "kmeans++"}) == "kmeans n_clusters=8"
     assert step_text({"method": "from.another_version", "what": 1}) == "another_version what=1"
 
 
-def test_what_is_found_has_its_unit():
+def test_metrics_have_their_unit():
     view = view_of(DENSE, GOOD)
-    assert unit_of(view, "disk") == "MiB" and find(DENSE, "f1") is None
+    assert unit_of(view, "disk") == "MiB" and find_measurement(DENSE, "f1") is None

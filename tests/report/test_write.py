@@ -22,13 +22,13 @@ def run(tmp_path) -> Path:
     return keep(tmp_path / "run", DENSE, SMALL)
 
 
-def test_three_files_lie_beside_what_was_measured(run):
+def test_three_files_are_written_into_the_measured_folder(run):
     assert write_report([run]) == run / "report.html"
     assert sorted(path.name for path in run.iterdir()) == sorted([*FILES, artifact.MEASUREMENTS])
     assert image.imread(io.BytesIO((run / "report.png").read_bytes())).std() > 0.01
 
 
-def test_another_folder_is_made(run, tmp_path):
+def test_a_missing_output_folder_is_created(run, tmp_path):
     before = tree(run)
     assert write_report([run, run], tmp_path / "a" / "b") == tmp_path / "a" / "b" / "report.html"
     assert sorted(tree(tmp_path / "a" / "b")) == FILES
@@ -47,7 +47,7 @@ def test_the_next_report_replaces_the_last_and_equal_ones_are_equal(run):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_of_others_stay(run, name):
+def test_files_that_are_no_reports_stay(run, name):
     (run / name).write_text("my own notes")
     before = tree(run)
     with pytest.raises(OutputExists, match=rf"files of others must stay, but .*{name} is there already"):
@@ -57,25 +57,25 @@ def test_files_of_others_stay(run, name):
     assert (run / name).read_bytes() != b"my own notes"
 
 
-def test_a_folder_in_the_place_of_a_file_stays_even_then(run):
+def test_a_folder_with_the_name_of_a_file_stays_even_with_overwrite(run):
     (run / "report.md").mkdir()
     with pytest.raises(OutputExists, match=r"must be a file, but .*report.md is a folder"):
         write_report([run], overwrite=True)
 
 
-def test_a_place_that_is_a_file_is_refused(run, tmp_path):
+def test_an_output_folder_that_is_a_file_is_refused(run, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputNotWritten, match=r"must be a folder, but got .*file is a file"):
         write_report([run], tmp_path / "file" / "below")
 
 
-def test_a_place_that_cannot_be_written_is_refused(run, monkeypatch):
+def test_an_output_folder_that_cannot_be_written_is_refused(run, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(OutputNotWritten, match=r"must be writable, but .*run is not; name another"):
         write_report([run])
 
 
-def test_a_disk_that_fills_up_leaves_the_last_report(run, monkeypatch):
+def test_a_full_disk_leaves_the_last_report(run, monkeypatch):
     write_report([run])
     before = tree(run)
     write = Path.write_bytes
@@ -94,19 +94,19 @@ def test_a_disk_that_fills_up_leaves_the_last_report(run, monkeypatch):
     assert sorted(tree(run)) == sorted(before)
 
 
-def test_nothing_is_read_before_the_place_is_known_to_be_good(run, monkeypatch):
-    monkeypatch.setattr(write, "collect", None)
+def test_the_output_folder_is_checked_before_any_work(run, monkeypatch):
+    monkeypatch.setattr(write, "collect_results", None)
     (run / "report.md").write_text("my own notes")
     with pytest.raises(OutputExists):
         write_report([run])
 
 
-def test_several_folders_need_a_place(run):
-    with pytest.raises(InvalidParameter, match="--out must say where the report of 2 folders goes"):
+def test_several_folders_need_an_output_folder(run):
+    with pytest.raises(InvalidParameter, match="--out must be given for a report of 2 folders"):
         write_report([run, run])
 
 
-def test_a_report_does_not_lie_among_a_models_files(tmp_path, tokenizer):
+def test_a_report_in_a_models_folder_is_refused(tmp_path, tokenizer):
     """The manifest would count it as one of them."""
     digest = saved(tmp_path / "small", tokenizer)
     records.record(tmp_path / "small", trial("small", model=digest))
@@ -116,14 +116,14 @@ def test_a_report_does_not_lie_among_a_models_files(tmp_path, tokenizer):
     artifact.verify(tmp_path / "small")
 
 
-def test_trials_of_a_search_need_no_folder(tmp_path):
+def test_trials_of_a_search_need_no_model_folder(tmp_path):
     """`save_report` takes trials as they come, with or without a model."""
     assert save_report([Result(DENSE), Result(SMALL)], tmp_path / "out").is_file()
     with pytest.raises(InvalidData, match="one trial at least"):
         save_report([], tmp_path / "out")
 
 
-def test_without_times_the_picture_is_of_sizes(tmp_path):
+def test_without_times_the_picture_shows_sizes(tmp_path):
     small = [one for one in SMALL.measurements if one.metric in ("accuracy", "disk")]
     save_report([Result(type(SMALL)("small", [], 0, small, None, SMALL.conditions))], tmp_path)
     assert sorted(tree(tmp_path)) == FILES

@@ -365,7 +365,9 @@ def test_a_runtime_takes_the_precisions_that_it_knows(folder):
 def test_bf16_is_refused_where_the_processor_has_none(folder, monkeypatch):
     monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "INT8"])
     monkeypatch.setattr("whet.runtimes.export.artifact.load", lambda _: pytest.fail("work had begun"))
-    with pytest.raises(InvalidParameter, match=r"must compute in bf16, but this one cannot, .*; leave bf16 out"):
+    with pytest.raises(
+        InvalidParameter, match=r"must have bf16 instructions, but this one has none, .*; leave bf16 out"
+    ):
         export(folder, ["openvino"], precisions=["bf16"])
     assert not (folder / "openvino_model.xml").exists()
 

@@ -488,7 +488,7 @@ def test_a_task_without_training_data_is_refused(model_and_data, tmp_path, rows)
 
 def test_without_dev_data_nothing_could_confirm(model_and_data, tmp_path):
     task = task_from_files(model_and_data / "train.csv", text="text")
-    with pytest.raises(InvalidData, match="--dev-file must be given with --train-file, to confirm the winner on"):
+    with pytest.raises(InvalidData, match="--dev-file must be given with --train-file, to confirm the winner"):
         whet.search(model_and_data / "model", task, tmp_path / "out", **MADE_UP)
 
 

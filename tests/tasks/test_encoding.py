@@ -44,11 +44,11 @@ def test_batches_are_as_full_as_the_budget_allows(order: str, budget: int):
         start += size
 
 
-def test_nothing_fills_no_batch():
+def test_no_examples_make_no_batch():
     assert batch_sizes([], 10) == ()
 
 
-def test_a_budget_is_of_tokens_with_padding(tokenizer):
+def test_a_budget_counts_tokens_with_padding(tokenizer):
     examples = shortest_first(drawn(50), tokenizer, max_length=16)
     sizes = fitting_batch_sizes(examples, tokenizer, max_length=16, batch_tokens=64)
     batches = encode(examples, tokenizer, max_length=16, batch_size=sizes)
@@ -78,13 +78,13 @@ def test_a_batch_is_padded_to_its_longest_and_labels_come_along(tokenizer):
     assert [set(one) for one in pad_batches(rows, tokenizer, batch_size=1)] == [batch.keys() - {"labels"}] * 2
 
 
-def test_token_ids_are_not_cut(tokenizer):
+def test_token_ids_are_not_truncated(tokenizer):
     long = " ".join(["w5"] * 3000)
     [found] = token_ids([long], tokenizer)
     assert len(found) == 3000 + tokenizer.num_special_tokens_to_add()
 
 
-def test_text_is_cut_and_padded_in_one_module():
+def test_text_is_truncated_and_padded_in_one_module():
     folder, rule = Path(whet.__file__).parent, re.compile(r"truncation=|padding=|tokenizer\.pad\(|DataCollator\w+\(")
     found = [path for path in folder.rglob("*.py") if rule.search(path.read_text(encoding="utf-8"))]
     assert found == [folder / "tasks" / "encoding.py"]

@@ -38,7 +38,7 @@ def test_every_format_gives_the_same_strings(tmp_path, ending, packed):
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl"])
-def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path, ending):
+def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path, ending):
     path = write(tmp_path / f"a{ending}", encoding="utf-8-sig" if ending != ".jsonl" else "utf-8")
     if ending == ".jsonl":
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
@@ -50,7 +50,7 @@ def test_only_the_named_columns_are_read_and_in_their_order(tmp_path):
     assert list(read_table(path, ("label", "text"))) == ["label", "text"]
 
 
-def test_numbers_become_the_text_that_was_written(tmp_path):
+def test_numbers_stay_the_written_text(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"label": 0, "score": 2.5}\n{"label": 1, "score": -1.0}\n')
     assert read_table(tmp_path / "a.jsonl", ("label", "score")) == {"label": ["0", "1"], "score": ["2.5", "-1.0"]}
     write(tmp_path / "a.parquet", {"label": [0, 1]})

@@ -17,7 +17,7 @@ def checkpoint(scratch: Path, step: int, state: str | None = "{}") -> Path:
     return folder
 
 
-def test_the_last_checkpoint_is_the_newest_whole_one(tmp_path):
+def test_the_last_checkpoint_is_the_newest_complete_one(tmp_path):
     assert last_checkpoint(tmp_path / "missing") is None
     (tmp_path / "checkpoint-last").mkdir()
     assert last_checkpoint(tmp_path) is None
@@ -29,7 +29,7 @@ def test_the_last_checkpoint_is_the_newest_whole_one(tmp_path):
     assert last_checkpoint(tmp_path) == newest
 
 
-def test_a_run_without_a_whole_checkpoint_leaves_its_place_to_others(tmp_path):
+def test_a_folder_without_a_complete_checkpoint_takes_any_run(tmp_path):
     claim_folder(tmp_path, {"seed": 0})
     checkpoint(tmp_path, 50, state=None)
     claim_folder(tmp_path, {"seed": 1})

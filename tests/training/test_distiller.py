@@ -20,7 +20,7 @@ def narrow(family="bert"):
     return student_from("transformer:layers=1,width=16").build(tiny_model(family), Resources()).model
 
 
-def test_a_narrower_student_learns_hidden_states_through_a_layer_that_is_no_part_of_it():
+def test_a_narrower_student_learns_hidden_states_through_a_temporary_layer():
     student, taught = narrow(), Teacher(tiny_model("bert"), Objective(alpha=1, hidden_states=1, cosine=1))
     own = set(student.state_dict())
     with taught.attached(student, BATCH):
@@ -39,7 +39,7 @@ def test_a_student_as_wide_as_its_teacher_needs_no_layer():
         assert not hasattr(student, "hidden_projection")
 
 
-def test_the_layer_goes_when_training_fails():
+def test_the_temporary_layer_is_removed_when_training_fails():
     student, taught = narrow(), Teacher(tiny_model("bert"), Objective(hidden_states=1))
     with pytest.raises(ZeroDivisionError), taught.attached(student, BATCH):
         raise ZeroDivisionError
@@ -76,7 +76,7 @@ def test_relations_are_those_of_the_last_attention(family):
     assert shown.heads == teacher.config.num_attention_heads
 
 
-def test_relations_of_equal_models_lose_nothing_and_widths_may_differ():
+def test_relations_of_equal_models_have_no_loss_and_widths_may_differ():
     teacher, objective = tiny_model("bert"), Objective(alpha=1, relations=1)
     same = Teacher(teacher, objective)
     with same.attached(copied := copy.deepcopy(teacher), BATCH):
@@ -107,7 +107,7 @@ def test_models_without_an_encoders_attention_are_refused(kind):
         taught.attached(student, BATCH).__enter__()
 
 
-def test_relations_lose_the_divergence_of_their_softmax_at_real_tokens():
+def test_the_loss_of_relations_is_the_divergence_of_their_softmax_at_real_tokens():
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 1, 1, 1, 0]]).bool()
 
     def draw(width, seed):

@@ -30,7 +30,7 @@ def disturb(adapted: nn.Module, seed: int = 0) -> None:
 
 
 @families
-def test_training_starts_from_the_function_that_was_given(family: Family):
+def test_training_starts_from_the_given_function(family: Family):
     before = logits(tiny_model(family))
     torch.testing.assert_close(logits(attach_lora(tiny_model(family), LoraSettings(norms=True)).eval()), before)
 
@@ -51,7 +51,7 @@ def test_merging_keeps_the_function_and_the_original_names(family: Family, norms
 
 
 @families
-def test_nothing_but_corrections_and_the_head_is_trained(family: Family):
+def test_only_adapters_and_the_head_are_trained(family: Family):
     original = dict(tiny_model(family).named_parameters())
     adapted = attach_lora(tiny_model(family), LoraSettings(rank=2, targets="*.0.*"))
     disturb(adapted)
@@ -70,7 +70,7 @@ def test_nothing_but_corrections_and_the_head_is_trained(family: Family):
             assert not torch.equal(weight, original[name]), name
 
 
-def test_corrections_are_scaled_by_alpha_over_rank():
+def test_adapters_are_scaled_by_alpha_over_rank():
     adapted = attach_lora(tiny_model("bert"), LoraSettings(rank=4, alpha=12, targets="*.0.attention.self.query"))
     layer = adapted.get_submodule("base_model.model.bert.encoder.layer.0.attention.self.query")
     disturb(adapted)
@@ -80,7 +80,7 @@ def test_corrections_are_scaled_by_alpha_over_rank():
         torch.testing.assert_close(layer(inputs), layer.base_layer(inputs) + 3 * inputs @ a.T @ b.T)
 
 
-def test_factors_of_compressed_layers_get_corrections_too():
+def test_factors_of_compressed_layers_get_adapters_too():
     model = Recipe((Svd(keep=0.5),)).apply(tiny_model("bert"), Resources())
     adapted = attach_lora(model, LoraSettings(rank=2, targets="*.query.[uv]")).eval()
     names = [name for name, one in adapted.named_parameters() if "lora_A" in name and one.requires_grad]
@@ -100,13 +100,13 @@ def test_gpt2_trains_as_many_parameters_as_the_published_exercise():
     assert str(found) == "629,760 of 125,031,168 parameters are trained (0.50%)"
 
 
-def test_without_corrections_all_is_trained():
+def test_without_adapters_all_parameters_are_trained():
     model = tiny_model("bert")
     count = sum(parameter.numel() for parameter in model.parameters())
     assert trainable_count(model) == (count, count)
 
 
-def test_targets_that_match_nothing_are_answered():
+def test_targets_that_match_nothing_are_refused():
     with pytest.raises(
         NothingToCompress, match=r"targets of LoRA must match a linear layer, but got targets='\*.quary'"
     ):
@@ -114,7 +114,7 @@ def test_targets_that_match_nothing_are_answered():
 
 
 @pytest.mark.parametrize(("name", "value"), [("rank", 0), ("alpha", 0), ("dropout", 1), ("dropout", -0.1)])
-def test_settings_out_of_range_are_answered(name: str, value: float):
+def test_settings_out_of_range_are_refused(name: str, value: float):
     with pytest.raises(InvalidParameter, match=f"{name}.*must hold, but got {name}={value}"):
         LoraSettings(**{name: value})
 

@@ -26,18 +26,18 @@ def test_the_loss_of_logits_is_their_divergence(temperature: float):
     assert float(logits_loss(teacher, teacher + 3, temperature=temperature)) == pytest.approx(0, abs=1e-6)
 
 
-def test_scores_lose_half_their_squared_difference():
+def test_the_loss_of_scores_is_half_their_squared_difference():
     student, teacher = draw(7, 1), draw(7, 1, seed=1)
     torch.testing.assert_close(logits_loss(student, teacher), (student - teacher).square().mean() / 2)
 
 
-def test_a_teacher_of_other_labels_is_answered():
+def test_a_teacher_of_other_labels_is_refused():
     three = Resources(train=tiny_batches(), teacher=tiny_model("bert", 3))
     with pytest.raises(InvalidModel, match="as many labels as its student, 2, but got 3"):
         Recipe((Distillation(epochs=1),)).apply(tiny_model("bert", 2), three)
 
 
-def test_hidden_states_lose_a_share_of_the_teachers_variance():
+def test_the_loss_of_hidden_states_is_relative_to_the_teachers_variance():
     teacher, mask = [5 * draw(4, 6, 8) + 3, draw(4, 6, 8, seed=1)], torch.ones(4, 6, dtype=torch.bool)
     mask[2, 3:] = False
     # their mean instead of themselves: all of the variance is lost
@@ -50,7 +50,7 @@ def test_hidden_states_lose_a_share_of_the_teachers_variance():
     assert float(hidden_states_loss(other, teacher, mask)) == 0
 
 
-def test_the_cosine_sees_directions_of_real_tokens_alone():
+def test_the_cosine_loss_reads_only_the_directions_of_real_tokens():
     teacher, mask = draw(4, 6, 8), torch.ones(4, 6, dtype=torch.bool)
     mask[1, 2:] = False
     longer = 3 * teacher
@@ -87,7 +87,7 @@ def test_the_objective_is_the_weighted_sum_of_its_parts():
     assert not Objective().reads_hidden_states
 
 
-def test_with_alpha_1_labels_are_not_asked_for():
+def test_with_alpha_1_no_labels_are_needed():
     student, teacher = outputs(2, 1), outputs(2, 2)
     student.loss = None
     found = Objective(alpha=1).loss(student, teacher, torch.ones(4, 6, dtype=torch.bool))
@@ -95,7 +95,7 @@ def test_with_alpha_1_labels_are_not_asked_for():
 
 
 @pytest.mark.parametrize(("name", "value"), [("alpha", 1.1), ("alpha", -0.1), ("temperature", 0), ("cosine", -1)])
-def test_an_objective_out_of_range_is_answered(name: str, value: float):
+def test_an_objective_out_of_range_is_refused(name: str, value: float):
     with pytest.raises(InvalidParameter, match=f"{name}.* must hold, but got {name}={value}"):
         Objective(**{name: value})
 
@@ -117,7 +117,7 @@ def test_a_factored_model_comes_closer_to_its_original(hidden_states: float, pre
     assert sum(p.numel() for p in recovered.parameters()) == sum(p.numel() for p in factored.parameters())
 
 
-def test_the_original_itself_has_nothing_to_recover(monkeypatch):
+def test_recovery_leaves_the_baseline_unchanged(monkeypatch):
     """It is read without dropout, as its teacher is."""
     model, losses, loss = tiny_model("bert"), [], Objective.loss
     for module in model.modules():
@@ -142,7 +142,7 @@ def test_a_share_of_the_batches_is_drawn_without_replacement():
     assert list(batches.share(1.0, seed=0)) == list(batches)
 
 
-def test_it_asks_for_a_teacher():
+def test_recovery_needs_a_teacher():
     with pytest.raises(MissingResource, match="training data and a teacher must be given"):
         Distillation().apply(tiny_model("bert"), Resources())
     with pytest.raises(InvalidParameter, match="0 < epochs < inf must hold"):

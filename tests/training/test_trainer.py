@@ -72,7 +72,7 @@ def learn(tokenizer, tmp_path):
     return learned
 
 
-def test_the_curve_has_a_row_an_epoch(learn):
+def test_the_curve_has_one_row_per_epoch(learn):
     model, curve, reached = learn()
     assert [row.epoch for row in curve] == [1, 2]
     assert Epoch._fields == ("epoch", "training_loss", "validation_loss", "validation_metric")
@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(learn):
     assert not torch.equal(one, third)
 
 
-def test_batches_are_of_like_length_in_another_order_every_epoch(learn, monkeypatch):
+def test_batches_are_of_similar_length_in_a_new_order_every_epoch(learn, monkeypatch):
     step, seen = Trainer.training_step, []
     monkeypatch.setattr(
         Trainer,
@@ -142,7 +142,7 @@ def test_validation_examples_are_never_trained_on(learn, monkeypatch):
     assert seen[False] - special and min(seen[False] - special) >= 60
 
 
-def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(learn, monkeypatch):
+def test_an_interrupted_run_resumes_and_ends_like_an_uninterrupted_one(learn, monkeypatch):
     settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
     with pytest.raises(Stop):
         learn(settings, stop=70)
@@ -156,7 +156,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(learn, monkey
 
 
 @pytest.mark.parametrize("writer", ["_save_optimizer_and_scheduler", "_save_rng_state"])
-def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(learn, monkeypatch, writer):
+def test_a_run_killed_while_it_writes_a_checkpoint_resumes_from_the_one_before(learn, monkeypatch, writer):
     settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
     write = getattr(Trainer, writer)
 
@@ -176,7 +176,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(l
     assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
 
 
-def test_a_checkpoint_is_whole_once_every_process_has_its_part(learn, monkeypatch, tmp_path):
+def test_a_checkpoint_is_complete_once_every_process_has_its_part(learn, monkeypatch, tmp_path):
     seen = []
 
     def waiting():
@@ -201,7 +201,7 @@ def test_a_checkpoint_is_whole_once_every_process_has_its_part(learn, monkeypatc
     ],
     ids=["settings", "length", "model", "data"],
 )
-def test_another_run_does_not_go_on_from_it(learn, changes, told):
+def test_another_run_does_not_resume_from_it(learn, changes, told):
     settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
     with pytest.raises(Stop):
         learn(settings, stop=55)
@@ -213,7 +213,7 @@ def test_another_run_does_not_go_on_from_it(learn, changes, told):
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "cuda:0", "cuda", "mps"])
-def test_a_training_is_placed_where_it_was_told(learn, monkeypatch, device):
+def test_training_uses_the_given_device(learn, monkeypatch, device):
     """Of two GPUs transformers would take the first, and copy the model to both."""
     seen = []
 
@@ -243,14 +243,14 @@ def test_a_training_is_placed_where_it_was_told(learn, monkeypatch, device):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_training_ends_on_the_last_gpu(learn):
+def test_training_may_use_the_last_gpu(learn):
     device = f"cuda:{torch.cuda.device_count() - 1}"
     model, curve, _ = learn(device=device)
     assert {str(parameter.device) for parameter in model.parameters()} == {device}
     assert len(curve) == 2
 
 
-def test_a_run_that_left_no_checkpoint_does_not_stand_in_the_way(learn):
+def test_a_run_without_a_checkpoint_does_not_block_another(learn):
     with pytest.raises(Stop):
         learn(stop=2)
     learn(TrainingSettings(epochs=1, max_length=16))
@@ -302,7 +302,7 @@ def test_trackers_get_the_curve(learn, monkeypatch, tmp_path):
     "error",
     [OSError(28, "No space left on device"), RuntimeError("[enforce fail at inline_container.cc:672] . unexpected")],
 )
-def test_a_full_disk_is_told(learn, monkeypatch, error):
+def test_a_full_disk_is_reported(learn, monkeypatch, error):
     def full(*args, **others):
         raise error
 
@@ -313,7 +313,7 @@ def test_a_full_disk_is_told(learn, monkeypatch, error):
         learn()
 
 
-def test_other_errors_are_not_taken_for_a_full_disk(learn, monkeypatch):
+def test_other_errors_are_not_reported_as_a_full_disk(learn, monkeypatch):
     def broken(*args, **others):
         raise RuntimeError("shapes do not fit")
 
@@ -363,7 +363,7 @@ def test_a_student_comes_closer_to_its_teacher(learn, tokenizer, weights):
     assert len(curve) == 5
 
 
-def test_a_teacher_stays_as_it_is_and_answers_without_dropout(learn):
+def test_a_teacher_stays_unchanged_and_runs_without_dropout(learn):
     taught = lesson(alpha=0.5)
     before = [parameter.clone() for parameter in taught.teacher.parameters()]
     learn(teacher=taught)
@@ -372,7 +372,7 @@ def test_a_teacher_stays_as_it_is_and_answers_without_dropout(learn):
     assert all(parameter.grad is None for parameter in taught.teacher.parameters())
 
 
-def test_with_alpha_0_a_teacher_says_nothing(learn):
+def test_with_alpha_0_the_teacher_has_no_influence(learn):
     plain, taught = learn(scratch="a")[0], learn(scratch="b", teacher=lesson(alpha=0.0))[0]
     for one, other in zip(plain.parameters(), taught.parameters(), strict=True):
         torch.testing.assert_close(one, other)
@@ -388,7 +388,7 @@ def narrow():
     [(lambda: None, {"alpha": 0.7}), (narrow, {"hidden_states": 1.0, "relations": 1.0})],
     ids=["teacher_logits", "a learned layer"],
 )
-def test_an_interrupted_lesson_goes_on_and_ends_as_if_it_had_not_been(learn, start, weights):
+def test_an_interrupted_distillation_resumes_and_ends_like_an_uninterrupted_one(learn, start, weights):
     settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
     with pytest.raises(Stop):
         learn(settings, stop=70, start=start(), teacher=lesson(**weights))
@@ -404,7 +404,7 @@ def test_an_interrupted_lesson_goes_on_and_ends_as_if_it_had_not_been(learn, sta
     [(lesson(alpha=0.9), "alpha=0.9"), (lesson("odd", alpha=0.7), "student=odd")],
     ids=["objective", "student"],
 )
-def test_another_lesson_does_not_go_on_from_it(learn, other, told):
+def test_another_objective_does_not_resume_from_it(learn, other, told):
     settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
     with pytest.raises(Stop):
         learn(settings, stop=55, teacher=lesson(alpha=0.7))
@@ -422,7 +422,7 @@ def adapted(seed=0):
 LORA = LoraSettings(rank=2)
 
 
-def test_an_interrupted_training_of_corrections_ends_as_if_it_had_not_been(learn):
+def test_an_interrupted_training_of_adapters_ends_like_an_uninterrupted_one(learn):
     settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
     with pytest.raises(Stop):
         learn(settings, stop=70, start=adapted(), lora=LORA)
@@ -432,7 +432,7 @@ def test_an_interrupted_training_of_corrections_ends_as_if_it_had_not_been(learn
     assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
 
 
-def test_other_corrections_do_not_go_on_from_it(learn):
+def test_other_adapters_do_not_resume_from_it(learn):
     settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
     with pytest.raises(Stop):
         learn(settings, stop=55, start=adapted(), lora=LORA)
@@ -452,7 +452,7 @@ def cached(tokenizer, tmp_path):
     return known
 
 
-def test_known_predictions_teach_as_the_teacher_does(learn, cached):
+def test_cached_logits_teach_like_the_teacher(learn, cached):
     taught = lesson(alpha=0.7)
     one = learn(teacher=taught, scratch="a")[0]
     other = learn(teacher=cached(taught), scratch="b")[0]
@@ -466,14 +466,14 @@ def test_known_predictions_teach_as_the_teacher_does(learn, cached):
     assert (told - known).abs().mean() < 0.01 * (untold - known).abs().mean()
 
 
-def test_the_teacher_is_asked_once(cached, monkeypatch):
+def test_the_teacher_runs_once(cached, monkeypatch):
     taught = lesson()
     first = cached(taught)
     monkeypatch.setattr(taught.teacher, "forward", None)
     assert torch.equal(cached(taught).logits, first.logits)
 
 
-def test_a_cache_of_something_else_is_answered(cached, tmp_path, tokenizer):
+def test_a_cache_of_another_teacher_or_data_is_refused(cached, tmp_path, tokenizer):
     cached(lesson())
     with pytest.raises(InvalidParameter, match=r"must be of this teacher, .* was made with another teacher; give"):
         cached(Teacher(tiny_model("bert", seed=4), Objective(), "all"))
@@ -486,7 +486,7 @@ def test_a_cache_of_something_else_is_answered(cached, tmp_path, tokenizer):
             cached(lesson())
 
 
-def test_a_teacher_reads_what_its_student_does_not(learn, tokenizer, monkeypatch):
+def test_a_teacher_may_read_columns_that_its_student_does_not(learn, tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, "model_input_names", [*tokenizer.model_input_names, "token_type_ids"])
     taught, calls = lesson(), []
     forward = taught.teacher.forward
@@ -555,6 +555,6 @@ def test_products_in_bf16_learn_the_same_and_leave_a_model_in_float32(learn, mon
     assert torch.equal(other(**words).logits, fresh(**words).logits)
 
 
-def test_precisions_of_training_are_two():
+def test_training_has_two_precisions():
     with pytest.raises(InvalidParameter, match="precision must be one of fp32, bf16, but got precision='fp16'"):
         TrainingSettings(precision="fp16")

@@ -74,7 +74,7 @@ from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.inspection import inspect as inspect_model
 from whet.methods.base import all_methods
 from whet.report.plots import trade_off_picture
-from whet.report.tables import table
+from whet.report.tables import trial_table
 from whet.report.write import write_report
 from whet.runtimes.export import export as export_model
 from whet.training.objective import Objective
@@ -301,7 +301,7 @@ def measure(
     if as_json:
         print_json([trial.to_dict() for trial in trials])
     else:
-        show(table(trials, title=f"{chosen.name}, {len(chosen.splits.dev)} dev examples"))
+        show(trial_table(trials, title=f"{chosen.name}, {len(chosen.splits.dev)} dev examples"))
 
 
 @app.command(cls=Verb)

@@ -19,7 +19,7 @@ from whet.models.artifact import load_any
 from whet.models.inference import predict_logits
 from whet.models.layers.base import count_weights
 from whet.report.plots import trade_off_picture
-from whet.report.tables import table
+from whet.report.tables import trial_table
 from whet.tasks.base import Task, task_named
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode
@@ -63,7 +63,7 @@ def run(out: Path, *, seed: int = 0, say: Callable[[Any], None] = print) -> list
     say(f"3. measuring on {len(task.splits.dev):,} sentences that no step has seen")
     folders = [out / "dense", *(out / name for name in RECIPES)]
     trials = measure(folders, task, benchmark=Benchmark(max_length=_LENGTH, seed=seed))
-    say(table(trials, title=f"{TASK}: {len(task.splits.dev):,} dev sentences"))
+    say(trial_table(trials, title=f"{TASK}: {len(task.splits.dev):,} dev sentences"))
     picture = out / "trade_off.png"
     picture.write_bytes(trade_off_picture(trials, quality="accuracy", costs=("latency_median", "throughput")))
     best = _best(folders, task)

@@ -1,1 +1,1 @@
-"""What was measured as a web page, a picture and Markdown."""
+"""Reports of measurements: a web page, a picture and Markdown."""

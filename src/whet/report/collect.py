@@ -1,4 +1,4 @@
-"""What was measured, found again in folders: one trial a model, all of them alike in task, data and machine."""
+"""Collects trials from folders: the newest trial of every model, all of one task, data set and machine."""
 
 import dataclasses
 from collections import Counter
@@ -11,9 +11,9 @@ from whet.evaluation import records
 from whet.evaluation.trial import Trial, current_names
 from whet.models import artifact
 
-__all__ = ["ALIKE", "Result", "collect", "flat"]
+__all__ = ["SHARED_CONDITIONS", "Result", "collect_results", "flat_conditions"]
 
-ALIKE = (
+SHARED_CONDITIONS = (
     "task",
     "data_sha256",
     "cpu",
@@ -29,39 +29,38 @@ ALIKE = (
     "baseline",
     "baseline_artifact",
 )
-"""Conditions that all trials of a report share: times taken under others, or compared with others, cannot be set side
-by side."""
-TIMED = "throughput"
+"""Conditions that all trials of a report must share, because times under different conditions are not comparable."""
+THROUGHPUT = "throughput"
 _NONE = "none"
-"""What stands for a condition that a trial does not have."""
+"""Value that is shown for a condition that a trial lacks."""
 
 
 class Result(NamedTuple):
-    """A trial, and where its model is."""
+    """A trial and the folder of its model."""
 
     trial: Trial
-    """What was measured."""
+    """The measurements."""
     folder: Path | None = None
-    """The artifact that it was measured on; None if it is not there any more, or never was one."""
+    """The measured artifact; None if it no longer exists, or the model was not an artifact."""
 
 
-def collect(folders: Sequence[Path], *, only: Mapping[str, str] | None = None) -> list[Result]:
-    """Return the newest trial of every model and runtime below these folders: the baseline first, then the fastest.
+def collect_results(folders: Sequence[Path], *, only: Mapping[str, str] | None = None) -> list[Result]:
+    """Return the newest trial of every model and runtime below some folders: the baseline first, then by speed.
 
     Args:
-        folders: looked through with all that is in them, except hidden ones.
-        only: conditions that trials must have to be looked at, as `flat` spells them.
+        folders: folders to search, with all folders inside them except hidden ones.
+        only: conditions of the trials to return, by the names of `flat_conditions`.
 
     Raises:
-        InvalidParameter: a folder is not there, or no trial has such a condition.
+        InvalidParameter: a folder does not exist, or no trial has the wanted conditions.
         InvalidArtifact: measurements cannot be read.
-        InvalidData: nothing was measured, or trials are not alike.
+        InvalidData: there are no measurements, or trials differ in the conditions of `SHARED_CONDITIONS`.
     """
-    found = [result for result in _found(folders) if result.trial.measurements]
-    if not found:
-        raise _nothing(folders)
-    chosen = _only(found, only or {})
-    _check_alike(chosen)
+    measured = [result for result in _all_results(folders) if result.trial.measurements]
+    if not measured:
+        raise _no_measurements(folders)
+    chosen = _with_conditions(measured, only or {})
+    _check_comparable(chosen)
     newest = _newest(chosen)
     baselines = [result for result in newest if _is_baseline(result.trial)]
     if len(baselines) > 1:
@@ -70,43 +69,49 @@ def collect(folders: Sequence[Path], *, only: Mapping[str, str] | None = None) -
             f"all models must have been measured against one baseline, but got {names}; measure them in one run: "
             "whet measure BASELINE MODEL ... --task TASK"
         )
-    return _told_apart(sorted(newest, key=lambda result: (not _is_baseline(result.trial), -_speed(result.trial))))
+    return _with_unique_names(
+        sorted(newest, key=lambda result: (not _is_baseline(result.trial), -_speed(result.trial)))
+    )
 
 
-def flat(conditions: Mapping[str, Any]) -> dict[str, str]:
-    """Return conditions as text by name; what is inside another gets both names, such as `versions.torch`."""
-    found: dict[str, str] = {}
+def flat_conditions(conditions: Mapping[str, Any]) -> dict[str, str]:
+    """Return conditions as text, by name; the names of nested conditions are joined, as in `versions.torch`."""
+    texts: dict[str, str] = {}
     for key, value in conditions.items():
         if isinstance(value, Mapping):
-            found |= {f"{key}.{inner}": text for inner, text in flat(value).items()}
+            texts |= {f"{key}.{inner}": text for inner, text in flat_conditions(value).items()}
         elif isinstance(value, list | tuple):
-            found[key] = ", ".join(map(str, value))
+            texts[key] = ", ".join(map(str, value))
         else:
-            found[key] = _NONE if value is None else str(value)
-    return found
+            texts[key] = _NONE if value is None else str(value)
+    return texts
 
 
-def _found(folders: Sequence[Path]) -> list[Result]:
-    """Every trial, oldest first in each file; the same line in two files stands for one.
+def _all_results(folders: Sequence[Path]) -> list[Result]:
+    """Return every trial, in the order of each file, without duplicates.
 
-    A folder that keeps the rows of a run, such as a search's, shows these, and not what its models were measured in
-    elsewhere.
+    A folder with the trials of a whole run, such as a search, gives these, and not the trials of the models inside it.
     """
     for folder in folders:
         if not folder.is_dir():
             raise InvalidParameter(f"a report must be of folders that exist, but got {folder}; check the path")
-    models = {artifact.model_digest(place): place for place in reversed(_places(folders, artifact.MANIFEST))}
-    found: dict[str, Result] = {}
-    runs = [one for one in folders if (one / artifact.MEASUREMENTS).is_file() and not artifact.is_artifact(one)]
-    for place in (*runs, *_places([one for one in folders if one not in runs], artifact.MEASUREMENTS)):
-        for trial in records.trials(place):
-            _check_whole(trial, place)
-            found.setdefault(trial.to_json(), Result(trial, models.get(trial.artifact or "")))
-    return list(found.values())
+    models = {artifact.model_digest(folder): folder for folder in reversed(_folders_with(artifact.MANIFEST, folders))}
+    results: dict[str, Result] = {}
+    runs = [folder for folder in folders if _is_run(folder)]
+    others = [folder for folder in folders if folder not in runs]
+    for folder in (*runs, *_folders_with(artifact.MEASUREMENTS, others)):
+        for trial in records.trials(folder):
+            _check_complete(trial, folder)
+            results.setdefault(trial.to_json(), Result(trial, models.get(trial.artifact or "")))
+    return list(results.values())
 
 
-def _places(folders: Sequence[Path], name: str) -> list[Path]:
-    """The folders with a file of that name, without drafts and scratch folders, whose names begin with a dot."""
+def _is_run(folder: Path) -> bool:
+    return (folder / artifact.MEASUREMENTS).is_file() and not artifact.is_artifact(folder)
+
+
+def _folders_with(name: str, folders: Sequence[Path]) -> list[Path]:
+    """Return the folders that hold a file `name`, without drafts and scratch folders, whose names begin with a dot."""
     return [
         path.parent
         for folder in folders
@@ -115,49 +120,49 @@ def _places(folders: Sequence[Path], name: str) -> list[Path]:
     ]
 
 
-def _check_whole(trial: Trial, place: Path) -> None:
+def _check_complete(trial: Trial, folder: Path) -> None:
     steps = isinstance(trial.recipe, list) and all(isinstance(step, dict) for step in trial.recipe)
     if not (isinstance(trial.name, str) and isinstance(trial.conditions, dict) and steps):
         raise InvalidData(
-            f"a trial must have a name, a recipe and conditions, but one in {place / artifact.MEASUREMENTS} has not; "
-            "measure the model again"
+            f"a trial must have a name, a recipe and conditions, but one in {folder / artifact.MEASUREMENTS} lacks "
+            "them; measure the model again"
         )
 
 
-def _nothing(folders: Sequence[Path]) -> InvalidData:
-    where = ", ".join(map(str, folders))
-    models = [str(place) for place in _places(folders, artifact.MANIFEST)]
+def _no_measurements(folders: Sequence[Path]) -> InvalidData:
+    searched = ", ".join(map(str, folders))
+    models = [str(folder) for folder in _folders_with(artifact.MANIFEST, folders)]
     if models:
         some = ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")
         return InvalidData(
-            f"models must have been measured, but {some} were not; whet measure BASELINE MODEL --task TASK"
+            f"models must have been measured, but {some} were not; run whet measure BASELINE MODEL --task TASK"
         )
     return InvalidData(
-        f"the folder must hold models that whet measured, but {where} holds none; name another, or begin with "
+        f"the folder must hold models that whet measured, but {searched} holds none; give another, or begin with "
         "whet measure MODEL --task TASK --out FOLDER"
     )
 
 
-def _only(found: Sequence[Result], wanted: Mapping[str, str]) -> list[Result]:
-    chosen = list(found)
+def _with_conditions(results: Sequence[Result], wanted: Mapping[str, str]) -> list[Result]:
+    chosen = list(results)
     for key, value in current_names(wanted).items():
-        has = Counter(_condition(result.trial, key) for result in chosen)
+        values = Counter(_condition(result.trial, key) for result in chosen)
         chosen = [result for result in chosen if _condition(result.trial, key) == value]
         if not chosen:
-            known = ", ".join(f"{key}={one}" for one in has)
+            known = ", ".join(f"{key}={value}" for value in values)
             raise InvalidParameter(f"--only must leave some trials, but got {key}={value}; there are {known}")
     return chosen
 
 
-def _check_alike(results: Sequence[Result]) -> None:
-    for key in ALIKE:
+def _check_comparable(results: Sequence[Result]) -> None:
+    for key in SHARED_CONDITIONS:
         names: dict[str, list[str]] = {}
         for result in results:
-            own = names.setdefault(_condition(result.trial, key), [])
-            if result.trial.name not in own:
-                own.append(result.trial.name)
+            same = names.setdefault(_condition(result.trial, key), [])
+            if result.trial.name not in same:
+                same.append(result.trial.name)
         if len(names) > 1:
-            got = " and ".join(f"{key}={value} ({_some(own)})" for value, own in names.items())
+            got = " and ".join(f"{key}={value} ({_listed(same)})" for value, same in names.items())
             most = max(names, key=lambda value: len(names[value]))
             raise InvalidData(
                 f"trials of one report must be alike in task, data and machine, but got {got}; choose one, "
@@ -166,23 +171,25 @@ def _check_alike(results: Sequence[Result]) -> None:
 
 
 def _newest(results: Sequence[Result]) -> list[Result]:
-    """The last trial of every model in every runtime, one with times before one without."""
+    """Return the newest trial of every model in every runtime; a trial with times is preferred to one without."""
     newest: dict[tuple[str | None, ...], tuple[tuple[bool, str], Result]] = {}
     for result in results:
         trial = result.trial
         key = (trial.name, trial.artifact, _condition(trial, "runtime"), _condition(trial, "precision"))
-        timed = any(one.metric == TIMED for one in trial.measurements)
+        timed = any(measurement.metric == THROUGHPUT for measurement in trial.measurements)
         age = (timed, str((trial.conditions or {}).get("measured", "")))
         if key not in newest or age >= newest[key][0]:
             newest[key] = age, result
     return [result for _, result in newest.values()]
 
 
-def _told_apart(results: Sequence[Result]) -> list[Result]:
-    """The same results; names that several have get that of the folder above their model, or else a number."""
-    known = [result.trial.name for result in results]
-    above = [result.folder.resolve().parent.name if result.folder else "elsewhere" for result in results]
-    longer = [f"{name}, {place}" if known.count(name) > 1 else name for name, place in zip(known, above, strict=True)]
+def _with_unique_names(results: Sequence[Result]) -> list[Result]:
+    """Return the results with unique names: equal names get the parent folder of their model, or else a number."""
+    names = [result.trial.name for result in results]
+    parents = [result.folder.resolve().parent.name if result.folder else "elsewhere" for result in results]
+    longer = [
+        f"{name}, {parent}" if names.count(name) > 1 else name for name, parent in zip(names, parents, strict=True)
+    ]
     unique = [
         f"{name}, {longer[:i].count(name) + 1}" if longer.count(name) > 1 else name for i, name in enumerate(longer)
     ]
@@ -193,17 +200,17 @@ def _told_apart(results: Sequence[Result]) -> list[Result]:
 
 
 def _is_baseline(trial: Trial) -> bool:
-    return all(one.versus is None for one in trial.measurements)
+    return all(measurement.versus is None for measurement in trial.measurements)
 
 
 def _speed(trial: Trial) -> float:
-    timed = [one for one in trial.measurements if one.metric == TIMED]
-    return next((1.0 if one.versus is None else one.versus.value for one in timed), 0.0)
+    throughputs = [measurement for measurement in trial.measurements if measurement.metric == THROUGHPUT]
+    return next((1.0 if one.versus is None else one.versus.value for one in throughputs), 0.0)
 
 
 def _condition(trial: Trial, key: str) -> str:
-    return flat(trial.conditions or {}).get(key, _NONE)
+    return flat_conditions(trial.conditions or {}).get(key, _NONE)
 
 
-def _some(names: Sequence[str], limit: int = 3) -> str:
+def _listed(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

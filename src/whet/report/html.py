@@ -1,7 +1,7 @@
-"""A report of several models as one web page that needs nothing but itself.
+"""A report of several models as one self-contained web page.
 
-The page's Content-Security-Policy allows its own style and script, by their digests, and nothing else: no network, no
-other script, whatever the names of models hold.
+The page's Content-Security-Policy allows only its own style and script, by their digests: no network access and no
+other script, whatever the names of models contain.
 """
 
 import base64
@@ -19,40 +19,42 @@ from whet.evaluation.formatting import change, comparison, interval_of, percent,
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
 from whet.report.collect import Result
-from whet.report.layer_sizes import KeptSizes, PartSize, kept_sizes, words_of
+from whet.report.layer_sizes import LayerSize, ModelSizes, model_sizes, vocabulary_size
 from whet.report.plots import read_curve
-from whet.report.view import SPEEDUP, Overview, find, notes, recipes, step_text, unit_of
+from whet.report.view import SPEEDUP, ReportView, find_measurement, names_by_recipe, reader_notes, step_text, unit_of
 from whet.utils.files import digest
 
 __all__ = ["html_page"]
 
-CURVE = "curve.csv"
+CURVE_FILE = "curve.csv"
 _FIGURES = (SPEEDUP, "latency_median", "kl", "disk")
-"""What is told of a mark besides its quality."""
+"""Metrics that the tooltip of a mark shows besides its quality."""
 
 
 class _Layers(NamedTuple):
     name: str
-    kept: KeptSizes
+    kept: ModelSizes
 
 
-def html_page(view: Overview, results: Sequence[Result], *, mark: str) -> str:
-    """Return the page: frontier, table, layers, learning curves, conditions, recipes.
+def html_page(view: ReportView, results: Sequence[Result], *, mark: str) -> str:
+    """Return the page: frontier, table, layers, learning curves, conditions and recipes.
 
     Args:
-        view: what `overview` made of the results.
-        results: the same trials, with the folders that layers and curves are read from.
-        mark: what the page says it was made by.
+        view: the contents of the report, from `report_view`.
+        results: the same trials, with the folders from which layers and curves are read.
+        mark: name of the generator in the page's metadata.
 
     Raises:
-        InvalidModel, InvalidArtifact, InvalidData: a model's configuration, weights or curve cannot be read.
+        InvalidModel: a model's configuration cannot be read.
+        InvalidArtifact: a model's weights cannot be read.
+        InvalidData: a model's learning curve cannot be read.
     """
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     models = _models(view, results)
-    words = max(map(words_of, models.values()), default=0)
-    found = {name: kept_sizes(folder, words=words) for name, folder in models.items()}
-    layers = [_Layers(name, kept) for name, kept in found.items() if kept is not None]
-    curves = {name: folder / CURVE for name, folder in models.items() if (folder / CURVE).is_file()}
+    words = max(map(vocabulary_size, models.values()), default=0)
+    sizes = {name: model_sizes(folder, words=words) for name, folder in models.items()}
+    layers = [_Layers(name, layer_sizes) for name, layer_sizes in sizes.items() if layer_sizes is not None]
+    curves = {name: folder / CURVE_FILE for name, folder in models.items() if (folder / CURVE_FILE).is_file()}
     return (
         _environment()
         .get_template("report.html")
@@ -64,7 +66,7 @@ def html_page(view: Overview, results: Sequence[Result], *, mark: str) -> str:
             mark=mark,
             view=view,
             best=_best(view),
-            notes=notes(view),
+            notes=reader_notes(view),
             columns=[
                 {"label": "model", "unit": ""},
                 *({"label": name, "unit": unit_of(view, name)} for name in view.columns),
@@ -73,7 +75,7 @@ def html_page(view: Overview, results: Sequence[Result], *, mark: str) -> str:
             layers=[model for model in layers if not model.kept.whole],
             whole=[model.name for model in layers if model.kept.whole],
             curves=bool(curves),
-            recipes=[{"names": names, "text": recipe} for recipe, names in recipes(view).items()],
+            recipes=[{"names": names, "text": recipe} for recipe, names in names_by_recipe(view).items()],
             data=_data(view, curves),
         )
     )
@@ -97,16 +99,16 @@ def _asset(name: str) -> str:
 
 
 def _source_hash(text: str) -> str:
-    """A style or script as a content security policy names it."""
+    """Return the expression for a style or script in a content security policy."""
     return f"'sha256-{base64.b64encode(bytes.fromhex(digest(text.encode()))).decode()}'"
 
 
-def _tenth(share: PartSize) -> int:
+def _tenth(share: LayerSize) -> int:
     return min(10, math.floor(share.share * 10))
 
 
-def _models(view: Overview, results: Sequence[Result]) -> dict[str, Path]:
-    """Folders by the name of the first trial measured on them; runtimes share the model of one folder."""
+def _models(view: ReportView, results: Sequence[Result]) -> dict[str, Path]:
+    """Return the folders of the models by the shortest name of their trials; runtimes share a model's folder."""
     folders: dict[Path, str] = {}
     for trial, result in zip(view.trials, results, strict=True):
         if result.folder is not None:
@@ -115,54 +117,54 @@ def _models(view: Overview, results: Sequence[Result]) -> dict[str, Path]:
     return {name: folder for folder, name in folders.items()}
 
 
-def _best(view: Overview) -> dict[str, Any] | None:
-    """The headline, or None where nothing is compared."""
+def _best(view: ReportView) -> dict[str, Any] | None:
+    """Return the headline of the page, or None if nothing is compared."""
     if view.best is None:
         return None
     baseline, best = view.trials[0], view.trials[view.best]
     if view.best == 0:
         return {
-            "title": f"No model is faster without a real loss of {view.quality}",
+            "title": f"No model is faster without a significant loss of {view.quality}",
             "name": baseline.name,
             "tiles": [],
         }
     speedup, quality = best.get(SPEEDUP), best.get(view.quality)
     tiles = [
-        {"label": "sentences a second", "value": with_unit(speedup), "note": interval_of(speedup)},
+        {"label": "sentences per second", "value": with_unit(speedup), "note": interval_of(speedup)},
         {"label": view.quality, "value": value_of(quality), "note": comparison(quality.versus)},
     ]
-    sizes = [find(trial, "disk") for trial in (baseline, best)]
+    sizes = [find_measurement(trial, "disk") for trial in (baseline, best)]
     if sizes[0] is not None and sizes[1] is not None:
         tiles.append({"label": "on disk", "value": with_interval(sizes[1]), "note": f"of {with_interval(sizes[0])}"})
-    title = f"The fastest that is not measurably worse than {baseline.name}"
+    title = f"The fastest model that is not significantly worse than {baseline.name}"
     return {"title": title, "name": best.name, "tiles": tiles}
 
 
-def _row(view: Overview, i: int) -> dict[str, Any]:
+def _row(view: ReportView, i: int) -> dict[str, Any]:
     trial = view.trials[i]
     return {
         "name": trial.name,
         "recipe": " → ".join(map(step_text, trial.recipe)),
         "series": view.series_of[i],
         "best": i == view.best,
-        "cells": [_cell(find(trial, name), is_quality=name == view.quality) for name in view.columns],
+        "cells": [_cell(find_measurement(trial, name), is_quality=name == view.quality) for name in view.columns],
     }
 
 
-def _cell(one: Measurement | None, *, is_quality: bool) -> dict[str, Any]:
-    if one is None:
+def _cell(measurement: Measurement | None, *, is_quality: bool) -> dict[str, Any]:
+    if measurement is None:
         return {"value": "", "text": "–", "ends": "", "change": "", "versus": ""}
     return {
-        "value": repr(float(one.value)),
-        "text": value_of(one),
-        "ends": interval_of(one),
-        "change": change(one) if is_quality else "",
-        "versus": comparison(one.versus) if one.versus is not None and one.versus.significant else "",
+        "value": repr(float(measurement.value)),
+        "text": value_of(measurement),
+        "ends": interval_of(measurement),
+        "change": change(measurement) if is_quality else "",
+        "versus": comparison(versus) if (versus := measurement.versus) is not None and versus.significant else "",
     }
 
 
-def _data(view: Overview, curves: Mapping[str, Path]) -> dict[str, Any]:
-    """What the script draws."""
+def _data(view: ReportView, curves: Mapping[str, Path]) -> dict[str, Any]:
+    """Return the data that the page's script draws."""
     metrics = (view.quality, *(axis.metric for axis in view.axes))
     return {
         "quality": {"metric": view.quality, "better": view.trials[0].get(view.quality).better},
@@ -175,7 +177,7 @@ def _data(view: Overview, curves: Mapping[str, Path]) -> dict[str, Any]:
                 "recipe": [*map(step_text, trial.recipe)],
                 "series": series,
                 "baseline": view.baseline and trial is view.trials[0],
-                "mib": None if (disk := find(trial, "disk")) is None else disk.value,
+                "mib": None if (disk := find_measurement(trial, "disk")) is None else disk.value,
                 "values": {metric: _ends_of(trial.get(metric)) for metric in metrics},
                 "figures": _figures(trial, view.quality),
             }
@@ -186,7 +188,7 @@ def _data(view: Overview, curves: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _curve(path: Path) -> list[list[float | None]]:
-    """The rows of a learning curve; JSON knows no number that is not finite."""
+    """Return the rows of a learning curve, with None for numbers that are not finite, which JSON lacks."""
     try:
         rows = read_curve(path)
         if not rows:
@@ -196,15 +198,15 @@ def _curve(path: Path) -> list[list[float | None]]:
     return [[value if math.isfinite(value) else None for value in row] for row in rows]
 
 
-def _ends_of(one: Measurement) -> list[float]:
-    return [one.value, one.low, one.high]
+def _ends_of(measurement: Measurement) -> list[float]:
+    return [measurement.value, measurement.low, measurement.high]
 
 
 def _figures(trial: Trial, quality: str) -> list[tuple[str, str, str]]:
-    """What is told of a mark: names, values and intervals."""
-    own = trial.get(quality)
-    shown = [(quality, value_of(own), interval_of(own))]
-    if own.versus is not None:
-        shown.append(("against the baseline", change(own), ""))
-    others = [(name, one) for name in _FIGURES if (one := find(trial, name)) is not None]
+    """Return the figures in the tooltip of a mark: names, values and intervals."""
+    main = trial.get(quality)
+    shown = [(quality, value_of(main), interval_of(main))]
+    if main.versus is not None:
+        shown.append(("against the baseline", change(main), ""))
+    others = [(name, one) for name in _FIGURES if (one := find_measurement(trial, name)) is not None]
     return shown + [(name, with_unit(one), interval_of(one)) for name, one in others]

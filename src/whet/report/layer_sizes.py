@@ -1,7 +1,7 @@
-"""What is left of each layer of a saved model, read from its configuration and the header of its weights alone.
+"""Sizes of the layers of a saved model relative to the dense model, from its configuration and the weights' header.
 
-One unit serves every method, whether it lowers ranks, takes neurons out or stores weights in fewer bits: the bytes that
-a layer takes on disk, as a share of those that it would take dense in fp32.
+One unit serves every method, whether it lowers ranks, removes neurons or stores weights in fewer bits: the bytes of a
+layer on disk as a fraction of the bytes of the same layer dense in fp32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,98 +15,101 @@ from whet.errors import InvalidArtifact, InvalidModel
 from whet.models.architecture import Architecture
 from whet.models.load import empty_model, weight_files
 
-__all__ = ["KeptSizes", "PartSize", "kept_sizes", "short_names", "words_of"]
+__all__ = ["LayerSize", "ModelSizes", "model_sizes", "short_names", "vocabulary_size"]
 
 FP32_BYTES = 4
-_TOLD = ("rank", "heads", "query_key_width", "value_width", "bits", "group_size", "values")
-"""What a saved layer says of itself that tells more than its sizes."""
+_DESCRIPTIVE = ("rank", "heads", "query_key_width", "value_width", "bits", "group_size", "values")
+"""Entries of a saved layer that describe it better than the sizes of its weights."""
 _SIZES = ("in_features", "out_features")
 
 
-class PartSize(NamedTuple):
-    """What is left of one layer."""
+class LayerSize(NamedTuple):
+    """The size and form of one layer."""
 
     share: float
-    """Its bytes on disk over those of the same layer dense in fp32."""
+    """Bytes on disk as a fraction of those of the same layer dense in fp32."""
     form: str
-    """What it is now, such as `low rank: rank 96`; empty where it is an ordinary layer."""
+    """Description of the layer, such as `low rank: rank 96`; empty for an ordinary layer."""
 
 
-class KeptSizes(NamedTuple):
-    """What is left of a model."""
+class ModelSizes(NamedTuple):
+    """The sizes of a model's layers."""
 
-    embeddings: PartSize | None
-    """Of all its embeddings; None if it has none of its own."""
+    embeddings: LayerSize | None
+    """Size of all embeddings together; None if the model has none of its own."""
     parts: tuple[str, ...]
-    """The linear layers of a block, by the shortest names that tell them apart."""
-    blocks: tuple[tuple[PartSize | None, ...], ...]
-    """For each block, of each part; None where the block has no such layer."""
+    """The linear layers of a block, by their shortest unique names."""
+    blocks: tuple[tuple[LayerSize | None, ...], ...]
+    """For each block, the size of each part; None if the block lacks the part."""
 
     @property
     def whole(self) -> bool:
-        """Whether every layer is as large as an ordinary one, within a hundredth."""
-        shares = [self.embeddings, *(share for block in self.blocks for share in block)]
-        return all(share is None or share.share >= 0.99 for share in shares)
+        """Whether every layer has the size of an ordinary layer, within 1 %."""
+        sizes = [self.embeddings, *(size for block in self.blocks for size in block)]
+        return all(size is None or size.share >= 0.99 for size in sizes)
 
 
 class _Saved(NamedTuple):
-    """A saved model: as it would be dense, and as it is."""
+    """A saved model and its dense counterpart."""
 
     dense: nn.Module
-    """Without values."""
+    """The dense model, without values."""
     linears: tuple[str, ...]
-    """Names of the dense layers of its blocks."""
+    """Names of the dense linear layers of its blocks."""
     sizes: Mapping[str, int]
-    """Bytes of every tensor on disk."""
+    """Bytes of every tensor on disk, by name."""
     structure: Mapping[str, Mapping[str, Any]]
-    """The layers that whet made, by module name."""
+    """Descriptions of the compressed layers, by module name."""
 
-    def share(self, names: Sequence[str]) -> PartSize:
-        """Return what is left of these layers together."""
+    def share(self, names: Sequence[str]) -> LayerSize:
+        """Return the size of some layers together."""
         measured = [self._measured(name) for name in names]
-        now, before = (sum(of(name) for name in measured) for of in (self._stored, self._dense))
-        made = [part for part in map(self._made, names) if part is not None]
-        forms = dict.fromkeys(_form(self.structure[part]) for part in made)
-        return PartSize(now / before, "; ".join(forms))
+        stored, dense = (sum(bytes_of(name) for name in measured) for bytes_of in (self._stored, self._dense))
+        compressed = [part for part in map(self._compressed, names) if part is not None]
+        forms = dict.fromkeys(_form(self.structure[part]) for part in compressed)
+        return LayerSize(stored / dense, "; ".join(forms))
 
     def _measured(self, name: str) -> str:
-        """The layer itself, or the compressed part of the model that stands for it and others."""
-        nearest = self._made(name) or name
-        inside = [one for one in self.linears if one.startswith(f"{nearest}.")]
+        """Return the module to measure: the layer itself, or the compressed module that replaces it and others."""
+        nearest = self._compressed(name) or name
+        inside = [linear for linear in self.linears if linear.startswith(f"{nearest}.")]
         by_name = inside and sum(map(self._stored, inside)) == self._stored(nearest)
         return name if by_name else nearest
 
-    def _made(self, name: str) -> str | None:
-        """The innermost part that whet made which is the layer or holds it."""
-        above = [part for part in self.structure if name == part or name.startswith(f"{part}.")]
-        return max(above, key=len, default=None)
+    def _compressed(self, name: str) -> str | None:
+        """Return the innermost compressed module that is the layer or contains it, or None."""
+        enclosing = [part for part in self.structure if name == part or name.startswith(f"{part}.")]
+        return max(enclosing, key=len, default=None)
 
     def _stored(self, name: str) -> int:
+        """Return the bytes of a module on disk."""
         return sum(size for tensor, size in self.sizes.items() if tensor.startswith(f"{name}."))
 
     def _dense(self, name: str) -> int:
+        """Return the bytes of a module that is dense in fp32."""
         return FP32_BYTES * sum(weight.numel() for weight in self.dense.get_submodule(name).parameters())
 
 
-def words_of(folder: Path) -> int:
-    """Return the size of a model's vocabulary.
+def vocabulary_size(folder: Path) -> int:
+    """Return the number of tokens in a model's vocabulary.
 
     Raises:
-        InvalidModel: its configuration cannot be read.
+        InvalidModel: the model's configuration cannot be read.
     """
     config: Any = empty_model(folder).config
     return int(config.vocab_size)
 
 
-def kept_sizes(folder: Path, *, words: int = 0) -> KeptSizes | None:
-    """Return what is left of the model in a folder, or None where it has no blocks of linear layers.
+def model_sizes(folder: Path, *, words: int = 0) -> ModelSizes | None:
+    """Return the sizes of the layers of a saved model, or None if it has no blocks of linear layers.
 
     Args:
-        folder: of the model.
-        words: size of the vocabulary that it had before some of it went; its own, if that is larger.
+        folder: folder of the model.
+        words: size of the vocabulary before it was pruned; a smaller number than the model's own is ignored.
 
     Raises:
-        InvalidModel, InvalidArtifact: its configuration or the header of its weights cannot be read.
+        InvalidModel: the model's configuration cannot be read.
+        InvalidArtifact: the header of its weights cannot be read.
     """
     dense = empty_model(folder, least_words=words)
     try:
@@ -119,22 +122,22 @@ def kept_sizes(folder: Path, *, words: int = 0) -> KeptSizes | None:
     parts = list(dict.fromkeys(name.removeprefix(f"{block}.") for block, name in inside))
     if not parts:
         return None
-    shares = {name: saved.share([name]) for _, name in inside}
-    return KeptSizes(
+    sizes = {name: saved.share([name]) for _, name in inside}
+    return ModelSizes(
         saved.share(layout.embeddings) if layout.embeddings else None,
         tuple(short_names(parts)),
-        tuple(tuple(shares.get(f"{block}.{part}") for part in parts) for block in layout.blocks),
+        tuple(tuple(sizes.get(f"{block}.{part}") for part in parts) for block in layout.blocks),
     )
 
 
 def short_names(parts: Sequence[str]) -> list[str]:
-    """Return for each module name the fewest of its last pieces that no other one ends in."""
+    """Return, for each module name, its shortest ending that no other name has."""
     plain = [part.removesuffix(".dense") for part in parts]
 
     def shortest(name: str) -> str:
         pieces = name.split(".")
         ends = (".".join(pieces[i:]) for i in range(len(pieces) - 1, -1, -1))
-        return next((end for end in ends if sum(f".{one}".endswith(f".{end}") for one in plain) == 1), name)
+        return next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in plain) == 1), name)
 
     return [shortest(name) for name in plain]
 
@@ -152,7 +155,7 @@ def _stored_bytes(folder: Path) -> dict[str, int]:
 
 
 def _form(entry: Mapping[str, Any]) -> str:
-    """What a saved layer is, in its own numbers; in its sizes where it has no other."""
-    told = [key for key in _TOLD if entry.get(key) is not None] or [key for key in _SIZES if key in entry]
+    """Return the description of a saved layer: its kind, with its descriptive entries or else its sizes."""
+    keys = [key for key in _DESCRIPTIVE if entry.get(key) is not None] or [key for key in _SIZES if key in entry]
     kind = str(entry.get("kind", "")).replace("_", " ")
-    return f"{kind}: {', '.join(f'{key} {entry[key]}'.replace('_', ' ') for key in told)}" if told else kind
+    return f"{kind}: {', '.join(f'{key} {entry[key]}'.replace('_', ' ') for key in keys)}" if keys else kind

@@ -1,4 +1,4 @@
-"""A report of several models as Markdown beside a picture, for papers and repositories."""
+"""A report of several models as Markdown with a picture, for papers and repositories."""
 
 import re
 from collections.abc import Sequence
@@ -6,18 +6,18 @@ from dataclasses import replace
 
 from whet.evaluation.formatting import TIMES, comparison, number, with_interval
 from whet.evaluation.trial import Trial
-from whet.report.view import Overview, find, notes, recipes, step_text, unit_of
+from whet.report.view import ReportView, find_measurement, names_by_recipe, reader_notes, step_text, unit_of
 
 __all__ = ["markdown_page"]
 
 
-def markdown_page(view: Overview, *, mark: str, picture: str) -> str:
-    """Return the table with intervals and paired tests, the recipes and the conditions.
+def markdown_page(view: ReportView, *, mark: str, picture: str) -> str:
+    """Return the Markdown text: a table with intervals and paired tests, the recipes and the conditions.
 
     Args:
-        view: what is shown.
-        mark: stands in a comment at the beginning.
-        picture: file name of the picture beside it.
+        view: the contents of the report.
+        mark: name of the generator, in a comment at the beginning.
+        picture: file name of the picture.
     """
     metrics = [name for name in view.columns if name != view.quality]
     heads = ["model", f"{view.quality} (95 %)", "against the baseline", *(_head(view, name) for name in metrics)]
@@ -35,7 +35,7 @@ def markdown_page(view: Overview, *, mark: str, picture: str) -> str:
             *(_line(_cells(trial, view.quality, metrics)) for trial in view.trials),
             "",
             f"{number(view.examples)} dev examples; in brackets, 95 % intervals.",
-            *(f"{_escaped(note)}" for note in notes(view)),
+            *(f"{_escaped(note)}" for note in reader_notes(view)),
             "",
             *_recipes(view),
             "",
@@ -45,31 +45,33 @@ def markdown_page(view: Overview, *, mark: str, picture: str) -> str:
     )
 
 
-def _head(view: Overview, metric: str) -> str:
+def _head(view: ReportView, metric: str) -> str:
     unit = unit_of(view, metric)
     return f"{metric} ({unit})" if unit not in ("", TIMES) else metric
 
 
 def _cells(trial: Trial, quality: str, metrics: Sequence[str]) -> list[str]:
-    own = trial.get(quality)
-    found = (find(trial, metric) for metric in metrics)
+    main = trial.get(quality)
+    measurements = (find_measurement(trial, metric) for metric in metrics)
     others = [
-        "" if one is None else with_interval(replace(one, unit="") if one.unit != TIMES else one) for one in found
+        "" if one is None else with_interval(replace(one, unit="") if one.unit != TIMES else one)
+        for one in measurements
     ]
-    return [trial.name, with_interval(own), comparison(own.versus), *others]
+    return [trial.name, with_interval(main), comparison(main.versus), *others]
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(map(_escaped, cells))} |"
 
 
-def _recipes(view: Overview) -> list[str]:
+def _recipes(view: ReportView) -> list[str]:
     steps = {trial.name: " → ".join(map(step_text, trial.recipe)) for trial in view.trials}
     return [
-        f"- {_escaped(', '.join(names))}: {_escaped(steps[names[0]] or 'nothing')}" for names in recipes(view).values()
+        f"- {_escaped(', '.join(names))}: {_escaped(steps[names[0]] or 'nothing')}"
+        for names in names_by_recipe(view).values()
     ]
 
 
 def _escaped(text: str) -> str:
-    """The text without meaning to Markdown or HTML, on one line; names of models may hold anything."""
+    """Return the text on one line with Markdown and HTML escaped; names of models may contain anything."""
     return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", " ".join(text.split()))

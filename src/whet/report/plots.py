@@ -1,4 +1,4 @@
-"""Tables and pictures of what was measured."""
+"""Pictures of measurements and learning curves, and the CSV form of learning curves."""
 
 import csv
 import io
@@ -16,11 +16,11 @@ from whet.training.trainer import Epoch
 __all__ = ["curve_csv", "curve_picture", "mark_sizes", "read_curve", "trade_off_picture"]
 
 MARKS = "os^DvPX*h"
-"""Shapes of the marks in pictures, model by model."""
+"""Marker shapes, one per model."""
 
 
 def curve_csv(curve: Sequence[Epoch]) -> bytes:
-    """Return a learning curve as CSV, one row an epoch."""
+    """Return a learning curve as UTF-8 CSV, one row per epoch."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Epoch._fields)
@@ -29,13 +29,18 @@ def curve_csv(curve: Sequence[Epoch]) -> bytes:
 
 
 def read_curve(path: Path) -> list[Epoch]:
-    """Return the learning curve of a file that `curve_csv` made."""
+    """Return the learning curve in a file that `curve_csv` made."""
     with path.open(encoding="utf-8", newline="") as file:
         return [Epoch(**{name: float(row[name]) for name in Epoch._fields}) for row in csv.DictReader(file)]
 
 
 def curve_picture(curves: Mapping[str, Sequence[Epoch]], *, metric: str) -> bytes:
-    """Return learning curves as PNG, by name: losses on the left, the validation metric on the right."""
+    """Return a PNG of learning curves: losses on the left, the metric on held-out data on the right.
+
+    Args:
+        curves: the curves, by the name of their model.
+        metric: name of the metric.
+    """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     losses, quality = figure.subplots(1, 2)
     for i, (name, curve) in enumerate(curves.items()):
@@ -51,15 +56,16 @@ def curve_picture(curves: Mapping[str, Sequence[Epoch]], *, metric: str) -> byte
 
 
 def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[str], software: str = "whet") -> bytes:
-    """Return quality against each cost as PNG, with 95 % intervals both ways; a line joins what nothing dominates.
+    """Return a PNG of quality against each cost, with 95 % intervals on both axes.
 
-    Marks differ in color and shape; their area is the size on disk, where all were measured in it.
+    Marks differ in color and shape; their area is the size on disk, if all trials have it. A line joins the trials that
+    no other trial dominates.
 
     Args:
-        trials: the first one is the baseline.
+        trials: the trials, the baseline first.
         quality: metric of the vertical axis.
-        costs: metrics of the horizontal ones, a panel for each.
-        software: what the file says it was made by.
+        costs: metrics of the horizontal axes, one panel each.
+        software: name of the generator in the file's metadata.
     """
     figure = Figure(figsize=(4.6 * len(costs) + 2.2, 4.2), layout="constrained")
     panels = figure.subplots(1, len(costs), squeeze=False)[0]
@@ -80,20 +86,20 @@ def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[
 
 
 def mark_sizes(trials: Sequence[Trial]) -> list[float]:
-    """Return diameters in points, so that areas are sizes on disk, down to what can still be seen."""
+    """Return the diameter of each mark in points, with areas proportional to sizes on disk above a minimum."""
     stored = [one.value for trial in trials for one in trial.measurements if one.metric == "disk"]
     if len(stored) < len(trials):
         return [7.0] * len(trials)
     return [max(4.0, 13.0 * (size / max(stored)) ** 0.5) for size in stored]
 
 
-def _arms(one: Measurement) -> list[list[float]]:
-    return [[one.value - one.low], [one.high - one.value]]
+def _arms(measurement: Measurement) -> list[list[float]]:
+    return [[measurement.value - measurement.low], [measurement.high - measurement.value]]
 
 
 def _png(figure: Figure, software: str = "whet") -> bytes:
     buffer = io.BytesIO()
-    # a fixed software tag keeps the file the same from run to run
+    # a fixed software tag makes the file reproducible
     with mpl.rc_context({"svg.hashsalt": "whet"}):
         figure.savefig(buffer, format="png", dpi=130, metadata={"Software": software})
     return buffer.getvalue()

@@ -9,10 +9,10 @@ from whet.evaluation.formatting import ratio, star, with_arm
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
 
-__all__ = ["SHOWN", "fastest_as_good", "table"]
+__all__ = ["TABLE_METRICS", "fastest_as_good", "trial_table"]
 
 
-SHOWN = (
+TABLE_METRICS = (
     "accuracy",
     "matthews",
     "pearson",
@@ -28,23 +28,27 @@ SHOWN = (
     "parameters",
     "disk",
 )
-"""Metrics of the short table, in the order of its columns."""
+"""Metrics that the table can show, in the order of its columns."""
 
 
-def table(trials: Sequence[Trial], *, title: str) -> Table:
-    """Return a terminal table: one row a model, ± half the 95 % interval, and a star where the difference is real.
+def trial_table(trials: Sequence[Trial], *, title: str) -> Table:
+    """Return a terminal table: one row per model, ± half the 95 % interval, and a star for significant differences.
 
-    The fastest of the models that are not measurably worse than the first is marked.
+    The table marks the fastest model that is not significantly worse than the first.
+
+    Args:
+        trials: the trials, the baseline first.
+        title: title of the table.
     """
-    names = [name for name in SHOWN if any(one.metric == name for one in trials[0].measurements)]
+    names = [name for name in TABLE_METRICS if any(one.metric == name for one in trials[0].measurements)]
     best = fastest_as_good(trials) if len(trials) > 1 else None
     legend = "± half of the 95 % interval; * differs from the first row, p < 0.05"
     quality = trials[0].measurements[0].metric
     shown = Table(
         title=escape(title),
-        caption=legend if best is None else f"{legend}; ◀ the fastest without a real loss of {quality}",
+        caption=legend if best is None else f"{legend}; ◀ the fastest without a significant loss of {quality}",
     )
-    # folded rather than cut: half a number misleads
+    # cells fold in narrow terminals: a truncated number misleads
     shown.add_column("model", overflow="fold")
     for name in names:
         unit = trials[0].get(name).unit
@@ -58,10 +62,19 @@ def table(trials: Sequence[Trial], *, title: str) -> Table:
 
 
 def fastest_as_good(trials: Sequence[Trial], *, speed: str = "throughput") -> Trial:
-    """Return the trial of highest speed, a metric, whose first metric is not really worse than the first model's."""
+    """Return the fastest trial that is not significantly worse than the first.
 
-    def worse(one: Measurement) -> bool:
-        return one.versus is not None and one.versus.significant and (one.versus.value < 0) == (one.better == "higher")
+    Args:
+        trials: the trials, the baseline first; the first measurement of each is its quality.
+        speed: the metric of speed.
+    """
+
+    def worse(measurement: Measurement) -> bool:
+        return (
+            measurement.versus is not None
+            and measurement.versus.significant
+            and (measurement.versus.value < 0) == (measurement.better == "higher")
+        )
 
     good = [trial for trial in trials if not worse(trial.measurements[0])]
     return max(good, key=lambda trial: trial.get(speed).value)

@@ -1,8 +1,8 @@
-"""ONNX Runtime on the CPU, from `model.onnx` beside the weights: the layout that Optimum reads too.
+"""ONNX Runtime on the CPU; it reads `model.onnx` beside the weights, the layout that Optimum reads too.
 
-In int8, weights are rounded to 8 bits with a scale for each output, and inputs too, with a range taken from each batch;
-in static_int8 the range was taken from calibration data. Word embeddings are stored in 8 bits with a scale for each
-word. Layer norms, attention and the head stay in fp32.
+In int8, weights are rounded to 8 bits with one scale per output, and inputs with the range of each batch. In
+static_int8, the range of the inputs comes from calibration data. Word embeddings are stored in 8 bits with one scale
+per word. Layer norms, attention and the head stay in fp32.
 """
 
 import contextlib
@@ -20,38 +20,39 @@ from whet.utils.precision import FP32, INT8, STATIC_INT8
 
 __all__ = ["OnnxRuntime"]
 
-FILES = {FP32: "model.onnx", INT8: "model_quantized.onnx", STATIC_INT8: "model_static_quantized.onnx"}
-KINDS = ("MatMul", "Gemm", "LSTM")
-SLOW = ("SkipLayerNormFusion",)
-"""Fusions that cost time: one operator took five times as long as the two that it replaces (1.31, AVX-512)."""
+MODEL_FILES = {FP32: "model.onnx", INT8: "model_quantized.onnx", STATIC_INT8: "model_static_quantized.onnx"}
+QUANTIZED_OPERATORS = ("MatMul", "Gemm", "LSTM")
+SLOW_FUSIONS = ("SkipLayerNormFusion",)
+"""Fusions that make models slower: the fused operator takes five times as long as the two it replaces (1.31,
+AVX-512)."""
 
 
 class OnnxRuntime(ExportRuntime):
-    """Runs models by onnxruntime."""
+    """The runtime `onnxruntime`."""
 
     extra: ClassVar[str] = "onnx"
     package: ClassVar[str] = "onnxruntime"
-    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {name: (file,) for name, file in FILES.items()}
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {name: (file,) for name, file in MODEL_FILES.items()}
     calibrated: ClassVar[frozenset[str]] = frozenset({STATIC_INT8})
 
     def convert(self, conversion: Conversion, folder: Path) -> None:
         """See `ExportRuntime.convert`."""
         import onnx
 
-        flat, place = flat_attention(conversion.onnx), folder / FILES[conversion.precision]
+        flat, path = flat_attention(conversion.onnx), folder / MODEL_FILES[conversion.precision]
         if conversion.precision == FP32:
-            onnx.save(flat, place)
+            onnx.save(flat, path)
             return
         round_tables(flat)
         with _quiet():
-            _quantize(flat, place, conversion)
+            _quantize(flat, path, conversion)
 
     def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Session:
         """See `ExportRuntime.open`."""
-        return _OnnxSession(folder / FILES[precision], precision, threads)
+        return _OnnxSession(folder / MODEL_FILES[precision], precision, threads)
 
 
-def _quantize(model: Any, place: Path, conversion: Conversion) -> None:
+def _quantize(model: Any, path: Path, conversion: Conversion) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -63,25 +64,25 @@ def _quantize(model: Any, place: Path, conversion: Conversion) -> None:
 
     layers = conversion.layers
     nodes = [node.name for node in model.graph.node] if layers is None else nodes_below(model, layers)
-    nodes += [f"{name}_MatMul" for name in nodes]  # what it makes of a Gemm
+    nodes += [f"{name}_MatMul" for name in nodes]  # onnxruntime renames a Gemm to this
     options = {
-        "op_types_to_quantize": list(KINDS),
-        "nodes_to_quantize": nodes or ["none"],  # (of an empty list it makes all)
+        "op_types_to_quantize": list(QUANTIZED_OPERATORS),
+        "nodes_to_quantize": nodes or ["none"],  # an empty list would quantize all nodes
         "per_channel": True,
-        # without such instructions sums of products of 8 bits overflow
+        # without int8 instructions, sums of 8-bit products overflow 16 bits
         "reduce_range": not supports_products("int8"),
         "weight_type": QuantType.QInt8,
     }
     if conversion.precision == INT8:
-        quantize_dynamic(model, place, **options)
+        quantize_dynamic(model, path, **options)
     else:
-        names = [one.name for one in model.graph.input]
-        quantize_static(model, place, Reader(names), **options, activation_type=QuantType.QUInt8)
+        names = [value.name for value in model.graph.input]
+        quantize_static(model, path, Reader(names), **options, activation_type=QuantType.QUInt8)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """It advises on standard logging what is done here already."""
+    """Silence onnxruntime's advice to preprocess the model, which is done here already."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -99,11 +100,11 @@ class _OnnxSession(Session):
         options.log_severity_level = 3
         self.precision = precision
         self._session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW)
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS)
         )
-        self._names = [one.name for one in self._session.get_inputs()]
+        self._names = [value.name for value in self._session.get_inputs()]
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """See `Session.run`."""
-        found: np.ndarray[Any, Any] = self._session.run(None, {name: inputs[name] for name in self._names})[0]
-        return found
+        logits: np.ndarray[Any, Any] = self._session.run(None, {name: inputs[name] for name in self._names})[0]
+        return logits

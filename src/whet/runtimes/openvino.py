@@ -1,8 +1,8 @@
-"""OpenVINO on the CPU, from `openvino_model.xml` and `.bin` beside the weights: Optimum's layout.
+"""OpenVINO on the CPU; it reads `openvino_model.xml` and `.bin` beside the weights, which is Optimum's layout.
 
-On processors with bf16, OpenVINO computes in it unless told otherwise; here it is told, and asked what it does. In
-int8, NNCF rounds weights and inputs of products, with ranges from calibration data, and mends the biases; word
-embeddings are stored in 8 bits with a scale for each word.
+On processors with bf16, OpenVINO computes in bf16 by default; here the precision is always set, and read back from the
+compiled model. In int8, NNCF rounds the weights and inputs of matrix products, with ranges from calibration data, and
+corrects the biases; word embeddings are stored in 8 bits with one scale per word.
 """
 
 import contextlib
@@ -21,18 +21,20 @@ from whet.utils.precision import BF16, FP32, INT8
 
 __all__ = ["OpenVino"]
 
-WHOLE = ("openvino_model.xml", "openvino_model.bin")
-QUANTIZED = ("openvino_model_int8.xml", "openvino_model_int8.bin")
-HINTS = {FP32: "f32", BF16: "bf16", INT8: "f32"}
-NAMES = {"f32": FP32, "bf16": BF16, "f16": "fp16"}
+FLOAT_FILES = ("openvino_model.xml", "openvino_model.bin")
+INT8_FILES = ("openvino_model_int8.xml", "openvino_model_int8.bin")
+PRECISION_HINTS = {FP32: "f32", BF16: "bf16", INT8: "f32"}
+"""OpenVINO's name of the floating-point precision, for each of our precisions."""
+PRECISION_NAMES = {"f32": FP32, "bf16": BF16, "f16": "fp16"}
+"""Our name for each of OpenVINO's floating-point precisions."""
 
 
 class OpenVino(ExportRuntime):
-    """Runs models by openvino."""
+    """The runtime `openvino`."""
 
     extra: ClassVar[str] = "openvino"
     package: ClassVar[str] = "openvino"
-    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {FP32: WHOLE, BF16: WHOLE, INT8: QUANTIZED}
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {FP32: FLOAT_FILES, BF16: FLOAT_FILES, INT8: INT8_FILES}
     calibrated: ClassVar[frozenset[str]] = frozenset({INT8})
     converters: ClassVar[Mapping[str, str]] = {INT8: "nncf"}
 
@@ -43,7 +45,7 @@ class OpenVino(ExportRuntime):
 
         if precision == BF16 and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InvalidParameter(
-                "the processor must compute in bf16, but this one cannot, and would be slower; leave bf16 out"
+                "the processor must have bf16 instructions, but this one has none, and would be slower; leave bf16 out"
             )
 
     def convert(self, conversion: Conversion, folder: Path) -> None:
@@ -51,18 +53,18 @@ class OpenVino(ExportRuntime):
         import openvino
 
         model = _quantized(conversion) if conversion.precision == INT8 else _read(conversion.onnx.read_bytes())
-        place = folder / self.precisions[conversion.precision][0]
-        openvino.save_model(model, place, compress_to_fp16=False)
+        path = folder / self.precisions[conversion.precision][0]
+        openvino.save_model(model, path, compress_to_fp16=False)
 
     def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Session:
         """See `ExportRuntime.open`."""
-        return _Compiled(folder / self.precisions[precision][0], precision, threads)
+        return _OpenVinoSession(folder / self.precisions[precision][0], precision, threads)
 
 
 def _read(graph: bytes) -> Any:
     import openvino
 
-    return openvino.convert_model(io.BytesIO(graph))  # (a path with a comma would be taken for two)
+    return openvino.convert_model(io.BytesIO(graph))  # openvino would split a path at a comma
 
 
 def _quantized(conversion: Conversion) -> Any:
@@ -72,15 +74,15 @@ def _quantized(conversion: Conversion) -> Any:
     graph = onnx.load(conversion.onnx)
     round_tables(graph)
     model = _read(graph.SerializeToString())
-    names = [one.get_any_name() for one in model.inputs]
+    names = [value.get_any_name() for value in model.inputs]
     data = nncf.Dataset(conversion.batches, lambda batch: {name: batch[name].numpy() for name in names})
     ignored: list[str] = []
     if conversion.layers is not None:
         chosen = set(nodes_below(graph, conversion.layers))
-        # what it makes of a Gemm has a name that goes on behind a slash
+        # openvino splits a Gemm into operations whose names add a slash and a suffix
         ignored = [name for name in map(_name, model.get_ops()) if name.partition("/")[0] not in chosen]
     nncf.set_log_level(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()):  # it draws progress bars of its own
+    with contextlib.redirect_stdout(io.StringIO()):  # nncf prints progress bars
         return nncf.quantize(
             model,
             data,
@@ -91,36 +93,36 @@ def _quantized(conversion: Conversion) -> Any:
 
 
 def _name(operation: Any) -> str:
-    found: str = operation.get_friendly_name()
-    return found
+    name: str = operation.get_friendly_name()
+    return name
 
 
-class _Compiled(Session):
+class _OpenVinoSession(Session):
     def __init__(self, path: Path, precision: str, threads: int) -> None:
         import openvino
 
-        wanted = {
-            "INFERENCE_PRECISION_HINT": HINTS[precision],
+        options = {
+            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        self._model = openvino.Core().compile_model(path, "CPU", wanted)
-        self._names = [one.get_any_name() for one in self._model.inputs]
+        self._model = openvino.Core().compile_model(path, "CPU", options)
+        self._names = [value.get_any_name() for value in self._model.inputs]
         self.precision = self._used()
 
     def _used(self) -> str:
-        """What products of linear layers are computed in."""
+        """Return the precision in which the compiled model computes the products of linear layers."""
         products = [
             node.get_rt_info()["runtimePrecision"].astype(str)
             for node in self._model.get_runtime_model().get_ops()
             if node.get_rt_info()["layerType"].astype(str) == "FullyConnected"
         ]
-        if any(one in ("i8", "u8") for one in products):
+        if any(precision in ("i8", "u8") for precision in products):
             return INT8
         used: str = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        return NAMES.get(used, used)
+        return PRECISION_NAMES.get(used, used)
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """See `Session.run`."""
-        found: np.ndarray[Any, Any] = self._model({name: inputs[name] for name in self._names})[0]
-        return np.array(found)
+        logits: np.ndarray[Any, Any] = self._model({name: inputs[name] for name in self._names})[0]
+        return np.array(logits)

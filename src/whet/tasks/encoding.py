@@ -106,7 +106,7 @@ def batch_sizes(lengths: Sequence[int], batch_tokens: int) -> tuple[int, ...]:
 
     Args:
         lengths: number of tokens of each example; sorted lengths need the least padding.
-        batch_tokens: largest number of tokens in a batch; a longer example is a batch by itself.
+        batch_tokens: largest number of tokens in a batch; a longer example gets a batch of its own.
     """
     sizes: list[int] = []
     longest = 0

@@ -264,15 +264,15 @@ def _shared(epochs: float, learning_rate: float, seed: int, device: str) -> dict
 
 def _on_device(arguments: TrainingArguments, device: str) -> TrainingArguments:
     """Bind the trainer to one device; with several GPUs, transformers would copy the model to all of them."""
-    wanted = torch.device(device)
-    if wanted.type == "cpu":
+    target = torch.device(device)
+    if target.type == "cpu":
         return arguments
     # all of accelerate reads its device from this shared state
-    arguments.distributed_state.device = wanted
+    arguments.distributed_state.device = target
     arguments._n_gpu = 1
-    vars(arguments)["_setup_devices"] = wanted  # transformers caches the device under this name
-    if wanted.index is not None and wanted.type == "cuda":
-        torch.cuda.set_device(wanted)  # checkpoints hold the random state of the current device
+    vars(arguments)["_setup_devices"] = target  # transformers caches the device under this name
+    if target.index is not None and target.type == "cuda":
+        torch.cuda.set_device(target)  # checkpoints hold the random state of the current device
     return arguments
 
 

@@ -38,7 +38,7 @@ def original_weight(model: nn.Module, name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_blocks_and_embeddings_take_few_values_and_the_rest_stays(family):
+def test_blocks_and_embeddings_take_few_values_and_other_weights_stay(family):
     original, model = tiny_model(family), clustered(family, n_clusters=8)
     architecture = Architecture.of(original)
     assert set(layers(model)) == {*architecture.linears, *architecture.embeddings}
@@ -113,7 +113,7 @@ def test_training_moves_values_and_leaves_assignments(family):
             assert len(second[first == value].unique()) == 1, "equal weights stay equal"
 
 
-def test_training_brings_answers_nearer():
+def test_training_brings_logits_closer():
     def apart(model: nn.Module) -> float:
         with torch.no_grad():
             pairs = [(model(**batch).logits, tiny_model("bert")(**batch).logits) for batch in tiny_batches()]
@@ -164,7 +164,7 @@ def test_a_pruned_layer_keeps_its_zeros_also_in_training():
                 assert len(weight.unique()) == 8
 
 
-def test_what_was_pruned_or_clustered_before_is_found_by_its_name():
+def test_pruned_and_clustered_layers_are_found_by_name():
     pruned = clustered("bert", Magnitude(sparsity=0.7), n_clusters=8, include="*.query")
     assert {name.rpartition(".")[2] for name in layers(pruned)} == {"query"}
     twice = clustered("bert", KMeans(n_clusters=32), n_clusters=4, include="*.query")
@@ -182,7 +182,7 @@ def test_factors_are_clustered_too():
 
 @pytest.mark.parametrize("coding", ["fixed", "entropy"])
 @pytest.mark.parametrize("clusters", [2, 5, 16, 33])
-def test_what_is_stored_is_values_and_assignments(clusters, coding, tmp_path, tokenizer):
+def test_stored_layers_hold_values_and_assignments(clusters, coding, tmp_path, tokenizer):
     model = clustered(n_clusters=clusters, coding=coding)
     records.save(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     tensors = load_file(tmp_path / "m" / "model.safetensors")
@@ -211,7 +211,7 @@ def test_a_file_is_as_large_as_theory_says(tmp_path):
         assert (tmp_path / "m.safetensors").stat().st_size == pytest.approx(weight.numel() * bits / 8, rel=0.015)
 
 
-def test_weights_that_are_no_longer_few_are_stored_as_they_are():
+def test_weights_of_many_values_are_stored_unchanged():
     """With 257 values, which a byte cannot tell apart."""
     weight = (torch.arange(3000) % 257).float().reshape(100, 30)
     layer = Clustered.of(weight, None, CodebookSpec("linear", 100, 30))
@@ -234,14 +234,14 @@ def test_every_number_of_values_is_restored_to_the_bit(clusters):
         assert torch.equal(layer.bias, torch.arange(30.0))
 
 
-def test_embeddings_are_still_the_models_own():
+def test_the_embeddings_stay_the_models_input_embeddings():
     original, model = tiny_model("bert"), clustered(n_clusters=256)
     assert model.get_input_embeddings().num_embeddings == original.get_input_embeddings().num_embeddings
     assert word_vectors(model).shape == word_vectors(original).shape
     assert layers(model)["bert.embeddings.word_embeddings"].dense.padding_idx == 0
 
 
-def test_what_it_reads_follows_from_its_parameters():
+def test_needed_resources_follow_from_the_parameters():
     assert KMeans().reads == frozenset()
     assert KMeans(importance="inputs").reads == {"calibration"}
     assert KMeans(epochs=0.1).reads == {"train", "teacher"}
@@ -262,11 +262,11 @@ def test_what_it_reads_follows_from_its_parameters():
         ({"learning_rate": 0}, r"0 < learning_rate < inf must hold"),
     ],
 )
-def test_bad_parameters_are_answered(given, message):
+def test_bad_parameters_are_refused(given, message):
     with pytest.raises(InvalidParameter, match=message):
         KMeans(**given)
 
 
-def test_nothing_to_cluster_is_answered():
+def test_a_model_without_matching_layers_is_refused():
     with pytest.raises(NothingToCompress, match=r"no linear layer or embedding matches 'x\*'; there are bert.embedd"):
         clustered(include="x*")

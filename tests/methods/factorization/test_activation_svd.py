@@ -61,7 +61,7 @@ def test_that_power_of_the_magnitudes_scales_the_weight(alpha: float):
     assert scale.max() / scale.min() > 1.1  # features do differ here
 
 
-def test_a_feature_that_is_never_seen_does_no_harm():
+def test_a_feature_that_never_occurs_does_no_harm():
     weight, seen = draw(6, 9), torch.ones(9).double()
     seen[4] = 0
     u, v, _ = factors_at_rank(weight, svd_of_scaled_weight(weight, clamp_importance(seen)), 5)

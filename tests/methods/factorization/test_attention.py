@@ -97,7 +97,7 @@ def test_values_of_every_width_are_the_best_after_the_output():
 @pytest.mark.parametrize("metric", ["kl", "outputs"])
 @pytest.mark.parametrize("allocation", ["uniform", "by_loss"])
 @pytest.mark.parametrize("family", ["bert", "roberta"])
-def test_keeps_the_share_that_was_asked(metric: str, allocation: str, family: Family):
+def test_keeps_the_wanted_fraction(metric: str, allocation: str, family: Family):
     model = tiny_model(family)
     compressed = narrowed(model, keep=0.5, metric=metric, allocation=allocation)
     assert size(compressed) == size(model) // 2
@@ -113,7 +113,7 @@ def test_more_width_loses_less():
         assert distances == sorted(distances, reverse=True)
 
 
-def test_what_is_added_to_all_keys_changes_nothing():
+def test_a_constant_added_to_all_keys_changes_nothing():
     """Softmax does not see it, so that no width may be spent on it."""
     model, shifted = tiny_model("bert"), tiny_model("bert")
     for place in SelfAttention.all_of(shifted, "*"):
@@ -123,7 +123,7 @@ def test_what_is_added_to_all_keys_changes_nothing():
         torch.testing.assert_close(logits(one), logits(other), rtol=0, atol=2e-3)
 
 
-def test_uneven_widths_survive_save_and_load(tmp_path, tokenizer):
+def test_unequal_widths_survive_save_and_load(tmp_path, tokenizer):
     compressed = narrowed(tiny_model("bert"), keep=0.4)
     widths = {
         (entry["query_key_width"], entry["value_width"])
@@ -150,7 +150,7 @@ def test_the_second_block_alone_may_be_narrower():
     assert changed == ["bert.encoder.layer.1.attention.self"]
 
 
-def test_answers_bad_input():
+def test_bad_input_is_refused():
     with pytest.raises(InvalidParameter, match="keep"):
         NarrowAttention(keep=0)
     with pytest.raises(InvalidParameter, match="must be given keep"):

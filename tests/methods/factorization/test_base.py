@@ -90,7 +90,7 @@ def test_below_break_even_two_factors_are_smaller(shape: tuple[int, int]):
 @pytest.mark.parametrize("keep", [0.2, 0.4, 0.55, 0.8, 0.95])
 @pytest.mark.parametrize("allocation", ["uniform", "by_loss"])
 @every_method
-def test_the_model_never_holds_more_than_was_asked_for(method: type[Factorization], allocation: str, keep: float):
+def test_the_model_never_exceeds_the_wanted_fraction(method: type[Factorization], allocation: str, keep: float):
     model = tiny_model("bert")
     compressed = method(keep=keep, allocation=allocation).apply(copy_sharing_parameters(model), resources())
     saved = parameters(model) - parameters(compressed)
@@ -136,7 +136,7 @@ def test_by_loss_never_expects_more_loss_than_uniform(method: type[Factorization
 
 
 @every_method
-def test_a_larger_share_expects_less_loss(method: type[Factorization]):
+def test_a_larger_budget_predicts_less_loss(method: type[Factorization]):
     # the error of the logits need not fall with every step: errors of layers can cancel
     model = tiny_model("bert")
     spectra = dict(method(keep=0.5).spectra(model, Architecture.of(model).linears, resources()))
@@ -174,7 +174,7 @@ def test_the_budget_is_that_of_the_included_layers(method: type[Factorization]):
 
 
 @every_method
-def test_including_nothing_is_refused_with_the_names_that_there_are(method: type[Factorization]):
+def test_an_include_without_a_match_is_refused_with_the_existing_names(method: type[Factorization]):
     message = r"no linear layer matches '\*\.conv'; the linear layers here are bert\.encoder\.layer\.0\.attention"
     with pytest.raises(NothingToCompress, match=message):
         method(keep=0.4, include="*.conv").apply(tiny_model("bert"), resources())
@@ -190,7 +190,7 @@ def test_a_model_that_is_already_factorised_is_refused(method: type[Factorizatio
 
 @pytest.mark.parametrize("allocation", ["uniform", "by_loss"])
 @every_method
-def test_keeping_everything_leaves_the_model_alone(
+def test_keep_1_leaves_the_model_unchanged(
     method: type[Factorization], allocation: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(method, "spectra", None)  # nor is anything computed
@@ -203,7 +203,7 @@ def test_keeping_everything_leaves_the_model_alone(
 
 @pytest.mark.parametrize("family", FAMILIES)
 @every_method
-def test_new_layers_take_the_place_of_the_old_ones(method: type[Factorization], family: Family):
+def test_new_layers_replace_the_old_ones(method: type[Factorization], family: Family):
     model = tiny_model(family)
     compressed = method(keep=0.4, allocation="uniform").apply(copy_sharing_parameters(model), resources())
     for name in Architecture.of(model).linears:

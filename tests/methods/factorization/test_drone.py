@@ -184,6 +184,6 @@ def test_bad_parameters_are_refused(given: dict, message: str):
         Drone(**given)
 
 
-def test_it_asks_for_calibration_data():
+def test_calibration_data_are_required():
     with pytest.raises(MissingResource, match="calibration data must be given, but got none"):
         Drone(keep=0.5).apply(tiny_model("bert"), Resources())

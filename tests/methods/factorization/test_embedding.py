@@ -24,7 +24,7 @@ from whet.models.layers.masked import MaskedEmbedding
 from whet.models.layers.quantized import Quantized
 from whet.models.lstm import LstmConfig, LstmForCausalLM
 from whet.numerics.linalg import root_and_inverse
-from whet.report.layer_sizes import kept_sizes
+from whet.report.layer_sizes import model_sizes
 from whet.runtimes.export import export
 from whet.tasks.data import Batches
 from whet.utils.precision import FP32
@@ -61,14 +61,14 @@ def test_every_rank_is_the_best_in_the_weighted_norm(rank):
     assert float(lost.square().sum() / weighed.square().sum()) == pytest.approx(relative_tail(weighed, rank), abs=1e-12)
 
 
-def test_alike_weights_are_plain_svd():
+def test_equal_importances_give_plain_svd():
     vectors = draw(20, 6)
     table, projection = weighted_factors(vectors, torch.ones(20), plain(6), 3)
     u, s, v = torch.linalg.svd(vectors, full_matrices=False)
     torch.testing.assert_close(table @ projection, u[:, :3] * s[:3] @ v[:3])
 
 
-def test_words_that_nothing_weighs_are_projected_and_zeros_stay():
+def test_words_of_weight_zero_are_projected_and_zeros_stay():
     vectors = draw(20, 6)
     vectors[0] = 0
     weights = torch.zeros(20)
@@ -86,7 +86,7 @@ def test_many_words_are_summed_as_few():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_words_that_text_has_are_nearer_than_others(family):
+def test_words_of_the_text_are_approximated_better(family):
     """With 4 words in the text and 12 components, those words stay what they were."""
     sentences = [torch.tensor([5, 6, 7, 8, 5, 6]).numpy()] * 4
     train = Batches([padded(sentences)], tiny_batches(count=1).labels)
@@ -97,7 +97,7 @@ def test_words_that_text_has_are_nearer_than_others(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_more_is_kept_than_was_asked_for(family):
+def test_at_most_the_wanted_fraction_is_kept(family):
     model = factored(family=family)
     layer = model.get_input_embeddings()
     assert isinstance(layer, LowRankEmbedding)
@@ -141,24 +141,24 @@ def test_it_loads_through_plain_transformers_and_is_smaller(family, tmp_path, to
     assert loaded.get_input_embeddings().structure() == model.get_input_embeddings().structure()
     stored = load_file(tmp_path / "m" / "model.safetensors")
     assert not any(value.shape == (VOCAB, WIDTH) for value in stored.values())
-    share = kept_sizes(tmp_path / "m").embeddings
+    share = model_sizes(tmp_path / "m").embeddings
     assert share.share < 1 and share.form == "low rank embedding: rank 12"
 
 
-def test_other_runtimes_give_the_same_answers(tmp_path, tokenizer):
+def test_other_runtimes_give_the_same_logits(tmp_path, tokenizer):
     records.save(factored(), tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     found = export(tmp_path / "m", ["onnxruntime", "openvino"], precisions=[FP32])
     assert len(found) == 2 and max(one.largest_difference for one in found.values()) < 1e-4
 
 
-def test_what_is_low_rank_gets_a_lower_one():
+def test_low_rank_embeddings_get_a_lower_rank():
     twice = factored(STEP, STEP).get_input_embeddings()
     assert twice.rank == factored().get_input_embeddings().rank // 2
     once = factored(Embedding(keep=0.25)).get_input_embeddings()
     assert once.rank == twice.rank
 
 
-def test_later_steps_reach_the_thin_table():
+def test_later_steps_compress_the_thin_table():
     model = factored(STEP, Magnitude(sparsity=0.0, embeddings=0.5))
     assert isinstance(model.get_input_embeddings().embedding, MaskedEmbedding)
     assert int((model.get_input_embeddings().embedding.embedding.weight == 0).sum()) == VOCAB * 12 // 2
@@ -181,7 +181,7 @@ def test_padding_stays_zero_in_training():
     assert not word_vectors(trained)[0].any() and word_vectors(trained)[1].any()
 
 
-def test_what_cannot_be_factored_is_answered():
+def test_models_that_cannot_be_factored_are_refused():
     with pytest.raises(InvalidParameter, match=r"0 < keep <= 1 must hold, but got keep=0"):
         Embedding(keep=0)
     with pytest.raises(

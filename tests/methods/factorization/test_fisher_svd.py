@@ -28,7 +28,7 @@ def test_sensitivities_are_those_of_single_examples(layer: str):
     torch.testing.assert_close(found, expected / examples, rtol=1e-3, atol=1e-12)
 
 
-def test_weights_are_left_as_they_were():
+def test_weights_stay_unchanged():
     model = tiny_model("bert")
     frozen = model.get_submodule(LAYERS[0]).weight.requires_grad_(False)
     fisher_importance(model, tiny_batches(), LAYERS, seed=0)

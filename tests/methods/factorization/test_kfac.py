@@ -197,7 +197,7 @@ def test_centred_is_the_covariance():
         ("llama", "model.layers.1.self_attn.k_proj"),
     ],
 )
-def test_in_a_model_the_mean_output_over_real_tokens_stays(family: Family, name: str, labels: int):
+def test_in_a_model_the_mean_output_over_real_tokens_is_kept(family: Family, name: str, labels: int):
     """One layer alone is replaced, so its inputs are those of calibration."""
     model, batches = tiny_model(family, labels), tiny_batches()
     compressed = Kfac(keep=0.3, allocation="uniform", include=name).apply(
@@ -242,7 +242,7 @@ def test_the_spectra_of_a_model_are_those_of_its_moments(family: Family, tempera
         assert torch.equal(found[name].mean, own.mean)
 
 
-def test_small_losses_foretell_the_divergence():
+def test_small_losses_predict_the_divergence():
     """The tail of one layer's spectrum is the KL to second order, up to what K-FAC leaves out: within a factor."""
     model, batches = tiny_model("bert", seed=1), tiny_batches(count=8, batch_size=8)
     name = "bert.encoder.layer.1.output.dense"
@@ -283,6 +283,6 @@ def test_bad_parameters_are_refused(given: dict, message: str):
         Kfac(**given)
 
 
-def test_it_asks_for_calibration_data():
+def test_calibration_data_are_required():
     with pytest.raises(MissingResource, match="calibration data must be given, but got none"):
         Kfac(keep=0.5).apply(tiny_model("bert"), Resources())

@@ -53,7 +53,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module], float]:
 
 @pytest.mark.parametrize("allocation", ["by_time", "by_loss", "uniform"])
 @pytest.mark.parametrize("speedup", [1.2, 1.5, 2.0, 3.0])
-def test_the_model_is_as_fast_as_was_asked_and_not_much_faster(
+def test_the_model_reaches_the_wanted_speedup_and_not_much_more(
     counted: Callable[[nn.Module], float], speedup: float, allocation: Any
 ):
     model = tiny_model("bert")
@@ -131,7 +131,7 @@ def test_accepted_ranks_stay_within_the_allowed_loss(counted: Callable[[nn.Modul
     assert max(least.values()) <= 4
 
 
-def test_what_a_layer_leaves_over_is_for_the_next_only_if_cumulative(counted: Callable[[nn.Module], float]):
+def test_unspent_kl_goes_to_the_next_layer_only_if_cumulative(counted: Callable[[nn.Module], float]):
     model, resources = tiny_model("bert"), Resources(calibration=tiny_batches(), validation=tiny_batches(seed=1))
     sizes = []
     for acceptance in ("cumulative", "fixed"):
@@ -141,7 +141,7 @@ def test_what_a_layer_leaves_over_is_for_the_next_only_if_cumulative(counted: Ca
     assert sizes[0] < sizes[1]
 
 
-def test_what_methods_read_follows_from_their_parameters():
+def test_needed_resources_follow_from_the_parameters():
     assert Kfac(keep=0.5).reads == {"calibration"}
     assert Svd(keep=0.5).reads == frozenset()
     assert Svd(speedup=2.0).reads == {"calibration"}

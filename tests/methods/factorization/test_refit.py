@@ -101,7 +101,7 @@ def test_ranks_stay_and_the_outer_fit_leaves_the_inner_factor():
         assert not torch.equal(before.u.weight, layers[1][name].u.weight)
 
 
-def test_a_layer_that_sees_one_step_at_a_time_is_answered():
+def test_a_layer_that_sees_one_step_at_a_time_is_refused():
     model = tiny_lstm()
     with pytest.raises(InvalidModel, match=r"layers.0.recurrent must see one row per token in one call.*one_shot"):
         Drone(keep=0.5, calibration="sequential").apply(

@@ -76,7 +76,7 @@ def test_outputs_of_every_rank_are_the_best_of_that_rank():
 @encoders
 @pytest.mark.parametrize("metric", ["kl", "outputs"])
 @pytest.mark.parametrize("allocation", ["uniform", "by_loss"])
-def test_keeps_at_most_the_share_that_was_asked(family: Family, metric: str, allocation: str):
+def test_keeps_at_most_the_wanted_fraction(family: Family, metric: str, allocation: str):
     model = tiny_model(family)
     places = SelfAttention.all_of(model, "*")
     dense = sum(stack_projections(model, place).weight.numel() for place in places)
@@ -139,7 +139,7 @@ def test_survives_save_and_load_and_leaves_the_rest_to_other_methods(tmp_path, t
     assert torch.equal(logits(plain.eval()), logits(model))
 
 
-def test_answers_bad_input():
+def test_bad_input_is_refused():
     with pytest.raises(NothingToCompress, match=r"must be an encoder's.*but got LlamaFor.*rotary"):
         compressed(tiny_model("llama"), keep=0.5)
     few = Batches([{name: value[:1, :3] for name, value in tiny_batches().batches[0].items()}], np.zeros(1))

@@ -68,7 +68,7 @@ def ragged(length: int, side: str) -> Batch:
 @encoders
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-def test_answers_are_the_same_at_every_length(family: Family, side: str, implementation: str):
+def test_logits_are_the_same_at_every_length(family: Family, side: str, implementation: str):
     model = tiny_model(family)
     model.set_attn_implementation(implementation)
     narrow = applied(model)
@@ -130,7 +130,7 @@ COMPOSED = {
 
 @encoders
 @pytest.mark.parametrize("kind", COMPOSED)
-def test_after_another_method_its_answers_stay(family: Family, kind: str, tmp_path, tokenizer):
+def test_after_another_method_logits_stay_the_same(family: Family, kind: str, tmp_path, tokenizer):
     step = method_from(COMPOSED[kind])
     compressed = Recipe((step,)).apply(tiny_model(family), RESOURCES)
     narrow = applied(tiny_model(family), step)
@@ -153,7 +153,7 @@ def query_of(model: nn.Module, family: Family) -> str:
 
 @encoders
 @pytest.mark.parametrize("kind", COMPOSED)
-def test_before_another_method_one_token_goes_on(family: Family, kind: str):
+def test_before_another_method_only_one_token_is_computed(family: Family, kind: str):
     """What comes after finds the same layers, and leaves the last block as narrow as it was."""
     step, batch = method_from(COMPOSED[kind]), tiny_batches().batches[-1]
     both = Recipe((FirstToken(), step)).apply(tiny_model(family), RESOURCES)
@@ -164,7 +164,7 @@ def test_before_another_method_one_token_goes_on(family: Family, kind: str):
     assert tokens_seen(both, query_of(both, family), batch) == 1
 
 
-def test_a_second_time_changes_nothing():
+def test_a_second_application_changes_nothing():
     narrow = applied(tiny_model("bert"))
     assert describe(applied(narrow)) == describe(narrow)
     both = applied(tiny_model("bert"), method_from(COMPOSED["attention"]))
@@ -172,7 +172,7 @@ def test_a_second_time_changes_nothing():
 
 
 @encoders
-def test_every_runtime_gives_the_same_answers(family: Family, tmp_path, tokenizer):
+def test_every_runtime_gives_the_same_logits(family: Family, tmp_path, tokenizer):
     model = tiny_model(family)
     records.save(
         applied(model), tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)).to_list(), origin="tiny", seed=0
@@ -182,7 +182,7 @@ def test_every_runtime_gives_the_same_answers(family: Family, tmp_path, tokenize
     assert_exports(applied(model), tmp_path / "alone.onnx")
 
 
-def test_without_whet_the_folder_gives_the_same_answers(tmp_path, tokenizer):
+def test_without_whet_the_folder_gives_the_same_logits(tmp_path, tokenizer):
     """The same weights under the same names: the whole last block, and no guard."""
     narrow = applied(classifier())
     records.save(narrow, tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)).to_list(), origin="tiny", seed=0)
@@ -275,7 +275,7 @@ def test_blocks_of_another_kind_are_refused():
         applied(causal)
 
 
-def test_other_answers_are_refused(monkeypatch):
+def test_other_logits_are_refused(monkeypatch):
     def spoil(model: nn.Module, block: str) -> None:
         model.classifier.bias = nn.Parameter(model.classifier.bias + 1e-3)
 
@@ -318,7 +318,7 @@ def test_hidden_states_of_the_first_token_learn_from_the_teachers():
     torch.testing.assert_close(found, plain + 2 * torch.stack(shares).mean() + 0.5 * angle, rtol=1e-4, atol=1e-5)
 
 
-def test_a_narrow_teacher_has_too_little_to_give():
+def test_a_narrow_teacher_cannot_teach_a_wider_student():
     batch, student = tiny_batches().batches[-1], tiny_model("bert")
     narrow = applied(tiny_model("bert", seed=1))
     for objective in (Objective(hidden_states=1.0, alpha=1), Objective(cosine=1.0, alpha=1)):
@@ -327,7 +327,7 @@ def test_a_narrow_teacher_has_too_little_to_give():
     assert learnt(Objective(alpha=1), student, narrow, batch).isfinite()
 
 
-def test_relations_need_all_queries():
+def test_relations_need_the_queries_of_all_tokens():
     batch, model = tiny_batches().batches[-1], tiny_model("bert")
     both = applied(model, method_from(COMPOSED["attention"]))
     for narrow in (applied(model), both):
@@ -336,7 +336,7 @@ def test_relations_need_all_queries():
 
 
 @pytest.mark.parametrize("text", ["odd", "influence:1", "kl:1"])
-def test_blocks_are_not_taken_apart_any_more(text: str):
+def test_compressed_blocks_cannot_be_analysed_again(text: str):
     batches = Batches(tiny_batches().batches, tiny_batches().labels)
     with pytest.raises(
         InvalidModel, match=r"every block must answer for all tokens, but bert\.encoder.*LayerNorm goes"

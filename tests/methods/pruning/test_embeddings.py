@@ -42,7 +42,7 @@ def test_tokens_are_counted_without_padding():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_share_that_goes_changes_what_training_text_reads_least(family):
+def test_pruned_embeddings_change_outputs_on_training_text_least(family):
     """The sum of squares that is lost, over every token of the text, is the least of any choice of so many weights."""
     table = word_vectors(tiny_model(family))
     model = pruned(family=family)
@@ -55,7 +55,7 @@ def test_the_share_that_goes_changes_what_training_text_reads_least(family):
     assert lost[gone].max() <= lost[~gone].min()
 
 
-def test_a_token_that_is_read_often_keeps_more_than_one_that_is_not():
+def test_frequent_tokens_keep_more_weights():
     sentence = torch.full((12,), 5).numpy()
     model = pruned(train=Batches([padded([sentence] * 4)], tiny_batches(count=1).labels))
     left = (word_vectors(model) != 0).sum(1)
@@ -69,7 +69,7 @@ def test_zeros_stay_zeros_in_training_and_the_others_move():
     assert float((before != after).sum()) > 0.5 * int((before != 0).sum())
 
 
-def test_answers_with_gradients_are_those_without():
+def test_logits_do_not_depend_on_gradient_mode():
     model, batch = pruned(), tiny_batches().batches[0]
     with torch.no_grad():
         without = model(**batch).logits
@@ -77,7 +77,7 @@ def test_answers_with_gradients_are_those_without():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_stored_is_the_bits_and_the_values(family, tmp_path, tokenizer):
+def test_stored_layers_hold_bits_and_values(family, tmp_path, tokenizer):
     model = pruned(Magnitude(sparsity=0.5, embeddings=0.8), family=family)
     records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     tensors = load_file(tmp_path / "m" / "model.safetensors")
@@ -98,14 +98,14 @@ def test_what_is_stored_is_the_bits_and_the_values(family, tmp_path, tokenizer):
     assert again.keys() == tensors.keys() and all(torch.equal(again[name], value) for name, value in tensors.items())
 
 
-def test_a_table_that_would_grow_is_stored_as_it_is(tmp_path, tokenizer):
+def test_a_table_that_would_grow_is_stored_unchanged(tmp_path, tokenizer):
     model = pruned(Magnitude(sparsity=0.0, embeddings=0.01))
     records.save(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     assert not any(name.endswith(".bits") for name in load_file(tmp_path / "m" / "model.safetensors"))
     assert isinstance(artifact.load(tmp_path / "m").get_input_embeddings(), MaskedEmbedding)
 
 
-def test_layers_are_compensated_for_the_embeddings_that_are_gone():
+def test_layers_compensate_for_the_pruned_embeddings():
     first = pruned(SparseGpt(sparsity=0.5, embeddings=0.8))
     second = pruned(STEP, SparseGpt(sparsity=0.5))
     assert all(torch.equal(one, other) for one, other in zip(first.parameters(), second.parameters(), strict=True))
@@ -117,7 +117,7 @@ def test_gradients_start_from_a_pruned_table_too():
     assert isinstance(model.get_input_embeddings(), MaskedEmbedding)
 
 
-def test_what_cannot_be_pruned_is_answered():
+def test_models_that_cannot_be_pruned_are_refused():
     with pytest.raises(InvalidParameter, match=r"0 <= embeddings < 1 must hold, but got embeddings=1.0"):
         Magnitude(sparsity=0.5, embeddings=1.0)
     assert Magnitude(sparsity=0.5).reads == frozenset()

@@ -50,7 +50,7 @@ def read(model: nn.Module, name: str) -> Tensor:
 
 
 @encoders
-def test_everything_kept_is_the_model_itself(family: Family):
+def test_keep_1_leaves_the_model_unchanged(family: Family):
     model = tiny_model(family)
     assert torch.equal(logits(pruned(model, keep=1.0)), logits(model))
     assert not heads(pruned(model, keep=1.0))
@@ -58,7 +58,7 @@ def test_everything_kept_is_the_model_itself(family: Family):
 
 @encoders
 @pytest.mark.parametrize(("keep", "each"), [(0.25, 1), (0.5, 2), (0.8, 3)])
-def test_an_even_budget_leaves_every_attention_as_many(family: Family, keep: float, each: int):
+def test_a_uniform_budget_leaves_every_attention_equally_many(family: Family, keep: float, each: int):
     assert heads(pruned(tiny_model(family), keep=keep, allocation="uniform")) == [each, each]
 
 
@@ -71,7 +71,7 @@ def test_one_budget_is_never_exceeded(family: Family):
 
 
 @encoders
-def test_heads_that_stay_see_and_say_what_they_did(family: Family):
+def test_remaining_heads_compute_the_same_as_before(family: Family):
     """The first attention reads what it read before, so that its heads are those of the original, place by place."""
     model = tiny_model(family)
     place = SelfAttention.all_of(model, "*")[0]
@@ -95,7 +95,7 @@ def test_heads_that_stay_see_and_say_what_they_did(family: Family):
 
 
 @encoders
-def test_a_head_that_says_what_another_says_goes_at_no_loss(family: Family):
+def test_a_redundant_head_is_removed_without_loss(family: Family):
     model = tiny_model(family)
     place = SelfAttention.all_of(model, "*")[1]
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_more_heads_lose_less(family: Family):
 
 
 @encoders
-def test_uneven_numbers_survive_save_load_and_lora(family: Family, tmp_path, tokenizer):
+def test_unequal_sizes_survive_save_load_and_lora(family: Family, tmp_path, tokenizer):
     compressed = pruned(tiny_model(family), keep=5 / 8)
     left = heads(compressed)
     assert left != [left[0]] * 2
@@ -154,7 +154,7 @@ def test_losses_share_their_unit_with_low_rank():
     assert float(losses[0]) == pytest.approx(float(spectrum.losses[0]), rel=1e-4)
 
 
-def test_answers_bad_input():
+def test_bad_input_is_refused():
     with pytest.raises(InvalidParameter, match=r"keep >= 0.25 must hold, .*, but got keep=0.2; give more"):
         pruned(tiny_model("bert"), keep=0.2)
     with pytest.raises(

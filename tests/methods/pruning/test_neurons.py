@@ -64,7 +64,7 @@ def outputs(model: nn.Module, name: str) -> Tensor:
 
 
 @families
-def test_everything_kept_is_the_model_itself(family: Family):
+def test_keep_1_leaves_the_model_unchanged(family: Family):
     model = tiny_model(family)
     kept = pruned(model, keep=1.0)
     assert torch.equal(logits(kept), logits(model))
@@ -93,7 +93,7 @@ def test_the_budget_is_never_exceeded_and_nearly_spent(family: Family, allocatio
         assert len(set(widths(compressed))) == 1
 
 
-def test_one_budget_gives_parts_different_numbers():
+def test_one_budget_gives_parts_different_sizes():
     assert len(set(widths(pruned(tiny_model("bert"), keep=0.4)))) == 2
 
 
@@ -108,7 +108,7 @@ def test_the_mean_output_over_real_tokens_stays(family: Family):
 
 
 @families
-def test_neurons_that_stay_are_the_originals_and_their_outputs_are_fitted(family: Family):
+def test_remaining_neurons_stay_the_same_and_their_reader_is_fitted(family: Family):
     """Nothing of the same neurons is better in the squared error: it is the regression on them, up to the damping."""
     model = tiny_model(family)
     for part in parts(model):
@@ -137,7 +137,7 @@ def test_neurons_that_stay_are_the_originals_and_their_outputs_are_fitted(family
 
 
 @families
-def test_a_neuron_that_says_what_another_says_goes_first_at_no_loss(family: Family):
+def test_a_redundant_neuron_is_removed_first_without_loss(family: Family):
     model = tiny_model(family)
     part = parts(model)[1]
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_a_neuron_that_says_what_another_says_goes_first_at_no_loss(family: Fami
 
 @pytest.mark.parametrize("allocation", ["uniform", "by_loss"])
 @pytest.mark.parametrize("speedup", [1.2, 1.5])
-def test_a_model_may_be_as_fast_as_was_asked(speedup: float, allocation: str, monkeypatch):
+def test_a_model_reaches_the_wanted_speedup(speedup: float, allocation: str, monkeypatch):
     """Every parameter of the linear layers takes as long as any other here."""
 
     def seconds(model: nn.Module) -> float:
@@ -182,7 +182,7 @@ def test_more_neurons_lose_less(family: Family):
     assert all(after < before for before, after in pairwise(distances))
 
 
-def test_making_up_is_what_keeps_the_answers():
+def test_compensation_keeps_the_logits():
     """Of the same neurons, without what the others take over, the answers would be further away."""
     model = tiny_model("bert")
     compressed, bare = (pruned(model, keep=0.5) for _ in range(2))
@@ -198,7 +198,7 @@ def test_making_up_is_what_keeps_the_answers():
 
 
 @families
-def test_uneven_widths_survive_save_and_load(family: Family, tmp_path, tokenizer):
+def test_unequal_widths_survive_save_and_load(family: Family, tmp_path, tokenizer):
     compressed = pruned(tiny_model(family), keep=0.4)
     assert len(set(widths(compressed))) > 1
     recipe = Recipe((Neurons(keep=0.4, multiple_of=1),))
@@ -252,7 +252,7 @@ def test_few_tokens_are_no_special_case():
     assert logits(compressed).isfinite().all()
 
 
-def test_answers_bad_input():
+def test_bad_input_is_refused():
     with pytest.raises(InvalidParameter, match="0 < keep <= 1 must hold, but got keep=0"):
         Neurons(keep=0)
     with pytest.raises(InvalidParameter, match="1 <= multiple_of must hold, but got multiple_of=0"):

@@ -53,7 +53,7 @@ def test_every_layer_loses_its_share_and_the_rest_stays(method, family):
             assert torch.equal(model.get_parameter(name), value)
 
 
-def test_magnitude_takes_the_smallest_of_a_layer_or_of_all():
+def test_magnitude_prunes_the_smallest_of_a_layer_or_of_all():
     original = tiny_model("bert")
     weights = {name: dense_weight(original.get_submodule(name)) for name in Architecture.of(original).linears}
     for name, layer in masked(pruned(Magnitude, sparsity=0.4)).items():
@@ -68,7 +68,7 @@ def test_magnitude_takes_the_smallest_of_a_layer_or_of_all():
     assert len(shares) > 1, "layers differ"
 
 
-def test_wanda_takes_what_adds_least_within_each_output():
+def test_wanda_prunes_the_smallest_contributions_of_each_output():
     original = tiny_model("bert")
     names = Architecture.of(original).linears
     moments = collect_moments(original, tiny_batches(), names, sides=dict.fromkeys(names, Side.INPUT))
@@ -114,7 +114,7 @@ def test_zeros_stay_zeros_in_training():
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
-def test_what_is_stored_is_the_bits_and_the_values(family, tmp_path, tokenizer):
+def test_stored_layers_hold_bits_and_values(family, tmp_path, tokenizer):
     model = pruned(Magnitude, family, sparsity=0.9)
     recipe = Recipe((Magnitude(sparsity=0.9),))
     records.save(model, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
@@ -163,12 +163,12 @@ def test_packing_is_exact(shape, bias):
         ({"pattern": "2:4", "scope": "global"}, r"scope must be layer with a pattern"),
     ],
 )
-def test_bad_parameters_are_answered(given, message):
+def test_bad_parameters_are_refused(given, message):
     with pytest.raises(InvalidParameter, match=message):
         Magnitude(**given)
 
 
-def test_groups_that_do_not_divide_a_layer_are_answered():
+def test_groups_that_do_not_divide_a_layer_are_refused():
     with pytest.raises(
         InvalidParameter, match=r"must divide a layer's inputs, but got groups of 5 for .* with 32; give"
     ):

@@ -50,7 +50,7 @@ def watched(monkeypatch):
     return seen
 
 
-def test_what_is_least_goes_and_what_the_gradient_wants_comes():
+def test_the_smallest_weights_are_dropped_and_the_largest_gradients_grow():
     weight = torch.tensor([[1.0, -0.1, 0.0, 0.0], [0.2, 3.0, 0.0, 0.0]])
     active = torch.tensor([[True, True, False, False], [True, True, False, True]])
     gradient = torch.tensor([[0.0, 0.3, 0.1, -9.0], [0.0, 7.0, 0.5, 0.2]])
@@ -64,7 +64,7 @@ def test_what_is_least_goes_and_what_the_gradient_wants_comes():
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_as_many_come_as_go(count):
+def test_as_many_weights_grow_as_are_dropped(count):
     weight, gradient = draw(6, 10), draw(6, 10, seed=1)
     active = draw(6, 10, seed=2) > 0.5
     new = rewired_mask(weight * active, active, gradient, count)
@@ -104,7 +104,7 @@ def test_the_gradient_is_that_of_the_dense_weight():
     assert dense.grad[~active].abs().min() > 0
 
 
-def test_the_number_of_weights_stays_and_after_the_last_change_their_places(watched):
+def test_the_number_of_weights_stays_and_so_do_their_positions_after_the_last_move(watched):
     found = masks(trained())
     last = [after for _, _, _, _, after, _, _ in watched[-len(found) :]]
     for mask, known in zip(found.values(), last, strict=True):
@@ -122,7 +122,7 @@ def test_without_a_change_it_is_magnitude_and_recovery():
         torch.testing.assert_close(first, second)
 
 
-def test_layers_that_are_pruned_go_on_from_their_own_weights():
+def test_pruned_layers_start_from_their_own_weights():
     """Whatever sparsity the others get; their zeros move as those of the others do."""
     first = Magnitude(sparsity=0.5, include="*.0.*")
     start = masks(trained(first))
@@ -171,19 +171,19 @@ def test_erk_shares_out_in_a_model():
     )
 
 
-def test_the_share_that_changes_falls_from_alpha_to_nothing():
+def test_the_moved_fraction_falls_from_alpha_to_zero():
     assert moved_fraction(0, 0.3) == pytest.approx(0.3)
     assert moved_fraction(0.5, 0.3) == pytest.approx(0.15)
     assert moved_fraction(1, 0.3) == pytest.approx(0)
 
 
-def test_a_seed_gives_the_same_and_another_something_else():
+def test_results_follow_the_seed():
     one, same, other = (trained(seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(same[name], value) for name, value in one.items())
     assert any(not torch.equal(other[name], value) for name, value in one.items())
 
 
-def test_it_is_saved_as_the_bits_and_the_values(tmp_path, tokenizer):
+def test_embeddings_are_saved_as_bits_and_values(tmp_path, tokenizer):
     model = trained()
     records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     loaded = artifact.load(tmp_path / "m")
@@ -204,11 +204,11 @@ def test_it_is_saved_as_the_bits_and_the_values(tmp_path, tokenizer):
         ({"sparsity": 0.9, "distribution": "even"}, r"distribution must be one of uniform, erk"),
     ],
 )
-def test_bad_parameters_are_answered(given, message):
+def test_bad_parameters_are_refused(given, message):
     with pytest.raises(InvalidParameter, match=message):
         SparseTraining(**given)
 
 
-def test_a_wildcard_without_a_layer_is_answered():
+def test_a_wildcard_without_a_layer_is_refused():
     with pytest.raises(NothingToCompress, match=r"no linear layer matches 'nowhere\.\*'"):
         trained(SparseTraining(sparsity=0.9, include="nowhere.*"))

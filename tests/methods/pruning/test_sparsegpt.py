@@ -52,7 +52,7 @@ def one_by_one(weight: Tensor, hessian: Tensor, group: int, choose) -> Tensor:
 
 @pytest.mark.parametrize(("group", "choose"), [(COLUMNS, lowest(0.5)), (COLUMNS, lowest(0.9)), (4, two_of_four)])
 @pytest.mark.parametrize("features", [12, COLUMNS + 40])
-def test_it_is_the_method_as_written_down(features, group, choose):
+def test_it_agrees_with_the_published_algorithm(features, group, choose):
     """Also where there are several blocks of columns, and the last is narrower."""
     weight, moment = draw(5, features), moment_of(calibration(features))
     new = prune_and_compensate(weight, moment, choose, group=group, damping=DAMPING)
@@ -68,7 +68,7 @@ def test_with_inputs_that_are_uncorrelated_it_is_magnitude_times_input_and_nothi
 
 
 @pytest.mark.parametrize("column", [0, 4, 8])
-def test_the_weights_to_the_right_make_good_all_that_they_can(column):
+def test_the_weights_to_the_right_compensate_optimally(column):
     """One weight of each output goes: those before it stay, and those after it are the least-squares optimum."""
     weight, moment = draw(3, 9), moment_of(calibration(9))
 
@@ -117,7 +117,7 @@ def test_outputs_on_calibration_text_are_nearer_than_without_compensation(given)
         assert errors[0] < min(errors[1:])
 
 
-def test_layers_are_fitted_to_what_the_pruned_blocks_before_them_give():
+def test_layers_are_fitted_to_the_outputs_of_the_pruned_blocks_before_them():
     model = pruned(SparseGpt, sparsity=0.5)
     names = [name for name in Architecture.of(tiny_model("bert")).linears if ".1." in name]
     behind = pruned(SparseGpt, sparsity=0.5, include="*.0.*")
@@ -145,12 +145,12 @@ def test_a_pattern_leaves_n_of_every_m_inputs(pattern, few, group):
         ({}, "one of sparsity and pattern must be given"),
     ],
 )
-def test_bad_parameters_are_answered(given, message):
+def test_bad_parameters_are_refused(given, message):
     with pytest.raises(InvalidParameter, match=message):
         SparseGpt(**given)
 
 
-def test_groups_that_do_not_divide_a_layer_are_answered_before_any_work(monkeypatch):
+def test_groups_that_do_not_divide_a_layer_are_refused_before_any_work(monkeypatch):
     monkeypatch.setattr(
         "whet.methods.pruning.sparsegpt.collect_moments", lambda *_, **__: pytest.fail("work had begun")
     )

@@ -92,7 +92,7 @@ def test_neurons_and_heads_are_those_of_the_methods_for_them(family: Family):
 
 
 @encoders
-def test_a_part_of_nothing_gives_its_mean(family: Family):
+def test_a_dropped_part_returns_its_mean(family: Family):
     model = tiny_model(family)
     for part in taken_apart(model).values():
         output = list(part.layers)[-1]
@@ -152,7 +152,7 @@ def test_sequential_parts_are_fitted_to_what_those_before_them_give(monkeypatch:
 
 @encoders
 @pytest.mark.parametrize("speedup", [1.3, 2.0])
-def test_a_model_is_as_fast_as_was_asked(family: Family, speedup: float, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_reaches_the_wanted_speedup(family: Family, speedup: float, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)
     monkeypatch.setattr(RuntimeTimer, "time", lambda _, models: np.array([[linears(one) for one in models]]))
     model = tiny_model(family)
@@ -215,19 +215,19 @@ def test_all_shapes_survive_save_and_load(family: Family, tmp_path, tokenizer):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's exporter's own
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
-def test_a_block_of_nothing_exports_at_any_length(family: Family, tmp_path):
+def test_a_dropped_block_exports_at_any_length(family: Family, tmp_path):
     model = tiny_model(family)
     parts = list(taken_apart(model))
     assert_exports(put(model, dict.fromkeys(parts[:2], DROP)), tmp_path / "model.onnx")
 
 
-def test_a_block_of_nothing_may_answer_for_the_first_token():
+def test_a_dropped_block_may_compute_the_first_token_alone():
     first = Recipe((FirstToken(),)).apply(tiny_model("bert"), Resources())
     parts = list(taken_apart(first))
     assert logits(put(first, dict.fromkeys(parts[-2:], DROP))).isfinite().all()
 
 
-def test_answers_bad_input():
+def test_bad_input_is_refused():
     with pytest.raises(InvalidParameter, match="one of keep and speedup must be given"):
         BlockStructure()
     with pytest.raises(InvalidParameter, match="one of keep and speedup must be given"):

@@ -45,7 +45,7 @@ def answers(folder, examples):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_answers_on_training_text_are_exactly_the_same(family, tmp_path, task):
+def test_logits_on_training_text_are_exactly_the_same(family, tmp_path, task):
     whole, less = compressed(tmp_path, task, family=family)
     train = task.splits.train
     assert torch.equal(answers(less, train), answers(whole, train))
@@ -80,7 +80,7 @@ def test_each_model_is_measured_with_its_own_tokenizer_on_the_same_examples(tmp_
     assert other.get("kl").value > 0
 
 
-def test_rare_tokens_go_and_the_first_stay(tmp_path, task):
+def test_rare_tokens_are_removed_and_the_first_stay(tmp_path, task):
     texts = ["w5 w5 w6", "w5 w7 w98"]
     text = TrainingText(Examples(texts, [0, 1]), word_tokenizer())
 
@@ -94,7 +94,7 @@ def test_rare_tokens_go_and_the_first_stay(tmp_path, task):
 
 
 @pytest.mark.parametrize("inner", ["embedding", "magnitude"])
-def test_it_goes_on_with_what_other_methods_made_of_the_table(inner, tmp_path, task):
+def test_a_compressed_table_can_be_compressed_further(inner, tmp_path, task):
     first = {"embedding": {"keep": 0.5}, "magnitude": {"sparsity": 0.5, "embeddings": 0.5}}[inner]
     one = Recipe.from_list([{"method": inner, **first}])
     whole, less = compressed(tmp_path, task, {"method": inner, **first}, STEP, {"method": "weight_only"})
@@ -131,7 +131,7 @@ def test_steps_that_read_data_after_it_are_refused_before_any_work():
         Recipe.from_list([STEP]).apply(tiny_model("bert"), Resources())
 
 
-def test_padding_that_positions_are_counted_from_stays():
+def test_a_padding_token_that_positions_count_from_stays():
     model, tokenizer = tiny_model("roberta"), word_tokenizer()
     model.config.pad_token_id = model.get_input_embeddings().padding_idx = 50
     text = TrainingText(words_of(tiny_batches(count=1)), tokenizer)
@@ -142,7 +142,7 @@ def test_padding_that_positions_are_counted_from_stays():
     assert model.config.pad_token_id == model.get_input_embeddings().padding_idx == 50
 
 
-def test_ids_in_the_configuration_follow():
+def test_token_ids_in_the_configuration_are_updated():
     model = tiny_model("llama")
     model.config.update({"pad_token_id": 9, "bos_token_id": 97, "eos_token_id": [5, 98]})
     text = TrainingText(Examples(["w5 w9", "w98"], [0, 1]), word_tokenizer())
@@ -152,7 +152,7 @@ def test_ids_in_the_configuration_follow():
     assert config.vocab_size == 8
 
 
-def test_what_cannot_be_made_smaller_is_answered():
+def test_models_that_cannot_be_made_smaller_are_refused():
     resources = Resources(text=TrainingText(words_of(tiny_batches()), word_tokenizer()))
     half = Recipe.from_list([{"method": "half"}]).apply(tiny_model("bert"), Resources())
     with pytest.raises(NothingToCompress, match=r"must be an ordinary table, but .* has HalfPrecision; take the model"):

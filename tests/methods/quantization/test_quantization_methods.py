@@ -62,7 +62,7 @@ def test_every_weight_is_rounded_in_its_group(bits, group_size):
     assert torch.equal(after.classifier.weight, before.classifier.weight)
 
 
-def test_embeddings_stay_where_that_is_asked_for():
+def test_embeddings_can_stay_unchanged():
     found = run(WeightOnly(embeddings=False))
     assert type(found.bert.embeddings.word_embeddings) is nn.Embedding
     assert type(found.bert.encoder.layer[0].attention.self.query) is Quantized
@@ -86,7 +86,7 @@ def test_packing_is_exact(bits, group_size, coding, layer):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_halves_are_exact(dtype):
+def test_half_precision_rounds_to_the_nearest(dtype):
     form = HalfSpec("linear", 30, 41, bias=True, dtype=dtype)
     weight, bias = random(30, 41), random(1, 30)[0]
     running = HalfPrecision.of(form.rounded(weight).float(), bias, form)
@@ -106,7 +106,7 @@ def test_a_layer_takes_the_bytes_that_theory_says(bits, group_size, per_weight):
     assert size(Quantized.of(fixed.running().dense.weight, None, entropy).stored()) < 0.98 * size(fixed)
 
 
-def test_a_model_on_disk_is_the_smaller_for_it(tmp_path: Path, tokenizer):
+def test_the_saved_model_is_smaller(tmp_path: Path, tokenizer):
     """Files of compressed weights against the bytes of their layers."""
 
     def disk(name: str, *methods: Method) -> int:
@@ -127,7 +127,7 @@ def test_a_model_on_disk_is_the_smaller_for_it(tmp_path: Path, tokenizer):
 
 
 @pytest.mark.parametrize("kind", ["quantized", "half"])
-def test_weights_that_were_trained_since_are_stored_as_they_are(kind):
+def test_weights_that_were_trained_since_are_stored_unchanged(kind):
     layer = (
         Quantized.of(
             QuantizationSpec("linear", 5, 6).rounded(random(5, 6)).weight(), None, QuantizationSpec("linear", 5, 6)
@@ -194,7 +194,7 @@ def test_a_layer_has_one_representation(method):
         run(KMeans(), model=run(method))
 
 
-def test_products_and_embeddings_can_go_apart():
+def test_products_and_embeddings_can_be_dropped_separately():
     found = run(DynamicInt8(), WeightOnly(include="*embeddings*"))
     kinds = {type(module) for module in found.modules()}
     assert {Int8, Quantized} <= kinds
@@ -235,7 +235,7 @@ def test_factors_are_balanced_before_they_are_rounded():
     assert np.abs(after - before).max() <= 2 * np.abs(plain - before).max()
 
 
-def test_the_layers_that_cost_most_stay_in_float():
+def test_the_layers_of_highest_cost_stay_in_float32():
     held_out = tiny_batches(seed=1)
     model = tiny_model("distilbert")
     free = run(DynamicInt8(), model=model)
@@ -256,7 +256,7 @@ def test_weights_in_8_bits_are_counted():
     assert count_weights(model) == sum(weight.numel() for weight in model.parameters())
 
 
-def test_what_multiplies_8_bits_is_not_exported(tmp_path: Path):
+def test_int8_layers_are_not_exported(tmp_path: Path):
     batch = tiny_batches().batches[0]
     with pytest.raises(InvalidModel, match=r"must multiply in float, but got one that is already .* --precision int8"):
         to_onnx(run(DynamicInt8()), batch, tmp_path / "model.onnx")
@@ -277,7 +277,7 @@ def test_bad_parameters_are_refused(make, match):
         make()
 
 
-def test_what_does_not_fit_is_refused():
+def test_weights_out_of_range_are_refused():
     model = tiny_model("bert")
     model.bert.encoder.layer[1].output.dense.weight.data[2, 3] = 1e5
     with pytest.raises(

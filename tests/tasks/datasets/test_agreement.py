@@ -28,7 +28,7 @@ def pairs(examples):
     return list(zip(examples.texts[::2], examples.texts[1::2], strict=True))
 
 
-def test_it_has_the_promised_size_and_every_sentence_once(official):
+def test_the_data_have_the_documented_size_and_no_sentence_twice(official):
     train, dev = official
     assert (len(train), len(dev)) == (TRAIN, DEV)
     assert len(set(train.texts) | set(dev.texts)) == TRAIN + DEV
@@ -60,12 +60,12 @@ def test_twins_stay_in_one_split(task):
     assert len(splits.validation) == 1000
 
 
-def test_it_is_the_same_each_time_and_wherever_the_data_lie(official, tmp_path):
+def test_the_data_are_the_same_every_time_and_for_every_folder(official, tmp_path):
     again = SubjectVerbAgreement(name="agreement", data_dir=tmp_path / "nowhere").read()
     assert again == official
 
 
-def test_single_words_do_not_tell_the_label(official):
+def test_single_words_do_not_reveal_the_label(official):
     """Neither seen nor unseen sentences: what a bag of words learns is noise."""
     train, dev = official
     count = CountVectorizer(token_pattern=r"\S+")

@@ -54,7 +54,7 @@ def test_names_mean_what_publications_mean_by_them(text: str, expected: list[int
 
 
 @families
-def test_student_is_what_the_teacher_would_be_without_the_other_blocks(family: Family, tmp_path, tokenizer):
+def test_student_equals_the_teacher_without_the_other_blocks(family: Family, tmp_path, tokenizer):
     teacher = tiny_model(family, blocks=4)
     before = logits(teacher)
     student = LayerSubset(layers=(0, 2)).build(teacher, Resources()).model
@@ -73,7 +73,7 @@ def test_student_is_what_the_teacher_would_be_without_the_other_blocks(family: F
     assert len(Architecture.of(plain).blocks) == 2
 
 
-def test_every_student_is_a_copy_of_its_own():
+def test_students_share_no_weights():
     teacher = tiny_model("bert", blocks=4)
     one, other = (LayerSubset(pattern="odd").build(teacher, Resources()).model for _ in range(2))
     places = [{parameter.data_ptr() for parameter in model.parameters()} for model in (teacher, one, other)]
@@ -82,7 +82,7 @@ def test_every_student_is_a_copy_of_its_own():
 
 
 @families
-def test_decoders_number_their_blocks_anew(family: Family):
+def test_decoders_renumber_their_blocks(family: Family):
     student = LayerSubset(layers=(1, 3)).build(tiny_model(family, blocks=4), Resources()).model
     places = [module.layer_idx for module in student.modules() if hasattr(module, "layer_idx")]
     assert sorted(set(places)) in ([], [0, 1])
@@ -129,7 +129,7 @@ def test_influence_is_how_far_a_block_turns_its_input(family: Family):
 
 
 @pytest.mark.parametrize("pattern", ["influence", "kl"])
-def test_what_does_nothing_leaves_first(pattern: str):
+def test_blocks_that_do_nothing_are_removed_first(pattern: str):
     teacher = tiny_model("bert", blocks=4)
     wanted = logits(teacher)
     longer = tiny_model("bert", blocks=4)
@@ -145,7 +145,7 @@ def test_what_does_nothing_leaves_first(pattern: str):
     assert kept(longer, student.model) == [0, 3]
 
 
-def test_by_kl_each_block_leaves_that_costs_least():
+def test_by_kl_the_block_of_least_cost_is_removed_each_time():
     teacher = tiny_model("bert", blocks=3, seed=1)
     batches, wanted = tiny_batches(), predict_logits(teacher, tiny_batches())
     costs = {}
@@ -167,7 +167,7 @@ def test_by_kl_each_block_leaves_that_costs_least():
         ("odd:3", "count must be 2 for the odd ones of 4 blocks, but got count=3; leave it out, or give"),
     ],
 )
-def test_what_this_teacher_cannot_have_is_answered(text: str, message: str):
+def test_sizes_that_do_not_fit_the_teacher_are_refused(text: str, message: str):
     with pytest.raises(InvalidParameter, match=message):
         student_from(f"layer_subset:{text}").build(tiny_model("bert", blocks=4), Resources())
 
@@ -184,19 +184,19 @@ def test_what_this_teacher_cannot_have_is_answered(text: str, message: str):
         ("layer_subsets:odd", UnknownName, "the student must be a known name, .* did you mean layer_subset"),
     ],
 )
-def test_what_no_student_is_called_is_answered(text: str, error: type[Exception], message: str):
+def test_unknown_students_are_refused(text: str, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         student_from(text)
 
 
-def test_measured_patterns_ask_for_text():
+def test_measured_patterns_need_text():
     assert LayerSubset(pattern="influence", count=1).reads == {"calibration"}
     assert LayerSubset(pattern="odd").reads == frozenset()
     with pytest.raises(MissingResource, match="influence needs training text"):
         LayerSubset(pattern="influence", count=1).build(tiny_model("bert"), Resources())
 
 
-def test_a_configuration_that_does_not_count_blocks_is_answered():
+def test_a_configuration_that_does_not_count_blocks_is_refused():
     model = tiny_model("bert")
     model.config.num_hidden_layers = 7
     with pytest.raises(InvalidModel, match="must say how many blocks there are, num_hidden_layers=2, but BertConfig"):
@@ -208,6 +208,6 @@ def test_a_configuration_that_does_not_count_blocks_is_answered():
     [{}, {"count": 2}, {"pattern": "top", "count": 1, "layers": (0,)}, {"layers": (0,), "count": 1}],
     ids=["nothing", "a count alone", "both", "a list with a count"],
 )
-def test_one_thing_says_which_blocks_stay(given):
+def test_exactly_one_of_pattern_and_layers_is_required(given):
     with pytest.raises(InvalidParameter, match="either pattern, with count, or layers must be given, but got pattern="):
         LayerSubset(**given)

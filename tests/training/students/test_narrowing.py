@@ -58,7 +58,7 @@ def places(part: torch.Tensor, whole: torch.Tensor) -> list[int]:
     return [next(i for i, known in enumerate(whole) if torch.equal(row, known)) for row in part]
 
 
-def test_what_carries_nothing_goes_first():
+def test_uninformative_features_are_removed_first():
     model = tiny_model("bert")
     dead_features, dead_neurons, dead_head = torch.arange(0, 32, 2), torch.arange(0, 64, 2), slice(8, 16)
     with torch.no_grad():
@@ -98,14 +98,14 @@ def test_a_student_of_blocks_may_be_narrower(tmp_path, tokenizer):
 
 
 @pytest.mark.parametrize("width", [4, 12, 40])
-def test_a_width_of_no_whole_heads_is_answered(width):
+def test_a_width_that_splits_heads_is_refused(width):
     with pytest.raises(
-        InvalidParameter, match=rf"a multiple of that of a head, 8, and at most 32, but got {width}; such"
+        InvalidParameter, match=rf"a multiple of that of a head, 8, and at most 32, but got {width}; give"
     ):
         narrowed_student(tiny_model("bert"), width, tiny_batches())
 
 
-def test_a_compressed_model_is_answered():
+def test_a_compressed_model_is_refused():
     small = Recipe((Svd(keep=0.5, include="*.output.dense"),)).apply(tiny_model("bert"), Resources())
     feed_forward = Recipe((Svd(keep=0.5, include="*.intermediate.dense"),)).apply(tiny_model("bert"), Resources())
     with pytest.raises(NothingToCompress, match="attention must be an encoder's"):
@@ -116,12 +116,12 @@ def test_a_compressed_model_is_answered():
         narrowed_student(feed_forward, 16, tiny_batches())
 
 
-def test_decoders_are_answered():
+def test_decoders_are_refused():
     with pytest.raises(NothingToCompress, match="attention must be an encoder's"):
         narrowed_student(tiny_model("gpt2"), 16, tiny_batches())
 
 
 @pytest.mark.parametrize("text", ["layer_subset:odd:width=x", "layer_subset:odd:width=0"])
-def test_a_width_that_is_none_is_answered(text):
+def test_an_invalid_width_is_refused(text):
     with pytest.raises(InvalidParameter):
         student_from(text)

@@ -20,7 +20,7 @@ from whet.training.students.recurrent import Recurrent
         )),
     ],
 )  # fmt: skip
-def test_texts_say_what_is_built(text: str, expected: Recurrent):
+def test_texts_describe_the_student(text: str, expected: Recurrent):
     assert student_from(f"recurrent:{text}") == expected
 
 
@@ -34,7 +34,7 @@ def test_student_reads_the_teachers_tokens_and_gives_its_classes(family: Family)
         assert student(**batch).logits.shape == teacher(**batch).logits.shape
 
 
-def test_embeddings_keep_the_distances_of_the_teachers_as_well_as_can_be():
+def test_embeddings_keep_the_distances_of_the_teachers_optimally():
     teacher = tiny_model("bert")
     words = teacher.get_input_embeddings().weight.detach().double()
     singular = torch.linalg.svdvals(words).square()
@@ -58,11 +58,11 @@ def test_own_embeddings_and_weights_follow_the_seed():
 
 
 @pytest.mark.parametrize("text", ["gru:8", "lstm", "lstm:x", "lstm:8:2:3", "lstm:8:own:big"])
-def test_texts_that_mean_nothing_are_answered(text: str):
+def test_invalid_texts_are_refused(text: str):
     with pytest.raises(InvalidParameter, match=r"must .*but got"):
         student_from(f"recurrent:{text}")
 
 
-def test_a_width_of_0_is_answered():
+def test_a_width_of_0_is_refused():
     with pytest.raises(InvalidParameter, match="1 <= hidden_size must hold, but got hidden_size=0"):
         student_from("recurrent:lstm:0")

@@ -15,7 +15,7 @@ from whet.training.students.transformer import Transformer
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_sizes_are_those_that_were_asked_for(family: Family, tmp_path, tokenizer):
+def test_sizes_are_the_given_ones(family: Family, tmp_path, tokenizer):
     teacher = tiny_model(family)
     built = student_from("transformer:layers=1,width=16").build(teacher, Resources())
     config = built.model.config
@@ -30,7 +30,7 @@ def test_sizes_are_those_that_were_asked_for(family: Family, tmp_path, tokenizer
         assert torch.equal(plain(**batch).logits, built.model(**batch).logits)
 
 
-def test_what_is_not_said_is_the_teachers():
+def test_sizes_that_are_not_given_are_the_teachers():
     config = Transformer(layers=1).build(tiny_model("bert"), Resources()).model.config
     assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (1, 32, 64)
     assert config.id2label == tiny_model("bert").config.id2label
@@ -62,7 +62,7 @@ def test_a_pretrained_base_brings_its_weights(tmp_path, tokenizer):
     assert student.config.num_labels == 3
 
 
-def test_another_vocabulary_is_answered(tmp_path, tokenizer):
+def test_another_vocabulary_is_refused(tmp_path, tokenizer):
     save(tiny_model("bert"), tokenizer, tmp_path / "teacher")
     save(tiny_model("bert").base_model, tokenizer, tmp_path / "base")
     path = tmp_path / "base" / "tokenizer.json"
@@ -74,12 +74,12 @@ def test_another_vocabulary_is_answered(tmp_path, tokenizer):
 
 
 @pytest.mark.parametrize("text", ["layers=x", "depth=2", "layers=2,width="])
-def test_texts_that_mean_nothing_are_answered(text: str):
+def test_invalid_texts_are_refused(text: str):
     with pytest.raises(InvalidParameter, match="transformer must be sizes out of layers, width, heads, or a folder"):
         student_from(f"transformer:{text}")
 
 
-def test_heads_that_do_not_divide_the_width_are_answered():
+def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(InvalidParameter, match="heads must divide the width, 16, but got heads=3"):
         Transformer(width=16, heads=3).build(tiny_model("bert"), Resources())
 
@@ -100,7 +100,7 @@ def test_a_configuration_of_any_kind_is_read_from_its_file(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "junk", "[1]", '{"model_type": "nonsense"}', '{"hidden_size": 8}'])
-def test_a_file_that_is_no_configuration_is_answered(tmp_path, content):
+def test_a_file_that_is_no_configuration_is_refused(tmp_path, content):
     path = tmp_path / "own.json"
     if content is not None:
         path.write_text(content)
@@ -111,12 +111,12 @@ def test_a_file_that_is_no_configuration_is_answered(tmp_path, content):
 @pytest.mark.parametrize(
     "given", [{"base": "x", "layers": 2}, {"base": "x", "config": "y"}, {"config": "y", "heads": 1}]
 )
-def test_one_thing_says_what_it_is(given):
+def test_exactly_one_of_base_config_and_sizes_is_required(given):
     with pytest.raises(InvalidParameter, match="one of base, config and sizes must be given, but got base="):
         Transformer(**given)
 
 
-def test_a_recurrent_teacher_has_no_sizes_to_take_over():
+def test_a_recurrent_teacher_needs_a_configuration():
     teacher = student_from("recurrent:lstm:8").build(tiny_model("bert"), Resources()).model
     with pytest.raises(
         InvalidModel, match=r"must be those of a Transformer, but the teacher is a RecurrentFor.*; give a"

@@ -112,7 +112,7 @@ class Factorization(KeepsShare):
         """Yield each layer's name and its spectrum.
 
         Args:
-            model: the model, whose layers must stay as they are.
+            model: the model, which must not be changed.
             layers: names of dense layers.
             resources: what `needs` names.
         """

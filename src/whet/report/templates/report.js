@@ -34,7 +34,7 @@
     return `${(radius * Math.cos(angle)).toFixed(2)},${(radius * Math.sin(angle)).toFixed(2)}`;
   }
 
-  // text is only ever set as text, since names of models may hold anything
+  // text is set as text nodes alone, never as HTML: names of models may contain anything
   function made(namespace, tag, attributes, children) {
     const element = document.createElementNS(namespace, tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -175,7 +175,7 @@
     return group;
   }
 
-  // names beside what is worth choosing, wherever one has room
+  // names beside the marks of the frontier, where there is room
   function labels(axis, where, box, width) {
     const wanted = [data.best, 0, ...axis.frontier].filter((i, k, all) => i !== null && all.indexOf(i) === k);
     const taken = data.points.map((point, i) => {
@@ -198,7 +198,7 @@
       });
       const inside = boxed.filter((own) => own.left >= box.left && own.right <= box.right + 8 && own.top >= box.top - 8 && own.bottom <= box.bottom);
       const free = inside.find((own) => taken.every((one) => own.right < one.left || own.left > one.right || own.bottom < one.top || own.top > one.bottom));
-      // the one to choose is named even where that hides something
+      // the best model always has a label, even one that overlaps others
       const own = free || (i === data.best ? inside[0] : null);
       if (!own) continue;
       taken.push(own);
@@ -274,7 +274,7 @@
     const sign = order === "ascending" ? 1 : -1;
     if (a.tagName === "TH") return sign * a.dataset.value.localeCompare(b.dataset.value, "en", { numeric: true });
     const [one, other] = [parseFloat(a.dataset.value), parseFloat(b.dataset.value)];
-    // what was not measured comes last either way
+    // rows without a value come last in both orders
     if (Number.isNaN(one) || Number.isNaN(other)) return Number.isNaN(one) - Number.isNaN(other);
     return sign * (one - other);
   }

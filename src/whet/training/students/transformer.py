@@ -69,13 +69,13 @@ class Transformer(Student):
             return cls(config=text)
         if "=" not in text:
             return cls(base=text)
-        given = dict(part.partition("=")[::2] for part in text.split(","))
-        if not given.keys() <= SIZES.keys() or not all(value.isdigit() for value in given.values()):
+        sizes = dict(part.partition("=")[::2] for part in text.split(","))
+        if not sizes.keys() <= SIZES.keys() or not all(value.isdigit() for value in sizes.values()):
             raise InvalidParameter(
                 f"transformer must be sizes out of {', '.join(SIZES)}, or a folder or hub name, but got {text!r}; "
                 "give sizes such as layers=2,width=128"
             )
-        return cls(**{key: int(value) for key, value in given.items()})  # type: ignore[arg-type]
+        return cls(**{key: int(value) for key, value in sizes.items()})  # type: ignore[arg-type]
 
     def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
         """See `Student.build`; weights are drawn with the seed of the resources."""
