@@ -269,7 +269,7 @@ def stored_bytes(model: nn.Module, coding: Coding) -> int:
     copied = copy.deepcopy(model)
     for layer in copied.modules():
         if isinstance(layer, Clustered):
-            layer.form = CodebookSpec(**{**layer.structure(), "coding": coding})
+            layer.spec = CodebookSpec(**{**layer.structure(), "coding": coding})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         save_file(to_storage(copied).state_dict(), path)

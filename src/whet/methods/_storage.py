@@ -20,7 +20,7 @@ class Weights(NamedTuple):
     """(out, in), or (words, features)."""
     bias: Tensor | None
     """(out,) or None."""
-    form: LayerShape
+    spec: LayerShape
     """Of that shape."""
 
 
@@ -41,7 +41,7 @@ def stored_weights(
     """
     architecture = Architecture.of(model)
     for name, module in model.named_modules():
-        linear = isinstance(module, ReplacesDense) and module.form.layer == "linear"
+        linear = isinstance(module, ReplacesDense) and module.spec.layer == "linear"
         if fnmatchcase(name, include) and _taken(module, again) and (linear or embeddings):
             raise InvalidModel(
                 f"layers must hold ordinary weights, but {name} is {type(module).kind()} already; take the model that "

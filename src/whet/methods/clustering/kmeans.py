@@ -127,7 +127,7 @@ def _input_squares(model: nn.Module, names: list[str], batches: Batches) -> dict
 
 def _row_counts(model: nn.Module, names: list[str], batches: Batches) -> dict[str, Tensor]:
     """Return how often real tokens read each row of the named embeddings, (words, 1), plus one for unseen words."""
-    counts = {name: torch.ones(weights_of(model.get_submodule(name)).form.rows, dtype=torch.float64) for name in names}
+    counts = {name: torch.ones(weights_of(model.get_submodule(name)).spec.rows, dtype=torch.float64) for name in names}
     is_token = torch.empty(0)
 
     def counter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

@@ -49,8 +49,8 @@ class Half(Method):
         for outer, name in stored_weights(model, self.include).items():
             dense = model.get_submodule(name)
             weight, bias, shape = weights_of(dense)
-            form = HalfSpec(**asdict(shape), dtype=self.dtype)
-            half = form.rounded(weight).to(weight.dtype)
+            spec = HalfSpec(**asdict(shape), dtype=self.dtype)
+            half = spec.rounded(weight).to(weight.dtype)
             if not half.isfinite().all():
                 raise InvalidModel(
                     f"weights must be finite in {self.dtype}, but got {weight.abs().max():g} in {name}; "
@@ -59,5 +59,5 @@ class Half(Method):
             if isinstance(model.get_submodule(outer), Masked | MaskedEmbedding):
                 dense.weight.data = half  # a pruned layer stores weights that 16 bits hold exactly in 16 bits
             else:
-                replace_module(model, outer, HalfPrecision.of(half, bias, form))
+                replace_module(model, outer, HalfPrecision.of(half, bias, spec))
         return model

@@ -1,1 +1,1 @@
-"""One module a kind of compressed layer."""
+"""The layers that methods put into models; one module per kind of layer."""

@@ -1,4 +1,4 @@
-"""Layers that are only stored: a small whole number for each weight, in as few bytes as they need."""
+"""The base of layers that exist only in files and store one small integer per weight in a compact coding."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -12,21 +12,21 @@ __all__ = ["EntropyCoded"]
 
 
 class EntropyCoded(ReplacesDense):
-    """Only stored, never run: a small whole number for each weight, and what the numbers stand for."""
+    """Exists only in files: one integer per weight; subclasses add the values that the integers stand for."""
 
-    own: ClassVar[tuple[str, ...]]
-    """What it takes to build an empty one beside the form: arguments in their order, and entries of its structure."""
+    extra_fields: ClassVar[tuple[str, ...]]
+    """Entries of the structure that `empty` passes to the constructor after the spec, in order."""
 
     codes: torch.Tensor
-    """(bytes,) uint8, the numbers row by row."""
+    """(bytes,) uint8, the coded integers, row by row."""
     bias: torch.Tensor | None
     """(rows,) or None."""
 
-    def __init__(self, form: LayerShape, size: int, used: Coding) -> None:
-        super().__init__(form)
-        self.used = used  # what the form asks for, unless that is longer
+    def __init__(self, spec: LayerShape, size: int, used: Coding) -> None:
+        super().__init__(spec)
+        self.used = used  # the coding that the spec asks for, or "fixed" where that is shorter
         self.register_buffer("codes", torch.zeros(size, dtype=torch.uint8))
-        self.register_buffer("bias", torch.zeros(form.rows) if form.bias else None)
+        self.register_buffer("bias", torch.zeros(spec.rows) if spec.bias else None)
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
@@ -35,5 +35,5 @@ class EntropyCoded(ReplacesDense):
     @classmethod
     def empty(cls, structure: Mapping[str, Any]) -> Self:
         """See `CompressedLayer.empty`."""
-        form = {key: value for key, value in structure.items() if key not in cls.own}
-        return cls(cls.forms(**form), *(structure[key] for key in cls.own))
+        spec = {key: value for key, value in structure.items() if key not in cls.extra_fields}
+        return cls(cls.spec_class(**spec), *(structure[key] for key in cls.extra_fields))

@@ -1,4 +1,4 @@
-"""What the heads of an attention compute, in one call of PyTorch's fused attention, for all tokens or the first."""
+"""Multi-head attention in one call of PyTorch's fused kernel, and queries of the first token alone."""
 
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -9,15 +9,16 @@ __all__ = ["first_token_query", "scaled_attention"]
 def scaled_attention(
     query: Tensor, key: Tensor, value: Tensor, *, heads: int, mask: Tensor | None, dropout: float, scaling: float
 ) -> Tensor:
-    """Return (batch, queries, heads * value width), softmax(scaling · q kᵀ) v of every head side by side.
+    """Return softmax(scaling · q kᵀ) v of every head, concatenated: (batch, queries, heads * value width).
 
     Args:
         query: (batch, queries, heads * width).
         key: (batch, tokens, heads * width).
         value: (batch, tokens, heads * value width).
-        heads: how many.
-        mask: (batch, 1, queries or 1, tokens), true where a key is seen or added to scores; or none.
-        dropout: of the attention weights.
+        heads: number of heads.
+        mask: (batch, 1, queries or 1, tokens); boolean, True at visible keys, or float, added to the scores; None
+            means that all keys are visible.
+        dropout: dropout probability of the attention weights.
         scaling: factor of the scores.
     """
     q, k, v = (features.unflatten(-1, (heads, -1)).transpose(1, 2) for features in (query, key, value))
@@ -26,5 +27,5 @@ def scaled_attention(
 
 
 def first_token_query(hidden_states: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return the first token's hidden states, (batch, 1, hidden), and what it may see, (batch, 1, 1, tokens)."""
+    """Return the first token's hidden states, (batch, 1, hidden), and its attention mask, (batch, 1, 1, tokens)."""
     return hidden_states[:, :1], None if mask is None else mask[:, :, :1]

@@ -1,8 +1,8 @@
-"""Self-attention whose heads are narrower than the model's, or whose projections read one thin layer in common.
+"""Self-attention with narrower or fewer heads, or with query, key and value projections that share one low-rank factor.
 
-softmax(scaling · (W_q z)ᵀ W_k z) W_v z for every head, in one call of PyTorch's fused attention, which reads widths
-from its arguments: one for queries and keys, another for values. The scaling stays that of the model's own width:
-narrower queries and keys give the same scores. z is the hidden state x, or V x of lower rank, computed once.
+Every head computes softmax(scaling · (W_q z)ᵀ W_k z) W_v z, where z is the hidden state x, or Vx of a lower rank,
+computed once. Queries and keys have one width, values another. The scaling stays that of the original width, since
+narrower queries and keys approximate the same scores.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ __all__ = ["CompressedAttention"]
 
 
 class CompressedAttention(CompressedLayer):
-    """Takes the place of an encoder's self-attention; attention weights are not returned."""
+    """Replaces the self-attention of an encoder; it returns no attention weights."""
 
     saved_as: ClassVar[str] = "attention"
 
@@ -35,19 +35,19 @@ class CompressedAttention(CompressedLayer):
         rank: int | None = None,
         queries: Literal["all", "first"] = "all",
     ) -> None:
-        """Make the projections.
+        """Create the projections.
 
         Args:
-            in_features: the model's hidden size.
-            heads: how many.
-            query_key_width: of each head's queries and keys.
-            value_width: of each head's values.
+            in_features: hidden size of the model.
+            heads: number of heads.
+            query_key_width: features of each head's queries and keys.
+            value_width: features of each head's values.
             scaling: factor of the scores.
-            dropout: of the attention weights, in training.
-            bias: whether query, key and value have one.
-            output: whether the output projection, with a bias, is in here.
-            rank: of what query, key and value read in common; None, and they read the hidden states.
-            queries: which tokens ask: all, or the first alone, where nothing reads the others.
+            dropout: dropout probability of the attention weights, in training.
+            bias: whether query, key and value have a bias.
+            output: whether the module contains the output projection, which has a bias.
+            rank: rank of the factor that query, key and value share; None if they read the hidden states directly.
+            queries: tokens that have a query: all, or only the first if no later layer reads the others.
         """
         super().__init__()
         self.heads = heads
@@ -56,25 +56,25 @@ class CompressedAttention(CompressedLayer):
         self.in_features = in_features
         self.queries = queries
         self.shared = None if rank is None else nn.Linear(in_features, rank, bias=False)
-        read = in_features if rank is None else rank
-        self.query = nn.Linear(read, heads * query_key_width, bias=bias)
-        self.key = nn.Linear(read, heads * query_key_width, bias=bias)
-        self.value = nn.Linear(read, heads * value_width, bias=bias)
+        width = in_features if rank is None else rank
+        self.query = nn.Linear(width, heads * query_key_width, bias=bias)
+        self.key = nn.Linear(width, heads * query_key_width, bias=bias)
+        self.value = nn.Linear(width, heads * value_width, bias=bias)
         self.output = nn.Linear(heads * value_width, in_features) if output else None
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object) -> tuple[Tensor, None]:
-        """Return (batch, queries, heads * value_width), or hidden states where the output projection is in here.
+        """Return (batch, queries, heads * value_width), or (batch, queries, in) after an output projection; and None.
 
         Args:
             hidden_states: (batch, tokens, in).
-            attention_mask: (batch, 1, tokens or 1, tokens), true where a key is seen or added to scores; or none.
+            attention_mask: (batch, 1, tokens or 1, tokens); see `scaled_attention`.
         """
-        read = hidden_states if self.shared is None else self.shared(hidden_states)
-        asking, mask = (read, attention_mask) if self.queries == "all" else first_token_query(read, attention_mask)
+        z = hidden_states if self.shared is None else self.shared(hidden_states)
+        query_input, mask = (z, attention_mask) if self.queries == "all" else first_token_query(z, attention_mask)
         out = scaled_attention(
-            self.query(asking),
-            self.key(read),
-            self.value(read),
+            self.query(query_input),
+            self.key(z),
+            self.value(z),
             heads=self.heads,
             mask=mask,
             dropout=self.dropout if self.training else 0.0,
@@ -84,7 +84,7 @@ class CompressedAttention(CompressedLayer):
 
     @property
     def reads_all(self) -> tuple[str, ...]:
-        """Names of the children that read all tokens, even where the first alone asks."""
+        """Names of the children that read all tokens, even if only the first token has a query."""
         return "key", "value", "shared"
 
     def structure(self) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""A layer that whet made describes itself, so that an empty one can be rebuilt before weights are loaded into it."""
+"""The bases of layers that methods put into models: each describes its structure, so that loading can rebuild it.
+
+Loading builds an empty layer from the structure in config.json and then reads its weights from the file. A layer may
+have two forms: one that runs, and a smaller one that exists only in files.
+"""
 
 import re
 from abc import ABC, abstractmethod
@@ -26,35 +30,40 @@ __all__ = [
 
 
 class SavedLayer(nn.Module, ABC):
-    """Is listed in config.json, with what it takes to build it again."""
+    """A layer that config.json lists with its structure."""
 
     saved_as: ClassVar[str] = ""
-    """The name in config.json where it is not the class's own; files that older versions wrote have it."""
+    """The kind in config.json if it is not the class name; it keeps files of older versions loadable."""
 
     @classmethod
     def kind(cls) -> str:
-        """Return the name under which the layer is saved: that of its class, such as `low_rank`, or `saved_as`."""
+        """Return the name of this kind of layer in config.json: `saved_as`, or the class name, such as `low_rank`."""
         return cls.saved_as or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
     @abstractmethod
     def structure(self) -> dict[str, Any]:
-        """Return what `in_place_of` needs to build the same layer without weights, as JSON values."""
+        """Return the JSON values from which `in_place_of` builds the same layer without its weights."""
 
     @classmethod
     @abstractmethod
     def in_place_of(cls, replaced: nn.Module, structure: Mapping[str, Any]) -> Self:
-        """Return a layer of that structure whose weights are those of `replaced`, or still to be loaded."""
+        """Return a layer of this structure.
+
+        Args:
+            replaced: the module that the layer replaces; the layer may take over its weights.
+            structure: as `structure` returned it. Weights that `replaced` does not have are to be loaded later.
+        """
 
 
 class CompressedLayer(SavedLayer):
-    """Stands in for a dense layer, with other weights than its own.
+    """Replaces a dense layer and has other weights.
 
-    It keeps a `weight` buffer without elements. Where whet is not imported, transformers would otherwise ignore the
-    unknown structure, fill the dense layer with random weights and only warn; the size mismatch makes that load fail.
+    Its `weight` buffer is empty, to make loading without whet fail: transformers would otherwise ignore the unknown
+    structure, fill the dense layer with random weights and only warn, while the size mismatch is an error.
     """
 
     weight: torch.Tensor
-    """(0,); the guard described above, in the layer's dtype."""
+    """(0,) the guard described above, in the dtype of the layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,25 +75,25 @@ class CompressedLayer(SavedLayer):
         return cls.empty(structure)
 
     def stored(self) -> "CompressedLayer":
-        """Return what is saved in its place: itself, unless the same weights can take less room."""
+        """Return the layer to write to a file: the layer itself, or a form of it that takes less space."""
         return self
 
     def running(self) -> "CompressedLayer":
-        """Return what takes its place once its weights are loaded: itself, unless it is only ever stored."""
+        """Return the layer to run after loading; a layer that exists only in files returns its running form."""
         return self
 
     def other_weights(self) -> tuple[torch.Tensor, ...]:
-        """Return the weights that are no parameters."""
+        """Return the weights that are buffers instead of parameters."""
         return ()
 
     @classmethod
     @abstractmethod
     def empty(cls, structure: Mapping[str, Any]) -> Self:
-        """Return a layer of that structure whose weights are still to be loaded."""
+        """Return a layer of this structure whose weights are to be loaded later."""
 
 
 class WrapsLinear(CompressedLayer):
-    """One ordinary linear layer, which later stages, LoRA and exporters find as any other."""
+    """Wraps one ordinary linear layer, which later stages, LoRA and exporters find like any other."""
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool) -> None:
         super().__init__()
@@ -92,22 +101,22 @@ class WrapsLinear(CompressedLayer):
 
     @property
     def in_features(self) -> int:
-        """Return the inputs, as a linear layer calls them."""
+        """Number of input features."""
         return self.linear.in_features
 
     @property
     def out_features(self) -> int:
-        """Return the outputs, as a linear layer calls them."""
+        """Number of output features."""
         return self.linear.out_features
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """Return the bias, (out,), or None."""
+        """The bias, (out,), or None."""
         return self.linear.bias
 
     @classmethod
     def of(cls, weight: torch.Tensor, bias: torch.Tensor | None) -> Self:
-        """Return the layer with these weights, (out, in) and (out,) or None."""
+        """Return a layer with this weight, (out, in), and bias, (out,) or None."""
         layer = cls(weight.shape[1], weight.shape[0], bias=bias is not None).to(weight)
         layer.linear.weight.data.copy_(weight)
         if bias is not None:
@@ -130,82 +139,82 @@ class WrapsLinear(CompressedLayer):
 
 @dataclass(frozen=True)
 class LayerShape:
-    """The ordinary layer that a compressed one runs as, or stands for."""
+    """The type and shape of an ordinary layer."""
 
     layer: Literal["linear", "embedding"]
-    """Which one."""
+    """The type of the layer."""
     rows: int
-    """Outputs, or words."""
+    """Output features of a linear layer, or tokens of an embedding."""
     columns: int
-    """Inputs, or features of a word."""
+    """Input features of a linear layer, or features per token."""
     bias: bool = False
-    """Whether there is one."""
+    """Whether the layer has a bias."""
     padding_idx: int | None = None
-    """The word that is not trained."""
+    """The token whose row is not trained."""
 
     def empty(self) -> nn.Linear | nn.Embedding:
-        """Return the layer without its weights."""
+        """Return an ordinary layer of this shape, with weights to be loaded later."""
         if self.layer == "linear":
             return nn.Linear(self.columns, self.rows, bias=self.bias)
         return nn.Embedding(self.rows, self.columns, padding_idx=self.padding_idx)
 
 
 class ReplacesDense(CompressedLayer):
-    """Stands for one ordinary layer, whose weights it has in another representation."""
+    """Replaces one ordinary layer and represents its weights in another way."""
 
-    forms: ClassVar[type[LayerShape]] = LayerShape
-    """What describes it."""
+    spec_class: ClassVar[type[LayerShape]] = LayerShape
+    """The class of `spec`."""
 
-    def __init__(self, form: LayerShape) -> None:
+    def __init__(self, spec: LayerShape) -> None:
         super().__init__()
-        self.form = form
+        self.spec = spec
 
     @property
     def in_features(self) -> int:
-        """Inputs of the linear layer."""
-        return self.form.columns
+        """Input features of the linear layer."""
+        return self.spec.columns
 
     @property
     def out_features(self) -> int:
-        """Outputs of the linear layer."""
-        return self.form.rows
+        """Output features of the linear layer."""
+        return self.spec.rows
 
     @property
     def num_embeddings(self) -> int:
-        """Words of the embedding."""
-        return self.form.rows
+        """Tokens of the embedding."""
+        return self.spec.rows
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
-        return asdict(self.form)
+        return asdict(self.spec)
 
     @classmethod
     def empty(cls, structure: Mapping[str, Any]) -> Self:
         """See `CompressedLayer.empty`."""
-        return cls(cls.forms(**structure))
+        return cls(cls.spec_class(**structure))
 
     def extra_repr(self) -> str:
         """Return the shape for `print(model)`."""
-        return f"{self.form.layer}, {self.form.rows} x {self.form.columns}"
+        return f"{self.spec.layer}, {self.spec.rows} x {self.spec.columns}"
 
 
 class RunsDense(ReplacesDense):
-    """Runs as the ordinary layer that it stands for, `dense`, which later stages and exporters find as any other."""
+    """Runs as an ordinary layer, `dense`, which later stages and exporters find like any other."""
 
-    def __init__(self, form: LayerShape) -> None:
-        super().__init__(form)
-        self.dense = form.empty()
+    def __init__(self, spec: LayerShape) -> None:
+        super().__init__(spec)
+        self.dense = spec.empty()
 
     @classmethod
-    def of(cls, weight: torch.Tensor, bias: torch.Tensor | None, form: LayerShape) -> Self:
-        """Return the layer with these weights.
+    def of(cls, weight: torch.Tensor, bias: torch.Tensor | None, spec: LayerShape) -> Self:
+        """Return a layer with these weights.
 
         Args:
             weight: (rows, columns).
             bias: (rows,) or None.
-            form: of that shape.
+            spec: the type and shape of the layer.
         """
-        layer = cls(form).to(weight)
+        layer = cls(spec).to(weight)
         layer.dense.weight.data.copy_(weight)
         if isinstance(layer.dense, nn.Linear) and bias is not None:
             layer.dense.bias.data.copy_(bias)
@@ -213,22 +222,22 @@ class RunsDense(ReplacesDense):
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """(rows,) or None."""
+        """The bias of a linear layer, (rows,), or None."""
         return self.dense.bias if isinstance(self.dense, nn.Linear) else None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return (..., out) from (..., in), or (..., features) from (...) words."""
+        """Return (..., out) from (..., in), or (..., features) from (...) token ids."""
         out: torch.Tensor = self.dense(inputs)
         return out
 
 
 def count_weights(model: nn.Module) -> int:
-    """Return how many weights a model has, those in 8 bits too; tied ones count once."""
+    """Return the number of weights of a model, int8 buffers included; tied weights count once."""
     return sum(weight.numel() for weight in _weights(model))
 
 
 def count_nonzeros(model: nn.Module) -> int:
-    """Return how many of these weights are not zero."""
+    """Return the number of these weights that are not zero."""
     return sum(int(weight.count_nonzero()) for weight in _weights(model))
 
 
@@ -238,21 +247,23 @@ def _weights(model: nn.Module) -> list[torch.Tensor]:
 
 
 def empty_layer(kind: str, structure: Mapping[str, Any], replaced: nn.Module) -> SavedLayer:
-    """Return the empty layer that a saved model describes.
+    """Return the empty layer that an entry of config.json describes.
 
     Args:
-        kind: the name under which it was saved.
-        structure: as it described itself.
-        replaced: the module whose place it takes.
+        kind: the kind of the saved layer; see `SavedLayer.kind`.
+        structure: the structure of the saved layer; see `SavedLayer.structure`.
+        replaced: the module that the layer replaces.
 
     Raises:
-        InvalidArtifact: this version of whet knows no such layer, or the description lacks something.
+        InvalidArtifact: this version of whet has no such kind of layer, or the structure is incomplete.
     """
-    known = {layer.kind(): layer for layer in members("whet.models.layers", SavedLayer)}
-    if kind not in known:
-        raise InvalidArtifact(f"a saved layer must be one of {', '.join(sorted(known))}, but got {kind!r}; update whet")
+    classes = {layer.kind(): layer for layer in members("whet.models.layers", SavedLayer)}
+    if kind not in classes:
+        raise InvalidArtifact(
+            f"a saved layer must be one of {', '.join(sorted(classes))}, but got {kind!r}; update whet"
+        )
     try:
-        layer: SavedLayer = known[kind].in_place_of(replaced, structure)
+        layer: SavedLayer = classes[kind].in_place_of(replaced, structure)
         return layer
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidArtifact(f"a saved {kind} layer must be complete, but got {dict(structure)}: {error}") from error

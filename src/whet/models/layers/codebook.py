@@ -1,8 +1,8 @@
 """A linear layer or an embedding whose weights have few distinct values: W = codebook[assignments].
 
-It runs as the ordinary layer that it is, and costs no time. In training, weights that are equal get the mean of their
-gradients, so that they stay equal: the codebook moves, and the assignments do not. It is stored as the codebook and,
-for every weight, its place in it.
+The layer runs as an ordinary one, at no extra cost. In training, equal weights get the mean of their gradients and stay
+equal: training moves the codebook and leaves the assignments. Files hold the codebook and the assignment of every
+weight.
 """
 
 from dataclasses import dataclass
@@ -19,128 +19,128 @@ from whet.numerics.coding import Coding, decode_integers, encode_integers
 __all__ = ["Clustered", "Codebook", "CodebookSpec"]
 
 MOST = 256
-"""Values that a byte can tell apart."""
+"""Largest codebook, since an assignment is one byte."""
 
 
 @dataclass(frozen=True)
 class CodebookSpec(LayerShape):
-    """The ordinary layer that a clustered one runs as."""
+    """The type and shape of a clustered layer, and the coding of its assignments."""
 
     coding: Coding = "fixed"
-    """How it is stored."""
+    """How files store the assignments."""
 
 
-class _Held(NamedTuple):
-    """Which weights are equal, while they are trained."""
+class _Clusters(NamedTuple):
+    """The clusters of equal weights at the start of training."""
 
     assignments: Tensor
-    """(weights,) int32, the number of each weight's value."""
+    """(weights,) int32 cluster of each weight."""
     counts: Tensor
-    """(values,) how many weights have it."""
+    """(clusters,) number of weights in each cluster."""
     members: Tensor
-    """(values,) the place of one weight of each."""
+    """(clusters,) flat index of one weight in each cluster."""
     moving: Tensor
-    """(values,) whether it is not zero."""
+    """(clusters,) bool, False for the cluster of zeros, which stay zero."""
 
     @classmethod
     def of(cls, weight: Tensor) -> Self:
-        """Return what is equal in a weight."""
-        values, places, counts = weight.unique(return_inverse=True, return_counts=True)
-        assignments = places.flatten()
-        everyone = torch.arange(len(assignments), device=weight.device)
-        members = torch.empty_like(counts).scatter_(0, assignments, everyone)
+        """Return the clusters of equal weights."""
+        values, inverse, counts = weight.unique(return_inverse=True, return_counts=True)
+        assignments = inverse.flatten()
+        indices = torch.arange(len(assignments), device=weight.device)
+        members = torch.empty_like(counts).scatter_(0, assignments, indices)
         return cls(assignments.int(), counts, members, values != 0)
 
     def spread(self, values: Tensor) -> Tensor:
-        """Return (weights,) from (values,)."""
+        """Return the value of each weight, (weights,), from the value of each cluster, (clusters,)."""
         return values.index_select(0, self.assignments)
 
 
 class Clustered(RunsDense):
-    """Weights that are equal stay equal in training, and zeros stay zero."""
+    """Runs as an ordinary layer; in training, equal weights stay equal and zeros stay zero."""
 
-    forms = CodebookSpec
-    form: CodebookSpec
+    spec_class = CodebookSpec
+    spec: CodebookSpec
 
-    def __init__(self, form: LayerShape) -> None:
-        super().__init__(form)
-        self._held: _Held | None = None
+    def __init__(self, spec: LayerShape) -> None:
+        super().__init__(spec)
+        self._clusters: _Clusters | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return (..., out) from (..., in), or (..., features) from (...) words."""
+        """Return (..., out) from (..., in), or (..., features) from (...) token ids."""
         dense = self.dense
         if not (torch.is_grad_enabled() and dense.weight.requires_grad):
             return super().forward(inputs)
         weight = dense.weight.view_as(dense.weight)
-        weight.register_hook(self._shared)
+        weight.register_hook(self._mean_gradient)
         if isinstance(dense, nn.Embedding):
             return embedding(inputs, weight, dense.padding_idx)
         return linear(inputs, weight, dense.bias)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; where training ends, equal weights that rounding has set apart are made equal again."""
-        if self._held is not None and not mode:
+        """Set the mode; at the end of training, make weights of a cluster exactly equal again despite rounding."""
+        if self._clusters is not None and not mode:
             weight = self.dense.weight.detach()
-            weight.copy_(self._held.spread(weight.flatten()[self._held.members]).view_as(weight))
+            weight.copy_(self._clusters.spread(weight.flatten()[self._clusters.members]).view_as(weight))
         return super().train(mode)
 
     def stored(self) -> CompressedLayer:
         """See `CompressedLayer.stored`."""
-        values, places = self.dense.weight.detach().unique(return_inverse=True)
+        values, assignments = self.dense.weight.detach().unique(return_inverse=True)
         if len(values) > MOST:
             return self
-        stored = Codebook.of(values, places.flatten().byte(), self.bias, self.form)
+        stored = Codebook.of(values, assignments.flatten().byte(), self.bias, self.spec)
         size = values.element_size()
-        return stored if len(stored.codes) + size * len(values) < size * places.numel() else self
+        return stored if len(stored.codes) + size * len(values) < size * assignments.numel() else self
 
-    def _shared(self, gradient: Tensor) -> Tensor:
-        """The gradient with the mean of equal weights in the place of their own: its part along the codebook."""
-        if self._held is None:
-            self._held = _Held.of(self.dense.weight.detach())
-        held = self._held
-        sums = torch.bincount(held.assignments, gradient.flatten().double(), minlength=len(held.counts))
-        means = (sums / held.counts * held.moving).to(gradient.dtype)
-        return held.spread(means).view_as(gradient)
+    def _mean_gradient(self, gradient: Tensor) -> Tensor:
+        """Return the gradient projected onto the codebook: the mean over each cluster."""
+        if self._clusters is None:
+            self._clusters = _Clusters.of(self.dense.weight.detach())
+        clusters = self._clusters
+        sums = torch.bincount(clusters.assignments, gradient.flatten().double(), minlength=len(clusters.counts))
+        means = (sums / clusters.counts * clusters.moving).to(gradient.dtype)
+        return clusters.spread(means).view_as(gradient)
 
 
 class Codebook(EntropyCoded):
-    """Values and assignments of one clustered layer."""
+    """The stored form of a clustered layer: its codebook and coded assignments."""
 
-    forms = CodebookSpec
-    form: CodebookSpec
-    own: ClassVar[tuple[str, ...]] = ("size", "used", "values")
+    spec_class = CodebookSpec
+    spec: CodebookSpec
+    extra_fields: ClassVar[tuple[str, ...]] = ("size", "used", "values")
 
     codebook: Tensor
-    """(values,) rising."""
+    """(values,) ascending."""
 
-    def __init__(self, form: CodebookSpec, size: int, used: Coding, values: int) -> None:
-        super().__init__(form, size, used)
+    def __init__(self, spec: CodebookSpec, size: int, used: Coding, values: int) -> None:
+        super().__init__(spec, size, used)
         self.register_buffer("codebook", torch.zeros(values))
 
     @classmethod
-    def of(cls, values: Tensor, assignments: Tensor, bias: Tensor | None, form: CodebookSpec) -> Self:
-        """Return the stored form of a layer; assignments take the fewer bytes of both codings where it may choose.
+    def of(cls, values: Tensor, assignments: Tensor, bias: Tensor | None, spec: CodebookSpec) -> Self:
+        """Return the stored form of a layer; its spec says which coding of the assignments is allowed.
 
         Args:
-            values: (values,) 256 at most.
-            assignments: (rows · columns,) uint8.
+            values: (values,) the codebook, at most 256 values.
+            assignments: (rows · columns,) uint8 index of each weight's value in the codebook.
             bias: (rows,) or None.
-            form: of the layer.
+            spec: the spec of the layer.
         """
         bits = _bits(len(values))
-        codes, used = encode_integers(assignments, bits, form.coding)
-        stored = cls(form, len(codes), used, len(values)).to(values)
+        codes, used = encode_integers(assignments, bits, spec.coding)
+        stored = cls(spec, len(codes), used, len(values)).to(values)
         stored.codebook, stored.codes = values, codes
         if bias is not None:
             stored.bias = bias.detach().clone()
         return stored
 
     def running(self) -> CompressedLayer:
-        """See `CompressedLayer.running`; the weights are the same to the bit."""
-        count = self.form.rows * self.form.columns
-        places = decode_integers(self.codes, _bits(len(self.codebook)), count, self.used)
-        weight = self.codebook[places.int()].reshape(self.form.rows, self.form.columns)
-        return Clustered.of(weight, self.bias, self.form)
+        """See `CompressedLayer.running`; the weights are bit-identical."""
+        count = self.spec.rows * self.spec.columns
+        assignments = decode_integers(self.codes, _bits(len(self.codebook)), count, self.used)
+        weight = self.codebook[assignments.int()].reshape(self.spec.rows, self.spec.columns)
+        return Clustered.of(weight, self.bias, self.spec)
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""

@@ -1,4 +1,4 @@
-"""A layer whose answer is always the same: what is left of a part of a block that was taken out whole."""
+"""A layer with a constant output: it remains of an attention or a feed-forward part that was removed as a whole."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -12,17 +12,17 @@ __all__ = ["Constant"]
 
 
 class Constant(CompressedLayer):
-    """Takes the place of a linear layer, or of a whole self-attention."""
+    """Replaces a linear layer or a whole self-attention; only the shape of its input matters."""
 
     def __init__(
         self, features: int, *, rows: Literal["all", "first"] = "all", returns: Literal["tensor", "pair"] = "tensor"
     ) -> None:
-        """Make the answer.
+        """Create a zero output.
 
         Args:
-            features: of the answer.
-            rows: for which tokens it answers: all that come in, or the first alone.
-            returns: the answer, or, as attentions do, a pair of it and None.
+            features: features of the output.
+            rows: tokens in the output: all input tokens, or only the first.
+            returns: the output tensor, or a pair of it and None, as attention modules return.
         """
         super().__init__()
         self.rows = rows
@@ -30,17 +30,17 @@ class Constant(CompressedLayer):
         self.bias = nn.Parameter(torch.zeros(features))
 
     @classmethod
-    def of(cls, bias: Tensor, **how: Any) -> Self:
-        """Return the layer that answers (features,) `bias`; for the rest see `__init__`."""
-        layer = cls(len(bias), **how).to(bias)
+    def of(cls, bias: Tensor, **options: Any) -> Self:
+        """Return a layer with the constant output `bias`, (features,); `options` are those of `__init__`."""
+        layer = cls(len(bias), **options).to(bias)
         layer.bias.data.copy_(bias)
         return layer
 
     def forward(self, inputs: Tensor, *_: object, **__: object) -> Any:
-        """Return (batch, tokens, features), whatever the values of `inputs`, (batch, tokens, in)."""
-        like = inputs if self.rows == "all" else inputs[:, :1]
-        answer = self.bias.expand(*like.shape[:-1], -1)
-        return answer if self.returns == "tensor" else (answer, None)
+        """Return (batch, tokens or 1, features) for `inputs` of shape (batch, tokens, in), or its pair with None."""
+        rows = inputs if self.rows == "all" else inputs[:, :1]
+        output = self.bias.expand(*rows.shape[:-1], -1)
+        return output if self.returns == "tensor" else (output, None)
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""

@@ -1,7 +1,7 @@
-"""Self-attention in which the first token alone asks: one query, and keys and values of all tokens.
+"""Self-attention with a query for the first token alone, and keys and values of all tokens.
 
-Its projections are those of the attention whose place it takes, under their own names, dense or compressed: weights,
-LoRA and later methods find them where they were, and without whet the same weights make the whole attention again.
+The module keeps the projections of the attention that it replaces, dense or compressed, under their original names.
+LoRA and later methods find them unchanged, and without whet the same file loads as the full attention.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ __all__ = ["FirstTokenAttention"]
 
 
 class FirstTokenAttention(SavedLayer, nn.ModuleDict):
-    """Takes the place of an encoder's self-attention; attention weights are not returned."""
+    """Replaces the self-attention of an encoder; it returns no attention weights."""
 
     def __init__(
         self,
@@ -27,13 +27,13 @@ class FirstTokenAttention(SavedLayer, nn.ModuleDict):
         attention_head_size: int,
         scaling: float,
     ) -> None:
-        """Take the modules.
+        """Take over the modules of the full attention.
 
         Args:
-            parts: the modules of the whole attention, by their names there; `dropout` is that of the weights.
-            names: of `query`, `key`, `value` and `output` among them; output is None where it is elsewhere.
-            heads: how many.
-            attention_head_size: features of each.
+            parts: the children of the full attention by name; `dropout` is that of the attention weights.
+            names: the child name of each role: query, key, value and output; None for an output elsewhere in the model.
+            heads: number of heads.
+            attention_head_size: features of each head.
             scaling: factor of the scores.
         """
         super().__init__(parts)
@@ -43,11 +43,11 @@ class FirstTokenAttention(SavedLayer, nn.ModuleDict):
         self.scaling = scaling
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object) -> tuple[Tensor, None]:
-        """Return (batch, 1, width of all heads), or hidden states where the output projection is in here.
+        """Return (batch, 1, width of all heads), or (batch, 1, hidden) after an output projection; and None.
 
         Args:
             hidden_states: (batch, tokens, in).
-            attention_mask: (batch, 1, tokens or 1, tokens), true where a key is seen or added to scores; or none.
+            attention_mask: (batch, 1, tokens or 1, tokens); see `scaled_attention`.
         """
         first, mask = first_token_query(hidden_states, attention_mask)
         out = scaled_attention(
@@ -76,13 +76,13 @@ class FirstTokenAttention(SavedLayer, nn.ModuleDict):
     @classmethod
     def in_place_of(cls, replaced: nn.Module, structure: Mapping[str, Any]) -> Self:
         """See `SavedLayer.in_place_of`."""
-        whole: Any = replaced
+        full: Any = replaced
         layer = cls(
             dict(replaced.named_children()),
             {role: structure[role] for role in ("query", "key", "value", "output")},
-            heads=_heads(whole),
-            attention_head_size=whole.attention_head_size,
-            scaling=whole.scaling,
+            heads=_heads(full),
+            attention_head_size=full.attention_head_size,
+            scaling=full.scaling,
         )
         return layer.train(replaced.training)
 

@@ -1,7 +1,7 @@
-"""A layer norm that goes on with the first token alone.
+"""A layer norm that passes only the first token on.
 
-Behind an attention of the first token, x + attention(x) still has a row for every token, of which the first is right;
-from here on there is no other. Its weights have their own names: without whet they make the whole layer norm again.
+After an attention with a query for the first token alone, x + attention(x) still has a row for every token, but only
+the first row is meaningful. The weights keep their names, so that without whet the same file loads as the full norm.
 """
 
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ __all__ = ["FirstTokenNorm"]
 
 
 class FirstTokenNorm(SavedLayer, nn.LayerNorm):
-    """Takes the place of the layer norm behind the last attention."""
+    """Replaces the layer norm after the last attention."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (batch, 1, hidden) from (batch, tokens, hidden)."""
         return super().forward(inputs[:, :1])
 
     def structure(self) -> dict[str, Any]:
-        """See `SavedLayer.structure`; all that it needs is the layer norm whose place it takes."""
+        """See `SavedLayer.structure`; the replaced layer norm has everything else."""
         return {}
 
     @classmethod
     def in_place_of(cls, replaced: nn.Module, structure: Mapping[str, Any]) -> Self:
         """See `SavedLayer.in_place_of`."""
         if type(replaced) is not nn.LayerNorm:
-            raise TypeError(f"{type(replaced).__name__} is no layer norm")
+            raise TypeError(f"{type(replaced).__name__} is not a layer norm")
         layer = cls(replaced.normalized_shape, replaced.eps)
         layer.weight, layer.bias = replaced.weight, replaced.bias
         return layer

@@ -1,4 +1,4 @@
-"""An ordinary layer whose weights have 16 bits, and are stored so."""
+"""An ordinary layer that runs in fp32 and whose weights fit 16 bits, in which files store them."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -13,58 +13,58 @@ __all__ = ["HalfPrecision", "HalfSpec", "PackedHalf"]
 
 @dataclass(frozen=True)
 class HalfSpec(LayerShape):
-    """An ordinary layer, with the 16 bits that its weights fit."""
+    """The type and shape of an ordinary layer, and the 16-bit dtype of its stored weights."""
 
     dtype: Literal["bfloat16", "float16"] = "bfloat16"
-    """Of the stored weights."""
+    """The dtype of the stored weights."""
 
     def rounded(self, weight: Tensor) -> Tensor:
-        """Return the nearest weight of that dtype, in that dtype."""
-        found: Tensor = weight.to(getattr(torch, self.dtype))
-        return found
+        """Return the weight rounded to `dtype`, in `dtype`."""
+        half: Tensor = weight.to(getattr(torch, self.dtype))
+        return half
 
 
 class HalfPrecision(RunsDense):
-    """Runs as the ordinary layer in float32."""
+    """Runs as an ordinary fp32 layer whose weights fit 16 bits."""
 
     saved_as: ClassVar[str] = "halved"
 
-    forms = HalfSpec
-    form: HalfSpec
+    spec_class = HalfSpec
+    spec: HalfSpec
 
     def stored(self) -> CompressedLayer:
-        """See `CompressedLayer.stored`; weights that were trained since are stored as they are."""
+        """See `CompressedLayer.stored`; weights that training has moved off 16 bits are stored in fp32."""
         weight = self.dense.weight.detach()
-        half = self.form.rounded(weight)
-        return PackedHalf.of(half, self.bias, self.form) if torch.equal(half.to(weight.dtype), weight) else self
+        half = self.spec.rounded(weight)
+        return PackedHalf.of(half, self.bias, self.spec) if torch.equal(half.to(weight.dtype), weight) else self
 
 
 class PackedHalf(ReplacesDense):
-    """Weights of 16 bits of one layer; never run."""
+    """The stored form of a 16-bit layer; it never runs."""
 
     saved_as: ClassVar[str] = "half"
 
-    forms = HalfSpec
-    form: HalfSpec
+    spec_class = HalfSpec
+    spec: HalfSpec
     values: Tensor
-    """(rows, columns) of the form's dtype."""
+    """(rows, columns) in the dtype of the spec."""
     bias: Tensor | None
     """(rows,) or None."""
 
-    def __init__(self, form: HalfSpec) -> None:
-        super().__init__(form)
-        self.register_buffer("values", torch.zeros(form.rows, form.columns, dtype=getattr(torch, form.dtype)))
-        self.register_buffer("bias", torch.zeros(form.rows) if form.bias else None)
+    def __init__(self, spec: HalfSpec) -> None:
+        super().__init__(spec)
+        self.register_buffer("values", torch.zeros(spec.rows, spec.columns, dtype=getattr(torch, spec.dtype)))
+        self.register_buffer("bias", torch.zeros(spec.rows) if spec.bias else None)
 
     @classmethod
-    def of(cls, values: Tensor, bias: Tensor | None, form: HalfSpec) -> "PackedHalf":
-        """Return the stored form of a layer with these weights, and bias, (rows,) or None."""
-        stored = cls(form)
+    def of(cls, values: Tensor, bias: Tensor | None, spec: HalfSpec) -> "PackedHalf":
+        """Return the stored form of a layer with these 16-bit weights, (rows, columns), and bias, (rows,) or None."""
+        stored = cls(spec)
         stored.values = values
         if bias is not None:
             stored.bias = bias.detach().clone()
         return stored
 
     def running(self) -> CompressedLayer:
-        """See `CompressedLayer.running`; the weights are the same to the bit."""
-        return HalfPrecision.of(self.values.to(self.weight.dtype), self.bias, self.form)
+        """See `CompressedLayer.running`; the weights are bit-identical."""
+        return HalfPrecision.of(self.values.to(self.weight.dtype), self.bias, self.spec)

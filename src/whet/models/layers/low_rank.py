@@ -1,4 +1,7 @@
-"""A linear layer as two thinner ones: y = u(v(x)) + b, of rank(in + out) instead of in·out weights."""
+"""A linear layer factorised into two thinner ones: y = u(v(x)) + b.
+
+The factors have rank · (in + out) instead of in · out weights.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -11,7 +14,7 @@ __all__ = ["LowRank"]
 
 
 class LowRank(CompressedLayer):
-    """Two ordinary linear layers, so that LoRA, quantizers and exporters find them."""
+    """Replaces a linear layer; both factors are ordinary linear layers, which LoRA, quantizers and exporters find."""
 
     def __init__(self, in_features: int, out_features: int, rank: int, *, bias: bool) -> None:
         super().__init__()
@@ -23,7 +26,7 @@ class LowRank(CompressedLayer):
 
     @classmethod
     def of(cls, u: Tensor, v: Tensor, bias: Tensor | None) -> Self:
-        """Return the layer with these factors.
+        """Return a layer with these factors.
 
         Args:
             u: (out, rank).

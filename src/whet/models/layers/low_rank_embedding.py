@@ -1,4 +1,7 @@
-"""A table of word embeddings as a thinner one and a linear layer: rank(words + width) weights, not words·width."""
+"""Token embeddings factorised into a narrower table and a projection.
+
+The factors have rank · (tokens + width) instead of tokens · width weights.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -11,7 +14,7 @@ __all__ = ["LowRankEmbedding"]
 
 
 class LowRankEmbedding(CompressedLayer):
-    """An ordinary table and an ordinary linear layer, so that pruning, quantizers and exporters find them."""
+    """Replaces an embedding by an ordinary embedding and an ordinary linear layer, which other methods find."""
 
     def __init__(self, tokens: int, width: int, rank: int, padding_idx: int | None) -> None:
         super().__init__()
@@ -24,7 +27,7 @@ class LowRankEmbedding(CompressedLayer):
 
     @classmethod
     def of(cls, table: Tensor, projection: Tensor, padding_idx: int | None) -> Self:
-        """Return the layer with these factors.
+        """Return a layer with these factors.
 
         Args:
             table: (tokens, rank).

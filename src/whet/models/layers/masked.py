@@ -1,6 +1,6 @@
-"""A linear layer or a table of embeddings some of whose weights are zero and stay so: training goes on with the others.
+"""A pruned linear layer or embedding: zero weights stay zero in training.
 
-It is stored as one bit for every weight, which says whether it is there, and those that are.
+Files hold one bit per weight, which says whether it is nonzero, and the nonzero weights.
 """
 
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ BYTE = 8
 
 
 class Masked(WrapsLinear):
-    """Sends no gradient to weights that are zero."""
+    """A pruned linear layer; weights that are zero get no gradient."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (..., out) from (..., in)."""
-        # (a frozen weight may have corrections beside it, which only the layer itself knows of)
+        # a frozen weight may carry LoRA, which only the wrapped layer's own forward applies
         if not (torch.is_grad_enabled() and self.linear.weight.requires_grad):
             out: Tensor = self.linear(inputs)
             return out
         weight = self.linear.weight
-        # where the gradient is zero from the start, AdamW has nothing to move and nothing to decay
+        # with a zero gradient from the start, AdamW neither moves nor decays a zero weight
         return linear(inputs, weight * (weight.detach() != 0), self.linear.bias)
 
     def stored(self) -> CompressedLayer:
@@ -38,7 +38,7 @@ class Masked(WrapsLinear):
 
 
 class MaskedEmbedding(CompressedLayer):
-    """Sends no gradient to weights that are zero."""
+    """A pruned embedding; weights that are zero get no gradient."""
 
     def __init__(self, tokens: int, width: int, padding_idx: int | None) -> None:
         super().__init__()
@@ -49,10 +49,10 @@ class MaskedEmbedding(CompressedLayer):
 
     @classmethod
     def of(cls, weight: Tensor, padding_idx: int | None) -> Self:
-        """Return the layer with these weights.
+        """Return a layer with these weights.
 
         Args:
-            weight: (tokens, width), zero where it is pruned.
+            weight: (tokens, width), zero where pruned.
             padding_idx: the token whose row is never trained, or None.
         """
         layer = cls(weight.shape[0], weight.shape[1], padding_idx).to(weight)
@@ -62,7 +62,7 @@ class MaskedEmbedding(CompressedLayer):
     def forward(self, ids: Tensor) -> Tensor:
         """Return (..., width) from (...) token ids."""
         rows: Tensor = self.embedding(ids)
-        # where the gradient is zero from the start, AdamW has nothing to move and nothing to decay
+        # with a zero gradient from the start, AdamW neither moves nor decays a zero weight
         return rows * (rows.detach() != 0) if torch.is_grad_enabled() else rows
 
     def stored(self) -> CompressedLayer:
@@ -82,14 +82,14 @@ class MaskedEmbedding(CompressedLayer):
 
 
 class PackedSparse(CompressedLayer):
-    """Values and bits of one pruned linear layer; never run."""
+    """The stored form of a pruned linear layer; it never runs."""
 
     saved_as: ClassVar[str] = "packed"
 
     bits: Tensor
-    """(ceil(out · in / 8),) uint8, row by row, the lowest bit first."""
+    """(ceil(out · in / 8),) uint8 mask of nonzero weights, row by row, lowest bit first."""
     values: Tensor
-    """(weights that are not zero,) in that order, in 16 bits where that loses nothing."""
+    """(nonzeros,) the nonzero weights, row by row, in 16 bits if that is lossless."""
     bias: Tensor | None
     """(out,) or None."""
 
@@ -103,20 +103,20 @@ class PackedSparse(CompressedLayer):
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor | None) -> Self:
-        """Return the stored form of a layer with these weights, (out, in) and (out,) or None."""
-        there = (weight != 0).flatten()
-        stored = cls(weight.shape[1], weight.shape[0], int(there.sum()), bias=bias is not None).to(weight)
-        stored.bits = pack_bits(there.byte(), 1)
-        stored.values = to_narrowest_dtype(weight.flatten()[there])
+        """Return the stored form of a layer with this weight, (out, in), and bias, (out,) or None."""
+        nonzero = (weight != 0).flatten()
+        stored = cls(weight.shape[1], weight.shape[0], int(nonzero.sum()), bias=bias is not None).to(weight)
+        stored.bits = pack_bits(nonzero.byte(), 1)
+        stored.values = to_narrowest_dtype(weight.flatten()[nonzero])
         if bias is not None:
             stored.bias = bias.detach().clone()
         return stored
 
     def weight_again(self) -> Tensor:
-        """Return the weight, (out, in), the same to the bit."""
-        there = unpack_bits(self.bits, 1, self.in_features * self.out_features).bool()
-        weight = torch.zeros(len(there), dtype=self.weight.dtype, device=self.values.device)
-        weight[there] = self.values.to(weight.dtype)
+        """Return the original weight, (out, in), bit-identical."""
+        nonzero = unpack_bits(self.bits, 1, self.in_features * self.out_features).bool()
+        weight = torch.zeros(len(nonzero), dtype=self.weight.dtype, device=self.values.device)
+        weight[nonzero] = self.values.to(weight.dtype)
         return weight.reshape(self.out_features, self.in_features)
 
     def running(self) -> CompressedLayer:
@@ -124,9 +124,9 @@ class PackedSparse(CompressedLayer):
         return Masked.of(self.weight_again(), self.bias)
 
     def pays(self) -> bool:
-        """Return whether it takes less room than the dense weight."""
-        whole = self.weight.element_size() * self.in_features * self.out_features
-        return len(self.bits) + self.values.element_size() * len(self.values) < whole
+        """Return whether the stored form takes less space than the dense weight."""
+        dense_bytes = self.weight.element_size() * self.in_features * self.out_features
+        return len(self.bits) + self.values.element_size() * len(self.values) < dense_bytes
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
@@ -145,7 +145,7 @@ class PackedSparse(CompressedLayer):
 
 
 class PackedSparseEmbedding(PackedSparse):
-    """Values and bits of one pruned table, a row for each token; never run."""
+    """The stored form of a pruned embedding, with a row per token; it never runs."""
 
     saved_as: ClassVar[str] = "packed_embedding"
 

@@ -1,4 +1,4 @@
-"""A layer that hands on what comes in, where nothing reads more of it than its shape."""
+"""A layer that returns its input; it stands before a `Constant`, which reads only the shape."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
@@ -11,18 +11,18 @@ __all__ = ["PassThrough"]
 
 
 class PassThrough(CompressedLayer):
-    """Takes the place of a linear layer, or of a whole self-attention, before a `Constant`."""
+    """Replaces a linear layer or a whole self-attention before a `Constant`."""
 
     saved_as: ClassVar[str] = "passing"
 
     def __init__(self, *, rows: Literal["all", "first"] = "all", returns: Literal["tensor", "pair"] = "tensor") -> None:
-        """Say what is handed on; see `Constant`."""
+        """Store which rows to return, and in which form; see `Constant`."""
         super().__init__()
         self.rows = rows
         self.returns = returns
 
     def forward(self, inputs: Tensor, *_: object, **__: object) -> Any:
-        """Return `inputs`, (batch, tokens, in), or what of it belongs to the first token."""
+        """Return `inputs`, (batch, tokens, in), or only the first token's rows, (batch, 1, in)."""
         kept = inputs if self.rows == "all" else inputs[:, :1]
         return kept if self.returns == "tensor" else (kept, None)
 

@@ -1,4 +1,7 @@
-"""Layers of few bits: stored as whole numbers and scales, run as ordinary layers or by 8-bit kernels."""
+"""Quantized layers: files store integers and scales; the layers run as ordinary fp32 layers or with int8 kernels.
+
+A weight is w = s·q with an integer q; see `whet.numerics.rounding`.
+"""
 
 import warnings
 from dataclasses import dataclass
@@ -19,44 +22,44 @@ __all__ = ["Int8", "PackedQuantized", "QuantizationSpec", "Quantized"]
 
 @dataclass(frozen=True)
 class QuantizationSpec(LayerShape):
-    """An ordinary layer whose weights are whole numbers of steps."""
+    """The type and shape of an ordinary layer, and how its weights are quantized."""
 
     bits: int = 8
-    """Of each weight."""
+    """Bits per weight."""
     group_size: int | None = None
-    """Inputs of an output that share a step; None: all."""
+    """Inputs of an output that share a scale; None means all inputs."""
     coding: Coding = "fixed"
-    """How the whole numbers are stored."""
+    """How files store the integers."""
     products: Literal["float32", "int8"] = "float32"
-    """What it runs by."""
+    """The arithmetic of the matrix product: float32, or int8 with dynamically quantized inputs."""
 
     def rounded(self, weight: Tensor) -> QuantizedWeight:
-        """Return a weight in these bits, with scales of 16 bits; one that was rounded so before stays as it is."""
+        """Return the quantized weight with float16 scales; an already quantized weight does not change."""
         return quantize_weight(weight, bits=self.bits, group_size=self.group_size, scale_dtype=torch.float16)
 
 
 class Quantized(RunsDense):
-    """Runs as the ordinary layer with rounded weights, and costs no time."""
+    """Runs as an ordinary layer with quantized weights, at no extra cost."""
 
-    forms = QuantizationSpec
-    form: QuantizationSpec
+    spec_class = QuantizationSpec
+    spec: QuantizationSpec
 
     def stored(self) -> CompressedLayer:
-        """See `CompressedLayer.stored`; weights that were trained since are stored as they are."""
+        """See `CompressedLayer.stored`; weights that training has moved off the levels are stored in fp32."""
         weight = self.dense.weight.detach()
-        found = self.form.rounded(weight)
-        return PackedQuantized.of(found, self.bias, self.form) if torch.equal(found.weight(), weight) else self
+        quantized = self.spec.rounded(weight)
+        return PackedQuantized.of(quantized, self.bias, self.spec) if torch.equal(quantized.weight(), weight) else self
 
 
 class Int8(ReplacesDense):
-    """A linear layer that multiplies 8-bit numbers: inputs are rounded with one scale and zero point for a batch.
+    """A linear layer with int8 products; inputs are quantized with one scale and zero point per batch.
 
-    Processors without instructions for it would let sums of two products overflow: inputs then have 7 bits. Where
-    gradients are asked for, or not on a CPU, it computes with the rounded weight in float.
+    On processors without int8 instructions inputs get 7 bits, since sums of two products would overflow. The layer
+    computes in float with the quantized weight if inputs need gradients, are not float32, or are not on a CPU.
     """
 
-    forms = QuantizationSpec
-    form: QuantizationSpec
+    spec_class = QuantizationSpec
+    spec: QuantizationSpec
     values: Tensor
     """(out, in) int8."""
     scales: Tensor
@@ -64,27 +67,27 @@ class Int8(ReplacesDense):
     bias: Tensor | None
     """(out,) or None."""
 
-    def __init__(self, form: LayerShape) -> None:
-        super().__init__(form)
-        self.register_buffer("values", torch.zeros(form.rows, form.columns, dtype=torch.int8))
-        self.register_buffer("scales", torch.ones(form.rows, 1))
-        self.register_buffer("bias", torch.zeros(form.rows) if form.bias else None)
+    def __init__(self, spec: LayerShape) -> None:
+        super().__init__(spec)
+        self.register_buffer("values", torch.zeros(spec.rows, spec.columns, dtype=torch.int8))
+        self.register_buffer("scales", torch.ones(spec.rows, 1))
+        self.register_buffer("bias", torch.zeros(spec.rows) if spec.bias else None)
         self._packed: Any = None
         self._packed_of: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, found: QuantizedWeight, bias: Tensor | None, form: QuantizationSpec) -> Self:
-        """Return the layer with this weight, which has one scale for each output, and bias, (out,) or None."""
-        layer = cls(form).to(found.values.device)
-        layer.values, layer.scales = found.values, found.scales.float()
+    def of(cls, quantized: QuantizedWeight, bias: Tensor | None, spec: QuantizationSpec) -> Self:
+        """Return a layer with this weight, which has one scale per output, and bias, (out,) or None."""
+        layer = cls(spec).to(quantized.values.device)
+        layer.values, layer.scales = quantized.values, quantized.scales.float()
         if bias is not None:
             layer.bias = bias.detach().clone()
         return layer
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (..., out) from (..., in)."""
-        trained = torch.is_grad_enabled() and inputs.requires_grad
-        if trained or inputs.device.type != "cpu" or inputs.dtype != torch.float32:
+        needs_gradient = torch.is_grad_enabled() and inputs.requires_grad
+        if needs_gradient or inputs.device.type != "cpu" or inputs.dtype != torch.float32:
             weight = (self.values * self.scales).to(inputs)
             return linear(inputs, weight, None if self.bias is None else self.bias.to(inputs))
         out: Tensor = torch.ops.quantized.linear_dynamic(inputs, self._kernel(), not supports_products("int8"))
@@ -97,24 +100,24 @@ class Int8(ReplacesDense):
     def stored(self) -> CompressedLayer:
         """See `CompressedLayer.stored`."""
         return PackedQuantized.of(
-            QuantizedWeight(self.values, self.scales.half(), self.form.columns), self.bias, self.form
+            QuantizedWeight(self.values, self.scales.half(), self.spec.columns), self.bias, self.spec
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what copies are made from: the kernel's own form of the weight is made again."""
+        """Return the state to copy, without the kernel's packed weight, which the copy packs again."""
         return {**self.__dict__, "_packed": None, "_packed_of": ()}
 
     def _kernel(self) -> Any:
-        held = [part for part in (self.values, self.scales, self.bias) if part is not None]
-        now = tuple(part.data_ptr() for part in held)
-        if self._packed is None or self._packed_of != now:
+        tensors = [tensor for tensor in (self.values, self.scales, self.bias) if tensor is not None]
+        pointers = tuple(tensor.data_ptr() for tensor in tensors)
+        if self._packed is None or self._packed_of != pointers:
             scales = self.scales[:, 0].double()
             zeros = torch.zeros_like(scales, dtype=torch.int64)
-            with warnings.catch_warnings():  # there is no other way yet to tell the kernel one scale for each output
+            with warnings.catch_warnings():  # torch warns, but offers no other way yet to pass one scale per output
                 warnings.simplefilter("ignore", UserWarning)
                 weight = torch.quantize_per_channel(self.values * self.scales, scales, zeros, 0, torch.qint8)
             self._packed = torch.ops.quantized.linear_prepack(weight, self.bias)
-            self._packed_of = now
+            self._packed_of = pointers
         return self._packed
 
     def _load_from_state_dict(self, *args: Any, **others: Any) -> None:
@@ -123,41 +126,41 @@ class Int8(ReplacesDense):
 
 
 class PackedQuantized(EntropyCoded):
-    """Whole numbers, stored above the least, and scales of one layer."""
+    """The stored form of a quantized layer: coded integers, shifted to start at zero, and scales."""
 
     saved_as: ClassVar[str] = "integers"
 
-    forms = QuantizationSpec
-    form: QuantizationSpec
-    own: ClassVar[tuple[str, ...]] = ("size", "used", "groups")
+    spec_class = QuantizationSpec
+    spec: QuantizationSpec
+    extra_fields: ClassVar[tuple[str, ...]] = ("size", "used", "groups")
 
     scales: Tensor
     """(rows, groups) float16."""
 
-    def __init__(self, form: QuantizationSpec, size: int, used: Coding, groups: int) -> None:
-        super().__init__(form, size, used)
-        self.register_buffer("scales", torch.zeros(form.rows, groups, dtype=torch.float16))
+    def __init__(self, spec: QuantizationSpec, size: int, used: Coding, groups: int) -> None:
+        super().__init__(spec, size, used)
+        self.register_buffer("scales", torch.zeros(spec.rows, groups, dtype=torch.float16))
 
     @classmethod
-    def of(cls, found: QuantizedWeight, bias: Tensor | None, form: QuantizationSpec) -> Self:
+    def of(cls, quantized: QuantizedWeight, bias: Tensor | None, spec: QuantizationSpec) -> Self:
         """Return the stored form of a layer with this weight, and bias, (rows,) or None."""
-        numbers = (found.values.short() + largest_level(form.bits)).flatten().to(torch.uint8)
-        codes, used = encode_integers(numbers, form.bits, form.coding)
-        stored = cls(form, len(codes), used, found.scales.shape[1])
-        stored.codes, stored.scales = codes, found.scales
+        numbers = (quantized.values.short() + largest_level(spec.bits)).flatten().to(torch.uint8)
+        codes, used = encode_integers(numbers, spec.bits, spec.coding)
+        stored = cls(spec, len(codes), used, quantized.scales.shape[1])
+        stored.codes, stored.scales = codes, quantized.scales
         if bias is not None:
             stored.bias = bias.detach().clone()
         return stored
 
     def running(self) -> CompressedLayer:
-        """See `CompressedLayer.running`; the weights are the same to the bit."""
-        form = self.form
-        numbers = decode_integers(self.codes, form.bits, form.rows * form.columns, self.used)
-        values = (numbers.short() - largest_level(form.bits)).to(torch.int8).reshape(form.rows, form.columns)
-        found = QuantizedWeight(values, self.scales.half(), form.group_size or form.columns)
-        if form.products == "int8":
-            return Int8.of(found, self.bias, form)
-        return Quantized.of(found.weight(), self.bias, form)
+        """See `CompressedLayer.running`; the weights are bit-identical."""
+        spec = self.spec
+        numbers = decode_integers(self.codes, spec.bits, spec.rows * spec.columns, self.used)
+        values = (numbers.short() - largest_level(spec.bits)).to(torch.int8).reshape(spec.rows, spec.columns)
+        quantized = QuantizedWeight(values, self.scales.half(), spec.group_size or spec.columns)
+        if spec.products == "int8":
+            return Int8.of(quantized, self.bias, spec)
+        return Quantized.of(quantized.weight(), self.bias, spec)
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""

@@ -1,4 +1,4 @@
-"""A linear layer of another shape than the model's configuration says."""
+"""A linear layer whose shape differs from the one in the model's configuration."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ __all__ = ["Resized"]
 
 
 class Resized(WrapsLinear):
-    """Has fewer inputs or outputs than the layer whose place it takes."""
+    """Replaces a linear layer by one with fewer inputs or outputs."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (..., out) from (..., in)."""
