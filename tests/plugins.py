@@ -41,9 +41,10 @@ class ToyMethod(Method):
 CODE = (
     TOY_METHOD
     + '''
+import shutil
 from pathlib import Path
 
-from whet.runtimes.base import ExportRuntime
+from whet.runtimes.base import ExportRuntime, Session
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.kinds.base import TaskKind
@@ -63,17 +64,30 @@ class ToyStudent(Student):
 
 
 class ToyRuntime(ExportRuntime):
-    """Converts nothing."""
+    """Runs ONNX files as they are."""
 
     extra = "toy"
-    package = "whet_toy"
-    precisions = {"fp32": ()}
+    package = "onnxruntime"
+    precisions = {"fp32": ("model.toy",)}
 
     def convert(self, conversion, folder):
-        pass
+        shutil.copy(conversion.onnx, folder / "model.toy")
 
     def open(self, folder, *, precision="fp32", threads):
-        raise NotImplementedError
+        return ToySession(folder / "model.toy")
+
+
+class ToySession(Session):
+    precision = "fp32"
+
+    def __init__(self, path):
+        import onnxruntime
+
+        self.session = onnxruntime.InferenceSession(path)
+
+    def run(self, inputs):
+        names = [one.name for one in self.session.get_inputs()]
+        return self.session.run(None, {name: inputs[name] for name in names})[0]
 
 
 class ToyKind(TaskKind):

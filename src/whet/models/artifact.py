@@ -46,8 +46,6 @@ MEASUREMENTS = "measurements.jsonl"
 CARD = "README.md"
 _NOTES = (CARD, MEASUREMENTS)
 """What is written about the model after it was saved, and may be edited."""
-_EXPORTED = (".onnx", ".xml", ".bin")
-"""Endings of what runtimes run; weights are safetensors. Exports have an entry of their own in the manifest."""
 _PACKAGES = ("whet", "torch", "transformers", "numpy")
 
 
@@ -82,7 +80,8 @@ def save(
         tokenizer.save_pretrained(draft)
         for name, content in files.items():
             (draft / name).write_bytes(content)
-        (draft / MANIFEST).write_text(_manifest(draft, {**about, "versions": versions()}), encoding="utf-8")
+        own = {path.name: digest(path) for path in sorted(draft.iterdir()) if path.is_file()}
+        (draft / MANIFEST).write_text(_manifest(own, {**about, "versions": versions()}), encoding="utf-8")
 
 
 def load(folder: Path) -> PreTrainedModel:
@@ -143,10 +142,11 @@ def write_notes(folder: Path, notes: Mapping[str, str]) -> None:
         InvalidArtifact: the manifest cannot be read.
         OutputNotWritten: the folder cannot be written.
     """
-    known = about(folder)
+    manifest = _read_manifest(folder)
     for name, text in notes.items():
         write_text(folder / name, text)
-    write_text(folder / MANIFEST, _manifest(folder, known))
+    files = manifest["files"] | {name: digest(folder / name) for name in notes}
+    write_text(folder / MANIFEST, _manifest(files, manifest))
 
 
 def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path], about: Mapping[str, Any]) -> None:
@@ -175,8 +175,7 @@ def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path]
         **{key: one for key, old in manifest.get("exports", {}).items() if (one := _beside(old, entry))},
         f"{runtime} {precision}": entry,
     }
-    about_model = {key: value for key, value in manifest.items() if key not in ("files", "exports")}
-    write_text(folder / MANIFEST, _manifest(folder, {**about_model, "exports": known}))
+    write_text(folder / MANIFEST, _manifest(manifest["files"], {**manifest, "exports": known}))
 
 
 def _beside(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -223,7 +222,8 @@ def copy(
         others = {key: value for key, value in manifest.items() if key not in ("files", "exports")}
         if exports:
             others["exports"] = exports
-        (draft / MANIFEST).write_text(_manifest(draft, {**others, **about}), encoding="utf-8")
+        files = manifest["files"] | {name: digest(draft / name) for name in notes}
+        (draft / MANIFEST).write_text(_manifest(files, {**others, **about}), encoding="utf-8")
 
 
 def exported(folder: Path, runtime: str, precision: str = FP32) -> dict[str, Any]:
@@ -261,13 +261,10 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
-def _manifest(folder: Path, about: Mapping[str, Any]) -> str:
-    files = {
-        path.name: digest(path)
-        for path in sorted(folder.iterdir())
-        if path.name != MANIFEST and path.suffix not in _EXPORTED and path.is_file()
-    }
-    return json.dumps({**about, "files": files}, indent=1) + "\n"
+def _manifest(files: Mapping[str, str], about: Mapping[str, Any]) -> str:
+    """The manifest's text: what is known of the model, and the digests of its own files, exports left out."""
+    own = {name: files[name] for name in sorted(files)}
+    return json.dumps({**{key: value for key, value in about.items() if key != "files"}, "files": own}, indent=1) + "\n"
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
