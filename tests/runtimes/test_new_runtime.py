@@ -2,10 +2,13 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch._dynamo.utils import counters
 
 from folders import classifier, write_rows
 from helpers import tiny_batches, tiny_model
@@ -87,6 +90,25 @@ def test_pytorch_and_torch_compile_are_runtimes_without_files(tmp_path):
     for runtime in map(runtime_named, ("pytorch", "torch_compile")):
         assert runtime.supported(["int8"]) == ["fp32"] and runtime.files(tmp_path) == []
     assert runtime_named("pytorch").load(model, tmp_path, threads=1) is model
+
+
+def test_every_model_is_compiled_however_many_there_are(tmp_path, monkeypatch):
+    """torch's own limit is 8 models of one class, after which it runs them uncompiled."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    counters.clear()
+    runtime = runtime_named("torch_compile")
+    for width in range(2, 14):
+        runtime.load(Widths(width), tmp_path, threads=1)(torch.ones(3, 4))
+    assert counters["frames"]["ok"] == 12
+
+
+class Widths(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.up, self.down = torch.nn.Linear(4, width), torch.nn.Linear(width, 2)
+
+    def forward(self, values):
+        return self.down(self.up(values))
 
 
 def test_a_search_tries_pytorch_first_and_leaves_torch_compile_out():

@@ -1,7 +1,6 @@
 """PyTorch with the model compiled at its first batch, for any batch size and length.
 
-torch compiles a model class for a few models only, and then runs others as they are without a word: that is why a
-search, which brings many models to each runtime, leaves it out.
+Compiling takes much longer than an export, so searches, which bring many models to each runtime, leave it out.
 """
 
 import os
@@ -18,6 +17,9 @@ from whet.utils.precision import FP32
 
 __all__ = ["TorchCompile"]
 
+RECOMPILES = 8
+"""How often torch compiles one model anew; as many as it allows of itself."""
+
 
 class TorchCompile(Runtime):
     """Runs models by torch.compile."""
@@ -27,6 +29,11 @@ class TorchCompile(Runtime):
 
     def load(self, model: nn.Module, folder: Path, *, precision: str = FP32, threads: int) -> nn.Module:
         """See `Runtime.load`."""
+        from torch._dynamo import config
+
+        # torch counts all models of one class together; those beyond its limit run uncompiled, with a mere warning
+        config.recompile_limit += RECOMPILES
+        config.accumulated_recompile_limit += RECOMPILES
         return cast(nn.Module, torch.compile(model, dynamic=True))
 
     def require(self, precision: str = FP32, *, device: str = "cpu") -> None:

@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 
 from whet.errors import InvalidModel
 from whet.models.attention import last_attention_projections
-from whet.models.inference import removing_hooks
+from whet.models.inference import removing_hooks, to_device
 from whet.models.surgery import temporary_submodule
 from whet.training.objective import AttentionProjections, Objective
 
@@ -67,8 +67,7 @@ class Teacher(NamedTuple):
         Raises:
             InvalidModel: the outputs of the two models cannot be compared.
         """
-        device = next(student.parameters()).device
-        trial_batch = {key: value.to(device) for key, value in batch.items()}
+        device, trial_batch = next(student.parameters()).device, to_device(batch, student)
         student.eval()
         with ExitStack() as stack:
             with torch.no_grad():
