@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import whet
-from whet.calibration.resources import Calibration, prepare_resources
+from whet.calibration.resources import prepare_resources
 from whet.calibration.sensitivity import equalize_low_rank_layers
 from whet.evaluation.significance import bootstrap, paired_ratio
 from whet.evaluation.timing import representative_batches, time_interleaved
@@ -63,10 +63,8 @@ def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[st
     """Return size and KL both ways, and how many times as fast 8 bits are, in one runtime."""
     model, tokenizer = load_any(options.model).eval(), load_tokenizer(options.model)
     equalize_low_rank_layers(model, dense_layers_in_blocks(model))
-    sample = Calibration(examples=CALIBRATION, batch_size=8)
-    resources = prepare_resources(
-        model, tokenizer, task, sample, seed=0, device="cpu", needs=frozenset({"calibration"})
-    )
+    needs = frozenset({"calibration"})
+    resources = prepare_resources(model, tokenizer, task, CALIBRATION, seed=0, device="cpu", needs=needs)
     assert resources.calibration is not None
     rows = shortest_first(task.splits.dev, tokenizer, max_length=128)
     dev = encode(rows, tokenizer, max_length=128, batch_size=8)

@@ -1,12 +1,11 @@
 """A runtime: where a model runs.
 
-PyTorch runs the model itself. An `ExportRuntime` runs files that are made from it, in one of the precisions that the
-runtime knows. What such files give in fp32 must be what PyTorch gives: `compare` runs both at several shapes, and an
-export that is further off than the tolerance is refused. In fewer bits logits differ; by how much is measured on the
-task's own text.
+PyTorch runs the model itself. An `ExportRuntime` runs files that are made from the model, in one of the precisions that
+the runtime knows. In fp32 its logits must be those of PyTorch: `compare` runs both at several shapes and refuses an
+export that differs by more than the tolerance. In fewer bits logits differ; by how much is measured on the task's text.
 
-A new runtime is one module beside this one, or a class that an installed package names as an entry point of the group
-`whet.runtimes`; nothing else has to know of it.
+A new runtime is one module beside this one, or a class of an installed package with an entry point in the group
+`whet.runtimes`. No other module needs to change.
 """
 
 import importlib
@@ -43,41 +42,41 @@ __all__ = [
 ]
 
 PACKAGE = "whet.runtimes"
-"""Where our own runtimes lie, and the group of entry points by which installed packages add theirs."""
+"""Our own runtimes, and the group of entry points for those of installed packages."""
 TOLERANCE = 1e-4
-"""Largest difference of logits that an export in fp32 may show; of logits above 1, as a share of the largest."""
+"""Largest difference between logits that an export in fp32 may show; above 1 it is relative to the largest logit."""
 SHAPES = ((1, 3), (2, 7), (3, 16), (5, 11), (8, 24))
-"""Examples and tokens at which an export is compared; the last tokens of some examples are padding."""
+"""Batch sizes and lengths at which an export is compared; the last tokens of some examples are padding."""
 
 
 class Agreement(NamedTuple):
-    """How near a runtime's answers are to PyTorch's."""
+    """How near a runtime's logits are to PyTorch's."""
 
     shapes: tuple[tuple[int, int], ...]
-    """Examples and tokens."""
+    """Batch sizes and lengths of the random inputs that were compared."""
     largest_difference: float
-    """Of logits."""
+    """Between logits of the random inputs."""
     equal_predictions: float
-    """Share of the examples."""
+    """Fraction of the random inputs with the same predicted class."""
     precision: str
-    """That the runtime really computed in."""
+    """The precision that the runtime computed in."""
     kl: float | None = None
-    """Of the model's answers and the runtime's on held-out text, in nats; None, if there is none."""
+    """Mean KL from the model to the runtime on held-out text, in nats; None without held-out text."""
     in_fp32: tuple[str, ...] = ()
-    """Layers that stay in fp32, since in int8 they cost too much."""
+    """Layers that stay in fp32 to keep the KL within its limit."""
 
 
 class Conversion(NamedTuple):
-    """What a runtime makes its files from."""
+    """What a runtime converts, and how."""
 
     onnx: Path
     """The model in fp32."""
     precision: str = FP32
-    """One of the runtime's own."""
+    """One that the runtime knows."""
     batches: Sequence[Mapping[str, Tensor]] = ()
-    """Calibration inputs, where the precision needs them."""
+    """Calibration inputs, for precisions that need them."""
     layers: tuple[str, ...] | None = None
-    """Modules whose products are in int8; all that can be, if None."""
+    """Modules whose matrix products are in int8; all that can be, if None."""
 
 
 class Session(ABC):
@@ -90,7 +89,7 @@ class Session(ABC):
         """Return the logits of a batch, (examples, classes).
 
         Raises:
-            InvalidParameter: it holds nothing; runtimes fail at that somewhere inside, each in its own way.
+            InvalidParameter: the batch is empty.
         """
         if empty := [name for name, values in batch.items() if values.numel() == 0]:
             raise InvalidParameter(f"a batch must hold a token at least, but got {', '.join(empty)} without any")
@@ -98,11 +97,15 @@ class Session(ABC):
 
     @abstractmethod
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        """Return the logits, (examples, classes), of these inputs and perhaps others that it does not read."""
+        """Return the logits, (examples, classes).
+
+        Args:
+            inputs: by name; the model may read only some of them.
+        """
 
 
 class ExportedModel(nn.Module):
-    """A model whose logits come from a session; its weights are there to be counted."""
+    """A model whose logits come from a session; its own weights serve to count parameters."""
 
     def __init__(self, model: nn.Module, session: Session) -> None:
         super().__init__()
@@ -119,13 +122,13 @@ class Runtime(ABC):
     """One runtime."""
 
     package: ClassVar[str]
-    """What is imported."""
+    """The package that must be importable."""
     extra: ClassVar[str] = ""
-    """The extra of whet that installs it; empty if it always is."""
+    """The extra of whet that installs the package; empty if whet always needs it."""
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {FP32: ()}
-    """The precisions that it knows, each with the files that it reads beside the weights."""
+    """The precisions that it knows, each with the names of its files."""
     for_search: ClassVar[bool] = True
-    """Whether a search, and methods that time their candidates, may bring many models to it."""
+    """Whether searches, and methods that time candidates, may use it; False where loading a model takes long."""
 
     @classmethod
     def name(cls) -> str:
@@ -134,38 +137,40 @@ class Runtime(ABC):
 
     @abstractmethod
     def load(self, model: nn.Module, folder: Path, *, precision: str = FP32, threads: int) -> nn.Module:
-        """Return a model as it runs here.
+        """Return a model as this runtime runs it.
 
         Args:
-            model: in PyTorch, in eval mode.
-            folder: that it was saved to, and exported to where the runtime needs it.
-            precision: one of the runtime's own.
-            threads: of a runtime with threads of its own.
+            model: the model in PyTorch, in eval mode.
+            folder: where the model was saved and exported.
+            precision: one that the runtime knows.
+            threads: number of threads, for a runtime with threads of its own.
         """
 
     def files(self, folder: Path, precision: str = FP32) -> list[Path]:
-        """Return what the runtime reads instead of the model's weights; nothing if it reads those.
+        """Return the files of an export; none for a runtime that runs the model itself.
 
         Raises:
-            InvalidArtifact: the folder holds no export for this runtime, or one of other weights.
+            InvalidArtifact: the folder holds no export for this runtime and precision, or one of other weights.
         """
         return []
 
     def supported(self, precisions: Sequence[str], *, device: str = "cpu") -> list[str]:
-        """Return in which of these precisions models run here; what runs the model itself has that of the model alone.
+        """Return the precisions among these in which models can run on this machine.
+
+        A runtime that runs the model itself ignores `precisions`: it computes in what the model is stored in.
 
         Raises:
-            InvalidParameter: in none of them, or something that one needs is missing.
+            InvalidParameter: the runtime knows none of them, or `require` refuses one.
         """
         self.require(device=device)
         return list(self.precisions)
 
     def require(self, precision: str = FP32, *, device: str = "cpu") -> None:
-        """Refuse to go on without what a precision needs.
+        """Check that models can run in a precision on a device, which torch names.
 
         Raises:
-            InvalidParameter: a package is not installed, and the message names the extra; or this machine cannot
-                compute in that precision; or the runtime does not run on the device, which is named as by torch.
+            InvalidParameter: a package is not installed, the machine cannot compute in the precision, or the runtime
+                does not support the device.
         """
         self._require_package(self.package)
 
@@ -180,20 +185,20 @@ class Runtime(ABC):
 
 
 class ExportRuntime(Runtime):
-    """A runtime that runs files made from the model."""
+    """A runtime that runs files which are made from the model."""
 
     calibrated: ClassVar[frozenset[str]] = frozenset()
     """The precisions that need calibration inputs."""
     converters: ClassVar[Mapping[str, str]] = {}
-    """The precisions that another package makes, which is imported too, and that package."""
+    """For precisions that need a further package to convert: the package."""
 
     @abstractmethod
     def convert(self, conversion: Conversion, folder: Path) -> None:
-        """Write the precision's files into the folder."""
+        """Write the files of the conversion's precision into the folder."""
 
     @abstractmethod
     def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Session:
-        """Return what `convert` wrote, ready to run on so many threads."""
+        """Return a session on the files that `convert` wrote."""
 
     def load(self, model: nn.Module, folder: Path, *, precision: str = FP32, threads: int) -> ExportedModel:
         """See `Runtime.load`."""
@@ -204,7 +209,7 @@ class ExportRuntime(Runtime):
         return [folder / name for name in artifact.exported(folder, self.name(), precision)["files"]]
 
     def supported(self, precisions: Sequence[str], *, device: str = "cpu") -> list[str]:
-        """Return which of these precisions the runtime knows, in its own order. See `Runtime.supported`."""
+        """See `Runtime.supported`; the order is the runtime's own."""
         known = [own for own in self.precisions if own in precisions]
         if not known:
             raise InvalidParameter(
@@ -234,7 +239,7 @@ def all_runtimes() -> dict[str, type[Runtime]]:
 
 
 def runtime_named(name: str) -> Runtime:
-    """Return the runtime of that name; what it needs may be missing, see `Runtime.require`.
+    """Return the runtime of that name, whether or not it can run here; see `Runtime.require`.
 
     Raises:
         UnknownName: there is none; the message gives the nearest.
@@ -244,7 +249,7 @@ def runtime_named(name: str) -> Runtime:
 
 
 def search_runtimes() -> list[str]:
-    """Return the names of the runtimes that many models may be brought to, PyTorch first."""
+    """Return the names of the runtimes that searches and timing methods may use, PyTorch first."""
     names = [name for name, runtime in all_runtimes().items() if runtime.for_search]
     return sorted(names, key=lambda name: name != PYTORCH)
 
@@ -255,10 +260,10 @@ def export_runtimes() -> dict[str, type[ExportRuntime]]:
 
 
 def exporter_named(name: str) -> ExportRuntime:
-    """Return the runtime of that name, or of the format that it reads, such as onnx, which its extra is called by.
+    """Return the runtime with that name or that extra, such as onnx for onnxruntime.
 
     Raises:
-        UnknownName: there is none that models are exported for; the message gives the nearest.
+        UnknownName: models cannot be exported for any such runtime; the message gives the nearest names.
     """
     known = export_runtimes()
     by_extra = {runtime.extra: own for own, runtime in reversed(known.items()) if runtime.extra}
@@ -268,17 +273,17 @@ def exporter_named(name: str) -> ExportRuntime:
 def compare(
     model: nn.Module, session: Session, names: Sequence[str], *, runtime: str, tolerance: float = TOLERANCE
 ) -> Agreement:
-    """Return how near a runtime's answers are to PyTorch's, at shapes that the export did not see.
+    """Return how near the logits of an export are to PyTorch's, at shapes other than the exporter's example.
 
     Args:
-        model: what was exported, in eval mode, on the CPU.
-        session: the export, opened.
-        names: of its inputs.
-        runtime: for the message.
-        tolerance: largest difference of logits, relative where they are above 1.
+        model: the exported model, in eval mode, on the CPU.
+        session: its export.
+        names: of the model's inputs.
+        runtime: name of the runtime, for messages.
+        tolerance: largest difference between logits; above 1 it is relative to the largest logit.
 
     Raises:
-        InvalidModel: they differ by more than the tolerance, or are not finite, or the runtime fails at a shape.
+        InvalidModel: logits differ by more than the tolerance or are not finite, or the runtime fails at a shape.
     """
     largest, equal = 0.0, 0
     for shape in SHAPES:

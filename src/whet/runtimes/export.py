@@ -1,22 +1,21 @@
-"""From a model to files that other runtimes run, in four steps: ONNX, conversion, opening, comparison.
+"""From a model to what other runtimes run, in four steps: write ONNX, convert it, open the result, compare logits.
 
-`export` does this for an artifact, and writes the files beside its weights once their logits are the model's own.
-`load_unsaved` does it for a model that only runs for a while, such as a candidate that is timed, and leaves out the
-comparison.
+`export` takes the model from a folder and leaves the files there, once their logits are the model's own.
+`load_unsaved` leaves no files and compares nothing; it serves models that are only timed.
 """
 
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from whet.calibration.resources import Calibration, Resources, prepare_resources
+from whet.calibration.resources import Calibration, prepare_resources, require_calibration
 from whet.calibration.sensitivity import choose_fp32_layers, equalize_low_rank_layers, quantization_sensitivity
 from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, OutputNotWritten
 from whet.models import artifact
@@ -36,28 +35,31 @@ from whet.runtimes.base import (
     exporter_named,
 )
 from whet.tasks.base import Task
+from whet.tasks.data import Batch, Batches
 from whet.tasks.kinds.base import kl_divergences
 from whet.utils.precision import FP32
 from whet.utils.progress import track
 
 __all__ = ["export", "export_to", "load_unsaved"]
 
-CALIBRATION = 300
-"""Training examples that ranges are taken from."""
+CALIBRATION = Calibration(examples=300, batch_size=8)
+"""The sample that ranges are taken from, if no other is given."""
 
 
 class _Source(NamedTuple):
-    """What is exported."""
+    """What every runtime's files are made from and compared with."""
 
     model: nn.Module
-    names: list[str]
-    """Of its inputs."""
+    """In eval mode, on the CPU."""
+    input_names: list[str]
     onnx: Path
     """The model in fp32."""
-    resources: Resources
-    wanted: np.ndarray[Any, Any] | None
+    calibration: Sequence[Batch]
+    """Inputs that ranges are taken from; empty without a task."""
+    held_out: Batches | None
+    """Training data that no method saw; None without a task."""
+    logits: np.ndarray[Any, Any] | None
     """The model's own logits of the held-out data."""
-    threads: int
 
 
 def export(
@@ -71,24 +73,26 @@ def export(
     max_kl: float | None = None,
     threads: int | None = None,
 ) -> dict[tuple[str, str], Agreement]:
-    """Write what these runtimes run into the folder of a model, and return how near their answers are to PyTorch's.
+    """Export a model for runtimes, and return how near their logits are to PyTorch's.
+
+    The files lie beside the model's weights.
 
     Args:
         model: folder of a model that whet wrote.
-        runtimes: names, such as onnxruntime, or what they read, such as onnx.
+        runtimes: names, such as onnxruntime, or the formats that they read, such as onnx.
         precisions: such as int8; each runtime takes those that it knows.
-        task: gives calibration data and held-out training data, for fewer bits than 32.
-        calibration: how much of it.
+        task: gives calibration data and held-out training data; int8 with calibration, and `max_kl`, need it.
+        calibration: the sample that ranges are taken from.
         seed: of the sample.
-        max_kl: largest mean KL on the held-out data, in nats; layers that cost most stay in fp32 until it is met.
-        threads: that the comparison runs on; as many as torch's, if None.
+        max_kl: largest mean KL on the held-out data, in nats. The layers that harm most stay in fp32 until it is met.
+        threads: of the comparison; as many as torch uses, if None.
 
     Returns:
         An agreement for every runtime and precision.
 
     Raises:
-        WhetError: anything wrong with the folder, a name, a package or the data, before any work; or a runtime that
-            cannot take the model or gives other answers, for which nothing is written.
+        WhetError: the folder, a name, a package or the data cannot be used, which is found before any work; or a
+            runtime cannot run the model or gives other logits, and then nothing of it is written.
     """
     chosen = [(one, precision) for one in map(exporter_named, runtimes) for precision in one.supported(precisions)]
     return export_to(
@@ -108,20 +112,20 @@ def load_unsaved(
     runtime: Runtime,
     *,
     precision: str = FP32,
-    batches: Sequence[Mapping[str, Tensor]],
+    batches: Sequence[Batch],
     threads: int | None = None,
 ) -> nn.Module:
-    """Return a model as it runs in a runtime, without saving it; what the runtime reads is deleted once it is open.
+    """Return a model as it runs in a runtime, without saving the model; temporary files are deleted before the return.
 
     Args:
-        model: in eval mode, on the CPU where it is exported.
+        model: in eval mode; on the CPU for a runtime that it is exported for.
         runtime: any.
-        precision: one of the runtime's own.
-        batches: inputs of the model; a few are enough, from which ranges are taken where the precision wants some.
-        threads: that the runtime uses; as many as torch's, if None.
+        precision: one that the runtime knows.
+        batches: a few inputs of the model; their names are read, and ranges where the precision needs calibration.
+        threads: of the runtime; as many as torch uses, if None.
 
     Raises:
-        InvalidModel: the model has no form in ONNX.
+        InvalidModel: ONNX cannot express the model.
     """
     threads = threads or torch.get_num_threads()
     with TemporaryDirectory() as name:
@@ -135,7 +139,7 @@ def load_unsaved(
 
 
 def _converted(runtime: ExportRuntime, conversion: Conversion, folder: Path, threads: int) -> Session:
-    """Write the runtime's files from ONNX, and open them."""
+    """Write a runtime's files and open them."""
     runtime.convert(conversion, folder)
     return runtime.open(folder, precision=conversion.precision, threads=threads)
 
@@ -155,39 +159,28 @@ def export_to(
     threads: int | None = None,
     failed: Callable[[str, str, Exception], None],
 ) -> dict[tuple[str, str], Agreement]:
-    """Write what each of these runtimes runs in its precision, as `export` does.
+    """Export a model for each of these runtimes and precisions; see `export`.
 
-    Where one cannot take the model, `failed` is called with both names and the error; if it returns, the others go on.
+    If one of them fails, `failed` is called with the name of the runtime, the precision and the error. If `failed`
+    returns, the export goes on with the next.
     """
     _check(chosen, task, max_kl)
     if not artifact.is_artifact(folder):
         raise InvalidArtifact(
             f"the folder must be one that whet wrote, but got {folder}; fine-tune, distil or compress the model first"
         )
-    model, tokenizer = artifact.load(folder).eval(), load_tokenizer(folder)
-    equalize_low_rank_layers(
-        model, dense_layers_in_blocks(model)
-    )  # which changes no answer, and makes 8 bits lose less
-    names = input_names(model, tokenizer.model_input_names)
-    resources = Resources()
-    if task is not None:
-        class_order(model, task)
-        needs = frozenset({"calibration", "validation"})
-        sample = calibration or Calibration(examples=CALIBRATION, batch_size=8)
-        resources = prepare_resources(model, tokenizer, task, sample, seed=seed, device="cpu", needs=needs)
-    found = {}
+    threads = threads or torch.get_num_threads()
+    agreements = {}
     draft = folder / ".export.partial"
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
-        wanted = None if resources.validation is None else predict_logits(model, resources.validation)
-        source = _Source(model, names, draft / "whole.onnx", resources, wanted, threads or torch.get_num_threads())
-        to_onnx(model, names, source.onnx)
+        source = _source(folder, draft / "whole.onnx", task, calibration or CALIBRATION, seed)
         for runtime, precision in track(chosen, "converting"):
             place = draft / runtime.name() / precision
             place.mkdir(parents=True)
             try:
-                agreement = _verified(runtime, precision, source, place, max_kl)
+                agreement = _verified(runtime, precision, source, place, max_kl, threads)
             except OSError:
                 raise
             except Exception as error:
@@ -195,12 +188,30 @@ def export_to(
                 continue
             files = [place / name for name in runtime.precisions[precision]]
             artifact.add_export(folder, runtime.name(), precision, files, agreement._asdict())
-            found[runtime.name(), precision] = agreement
+            agreements[runtime.name(), precision] = agreement
     except OSError as error:
         raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return found
+    return agreements
+
+
+def _source(folder: Path, onnx: Path, task: Task | None, calibration: Calibration, seed: int) -> _Source:
+    """Load the model, write it as ONNX, and compute its logits of the held-out data."""
+    model, tokenizer = artifact.load(folder).eval(), load_tokenizer(folder)
+    equalize_low_rank_layers(model, dense_layers_in_blocks(model))  # changes no logits, and int8 loses less
+    names = input_names(model, tokenizer.model_input_names)
+    to_onnx(model, names, onnx)
+    if task is None:
+        return _Source(model, names, onnx, (), None, None)
+    class_order(model, task)
+    needs = frozenset({"calibration", "validation"})
+    resources = prepare_resources(model, tokenizer, task, calibration, seed=seed, device="cpu", needs=needs)
+    held_out = resources.validation
+    assert held_out is not None
+    return _Source(
+        model, names, onnx, require_calibration(resources).batches, held_out, predict_logits(model, held_out)
+    )
 
 
 def _check(chosen: Sequence[tuple[ExportRuntime, str]], task: Task | None, max_kl: float | None) -> None:
@@ -216,36 +227,33 @@ def _check(chosen: Sequence[tuple[ExportRuntime, str]], task: Task | None, max_k
         raise MissingResource("max_kl needs held-out training data, but got none; give --task")
 
 
-def _verified(runtime: ExportRuntime, precision: str, source: _Source, place: Path, max_kl: float | None) -> Agreement:
-    """Write one runtime's files, with as many layers in fp32 as the loss allowed asks for."""
-    layers = dense_layers_in_blocks(source.model)
-    calibration = source.resources.calibration
-    batches = () if calibration is None else calibration.batches
+def _verified(
+    runtime: ExportRuntime, precision: str, source: _Source, place: Path, max_kl: float | None, threads: int
+) -> Agreement:
+    """Write one runtime's files, with as few layers in fp32 as `max_kl` allows."""
+    layers, held_out = dense_layers_in_blocks(source.model), source.held_out
 
-    def agreement(chosen: tuple[str, ...]) -> Agreement:
-        conversion = Conversion(source.onnx, precision, batches, chosen if layers else None)
-        return _agreement(runtime, conversion, source, place)
+    def converted(in_precision: tuple[str, ...]) -> Agreement:
+        conversion = Conversion(source.onnx, precision, source.calibration, in_precision if layers else None)
+        return _agreement(runtime, source, _converted(runtime, conversion, place, threads), precision)
 
-    held_out = source.resources.validation
     if precision == FP32 or max_kl is None or held_out is None:
-        return agreement(layers)
-    found: list[Agreement] = []
+        return converted(layers)
+    agreements: list[Agreement] = []
 
-    def loss(chosen: tuple[str, ...]) -> float:
-        found.append(agreement(chosen))
-        return math.inf if found[-1].kl is None else found[-1].kl
+    def kl(in_precision: tuple[str, ...]) -> float:
+        agreements.append(converted(in_precision))
+        return math.inf if agreements[-1].kl is None else agreements[-1].kl
 
-    kept = choose_fp32_layers(layers, loss, lambda: quantization_sensitivity(source.model, layers, held_out), max_kl)
-    return found[-1]._replace(in_fp32=kept)
+    in_fp32 = choose_fp32_layers(layers, kl, lambda: quantization_sensitivity(source.model, layers, held_out), max_kl)
+    return agreements[-1]._replace(in_fp32=in_fp32)
 
 
-def _agreement(runtime: ExportRuntime, conversion: Conversion, source: _Source, place: Path) -> Agreement:
-    """Write the runtime's files, and compare what they give with the model's own logits."""
-    session = _converted(runtime, conversion, place, source.threads)
-    tolerance = TOLERANCE if conversion.precision == FP32 else math.inf
-    found = compare(source.model, session, source.names, runtime=runtime.name(), tolerance=tolerance)
-    held_out = source.resources.validation
-    if held_out is None or source.wanted is None:
-        return found
-    logits = predict_logits(ExportedModel(source.model, session), held_out)
-    return found._replace(kl=float(np.mean(kl_divergences(source.wanted, logits))))
+def _agreement(runtime: ExportRuntime, source: _Source, session: Session, precision: str) -> Agreement:
+    """Compare the logits of a session with the model's own."""
+    tolerance = TOLERANCE if precision == FP32 else math.inf
+    agreement = compare(source.model, session, source.input_names, runtime=runtime.name(), tolerance=tolerance)
+    if source.held_out is None or source.logits is None:
+        return agreement
+    logits = predict_logits(ExportedModel(source.model, session), source.held_out)
+    return agreement._replace(kl=float(np.mean(kl_divergences(source.logits, logits))))
