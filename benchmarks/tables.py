@@ -77,7 +77,7 @@ def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[st
         for bits in (32, 8):
             folder = Path(root) / str(bits)
             folder.mkdir()
-            kept = contextlib.nullcontext() if bits == 8 else mock.patch(f"whet.runtimes.{name}.round_tables")
+            kept = contextlib.nullcontext() if bits == 8 else mock.patch(f"whet.runtimes.{name}.quantize_embeddings")
             with kept:
                 runtime.convert(
                     Conversion(whole, INT8, resources.calibration.batches, dense_layers_in_blocks(model)), folder

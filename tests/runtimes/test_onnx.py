@@ -4,7 +4,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from whet.runtimes._onnx import round_tables
+from whet.runtimes._onnx import quantize_embeddings
 
 TABLE = (
     np.random.default_rng(0).normal(size=(50, 12)).astype(np.float32) * np.linspace(0, 9, 50, dtype=np.float32)[:, None]
@@ -32,7 +32,7 @@ def run(model: onnx.ModelProto, ids: np.ndarray) -> np.ndarray:
 
 def test_rows_are_within_half_a_step_of_what_they_were():
     model, ids = looked_up(), np.arange(50).reshape(5, 10)
-    round_tables(model)
+    quantize_embeddings(model)
     error = np.abs(run(model, ids) / 2 - TABLE[ids])
     steps = np.abs(TABLE).max(axis=1) / 127
     assert error.max() > 0 and (error <= 0.501 * steps[ids][..., None]).all()
@@ -42,7 +42,7 @@ def test_rows_are_within_half_a_step_of_what_they_were():
 def test_a_table_is_stored_once_and_in_8_bits():
     model = looked_up()
     whole = model.ByteSize()
-    round_tables(model)
+    quantize_embeddings(model)
     kinds = {one.name: (one.data_type, list(one.dims)) for one in model.graph.initializer}
     assert kinds == {"table_codes": (TensorProto.INT8, [50, 12]), "table_steps": (TensorProto.FLOAT, [50, 1])}
     assert model.ByteSize() < whole - 50 * (3 * 12 - 4) + 1000
@@ -60,5 +60,5 @@ def test_a_table_is_stored_once_and_in_8_bits():
 def test_what_is_no_table_alone_stays_as_it_is(other):
     model = looked_up(**other)
     before = model.SerializeToString(deterministic=True)
-    round_tables(model)
+    quantize_embeddings(model)
     assert model.SerializeToString(deterministic=True) == before

@@ -58,13 +58,20 @@ def removing_hooks(handles: Sequence[RemovableHandle]) -> Iterator[None]:
 
 
 def input_names(model: nn.Module, tokenizer_names: Sequence[str]) -> list[str]:
-    """Return what a model reads of what its tokenizer gives, in the order in which exporters call for it."""
-    own = inspect.signature(model.forward).parameters
-    return [name for name in own if name in tokenizer_names]
+    """Return the model's inputs among those of its tokenizer, in the order of the model's arguments."""
+    arguments = inspect.signature(model.forward).parameters
+    return [name for name in arguments if name in tokenizer_names]
 
 
 def example_batch(model: nn.Module, names: Sequence[str], size: int, length: int) -> dict[str, Tensor]:
-    """Return random tokens as inputs of these names; the last of every second example are padding."""
+    """Return random tokens as inputs of these names; every second example ends in padding.
+
+    Args:
+        model: gives the vocabulary and the padding token.
+        names: of the inputs.
+        size: number of examples.
+        length: in tokens.
+    """
     random = torch.Generator().manual_seed(size * length)
     words = len(word_vectors(model))
     pad = int(model.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]

@@ -1,7 +1,7 @@
-"""A model as one ONNX file for any batch size and length, and how that file is made ready for runtimes.
+"""ONNX: write a model as one file for any batch size and length, and rewrite the graph for runtimes.
 
-`to_onnx` writes it. `nodes_below` tells which nodes came from which modules of the model, `flat_attention` rewrites
-attention as ONNX Runtime runs it fastest, `round_tables` stores word embeddings in 8 bits.
+`to_onnx` writes the file. `nodes_of` finds the nodes of some modules, `flat_attention` rewrites attention to the form
+that ONNX Runtime runs fastest, and `quantize_embeddings` stores word embeddings in 8 bits.
 """
 
 import ast
@@ -25,20 +25,20 @@ from whet.models.layers.quantized import Int8
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["flat_attention", "nodes_below", "round_tables", "to_onnx"]
+__all__ = ["flat_attention", "nodes_of", "quantize_embeddings", "to_onnx"]
 
 OPSET, WITHOUT_ROTARY = 23, 20
-"""23 is the first with attention as one operator; its rotary positions run in ONNX Runtime for one example alone."""
+"""23 is the first with an attention operator; with rotary positions ONNX Runtime runs that for one example only."""
 EXAMPLE = (2, 6)
-"""Examples and tokens of the inputs that the exporter follows through the model."""
+"""Batch size and length of the inputs that the exporter traces."""
 SCOPES = "pkg.torch.onnx.name_scopes"
-"""Under which torch's exporter keeps the modules around a node, outermost first."""
+"""The key of the metadata in which torch's exporter lists the modules around a node, outermost first."""
 PREFIX = "model."
-"""The exporter's module around the model."""
+"""The name of the model within `_Logits`."""
 
 
 class _Logits(nn.Module):
-    """Gives a tensor, as exporters want."""
+    """Returns a tensor, as exporters need, instead of a transformers output."""
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
@@ -51,29 +51,29 @@ class _Logits(nn.Module):
 
 
 def to_onnx(model: nn.Module, names: Sequence[str], path: Path) -> None:
-    """Write a model that gives `logits` of inputs of any batch size and length.
+    """Write a model as ONNX, from inputs of any batch size and length to `logits`.
 
     Args:
         model: in eval mode, on the CPU.
-        names: of its inputs, in the order of the model's arguments.
+        names: the model's inputs, in the order of its arguments; each is (batch, length) int64.
         path: the file.
 
     Raises:
-        InvalidModel: something in it has no form in ONNX, or it multiplies 8-bit numbers in PyTorch.
+        InvalidModel: ONNX cannot express the model, or the model has 8-bit products of PyTorch.
     """
     if any(isinstance(module, Int8) for module in model.modules()):
         raise InvalidModel(
-            "the model must multiply in float, but got one that is already quantized for PyTorch; export the model "
-            "that it was made from, with --precision int8"
+            "the model must compute in float, but got one with 8-bit products of PyTorch; export the model that it was "
+            "made from, with --precision int8"
         )
-    moving = torch.export.Dim.DYNAMIC
+    dynamic = torch.export.Dim.DYNAMIC
     example = example_batch(model, names, *EXAMPLE)
     rotary = any("rotary" in name.lower() for name, _ in model.named_modules())
-    # once an export went through it, torch keeps a way to run an LSTM that fixes the length of the next one
+    # torch caches how it dispatches an LSTM; after one export the cache fixes the length of the next
     getattr(torch.ops.aten.lstm.input, "_dispatch_cache", {}).clear()
     try:
-        # (the exporter reports on standard output and warns of what concerns nobody here; what layers do for their
-        # gradients is no part of the model)
+        # the exporter prints progress and warnings that users can do nothing about; without gradients, what layers do
+        # for their gradients stays out of the graph
         with (
             torch.no_grad(),
             warnings.catch_warnings(),
@@ -87,7 +87,7 @@ def to_onnx(model: nn.Module, names: Sequence[str], path: Path) -> None:
                 path,
                 input_names=list(names),
                 output_names=["logits"],
-                dynamic_shapes=(tuple({0: moving, 1: moving} for _ in names),),
+                dynamic_shapes=(tuple({0: dynamic, 1: dynamic} for _ in names),),
                 opset_version=WITHOUT_ROTARY if rotary else OPSET,
                 dynamo=True,
                 external_data=False,
@@ -99,58 +99,58 @@ def to_onnx(model: nn.Module, names: Sequence[str], path: Path) -> None:
             root = root.__cause__
         reason = " ".join(str(root).split())[:300]
         raise InvalidModel(
-            f"the model must have a form in ONNX, but torch says: {reason}; run it in PyTorch"
+            f"ONNX must be able to express the model, but torch says: {reason}; run it in PyTorch"
         ) from error
 
 
-def nodes_below(model: "onnx.ModelProto", modules: Collection[str]) -> list[str]:
-    """Return the names of the nodes that came from these modules."""
-    found = []
+def nodes_of(model: "onnx.ModelProto", modules: Collection[str]) -> list[str]:
+    """Return the names of the nodes that were exported from these modules or their submodules."""
+    names = []
     for node in model.graph.node:
-        scopes = next((one.value for one in node.metadata_props if one.key == SCOPES), "[]")
+        scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
         if any(scope.removeprefix(PREFIX) in modules for scope in ast.literal_eval(scopes)):
-            found.append(node.name)
-    return found
+            names.append(node.name)
+    return names
 
 
 def flat_attention(path: Path) -> "onnx.ModelProto":
-    """Return the model with attention that reads and writes (batch, length, width), not split into heads.
+    """Return the model with attention on (batch, length, width) tensors instead of tensors split into heads.
 
-    torch splits queries, keys and values into heads by a reshape and a transpose each, and joins heads in the same way;
-    the operator does both by itself, several times as fast. What does not look like that stays as it is.
+    torch splits queries, keys and values into heads by a reshape and a transpose each, and joins the heads likewise.
+    The attention operator can do both by itself, several times as fast. Other forms of attention stay as they are.
     """
     import onnx
 
     model = onnx.load(path)
     graph = model.graph
-    maker = {name: node for node in graph.node for name in node.output}
+    producers = {name: node for node in graph.node for name in node.output}
     readers = _readers(graph)
-    shapes = {one.name: [size.dim_value for size in one.type.tensor_type.shape.dim] for one in graph.value_info}
+    shapes = {info.name: [size.dim_value for size in info.type.tensor_type.shape.dim] for info in graph.value_info}
     for node in graph.node:
         if node.op_type != "Attention" or len(shapes.get(node.input[0], ())) != 4:
             continue
-        before = [_chain(maker, name, ("Transpose", "Reshape")) for name in node.input[:3]]
-        joined = readers[node.output[0]]
+        before = [_chain(producers, name, ("Transpose", "Reshape")) for name in node.input[:3]]
+        after = readers[node.output[0]]
         heads = [shapes.get(name, [0, 0])[1] for name in node.input[:2]]
-        alike = all(chain and len(shapes.get(chain[-1].input[0], ())) == 3 for chain in before) and all(heads)
-        if not alike or [one.op_type for one in joined] != ["Transpose"]:
+        splits_heads = all(chain and len(shapes.get(chain[-1].input[0], ())) == 3 for chain in before) and all(heads)
+        if not splits_heads or [reader.op_type for reader in after] != ["Transpose"]:
             continue
         for i, chain in enumerate(before):
             node.input[i] = chain[-1].input[0]
-        node.output[0] = joined[0].output[0]  # a reshape follows, which takes it as it is
+        node.output[0] = after[0].output[0]  # the reshape that follows changes nothing any more
         for kind, count in zip(("q", "kv"), heads, strict=True):
             node.attribute.append(onnx.helper.make_attribute(f"{kind}_num_heads", count))
-        graph.node.remove(joined[0])
+        graph.node.remove(after[0])
     _drop_unread(graph)
-    del graph.value_info[:]  # shapes between nodes, which no longer hold
+    del graph.value_info[:]  # the shapes between nodes no longer hold
     return model
 
 
-def round_tables(model: "onnx.ModelProto") -> None:
-    """Store tables that rows are looked up in, such as word embeddings, in 8 bits with a scale for each row, in place.
+def quantize_embeddings(model: "onnx.ModelProto") -> None:
+    """Store embedding tables in 8 bits with a scale for each row, in place.
 
-    The rows that are read become float32 again, each value within half a step of what it was. Runtimes round products
-    alone, and leave in 32 bits what is half of a small model's file.
+    Rows become float32 again when they are looked up, each value within half a step of what it was. Runtimes quantize
+    matrix products only, and would leave embeddings, half of a small model's file, in 32 bits.
     """
     import onnx
     from onnx import numpy_helper
@@ -159,15 +159,15 @@ def round_tables(model: "onnx.ModelProto") -> None:
     readers = _readers(graph)
     for table in list(graph.initializer):
         name = table.name
-        matrix = len(table.dims) == 2 and table.data_type == onnx.TensorProto.FLOAT
-        if not matrix or not readers[name] or not all(_looks_up(node, name) for node in readers[name]):
+        is_matrix = len(table.dims) == 2 and table.data_type == onnx.TensorProto.FLOAT
+        if not is_matrix or not readers[name] or not all(_looks_up(node, name) for node in readers[name]):
             continue
         values = numpy_helper.to_array(table)
         steps = np.abs(values).max(axis=1, keepdims=True) / 127
         codes = np.rint(values / np.where(steps == 0, 1, steps)).astype(np.int8)
         parts = {f"{name}_codes": codes, f"{name}_steps": steps.astype(np.float32)}
         graph.initializer.remove(table)
-        graph.initializer.extend(numpy_helper.from_array(own, part) for part, own in parts.items())
+        graph.initializer.extend(numpy_helper.from_array(array, part) for part, array in parts.items())
         for node in readers[name]:
             _look_up_codes(graph, node, list(parts))
 
@@ -184,52 +184,54 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _readers(graph: Any) -> Mapping[str, list[Any]]:
-    found: Mapping[str, list[Any]] = defaultdict(list)
+    """The nodes that read each value, by its name."""
+    readers: Mapping[str, list[Any]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:
-            found[name].append(node)
-    return found
+            readers[name].append(node)
+    return readers
 
 
 def _looks_up(node: Any, table: str) -> bool:
-    axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
     return node.op_type == "Gather" and node.input[0] == table and axis == 0
 
 
 def _look_up_codes(graph: Any, node: Any, parts: Sequence[str]) -> None:
-    """Let a node look up codes and steps instead, and multiply them."""
+    """Replace a look-up by look-ups of codes and steps, and their product."""
     from onnx import TensorProto, helper
 
     ids, out = node.input[1], node.output[0]
     codes, steps = (f"{out}_{part}" for part in ("codes", "steps"))
-    new = [
+    replacements = [
         helper.make_node("Gather", [parts[0], ids], [codes], f"{node.name}_codes"),
         helper.make_node("Gather", [parts[1], ids], [steps], f"{node.name}_steps"),
         helper.make_node("Cast", [codes], [f"{codes}_cast"], f"{node.name}_cast", to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{codes}_cast", steps], [out], node.name),
     ]
-    place = list(graph.node).index(node)
+    position = list(graph.node).index(node)
     graph.node.remove(node)
-    for one in reversed(new):
-        graph.node.insert(place, one)
+    for replacement in reversed(replacements):
+        graph.node.insert(position, replacement)
 
 
-def _chain(maker: Mapping[str, Any], name: str, kinds: Sequence[str]) -> list[Any]:
-    """The nodes of these kinds that a value went through, last first; none if it did not."""
-    found = []
+def _chain(producers: Mapping[str, Any], name: str, kinds: Sequence[str]) -> list[Any]:
+    """The nodes of these kinds that produce a value, last first; none if others do."""
+    nodes = []
     for kind in kinds:
-        node = maker.get(name)
+        node = producers.get(name)
         if node is None or node.op_type != kind:
             return []
-        found.append(node)
+        nodes.append(node)
         name = node.input[0]
-    return found
+    return nodes
 
 
 def _drop_unread(graph: Any) -> None:
-    wanted = {one.name for one in graph.output}
+    """Remove nodes that no output depends on."""
+    needed = {output.name for output in graph.output}
     for node in reversed(list(graph.node)):
-        if wanted.isdisjoint(node.output):
+        if needed.isdisjoint(node.output):
             graph.node.remove(node)
         else:
-            wanted.update(node.input)
+            needed.update(node.input)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from whet.runtimes._onnx import flat_attention, nodes_below, round_tables
+from whet.runtimes._onnx import flat_attention, nodes_of, quantize_embeddings
 from whet.runtimes.base import Conversion, ExportRuntime, Session
 from whet.utils.hardware import supports_products
 from whet.utils.precision import FP32, INT8, STATIC_INT8
@@ -43,7 +43,7 @@ class OnnxRuntime(ExportRuntime):
         if conversion.precision == FP32:
             onnx.save(flat, path)
             return
-        round_tables(flat)
+        quantize_embeddings(flat)
         with _quiet():
             _quantize(flat, path, conversion)
 
@@ -63,7 +63,7 @@ def _quantize(model: Any, path: Path, conversion: Conversion) -> None:
             return next(self.left, None)
 
     layers = conversion.layers
-    nodes = [node.name for node in model.graph.node] if layers is None else nodes_below(model, layers)
+    nodes = [node.name for node in model.graph.node] if layers is None else nodes_of(model, layers)
     nodes += [f"{name}_MatMul" for name in nodes]  # onnxruntime renames a Gemm to this
     options = {
         "op_types_to_quantize": list(QUANTIZED_OPERATORS),

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from whet.errors import InvalidParameter
-from whet.runtimes._onnx import nodes_below, round_tables
+from whet.runtimes._onnx import nodes_of, quantize_embeddings
 from whet.runtimes.base import Conversion, ExportRuntime, Session
 from whet.utils.precision import BF16, FP32, INT8
 
@@ -72,13 +72,13 @@ def _quantized(conversion: Conversion) -> Any:
     import onnx
 
     graph = onnx.load(conversion.onnx)
-    round_tables(graph)
+    quantize_embeddings(graph)
     model = _read(graph.SerializeToString())
     names = [value.get_any_name() for value in model.inputs]
     data = nncf.Dataset(conversion.batches, lambda batch: {name: batch[name].numpy() for name in names})
     ignored: list[str] = []
     if conversion.layers is not None:
-        chosen = set(nodes_below(graph, conversion.layers))
+        chosen = set(nodes_of(graph, conversion.layers))
         # openvino splits a Gemm into operations whose names add a slash and a suffix
         ignored = [name for name in map(_name, model.get_ops()) if name.partition("/")[0] not in chosen]
     nncf.set_log_level(logging.ERROR)
