@@ -65,7 +65,7 @@ def test_it_measures_what_was_measured(tmp_path):
         records.trials(FOLDER / "measured"), whet.measure(models, task, benchmark=few), strict=True
     ):
         assert again.conditions["data_sha256"] == before.conditions["data_sha256"]
-        for metric in ("accuracy", "macro_f1", "kl", "changed", "parameters", "nonzeros", "disk"):
+        for metric in ("accuracy", "macro_f1", "kl", "disagreement", "parameters", "nonzeros", "disk"):
             then, now = before.get(metric), again.get(metric)
             assert (now.value, now.low, now.high) == pytest.approx((then.value, then.low, then.high), abs=1e-5), metric
         assert {row.metric for row in again.measurements} == {row.metric for row in before.measurements}

@@ -299,7 +299,7 @@ def test_it_goes_on_and_tries_nothing_twice(run_search, evaluated, monkeypatch):
 MOMENTS = {
     "before a structure": ("whet.searching.stages:StagedEvaluation.run", "before"),
     "measured, not recorded": ("whet.searching.stages:StagedEvaluation.run", "after"),
-    "recorded, still claimed": ("whet.searching.storage:SearchStorage.release", "before"),
+    "recorded, still claimed": ("whet.searching.storage:SearchStorage._release", "before"),
     "recorded, the best not saved": ("whet.searching.storage:SearchStorage.record", "after"),
     "while the best is saved": ("whet.models.artifact:_manifest", "after"),
     "saved, not remembered": ("whet.models.artifact:copy", "after"),

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from folders import tree
 from searches import BASELINE, candidate
 from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
 from whet.evaluation.trial import Trial
-from whet.searching.space import Structure
+from whet.searching.sampler import next_structure
+from whet.searching.space import Space, Structure
 from whet.searching.storage import FAILED, FINISHED, SearchStorage, SearchTrial
 
 WRITTEN_BY_0_1_0 = Path(__file__).parent.parent / "fixtures" / "written_by_0_1_0"
@@ -101,7 +103,7 @@ def test_one_of_several_workers_is_the_last(tmp_path):
         assert alone.is_last()
 
 
-def test_what_workers_claim_is_theirs_until_it_is_recorded_or_released(tmp_path):
+def test_what_workers_claim_is_theirs_until_it_is_recorded_or_they_leave(tmp_path):
     with opened(tmp_path / "out") as first, opened(tmp_path / "out", join=True) as second:
         claimed = [worker.claim(Structure(level)) for level, worker in ((1, first), (2, second))]
         assert claimed == [(0, Structure(1)), (1, Structure(2))]
@@ -109,9 +111,51 @@ def test_what_workers_claim_is_theirs_until_it_is_recorded_or_released(tmp_path)
         second.record(outcome(1), BASELINE)
         assert first.claimed() == claimed[:1]
         assert second.claim(Structure(3)).number == 2
-        first.release()
-        assert [proposal.structure for proposal in second.claimed()] == [Structure(3)]
-        assert not second.is_last() and not first.claimed()  # who leaves gives back what was claimed
+        assert not second.is_last() and first.claimed() == claimed[:1]
+    with opened(tmp_path / "out") as storage:
+        assert not storage.claimed()
+
+
+def try_everything(folder: Path, log: Path) -> None:
+    """What a worker does, without the work."""
+    with opened(folder, join=True) as storage:
+        while True:
+            with storage.lock:
+                values = {trial.structure: 1.0 for trial in storage.trials()}
+                running = [proposal.structure for proposal in storage.claimed()]
+                structure = next_structure(Space(), values, running=running, seed=0)
+                if structure is None:
+                    return
+                proposal = storage.claim(structure)
+            with log.open("a") as file:
+                file.write(f"{proposal.number} {structure.blocks}\n")
+            time.sleep(0.01)
+            storage.record(SearchTrial(*proposal, recipe=[], state=FINISHED), BASELINE)
+
+
+@pytest.mark.parametrize("kill_after", [0.0, 0.05, 0.1])
+def test_processes_share_a_search_though_one_is_killed(tmp_path, kill_after):
+    """Nothing is tried twice but what the killed one was trying."""
+    processes = []
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                try_everything(tmp_path / "out", tmp_path / "log")
+                status = 0
+            finally:
+                os._exit(status)
+        processes.append(pid)
+    time.sleep(kill_after)
+    os.kill(processes[0], signal.SIGKILL)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in processes]
+    assert codes[1:] == [0, 0]
+    try_everything(tmp_path / "out", tmp_path / "log")  # also what the killed one left
+    with opened(tmp_path / "out") as storage:
+        trials = storage.trials()
+    assert sorted(trial.structure for trial in trials) == sorted(Space().every())
+    assert len(trials) <= len((tmp_path / "log").read_text().splitlines()) <= len(trials) + 1
 
 
 def test_a_killed_worker_is_not_waited_for(tmp_path):

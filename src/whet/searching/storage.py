@@ -144,8 +144,8 @@ class SearchStorage:
         return alive
 
     def leave(self) -> None:
-        """End this worker's part: the others see it no more."""
-        self.release()
+        """End this worker's part: the others see neither it nor its claim any more."""
+        self._release()
         self._alive.release()
         self._worker_lock(self.worker).unlink(missing_ok=True)
 
@@ -160,7 +160,7 @@ class SearchStorage:
     # structures
 
     def claim(self, structure: Structure) -> Proposal:
-        """Give a structure to this worker, until its outcome is recorded or it is released.
+        """Give a structure to this worker, until its outcome is recorded or the worker leaves.
 
         Raises:
             OutputNotWritten: the folder cannot be written.
@@ -179,11 +179,6 @@ class SearchStorage:
             files = [self._proposal_file(worker) for worker in sorted({self.worker, *self.other_workers()})]
             entries = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
         return [Proposal(entry["number"], Structure(**entry["structure"])) for entry in entries]
-
-    def release(self) -> None:
-        """End the claim of this worker, if it has one."""
-        with self.lock:
-            self._proposal_file(self.worker).unlink(missing_ok=True)
 
     def trials(self) -> list[SearchTrial]:
         """Return all outcomes, by number.
@@ -209,7 +204,7 @@ class SearchStorage:
             write_text(self.folder / TRIALS / f"{trial.number:04}.json", trial.to_json())
             measured = [baseline, *(candidate for trial in self.trials() for candidate in trial.candidates)]
             write_text(self.folder / MEASUREMENTS, "".join(f"{candidate.to_json()}\n" for candidate in measured))
-            self.release()
+            self._release()
 
     # what workers share
 
@@ -275,6 +270,10 @@ class SearchStorage:
                     f"holds one of {key}={recorded.get(key)}, whose figures do not carry over; name another folder, or "
                     "give --overwrite to measure all of it again"
                 )
+
+    def _release(self) -> None:
+        with self.lock:
+            self._proposal_file(self.worker).unlink(missing_ok=True)
 
     def _worker_lock(self, worker: str) -> Path:
         return self.folder / WORKERS / f"{worker}.lock"

@@ -104,11 +104,8 @@ class Worker:
                 proposal = self._propose(evaluation.space, trials)
             if proposal is None:
                 return ["every structure of the space was tried"]
-            try:
-                trial = evaluation.run(proposal, self.storage.model_folder(proposal.number), trials)
-                self.storage.record(trial, evaluation.baseline_trial)
-            finally:
-                self.storage.release()
+            trial = evaluation.run(proposal, self.storage.model_folder(proposal.number), trials)
+            self.storage.record(trial, evaluation.baseline_trial)
             keep_best(self.storage, self.baseline, evaluation.baseline_trial, self.goal)
             self.report(trial)
             self._warn_of_width(trial)
