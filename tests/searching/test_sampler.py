@@ -151,7 +151,5 @@ def test_what_is_running_is_taken_to_hold_the_bar():
 
 
 def test_the_seed_alone_decides_among_equals():
-    values = dict.fromkeys(LINE, 1.0)
-    chosen = [next_structure(Space(table=True), values, seed=seed) for seed in range(20)]
-    assert chosen == [next_structure(Space(table=True), dict(values), seed=seed) for seed in range(20)]
-    assert len({tuple(tried(Space(table=True), 42, seed=seed)) for seed in range(3)}) == 3
+    searches = [[tuple(tried(Space(table=True), 42, seed=seed)) for seed in range(3)] for _ in range(2)]
+    assert searches[0] == searches[1] and len(set(searches[0])) == 3
