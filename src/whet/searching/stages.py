@@ -172,8 +172,9 @@ class StagedEvaluation:
         verdicts = []
         for trial in past:
             reason = trial.left_out.get(str(target), "")
-            scores = {Target.of(one): self.goal.score(one, self.baseline_trial) for one in trial.candidates}
-            holding = [scores[Target.of(one)] for one in trial.candidates if self.goal.holds(one)]
+            candidates = {Target.of(candidate): candidate for candidate in trial.candidates}
+            scores = {key: self.goal.score(value, self.baseline_trial) for key, value in candidates.items()}
+            holding = [scores[key] for key, value in candidates.items() if self.goal.holds(value)]
             if reason:
                 verdicts += [True] * reason.startswith((BEATEN, FAILED))
             elif target in scores and holding:
