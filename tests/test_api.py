@@ -88,6 +88,7 @@ def test_every_verb_takes_paths_as_text(root, tmp_path):
     models = [str(root / "dense"), str(root / "small")]
     trials = whet.measure(models, own_task(root), benchmark=quick, out=str(tmp_path / "measured"))
     assert [trial.name for trial in trials] == ["dense", "small"]
+    assert [line.split()[0] for line in repr(trials).splitlines()] == ["model", "dense", "small"]
     page = whet.write_report([str(tmp_path / "measured")], str(tmp_path / "report"))
     assert page == tmp_path / "report" / "report.html"
     assert whet.inspect(models[1], batch=(1, 4), rounds=1).modules

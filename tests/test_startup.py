@@ -51,6 +51,25 @@ def test_importing_whet_imports_nothing_heavy():
     assert imported_after("import whet", (*HEAVY, "torch", "transformers")) == set()
 
 
+def after_command(*words: str) -> str:
+    """Code that runs a command line, as far as its exit."""
+    return (
+        "import contextlib, io, sys\nfrom whet.cli.app import main\n"
+        f"sys.argv = ['whet', *{words!r}]\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as printed:\n"
+        "    main()\nassert printed.getvalue()"
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["compress", "--help"], ["--version"]])
+def test_help_imports_neither_torch_nor_transformers(words):
+    assert imported_after(after_command(*words), (*HEAVY, "torch", "transformers")) == set()
+
+
+def test_the_list_of_methods_needs_torch_alone():
+    assert imported_after(after_command("methods"), (*HEAVY, "torch", "transformers")) == {"torch"}
+
+
 def test_a_heavy_module_is_seen():
     """The check itself works."""
     assert imported_after("import pandas", HEAVY) >= {"pandas"}

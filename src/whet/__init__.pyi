@@ -27,6 +27,7 @@ from .evaluation.inspection import inspect as inspect
 from .evaluation.measurement import Comparison as Comparison
 from .evaluation.measurement import Measurement as Measurement
 from .evaluation.trial import Trial as Trial
+from .evaluation.trial import Trials as Trials
 from .methods.base import Method as Method
 from .methods.base import Stage as Stage
 from .methods.base import all_methods as all_methods

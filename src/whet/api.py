@@ -17,7 +17,7 @@ from whet.errors import InvalidParameter
 from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.metrics.base import quality_named
-from whet.evaluation.trial import Trial
+from whet.evaluation.trial import Trials
 from whet.methods.recipe import Recipe, Step
 from whet.models import artifact
 from whet.models.artifact import load_any
@@ -369,7 +369,7 @@ def measure(
     benchmark: Benchmark | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
-) -> list[Trial]:
+) -> Trials:
     """Measure models side by side; the first is the baseline, and compressed ones keep their row in their folder.
 
     Args:
@@ -386,7 +386,7 @@ def measure(
     if folder is not None:
         check_output(folder, overwrite=overwrite, inputs=tuple(map(Path, models)))
     chosen = benchmark or Benchmark()
-    trials = chosen.run(models, task)
+    trials = Trials(chosen.run(models, task))
     for source, trial in zip(cycle(models), trials, strict=False):
         if artifact.is_artifact(source) and os.access(source, os.W_OK):
             records.record(Path(source), trial)

@@ -19,13 +19,14 @@ from folders import classifier, edit_json, save, tree, write_rows
 from helpers import tiny_model
 from whet import api
 from whet.calibration.resources import Resources
-from whet.cli import app, options
+from whet.cli import app
 from whet.evaluation import records
 from whet.evaluation.metrics.memory import Memory
 from whet.methods.base import Stage, all_methods
 from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.layers.low_rank import LowRank
+from whet.utils import distributed
 
 PNG = b"\x89PNG\r\n\x1a\n"
 OWN = ["--train-file", "train.csv", "--dev-file", "dev.csv"]
@@ -287,7 +288,7 @@ def test_lora_on_the_factors_of_a_compressed_base(place, run):
 
 
 def test_more_processes_are_for_what_trains_or_calibrates(place, run, monkeypatch):
-    monkeypatch.setattr(options, "process_count", lambda: 2)
+    monkeypatch.setattr(distributed, "process_count", lambda: 2)
     done = run("measure", "model", *OWN)
     assert done.code == 2
     assert "this must run in one process, but got 2; leave accelerate launch out" in done.err
@@ -556,21 +557,29 @@ MEASURE = ["measure", "model", *OWN]
 
 BAD = {
     # words that whet does not know
-    "no command": (nothing, [], r"the command line must be one that whet knows, but got: No command; see whet --help"),
-    "an unknown command": (nothing, ["squash"], r"got: No such command 'squash'; see whet --help"),
-    "an unknown option": (nothing, ["compress", "--nope"], r"got: No such option: --nope; see whet compress --help"),
-    "no model": (nothing, ["compress"], r"got: Missing argument .*model.*; see whet compress --help"),
-    "no output": (nothing, ["compress", "model"], r"got: Missing option '--out'; see whet compress --help"),
-    "an extra word": (nothing, ["methods", "x"], r"got: Got unexpected extra argument.*x.*; see whet methods --help"),
-    "a word for a number": (nothing, [*COMPRESS, *BLIND[:3], "abc"], r"Invalid value for '--keep': .*number"),
-    "an option without value": (nothing, [*COMPRESS, "--method"], r"got: Option '--method' requires an argument"),
-    "a negative seed": (nothing, [*COMPRESS, *BLIND, "--seed", "-1"], r"Invalid value for '--seed': .*greater"),
-    "a huge seed": (nothing, [*FINETUNE, "--seed", str(2**32)], r"Invalid value for '--seed': .*less"),
+    "no command": (nothing, [], r"the command line must be one that whet knows, but got: no command; see whet --help"),
+    "an unknown command": (
+        nothing,
+        ["squash"],
+        r'got: unknown command "squash"\. Available commands: .*; see whet --help',
+    ),
+    "an unknown option": (nothing, ["compress", "--nope"], r"got: unknown option: --nope; see whet compress --help"),
+    "no model": (nothing, ["compress"], r"got: nothing for MODEL; see whet compress --help"),
+    "no output": (nothing, ["compress", "model"], r"got: nothing for --out; see whet compress --help"),
+    "an extra word": (nothing, ["methods", "x"], r"got: words that belong to no option: x; see whet methods --help"),
+    "a word for a number": (
+        nothing,
+        [*COMPRESS, *BLIND[:3], "abc"],
+        r'invalid value for --keep: unable to convert "abc" into float',
+    ),
+    "an option without value": (nothing, [*COMPRESS, "--method"], r"got: nothing for --method"),
+    "a negative seed": (nothing, [*COMPRESS, *BLIND, "--seed", "-1"], r"invalid value .* for --seed\. Must be >= 0"),
+    "a huge seed": (nothing, [*FINETUNE, "--seed", str(2**32)], r"invalid value .* for --seed\. Must be <= 4294967295"),
     **{
         f"{option} twice": (
             nothing,
             [*COMPRESS, *BLIND, *OWN, option, value, f"{option}={value}"],
-            rf"^UsageError: .* got: Option '{option}' given more than once; see whet compress --help\n$",
+            rf"^UsageError: .* got: parameter {option} specified multiple times; see whet compress --help\n$",
         )
         for option, value in (("--keep", "0.5"), ("--train-file", "x"), ("--seed", "1"), ("--device", "cpu"))
     },

@@ -28,9 +28,9 @@ def of_three(monkeypatch):
     """Make this process one of three; what they would send each other is not sent."""
 
     def be(rank: int) -> None:
-        monkeypatch.setattr(distributed, "_joined", lambda: True)
-        monkeypatch.setattr(distributed.dist, "get_rank", lambda: rank)
-        monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 3)
+        monkeypatch.setattr(distributed, "_group", lambda: torch.distributed)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
 
     return be
 
@@ -64,7 +64,7 @@ def test_a_process_without_a_batch_is_told(of_three):
 def test_what_the_first_makes_or_raises_reaches_all(of_three, monkeypatch):
     sent: list[object] = []
     monkeypatch.setattr(
-        distributed.dist,
+        torch.distributed,
         "broadcast_object_list",
         lambda box: sent.extend(box) if box != [None, None] else box.__setitem__(slice(None), sent),
     )

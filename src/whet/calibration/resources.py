@@ -4,11 +4,10 @@ A method declares in `needs` which fields of `Resources` it reads and gets no ot
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Interval
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData, MissingResource
 from whet.models.load import common_max_length
@@ -16,6 +15,9 @@ from whet.tasks.base import Task
 from whet.tasks.data import Batches, Examples, TrainingText
 from whet.tasks.encoding import encode, shortest_first
 from whet.utils.parameters import check
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Calibration", "Resources", "prepare_resources", "require_calibration", "require_held_out", "require_tokens"]
 
@@ -107,7 +109,7 @@ def require_held_out(task: Task) -> None:
 
 def prepare_resources(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     task: Task,
     calibration: Calibration,
     *,

@@ -1,12 +1,13 @@
-"""The command line: the verbs of `whet.verbs`, with progress bars, tables or JSON, and errors as sentences."""
+"""The command line: the verbs of `whet.api`, with progress bars, tables or JSON, and errors as sentences.
 
+A verb imports what it needs when it runs, so that `whet --help` answers without torch.
+"""
+
+import importlib.metadata
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from cyclopts import App, Parameter
 
-from whet import api
-from whet.calibration.resources import Calibration
 from whet.cli.console import (
     check_picture,
     print_agreements,
@@ -18,376 +19,342 @@ from whet.cli.console import (
     show,
     write_picture,
 )
-from whet.cli.demo import run as run_demo
 from whet.cli.options import (
-    AsJson,
-    BatchSize,
-    BatchTokens,
-    Cache,
-    DataDir,
-    DevFile,
-    Device,
-    Epochs,
-    Keep,
-    KeepTime,
-    Label,
-    LearningRate,
-    Lora,
-    LoraAlpha,
-    LoraDropout,
-    LoraNorms,
-    LoraTargets,
-    MaxKl,
+    Flag,
+    Json,
+    LoraOptions,
+    MachineOptions,
     MaxLength,
-    MethodName,
-    MetricName,
-    Out,
-    Overwrite,
-    Precision,
-    RecipeFile,
-    ReportTo,
-    Seed,
-    Settings,
-    Speedup,
-    TaskName,
-    Text,
-    TextPair,
-    Threads,
-    TrainFile,
-    TrainingPrecision,
-    Unlabeled,
-    Verb,
-    Version,
+    OutputOptions,
+    Precisions,
+    SeedOptions,
+    TaskOptions,
+    Texts,
+    ThreadOptions,
+    TrainingOptions,
     conditions_in,
-    lora_of,
-    more_text,
     names_in,
-    optional_task,
-    recipe_of,
-    task_of,
-    training_of,
-    use_device,
+    silence_transformers,
 )
+from whet.cli.recipes import RecipeOptions
 from whet.cli.search import search
 from whet.cli.shell import run
-from whet.evaluation.benchmark import Benchmark
-from whet.evaluation.inspection import inspect as inspect_model
-from whet.methods.base import all_methods
-from whet.report.plots import trade_off_picture
-from whet.report.tables import trial_table
-from whet.report.write import write_report
-from whet.runtimes.export import export as export_model
-from whet.training.objective import Objective
-from whet.training.students.base import student_from
-from whet.utils.precision import FP32
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
+app = App(
+    name="whet",
     help="Make fine-tuned NLP Transformers smaller and faster, and prove what that cost.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
+    version=lambda: f"whet {importlib.metadata.version('whet')}",
+    version_flags=("--version",),
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
 )
 
 
-@app.callback()
-def _root(version: Version = False) -> None:
-    """See the app's help."""
-
-
-@app.command(cls=Verb)
+@app.command
 def finetune(
-    base: Annotated[str, typer.Argument(help="Folder or hub name of a base model.")],
-    out: Out,
-    task: TaskName = None,
-    data_dir: DataDir = None,
-    train_file: TrainFile = None,
-    dev_file: DevFile = None,
-    text: Text = "text",
-    text_pair: TextPair = None,
-    label: Label = "label",
-    metric: MetricName = None,
-    epochs: Epochs = 5,
-    learning_rate: LearningRate = 5e-5,
-    batch_size: BatchSize = 32,
-    precision: TrainingPrecision = "fp32",
-    lora: Lora = None,
-    lora_alpha: LoraAlpha = None,
-    lora_dropout: LoraDropout = None,
-    lora_targets: LoraTargets = None,
-    lora_norms: LoraNorms = False,
-    report_to: ReportTo = None,
-    max_length: MaxLength = 128,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    threads: Threads = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    base: str,
+    /,
+    *,
+    output: OutputOptions,
+    data: TaskOptions = TaskOptions(),
+    training: TrainingOptions = TrainingOptions(),
+    adapters: LoraOptions = LoraOptions(),
+    machine: MachineOptions = MachineOptions(),
 ) -> None:
-    """Train a base model for a task; an interrupted run goes on where it stopped."""
-    device = use_device(device, threads)
-    settings = training_of(epochs, learning_rate, batch_size, max_length, seed, precision)
-    chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
-    adapters = lora_of(lora, lora_alpha, lora_dropout, lora_targets, lora_norms)
+    """Train a base model for a task; an interrupted run goes on where it stopped.
+
+    Args:
+        base: Folder or hub name of a base model.
+    """
+    from whet import api
+
+    device = machine.use()
+    settings = training.settings(machine.seed)
+    task, lora = data.load(), adapters.settings()
     curve = api.finetune(
         base,
-        chosen,
-        out,
+        task,
+        output.out,
         settings=settings,
-        lora=adapters,
+        lora=lora,
         device=device,
-        overwrite=overwrite,
-        report_to=report_to or (),
-        report=lambda share: None if as_json or adapters is None else show(str(share)),
+        overwrite=output.overwrite,
+        report_to=training.report_to,
+        report=lambda share: None if output.as_json or lora is None else show(str(share)),
     )
-    print_curve(curve, f"{out}: {chosen.metrics[0]} on held-out training data", as_json=as_json)
+    print_curve(curve, f"{output.out}: {task.metrics[0]} on held-out training data", as_json=output.as_json)
 
 
-@app.command(cls=Verb)
+@app.command
 def distill(
-    teacher: Annotated[str, typer.Argument(help="Folder or hub name of a fine-tuned model.")],
-    student: Annotated[
-        str,
-        typer.Option(
-            help="layer_subset:odd, :even, :top:3, :bottom:3, :evenly_spaced:3, :influence:3, :kl:3 or :0,2,4; "
-            "recurrent:lstm:256, :bilstm:256:2, :rnn:128:own; transformer:layers=2,width=128 or :NAME."
-        ),
-    ],
-    out: Out,
-    task: TaskName = None,
-    data_dir: DataDir = None,
-    train_file: TrainFile = None,
-    dev_file: DevFile = None,
-    text: Text = "text",
-    text_pair: TextPair = None,
-    label: Label = "label",
-    metric: MetricName = None,
-    alpha: Annotated[float, typer.Option(help="Weight of the teacher's predictions; the labels get the rest.")] = 0.5,
-    temperature: Annotated[float, typer.Option(help="Divides both models' logits.")] = 2,
-    hidden_states: Annotated[float, typer.Option(help="Weight of the hidden states' error.")] = 0,
-    cosine: Annotated[float, typer.Option(help="Weight of 1 - cosine of the last hidden states.")] = 0,
-    relations: Annotated[float, typer.Option(help="Weight of the relations in the last attention.")] = 0,
-    unlabeled: Unlabeled = None,
-    cache: Cache = None,
-    report_to: ReportTo = None,
-    epochs: Epochs = 5,
-    learning_rate: LearningRate = 5e-5,
-    batch_size: BatchSize = 32,
-    precision: TrainingPrecision = "fp32",
-    max_length: MaxLength = 128,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    threads: Threads = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    teacher: str,
+    /,
+    *,
+    student: str,
+    output: OutputOptions,
+    data: TaskOptions = TaskOptions(),
+    alpha: float = 0.5,
+    temperature: float = 2,
+    hidden_states: float = 0,
+    cosine: float = 0,
+    relations: float = 0,
+    unlabeled: Path | None = None,
+    cache: Path | None = None,
+    training: TrainingOptions = TrainingOptions(),
+    machine: MachineOptions = MachineOptions(),
 ) -> None:
-    """Train a smaller model from a fine-tuned one; an interrupted run goes on where it stopped."""
-    device = use_device(device, threads)
-    settings = training_of(epochs, learning_rate, batch_size, max_length, seed, precision)
+    """Train a smaller model from a fine-tuned one; an interrupted run goes on where it stopped.
+
+    Args:
+        teacher: Folder or hub name of a fine-tuned model.
+        student: What to train: layer_subset:odd, :even, :top:3, :bottom:3, :evenly_spaced:3, :influence:3, :kl:3 or
+            :0,2,4; recurrent:lstm:256, :bilstm:256:2 or :rnn:128:own; transformer:layers=2,width=128 or :NAME.
+        alpha: Weight of the teacher's predictions; the labels get the rest.
+        temperature: Divides the logits of both models.
+        hidden_states: Weight of the hidden states' error.
+        cosine: Weight of 1 - cosine of the last hidden states.
+        relations: Weight of the relations in the last attention.
+        unlabeled: File with more text, in the columns --text and --text-pair; its labels are not read.
+        cache: Folder that keeps the teacher's predictions for more runs.
+    """
+    from whet import api
+    from whet.training.objective import Objective
+    from whet.training.students.base import student_from
+
+    device = machine.use()
+    settings = training.settings(machine.seed)
     objective = Objective(
         alpha=alpha, temperature=temperature, hidden_states=hidden_states, cosine=cosine, relations=relations
     )
     wanted = student_from(student)
-    chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
+    task = data.load()
     curve = api.distill(
         teacher,
         wanted,
-        chosen,
-        out,
+        task,
+        output.out,
         settings=settings,
         objective=objective,
         cache=cache,
-        unlabeled=None if unlabeled is None else more_text(unlabeled, chosen, text, text_pair),
+        unlabeled=None if unlabeled is None else data.more_text(unlabeled, task),
         device=device,
-        overwrite=overwrite,
-        report_to=report_to or (),
-        report=lambda built: None if as_json else show(f"student: {built.plan}"),
+        overwrite=output.overwrite,
+        report_to=training.report_to,
+        report=lambda built: None if output.as_json else show(f"student: {built.plan}"),
     )
-    print_curve(curve, f"{out}: {chosen.metrics[0]} on held-out training data", as_json=as_json)
+    print_curve(curve, f"{output.out}: {task.metrics[0]} on held-out training data", as_json=output.as_json)
 
 
-@app.command(cls=Verb)
+@app.command
 def compress(
-    model: Annotated[str, typer.Argument(help="Folder or hub name of a fine-tuned model.")],
-    out: Out,
-    recipe: RecipeFile = None,
-    method: MethodName = None,
-    keep: Keep = None,
-    speedup: Speedup = None,
-    keep_time: KeepTime = None,
-    parameter: Settings = None,
-    task: TaskName = None,
-    data_dir: DataDir = None,
-    train_file: TrainFile = None,
-    dev_file: DevFile = None,
-    text: Text = "text",
-    text_pair: TextPair = None,
-    label: Label = "label",
-    metric: MetricName = None,
-    calibration: Annotated[int, typer.Option(help="Training examples that methods look at.")] = 512,
-    batch_size: Annotated[int, typer.Option(help="Of those, a batch.")] = 4,
+    model: str,
+    /,
+    *,
+    output: OutputOptions,
+    steps: RecipeOptions = RecipeOptions(),
+    data: TaskOptions = TaskOptions(),
+    calibration: int = 512,
+    batch_size: int = 4,
     max_length: MaxLength = 128,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    threads: Threads = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    machine: MachineOptions = MachineOptions(),
 ) -> None:
-    """Make a model smaller by a recipe or by one method, and save it."""
-    device = use_device(device, threads)
-    steps = recipe_of(recipe, method, keep=keep, speedup=speedup, keep_time=keep_time, settings=parameter or [])
+    """Make a model smaller by a recipe or by one method, and save it.
+
+    Args:
+        model: Folder or hub name of a fine-tuned model.
+        calibration: Training examples that methods look at.
+        batch_size: Calibration examples in one batch.
+    """
+    from whet import api
+    from whet.calibration.resources import Calibration
+
+    device = machine.use()
+    recipe = steps.load()
     done = api.compress(
         model,
-        steps,
-        out,
-        task=optional_task(task, data_dir, train_file, dev_file, text, text_pair, label, metric),
+        recipe,
+        output.out,
+        task=data.load_if_given(),
         calibration=Calibration(examples=calibration, batch_size=batch_size, max_length=max_length),
-        seed=seed,
+        seed=machine.seed,
         device=device,
-        overwrite=overwrite,
-        report=(lambda step: None) if as_json else print_step,
+        overwrite=output.overwrite,
+        report=(lambda step: None) if output.as_json else print_step,
     )
-    if as_json:
+    if output.as_json:
         print_json([{**step._asdict(), "method": step.method.to_dict()} for step in done.steps])
     else:
-        show(f"saved to {out}; measure it: whet measure {model} {out} --task ...")
+        show(f"saved to {output.out}; measure it: whet measure {model} {output.out} --task ...")
 
 
-@app.command(cls=Verb)
+@app.command
 def measure(
-    models: Annotated[list[str], typer.Argument(help="Folders or hub names; the first is the baseline.")],
-    task: TaskName = None,
-    data_dir: DataDir = None,
-    train_file: TrainFile = None,
-    dev_file: DevFile = None,
-    text: Text = "text",
-    text_pair: TextPair = None,
-    label: Label = "label",
-    metric: MetricName = None,
-    batch_size: Annotated[int | None, typer.Option(help="Sentences a batch; 32 if not given.")] = None,
-    batch_tokens: BatchTokens = None,
+    baseline: str,
+    /,
+    *models: str,
+    data: TaskOptions = TaskOptions(),
+    batch_size: int | None = None,
+    batch_tokens: int | None = None,
     max_length: MaxLength = 128,
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 10,
-    runtime: Annotated[str, typer.Option(help="Where they run, with commas between: onnxruntime, ...")] = "pytorch",
-    precision: Precision = FP32,
-    picture: Annotated[Path | None, typer.Option(help="PNG of quality against latency to write.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to keep all that was measured in, for whet report.")] = None,
-    overwrite: Overwrite = False,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    threads: Threads = None,
-    as_json: AsJson = False,
+    rounds: int = 10,
+    runtime: str = "pytorch",
+    precision: Precisions = "fp32",
+    picture: Path | None = None,
+    out: Path | None = None,
+    overwrite: Flag = False,
+    machine: MachineOptions = MachineOptions(),
+    as_json: Json = False,
 ) -> None:
-    """Measure models side by side: quality, fidelity, speed, size, memory; each with its interval and a paired test."""
-    device = use_device(device, threads, alone=True)
-    chosen = task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric)
+    """Measure models side by side: quality, fidelity, speed, size, memory; each with its interval and a paired test.
+
+    Args:
+        baseline: Folder or hub name of the model that the others are compared with.
+        models: Folders or hub names of the others.
+        batch_size: Examples in one batch; 32 if not given.
+        batch_tokens: Tokens in one batch, padding included, instead of --batch-size.
+        rounds: Interleaved rounds of timing.
+        runtime: Where the models run, separated by commas: pytorch, onnxruntime, openvino.
+        picture: PNG file to write, with quality against latency.
+        out: Folder that keeps all that was measured, for `whet report`.
+        overwrite: Replace the output folder.
+    """
+    from whet import api
+    from whet.evaluation.benchmark import Benchmark
+    from whet.report.plots import trade_off_picture
+    from whet.report.tables import trial_table
+
+    device = machine.use(processes="one")
+    task = data.load()
     benchmark = Benchmark(
         batch_size=batch_size,
         batch_tokens=batch_tokens,
         max_length=max_length,
         rounds=rounds,
-        seed=seed,
+        seed=machine.seed,
         device=device,
         runtimes=names_in(runtime),
         precisions=names_in(precision),
     )
     check_picture(picture)
-    trials = api.measure(models, chosen, benchmark=benchmark, out=out, overwrite=overwrite)
+    trials = api.measure([baseline, *models], task, benchmark=benchmark, out=out, overwrite=overwrite)
     if picture is not None:
         write_picture(
-            picture, trade_off_picture(trials, quality=chosen.metrics[0], costs=("latency_median", "throughput"))
+            picture, trade_off_picture(trials, quality=task.metrics[0], costs=("latency_median", "throughput"))
         )
     if as_json:
         print_json([trial.to_dict() for trial in trials])
     else:
-        show(trial_table(trials, title=f"{chosen.name}, {len(chosen.splits.dev)} dev examples"))
+        show(trial_table(trials, title=f"{task.name}, {len(task.splits.dev)} dev examples"))
 
 
-@app.command(cls=Verb)
-def report(
-    folders: Annotated[list[Path], typer.Argument(help="Folders with models that were measured.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; the one given, if it is one.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Condition as NAME=VALUE, such as threads=2.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are no reports too.")] = False,
-) -> None:
-    """Write what was measured as a web page, a picture and Markdown: report.html, report.png, report.md."""
-    show(f"see {write_report(folders, out, only=conditions_in(only or []), overwrite=overwrite)}")
+@app.command
+def report(folder: Path, /, *folders: Path, out: Path | None = None, only: Texts = (), overwrite: Flag = False) -> None:
+    """Write what was measured as a web page, a picture and Markdown: report.html, report.png, report.md.
+
+    Args:
+        folder: Folder with models that were measured, at any depth.
+        folders: More such folders.
+        out: Folder to write to; FOLDER itself if it is the only one.
+        only: Show only what was measured under this condition, as NAME=VALUE, e.g. threads=2; repeatable.
+        overwrite: Also replace files of these names that are not reports.
+    """
+    from whet.report.write import write_report
+
+    silence_transformers()
+    show(f"see {write_report([folder, *folders], out, only=conditions_in(only), overwrite=overwrite)}")
 
 
-@app.command(cls=Verb)
+@app.command
 def export(
-    model: Annotated[Path, typer.Argument(help="Folder of a model that whet wrote.")],
-    to: Annotated[str, typer.Option(help="With commas between: onnxruntime (or onnx), openvino.")],
-    precision: Precision = FP32,
-    max_kl: MaxKl = None,
-    task: TaskName = None,
-    data_dir: DataDir = None,
-    train_file: TrainFile = None,
-    dev_file: DevFile = None,
-    text: Text = "text",
-    text_pair: TextPair = None,
-    label: Label = "label",
-    metric: MetricName = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    as_json: AsJson = False,
+    model: Path,
+    /,
+    *,
+    to: str,
+    precision: Precisions = "fp32",
+    max_kl: float | None = None,
+    data: TaskOptions = TaskOptions(),
+    machine: SeedOptions = SeedOptions(),
+    as_json: Json = False,
 ) -> None:
-    """Write what other runtimes run beside the weights, once it gives the model's own answers."""
-    use_device("cpu", threads, alone=True)
-    found = export_model(
+    """Write what other runtimes run beside the weights, once it gives the model's own answers.
+
+    Args:
+        model: Folder of a model that whet wrote.
+        to: Runtimes, separated by commas: onnxruntime (or onnx), openvino.
+        max_kl: Largest mean KL on held-out training data, in nats; layers that cost most stay in fp32 until it is met.
+    """
+    from whet.runtimes.export import export as export_model
+
+    machine.use_cpu()
+    agreements = export_model(
         model,
         names_in(to),
         precisions=names_in(precision),
-        task=optional_task(task, data_dir, train_file, dev_file, text, text_pair, label, metric),
-        seed=seed,
+        task=data.load_if_given(),
+        seed=machine.seed,
         max_kl=max_kl,
-        threads=threads,
+        threads=machine.threads,
     )
     if as_json:
-        print_json({" ".join(place): agreement._asdict() for place, agreement in found.items()})
+        print_json({" ".join(target): agreement._asdict() for target, agreement in agreements.items()})
     else:
-        print_agreements(found)
+        print_agreements(agreements)
 
 
-app.command(cls=Verb)(search)
+app.command(search)
 
 
-@app.command(cls=Verb)
+@app.command
 def inspect(
-    model: Annotated[str, typer.Argument(help="Folder or hub name.")],
-    batch_size: Annotated[int, typer.Option(help="Sentences a batch.")] = 32,
-    length: Annotated[int, typer.Option(help="Tokens a sentence.")] = 64,
-    threads: Threads = None,
-    as_json: AsJson = False,
+    model: str,
+    /,
+    *,
+    batch_size: int = 32,
+    length: int = 64,
+    machine: ThreadOptions = ThreadOptions(),
+    as_json: Json = False,
 ) -> None:
-    """Show where a model's parameters and time are, and which methods can help on this machine."""
-    use_device("cpu", threads, alone=True)
-    found = inspect_model(model, batch=(batch_size, length))
+    """Show where a model's parameters and time are, and which methods can help on this machine.
+
+    Args:
+        model: Folder or hub name.
+        batch_size: Examples in the batch that is timed.
+        length: Tokens in each example.
+    """
+    from whet.evaluation.inspection import inspect as inspect_model
+
+    machine.use_cpu()
+    inspection = inspect_model(model, batch=(batch_size, length))
     if as_json:
-        print_json(found.to_dict())
+        print_json(inspection.to_dict())
     else:
-        print_inspection(found)
+        print_inspection(inspection)
 
 
-@app.command(cls=Verb)
-def methods(as_json: AsJson = False) -> None:
+@app.command
+def methods(*, as_json: Json = False) -> None:
     """List every method with its parameters, their ranges, and its source."""
+    from whet.methods.base import all_methods
+
     if as_json:
         print_json({name: method.about() for name, method in all_methods().items()})
-        return
-    print_methods(all_methods())
+    else:
+        print_methods(all_methods())
 
 
-@app.command(cls=Verb)
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
-    seed: Seed = 0,
-    threads: Threads = None,
-) -> None:
-    """Run the main job on a built-in task: train, compress by three recipes, measure, save, reload."""
-    use_device("cpu", threads, alone=True)
-    run_demo(out, seed=seed, say=show)
+@app.command
+def demo(*, out: Path = Path("runs/demo"), machine: SeedOptions = SeedOptions()) -> None:
+    """Run the main job on a built-in task: train, compress by three recipes, measure, save, reload.
+
+    Args:
+        out: Folder to write.
+    """
+    from whet.cli.demo import run as run_demo
+
+    machine.use_cpu()
+    run_demo(out, seed=machine.seed, say=show)
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 """What the command line prints: tables, sentences and JSON."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,17 +14,19 @@ from rich.table import Table
 
 from whet.errors import OutputNotWritten
 from whet.evaluation.formatting import number, percent, points, ratio, value_of
-from whet.evaluation.inspection import Inspection
-from whet.evaluation.trial import Trial
-from whet.methods.base import Method
-from whet.methods.recipe import Step
-from whet.runtimes.base import Agreement
 from whet.searching.goal import difference
-from whet.searching.result import BEST, SearchResult
-from whet.searching.storage import SearchTrial
-from whet.training.trainer import Epoch
 from whet.utils.distributed import is_first
 from whet.utils.parameters import parameters
+
+if TYPE_CHECKING:
+    from whet.evaluation.inspection import Inspection
+    from whet.evaluation.trial import Trial
+    from whet.methods.base import Method
+    from whet.methods.recipe import Step
+    from whet.runtimes.base import Agreement
+    from whet.searching.result import SearchResult
+    from whet.searching.storage import SearchTrial
+    from whet.training.trainer import Epoch
 
 __all__ = [
     "check_picture",
@@ -138,6 +142,8 @@ def print_search_trial(trial: SearchTrial) -> None:
 
 def print_search_result(result: SearchResult, out: Path) -> None:
     """Print the frontier of a search, the best model, and its measurements on the dev split."""
+    from whet.searching.result import BEST  # slow to import
+
     show(_frontier_table(result))
     if result.confirmation:
         on_dev = result.confirmation[1]

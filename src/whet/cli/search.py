@@ -1,33 +1,13 @@
 """The verb `search` of the command line."""
 
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from whet.cli.console import print_json, print_search_result, print_search_trial
-from whet.cli.options import (
-    AsJson,
-    DataDir,
-    DevFile,
-    Label,
-    MaxLength,
-    MetricName,
-    Out,
-    Seed,
-    TaskName,
-    Text,
-    TextPair,
-    Threads,
-    TrainFile,
-    names_in,
-    seconds_in,
-    task_of,
-    use_device,
-)
-from whet.searching.goal import Goal
-from whet.searching.result import SearchResult
-from whet.searching.search import search as search_for
+from whet.cli.options import Flag, MaxLength, OutputOptions, SeedOptions, TaskOptions, names_in, seconds_in
 from whet.utils.progress import say
+
+if TYPE_CHECKING:
+    from whet.searching.result import SearchResult
 
 __all__ = ["search"]
 
@@ -36,62 +16,65 @@ NOTHING_HOLDS = 3
 
 
 def search(
-    model: Annotated[str, typer.Argument(help="Folder or hub name of a fine-tuned model.")],
-    out: Out,
-    max_drop: Annotated[float, typer.Option(help="Points of the task's metric that may be lost, such as 1.")] = 1.0,
-    max_size: Annotated[float | None, typer.Option(help="MiB that it may take on disk.")] = None,
-    time: Annotated[str, typer.Option(help="That it may take, loading included: 90s, 30m, 2h.")] = "30m",
-    goal: Annotated[str, typer.Option(help="What counts: latency, size or both.")] = "latency",
-    runtime: Annotated[str | None, typer.Option(help="Where models may run; all installed if not given.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of other runtimes than pytorch; fp32, int8 and bf16 if not given.")
-    ] = None,
-    task: TaskName = None,
-    data_dir: DataDir = None,
-    train_file: TrainFile = None,
-    dev_file: DevFile = None,
-    text: Text = "text",
-    text_pair: TextPair = None,
-    label: Label = "label",
-    metric: MetricName = None,
-    batch_size: Annotated[int, typer.Option(help="Sentences of the batches that are timed; 1 for single ones.")] = 32,
+    model: str,
+    /,
+    *,
+    output: OutputOptions,
+    data: TaskOptions = TaskOptions(),
+    max_drop: float = 1.0,
+    max_size: float | None = None,
+    time: str = "30m",
+    goal: str = "latency",
+    runtime: str | None = None,
+    precision: str | None = None,
+    batch_size: int = 32,
     max_length: MaxLength = 128,
-    seed: Seed = 0,
-    threads: Threads = None,
-    join: Annotated[bool, typer.Option("--join", help="Help another search that is at work in the folder.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what was found before.")] = False,
-    as_json: AsJson = False,
-) -> None:
+    join: Flag = False,
+    machine: SeedOptions = SeedOptions(),
+) -> int:
     """Find the fastest or smallest model that loses no more than a bar; it goes on where it was stopped.
 
-    Exit code 3: nothing holds the bar, and what is nearest to it was kept.
+    Exit code 3 says that nothing holds the bar, and that what is nearest to it was kept.
+
+    Args:
+        model: Folder or hub name of a fine-tuned model.
+        max_drop: Points of the task's metric that the model may lose, e.g. 1.
+        max_size: MiB that the model may take on disk.
+        time: Time that the search may take, loading included: 90s, 30m, 2h.
+        goal: What to improve: latency, size or both.
+        runtime: Where models may run, separated by commas; all that are installed if not given.
+        precision: Precisions of other runtimes than pytorch, separated by commas; fp32, int8 and bf16 if not given.
+        batch_size: Examples in the batches that are timed; 1 for single sentences.
+        join: Help another search that is at work in the folder.
     """
-    use_device("cpu", threads, alone=True)
+    from whet.searching.goal import Goal
+    from whet.searching.search import search as search_for
+
+    machine.use_cpu()
     result = search_for(
         model,
-        task_of(task, data_dir, train_file, dev_file, text, text_pair, label, metric),
-        out,
+        data.load(),
+        output.out,
         goal=Goal(max_drop=max_drop, max_size=max_size, best=goal),  # type: ignore[arg-type]
         seconds=seconds_in(time),
         runtimes=None if runtime is None else names_in(runtime),
         precisions=None if precision is None else names_in(precision),
         batch_size=batch_size,
         max_length=max_length,
-        seed=seed,
+        seed=machine.seed,
         join=join,
-        overwrite=overwrite,
-        report=(lambda trial: None) if as_json else print_search_trial,
+        overwrite=output.overwrite,
+        report=(lambda trial: None) if output.as_json else print_search_trial,
         warn=lambda sentence: say(f"note: {sentence}"),
     )
-    if as_json:
+    if output.as_json:
         print_json(_as_json(result))
     else:
-        print_search_result(result, out)
-    if not result.accepted:
-        raise typer.Exit(NOTHING_HOLDS)
+        print_search_result(result, output.out)
+    return 0 if result.accepted else NOTHING_HOLDS
 
 
-def _as_json(result: SearchResult) -> object:
+def _as_json(result: "SearchResult") -> object:
     return {
         "accepted": result.accepted,
         "best": result.best.to_dict(),

@@ -1,10 +1,8 @@
 """Run the command line as a shell expects it: errors as sentences, and exit codes."""
 
 import sys
-from typing import Any
 
-import transformers
-import typer
+from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from whet.errors import WhetError
 from whet.utils.distributed import leave_processes
@@ -12,30 +10,44 @@ from whet.utils.progress import say
 
 __all__ = ["run"]
 
-_UsageError: Any = typer.BadParameter.__bases__[0]
-"""What typer raises for options it does not know; click's own or typer's copy of it, by version."""
 _STOPPED = 130
-"""The exit code that typer answers Ctrl-C with."""
+"""The exit code that shells expect after Ctrl-C."""
 
 
-def run(app: typer.Typer) -> None:
+def run(app: App) -> None:
     """Run the command line and leave; bad input ends with a sentence and exit code 2."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     try:
-        code = app(prog_name="whet", standalone_mode=False)
+        code = _code(app, sys.argv[1:])
     except WhetError as error:
         say(f"{type(error).__name__}: {error}")
         sys.exit(2)
-    except _UsageError as error:
-        command = error.ctx.command_path if error.ctx else "whet"
-        problem = (error.format_message() or "No command.").strip().rstrip(".")
-        say(f"UsageError: the command line must be one that whet knows, but got: {problem}; see {command} --help")
+    except CycloptsError as error:
+        command = " ".join(["whet", *(error.command_chain or ())])
+        say(
+            f"UsageError: the command line must be one that whet knows, but got: {_problem(error)}; "
+            f"see {command} --help"
+        )
         sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         code = _STOPPED
     finally:
         leave_processes()
     if code == _STOPPED:
         say("stopped; nothing half-written was left")
     sys.exit(code)
+
+
+def _code(app: App, words: list[str]) -> int:
+    if not words:
+        raise CycloptsError(msg="no command")
+    code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    return code if isinstance(code, int) else 0
+
+
+def _problem(error: CycloptsError) -> str:
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return f"nothing for {error.argument.name}"
+    if isinstance(error, UnusedCliTokensError):
+        return f"words that belong to no option: {' '.join(error.unused_tokens or ())}"
+    sentence = " ".join(str(error).split()).rstrip(".")
+    return sentence[:1].lower() + sentence[1:]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from whet.evaluation.display import Grid, models_grid
 from whet.evaluation.trial import Trial
 
 __all__ = ["Frontier"]
@@ -17,6 +18,16 @@ class Frontier:
     """Names of the metrics that are traded against each other."""
     trials: tuple[Trial, ...]
     """Those that nothing dominates."""
+
+    def __repr__(self) -> str:
+        return f"Frontier of {' and '.join(self.axes)}:\n{self._grid().text()}"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the trials with what is traded."""
+        return self._grid().html(caption=f"Frontier of {' and '.join(self.axes)}")
+
+    def _grid(self) -> Grid:
+        return models_grid([(trial.name, trial.measurements) for trial in self.trials], self.axes)
 
     @classmethod
     def of(cls, trials: Sequence[Trial], axes: Sequence[str]) -> Self:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from whet.evaluation.measurement import Comparison
 
@@ -61,6 +60,8 @@ def mcnemar(right: Array, baseline_right: Array, *, seed: int) -> Comparison:
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12,
     1947.
     """
+    from scipy import stats  # slow to import
+
     gained, lost = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
     p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     difference = right.astype(float) - baseline_right.astype(float)
@@ -90,6 +91,8 @@ def paired_ratio(baseline: Seconds, model: Seconds, *, seed: int) -> Comparison:
         model: (rounds,) seconds of the model in the same rounds.
         seed: of the resampling.
     """
+    from scipy import stats  # slow to import
+
     first, own = np.asarray(baseline, dtype=float), np.asarray(model, dtype=float)
     estimate = bootstrap(lambda drawn: speedup(first[drawn], own[drawn]), len(first), seed=seed)
     logs = np.log(first / own)

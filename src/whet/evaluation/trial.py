@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from whet.errors import UnknownName
+from whet.evaluation.display import models_grid, summary, trial_grid
+from whet.evaluation.formatting import with_interval
 from whet.evaluation.measurement import Measurement
 
-__all__ = ["Trial", "current_names"]
+__all__ = ["Trial", "Trials", "current_names"]
 
 RENAMED_METRICS = {"changed": "disagreement"}
 RENAMED_CONDITIONS = {"dtype": "precision", "waiting": "omp_wait_policy"}
@@ -71,6 +73,28 @@ class Trial:
     def from_json(cls, line: str) -> Self:
         """Return the trial that `to_json` wrote."""
         return cls.from_dict(json.loads(line))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{one.metric} {with_interval(one)}" for one in summary(self.measurements))
+        return f"Trial({self.name}: {shown})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: everything that was measured."""
+        return trial_grid(self.measurements).html(caption=self.name)
+
+
+class Trials(list[Trial]):
+    """Trials that print as a table; the first is the baseline, and a star marks what differs from it (p < 0.05)."""
+
+    def __repr__(self) -> str:
+        return models_grid(self._named()).text()
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the summary of every trial."""
+        return models_grid(self._named()).html()
+
+    def _named(self) -> list[tuple[str, Sequence[Measurement]]]:
+        return [(trial.name, trial.measurements) for trial in self]
 
 
 def _renamed_metric(row: Mapping[str, Any]) -> Mapping[str, Any]:

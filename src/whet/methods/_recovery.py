@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Interval
 from torch import nn
@@ -10,9 +10,10 @@ from torch import nn
 from whet.calibration.resources import Resources
 from whet.errors import MissingResource
 from whet.methods.base import Method, Stage
-from whet.training.callbacks import AfterStep
-from whet.training.trainer import distil
 from whet.utils.precision import ComputePrecision
+
+if TYPE_CHECKING:
+    from whet.training.callbacks import AfterStep
 
 __all__ = ["Recovery"]
 
@@ -37,7 +38,7 @@ class Recovery(Method):
     stage: ClassVar[Stage] = Stage.TRAINING
     needs: ClassVar[frozenset[str]] = frozenset({"train", "teacher"})
 
-    def train(self, model: nn.Module, resources: Resources, *, after_step: AfterStep | None = None) -> None:
+    def train(self, model: nn.Module, resources: Resources, *, after_step: "AfterStep | None" = None) -> None:
         """Train the model in place.
 
         Args:
@@ -50,6 +51,8 @@ class Recovery(Method):
         """
         if resources.train is None or resources.teacher is None:
             raise MissingResource("training data and a teacher must be given, but got none; give --task")
+        from whet.training.trainer import distil  # slow to import
+
         distil(
             model,
             resources.teacher,

@@ -9,15 +9,17 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.parameters import check, parameters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Method", "Stage", "all_methods", "method_from", "method_named"]
 
@@ -93,7 +95,7 @@ class Method(metaclass=_Renaming):
             NothingToCompress: the model has nothing that this method can work on.
         """
 
-    def tokenizer(self, resources: Resources) -> PreTrainedTokenizerBase | None:
+    def tokenizer(self, resources: Resources) -> "PreTrainedTokenizerBase | None":
         """Return what encodes text for the model that `apply` gives, or None where that is what it was."""
         return None
 

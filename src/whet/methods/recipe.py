@@ -5,17 +5,19 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import yaml
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from whet.calibration.resources import Resources
 from whet.errors import InvalidRecipe, MissingResource
 from whet.methods.base import Method, Stage, method_from
 from whet.models.layers.base import count_weights
 from whet.models.surgery import copy_sharing_parameters, describe, unshare_parameters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Recipe", "Step"]
 
@@ -164,7 +166,7 @@ class Recipe:
         unshare_parameters(compressed, model)
         return compressed
 
-    def tokenizer(self, tokenizer: PreTrainedTokenizerBase, resources: Resources) -> PreTrainedTokenizerBase:
+    def tokenizer(self, tokenizer: "PreTrainedTokenizerBase", resources: Resources) -> "PreTrainedTokenizerBase":
         """Return what encodes text for the model that `apply` gives, from what does for the original."""
         for method in self.methods:
             tokenizer = method.tokenizer(resources.only(method.reads)) or tokenizer

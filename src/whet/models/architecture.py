@@ -5,13 +5,13 @@ alike, and leaves out embeddings, poolers and heads. A model whose head is worth
 `linears_after_blocks`, a tuple of module names.
 """
 
+import sys
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from whet.errors import InvalidModel, NothingToCompress
 from whet.models.layers.attention import CompressedAttention
@@ -125,14 +125,20 @@ def rows_read(name: str, mask: Tensor, first_alone: frozenset[str]) -> Tensor:
 
 def is_dense(module: nn.Module) -> bool:
     """Return whether the module is an ordinary linear layer or GPT-2's transposed one."""
-    return type(module) is nn.Linear or isinstance(module, Conv1D)
+    return type(module) is nn.Linear or _is_transposed(module)
+
+
+def _is_transposed(module: nn.Module) -> bool:
+    # GPT-2's layer is transformers' own; where that was never imported, no model has one
+    transformers_layers = sys.modules.get("transformers.pytorch_utils")
+    return transformers_layers is not None and isinstance(module, transformers_layers.Conv1D)
 
 
 def dense_weight(module: nn.Module) -> Tensor:
     """Return the weight of a dense layer as (out, in), whichever way round it is kept."""
     weight = module.weight
     assert isinstance(weight, Tensor)
-    return weight.detach().T if isinstance(module, Conv1D) else weight.detach()
+    return weight.detach().T if _is_transposed(module) else weight.detach()
 
 
 def dense_bias(module: nn.Module) -> Tensor | None:

@@ -10,16 +10,16 @@ import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from whet.errors import InvalidArtifact, OutputNotWritten
 from whet.models.load import load_model
-from whet.models.quantizer import WhetConfig
 from whet.models.surgery import describe, to_storage
 from whet.utils.files import digest, json_digest, new_folder, write_text
 from whet.utils.precision import FP32
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
     "CARD",
@@ -50,8 +50,8 @@ _PACKAGES = ("whet", "torch", "transformers", "numpy")
 
 
 def save(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     folder: Path,
     *,
     about: Mapping[str, Any],
@@ -74,6 +74,8 @@ def save(
     stored = to_storage(model)
     structure = describe(stored)
     if structure:
+        from whet.models.quantizer import WhetConfig  # slow to import
+
         stored.config.quantization_config = WhetConfig(structure)
     with new_folder(folder, overwrite=overwrite) as draft:
         stored.save_pretrained(draft)
@@ -84,7 +86,7 @@ def save(
         (draft / MANIFEST).write_text(_manifest(own, {**about, "versions": versions()}), encoding="utf-8")
 
 
-def load(folder: Path) -> PreTrainedModel:
+def load(folder: Path) -> "PreTrainedModel":
     """Return the model of an artifact, after checking that no file was altered.
 
     Raises:
@@ -277,6 +279,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def load_any(source: str | Path) -> PreTrainedModel:
+def load_any(source: str | Path) -> "PreTrainedModel":
     """Return the model of an artifact, after checking its digests, or of any other folder or hub name."""
     return load(Path(source)) if is_artifact(source) else load_model(source)

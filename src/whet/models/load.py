@@ -1,24 +1,22 @@
-"""Load tokenizers and models: weights as safetensors in fp32, never a pickle, never code from the checkpoint."""
+"""Load tokenizers and models: weights as safetensors in fp32, never a pickle, never code from the checkpoint.
+
+transformers is slow to import, and so each function imports what it needs of it.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import cached_file
 
 from whet.errors import InvalidModel, WhetError
 from whet.tasks.base import Task
 from whet.tasks.kinds.base import kind_of_labels
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
     "check_finite",
@@ -37,12 +35,14 @@ _FAILURES = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
 _SAFE: dict[str, Any] = {"trust_remote_code": False}
 
 
-def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str | Path) -> "PreTrainedTokenizerBase":
     """Return the tokenizer of a folder or hub name; one without a padding token pads with its end token.
 
     Raises:
         InvalidModel: there is none, or it can neither pad nor end.
     """
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), **_SAFE)
     except _FAILURES as error:
@@ -59,12 +59,14 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(source: str | Path) -> PreTrainedModel:
+def load_model(source: str | Path) -> "PreTrainedModel":
     """Return the sequence classifier or regressor of a folder or hub name, in fp32 and eval mode.
 
     Raises:
         InvalidModel: it cannot be loaded, its head was never trained, or its weights are not finite.
     """
+    from transformers import AutoModelForSequenceClassification
+
     _refuse_file(source)
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
@@ -97,6 +99,8 @@ def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
     Raises:
         InvalidModel: the configuration cannot be read.
     """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
     try:
         config = AutoConfig.from_pretrained(str(folder), **_SAFE)
         config.vocab_size = max(config.vocab_size, least_words)
@@ -108,13 +112,15 @@ def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
 
 
 def load_with_new_head(
-    source: str | Path, label_names: Sequence[str] | None, tokenizer: PreTrainedTokenizerBase
-) -> PreTrainedModel:
+    source: str | Path, label_names: Sequence[str] | None, tokenizer: "PreTrainedTokenizerBase"
+) -> "PreTrainedModel":
     """Return a base model with a new head for these classes, or for one score if there are none.
 
     Raises:
         InvalidModel: the base cannot be loaded, has a head of another size, or its weights are not finite.
     """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
     _refuse_file(source)
     kind = kind_of_labels(label_names)
     names = kind.output_names(label_names)
@@ -157,12 +163,12 @@ def check_finite(model: nn.Module) -> None:
         )
 
 
-def common_max_length(wanted: int, *models: PreTrainedModel) -> int:
+def common_max_length(wanted: int, *models: "PreTrainedModel") -> int:
     """Return `wanted`, or how many tokens the models can all read where that is fewer."""
     return min([wanted, *(limit for model in models if (limit := max_positions(model)))])
 
 
-def max_positions(model: PreTrainedModel) -> int | None:
+def max_positions(model: "PreTrainedModel") -> int | None:
     """Return how many tokens the model can read at once, or None where its configuration does not say."""
     config = model.config
     positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
@@ -180,6 +186,8 @@ def _unloadable(source: str | Path, error: Exception) -> InvalidModel:
 
 
 def _refuse_other_head(source: str | Path, classes: int) -> None:
+    from transformers import AutoConfig
+
     config = AutoConfig.from_pretrained(str(source), **_SAFE)
     trained = any("ForSequenceClassification" in name for name in config.architectures or ())
     if trained and config.num_labels != classes:
@@ -197,6 +205,8 @@ def _refuse_file(source: str | Path) -> None:
 
 def weight_files(source: str | Path) -> list[Path]:
     """Return the files that hold the weights of a folder, or of a hub name that has been loaded before."""
+    from transformers.utils import cached_file
+
     config = Path(cached_file(str(source), "config.json"))
     return sorted(config.parent.glob("*.safetensors"))
 

@@ -10,16 +10,18 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidModel
 from whet.models.load import load_tokenizer
 from whet.tasks.data import Examples
 from whet.tasks.encoding import token_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["corpus_token_counts", "required_tokens", "shrink_tokenizer"]
 
@@ -33,7 +35,7 @@ Definition = dict[str, Any]
 """What tokenizer.json holds."""
 
 
-def corpus_token_counts(examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+def corpus_token_counts(examples: Examples, tokenizer: "PreTrainedTokenizerBase") -> Tensor:
     """Return (tokens,) how often the text has each token, int64; nothing is cut."""
     counts = torch.zeros(_size(tokenizer), dtype=torch.int64)
     texts = [*examples.texts, *(examples.pairs or ())]
@@ -43,7 +45,7 @@ def corpus_token_counts(examples: Examples, tokenizer: PreTrainedTokenizerBase) 
     return counts
 
 
-def required_tokens(tokenizer: PreTrainedTokenizerBase, used: Iterable[int]) -> list[int]:
+def required_tokens(tokenizer: "PreTrainedTokenizerBase", used: Iterable[int]) -> list[int]:
     """Return the ids of these tokens, special ones, single characters, and what these are made from; ascending.
 
     Raises:
@@ -59,8 +61,8 @@ def required_tokens(tokenizer: PreTrainedTokenizerBase, used: Iterable[int]) -> 
 
 
 def shrink_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, kept: Sequence[int], texts: Sequence[str]
-) -> PreTrainedTokenizerBase:
+    tokenizer: "PreTrainedTokenizerBase", kept: Sequence[int], texts: Sequence[str]
+) -> "PreTrainedTokenizerBase":
     """Return a tokenizer that has only these tokens, numbered in this order.
 
     Args:
@@ -88,7 +90,7 @@ def shrink_tokenizer(
     return fewer
 
 
-def _definition(tokenizer: PreTrainedTokenizerBase) -> Definition:
+def _definition(tokenizer: "PreTrainedTokenizerBase") -> Definition:
     if not tokenizer.is_fast:
         raise _unknown(tokenizer, "is not of the tokenizers library")
     found: Definition = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -98,14 +100,14 @@ def _definition(tokenizer: PreTrainedTokenizerBase) -> Definition:
     return found
 
 
-def _unknown(tokenizer: PreTrainedTokenizerBase, what: str) -> InvalidModel:
+def _unknown(tokenizer: "PreTrainedTokenizerBase", what: str) -> InvalidModel:
     return InvalidModel(
         f"the tokenizer must be one that can lose tokens, but {type(tokenizer).__name__} {what}; leave the vocabulary "
         "as it is"
     )
 
 
-def _size(tokenizer: PreTrainedTokenizerBase) -> int:
+def _size(tokenizer: "PreTrainedTokenizerBase") -> int:
     return max(map(int, tokenizer.get_vocab().values())) + 1
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
 
 __all__ = ["categorical_kl", "gaussian_kl"]
 
@@ -12,6 +11,8 @@ Array = np.ndarray[Any, Any]
 
 def categorical_kl(baseline: Array, model: Array) -> Array:
     """Return (examples,) KL(baseline ‖ model) from (examples, classes) logits."""
+    from scipy.special import log_softmax  # slow to import
+
     p, q = (log_softmax(logits.astype(float), axis=1) for logits in (baseline, model))
     kl: Array = (np.exp(p) * (p - q)).sum(1).clip(min=0)
     return kl

@@ -12,18 +12,20 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.modeling_outputs import SequenceClassifierOutput
 
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models import artifact
 from whet.models.inference import example_batch, predict_logits
 from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.precision import FP32, PYTORCH
+
+if TYPE_CHECKING:
+    from transformers.modeling_outputs import SequenceClassifierOutput
 
 __all__ = [
     "TOLERANCE",
@@ -113,8 +115,10 @@ class ExportedModel(nn.Module):
         self.session = session
         self.config = model.config
 
-    def forward(self, **batch: Tensor) -> SequenceClassifierOutput:
+    def forward(self, **batch: Tensor) -> "SequenceClassifierOutput":
         """Return the logits."""
+        from transformers.modeling_outputs import SequenceClassifierOutput  # slow to import
+
         return SequenceClassifierOutput(logits=torch.from_numpy(self.session(batch)))
 
 

@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData
 from whet.tasks.data import Examples
 from whet.tasks.files import read_table
 from whet.tasks.kinds.base import TaskKind, kind_of_labels
 from whet.utils.lookup import by_name, choose, members
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Splits", "Task", "local_folder", "read_hub", "task_from_files", "task_named", "task_names", "texts_from"]
 
@@ -80,7 +82,7 @@ class Task(ABC):
             InvalidData: a file is missing or cannot be read.
         """
 
-    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+    def tokenizer(self) -> "PreTrainedTokenizerBase | None":
         """Return the tokenizer of a task with an artificial language, or None."""
         return None
 

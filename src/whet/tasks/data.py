@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData
 from whet.utils.files import json_digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Batch", "Batches", "Examples", "TrainingText"]
 
@@ -107,5 +109,5 @@ class TrainingText:
 
     examples: Examples
     """Sentences or pairs of sentences."""
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     """The model's tokenizer, which must not be changed."""

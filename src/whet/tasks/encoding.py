@@ -6,13 +6,15 @@ sentences and of a few long ones cost the same.
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from whet.tasks.data import Batches, Examples
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "batch_sizes",
@@ -26,7 +28,7 @@ __all__ = [
 ]
 
 
-def tokenize(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[dict[str, Any]]:
+def tokenize(examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> list[dict[str, Any]]:
     """Return one row per example, in order: its token lists, truncated to `max_length` tokens, and its label."""
     pairs = None if examples.pairs is None else list(examples.pairs)
     encoded = tokenizer(list(examples.texts), pairs, truncation=True, max_length=max_length)
@@ -36,19 +38,21 @@ def tokenize(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, max_leng
     ]
 
 
-def token_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+def token_ids(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
     """Return the token ids of each text, with special tokens and without truncation."""
     ids: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
     return ids
 
 
-def pad(rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
+def pad(rows: Sequence[Mapping[str, Any]], tokenizer: "PreTrainedTokenizerBase") -> dict[str, Tensor]:
     """Return rows of `tokenize` as one batch, padded to the longest row."""
+    from transformers import DataCollatorWithPadding  # slow to import
+
     return dict(DataCollatorWithPadding(tokenizer)([dict(row) for row in rows]))
 
 
 def pad_batches(
-    rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, *, batch_size: int | Sequence[int]
+    rows: Sequence[Mapping[str, Any]], tokenizer: "PreTrainedTokenizerBase", *, batch_size: int | Sequence[int]
 ) -> list[dict[str, Tensor]]:
     """Return rows of `tokenize`, in order, as padded batches without labels.
 
@@ -63,7 +67,7 @@ def pad_batches(
     return [pad(unlabeled[start:end], tokenizer) for start, end in pairwise(accumulate(batch_size, initial=0))]
 
 
-def shortest_first(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Examples:
+def shortest_first(examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> Examples:
     """Return the examples in rising order of their length in tokens, after truncation to `max_length`."""
     lengths = [len(row["input_ids"]) for row in tokenize(examples, tokenizer, max_length=max_length)]
     return examples.take(np.argsort(lengths, kind="stable"))
@@ -71,7 +75,7 @@ def shortest_first(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, ma
 
 def encode(
     examples: Examples,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     *,
     max_length: int,
     batch_size: int | Sequence[int],
@@ -94,7 +98,7 @@ def encode(
 
 
 def fitting_batch_sizes(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, *, max_length: int, batch_tokens: int
+    examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int, batch_tokens: int
 ) -> tuple[int, ...]:
     """Return the sizes of batches that hold at most `batch_tokens` tokens, padding included; see `batch_sizes`."""
     rows = tokenize(examples, tokenizer, max_length=max_length)

@@ -8,10 +8,12 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from whet.errors import InvalidData
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["FORMATS", "class_indices", "finite_scores", "listed", "read_table"]
 
@@ -101,7 +103,7 @@ def listed(names: Sequence[str], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _strings(values: pd.Series, column: str, path: Path, missing_as: str | None) -> list[str]:
+def _strings(values: "pd.Series", column: str, path: Path, missing_as: str | None) -> list[str]:
     missing = values.isna() | (values.astype(str).str.strip() == "")
     if missing.any():
         if missing_as is None:
@@ -114,7 +116,9 @@ def _strings(values: pd.Series, column: str, path: Path, missing_as: str | None)
     return [str(value) for value in values]
 
 
-def _read_frame(path: Path, header: Sequence[str] | None) -> pd.DataFrame:
+def _read_frame(path: Path, header: Sequence[str] | None) -> "pd.DataFrame":
+    import pandas as pd  # slow to import
+
     endings = [ending for ending in path.suffixes if ending != ".gz"]
     ending = endings[-1].lower() if endings else ""
     if ending not in FORMATS:
@@ -137,7 +141,9 @@ def _read_frame(path: Path, header: Sequence[str] | None) -> pd.DataFrame:
         raise InvalidData(f"{path} must be readable as {ending[1:]}, but got {reason}; repair or convert it") from error
 
 
-def _read_jsonl(path: Path) -> pd.DataFrame:
+def _read_jsonl(path: Path) -> "pd.DataFrame":
+    import pandas as pd  # slow to import
+
     opened = gzip.open if path.suffix == ".gz" else open
     rows = []
     with opened(path, "rt", encoding="utf-8-sig") as file:
@@ -155,7 +161,9 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def _read_separated(path: Path, header: Sequence[str] | None, separator: str) -> pd.DataFrame:
+def _read_separated(path: Path, header: Sequence[str] | None, separator: str) -> "pd.DataFrame":
+    import pandas as pd  # slow to import
+
     frame = pd.read_csv(
         path,
         sep=separator,

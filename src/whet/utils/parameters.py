@@ -165,6 +165,7 @@ def _meanings(owner: type) -> dict[str, str]:
     return meanings
 
 
+@cache  # a base is asked for each of its classes, and finding its source takes time
 def _body(cls: type) -> list[ast.stmt]:
     """The statements of a class; none, where it was defined in a notebook's cell or by exec."""
     try:

@@ -33,7 +33,6 @@ from whet.numerics.coding import Coding
 from whet.numerics.kmeans import Initialization, quantize_to_centroids
 from whet.numerics.moments import Side
 from whet.tasks.data import Batches
-from whet.training.trainer import distil
 from whet.utils.progress import track
 
 __all__ = ["KMeans"]
@@ -86,6 +85,8 @@ class KMeans(Method):
         if self.epochs > 0:
             if resources.train is None or resources.teacher is None:
                 raise MissingResource("training data and a teacher must be given, but got none; give --task")
+            from whet.training.trainer import distil  # slow to import
+
             distil(
                 model,
                 resources.teacher,

@@ -10,11 +10,10 @@ Differs: the text of one task decides instead of one language; predictions on th
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Interval
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from whet.calibration.resources import Resources
 from whet.errors import MissingResource
@@ -22,6 +21,9 @@ from whet.methods.base import Method, Stage
 from whet.models.surgery import keep_words
 from whet.models.vocabulary import corpus_token_counts, required_tokens, shrink_tokenizer
 from whet.tasks.data import TrainingText
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Vocabulary"]
 
@@ -52,7 +54,7 @@ class Vocabulary(Method):
         keep_words(model, self._kept_tokens(_training_text(resources)))
         return model
 
-    def tokenizer(self, resources: Resources) -> PreTrainedTokenizerBase:
+    def tokenizer(self, resources: Resources) -> "PreTrainedTokenizerBase":
         """See `Method.tokenizer`."""
         text = _training_text(resources)
         return shrink_tokenizer(text.tokenizer, self._kept_tokens(text), text.examples.texts)

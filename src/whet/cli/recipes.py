@@ -1,0 +1,102 @@
+"""The options that say how a model is compressed, and the recipe that they make."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from whet.cli.options import Texts
+from whet.errors import InvalidParameter, InvalidRecipe
+
+if TYPE_CHECKING:
+    from whet.methods.recipe import Recipe
+
+__all__ = ["RecipeOptions"]
+
+DEFAULT_METHOD, DEFAULT_FOR_SPEED = "kfac", "structure"
+"""Which methods --keep and --speedup alone ask for."""
+
+
+@Parameter(name="*", group="Compression: a recipe, or one method")
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """What is done to a model."""
+
+    recipe: Path | None = None
+    """YAML or JSON file with the steps, or the name of a recipe that comes with whet, e.g. structured."""
+    method: str | None = None
+    """One method instead; `whet methods` lists them. Without it, --keep asks for kfac, and --speedup and --keep-time
+    ask for structure."""
+    keep: float | None = None
+    """Fraction of parameters to keep, e.g. 0.4."""
+    speedup: float | None = None
+    """How many times as fast the model must become on this machine, e.g. 2; instead of --keep."""
+    keep_time: float | None = None
+    """Fraction of its time that the model may still take on this machine, e.g. 0.5; instead of --speedup."""
+    settings: Annotated[Texts, Parameter(name="--set")] = ()
+    """Another parameter of the method, as NAME=VALUE, with lists and mappings as JSON; repeatable."""
+
+    def load(self) -> "Recipe":
+        """Return the recipe that these options make.
+
+        Raises:
+            InvalidRecipe, InvalidParameter, UnknownName: they do not go together, or are wrong in themselves.
+        """
+        from whet.methods.recipe import Recipe
+
+        budgets = {"--keep": self.keep, "--speedup": self.speedup, "--keep-time": self.keep_time}
+        given = [name for name, value in budgets.items() if value is not None]
+        if len(given) > 1:
+            raise InvalidRecipe(
+                f"one of {', '.join(budgets)} must be given, but got {' and '.join(given)}; leave one out"
+            )
+        speedup = self._wanted_speedup()
+        method = self.method
+        if self.recipe is None and method is None and given:
+            method = DEFAULT_METHOD if speedup is None else DEFAULT_FOR_SPEED
+        if (self.recipe is None) == (method is None):
+            raise InvalidRecipe("one of --recipe and --method must be given, but got both or none; give one")
+        if self.recipe is None:
+            return self._of_one(str(method), speedup)
+        if given or self.settings:
+            raise InvalidRecipe(
+                f"{', '.join(budgets)} and --set belong to --method, but got them with --recipe; put them in the file"
+            )
+        return Recipe.read(self.recipe)
+
+    def _wanted_speedup(self) -> float | None:
+        if self.keep_time is None:
+            return self.speedup
+        if not 0 < self.keep_time < 1:
+            raise InvalidParameter(f"0 < keep_time < 1 must hold, but got keep_time={self.keep_time}; such as 0.5")
+        return 1 / self.keep_time
+
+    def _of_one(self, name: str, speedup: float | None) -> "Recipe":
+        from whet.methods.base import method_from, method_named
+        from whet.methods.recipe import Recipe
+        from whet.utils.parameters import parameters
+
+        method = method_named(name)
+        budgets = {"keep": self.keep, "speedup": speedup}
+        entry: dict[str, Any] = {"method": method.name(), **{k: v for k, v in budgets.items() if v is not None}}
+        for setting in self.settings:
+            key, equals, value = setting.partition("=")
+            if not equals:
+                raise InvalidParameter(
+                    f"--set must be NAME=VALUE, but got {setting!r}; such as --set allocation=uniform"
+                )
+            if key in entry:
+                raise InvalidParameter(f"{key} must be given once, but got {setting!r} as well; leave one out")
+            entry[key] = _value(value)
+        if speedup is not None and any("by_time" in parameter.choices for parameter in parameters(method)):
+            entry.setdefault("allocation", "by_time")
+        return Recipe((method_from(entry),))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
