@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
+import whet
 from whet.errors import OutputExists, OutputNotWritten
 from whet.utils.files import check_output, digest, json_digest, new_folder, write_text
 
@@ -194,3 +195,10 @@ def test_digests_are_the_sha256_of_the_standard(tmp_path: Path):
 def test_json_values_have_one_digest_whatever_the_order_of_their_keys():
     assert json_digest({"a": [1, 2.5], "b": "é"}) == json_digest({"b": "é", "a": [1, 2.5]}) != json_digest({"a": 1})
     assert json_digest({}) == digest(b"{}")
+
+
+def test_nothing_else_hashes():
+    folder = Path(whet.__file__).parent
+    assert [path for path in folder.rglob("*.py") if "hashlib" in path.read_text(encoding="utf-8")] == [
+        folder / "utils" / "files.py"
+    ]
