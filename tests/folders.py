@@ -26,9 +26,9 @@ def write_rows(path: Path, count: int, *, seed: int = 0, length: int = 8, labels
     return path
 
 
-def classifier(family: Family = "bert", labels: Sequence[str] = LABELS) -> nn.Module:
-    """Return a tiny classifier of these labels."""
-    model = tiny_model(family, len(labels))
+def classifier(family: Family = "bert", labels: Sequence[str] = LABELS, *, blocks: int | None = None) -> nn.Module:
+    """Return a tiny classifier of these labels; see `helpers.tiny_model` for its blocks."""
+    model = tiny_model(family, len(labels), blocks=blocks)
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {name: i for i, name in enumerate(labels)}
     return model

@@ -525,15 +525,16 @@ def test_measurements_are_json(trials):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++")
-def test_a_compiled_model_gives_the_same_answers(root, monkeypatch):
+def test_a_compiled_model_gives_the_same_answers(root, tokenizer, tmp_path, monkeypatch):
+    save(classifier(blocks=1), tokenizer, tmp_path / "model")
     benchmark = Benchmark(
         batch_size=8, rounds=6, singles=2, timed=8, runtimes=("pytorch", "torch_compile"), metrics=("fidelity",)
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says to itself while it compiles
-        _, compiled = benchmark.run([root / "model"], task_of(root))
+        _, compiled = benchmark.run([tmp_path / "model"], task_of(root))
     assert compiled.conditions["runtime"] == "torch_compile" and compiled.name == "model (torch_compile)"
     assert compiled.get("kl").value < 1e-6
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InvalidParameter, match=r"needs a C\+\+ compiler, but no-such-compiler is not here; install"):
-        benchmark.run([root / "model"], task_of(root))
+        benchmark.run([tmp_path / "model"], task_of(root))

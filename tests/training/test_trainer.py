@@ -45,7 +45,7 @@ def learn(tokenizer, tmp_path):
 
     def learned(settings=SETTINGS, *, train_on=None, stop=None, scratch="scratch", name="base", start=None, **others):
         set_seed(settings.seed)
-        model = start or tiny_model("bert")
+        model = start or tiny_model("bert", blocks=1)
         model.name_or_path = name
         reached = []
         with progress_bar("x", 1) as progress:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 import whet
+from covering import covering
 from exported import assert_exports
 from helpers import Family, tiny_batches, tiny_model
 from laws import draw
@@ -139,7 +140,7 @@ def test_unequal_widths_survive_save_and_load(tmp_path, tokenizer):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's exporter's own
-@pytest.mark.parametrize("family", ["bert", "distilbert"])
+@pytest.mark.parametrize(("family",), covering([("bert",), ("distilbert",)], lambda case: case == ("bert",)))
 def test_exports_to_onnx_at_any_length(family: Family, tmp_path):
     assert_exports(narrowed(tiny_model(family), keep=0.4), tmp_path / "model.onnx")
 

@@ -41,8 +41,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module], float]:
         one = 50 + float(weight.numel())
         return Latencies(one, {rank: 100 + float(rank * sum(weight.shape)) for rank in ranks})
 
+    names = Architecture.of(tiny_model("bert")).linears
+
     def whole(model: nn.Module) -> float:
-        names = Architecture.of(tiny_model("bert")).linears
         return REST + sum(flops(model.get_submodule(name)) for name in names)
 
     monkeypatch.setattr(_rank_search, "layer_latencies", layers)
@@ -77,7 +78,7 @@ def test_a_speedup_that_no_rank_reaches_is_refused_with_the_best(
 
 
 def test_no_choice_within_the_time_loses_less(counted: Callable[[nn.Module], float]):
-    model, ranks = tiny_model("bert"), (2, 4, 6, 8)
+    model, ranks = tiny_model("bert"), (2, 4, 8)
     names = Architecture.of(model).linears[:4]
     # convex losses, so that hulls hold every rank
     losses = {name: {rank: (i + 1) / rank for rank in ranks} for i, name in enumerate(names)}

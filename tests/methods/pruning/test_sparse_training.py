@@ -173,6 +173,7 @@ def test_erk_shares_out_in_a_model():
 
 def test_the_moved_fraction_falls_from_alpha_to_zero():
     assert moved_fraction(0, 0.3) == pytest.approx(0.3)
+    assert moved_fraction(0.25, 0.3) == pytest.approx(0.15 * (1 + 0.5**0.5))
     assert moved_fraction(0.5, 0.3) == pytest.approx(0.15)
     assert moved_fraction(1, 0.3) == pytest.approx(0)
 
