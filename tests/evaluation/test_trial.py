@@ -45,7 +45,7 @@ OLD_NAMES = {
     "in bf16": ({"dtype": "bfloat16", "runtime": "openvino"}, {"precision": "bf16", "runtime": "openvino"}),
     "in fp16": ({"dtype": "float16"}, {"precision": "fp16"}),
     "in int8": ({"dtype": "int8"}, {"precision": "int8"}),
-    "a search": ({"dtype": "int8", "precision": "static_int8"}, {"precision": "static_int8"}),
+    "a search": ({"precision": "static_int8", "dtype": "int8"}, {"precision": "static_int8"}),
     "one of today": ({"precision": "fp32", "omp_wait_policy": "active"},) * 2,
 }
 
