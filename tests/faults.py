@@ -1,6 +1,6 @@
 """Put each fault of `faults.toml` into a scratch copy of the source, and report which test fails.
 
-    python tests/faults.py [--only WORDS] [--processes 2]
+    python tests/faults.py [--only WORDS ...] [--processes 2]
 
 It ends with an error if a fault is not caught, if the text that it replaces is not there exactly once, or if one of the
 tests fails without any fault. Libraries are imported once; each fault is tried in a forked process.
@@ -83,12 +83,13 @@ class Failures:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="faults whose name or file holds these words")
+    parser.add_argument("--only", action="append", help="faults whose name or file holds these words; may be repeated")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     entries = tomllib.loads((ROOT / "tests" / "faults.toml").read_text(encoding="utf-8"))["fault"]
     faults = [Fault(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]
-    faults = [fault for fault in faults if given.only in fault.name or given.only in fault.file]
+    words = given.only or [""]
+    faults = [fault for fault in faults if any(one in fault.name or one in fault.file for one in words)]
     sys.dont_write_bytecode = True  # two versions of a file within a second would have one name
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", PYTHONDONTWRITEBYTECODE="1")
     import_libraries()
