@@ -134,7 +134,7 @@ def test_a_mark_shows_its_recipe_and_figures(show, by):
     tip, mark = page.locator("#tip"), page.locator(f"{MARKS}[data-trial='1']")
     assert tip.is_hidden()
     getattr(mark.locator(".hit") if by != "focus" else mark, by)()
-    for text in (NAMES[1], "svd keep=0.4", "0.780", "0.741 to 0.819", "5.00 ×", "4.50 to 5.50", "10.0 MiB"):
+    for text in (NAMES[1], "svd keep=0.4", "0.780", "0.741 to 0.819", "5.00 ×", "4.50 to 5.50", "10 MiB"):
         assert text in tip.inner_text()
     assert "svd keep=0.4" in mark.get_attribute("aria-label")
     assert page.locator("#table tr.lit").get_attribute("data-trial") == "1"

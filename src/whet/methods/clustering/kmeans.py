@@ -43,7 +43,8 @@ class KMeans(Method):
     """Replace the weights of every linear layer and embedding by a few shared values."""
 
     n_clusters: Annotated[int, Interval(ge=2, le=256)] = 16
-    """Number of distinct values in each layer, e.g. 16; a weight then takes at most log2(n_clusters) bits, rounded up."""
+    """Number of distinct values in each layer, e.g. 16; a weight then takes at most log2(n_clusters) bits, rounded
+    up."""
     init: Initialization = "kmeans++"
     """How to choose the first centroids: linear spaces them evenly between the extreme weights, density puts an equal
     number of weights between them, kmeans++ draws them at random."""
