@@ -23,14 +23,12 @@ from torch import nn
 from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
-from whet.evaluation.significance import paired_ratio
-from whet.evaluation.timing import time_interleaved
-from whet.models.artifact import load_any
-from whet.models.load import load_tokenizer
-from whet.tasks.base import task_named
-from whet.tasks.data import Batch, Examples
-from whet.tasks.encoding import encode, fitting_batch_sizes, shortest_first
-from whet.utils.hardware import current_machine
+import whet
+from whet import Examples
+from whet.evaluation import paired_ratio, time_interleaved
+from whet.models import load_tokenizer
+from whet.tasks import Batch, encode, fitting_batch_sizes, shortest_first, task_named
+from whet.utils import current_machine
 
 HERE = Path(__file__).parent
 TASKS = ("mrpc", "sst2")
@@ -55,7 +53,7 @@ def main() -> None:
     for task in TASKS:
         folder = options.models / f"glue_{task}" / "dense"
         dev = spread(task_named(f"glue/{task}", data_dir=options.data_dir).splits.dev, options.examples)
-        found[task] = measure(load_any(folder), ways(dev, load_tokenizer(folder)), len(dev), options.rounds)
+        found[task] = measure(whet.load(folder), ways(dev, load_tokenizer(folder)), len(dev), options.rounds)
         show(task, found[task])
     result = {"machine": current_machine().to_dict(), "rounds": options.rounds, "tasks": found}
     (HERE / "batching.json").write_text(json.dumps(result, indent=1) + "\n")

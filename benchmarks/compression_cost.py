@@ -26,14 +26,10 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import whet
-from whet.calibration.moments import collect_moments
-from whet.calibration.resources import Calibration, Resources, prepare_resources
-from whet.methods.factorization._base import Factorization
-from whet.models.architecture import Architecture
-from whet.models.artifact import load_any
-from whet.models.load import load_tokenizer
-from whet.tasks.data import Batches
-from whet.utils.hardware import current_machine
+from whet import Batches, Calibration, Resources
+from whet.calibration import collect_moments, prepare_resources
+from whet.models import Architecture, load_tokenizer
+from whet.utils import current_machine
 
 HERE = Path(__file__).parent
 SHAPES = {
@@ -78,7 +74,7 @@ def loader(name: str, model: Path | None, task: str, data_dir: Path | None) -> C
 
     def real() -> tuple[nn.Module, Batches]:
         assert model is not None
-        loaded = load_any(model)
+        loaded = whet.load(model)
         chosen = whet.load_task(task, data_dir=data_dir)
         calibration = Calibration(examples=96)
         found = prepare_resources(loaded, load_tokenizer(model), chosen, calibration, seed=0, device="cpu").calibration
@@ -127,7 +123,6 @@ def costs(model: nn.Module, batches: Batches, *, rounds: int) -> dict[str, float
 def decompositions(model: nn.Module, batches: Batches, method: str) -> float:
     """Return the seconds that a method takes beyond its statistics: spectra, ranks, factors, replacement."""
     step = whet.method_named(method)(keep=0.4)  # type: ignore[call-arg]
-    assert isinstance(step, Factorization)
     names = Architecture.of(model).linears
     resources = Resources(calibration=batches)
     start = time.perf_counter()

@@ -21,18 +21,13 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding
 
-from whet.calibration.resources import Resources
-from whet.evaluation.significance import paired_ratio
-from whet.models.artifact import load_any
-from whet.models.load import load_tokenizer
-from whet.tasks.base import task_named
-from whet.tasks.encoding import tokenize
-from whet.training.distiller import TEACHER_LOGITS, Teacher
-from whet.training.objective import Objective
-from whet.training.students.base import student_from
-from whet.training.teacher_cache import teacher_logits
-from whet.utils.hardware import current_machine
-from whet.utils.precision import ComputePrecision
+import whet
+from whet import Objective, Resources, student_from
+from whet.evaluation import paired_ratio
+from whet.models import load_tokenizer
+from whet.tasks import task_named, tokenize
+from whet.training import TEACHER_LOGITS, Teacher, teacher_logits
+from whet.utils import ComputePrecision, current_machine
 
 HERE = Path(__file__).parent
 STUDENTS = ("layer_subset:evenly_spaced:3", "layer_subset:top:6")
@@ -50,7 +45,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    teacher, tokenizer = load_any(options.model), load_tokenizer(options.model)
+    teacher, tokenizer = whet.load(options.model), load_tokenizer(options.model)
     examples = task_named("glue/mrpc", data_dir=options.data_dir).splits.train.sample(BATCH * options.rounds, seed=0)
     rows: Any = tokenize(examples, tokenizer, max_length=128)
     known = teacher_logits(teacher, tokenizer, rows).tolist()

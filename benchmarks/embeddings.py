@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from stored import measured
-from whet.models.load import load_tokenizer
-from whet.tasks.data import Examples
+from whet import Examples
+from whet.models import load_tokenizer
 
 RESULTS = Path(__file__).with_suffix(".json")
 ALIKE = 1e9

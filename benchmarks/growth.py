@@ -24,15 +24,12 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import textbook
-from whet.calibration.moments import collect_moments
-from whet.calibration.resources import Resources
-from whet.methods.factorization.drone import Drone
-from whet.models.architecture import Architecture, dense_weight
-from whet.numerics.low_rank import factors_at_rank
-from whet.numerics.moments import Side
-from whet.tasks.data import Batches
-from whet.utils.hardware import current_machine
-from whet.utils.progress import track
+import whet
+from whet import Batches, Resources
+from whet.calibration import collect_moments
+from whet.models import Architecture, dense_weight
+from whet.numerics import Side, factors_at_rank
+from whet.utils import current_machine, track
 
 HERE = Path(__file__).parent
 WIDTHS = {"BERT-mini": 256, "MiniLM": 384, "BERT-base": 768, "BERT-large": 1024}
@@ -114,7 +111,8 @@ def linears(model: nn.Module) -> tuple[str, ...]:
 
 def spectra(model: nn.Module, batches: Batches) -> dict[str, Any]:
     """Return everything that DRONE's factors of any rank follow from."""
-    return dict(Drone(keep=KEEP).spectra(model, linears(model), Resources(calibration=batches)))
+    drone: Any = whet.method_named("drone")
+    return dict(drone(keep=KEEP).spectra(model, linears(model), Resources(calibration=batches)))
 
 
 def by_the_book(model: nn.Module, batches: Batches) -> dict[str, tuple[Tensor, Tensor]]:

@@ -20,11 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from whet.evaluation.significance import paired_ratio
-from whet.evaluation.timing import time_interleaved
-from whet.models.layers.low_rank import LowRank
-from whet.numerics.low_rank import break_even
-from whet.utils.hardware import current_machine
+from whet.evaluation import paired_ratio, time_interleaved
+from whet.models import LowRank
+from whet.numerics import break_even
+from whet.utils import current_machine
 
 HERE = Path(__file__).parent
 SHAPES = ((384, 384), (1536, 384), (384, 1536), (1152, 384), (768, 768), (3072, 768), (768, 3072), (2304, 768))

@@ -19,15 +19,12 @@ import torch
 from torch import Tensor, nn
 
 import whet
-from whet.calibration.resources import Calibration, Resources, prepare_resources
-from whet.evaluation import records
-from whet.methods.factorization.kfac import Kfac
-from whet.methods.pruning.neurons import Neurons
-from whet.models.artifact import load_any
-from whet.models.load import load_tokenizer
-from whet.models.surgery import copy_sharing_parameters, describe
-from whet.numerics.optimal_brain_surgeon import add_damping, removal_order
-from whet.utils.hardware import current_machine
+from whet import Calibration, Resources
+from whet.calibration import prepare_resources
+from whet.evaluation import save_model
+from whet.models import copy_sharing_parameters, describe, load_tokenizer
+from whet.numerics import add_damping, removal_order
+from whet.utils import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 SHAPES = {"MiniLM-L6": (6, 384, 1536), "BERT-base": (12, 768, 3072)}
@@ -75,10 +72,11 @@ def _moment(size: int, rank: int, generator: torch.Generator) -> Tensor:
 
 def _pruned(options: argparse.Namespace) -> dict[str, Any]:
     task = whet.load_task(options.task, data_dir=options.data_dir)
-    model, tokenizer = load_any(options.model), load_tokenizer(options.model)
+    model, tokenizer = whet.load(options.model), load_tokenizer(options.model)
     calibration = Calibration()
     resources = prepare_resources(model, tokenizer, task, calibration, seed=SEED, device="cpu")
-    method = Neurons(keep=KEEP[0])
+    neurons: Any = whet.method_named("neurons")
+    method = neurons(keep=KEEP[0])
     places = method.locations(model, resources)
     moments, statistics = _timed(lambda: method.moments(model, places, resources))
     parts, removals = _timed(lambda: method.parts(model, places, moments))
@@ -86,7 +84,7 @@ def _pruned(options: argparse.Namespace) -> dict[str, Any]:
     folders, kept = [options.model], {}
     for keep in KEEP:
         for allocation in ("by_loss", "uniform"):
-            step = Neurons(keep=keep, allocation=allocation)
+            step = neurons(keep=keep, allocation=allocation)
             small = step.spend(copy_sharing_parameters(model), parts, resources)
             name = f"neurons {allocation} {keep}"
             kept[name] = [describe(small)[place.output]["in_features"] for place in places]
@@ -106,9 +104,10 @@ def _pruned(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _with_low_rank(
-    small: nn.Module, step: Neurons, name: str, options: argparse.Namespace, tokenizer: Any, resources: Resources
+    small: nn.Module, step: whet.Method, name: str, options: argparse.Namespace, tokenizer: Any, resources: Resources
 ) -> Path:
-    low_rank = Kfac(keep=options.low_rank, include="*attention*")
+    kfac: Any = whet.method_named("kfac")
+    low_rank = kfac(keep=options.low_rank, include="*attention*")
     both = low_rank.apply(copy_sharing_parameters(small), resources)
     return _saved(both, (step, low_rank), f"{name}, attention {options.low_rank}", options, tokenizer)
 
@@ -118,7 +117,7 @@ def _saved(
 ) -> Path:
     folder: Path = options.out / options.task.replace("/", "_") / name
     recipe = whet.Recipe(steps)
-    records.save(
+    save_model(
         model,
         tokenizer,
         folder,

@@ -24,19 +24,12 @@ import onnx
 import onnxruntime
 import torch
 
-from whet.evaluation.significance import paired_ratio
-from whet.evaluation.timing import time_interleaved
-from whet.models.architecture import dense_layers_in_blocks
-from whet.models.artifact import load_any
-from whet.models.inference import input_names
-from whet.models.load import load_tokenizer
-from whet.runtimes._onnx import flat_attention, to_onnx
-from whet.runtimes.base import Conversion
-from whet.runtimes.onnxruntime import MODEL_FILES, SLOW_FUSIONS, OnnxRuntime
-from whet.tasks.base import task_named
-from whet.tasks.encoding import encode, shortest_first
-from whet.utils.hardware import current_machine
-from whet.utils.precision import INT8
+import whet
+from whet.evaluation import paired_ratio, time_interleaved
+from whet.models import dense_layers_in_blocks, input_names, load_tokenizer
+from whet.runtimes import MODEL_FILES, SLOW_FUSIONS, Conversion, OnnxRuntime, flat_attention, to_onnx
+from whet.tasks import encode, shortest_first, task_named
+from whet.utils import INT8, current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 
@@ -77,7 +70,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    model, tokenizer = load_any(options.model), load_tokenizer(options.model)
+    model, tokenizer = whet.load(options.model), load_tokenizer(options.model)
     dev = task_named(options.task, data_dir=options.data_dir).splits.dev.take(np.arange(options.examples))
     batches = encode(shortest_first(dev, tokenizer, max_length=128), tokenizer, batch_size=8, max_length=128).batches
     names = input_names(model, tokenizer.model_input_names)

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 import whet
-from whet.calibration.sensitivity import equalize_low_rank_layers
-from whet.utils.precision import INT8
+from whet.calibration import equalize_low_rank_layers
+from whet.utils import INT8
 
 RESULTS = Path(__file__).with_suffix(".json")
 RUNTIMES = ("onnxruntime", "openvino")
@@ -51,7 +51,9 @@ def lost(model: Path, task: whet.Task, *, rotated: bool = True) -> dict[str, flo
     """Return the KL of int8 in every runtime; the folder stays as it is."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(shutil.copytree(model, Path(scratch) / "model"))
-        with mock.patch("whet.runtimes.export.balance", equalize_low_rank_layers if rotated else as_it_is):
+        with mock.patch(
+            "whet.runtimes.export.equalize_low_rank_layers", equalize_low_rank_layers if rotated else as_it_is
+        ):
             found = whet.export(folder, RUNTIMES, precisions=[INT8], task=task)
     return {runtime: one.kl for (runtime, _), one in found.items()}
 

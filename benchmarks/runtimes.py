@@ -17,13 +17,9 @@ from typing import Any
 import torch
 
 import whet
-from whet.models import artifact
-from whet.models.artifact import load_any
-from whet.models.inference import predict_logits
-from whet.models.load import load_tokenizer
-from whet.tasks.encoding import encode, shortest_first
-from whet.tasks.kinds.base import kl_divergences
-from whet.utils.precision import FP32, INT8
+from whet.models import MANIFEST, load_tokenizer, predict_logits
+from whet.tasks import encode, kl_divergences, shortest_first
+from whet.utils import FP32, INT8
 
 RESULTS = Path(__file__).with_suffix(".json")
 RUNTIMES = ("onnxruntime", "openvino")
@@ -83,7 +79,7 @@ def made(model: Path, task: whet.Task, out: Path) -> list[Path]:
             whet.compress(dense, whet.Recipe(methods), out / name, task=task, seed=SEED)
     folders = [dense, *(out / name for name in RECIPES)]
     for folder in folders:
-        if "exports" not in json.loads((folder / artifact.MANIFEST).read_text()):
+        if "exports" not in json.loads((folder / MANIFEST).read_text()):
             found = whet.export(folder, RUNTIMES, precisions=[FP32, INT8], task=task, seed=SEED)
             print(folder.name, {" ".join(place): f"{one.kl:.2g}" for place, one in found.items()}, flush=True)
     return folders
@@ -94,7 +90,7 @@ def held_out(folders: list[Path], task: whet.Task) -> list[dict[str, Any]]:
     tokenizer = load_tokenizer(folders[0])
     rows = shortest_first(task.splits.validation.sample(MOST, seed=SEED), tokenizer, max_length=128)
     batches = encode(rows, tokenizer, max_length=128, batch_size=32)
-    said = [predict_logits(load_any(folder).eval(), batches, name=folder.name) for folder in folders]
+    said = [predict_logits(whet.load(folder).eval(), batches, name=folder.name) for folder in folders]
     return [
         {
             "name": folder.name,

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 import whet
-from whet.evaluation.benchmark import Benchmark, BenchmarkRow
-from whet.searching.search import BEST, SearchResult
-from whet.searching.targets import Target
-from whet.utils.hardware import current_machine
+from whet import Benchmark, SearchResult
+from whet.evaluation import BenchmarkRow
+from whet.searching import BEST, Target
+from whet.utils import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 HOUR = 3600

@@ -21,14 +21,12 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import whet
-from whet.calibration.resources import Calibration, Resources, prepare_resources
-from whet.evaluation.timing import representative_batches, time_interleaved
-from whet.models.artifact import load_any
-from whet.models.inference import predict_logits
-from whet.models.load import load_tokenizer
-from whet.tasks.data import Batch, Batches
-from whet.tasks.kinds.base import kl_divergences
-from whet.utils.hardware import current_machine
+from whet import Batches, Calibration, Resources
+from whet.calibration import prepare_resources
+from whet.evaluation import representative_batches, time_interleaved
+from whet.models import load_tokenizer, predict_logits
+from whet.tasks import Batch, kl_divergences
+from whet.utils import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 SPEEDUP = 2.0
@@ -71,7 +69,7 @@ def main() -> None:
 
 def _at_one_speed(options: argparse.Namespace) -> dict[str, Any]:
     task = whet.load_task(options.task, data_dir=options.data_dir)
-    model, tokenizer = load_any(options.model).eval(), load_tokenizer(options.model)
+    model, tokenizer = whet.load(options.model).eval(), load_tokenizer(options.model)
     needs = frozenset({"calibration", "validation"})
     resources = prepare_resources(model, tokenizer, task, Calibration(), seed=SEED, device="cpu", needs=needs)
     assert resources.calibration is not None and resources.validation is not None

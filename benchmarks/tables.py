@@ -20,22 +20,12 @@ import numpy as np
 import torch
 
 import whet
-from whet.calibration.resources import prepare_resources
-from whet.calibration.sensitivity import equalize_low_rank_layers
-from whet.evaluation.significance import bootstrap, paired_ratio
-from whet.evaluation.timing import representative_batches, time_interleaved
-from whet.models.architecture import dense_layers_in_blocks
-from whet.models.artifact import load_any
-from whet.models.inference import input_names, predict_logits
-from whet.models.load import load_tokenizer
-from whet.runtimes._onnx import to_onnx
-from whet.runtimes.base import Conversion, Session, exporter_named
-from whet.runtimes.export import CALIBRATION
-from whet.tasks.data import Batch
-from whet.tasks.encoding import encode, shortest_first
-from whet.tasks.kinds.base import kl_divergences
-from whet.utils.hardware import current_machine
-from whet.utils.precision import INT8
+from whet.calibration import equalize_low_rank_layers, prepare_resources
+from whet.evaluation import bootstrap, paired_ratio, representative_batches, time_interleaved
+from whet.models import dense_layers_in_blocks, input_names, load_tokenizer, predict_logits
+from whet.runtimes import CALIBRATION, Conversion, Session, exporter_named, to_onnx
+from whet.tasks import Batch, encode, kl_divergences, shortest_first
+from whet.utils import INT8, current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 RUNTIMES = ("onnxruntime", "openvino")
@@ -61,7 +51,7 @@ def main() -> None:
 
 def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[str, Any]:
     """Return size and KL both ways, and how many times as fast 8 bits are, in one runtime."""
-    model, tokenizer = load_any(options.model).eval(), load_tokenizer(options.model)
+    model, tokenizer = whet.load(options.model).eval(), load_tokenizer(options.model)
     equalize_low_rank_layers(model, dense_layers_in_blocks(model))
     needs = frozenset({"calibration"})
     resources = prepare_resources(model, tokenizer, task, CALIBRATION, seed=0, device="cpu", needs=needs)

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from whet.models.architecture import dense_weight
-from whet.models.inference import removing_hooks
-from whet.tasks.data import Batches
+from whet import Batches
+from whet.models import dense_weight, removing_hooks
 
 JITTER = 1e-6
 """First share of the mean eigenvalue that is added where Cholesky fails; then ten times as much."""

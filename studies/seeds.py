@@ -10,11 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import whet
-from whet.evaluation.metrics.base import quality_named
-from whet.models.artifact import load_any
-from whet.models.inference import predict_logits
-from whet.models.load import class_order, common_max_length, load_tokenizer
-from whet.tasks.encoding import encode
+from whet.evaluation import quality_named
+from whet.models import class_order, common_max_length, load_tokenizer, predict_logits
+from whet.tasks import encode
 
 RESAMPLES = 2000
 Array = np.ndarray[Any, Any]
@@ -26,7 +24,7 @@ METRICS = ("matthews", "accuracy")
 
 def predictions(folder: Path, task: whet.Task) -> Array:
     """Return (examples,) what a model says of the dev split, in its order."""
-    model, tokenizer = load_any(folder), load_tokenizer(folder)
+    model, tokenizer = whet.load(folder), load_tokenizer(folder)
     batches = encode(task.splits.dev, tokenizer, max_length=common_max_length(128, model), batch_size=32)
     logits = predict_logits(model, batches, name=folder.name)[:, class_order(model, task)]
     return quality_named(task.metrics[0]).predict(logits)

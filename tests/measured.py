@@ -84,5 +84,5 @@ def saved(
     recipe = Recipe.from_list(steps)
     done = recipe.apply(model or classifier(), Resources())
     extras = None if curve is None else {"curve.csv": curve.encode()}
-    records.save(done, tokenizer, folder, recipe=recipe.to_list(), origin="base", seed=0, extras=extras)
+    records.save_model(done, tokenizer, folder, recipe=recipe.to_list(), origin="base", seed=0, extras=extras)
     return artifact.model_digest(folder)

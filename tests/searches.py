@@ -110,7 +110,7 @@ def made_up(
         recipe = self.space.recipe(proposal.structure, self.targets[0])
         if folder.exists():
             shutil.rmtree(folder)
-        records.save(
+        records.save_model(
             self.baseline.model, self.baseline.tokenizer, folder, recipe=recipe.to_list(), origin="model", seed=0
         )
         measured = candidate(

@@ -1,7 +1,10 @@
+import ast
 import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,50 @@ def test_types_are_shipped():
 def test_the_command_is_installed():
     scripts = {entry.name: entry.value for entry in importlib.metadata.entry_points(group="console_scripts")}
     assert scripts["whet"] == "whet.cli.app:main"
+
+
+def outside() -> list[Path]:
+    root = Path(__file__).parents[1]
+    return sorted(path for folder in ("studies", "benchmarks") for path in (root / folder).rglob("*.py"))
+
+
+def private_imports(source: str) -> list[str]:
+    """The names that a script imports from elsewhere than `whet` or what a wing's package exports."""
+    private = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "whet":
+            module = importlib.import_module(node.module or "")
+            public = getattr(module, "__all__", []) if module.__name__.count(".") <= 1 else []
+            private += [f"{node.module}.{alias.name}" for alias in node.names if alias.name not in public]
+        if isinstance(node, ast.Import):
+            private += [alias.name for alias in node.names if alias.name.startswith("whet.")]
+    return private
+
+
+@pytest.mark.parametrize("path", outside(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_studies_and_benchmarks_use_the_public_api(path):
+    assert private_imports(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["from whet.models.load import load_tokenizer", "from whet.models import artifact", "import whet.api"]
+)
+def test_a_private_import_is_noticed(line):
+    assert private_imports(line)
+
+
+@pytest.mark.parametrize("path", outside(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_what_they_patch_exists(path):
+    """A benchmark that switches a part of whet off would measure nothing if that part were called otherwise."""
+    for name in re.findall(r'mock\.patch\("([\w.]+)"', path.read_text(encoding="utf-8")):
+        assert pkgutil.resolve_name(name) is not None
+
+
+def test_public_names_stand_for_one_thing():
+    homes = defaultdict(set)
+    for name in MODULES:
+        module = importlib.import_module(name)
+        if not hasattr(module, "__path__"):
+            for public in getattr(module, "__all__", []):
+                homes[public].add(name)
+    assert {public: modules for public, modules in homes.items() if len(modules) > 1} == {}

@@ -51,7 +51,7 @@ def test_compresses_saves_and_reloads_bit_equal(recipe, name, models_dir, data_d
     task = whet.load_task("glue/rte", data_dir=data_dir)
     tokenizer = load_tokenizer(models_dir / name)
     dense = load_with_new_head(models_dir / name, task.label_names, tokenizer)
-    records.save(dense, tokenizer, tmp_path / "dense", recipe=[], origin=name, seed=0)
+    records.save_model(dense, tokenizer, tmp_path / "dense", recipe=[], origin=name, seed=0)
     steps = whet.Recipe.from_list(RECIPES[recipe])
     calibration = whet.Calibration(examples=16, batch_size=8)
     done = whet.compress(tmp_path / "dense", steps, tmp_path / "small", task=task, calibration=calibration)
@@ -73,7 +73,7 @@ def test_a_decoder_keeps_its_tied_head(models_dir, data_dir, tmp_path):
     calibration = whet.resources.Batches([batch], torch.zeros(1).numpy())
     recipe = whet.Recipe.from_list([{"method": "kfac", "keep": 0.5}])
     compressed = recipe.apply(model, Resources(calibration=calibration))
-    records.save(compressed, tokenizer, tmp_path / "small", recipe=recipe.to_list(), origin=str(source), seed=0)
+    records.save_model(compressed, tokenizer, tmp_path / "small", recipe=recipe.to_list(), origin=str(source), seed=0)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "small").eval()
     for one in (compressed, plain):
         assert one.get_output_embeddings().weight is one.get_input_embeddings().weight

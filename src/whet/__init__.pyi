@@ -42,7 +42,7 @@ from .report.write import write_report as write_report
 from .runtimes.base import Agreement as Agreement
 from .runtimes.export import export as export
 from .searching.goal import Goal as Goal
-from .searching.search import SearchResult as SearchResult
+from .searching.result import SearchResult as SearchResult
 from .searching.search import search as search
 from .tasks.base import Splits as Splits
 from .tasks.base import Task as Task

@@ -279,7 +279,7 @@ def _trained(
     pictures = {CURVE: curve_csv(curve), "curve.png": curve_picture(shown, metric=quality.name)}
 
     def save() -> None:
-        records.save(
+        records.save_model(
             model,
             tokenizer,
             place.out,
@@ -355,7 +355,7 @@ def compress(
     check_finite(compressed)
     tokenizer = recipe.tokenizer(tokenizer, resources)
     from_first_process(
-        lambda: records.save(
+        lambda: records.save_model(
             compressed, tokenizer, folder, recipe=recipe.to_list(), origin=str(model), seed=seed, overwrite=overwrite
         )
     )

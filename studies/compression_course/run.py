@@ -26,19 +26,12 @@ from torch import nn
 from torch.nn.utils import prune
 
 import whet
-from whet.calibration.resources import Resources
-from whet.errors import InvalidArtifact
-from whet.evaluation.metrics.base import ModelUnderTest, quality_named
-from whet.evaluation.significance import bootstrap, paired_ratio
-from whet.evaluation.timing import time_batches
-from whet.models import artifact
-from whet.models.artifact import load_any
-from whet.models.inference import predict_logits
-from whet.models.load import class_order, load_tokenizer, weight_files
-from whet.runtimes.base import runtime_named
-from whet.tasks.data import Batch, Examples
-from whet.tasks.encoding import encode, shortest_first
-from whet.utils.hardware import current_machine
+from whet import Examples, InvalidArtifact, Resources
+from whet.evaluation import ModelUnderTest, bootstrap, paired_ratio, quality_named, time_batches
+from whet.models import class_order, exported, load_tokenizer, predict_logits, versions, weight_files
+from whet.runtimes import runtime_named
+from whet.tasks import Batch, encode, shortest_first
+from whet.utils import current_machine
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -203,7 +196,7 @@ def export(folder: Path, task: whet.Task) -> None:
 def is_exported(folder: Path, runtime: str, precision: str) -> bool:
     """Return whether a model was exported as it is now."""
     try:
-        artifact.exported(folder, runtime, precision)
+        exported(folder, runtime, precision)
     except InvalidArtifact:
         return False
     return True
@@ -222,7 +215,7 @@ def available(rows: tuple[Row, ...], runs: Path) -> list[Row]:
 def subject(row: Row, runs: Path, task: whet.Task, timing: Timing) -> tuple[ModelUnderTest, dict[str, float]]:
     """Return one model with its answers to the whole test set, with its sizes and the seconds that they took, once."""
     folder = runs / row.model
-    loaded, tokenizer = load_any(folder).eval(), load_tokenizer(folder)
+    loaded, tokenizer = whet.load(folder).eval(), load_tokenizer(folder)
     model = loaded if row.change is None else row.change(copy.deepcopy(loaded)).eval()
     runtime = runtime_named(row.runtime)
     files = tuple(runtime.files(folder, row.precision))
@@ -274,7 +267,7 @@ def measure(rows: list[Row], runs: Path, task: whet.Task, timing: Timing) -> dic
             row["versus_int8"] = {"name": subjects[fastest].name, **against}
         found.append(row)
     conditions = {"batch_size": 32, "max_length": LENGTH, "data_sha256": task.splits.dev.digest()}
-    conditions |= {**timing._asdict(), **current_machine("cpu").to_dict(), "versions": artifact.versions()}
+    conditions |= {**timing._asdict(), **current_machine("cpu").to_dict(), "versions": versions()}
     return {"conditions": conditions, "rows": found}
 
 

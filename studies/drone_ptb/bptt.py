@@ -27,9 +27,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from drone_ptb.stream import columns, token_losses, windows
-from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
-from whet.training.trainer import Epoch
-from whet.utils.parameters import check
+from whet import Epoch, InvalidModel, InvalidParameter, OutputNotWritten
+from whet.utils import check
 
 __all__ = ["BpttSettings", "train_recurrent"]
 

@@ -19,17 +19,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from whet.calibration.resources import Resources
-from whet.evaluation.measurement import Measurement
-from whet.evaluation.significance import bootstrap, paired_ratio
-from whet.evaluation.timing import time_interleaved
-from whet.evaluation.trial import Trial
-from whet.methods.recipe import Recipe
-from whet.models import artifact
-from whet.models.load import load_tokenizer
-from whet.models.lstm import LstmForCausalLM
-from whet.tasks.data import Batches
-from whet.utils.hardware import current_machine
+from whet import Batches, LstmForCausalLM, Measurement, Recipe, Resources, Trial
+from whet.evaluation import bootstrap, paired_ratio, time_interleaved
+from whet.models import load_tokenizer, verify, versions
+from whet.utils import current_machine
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -73,7 +66,7 @@ def main() -> None:
         **current_machine().to_dict(),
         "precision": "fp32",
         "calibration": sample,
-        "versions": artifact.versions(),
+        "versions": versions(),
     }
     measured = measure(models, test)
     trials = [Trial(name, recipes[name], 0, own, None, conditions) for name, own in measured.items()]
@@ -84,7 +77,7 @@ def main() -> None:
 
 def load(folder: Path) -> LstmForCausalLM:
     """Return the dense model, after checking that no file was altered."""
-    artifact.verify(folder)
+    verify(folder)
     model: LstmForCausalLM = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     return model
 

@@ -22,10 +22,8 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from whet.errors import InvalidData
-from whet.evaluation.measurement import Comparison, Measurement
-from whet.evaluation.significance import bootstrap, paired_bootstrap
-from whet.tasks.data import Batches
+from whet import Batches, Comparison, InvalidData, Measurement
+from whet.evaluation import bootstrap, paired_bootstrap
 
 __all__ = [
     "END",

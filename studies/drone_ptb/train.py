@@ -16,12 +16,10 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from whet import LstmConfig, LstmForCausalLM
-from whet.evaluation import records
-from whet.report.plots import curve_csv
-from whet.training.trainer import Epoch
-from whet.utils.files import check_output, write_text
-from whet.utils.progress import progress_bar
+from whet import Epoch, LstmConfig, LstmForCausalLM
+from whet.evaluation import save_model
+from whet.report import curve_csv
+from whet.utils import check_output, progress_bar, write_text
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -87,7 +85,7 @@ def train(options: argparse.Namespace, settings: BpttSettings) -> None:
         )
     show(curve)
     extras = {name: (scratch / name).read_bytes() for name in ("curve.csv", "curve.png")}
-    records.save(model, tokenizer, options.out, recipe=[], origin="Penn Treebank", seed=settings.seed, extras=extras)
+    save_model(model, tokenizer, options.out, recipe=[], origin="Penn Treebank", seed=settings.seed, extras=extras)
     shutil.rmtree(scratch)
 
 

@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 
-from whet.calibration.resources import Resources
-from whet.methods.recipe import Recipe
-from whet.models.load import load_tokenizer
+from whet import Recipe, Resources
+from whet.models import load_tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -18,19 +18,20 @@ import torch
 from torch import Tensor, nn
 
 import whet
-from whet.calibration.moments import collect_moments
-from whet.calibration.resources import Calibration, prepare_resources
-from whet.models.architecture import Architecture, dense_bias, dense_weight
-from whet.models.artifact import load_any
-from whet.models.inference import predict_logits
-from whet.models.layers.low_rank import LowRank
-from whet.models.load import load_tokenizer
-from whet.models.surgery import copy_sharing_parameters, replace_module
-from whet.numerics.low_rank import break_even, factors_at_rank, output_pca
-from whet.numerics.moments import Moments
-from whet.tasks.data import Batches
-from whet.tasks.encoding import encode
-from whet.tasks.kinds.base import kl_divergences
+from whet import Batches, Calibration
+from whet.calibration import collect_moments, prepare_resources
+from whet.models import (
+    Architecture,
+    LowRank,
+    copy_sharing_parameters,
+    dense_bias,
+    dense_weight,
+    load_tokenizer,
+    predict_logits,
+    replace_module,
+)
+from whet.numerics import Moments, break_even, factors_at_rank, output_pca
+from whet.tasks import encode, kl_divergences
 
 HERE = Path(__file__).parent
 KEEP = 0.6
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--task", default="glue/mrpc")
     parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args()
-    model, tokenizer = load_any(options.model), load_tokenizer(options.model)
+    model, tokenizer = whet.load(options.model), load_tokenizer(options.model)
     task = whet.load_task(options.task, data_dir=options.data_dir)
     batches = prepare_resources(model, tokenizer, task, Calibration(examples=128), seed=0, device="cpu").calibration
     assert batches is not None

@@ -14,12 +14,10 @@ import torch
 from torch import nn
 
 import whet
-from whet.calibration.resources import Calibration, prepare_resources
-from whet.models.artifact import load_any
-from whet.models.inference import predict_logits
-from whet.models.load import load_tokenizer
-from whet.tasks.encoding import encode
-from whet.tasks.kinds.base import kl_divergences
+from whet import Calibration
+from whet.calibration import prepare_resources
+from whet.models import load_tokenizer, predict_logits
+from whet.tasks import encode, kl_divergences
 
 HERE = Path(__file__).parent
 TASKS = ("glue/mrpc", "glue/cola", "glue/rte", "glue/sst2")
@@ -44,7 +42,7 @@ def main() -> None:
 
 def table(task: whet.Task, folder: Path) -> dict[str, dict[str, float]]:
     """Return KL on held-out training data by temperature and share kept."""
-    model, tokenizer = load_any(folder), load_tokenizer(folder)
+    model, tokenizer = whet.load(folder), load_tokenizer(folder)
     resources = prepare_resources(model, tokenizer, task, Calibration(examples=366), seed=0, device="cpu")
     held_out = encode(task.splits.validation, tokenizer, max_length=128, batch_size=16)
     original = predict_logits(model, held_out, name="the original")

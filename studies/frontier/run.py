@@ -22,10 +22,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 import whet
-from whet.errors import InvalidArtifact
-from whet.evaluation.benchmark import BenchmarkRow
-from whet.models.artifact import exported
-from whet.utils.hardware import supports_products
+from whet import InvalidArtifact
+from whet.evaluation import BenchmarkRow
+from whet.models import exported
+from whet.utils import supports_products
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))

@@ -21,10 +21,9 @@ import numpy as np
 import torch
 
 import whet
-from whet.evaluation.metrics.base import quality_named
-from whet.tasks.base import Splits, task_named
-from whet.tasks.data import Examples
-from whet.tasks.splits import ResplitTask
+from whet import Examples, Splits
+from whet.evaluation import quality_named
+from whet.tasks import ResplitTask, task_named
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))

@@ -18,12 +18,11 @@ import openvino
 import torch
 
 import whet
-from whet.evaluation.significance import paired_ratio
-from whet.evaluation.timing import time_interleaved
-from whet.models.load import load_tokenizer
-from whet.runtimes.openvino import INT8_FILES
-from whet.tasks.encoding import encode, shortest_first
-from whet.utils.hardware import current_machine
+from whet.evaluation import paired_ratio, time_interleaved
+from whet.models import load_tokenizer
+from whet.runtimes import INT8_FILES
+from whet.tasks import encode, shortest_first
+from whet.utils import current_machine
 
 TASK = "glue/sst2"
 OPTION = "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE"

@@ -17,13 +17,10 @@ import torch
 from matplotlib.figure import Figure
 
 import whet
-from whet.calibration.resources import Resources, prepare_resources
-from whet.models.artifact import load_any
-from whet.models.inference import predict_logits
-from whet.models.load import load_tokenizer
-from whet.tasks.data import Batches
-from whet.tasks.encoding import encode, shortest_first
-from whet.tasks.kinds.base import kl_divergences
+from whet import Batches, Resources
+from whet.calibration import prepare_resources
+from whet.models import load_tokenizer, predict_logits
+from whet.tasks import encode, kl_divergences, shortest_first
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -114,7 +111,7 @@ def choose(dense: Path, task: whet.Task) -> None:
     """Try learning rates on a part of the training data, and write what held-out training data say of each."""
     if (HERE / "chosen.json").is_file():
         return
-    model, tokenizer = load_any(dense), load_tokenizer(dense)
+    model, tokenizer = whet.load(dense), load_tokenizer(dense)
     needs = frozenset({"calibration", "train", "teacher"})
     resources = prepare_resources(model, tokenizer, task, CALIBRATION, seed=0, device="cpu", needs=needs)
     rows = shortest_first(task.splits.validation.sample(HELD_OUT, seed=0), tokenizer, max_length=128)

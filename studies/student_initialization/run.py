@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 import whet
-from whet.evaluation.metrics.base import quality_named
-from whet.models.artifact import load_any
+from whet.evaluation import quality_named
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -153,7 +152,7 @@ def last(folders: list[Path]) -> dict[str, float]:
 
 def size(folder: Path) -> int:
     """Return how many parameters a model has."""
-    return int(sum(weight.numel() for weight in load_any(folder).parameters()))
+    return int(sum(weight.numel() for weight in whet.load(folder).parameters()))
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> str:

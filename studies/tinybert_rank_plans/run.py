@@ -21,15 +21,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import whet
-from whet.calibration.moments import collect_moments
-from whet.calibration.resources import Resources
-from whet.evaluation import records
-from whet.models.architecture import Architecture, dense_weight
-from whet.models.load import load_tokenizer, load_with_new_head
-from whet.numerics.low_rank import factors_at_rank, output_pca
-from whet.numerics.moments import Moments, Side, narrower_side
-from whet.tasks.data import Batches
-from whet.tasks.encoding import encode
+from whet import Batches, Resources
+from whet.calibration import collect_moments
+from whet.evaluation import save_model
+from whet.models import Architecture, dense_weight, load_tokenizer, load_with_new_head
+from whet.numerics import Moments, Side, factors_at_rank, narrower_side, output_pca
+from whet.tasks import encode
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -100,7 +97,7 @@ def trained(base: str, task: whet.Task, text: whet.Task, plan: str | None, seed:
         step = {"method": "drone", "allocation": "ranks", "ranks": PLANS[plan], "calibration": "sequential"}
         recipe = whet.Recipe.from_list([step])
         factored = recipe.apply(model, Resources(calibration=calibration(text, base, seed=seed), seed=seed))
-        records.save(factored, tokenizer, start, recipe=recipe.to_list(), origin=base, seed=seed, overwrite=True)
+        save_model(factored, tokenizer, start, recipe=recipe.to_list(), origin=base, seed=seed, overwrite=True)
     whet.finetune(start, task, out, settings=settings)
     return out
 

@@ -26,12 +26,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import whet
-from whet.evaluation.measurement import Measurement
-from whet.evaluation.significance import bootstrap, mcnemar
-from whet.models.layers.codebook import Clustered, CodebookSpec
-from whet.models.surgery import replace_module, to_storage
-from whet.numerics.coding import Coding
-from whet.numerics.kmeans import Initialization, nearest_centroid, quantize_to_centroids
+from whet import Measurement
+from whet.evaluation import bootstrap, mcnemar
+from whet.models import Clustered, CodebookSpec, replace_module, to_storage
+from whet.numerics import Coding, Initialization, nearest_centroid, quantize_to_centroids
 
 HERE = Path(__file__).parent
 WORDS, LENGTH, FEATURES = 10_000, 250, 16

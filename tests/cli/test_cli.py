@@ -59,7 +59,7 @@ def made(tmp_path_factory, tokenizer) -> Path:
     write_rows(root / "dev.csv", 24, seed=1)
     recipe = Recipe((NEEDS_NOTHING(**NEEDS_NOTHING.example),))
     compressed = recipe.apply(classifier(), Resources())
-    records.save(compressed, tokenizer, root / "small", recipe=recipe.to_list(), origin="model", seed=0)
+    records.save_model(compressed, tokenizer, root / "small", recipe=recipe.to_list(), origin="model", seed=0)
     return root
 
 

@@ -54,7 +54,7 @@ def root(tmp_path_factory, tokenizer) -> Path:
     save(other, tokenizer, root / "swapped")
     recipe = Recipe((METHOD(**METHOD.example),))
     compressed = recipe.apply(classifier(), Resources())
-    records.save(compressed, tokenizer, root / "small", recipe=recipe.to_list(), origin="model", seed=0)
+    records.save_model(compressed, tokenizer, root / "small", recipe=recipe.to_list(), origin="model", seed=0)
     write_rows(root / "train.csv", 60)
     write_rows(root / "dev.csv", 40, seed=1)
     return root

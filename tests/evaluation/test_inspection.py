@@ -55,7 +55,7 @@ def test_a_compressed_model_can_be_inspected(tmp_path, tokenizer):
     )
     recipe = Recipe((method(**method.example),))
     compressed = recipe.apply(classifier(), Resources())
-    records.save(compressed, tokenizer, tmp_path / "small", recipe=recipe.to_list(), origin="tiny", seed=0)
+    records.save_model(compressed, tokenizer, tmp_path / "small", recipe=recipe.to_list(), origin="tiny", seed=0)
     found = whet.inspect(tmp_path / "small", batch=(1, 4), rounds=2)
     assert sum(row.parameters for row in found.modules) == sum(weight.numel() for weight in compressed.parameters())
 

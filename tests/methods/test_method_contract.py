@@ -180,13 +180,13 @@ def test_is_deterministic(method):
 def test_same_logits_after_save_and_load(method, family, tmp_path, tokenizer):
     compressed = applied(method, family).compressed
     recipe = Recipe((method(**method.example),))
-    records.save(compressed, tokenizer, tmp_path / "model", recipe=recipe.to_list(), origin="tiny", seed=0)
+    records.save_model(compressed, tokenizer, tmp_path / "model", recipe=recipe.to_list(), origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
     assert torch.equal(logits(plain), logits(compressed))
-    assert torch.equal(logits(artifact.load(tmp_path / "model")), logits(compressed))
+    assert torch.equal(logits(artifact.load_verified(tmp_path / "model")), logits(compressed))
     # saved once more from the loaded model, it is still the same
-    records.save(plain, tokenizer, tmp_path / "again", recipe=recipe.to_list(), origin="tiny", seed=0)
-    assert torch.equal(logits(artifact.load(tmp_path / "again")), logits(compressed))
+    records.save_model(plain, tokenizer, tmp_path / "again", recipe=recipe.to_list(), origin="tiny", seed=0)
+    assert torch.equal(logits(artifact.load_verified(tmp_path / "again")), logits(compressed))
 
 
 @every_method_in_turn(2)
@@ -270,5 +270,5 @@ def test_rising_stages_go_together_and_can_be_saved(first, second, tmp_path, tok
         steps = [dataclasses.replace(steps[0], include="*.0.*"), dataclasses.replace(steps[1], include="*.1.*")]
     recipe = Recipe(tuple(steps))
     compressed = recipe.apply(tiny_model("bert"), everything())
-    records.save(compressed, tokenizer, tmp_path / "model", recipe=recipe.to_list(), origin="tiny", seed=0)
-    assert torch.equal(logits(artifact.load(tmp_path / "model")), logits(compressed))
+    records.save_model(compressed, tokenizer, tmp_path / "model", recipe=recipe.to_list(), origin="tiny", seed=0)
+    assert torch.equal(logits(artifact.load_verified(tmp_path / "model")), logits(compressed))

@@ -69,14 +69,14 @@ def saved(tokenizer, tmp_path_factory) -> dict[str, Path]:
     for name in METHODS:
         model = classifier()
         compressed, own = compressed_by(name, model), recipe_of(name).tokenizer(tokenizer, everything(model))
-        records.save(compressed, own, root / name, recipe=recipe_of(name).to_list(), origin="tiny", seed=3)
+        records.save_model(compressed, own, root / name, recipe=recipe_of(name).to_list(), origin="tiny", seed=3)
     return {name: root / name for name in METHODS}
 
 
 @pytest.fixture
 def folder(saved, tmp_path) -> Path:
     """A copy of one artifact whose structure changed, to be spoilt."""
-    changed = next(path for path in saved.values() if describe(artifact.load(path)))
+    changed = next(path for path in saved.values() if describe(artifact.load_verified(path)))
     return Path(shutil.copytree(changed, tmp_path / "model"))
 
 
@@ -91,7 +91,7 @@ def test_importing_whet_is_enough_for_plain_transformers(saved):
 
 def test_without_whet_the_load_fails(saved):
     """A warning alone would leave random weights in the place of compressed layers."""
-    changed = {name: str(path) for name, path in saved.items() if describe(artifact.load(path))}
+    changed = {name: str(path) for name, path in saved.items() if describe(artifact.load_verified(path))}
     program = """if True:
         import json, sys
         from transformers import AutoModelForSequenceClassification
@@ -122,7 +122,7 @@ def test_pipelines_read_an_artifact(saved, name):
     answer = classify("w5 w6 w7")[0]
     ids = AutoTokenizer.from_pretrained(saved[name])("w5 w6 w7", return_tensors="pt")
     with torch.inference_mode():
-        shares = artifact.load(saved[name])(**ids).logits.softmax(-1)[0]
+        shares = artifact.load_verified(saved[name])(**ids).logits.softmax(-1)[0]
     assert answer["label"] == LABELS[int(shares.argmax())]
     assert answer["score"] == pytest.approx(float(shares.max()), rel=1e-5)
 
@@ -141,10 +141,10 @@ def test_the_manifest_lists_every_file_and_none_is_a_pickle(saved, name):
 
 def test_a_dense_baseline_is_an_artifact_too(tmp_path, tokenizer):
     model = tiny_model("distilbert")
-    records.save(model, tokenizer, tmp_path / "dense", recipe=[], origin="tiny", seed=0)
+    records.save_model(model, tokenizer, tmp_path / "dense", recipe=[], origin="tiny", seed=0)
     assert artifact.is_artifact(tmp_path / "dense")
     assert "quantization_config" not in json.loads((tmp_path / "dense" / "config.json").read_text())
-    assert torch.equal(logits(artifact.load(tmp_path / "dense")), logits(model))
+    assert torch.equal(logits(artifact.load_verified(tmp_path / "dense")), logits(model))
     assert Recipe.read(tmp_path / "dense" / "recipe.yaml") == Recipe()
 
 
@@ -238,12 +238,12 @@ def test_tampering_is_answered(folder, tampering):
     spoil, message = TAMPERINGS[tampering]
     spoil(folder)
     with pytest.raises(InvalidArtifact, match=message):
-        artifact.load(folder)
+        artifact.load_verified(folder)
 
 
 def test_a_missing_manifest_is_answered(folder):
     (folder / "manifest.json").unlink()
-    for read in (artifact.load, artifact.verify, artifact.model_digest):
+    for read in (artifact.load_verified, artifact.verify, artifact.model_digest):
         with pytest.raises(InvalidArtifact, match=r"must hold a readable manifest.json"):
             read(folder)
 
@@ -256,7 +256,7 @@ def test_weights_of_another_shape_are_no_model(folder, saved):
     shutil.rmtree(folder / "other")
     _renew(folder)
     with pytest.raises(InvalidModel):
-        artifact.load(folder)
+        artifact.load_verified(folder)
 
 
 def trial(value: float) -> Trial:
@@ -276,7 +276,7 @@ def test_recorded_trials_are_kept_in_order_and_shown(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["files"] == {name: digest(folder / name) for name in manifest["files"]}
     assert {path.name for path in folder.iterdir()} == set(manifest["files"]) | {"manifest.json"}
-    artifact.load(folder)
+    artifact.load_verified(folder)
 
 
 def test_the_digest_is_of_the_model(folder, saved):
@@ -299,14 +299,14 @@ def test_a_record_that_was_cut_short_does_not_lose_the_model(folder, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         records.record(folder, trial(1))
     monkeypatch.undo()
-    artifact.load(folder)
+    artifact.load_verified(folder)
     records.record(folder, trial(2))
     assert records.trials(folder)[-1] == trial(2)
 
 
 def test_an_edited_card_does_not_lose_the_model(folder):
     (folder / "README.md").write_text("mine")
-    artifact.load(folder)
+    artifact.load_verified(folder)
 
 
 @pytest.mark.parametrize("text", ["{", "[]\n", '{"name": "x"}\n', "3\n"])
@@ -326,7 +326,9 @@ def test_the_card_says_how_to_load_it(saved):
 
 
 def test_extra_files_are_saved_and_listed(tmp_path, tokenizer):
-    records.save(tiny_model("bert"), tokenizer, tmp_path / "x", recipe=[], origin="", seed=0, extras={"a.png": b"1"})
+    records.save_model(
+        tiny_model("bert"), tokenizer, tmp_path / "x", recipe=[], origin="", seed=0, extras={"a.png": b"1"}
+    )
     assert (tmp_path / "x" / "a.png").read_bytes() == b"1"
     assert "a.png" in json.loads((tmp_path / "x" / "manifest.json").read_text())["files"]
 
@@ -361,7 +363,7 @@ def test_a_copy_has_one_export_and_says_what_it_is(folder, tmp_path):
         draft.write_bytes(runtime.encode())
         artifact.add_export(folder, runtime, "fp32", [draft], {"kl": 0.1})
     about = {"target": {"runtime": "onnxruntime"}}
-    records.copy(folder, tmp_path / "new", export=("onnxruntime", "fp32"), about=about, trials=[trial(0.5)])
+    records.copy_model(folder, tmp_path / "new", export=("onnxruntime", "fp32"), about=about, trials=[trial(0.5)])
     artifact.verify(tmp_path / "new")
     assert artifact.model_digest(tmp_path / "new") == artifact.model_digest(folder)
     assert artifact.exported(tmp_path / "new", "onnxruntime")["kl"] == 0.1
@@ -372,8 +374,8 @@ def test_a_copy_has_one_export_and_says_what_it_is(folder, tmp_path):
     assert manifest["target"] == about["target"] and list(manifest["exports"]) == ["onnxruntime fp32"]
     assert records.trials(tmp_path / "new") == [trial(0.5)]
     with pytest.raises(InvalidArtifact, match="must hold an export"):
-        records.copy(folder, tmp_path / "no", export=("onnxruntime", "int8"), about={}, trials=[])
-    records.copy(folder, tmp_path / "new", export=None, about={}, trials=[], overwrite=True)
+        records.copy_model(folder, tmp_path / "no", export=("onnxruntime", "int8"), about={}, trials=[])
+    records.copy_model(folder, tmp_path / "new", export=None, about={}, trials=[], overwrite=True)
     assert not list((tmp_path / "new").glob("*.onnx")) and not records.trials(tmp_path / "new")
     assert not (tmp_path / "no").exists()
 
@@ -386,7 +388,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, tokenizer, monkeypatch):
     model = tiny_model("bert")
     monkeypatch.setattr(type(model), "save_pretrained", full)
     with pytest.raises(OutputNotWritten, match=r"must be writable to its end, but .*No space left on device; free"):
-        records.save(model, tokenizer, tmp_path / "x", recipe=[], origin="", seed=0)
+        records.save_model(model, tokenizer, tmp_path / "x", recipe=[], origin="", seed=0)
     assert not list(tmp_path.iterdir())
 
 
@@ -414,7 +416,7 @@ def causal(family: str) -> nn.Module:
 def test_tied_weights_stay_tied(family, name, tmp_path, tokenizer):
     compressed = compressed_by(name, causal(family))
     assert compressed.lm_head.weight is compressed.get_input_embeddings().weight
-    records.save(compressed, tokenizer, tmp_path / "lm", recipe=recipe_of(name).to_list(), origin="tiny", seed=0)
+    records.save_model(compressed, tokenizer, tmp_path / "lm", recipe=recipe_of(name).to_list(), origin="tiny", seed=0)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "lm").eval()
     assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
     assert torch.equal(logits_of_tokens(loaded), logits_of_tokens(compressed))

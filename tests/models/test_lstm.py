@@ -259,7 +259,7 @@ def test_a_compressed_model_is_the_same_after_save_and_load(method: str, tmp_pat
     assert "layers.0.recurrent" in factored
     assert sum(map(torch.Tensor.numel, compressed.parameters())) < sum(map(torch.Tensor.numel, model.parameters()))
     folder = tmp_path / "compressed"
-    records.save(compressed, tokenizer, folder, recipe=recipe.to_list(), origin="a test", seed=0)
+    records.save_model(compressed, tokenizer, folder, recipe=recipe.to_list(), origin="a test", seed=0)
     artifact.verify(folder)
     again = AutoModelForCausalLM.from_pretrained(folder)
     assert type(again.lm_head) is LowRank

@@ -93,7 +93,7 @@ def test_losses_are_those_of_classes_and_of_scores():
 @kinds
 def test_it_is_saved_and_loaded_as_any_other(cell, bidirectional, pooling, tmp_path, tokenizer):
     network = model(cell, bidirectional, pooling)
-    records.save(network, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
+    records.save_model(network, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     for batch in tiny_batches():
         assert torch.equal(plain(**batch).logits, network(**batch).logits)

@@ -31,7 +31,7 @@ def test_low_rank_layers_have_the_size_of_their_ranks(tmp_path, tokenizer, famil
     """Shares are those of the parameters, layer by layer, biases included."""
     saved(tmp_path / "small", tokenizer, [{"method": "svd", "keep": 0.4}], model=classifier(family))
     kept = model_sizes(tmp_path / "small")
-    dense, small = classifier(family), artifact.load(tmp_path / "small")
+    dense, small = classifier(family), artifact.load_verified(tmp_path / "small")
     found = [share for block in kept.blocks for share in block]
     for name, share in zip(Architecture.of(dense).linears, found, strict=True):
         layer = small.get_submodule(name)
@@ -75,7 +75,7 @@ def test_a_module_that_replaces_several_layers_shares_its_size(tmp_path, tokeniz
         32, heads=4, query_key_width=4, value_width=4, scaling=1.0, dropout=0.0, bias=True, output=False, rank=8
     )
     replace_module(model, name, thin)
-    records.save(model, tokenizer, tmp_path / "thin", recipe=[], origin="base", seed=0)
+    records.save_model(model, tokenizer, tmp_path / "thin", recipe=[], origin="base", seed=0)
     kept = model_sizes(tmp_path / "thin")
     expected = sum(weight.numel() for weight in thin.parameters()) / (3 * (32 * 32 + 32))
     assert [share.share for share in kept.blocks[0][:3]] == pytest.approx([expected] * 3)
@@ -89,7 +89,7 @@ def test_narrower_heads_are_measured_layer_by_layer(tmp_path, tokenizer):
         32, heads=4, query_key_width=2, value_width=8, scaling=1.0, dropout=0.0, bias=True, output=False
     )
     replace_module(model, "bert.encoder.layer.1.attention.self", narrow)
-    records.save(model, tokenizer, tmp_path / "narrow", recipe=[], origin="base", seed=0)
+    records.save_model(model, tokenizer, tmp_path / "narrow", recipe=[], origin="base", seed=0)
     query, key, value, *_ = model_sizes(tmp_path / "narrow").blocks[1]
     assert (query.share, key.share, value.share) == (0.25, 0.25, 1)
     assert "heads 4" in query.form

@@ -44,7 +44,7 @@ RUNTIMES = sorted(export_runtimes())
 
 
 def saved(model, tokenizer, folder: Path) -> Path:
-    records.save(model, tokenizer, folder, recipe=[], origin="tiny", seed=0)
+    records.save_model(model, tokenizer, folder, recipe=[], origin="tiny", seed=0)
     return folder
 
 

@@ -59,7 +59,7 @@ def run(monkeypatch, capsys):
 def test_an_installed_runtime_is_exported_for_and_measured(toy, run, tmp_path, tokenizer, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Memory, "measure", lambda self, subjects: [[] for _ in subjects])
-    records.save(classifier(), tokenizer, Path("model"), recipe=[], origin="tiny", seed=0)
+    records.save_model(classifier(), tokenizer, Path("model"), recipe=[], origin="tiny", seed=0)
     write_rows(tmp_path / "train.csv", 40)
     before = artifact.model_digest(Path("model"))
     run("export", "model", "--to", TOY)

@@ -302,7 +302,7 @@ MOMENTS = {
     "recorded, still claimed": ("whet.searching.storage:SearchStorage._release", "before"),
     "recorded, the best not saved": ("whet.searching.storage:SearchStorage.record", "after"),
     "while the best is saved": ("whet.models.artifact:_manifest", "after"),
-    "saved, not remembered": ("whet.models.artifact:copy", "after"),
+    "saved, not remembered": ("whet.models.artifact:copy_files", "after"),
     "while it is confirmed": ("whet.evaluation.benchmark:Benchmark.compare", "before"),
 }
 
@@ -317,8 +317,8 @@ def test_a_killed_search_loses_nothing_that_was_finished(model_and_data, tmp_pat
         if moment != "while the best is saved":
             stop_at(*MOMENTS[moment], ready=ready)
         else:
-            original = records.copy
-            records.copy = lambda *args, **rest: (stop_at(*MOMENTS[moment], ready=ready), original(*args, **rest))
+            original = records.copy_model
+            records.copy_model = lambda *args, **rest: (stop_at(*MOMENTS[moment], ready=ready), original(*args, **rest))
         try:
             whet.search(model_and_data / "model", task_of(model_and_data), out, **MADE_UP)
         finally:

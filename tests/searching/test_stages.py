@@ -86,7 +86,7 @@ def test_a_structure_is_made_once_and_measured_everywhere(evaluation_of, baselin
     assert trial.state == FINISHED and len(made) == 1 and not trial.left_out
     assert [Target.of(candidate) for candidate in trial.candidates] == [TORCH, ONNX, INT8]
     assert SearchTrial.from_json(trial.to_json()) == trial
-    model = artifact.load(tmp_path / "m").eval()
+    model = artifact.load_verified(tmp_path / "m").eval()
     wanted = baseline.measure(model, folder=tmp_path / "m", files=[], name="it")
     for candidate, name in zip(trial.candidates, ("pytorch", "onnxruntime fp32", "onnxruntime int8"), strict=True):
         assert candidate.name == f"structure 1.2 ({name})"
@@ -119,7 +119,7 @@ def test_what_is_faster_but_fails_the_bar_beats_nothing(evaluation_of, tmp_path,
 def test_the_difference_is_paired_and_on_the_whole_slice(evaluation_of, baseline, tmp_path):
     [candidate] = evaluate(evaluation_of(TORCH), tmp_path / "m").candidates
     quality, labels = quality_named("accuracy"), baseline.selection.labels
-    model = artifact.load(tmp_path / "m").eval()
+    model = artifact.load_verified(tmp_path / "m").eval()
     answers = baseline_module.predict_logits(model, baseline.selection, name="it")
     versus = quality.compare(labels, quality.predict(answers), quality.predict(baseline.logits), seed=0)
     assert candidate.measurements[0].versus == versus and candidate.measurements[0].n == len(labels) == 63
@@ -195,7 +195,7 @@ def test_what_ends_a_search_is_not_taken_for_a_failure(evaluation_of, tmp_path, 
     def stop(*args, **rest):
         raise kind("stop")
 
-    monkeypatch.setattr(artifact, "save", stop)
+    monkeypatch.setattr(artifact, "save_files", stop)
     with pytest.raises(kind):
         evaluate(evaluation_of(TORCH), tmp_path / "m")
 

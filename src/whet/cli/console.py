@@ -14,7 +14,7 @@ from rich.table import Table
 
 from whet.errors import OutputNotWritten
 from whet.evaluation.formatting import number, percent, points, ratio, value_of
-from whet.searching.goal import difference
+from whet.searching.goal import quality_difference
 from whet.utils.distributed import is_first
 from whet.utils.parameters import parameters
 
@@ -133,7 +133,7 @@ def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
 def print_search_trial(trial: SearchTrial) -> None:
     """Print the outcome of one structure of a search."""
     candidates = [
-        f"{candidate.name}: {_speedup(candidate)}, {points(difference(candidate))} points"
+        f"{candidate.name}: {_speedup(candidate)}, {points(quality_difference(candidate))} points"
         for candidate in trial.candidates
     ]
     outcome = "; ".join(candidates) or f"{trial.state}: {trial.message}"
@@ -148,9 +148,10 @@ def print_search_result(result: SearchResult, out: Path) -> None:
     if result.confirmation:
         on_dev = result.confirmation[1]
         quality = on_dev.measurements[0]
+        drop = points(quality_difference(on_dev))
         show(
-            f"on {number(quality.n)} dev examples: {quality.metric} {value_of(quality)}, {points(difference(on_dev))} "
-            f"points from the baseline; speedup {_speedup(on_dev)}"
+            f"on {number(quality.n)} dev examples: {quality.metric} {value_of(quality)}, "
+            f"{drop} points from the baseline; speedup {_speedup(on_dev)}"
         )
     for note in result.notes:
         show(f"note: {note}")

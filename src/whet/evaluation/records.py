@@ -13,13 +13,13 @@ from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import CARD, MEASUREMENTS, RECIPE
 
-__all__ = ["card", "copy", "measured_table", "read_steps", "record", "save", "trials"]
+__all__ = ["card", "copy_model", "measured_table", "read_steps", "record", "save_model", "trials"]
 
 Steps = Sequence[Mapping[str, Any]]
 """A recipe's file form: each method's name and parameters."""
 
 
-def save(
+def save_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
@@ -48,10 +48,12 @@ def save(
     steps = [dict(step) for step in recipe]
     notes = {RECIPE: yaml.safe_dump(steps, sort_keys=False), **_notes(folder.name, steps, origin, [])}
     files = {**(extras or {}), **{name: text.encode() for name, text in notes.items()}}
-    artifact.save(model, tokenizer, folder, about={"origin": origin, "seed": seed}, files=files, overwrite=overwrite)
+    artifact.save_files(
+        model, tokenizer, folder, about={"origin": origin, "seed": seed}, files=files, overwrite=overwrite
+    )
 
 
-def copy(
+def copy_model(
     folder: Path,
     to: Path,
     *,
@@ -75,7 +77,7 @@ def copy(
         OutputExists, OutputNotWritten: the folder exists or cannot be written.
     """
     notes = _notes(to.name, read_steps(folder), artifact.about(folder)["origin"], trials)
-    artifact.copy(folder, to, export=export, about=about, notes=notes, overwrite=overwrite)
+    artifact.copy_files(folder, to, export=export, about=about, notes=notes, overwrite=overwrite)
 
 
 def record(folder: Path, trial: Trial) -> None:

@@ -28,13 +28,13 @@ __all__ = [
     "RECIPE",
     "about",
     "add_export",
-    "copy",
+    "copy_files",
     "exported",
     "is_artifact",
-    "load",
     "load_any",
+    "load_verified",
     "model_digest",
-    "save",
+    "save_files",
     "verify",
     "versions",
     "write_notes",
@@ -49,7 +49,7 @@ _NOTES = (CARD, MEASUREMENTS)
 _PACKAGES = ("whet", "torch", "transformers", "numpy")
 
 
-def save(
+def save_files(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     folder: Path,
@@ -86,7 +86,7 @@ def save(
         (draft / MANIFEST).write_text(_manifest(own, {**about, "versions": versions()}), encoding="utf-8")
 
 
-def load(folder: Path) -> "PreTrainedModel":
+def load_verified(folder: Path) -> "PreTrainedModel":
     """Return the model of an artifact, after checking that no file was altered.
 
     Raises:
@@ -98,7 +98,7 @@ def load(folder: Path) -> "PreTrainedModel":
 
 
 def is_artifact(folder: str | Path) -> bool:
-    """Return whether a folder was written by `save`."""
+    """Return whether a folder was written by `save_files`."""
     return (Path(folder) / MANIFEST).is_file()
 
 
@@ -190,7 +190,7 @@ def _beside(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any] | Non
     return {**old, "files": {**old["files"], **new["files"]}} if old["model"] == new["model"] else None
 
 
-def copy(
+def copy_files(
     folder: Path,
     to: Path,
     *,
@@ -281,4 +281,4 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def load_any(source: str | Path) -> "PreTrainedModel":
     """Return the model of an artifact, after checking its digests, or of any other folder or hub name."""
-    return load(Path(source)) if is_artifact(source) else load_model(source)
+    return load_verified(Path(source)) if is_artifact(source) else load_model(source)

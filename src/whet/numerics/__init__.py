@@ -1,1 +1,5 @@
 """The mathematics of compression: functions from tensors to tensors that know nothing of models."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

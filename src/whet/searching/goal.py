@@ -16,7 +16,7 @@ from whet.evaluation.measurement import Comparison
 from whet.evaluation.trial import Trial
 from whet.utils.parameters import check
 
-__all__ = ["POINTS", "Goal", "difference"]
+__all__ = ["POINTS", "Goal", "quality_difference"]
 
 POINTS = 100
 """Points in one: differences of metrics are given in hundredths."""
@@ -51,7 +51,7 @@ class Goal:
 
     def holds(self, candidate: Trial) -> bool:
         """Return whether a candidate holds the bar."""
-        return difference(candidate).low > self.bar
+        return quality_difference(candidate).low > self.bar
 
     def score(self, candidate: Trial, baseline: Trial) -> float:
         """Return how many times better than the baseline a candidate is in what counts."""
@@ -66,14 +66,14 @@ class Goal:
 
     def value(self, candidate: Trial, baseline: Trial) -> float:
         """Return one number to rank by: the score above the bar; below it, minus the points that are missing."""
-        missing = self.bar - difference(candidate).low
+        missing = self.bar - quality_difference(candidate).low
         return self.score(candidate, baseline) if missing < 0 else -missing * POINTS
 
     def winner(self, candidates: Sequence[Trial], baseline: Trial) -> Trial:
         """Return the best accepted candidate, or else the one nearest to that; without candidates the baseline."""
 
         def rank(candidate: Trial) -> tuple[float, ...]:
-            missing = max(0.0, self.bar - difference(candidate).low)
+            missing = max(0.0, self.bar - quality_difference(candidate).low)
             accepted = self.accepts(candidate, baseline)
             return accepted, -missing, -self._excess(candidate), self.score(candidate, baseline)
 
@@ -92,7 +92,7 @@ class Goal:
         The width of the interval falls with the square root of the number of examples. None where more examples would
         not help: the candidate holds the bar already, or its difference itself is below it.
         """
-        quality, versus = candidate.measurements[0], difference(candidate)
+        quality, versus = candidate.measurements[0], quality_difference(candidate)
         room = min(versus.value, 0.0) - self.bar
         if self.holds(candidate) or room <= 0:
             return None
@@ -106,7 +106,7 @@ class Goal:
         return max(0.0, candidate.get("disk").value - (self.max_size or math.inf))
 
 
-def difference(candidate: Trial) -> Comparison:
+def quality_difference(candidate: Trial) -> Comparison:
     """Return a candidate's difference from the baseline in the task's first metric."""
     versus = candidate.measurements[0].versus
     assert versus is not None, "only candidates are compared with the baseline"

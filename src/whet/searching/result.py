@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 from whet.evaluation.frontier import Frontier
 from whet.evaluation.trial import Trial
-from whet.searching.goal import POINTS, Goal, difference
+from whet.searching.goal import POINTS, Goal, quality_difference
 from whet.searching.storage import SearchTrial
 
 __all__ = ["BEST", "SearchResult", "result_of"]
@@ -87,7 +87,7 @@ def _notes(candidates: Sequence[Trial], confirmation: Sequence[Trial], goal: Goa
     notes = []
     if not candidates:
         notes.append(f"every candidate failed or was given up, and {BEST} is the baseline")
-    if confirmation and (lost := -difference(confirmation[1]).value) >= -goal.bar:
+    if confirmation and (lost := -quality_difference(confirmation[1]).value) >= -goal.bar:
         notes.append(
             f"on dev the best loses {lost * POINTS:.1f} points, and the bar is {goal.max_drop:g}: it does better on "
             "the examples that it was chosen by; search with a narrower bar, or take another of the frontier"

@@ -15,7 +15,7 @@ from whet.models import artifact
 from whet.models.load import weight_files
 from whet.searching.baseline import Baseline
 from whet.searching.goal import Goal
-from whet.searching.result import BEST, SearchResult
+from whet.searching.result import SearchResult
 from whet.searching.storage import SearchStorage, SearchTrial
 from whet.searching.targets import targets
 from whet.searching.worker import TimeBudget, Worker
@@ -25,7 +25,7 @@ from whet.utils.distributed import process_count
 from whet.utils.files import digest
 from whet.utils.hardware import current_machine
 
-__all__ = ["BEST", "SearchResult", "search"]
+__all__ = ["search"]
 
 
 def search(

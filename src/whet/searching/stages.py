@@ -110,7 +110,7 @@ class StagedEvaluation:
         if reason := self._hopeless(proxy, speedup, _proxy_points(past)):
             return trial._replace(state=PRUNED, message=reason)
         about = {"recipe": recipe.to_list(), "origin": baseline.source, "seed": baseline.seed}
-        records.save(model, baseline.tokenizer, folder, **about, overwrite=True)  # type: ignore[arg-type]
+        records.save_model(model, baseline.tokenizer, folder, **about, overwrite=True)  # type: ignore[arg-type]
         outcomes = _TargetOutcomes({}, {})
         self._load(outcomes, model, folder, past)
         speedups = self._screen(outcomes, past)

@@ -70,11 +70,11 @@ def _save(best: Trial, storage: SearchStorage, baseline: Baseline, folder: Path)
     number, target = _number(best), Target.of(best)
     if number is None:
         about = {"recipe": [], "origin": baseline.source, "seed": baseline.seed}
-        records.save(baseline.model, baseline.tokenizer, folder, **about, overwrite=True)  # type: ignore[arg-type]
+        records.save_model(baseline.model, baseline.tokenizer, folder, **about, overwrite=True)  # type: ignore[arg-type]
         return
     export = target if target.exported else None
     about = {"target": target._asdict()}
-    records.copy(storage.model_folder(number), folder, export=export, about=about, trials=[best], overwrite=True)
+    records.copy_model(storage.model_folder(number), folder, export=export, about=about, trials=[best], overwrite=True)
 
 
 def _measured_on_dev(folder: Path, target: Sequence[str], baseline: Baseline) -> list[Trial]:

@@ -10,7 +10,7 @@ from whet.calibration.resources import Calibration, Resources, prepare_resources
 from whet.errors import InvalidParameter
 from whet.evaluation.trial import Trial
 from whet.searching.baseline import Baseline
-from whet.searching.goal import POINTS, Goal, difference
+from whet.searching.goal import POINTS, Goal, quality_difference
 from whet.searching.recipe_cache import CachedRecipes
 from whet.searching.result import SearchResult, result_of
 from whet.searching.sampler import next_structure
@@ -156,7 +156,7 @@ class Worker:
             needed = self.goal.examples_needed(candidate)
             if needed is not None and not self.warned:
                 self.warned = True
-                versus, examples = difference(candidate), candidate.measurements[0].n
+                versus, examples = quality_difference(candidate), candidate.measurements[0].n
                 self.warn(
                     f"a bar of {self.goal.max_drop:g} points is finer than {examples} examples can tell: "
                     f"{candidate.name} is {versus.value * POINTS:+.1f} points from the baseline, but down to "

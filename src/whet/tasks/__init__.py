@@ -1,1 +1,5 @@
 """Tasks: labelled examples, their splits, files and tokenization, and known data sets."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

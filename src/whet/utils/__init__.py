@@ -1,1 +1,5 @@
 """What every wing uses: lookup by name, parameters, files, progress, hardware."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -184,7 +184,7 @@ def test_factors_are_clustered_too():
 @pytest.mark.parametrize("clusters", [2, 5, 16, 33])
 def test_stored_layers_hold_values_and_assignments(clusters, coding, tmp_path, tokenizer):
     model = clustered(n_clusters=clusters, coding=coding)
-    records.save(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
+    records.save_model(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     tensors = load_file(tmp_path / "m" / "model.safetensors")
     for name, layer in layers(model).items():
         weight = layer.dense.weight

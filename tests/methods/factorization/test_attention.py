@@ -133,7 +133,7 @@ def test_unequal_widths_survive_save_and_load(tmp_path, tokenizer):
     }
     assert any(scores != values for scores, values in widths)
     recipe = Recipe((NarrowAttention(keep=0.4),))
-    records.save(compressed, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
+    records.save_model(compressed, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
     for implementation in ("sdpa", "eager"):
         plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m", attn_implementation=implementation)
         torch.testing.assert_close(logits(plain.eval()), logits(compressed), rtol=0, atol=1e-5)

@@ -137,7 +137,7 @@ def test_the_gradient_says_which_directions_count():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_loads_through_plain_transformers_and_is_smaller(family, tmp_path, tokenizer):
     model = factored(family=family)
-    records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
+    records.save_model(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     assert torch.equal(answers(loaded), answers(model))
     assert loaded.get_input_embeddings().structure() == model.get_input_embeddings().structure()
@@ -148,7 +148,7 @@ def test_it_loads_through_plain_transformers_and_is_smaller(family, tmp_path, to
 
 
 def test_other_runtimes_give_the_same_logits(tmp_path, tokenizer):
-    records.save(factored(), tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
+    records.save_model(factored(), tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     found = export(tmp_path / "m", ["onnxruntime", "openvino"], precisions=[FP32])
     assert len(found) == 2 and max(one.largest_difference for one in found.values()) < 1e-4
 

@@ -134,7 +134,7 @@ def test_loses_less_than_three_factorizations_of_the_same_size():
 def test_survives_save_and_load_and_leaves_the_rest_to_other_methods(tmp_path, tokenizer):
     recipe = Recipe((SharedQkv(keep=0.5), Kfac(keep=0.5)))
     model = recipe.apply(tiny_model("bert"), CALIBRATION)
-    records.save(model, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
+    records.save_model(model, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m")
     assert torch.equal(logits(plain.eval()), logits(model))
 

@@ -139,10 +139,10 @@ def test_after_another_method_logits_stay_the_same(family: Family, kind: str, tm
     batch = tiny_batches().batches[-1]
     assert tokens_seen(narrow, FEED_FORWARD[family].format(1), batch) == 1
     assert tokens_seen(narrow, query_of(narrow, family), batch) == 1
-    records.save(
+    records.save_model(
         narrow, tokenizer, tmp_path / "m", recipe=Recipe((step, FirstToken())).to_list(), origin="tiny", seed=0
     )
-    assert_same(artifact.load(tmp_path / "m"), narrow)
+    assert_same(artifact.load_verified(tmp_path / "m"), narrow)
 
 
 def query_of(model: nn.Module, family: Family) -> str:
@@ -177,7 +177,7 @@ def test_a_second_application_changes_nothing():
 )
 def test_every_runtime_gives_the_same_logits(family: Family, tmp_path, tokenizer):
     model = tiny_model(family)
-    records.save(
+    records.save_model(
         applied(model), tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)).to_list(), origin="tiny", seed=0
     )
     found = export(tmp_path / "m", sorted(export_runtimes()))
@@ -188,7 +188,9 @@ def test_every_runtime_gives_the_same_logits(family: Family, tmp_path, tokenizer
 def test_without_whet_the_folder_gives_the_same_logits(tmp_path, tokenizer):
     """The same weights under the same names: the whole last block, and no guard."""
     narrow = applied(classifier())
-    records.save(narrow, tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)).to_list(), origin="tiny", seed=0)
+    records.save_model(
+        narrow, tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)).to_list(), origin="tiny", seed=0
+    )
     code = (
         "import sys, torch, transformers\n"
         "transformers.logging.set_verbosity_error()\n"
@@ -206,7 +208,9 @@ def test_without_whet_the_folder_gives_the_same_logits(tmp_path, tokenizer):
 
 def test_training_goes_on_from_the_saved_folder(tmp_path, tokenizer):
     narrow = applied(tiny_model("bert"))
-    records.save(narrow, tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)).to_list(), origin="tiny", seed=0)
+    records.save_model(
+        narrow, tokenizer, tmp_path / "m", recipe=Recipe((FirstToken(),)).to_list(), origin="tiny", seed=0
+    )
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m")
     assert describe(loaded) == describe(narrow)
     batch, labels = tiny_batches().batches[-1], torch.tensor([0, 1, 2, 0])

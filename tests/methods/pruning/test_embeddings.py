@@ -79,7 +79,7 @@ def test_logits_do_not_depend_on_gradient_mode():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stored_layers_hold_bits_and_values(family, tmp_path, tokenizer):
     model = pruned(Magnitude(sparsity=0.5, embeddings=0.8), family=family)
-    records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
+    records.save_model(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     tensors = load_file(tmp_path / "m" / "model.safetensors")
     table = word_vectors(model)
     [name] = [name for name, module in to_storage(model).named_modules() if isinstance(module, PackedSparseEmbedding)]
@@ -88,21 +88,21 @@ def test_stored_layers_hold_bits_and_values(family, tmp_path, tokenizer):
     assert not any(value.shape == table.shape for value in tensors.values())
     for loaded in (
         AutoModelForSequenceClassification.from_pretrained(tmp_path / "m"),
-        artifact.load(tmp_path / "m"),
+        artifact.load_verified(tmp_path / "m"),
     ):
         state = loaded.state_dict()
         assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
         assert loaded.get_input_embeddings().embedding.padding_idx == model.get_input_embeddings().padding_idx
-    records.save(loaded, tokenizer, tmp_path / "again", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
+    records.save_model(loaded, tokenizer, tmp_path / "again", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
     again = load_file(tmp_path / "again" / "model.safetensors")
     assert again.keys() == tensors.keys() and all(torch.equal(again[name], value) for name, value in tensors.items())
 
 
 def test_a_table_that_would_grow_is_stored_unchanged(tmp_path, tokenizer):
     model = pruned(Magnitude(sparsity=0.0, embeddings=0.01))
-    records.save(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
+    records.save_model(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     assert not any(name.endswith(".bits") for name in load_file(tmp_path / "m" / "model.safetensors"))
-    assert isinstance(artifact.load(tmp_path / "m").get_input_embeddings(), MaskedEmbedding)
+    assert isinstance(artifact.load_verified(tmp_path / "m").get_input_embeddings(), MaskedEmbedding)
 
 
 def test_layers_compensate_for_the_pruned_embeddings():

@@ -121,7 +121,7 @@ def test_unequal_sizes_survive_save_load_and_lora(family: Family, tmp_path, toke
     compressed = pruned(tiny_model(family), keep=5 / 8)
     left = heads(compressed)
     assert left != [left[0]] * 2
-    records.save(
+    records.save_model(
         compressed, tokenizer, tmp_path / "m", recipe=Recipe((Heads(keep=0.5),)).to_list(), origin="tiny", seed=0
     )
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()

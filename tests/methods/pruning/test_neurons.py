@@ -203,7 +203,7 @@ def test_unequal_widths_survive_save_and_load(family: Family, tmp_path, tokenize
     compressed = pruned(tiny_model(family), keep=0.4)
     assert len(set(widths(compressed))) > 1
     recipe = Recipe((Neurons(keep=0.4, multiple_of=1),))
-    records.save(compressed, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
+    records.save_model(compressed, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     assert torch.equal(logits(plain), logits(compressed))
     assert widths(plain) == widths(compressed)

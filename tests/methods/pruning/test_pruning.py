@@ -117,7 +117,7 @@ def test_zeros_stay_zeros_in_training():
 def test_stored_layers_hold_bits_and_values(family, tmp_path, tokenizer):
     model = pruned(Magnitude, family, sparsity=0.9)
     recipe = Recipe((Magnitude(sparsity=0.9),))
-    records.save(model, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
+    records.save_model(model, tokenizer, tmp_path / "m", recipe=recipe.to_list(), origin="tiny", seed=0)
     tensors = load_file(tmp_path / "m" / "model.safetensors")
     for name, layer in masked(model).items():
         weight = layer.linear.weight
@@ -133,9 +133,9 @@ def test_stored_layers_hold_bits_and_values(family, tmp_path, tokenizer):
 
 def test_the_dense_form_is_kept_where_it_is_smaller(tmp_path, tokenizer):
     model = pruned(Magnitude, sparsity=0.02)
-    records.save(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
+    records.save_model(model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     assert not any(name.endswith(".bits") for name in load_file(tmp_path / "m" / "model.safetensors"))
-    assert masked(artifact.load(tmp_path / "m"))
+    assert masked(artifact.load_verified(tmp_path / "m"))
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -142,8 +142,8 @@ def test_factors_can_be_sparse_too(tmp_path, tokenizer):
     model = trained(Svd(keep=0.5, include="*.0.*"), STEP)
     names = [name for name in masks(model) if name.endswith((".u", ".v"))]
     assert names and len(names) < len(masks(model))
-    records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
-    state = artifact.load(tmp_path / "m").state_dict()
+    records.save_model(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
+    state = artifact.load_verified(tmp_path / "m").state_dict()
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
 
@@ -186,8 +186,8 @@ def test_results_follow_the_seed():
 
 def test_embeddings_are_saved_as_bits_and_values(tmp_path, tokenizer):
     model = trained()
-    records.save(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
-    loaded = artifact.load(tmp_path / "m")
+    records.save_model(model, tokenizer, tmp_path / "m", recipe=Recipe((STEP,)).to_list(), origin="tiny", seed=0)
+    loaded = artifact.load_verified(tmp_path / "m")
     assert not any(isinstance(layer, RewiredLinear) for layer in loaded.modules())
     state = loaded.state_dict()
     assert state.keys() == model.state_dict().keys()

@@ -207,7 +207,7 @@ def test_all_shapes_survive_save_and_load(family: Family, tmp_path, tokenizer):
             parts[3].name: PartConfig("neurons", (16,)),
         },
     )
-    records.save(small, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
+    records.save_model(small, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     assert torch.equal(logits(plain), logits(small))
     kinds = [type(module) for module in plain.modules()]

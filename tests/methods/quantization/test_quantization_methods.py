@@ -111,7 +111,7 @@ def test_the_saved_model_is_smaller(tmp_path: Path, tokenizer):
 
     def disk(name: str, *methods: Method) -> int:
         recipe = Recipe(methods)
-        records.save(run(*methods), tokenizer, tmp_path / name, recipe=recipe.to_list(), origin="tiny", seed=0)
+        records.save_model(run(*methods), tokenizer, tmp_path / name, recipe=recipe.to_list(), origin="tiny", seed=0)
         stored = load_file(tmp_path / name / "model.safetensors")
         return sum(value.numel() * value.element_size() for value in stored.values())
 

@@ -67,7 +67,7 @@ def test_student_equals_the_teacher_without_the_other_blocks(family: Family, tmp
     for handle in handles:
         handle.remove()
     assert torch.equal(logits(teacher), before)
-    records.save(student, tokenizer, tmp_path / "student", recipe=[], origin="tiny", seed=0)
+    records.save_model(student, tokenizer, tmp_path / "student", recipe=[], origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student").eval()
     assert torch.equal(logits(plain), logits(student))
     assert len(Architecture.of(plain).blocks) == 2

@@ -85,7 +85,7 @@ def test_a_student_of_blocks_may_be_narrower(tmp_path, tokenizer):
     built = student.build(teacher, resources)
     assert built.plan == "blocks 0 of 0 to 1 (odd) of width 16"
     assert built.model.config.hidden_size == 16 and built.model.config.id2label == teacher.config.id2label
-    records.save(built.model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
+    records.save_model(built.model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     for batch in tiny_batches():
         assert torch.equal(plain(**batch).logits, built.model(**batch).logits)

@@ -24,7 +24,7 @@ def test_sizes_are_the_given_ones(family: Family, tmp_path, tokenizer):
     assert "layers 1, width 16, heads 2, random weights" in built.plan
     inner = [getattr(config, name) for name in ("intermediate_size", "hidden_dim", "n_inner") if hasattr(config, name)]
     assert inner == [32]
-    records.save(built.model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
+    records.save_model(built.model, tokenizer, tmp_path / "m", recipe=[], origin="tiny", seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     for batch in tiny_batches():
         assert torch.equal(plain(**batch).logits, built.model(**batch).logits)

@@ -1,0 +1,13 @@
+"""What studies, benchmarks and other packages may import from this wing."""
+
+from .benchmark import BenchmarkRow as BenchmarkRow
+from .metrics.base import ModelUnderTest as ModelUnderTest
+from .metrics.base import quality_named as quality_named
+from .records import save_model as save_model
+from .significance import bootstrap as bootstrap
+from .significance import mcnemar as mcnemar
+from .significance import paired_bootstrap as paired_bootstrap
+from .significance import paired_ratio as paired_ratio
+from .timing import representative_batches as representative_batches
+from .timing import time_batches as time_batches
+from .timing import time_interleaved as time_interleaved
