@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from whet.utils.hardware import current_machine
+from whet.utils import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
 TORCH = "import torch"

@@ -38,7 +38,7 @@ from whet.cli.options import (
 )
 from whet.cli.recipes import RecipeOptions
 from whet.cli.search import search
-from whet.cli.shell import run
+from whet.cli.shell import run_app
 
 __all__ = ["app", "main"]
 
@@ -351,7 +351,7 @@ def demo(*, out: Path = Path("runs/demo"), machine: SeedOptions = SeedOptions())
     Args:
         out: Folder to write.
     """
-    from whet.cli.demo import run as run_demo
+    from whet.cli.demo import run_demo
 
     machine.use_cpu()
     run_demo(out, seed=machine.seed, say=show)
@@ -359,4 +359,4 @@ def demo(*, out: Path = Path("runs/demo"), machine: SeedOptions = SeedOptions())
 
 def main() -> None:
     """Run the command line; bad input ends with a sentence and exit code 2."""
-    run(app)
+    run_app(app)

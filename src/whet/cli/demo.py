@@ -26,7 +26,7 @@ from whet.tasks.encoding import encode
 from whet.training.trainer import TrainingSettings
 from whet.utils.files import check_output, new_folder
 
-__all__ = ["RECIPES", "run"]
+__all__ = ["RECIPES", "run_demo"]
 
 TASK = "agreement"
 RECIPES: dict[str, list[dict[str, Any]]] = {
@@ -40,7 +40,7 @@ MAX_DROP = 0.01
 _LENGTH = 32
 
 
-def run(out: Path, *, seed: int = 0, say: Callable[[Any], None] = print) -> list[Trial]:
+def run_demo(out: Path, *, seed: int = 0, say: Callable[[Any], None] = print) -> list[Trial]:
     """Run the whole job into `out` and return what was measured.
 
     Args:

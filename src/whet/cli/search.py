@@ -9,7 +9,6 @@ from whet.utils.progress import say
 if TYPE_CHECKING:
     from whet.searching.result import SearchResult
 
-__all__ = ["search"]
 
 NOTHING_HOLDS = 3
 """Exit code where nothing is better than the baseline and holds the bar."""

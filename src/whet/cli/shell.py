@@ -8,13 +8,13 @@ from whet.errors import WhetError
 from whet.utils.distributed import leave_processes
 from whet.utils.progress import say
 
-__all__ = ["run"]
+__all__ = ["run_app"]
 
 _STOPPED = 130
 """The exit code that shells expect after Ctrl-C."""
 
 
-def run(app: App) -> None:
+def run_app(app: App) -> None:
     """Run the command line and leave; bad input ends with a sentence and exit code 2."""
     try:
         code = _code(app, sys.argv[1:])
