@@ -1,4 +1,4 @@
-"""One layer that may be factored: its decomposition, the ranks that it may take, and what each costs and loses."""
+"""A layer that may be factorised: its decomposition, the ranks on offer, and the cost and loss of each."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -16,18 +16,18 @@ from whet.numerics.low_rank import Spectrum, break_even, factors_at_rank
 __all__ = ["Candidate", "Offer", "accepted_ranks", "planned_ranks", "timed_ranks"]
 
 GRID = 48
-"""Ranks offered per layer: enough that the best one is near, few enough to search."""
+"""Number of ranks on offer per layer: enough that the best rank is near, few enough to search."""
 TIMED = 24
-"""Ranks of a square layer that are timed."""
+"""Number of ranks of a square layer to time."""
 ACCEPTED = 6
-"""Ranks that Algorithm 2 tries in each layer."""
+"""Number of ranks that Algorithm 2 tries in each layer."""
 
 
 class Offer(NamedTuple):
-    """What one layer can become under a budget of parameters."""
+    """The ranks that one layer can take under a budget of parameters."""
 
     ranks: list[int | None]
-    """Rising; None, the last, is dense."""
+    """Ascending; the last, None, is the dense layer."""
     options: LayerOptions
     """Their parameters and losses."""
 
@@ -40,7 +40,7 @@ class Candidate(NamedTuple):
     bias: Tensor | None
     """(out,)."""
     spectrum: Spectrum
-    """As far as ranks below break-even need it, in the weight's dtype: all layers hold theirs at once."""
+    """The components up to the break-even rank, in the weight's dtype, since all layers hold theirs at once."""
 
     @classmethod
     def of(cls, layer: nn.Module, spectrum: Spectrum) -> Self:
@@ -63,10 +63,10 @@ class Candidate(NamedTuple):
         return {rank: float(self.spectrum.losses[rank]) for rank in ranks}
 
     def offer(self) -> Offer:
-        """Return multiples of a step that hold fewer parameters than the dense layer, and the dense layer itself."""
+        """Return multiples of a step with fewer parameters than the dense layer, and the dense layer itself."""
         sides, whole = sum(self.weight.shape), self.weight.numel()
         step = max(1, min(self.weight.shape) // GRID)
-        # a layer without bias gains one where the mean is made up for
+        # correcting the mean adds a bias to a layer that has none
         bias = 0 if self.bias is not None or self.spectrum.mean is None else self.weight.shape[0]
         fewer = [rank for rank in range(1, break_even(self.weight) + 1) if rank * sides + bias < whole]
         ranks = [rank for rank in fewer if rank % step == 0] or fewer[:1]
@@ -76,7 +76,7 @@ class Candidate(NamedTuple):
 
 
 def timed_ranks(weight: Tensor) -> list[int]:
-    """Return the ranks of a layer (out, in) that are worth timing: multiples of a step below break-even."""
+    """Return the ranks of a layer (out, in) to time: multiples of a step below break-even."""
     step = max(1, min(weight.shape) // TIMED)
     return [rank for rank in range(step, break_even(weight) + 1, step) if rank * sum(weight.shape) < weight.numel()]
 
@@ -92,30 +92,30 @@ def planned_ranks(model: nn.Module, names: Sequence[str], plan: Mapping[str, int
     """Return the rank of every layer that the plan names; the first wildcard that matches counts.
 
     Args:
-        model: holds the layers.
-        names: of the dense layers.
-        plan: for each wildcard over names a rank, or a share of the layer's narrower side below 1.
+        model: the model with the layers.
+        names: names of the dense layers.
+        plan: maps a wildcard over names to a rank, or to a fraction below 1 of the layer's narrower side.
 
     Raises:
-        NothingToCompress: a wildcard matches no layer that an earlier one left.
-        InvalidParameter: a rank is not at least 1 and at most where two factors hold as much as the dense layer.
+        NothingToCompress: a wildcard matches no layer, or only layers that an earlier wildcard matches.
+        InvalidParameter: a rank is below 1, or two factors of that rank hold more than the dense layer.
     """
     if not plan:
         raise InvalidParameter("ranks must name at least one layer, but got none; such as {'*.query': 96}")
     for pattern, given in plan.items():
         if not isinstance(given, int | float):
             raise InvalidParameter(f"ranks must hold numbers, but got {pattern!r}: {given!r}; give ranks or shares")
-    found: dict[str, int] = {}
+    ranks: dict[str, int] = {}
     for pattern, given in plan.items():
-        own = [name for name in names if fnmatchcase(name, pattern) and name not in found]
-        if not own:
+        matching = [name for name in names if fnmatchcase(name, pattern) and name not in ranks]
+        if not matching:
             raise NothingToCompress(
                 f"every wildcard of ranks must match a layer, but got {pattern!r}; the linear layers here are "
                 f"{', '.join(names[:6])}, ..."
             )
-        for name in own:
-            found[name] = _planned(dense_weight(model.get_submodule(name)), given, name)
-    return {name: found[name] for name in names if name in found}
+        for name in matching:
+            ranks[name] = _planned(dense_weight(model.get_submodule(name)), given, name)
+    return {name: ranks[name] for name in names if name in ranks}
 
 
 def _planned(weight: Tensor, given: float, name: str) -> int:

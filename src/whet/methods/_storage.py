@@ -1,4 +1,4 @@
-"""What every method that changes how weights are stored works on: linear layers of the blocks, and embeddings."""
+"""The layers that storage methods work on: the linear layers of the blocks, and the embeddings."""
 
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -14,55 +14,57 @@ __all__ = ["Weights", "stored_weights", "weights_of"]
 
 
 class Weights(NamedTuple):
-    """What an ordinary layer holds."""
+    """The weights of an ordinary layer."""
 
     weight: Tensor
     """(out, in), or (words, features)."""
     bias: Tensor | None
     """(out,) or None."""
     spec: LayerShape
-    """Of that shape."""
+    """Shape of the layer that holds them."""
 
 
 def stored_weights(
     model: nn.Module, include: str, *, embeddings: bool = True, again: tuple[type[ReplacesDense], ...] = ()
 ) -> dict[str, str]:
-    """Return the names of ordinary layers by their places: those of themselves, or of what consists of one alone.
+    """Return the names of ordinary layers, by the name of the module to replace.
+
+    That module is the layer itself, or a layer that wraps it alone.
 
     Args:
         model: the model.
-        include: wildcard over the places.
-        embeddings: whether embeddings are looked for too.
-        again: kinds of layers that may be given another representation than they have.
+        include: wildcard over the names of the modules to replace.
+        embeddings: whether to include embeddings.
+        again: types of compressed layers that may be compressed once more.
 
     Raises:
-        NothingToCompress: nothing matches.
-        InvalidModel: a layer that matches has another representation already.
+        NothingToCompress: no layer matches.
+        InvalidModel: a layer that matches is compressed already.
     """
     architecture = Architecture.of(model)
     for name, module in model.named_modules():
         linear = isinstance(module, ReplacesDense) and module.spec.layer == "linear"
-        if fnmatchcase(name, include) and _taken(module, again) and (linear or embeddings):
+        if fnmatchcase(name, include) and _compressed(module, again) and (linear or embeddings):
             raise InvalidModel(
                 f"layers must hold ordinary weights, but {name} is {type(module).kind()} already; take the model that "
                 "it was made from, or leave it out with include"
             )
-    known = {}
+    names = {}
     for name in (*(architecture.embeddings if embeddings else ()), *architecture.linears, *architecture.inner):
         outer = name.rpartition(".")[0]
         module = model.get_submodule(outer)
-        if not _taken(module, again):
-            known[outer if isinstance(module, WrapsLinear | MaskedEmbedding | ReplacesDense) else name] = name
-    found = {place: name for place, name in known.items() if fnmatchcase(place, include)}
-    if not found:
+        if not _compressed(module, again):
+            names[outer if isinstance(module, WrapsLinear | MaskedEmbedding | ReplacesDense) else name] = name
+    matching = {replaced: name for replaced, name in names.items() if fnmatchcase(replaced, include)}
+    if not matching:
         architecture.refuse_shared(include)
         what = "linear layer or embedding" if embeddings else "linear layer"
-        raise NothingToCompress(f"no {what} matches {include!r}; there are {', '.join([*known][:6]) or 'none'}, ...")
-    return found
+        raise NothingToCompress(f"no {what} matches {include!r}; there are {', '.join([*names][:6]) or 'none'}, ...")
+    return matching
 
 
 def weights_of(layer: nn.Module) -> Weights:
-    """Return what an ordinary linear layer or embedding holds."""
+    """Return the weights of an ordinary linear layer or embedding."""
     if isinstance(layer, nn.Embedding):
         rows, columns = layer.weight.shape
         return Weights(
@@ -73,5 +75,5 @@ def weights_of(layer: nn.Module) -> Weights:
     return Weights(weight, bias, LayerShape("linear", rows, columns, bias=bias is not None))
 
 
-def _taken(module: nn.Module, again: tuple[type[ReplacesDense], ...]) -> bool:
+def _compressed(module: nn.Module, again: tuple[type[ReplacesDense], ...]) -> bool:
     return isinstance(module, ReplacesDense) and not isinstance(module, again)

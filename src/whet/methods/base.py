@@ -28,7 +28,7 @@ PACKAGE = "whet.methods"
 
 
 class Stage(IntEnum):
-    """What a method changes; in a recipe stages never fall."""
+    """What a method changes; the stages of a recipe never decrease."""
 
     ARCHITECTURE = 1
     """Which layers there are: students, dropped blocks."""
@@ -67,19 +67,19 @@ class Method(metaclass=_Renaming):
     """One step of a recipe."""
 
     stage: ClassVar[Stage]
-    """Where in a recipe it may stand."""
+    """The stage of a recipe at which it may be applied."""
     needs: ClassVar[frozenset[str]]
-    """Fields of Resources that it reads; it gets no others."""
+    """Fields of Resources that it always reads; it gets no others unless `reads` names them."""
     example: ClassVar[dict[str, Any]]
     """Parameters of a typical use, for tests and documentation."""
     mildest: ClassVar[dict[str, Any]]
-    """Parameters of the least compression, which leaves outputs within 5 % of the original's."""
+    """Parameters of the least compression, at which outputs stay within 5 % of the original's."""
     renamed: ClassVar[Mapping[str, str]] = {}
     """Today's names of parameters by the names that recipes of earlier versions have."""
     renamed_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     """By parameter: today's names of its values, or of those in a list, by earlier ones."""
     lossless: ClassVar[bool] = False
-    """Whether answers stay what they are, up to rounding."""
+    """Whether predictions stay the same, up to rounding."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a parameter outside its range."""
@@ -96,12 +96,12 @@ class Method(metaclass=_Renaming):
         """
 
     def tokenizer(self, resources: Resources) -> "PreTrainedTokenizerBase | None":
-        """Return what encodes text for the model that `apply` gives, or None where that is what it was."""
+        """Return the tokenizer of the compressed model, or None if it stays the same."""
         return None
 
     @property
     def reads(self) -> frozenset[str]:
-        """Fields of Resources that it reads with these parameters: `needs`, and more where a parameter asks for it."""
+        """Fields of Resources that it reads with these parameters: `needs`, and those that a parameter asks for."""
         return self.needs
 
     @classmethod
@@ -147,7 +147,7 @@ class Method(metaclass=_Renaming):
 
     @classmethod
     def about(cls) -> dict[str, Any]:
-        """Return what there is to know of the method, as JSON values."""
+        """Return a description of the method as JSON values."""
         return {
             "summary": cls.summary(),
             "stage": cls.stage.name,
@@ -157,7 +157,7 @@ class Method(metaclass=_Renaming):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the file form, JSON values: the method's name and all its parameters."""
+        """Return the step of a recipe as JSON values: the method's name and all its parameters."""
         given = dataclasses.asdict(self).items()
         return {
             "method": self.name(),
@@ -191,7 +191,7 @@ def method_named(name: str) -> type[Method]:
 
 
 def method_from(entry: Mapping[str, Any]) -> Method:
-    """Return the method that `to_dict` described.
+    """Return the method that `to_dict` wrote.
 
     Raises:
         UnknownName: no such method.

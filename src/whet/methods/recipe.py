@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "Step"]
 
 Run = Callable[[tuple[Method, ...], Method, nn.Module, Resources], nn.Module]
-"""The steps before, a step, the model that they gave, and what the step may read."""
+"""Applies a step, given the steps before it, the step, the model that those made, and the resources that it reads."""
 SHIPPED = Path(__file__).parent / "recipes"
-"""Recipes that come with the package; a file of the user's own with such a name goes first."""
+"""Folder of the recipes in the package; a user's file of the same name takes precedence."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,18 +37,18 @@ _Loader.add_implicit_resolver(
 
 
 class Step(NamedTuple):
-    """What one method did."""
+    """The effect of one method."""
 
     method: Method
     """The method."""
     layers: int
-    """Layers whose structure it changed."""
+    """Number of layers whose structure it changed."""
     parameters_before: int
-    """Parameters of the whole model before it."""
+    """Number of parameters of the whole model before the step."""
     parameters_after: int
-    """Parameters of the whole model after it."""
+    """Number of parameters of the whole model after the step."""
     seconds: float
-    """Wall-clock time."""
+    """Wall-clock time in seconds."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Recipe:
 
     @classmethod
     def from_list(cls, entries: Iterable[dict[str, Any]]) -> Self:
-        """Return the recipe that `to_list` described."""
+        """Return the recipe that `to_list` wrote."""
         return cls(tuple(method_from(entry) for entry in entries))
 
     def to_list(self) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ class Recipe:
         return [method.to_dict() for method in self.methods]
 
     def to_yaml(self) -> str:
-        """Return the file form."""
+        """Return the recipe as YAML."""
         text: str = yaml.safe_dump(self.to_list(), sort_keys=False)
         return text
 
@@ -120,7 +120,7 @@ class Recipe:
         return frozenset().union(*(method.reads for method in self.methods))
 
     def check(self, resources: Resources) -> None:
-        """Refuse resources that lack something a step needs.
+        """Refuse resources that lack what a step needs.
 
         Raises:
             MissingResource: the message names the step and what it lacks.
@@ -139,13 +139,13 @@ class Recipe:
         report: Callable[[Step], None] = lambda step: None,
         run: Run | None = None,
     ) -> nn.Module:
-        """Return a compressed copy of `model`; the original stays as it is.
+        """Return a compressed copy of `model`, which stays unchanged.
 
         Args:
             model: any model with linear layers.
-            resources: what the steps need.
+            resources: the resources that the steps read.
             report: called after each step.
-            run: applies a step, given those before it too; `Method.apply`, if None.
+            run: applies a step; `Method.apply` if None.
 
         Raises:
             MissingResource: before any work.
@@ -167,7 +167,7 @@ class Recipe:
         return compressed
 
     def tokenizer(self, tokenizer: "PreTrainedTokenizerBase", resources: Resources) -> "PreTrainedTokenizerBase":
-        """Return what encodes text for the model that `apply` gives, from what does for the original."""
+        """Return the tokenizer of the compressed model, from that of the original."""
         for method in self.methods:
             tokenizer = method.tokenizer(resources.only(method.reads)) or tokenizer
         return tokenizer
