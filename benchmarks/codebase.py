@@ -51,7 +51,7 @@ def counted(source: Path) -> dict[str, object]:
         "modules that read a clock around a call": len(list(calling(trees, "perf_counter"))),
         "modules that take the logits of a model over batches": len(list(matching(source, r"\*\*[^)]*\)\.logits"))),
         "modules that hash": len(list(matching(source, r"\bhashlib\b"))),
-        "modules that format an interval": len(list(matching(source, r"\.low[^}\n]*\} to \{"))),
+        "modules that format an interval": len(list(matching(source, r"low\b[^}\n]*\} to \{"))),
         "modules that CONTRIBUTING names to read first": read_first(source.parents[1] / "CONTRIBUTING.md"),
         "lines of a function's body: p50 / p90 / max": " / ".join(
             str(bodies[min(len(bodies) - 1, int(share * len(bodies)))]) for share in (0.5, 0.9, 1)

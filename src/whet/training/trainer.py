@@ -134,11 +134,7 @@ def train(
             {**row, TEACHER_LOGITS: logits} for row, logits in zip(encoded, teacher.logits.tolist(), strict=True)
         ]
     attached = nullcontext() if teacher is None else teacher.attached(model, collate([encoded[0]]))
-    record = {"model": model.name_or_path, "data_sha256": examples.digest(), **dataclasses.asdict(settings)}
-    if lora is not None:
-        record |= {f"lora_{key}": value for key, value in dataclasses.asdict(lora).items()}
-    if teacher is not None:
-        record |= {"student": teacher.student, **dataclasses.asdict(teacher.objective)}
+    record = _identity(model, examples, settings, teacher, lora)
     steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
     arguments = TrainingArguments(
         **_shared(settings.epochs, settings.learning_rate, settings.seed, device),
@@ -177,6 +173,22 @@ def train(
             trainer.require_finite(*model.parameters())
     model.eval()
     return _curve(trainer.state.log_history)
+
+
+def _identity(
+    model: PreTrainedModel,
+    examples: Examples,
+    settings: TrainingSettings,
+    teacher: Teacher | None,
+    lora: LoraSettings | None,
+) -> dict[str, Any]:
+    """Return everything that must be equal for a run to resume from another's checkpoint."""
+    record = {"model": model.name_or_path, "data_sha256": examples.digest(), **dataclasses.asdict(settings)}
+    if lora is not None:
+        record |= {f"lora_{key}": value for key, value in dataclasses.asdict(lora).items()}
+    if teacher is not None:
+        record |= {"student": teacher.student, **dataclasses.asdict(teacher.objective)}
+    return record
 
 
 def distil(
