@@ -154,7 +154,9 @@ def test_a_tokenizer_that_reads_otherwise_is_refused(monkeypatch):
     tokenizer = wordpiece()
     kept = required_tokens(tokenizer, range(len(tokenizer)))
     monkeypatch.setattr("whet.models.vocabulary.load_tokenizer", lambda folder: unigram())
-    with pytest.raises(InvalidModel, match=r"must be one that can lose tokens, but BertTokenizer reads 'ba' otherwise"):
+    with pytest.raises(
+        InvalidModel, match=r"must support the removal of tokens, but BertTokenizer splits 'ba' differently"
+    ):
         shrink_tokenizer(tokenizer, kept, ["ba"])
 
 
@@ -162,5 +164,5 @@ def test_what_cannot_be_rewritten_is_answered():
     class Slow(BertTokenizer):
         is_fast = False
 
-    with pytest.raises(InvalidModel, match=r"but Slow is not of the tokenizers library; leave the vocabulary as it is"):
+    with pytest.raises(InvalidModel, match=r"but Slow is not a fast tokenizer; leave out pruning.vocabulary"):
         required_tokens(Slow(), [])

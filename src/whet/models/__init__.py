@@ -1,4 +1,4 @@
-"""Models: loading, running and saving them, their structure, and changes to it."""
+"""Loading, running, saving and changing models."""
 
 import lazy_loader
 

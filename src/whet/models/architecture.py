@@ -1,8 +1,8 @@
-"""Where a model keeps its blocks and their linear layers.
+"""The parts of a model by module name: its blocks, their linear layers and its embeddings.
 
-The blocks are the longest list of equal modules: that finds the layers of BERT, DistilBERT, RoBERTa, GPT-2 and Llama
-alike, and leaves out embeddings, poolers and heads. A model whose head is worth compressing names it in an attribute
-`linears_after_blocks`, a tuple of module names.
+The blocks are the longest list of modules of one class. This rule finds the blocks of BERT, DistilBERT, RoBERTa, GPT-2
+and Llama, and leaves out embeddings, poolers and heads. A model whose head should be compressed too names its linear
+layers in an attribute `linears_after_blocks`, a tuple of module names.
 """
 
 import sys
@@ -37,22 +37,22 @@ class Architecture:
     """The parts of one model, by module name."""
 
     blocks: tuple[str, ...]
-    """The repeated blocks, first to last."""
+    """The blocks, first to last."""
     linears: tuple[str, ...]
-    """The dense linear layers inside the blocks, in module order, and those that the model itself names."""
+    """The dense linear layers inside the blocks and in `linears_after_blocks`, in module order; none is shared."""
     shared: tuple[str, ...] = ()
-    """Those of them whose weights other modules use too; they are left out of `linears`."""
+    """The dense linear layers whose weights other modules use too."""
     inner: tuple[str, ...] = ()
-    """Dense layers inside the blocks' compressed layers."""
+    """The dense linear layers inside compressed layers, such as the factors of a low-rank layer."""
     embeddings: tuple[str, ...] = ()
-    """Ordinary embeddings with weights of their own, wherever they are."""
+    """The ordinary embeddings of the whole model that share their weights with no other module."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Self:
         """Return the parts of `model`.
 
         Raises:
-            InvalidModel: it has no list of equal blocks.
+            InvalidModel: the model has no list of equal blocks.
         """
         lists = [
             (name, module)
@@ -61,7 +61,7 @@ class Architecture:
         ]
         if not lists:
             raise InvalidModel(f"the model must have a list of equal blocks, but {type(model).__name__} has none")
-        # the outermost of the longest: lists inside a block come later
+        # of equally long lists the outermost comes first
         name, blocks = max(lists, key=lambda pair: len(pair[1]))
         names = tuple(f"{name}.{i}" for i in range(len(blocks)))
         named: tuple[str, ...] = getattr(model, "linears_after_blocks", ())
@@ -73,20 +73,20 @@ class Architecture:
         """Return the names of the linear layers that the wildcard `include` matches.
 
         Raises:
-            NothingToCompress: it matches none.
+            NothingToCompress: the wildcard matches no layer, or only layers with shared weights.
         """
-        found = tuple(name for name in self.linears if fnmatchcase(name, include))
-        if not found:
+        matching = tuple(name for name in self.linears if fnmatchcase(name, include))
+        if not matching:
             self.refuse_shared(include)
             here = f"the linear layers here are {', '.join(self.linears[:6])}, ..." if self.linears else "there is none"
             raise NothingToCompress(f"no linear layer matches {include!r}; {here}")
-        return found
+        return matching
 
     def refuse_shared(self, pattern: str) -> None:
-        """Refuse a wildcard that matches layers with shared weights and no others.
+        """Check that the wildcard does not match layers with shared weights alone.
 
         Raises:
-            NothingToCompress: it does.
+            NothingToCompress: every layer that the wildcard matches shares its weights with other modules.
         """
         shared = [name for name in self.shared if fnmatchcase(name, pattern)]
         if shared and not any(fnmatchcase(name, pattern) for name in self.linears):
@@ -97,34 +97,37 @@ class Architecture:
 
 
 def first_token_layers(model: nn.Module) -> frozenset[str]:
-    """Return the names of all modules that see the first token alone: in a last block that answers for no other."""
+    """Return the names of all modules that read only the first token; empty without a `FirstTokenNorm`.
+
+    Such modules lie in the last block, except for the keys and values of its attention, which read all tokens.
+    """
     modules = dict(model.named_modules())
     if not any(isinstance(module, FirstTokenNorm) for module in modules.values()):
         return frozenset()
     block = f"{Architecture.of(model).blocks[-1]}."
-    wide = tuple(
+    reads_all = tuple(
         f"{name}.{child}."
         for name, module in modules.items()
         if isinstance(module, CompressedAttention | FirstTokenAttention)
         for child in module.reads_all
     )
-    return frozenset(name for name in modules if name.startswith(block) and not f"{name}.".startswith(wide))
+    return frozenset(name for name in modules if name.startswith(block) and not f"{name}.".startswith(reads_all))
 
 
 def rows_read(name: str, mask: Tensor, first_alone: frozenset[str]) -> Tensor:
-    """Return which rows of a module's input count, (examples, rows, ...): all tokens that are real, or every first.
+    """Return the mask of the rows that a module reads, (examples, rows, ...): real tokens, or the first token alone.
 
     Args:
-        name: the module's.
-        mask: (examples, tokens, ...), of real tokens.
-        first_alone: what `first_token_layers` returns.
+        name: name of the module.
+        mask: (examples, tokens, ...) mask of real tokens.
+        first_alone: names of the modules that read only the first token; see `first_token_layers`.
     """
-    # (the head reads the first token, real or not)
+    # ones, since the head reads the first token even if it is padding
     return torch.ones_like(mask[:, :1]) if name in first_alone else mask
 
 
 def is_dense(module: nn.Module) -> bool:
-    """Return whether the module is an ordinary linear layer or GPT-2's transposed one."""
+    """Return whether the module is an ordinary linear layer or GPT-2's transposed `Conv1D`."""
     return type(module) is nn.Linear or _is_transposed(module)
 
 
@@ -135,28 +138,28 @@ def _is_transposed(module: nn.Module) -> bool:
 
 
 def dense_weight(module: nn.Module) -> Tensor:
-    """Return the weight of a dense layer as (out, in), whichever way round it is kept."""
+    """Return the detached weight of a dense layer as (out, in), also for the transposed `Conv1D`."""
     weight = module.weight
     assert isinstance(weight, Tensor)
     return weight.detach().T if _is_transposed(module) else weight.detach()
 
 
 def dense_bias(module: nn.Module) -> Tensor | None:
-    """Return the bias of a dense layer, (out,), or None; embeddings have none."""
+    """Return the detached bias of a dense layer, (out,), or None; embeddings have no bias."""
     bias = getattr(module, "bias", None)
     return bias.detach() if isinstance(bias, Tensor) else None
 
 
 def word_vectors(model: nn.Module) -> Tensor:
-    """Return what the model knows of each word when it begins to read, (words, features)."""
+    """Return the input embedding of every token, (tokens, features), also of low-rank embeddings."""
     module: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
-    table = next(one for one in module.modules() if isinstance(one, nn.Embedding))
-    words = table.weight.detach()
-    return words @ module.projection.weight.detach().T if isinstance(module, LowRankEmbedding) else words
+    table = next(child for child in module.modules() if isinstance(child, nn.Embedding))
+    rows = table.weight.detach()
+    return rows @ module.projection.weight.detach().T if isinstance(module, LowRankEmbedding) else rows
 
 
 def _users(model: nn.Module) -> dict[int, int]:
-    """How many modules use each parameter, by its id."""
+    """Return the number of modules that use each parameter, by the id of the parameter."""
     users: dict[int, int] = {}
     for _, module in model.named_modules(remove_duplicate=False):
         for parameter in module.parameters(recurse=False):
@@ -173,8 +176,8 @@ def _embeddings(model: nn.Module, users: dict[int, int]) -> tuple[str, ...]:
 
 
 def _dense_below(model: nn.Module, parts: tuple[str, ...], users: dict[int, int]) -> tuple[tuple[str, ...], ...]:
-    """The names of dense layers with weights of their own, with shared ones, and inside compressed layers."""
-    own: list[str] = []
+    """Return the names of dense layers: with unshared weights, with shared weights, and inside compressed layers."""
+    unshared: list[str] = []
     shared: list[str] = []
     inner: list[str] = []
     for part in parts:
@@ -186,14 +189,14 @@ def _dense_below(model: nn.Module, parts: tuple[str, ...], users: dict[int, int]
                 if name.startswith(compressed):
                     inner.append(name)
                 else:
-                    (own if users[id(module.weight)] == 1 else shared).append(name)
-    return tuple(own), tuple(shared), tuple(inner)
+                    (unshared if users[id(module.weight)] == 1 else shared).append(name)
+    return tuple(unshared), tuple(shared), tuple(inner)
 
 
 def dense_layers_in_blocks(model: nn.Module) -> tuple[str, ...]:
-    """Return the names of the linear layers inside the blocks, factors of compressed ones too, in module order.
+    """Return the names of the dense layers inside the blocks, in module order; empty for a model without blocks.
 
-    Embeddings, poolers and heads are none of them. A model without blocks has none.
+    The factors of compressed layers are included. Embeddings, poolers and heads lie outside the blocks.
     """
     try:
         blocks = Architecture.of(model).blocks

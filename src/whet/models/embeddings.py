@@ -1,4 +1,4 @@
-"""The table of token embeddings: where a model keeps it, and how often training text reads each row."""
+"""The table of token embeddings of a model, ordinary or factorised."""
 
 from typing import Any, NamedTuple
 
@@ -11,26 +11,26 @@ __all__ = ["TokenTable", "token_table"]
 
 
 class TokenTable(NamedTuple):
-    """A model's token embeddings."""
+    """The table of a model's token embeddings."""
 
     name: str
-    """Of the module."""
+    """Module name of the table."""
     embedding: nn.Embedding
-    """The module itself."""
+    """The table, with a row per token."""
     place: str
-    """Of the layer that answers with its rows: its own, or that of the low-rank layer whose table it is."""
+    """Module name of the whole embedding: the table itself, or the low-rank layer that contains it."""
 
 
 def token_table(model: nn.Module) -> TokenTable:
-    """Return the model's table of token embeddings; of low-rank ones the factor that has a row for each token.
+    """Return the table of token embeddings; of low-rank embeddings, the factor with a row per token.
 
     Raises:
-        NothingToCompress: it is no ordinary table, or other modules use its weights too.
+        NothingToCompress: the embedding is not an ordinary table, or shares its weights with other modules.
     """
-    asked: Any = model
-    answering = asked.get_input_embeddings()
-    factored = isinstance(answering, LowRankEmbedding)
-    table = answering.embedding if factored else answering
+    transformer: Any = model
+    embeddings = transformer.get_input_embeddings()
+    factored = isinstance(embeddings, LowRankEmbedding)
+    table = embeddings.embedding if factored else embeddings
     if type(table) is not nn.Embedding:
         raise NothingToCompress(
             f"token embeddings must be an ordinary table, but {type(model).__name__} has {type(table).__name__}; "

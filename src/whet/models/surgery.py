@@ -1,4 +1,4 @@
-"""The only place that changes a model's structure: copy, replace, describe, rebuild."""
+"""Changes to the structure of a model: copy, replace, describe, rebuild. No other module assigns modules."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,35 +33,36 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def copy_sharing_parameters(model: Model) -> Model:
-    """Return a copy in eval mode with modules of its own but the same weights, which nobody may write to.
+    """Return a copy in eval mode that has its own modules but shares all parameters with `model`.
 
-    Methods that replace layers need no second set of weights; `unshare_parameters` makes one for those that train them.
+    Methods that replace layers need no second set of weights. Methods that train call `unshare_parameters` first: the
+    shared parameters must not be written to.
     """
     shared = {id(parameter): parameter for parameter in model.parameters()}
     return copy.deepcopy(model, shared).eval()
 
 
 def unshare_parameters(model: nn.Module, others: nn.Module) -> None:
-    """Give `model` weights of its own where they are still those of `others`; tied weights stay tied."""
-    foreign = {id(parameter) for parameter in others.parameters()}
-    own: dict[int, nn.Parameter] = {}
+    """Clone every parameter of `model` that `others` has too, in place; tied parameters stay tied."""
+    shared = {id(parameter) for parameter in others.parameters()}
+    clones: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if id(parameter) in foreign:
-                if id(parameter) not in own:
-                    own[id(parameter)] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
-                setattr(module, name, own[id(parameter)])
+            if id(parameter) in shared:
+                if id(parameter) not in clones:
+                    clones[id(parameter)] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+                setattr(module, name, clones[id(parameter)])
 
 
 def replace_module(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put `layer` in the place of the module called `name`, and in its mode: dropout would cost time and answers."""
+    """Replace the module called `name` by `layer`, which gets its mode, so that dropout stays off in eval mode."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer.train(model.get_submodule(name).training))
 
 
 @contextmanager
 def temporary_submodule(model: nn.Module, name: str, layer: nn.Module) -> Iterator[None]:
-    """Give the model one more module while the block runs, whose weights then count as its own."""
+    """Add a submodule to the model while the block runs, so that its parameters count as the model's."""
     model.add_module(name, layer)
     try:
         yield
@@ -70,10 +71,15 @@ def temporary_submodule(model: nn.Module, name: str, layer: nn.Module) -> Iterat
 
 
 def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
-    """Leave only these of the model's blocks, in this order, and say so in its configuration.
+    """Remove all blocks except `kept`, in place, and update the configuration.
+
+    Args:
+        model: the model to change.
+        kept: indices of the blocks to keep, in their new order.
 
     Raises:
-        InvalidModel: its configuration does not say how many there are, or the last answers for the first token alone.
+        InvalidModel: the configuration does not give the number of blocks, or the last block computes only the first
+            token.
     """
     require_all_tokens(model)
     names = Architecture.of(model).blocks
@@ -84,10 +90,10 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
             f"{type(config).__name__} does not; only such models can lose blocks"
         )
     blocks = nn.ModuleList(model.get_submodule(names[i]) for i in kept)
-    for place, block in enumerate(blocks):
+    for index, block in enumerate(blocks):
         for module in block.modules():
-            if hasattr(module, "layer_idx"):  # where a decoder keeps what it has read
-                module.layer_idx = place  # type: ignore[assignment]
+            if hasattr(module, "layer_idx"):  # a decoder's index into its cache
+                module.layer_idx = index  # type: ignore[assignment]
     replace_module(model, names[0].rpartition(".")[0], blocks)
     config.num_hidden_layers = len(kept)
     if getattr(config, "layer_types", None):
@@ -95,49 +101,55 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
 
 
 def keep_words(model: nn.Module, kept: Sequence[int]) -> None:
-    """Leave only these rows of the table of word embeddings, in this order, and say so in the model's configuration.
+    """Remove all rows of the token embeddings except `kept`, in place, and update the configuration.
+
+    Args:
+        model: the model to change.
+        kept: token ids to keep, ascending; they become 0, 1, 2, ...
 
     Raises:
-        NothingToCompress: the table is of another kind, or the model predicts words too.
-        InvalidModel: the table has no such row, or positions are counted from the id of padding, which would change.
+        NothingToCompress: the token embeddings are not an ordinary table, or the model predicts tokens.
+        InvalidModel: the table has fewer rows than `kept` needs, or the padding id would change while positions are
+            counted from it.
     """
-    asked: Any = model
-    layers: list[Any] = [asked.get_input_embeddings()]
+    transformer: Any = model
+    layers: list[Any] = [transformer.get_input_embeddings()]
     while isinstance(layers[-1], LowRankEmbedding | MaskedEmbedding):
         layers.append(layers[-1].embedding)
-    *shells, table = layers
+    *wrappers, table = layers
     _require_words(model, table, kept)
-    new = {old: place for place, old in enumerate(kept)}
-    padding = new.get(table.padding_idx)
-    if padding != table.padding_idx and any(
-        isinstance(one, nn.Embedding) and one is not table and one.padding_idx is not None for one in model.modules()
-    ):
+    new_ids = {old: new for new, old in enumerate(kept)}
+    padding = new_ids.get(table.padding_idx)
+    others = (module for module in model.modules() if isinstance(module, nn.Embedding) and module is not table)
+    if padding != table.padding_idx and any(other.padding_idx is not None for other in others):
         raise InvalidModel(  # RoBERTa
-            f"the id of padding must stay, as positions are counted from it, but {table.padding_idx} becomes "
+            f"the padding id must not change, since positions are counted from it, but {table.padding_idx} becomes "
             f"{padding}; keep all tokens before it: keep_first={table.padding_idx}"
         )
-    fewer = nn.Embedding(len(kept), table.embedding_dim, padding).to(table.weight)
-    fewer.weight.data.copy_(table.weight.detach()[torch.tensor(kept, device=table.weight.device)])
-    replace_module(model, next(name for name, module in model.named_modules() if module is table), fewer)
-    for shell in shells:
-        shell.tokens, shell.padding_idx = len(kept), padding
-    asked.config.vocab_size = len(kept)
-    for name, value in asked.config.to_dict().items():
-        if name.endswith("_token_id") and value is not None:
-            several = isinstance(value, list)
-            setattr(asked.config, name, [new[one] for one in value if one in new] if several else new.get(value))
+    smaller = nn.Embedding(len(kept), table.embedding_dim, padding).to(table.weight)
+    smaller.weight.data.copy_(table.weight.detach()[torch.tensor(kept, device=table.weight.device)])
+    replace_module(model, next(name for name, module in model.named_modules() if module is table), smaller)
+    for wrapper in wrappers:
+        wrapper.tokens, wrapper.padding_idx = len(kept), padding
+    config = transformer.config
+    config.vocab_size = len(kept)
+    for name, value in config.to_dict().items():
+        if name.endswith("_token_id") and isinstance(value, list):
+            setattr(config, name, [new_ids[token] for token in value if token in new_ids])
+        elif name.endswith("_token_id") and value is not None:
+            setattr(config, name, new_ids.get(value))
 
 
 def _require_words(model: nn.Module, table: nn.Module, kept: Sequence[int]) -> None:
-    asked: Any = model
+    transformer: Any = model
     if type(table) is not nn.Embedding:
         raise NothingToCompress(
-            f"token embeddings must be an ordinary table, but {type(model).__name__} has {type(table).__name__}; take "
-            "the model that it was made from"
+            f"token embeddings must be an ordinary table, but {type(model).__name__} has {type(table).__name__}; use "
+            "the model before its embeddings were compressed"
         )
-    if asked.get_output_embeddings() is not None:
+    if transformer.get_output_embeddings() is not None:
         raise NothingToCompress(
-            f"the model must not predict words, but {type(model).__name__} does; leave its vocabulary as it is"
+            f"the model must not predict words, but {type(model).__name__} does; leave out pruning.vocabulary"
         )
     if kept[-1] >= table.num_embeddings:
         raise InvalidModel(
@@ -147,21 +159,21 @@ def _require_words(model: nn.Module, table: nn.Module, kept: Sequence[int]) -> N
 
 
 def require_all_tokens(model: nn.Module) -> None:
-    """Refuse a model whose last block answers for the first token alone, where its blocks must be comparable.
+    """Check that every block of the model computes all tokens.
 
     Raises:
-        InvalidModel: it is such a model.
+        InvalidModel: the last block computes only the first token, as after lossless.first_token.
     """
     for name, module in model.named_modules():
         if isinstance(module, FirstTokenNorm):
             raise InvalidModel(
-                f"every block must answer for all tokens, but {name} goes on with the first alone; use the model as it "
-                "was before lossless.first_token"
+                f"every block must compute all tokens, but {name} passes only the first one on; use the model before "
+                "lossless.first_token"
             )
 
 
 def to_storage(model: Model) -> Model:
-    """Return a copy with the same weights in which compressed layers are as they are stored."""
+    """Return a copy that shares the weights, with every compressed layer in its stored form."""
     copied = copy_sharing_parameters(model)
     for name, layer in list(copied.named_modules()):
         if isinstance(layer, CompressedLayer) and (stored := layer.stored()) is not layer:
@@ -170,14 +182,14 @@ def to_storage(model: Model) -> Model:
 
 
 def from_storage(model: nn.Module) -> None:
-    """Put what can be run in the place of what was stored."""
+    """Replace every compressed layer in its stored form by its running form, in place."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, CompressedLayer) and (running := layer.running()) is not layer:
             replace_module(model, name, running)
 
 
 def describe(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """Return the kind and structure of every layer that whet made, by module name, as JSON values."""
+    """Return the kind and structure of every `SavedLayer` by module name, as JSON values."""
     return {
         name: {"kind": module.kind(), **module.structure()}
         for name, module in model.named_modules()
@@ -186,15 +198,19 @@ def describe(model: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> None:
-    """Replace a model's own layers by the empty ones that `describe` listed, outer ones first.
+    """Replace the layers of a model by the empty layers that `describe` listed, in place, outer layers first.
+
+    Args:
+        model: the uncompressed model, before its weights are loaded.
+        structure: as `describe` returned it.
 
     Raises:
-        InvalidArtifact: a layer is of an unknown kind or badly described.
+        InvalidArtifact: the model lacks a listed module, or an entry has an unknown kind or is incomplete.
     """
     for name, entry in sorted(structure.items()):
         try:
             replaced = model.get_submodule(name)
         except AttributeError as error:
             raise InvalidArtifact(f"the model must have the saved layer {name}, but {error}; copy it again") from error
-        own = {key: value for key, value in entry.items() if key != "kind"}
-        replace_module(model, name, empty_layer(str(entry.get("kind")), own, replaced))
+        fields = {key: value for key, value in entry.items() if key != "kind"}
+        replace_module(model, name, empty_layer(str(entry.get("kind")), fields, replaced))

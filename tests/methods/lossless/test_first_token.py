@@ -345,9 +345,7 @@ def test_relations_need_the_queries_of_all_tokens():
 @pytest.mark.parametrize("text", ["odd", "influence:1", "kl:1"])
 def test_compressed_blocks_cannot_be_analysed_again(text: str):
     batches = Batches(tiny_batches().batches, tiny_batches().labels)
-    with pytest.raises(
-        InvalidModel, match=r"every block must answer for all tokens, but bert\.encoder.*LayerNorm goes"
-    ):
+    with pytest.raises(InvalidModel, match=r"every block must compute all tokens, but bert\.encoder.*LayerNorm passes"):
         student_from(f"layer_subset:{text}").build(applied(tiny_model("bert")), Resources(calibration=batches))
 
 
