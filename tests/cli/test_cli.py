@@ -811,7 +811,7 @@ BAD = {
     "a folder without tokenizer": (
         _no_tokenizer,
         [*COMPRESS, *DATA, *OWN],
-        r"the tokenizer must know words, but model has none or an empty one; add",
+        r"the tokenizer must know words, but model has no tokenizer or an empty one; add",
     ),
     "a tokenizer without padding and end": (
         _no_padding_no_end,

@@ -1,8 +1,8 @@
-"""Where an encoder keeps its self-attention, and what it becomes when its heads or their input are made narrower.
+"""The self-attention of an encoder by module name, and its replacements with narrower heads or a shared input factor.
 
-A head scores qᵀk and puts out values v mixed by the scores. Between query and key, and between value and output, stands
-no function, so that a projection P Q of rank k put there merges into what is on both sides: qᵀ P Q k = (Pᵀq)ᵀ(Q k), and
-W_o P Q v = (W_o P)(Q v). Query, key and value read the same x, so that Q x of one projection can be computed once.
+A head computes scores qᵀk and mixes values v by them. No function stands between query and key, or between value and
+output, so that a projection P Q of rank k merges into the weights on both sides: qᵀ P Q k = (Pᵀq)ᵀ(Q k), and
+W_o P Q v = (W_o P)(Q v). Query, key and value read the same x, so that one projection Q x serves all three.
 """
 
 from collections.abc import Sequence
@@ -38,45 +38,53 @@ LAYOUTS: dict[frozenset[str], tuple[str, str, str, str]] = {
     frozenset({"query", "key", "value", "dropout"}): ("query", "key", "value", "..output.dense"),
     frozenset({"q_lin", "k_lin", "v_lin", "out_lin", "dropout"}): ("q_lin", "k_lin", "v_lin", "out_lin"),
 }
-"""What is inside a module tells how it is built: BERT's and its descendants', and DistilBERT's."""
+"""Names of query, key, value and output by the names of an attention's children: BERT's family, and DistilBERT."""
 NORMS = ("output.LayerNorm", "sa_layer_norm")
-"""Where theirs is the layer norm of x + attention(x), beside the attention."""
+"""Names of the layer norm of x + attention(x) beside the attention, in the same families."""
 
 
 class HeadWidths(NamedTuple):
-    """Features of each head."""
+    """Features of one head."""
 
     scores: int
-    """Of queries and keys."""
+    """Features of its queries and keys."""
     values: int
+    """Features of its values."""
 
 
 class SelfAttention(NamedTuple):
-    """One self-attention by module names."""
+    """One self-attention and its projections, by module name."""
 
     name: str
+    """The attention module."""
     query: str
     key: str
     value: str
     output: str
+    """The output projection, inside or outside the attention module."""
     width: int
     """Features of each head."""
 
     @classmethod
     def all_of(cls, model: nn.Module, include: str) -> list[Self]:
-        """Return those whose name the wildcard matches, in module order.
+        """Return the attentions whose name the wildcard matches, in module order.
+
+        Args:
+            model: the model.
+            include: wildcard over names of attention modules.
 
         Raises:
-            NothingToCompress: there is none, or none that can be made narrower.
+            NothingToCompress: the model has no dense attention of a supported layout, or the wildcard matches none.
         """
-        known = [found for name, module in model.named_modules() if (found := cls._of(model, name, module)) is not None]
-        matching = [found for found in known if fnmatchcase(found.name, include)]
+        candidates = (cls._of(model, name, module) for name, module in model.named_modules())
+        attentions = [attention for attention in candidates if attention is not None]
+        matching = [attention for attention in attentions if fnmatchcase(attention.name, include)]
         if matching:
             return matching
-        if known:
-            names = ", ".join(found.name for found in known[:6])
+        if attentions:
+            names = ", ".join(attention.name for attention in attentions[:6])
             raise NothingToCompress(f"no attention matches {include!r}; the attentions here are {names}, ...")
-        raise NothingToCompress(f"{_why_not(model)}; factor the projections instead, with --method kfac")
+        raise NothingToCompress(f"{_unsupported(model)}; factorise the projections instead, with --method kfac")
 
     @classmethod
     def _of(cls, model: nn.Module, name: str, module: nn.Module) -> Self | None:
@@ -93,62 +101,73 @@ class SelfAttention(NamedTuple):
 
     @property
     def inputs(self) -> tuple[str, str, str]:
-        """The three layers that read the hidden states."""
+        """Names of the three projections that read the hidden states."""
         return self.query, self.key, self.value
 
     @property
     def inside(self) -> bool:
-        """Whether the output projection is a part of the module."""
+        """Whether the output projection is a child of the attention module."""
         return self.output.startswith(f"{self.name}.")
 
 
 class KeptHead(NamedTuple):
-    """A head that stays, and what of it."""
+    """A head to keep, and the projections of its features."""
 
-    place: int
-    """Which one."""
+    head: int
+    """Index of the head in the original attention."""
     queries: Tensor
-    """(query-key width, width) float64, that its queries are multiplied by; keys and values alike."""
+    """(query-key width, width) float64 projection of its queries."""
     keys: Tensor
+    """(query-key width, width) float64 projection of its keys."""
     values: Tensor
+    """(value width, width) float64 projection of its values."""
 
     @classmethod
-    def whole(cls, place: int, width: int) -> Self:
-        """Return a head with all of its features."""
+    def whole(cls, head: int, width: int) -> Self:
+        """Return a head that keeps all of its `width` features."""
         eye = torch.eye(width, dtype=torch.float64)
-        return cls(place, eye, eye, eye)
+        return cls(head, eye, eye, eye)
 
     @classmethod
-    def of(cls, place: int, scores: Spectrum, values: Spectrum, widths: HeadWidths) -> Self:
-        """Return a head of these widths, by its projections between query and key, and value and output."""
-        return cls(place, scores.p[:, : widths.scores].T, scores.q[: widths.scores], values.q[: widths.values])
+    def of(cls, head: int, scores: Spectrum, values: Spectrum, widths: HeadWidths) -> Self:
+        """Return a head of these widths.
+
+        Args:
+            head: index of the head in the original attention.
+            scores: the head's projections between query and key.
+            values: the head's projections between value and output.
+            widths: ranks of the two projections.
+        """
+        return cls(head, scores.p[:, : widths.scores].T, scores.q[: widths.scores], values.q[: widths.values])
 
 
 class ReducedAttention(NamedTuple):
-    """What takes the place of an attention and, where that is another module, of its output projection."""
+    """The replacement of an attention and, if the output projection is another module, of this projection."""
 
     attention: CompressedAttention
+    """The replacement of the attention module."""
     output: Resized | None
+    """The replacement of an output projection outside the attention module, or None."""
 
-    def put(self, model: nn.Module, place: SelfAttention) -> None:
-        """Put both where they belong."""
-        replace_module(model, place.name, self.attention)
+    def put(self, model: nn.Module, attention: SelfAttention) -> None:
+        """Replace the attention, and the output projection outside it, in the model."""
+        replace_module(model, attention.name, self.attention)
         if self.output is not None:
-            replace_module(model, place.output, self.output)
+            replace_module(model, attention.output, self.output)
 
 
 def last_attention_projections(model: nn.Module) -> tuple[tuple[str, str, str], int]:
-    """Return the names of query, key and value of the last self-attention, dense or compressed, and how many heads.
+    """Return the names of query, key and value of the last self-attention, dense or compressed, and its heads.
 
     Raises:
-        InvalidModel: the model has none that is known.
+        InvalidModel: the model has no attention of a supported layout, or the last one has only one query.
     """
     for name, module in reversed(list(model.named_modules())):
         if isinstance(module, FirstTokenAttention) or (
             isinstance(module, CompressedAttention) and module.queries == "first"
         ):
             raise InvalidModel(
-                f"relations need the queries of all tokens, but in {name} the first alone asks; give relations=0"
+                f"relations need the queries of all tokens, but in {name} only the first has one; give relations=0"
             )
         if isinstance(module, CompressedAttention):
             return (f"{name}.query", f"{name}.key", f"{name}.value"), module.heads
@@ -157,41 +176,42 @@ def last_attention_projections(model: nn.Module) -> tuple[tuple[str, str, str], 
             heads: Any = getattr(module, "num_attention_heads", None) or module.n_heads
             return (f"{name}.{layout[0]}", f"{name}.{layout[1]}", f"{name}.{layout[2]}"), heads
     raise InvalidModel(
-        f"relations need an encoder's attention, with query, key and value apart, as in BERT, RoBERTa and DistilBERT, "
-        f"but got {type(model).__name__}; give relations=0"
+        f"relations need an encoder's attention, with separate query, key and value layers, as in BERT, RoBERTa and "
+        f"DistilBERT, but got {type(model).__name__}; give relations=0"
     )
 
 
 def restrict_to_first_token(model: nn.Module, block: str) -> None:
-    """Let the attention of one post-norm block ask for the first token alone, and what comes after it go on with that.
+    """Compute only the first token in the last block, in place: one query, and everything after the attention.
 
     Args:
-        model: its modules are replaced; one that is already so stays as it is.
-        block: the last block's name; nothing may read its other outputs.
+        model: the model to change; a block that is already restricted stays unchanged.
+        block: name of the last block, which applies layer norm after attention; nothing may read its other tokens.
 
     Raises:
-        NothingToCompress: the block is no such one.
+        NothingToCompress: the block does not have one supported attention with a layer norm after it.
     """
     inside = [(name, module) for name, module in model.named_modules() if name.startswith(f"{block}.")]
-    found = [
+    attentions = [
         (name, module) for name, module in inside if isinstance(module, CompressedAttention) or _is_encoders(module)
     ]
-    norms = [f"{name.rpartition('.')[0]}.{norm}" for name, _ in found for norm in NORMS]
-    known = {
-        name: module for name, module in inside if name in norms and type(module) in (nn.LayerNorm, FirstTokenNorm)
-    }
-    if len(found) != 1 or len(known) != 1:
-        raise NothingToCompress(f"{_why_not(model)} and a layer norm after it; leave lossless.first_token out")
-    [(name, attention)], [(norm, layer)] = found, known.items()
+    candidates = [f"{name.rpartition('.')[0]}.{norm}" for name, _ in attentions for norm in NORMS]
+    norms = [
+        (name, module)
+        for name, module in inside
+        if name in candidates and type(module) in (nn.LayerNorm, FirstTokenNorm)
+    ]
+    if len(attentions) != 1 or len(norms) != 1:
+        raise NothingToCompress(f"{_unsupported(model)} and a layer norm after it; leave lossless.first_token out")
+    [(name, attention)], [(norm_name, norm)] = attentions, norms
     if isinstance(attention, CompressedAttention):
         attention.queries = "first"
     elif not isinstance(attention, FirstTokenAttention):
         query, key, value, output = LAYOUTS[_parts(attention)]
-        held = None if output.startswith("..") else output
-        names = {"query": query, "key": key, "value": value, "output": held}
+        names = {"query": query, "key": key, "value": value, "output": None if output.startswith("..") else output}
         replace_module(model, name, FirstTokenAttention.in_place_of(attention, names))
-    if not isinstance(layer, FirstTokenNorm):
-        replace_module(model, norm, FirstTokenNorm.in_place_of(layer, {}))
+    if not isinstance(norm, FirstTokenNorm):
+        replace_module(model, norm_name, FirstTokenNorm.in_place_of(norm, {}))
 
 
 def _parts(module: nn.Module) -> frozenset[str]:
@@ -203,49 +223,54 @@ def _is_encoders(module: nn.Module) -> bool:
     return _parts(module) in LAYOUTS and not causal
 
 
-def _why_not(model: nn.Module) -> str:
-    wanted = (
-        "attention must be an encoder's, with linear layers of its own for query, key, value and output, as in BERT, "
+def _unsupported(model: nn.Module) -> str:
+    message = (
+        "attention must be an encoder's, with separate linear layers for query, key, value and output, as in BERT, "
         f"RoBERTa and DistilBERT, but got {type(model).__name__}"
     )
     if any("rotary" in name.lower() for name, _ in model.named_modules()):
-        wanted += (
-            " with rotary positions: they turn queries and keys between their projections and their product, so that "
-            "heads cannot be made narrower"
+        message += (
+            " with rotary positions: they rotate queries and keys between projections and scores, so that heads "
+            "cannot be made narrower"
         )
-    return wanted
+    return message
 
 
 def attention_at_widths(
-    model: nn.Module, place: SelfAttention, scores: Sequence[Spectrum], values: Sequence[Spectrum], widths: HeadWidths
+    model: nn.Module,
+    attention: SelfAttention,
+    scores: Sequence[Spectrum],
+    values: Sequence[Spectrum],
+    widths: HeadWidths,
 ) -> ReducedAttention:
-    """Return the modules whose heads are narrower.
+    """Return the attention with all of its heads at smaller widths.
 
     Args:
         model: the dense model.
-        place: which attention.
-        scores: each head's projection between query and key.
-        values: each head's projection between value and output; with a mean, the bias makes up for what is cut off.
-        widths: ranks of these projections.
+        attention: the attention to replace.
+        scores: the projections of each head between query and key.
+        values: the projections of each head between value and output; if they have a mean, the output bias
+            compensates for the part of it that is cut off.
+        widths: ranks of the projections.
     """
-    output = _linear(model, place.output)
+    output = _linear(model, attention.output)
     weight = output.weight.detach().double()
-    lost = [
-        one.mean - one.p[:, : widths.values] @ (one.q[: widths.values] @ one.mean)
-        for one in values
-        if one.mean is not None
+    lost_means = [
+        head.mean - head.p[:, : widths.values] @ (head.q[: widths.values] @ head.mean)
+        for head in values
+        if head.mean is not None
     ]
-    shift = weight @ torch.cat(lost) if lost else weight.new_zeros(len(weight))
-    read = weight @ torch.block_diag(*(one.p[:, : widths.values] for one in values))
+    shift = weight @ torch.cat(lost_means) if lost_means else weight.new_zeros(len(weight))
+    projected = weight @ torch.block_diag(*(head.p[:, : widths.values] for head in values))
     bias = shift if output.bias is None else shift + output.bias.detach()
-    pairs = enumerate(zip(scores, values, strict=True))
-    kept = [KeptHead.of(head, score, value, widths) for head, (score, value) in pairs]
-    return attention_with_heads(model, place, kept, read.to(output.weight), bias.to(output.weight))
+    heads = enumerate(zip(scores, values, strict=True))
+    kept = [KeptHead.of(index, score, value, widths) for index, (score, value) in heads]
+    return attention_with_heads(model, attention, kept, projected.to(output.weight), bias.to(output.weight))
 
 
-def stack_projections(model: nn.Module, place: SelfAttention) -> nn.Linear:
-    """Return one layer that gives query, key and value side by side."""
-    layers = [_linear(model, name) for name in place.inputs]
+def stack_projections(model: nn.Module, attention: SelfAttention) -> nn.Linear:
+    """Return one linear layer that computes query, key and value, concatenated in this order."""
+    layers = [_linear(model, name) for name in attention.inputs]
     joined = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers)).to(layers[0].weight)
     joined.weight.data.copy_(torch.cat([layer.weight.detach() for layer in layers]))
     biases = [
@@ -255,15 +280,15 @@ def stack_projections(model: nn.Module, place: SelfAttention) -> nn.Linear:
     return joined
 
 
-def attention_with_shared_input(model: nn.Module, place: SelfAttention, thin: LowRank) -> CompressedAttention:
-    """Return the attention whose query, key and value read one thin layer.
+def attention_with_shared_input(model: nn.Module, attention: SelfAttention, thin: LowRank) -> CompressedAttention:
+    """Return the attention whose query, key and value share one low-rank factor.
 
     Args:
         model: the dense model.
-        place: which attention.
-        thin: takes the place of what `stack_projections` returns.
+        attention: the attention to replace.
+        thin: the factorised layer of `stack_projections`.
     """
-    layer = _empty(model, place, HeadWidths(place.width, place.width), rank=thin.rank)
+    layer = _empty(model, attention, HeadWidths(attention.width, attention.width), rank=thin.rank)
     assert layer.shared is not None
     layer.shared.load_state_dict(thin.v.state_dict())
     parts = zip(thin.u.weight.chunk(3), thin.u.bias.chunk(3), strict=True)
@@ -271,28 +296,29 @@ def attention_with_shared_input(model: nn.Module, place: SelfAttention, thin: Lo
         projection.weight.data.copy_(weight)
         projection.bias.data.copy_(bias)
     if layer.output is not None:
-        layer.output.load_state_dict(model.get_submodule(place.output).state_dict())
+        layer.output.load_state_dict(model.get_submodule(attention.output).state_dict())
     return layer
 
 
 def attention_with_heads(
-    model: nn.Module, place: SelfAttention, kept: Sequence[KeptHead], weight: Tensor, bias: Tensor
+    model: nn.Module, attention: SelfAttention, kept: Sequence[KeptHead], weight: Tensor, bias: Tensor
 ) -> ReducedAttention:
-    """Return the modules with some of the heads, or features of them.
+    """Return the attention with only some of its heads, or of their features.
 
     Args:
         model: the dense model.
-        place: which attention.
-        kept: the heads that stay, all of the same widths.
-        weight: (out, features of these heads) of the output projection.
-        bias: (out,) of the output projection.
+        attention: the attention to replace.
+        kept: the heads to keep, all of the same widths.
+        weight: (out, heads * value width) weight of the output projection.
+        bias: (out,) bias of the output projection.
     """
     widths = HeadWidths(len(kept[0].queries), len(kept[0].values))
-    layer = _empty(model, place, widths, heads=len(kept))
-    rows = torch.cat([torch.arange(place.width) + head.place * place.width for head in kept])
-    projections = ([one.queries for one in kept], [one.keys for one in kept], [one.values for one in kept])
-    for name, narrow, own in zip(place.inputs, (layer.query, layer.key, layer.value), projections, strict=True):
-        _merge_before(_linear(model, name), narrow, own, rows)
+    layer = _empty(model, attention, widths, heads=len(kept))
+    rows = torch.cat([torch.arange(attention.width) + head.head * attention.width for head in kept])
+    projections = ([head.queries for head in kept], [head.keys for head in kept], [head.values for head in kept])
+    narrow_layers = (layer.query, layer.key, layer.value)
+    for name, narrow, by_head in zip(attention.inputs, narrow_layers, projections, strict=True):
+        _merge_projections(_linear(model, name), narrow, by_head, rows)
     output = Resized.of(weight, bias)
     if layer.output is None:
         return ReducedAttention(layer, output)
@@ -301,33 +327,33 @@ def attention_with_heads(
 
 
 def _empty(
-    model: nn.Module, place: SelfAttention, widths: HeadWidths, *, rank: int | None = None, heads: int | None = None
+    model: nn.Module, attention: SelfAttention, widths: HeadWidths, *, rank: int | None = None, heads: int | None = None
 ) -> CompressedAttention:
-    dense: Any = model.get_submodule(place.name)
-    query = _linear(model, place.query)
+    dense: Any = model.get_submodule(attention.name)
+    query = _linear(model, attention.query)
     return CompressedAttention(
         query.in_features,
-        heads=heads or query.out_features // place.width,
+        heads=heads or query.out_features // attention.width,
         query_key_width=widths.scores,
         value_width=widths.values,
         scaling=dense.scaling,
         dropout=dense.dropout.p,
         bias=rank is not None or query.bias is not None,
-        output=place.inside,
+        output=attention.inside,
         rank=rank,
         queries="first" if isinstance(dense, FirstTokenAttention) else "all",
     ).to(query.weight)
 
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:
-    found = model.get_submodule(name)
-    assert isinstance(found, nn.Linear)
-    return found
+    module = model.get_submodule(name)
+    assert isinstance(module, nn.Linear)
+    return module
 
 
-def _merge_before(dense: nn.Linear, narrow: nn.Linear, projections: Sequence[Tensor], rows: Tensor) -> None:
-    """Project what each of some heads of the dense layer gives, whose rows these are."""
-    across = torch.block_diag(*projections).to(dense.weight.device)
-    narrow.weight.data.copy_(across @ dense.weight.detach().double()[rows])
+def _merge_projections(dense: nn.Linear, narrow: nn.Linear, projections: Sequence[Tensor], rows: Tensor) -> None:
+    """Set the narrow layer to the projected outputs of the kept heads, which are these rows of the dense layer."""
+    projection = torch.block_diag(*projections).to(dense.weight.device)
+    narrow.weight.data.copy_(projection @ dense.weight.detach().double()[rows])
     if dense.bias is not None:
-        narrow.bias.data.copy_(across @ dense.bias.detach().double()[rows])
+        narrow.bias.data.copy_(projection @ dense.bias.detach().double()[rows])

@@ -1,7 +1,7 @@
-"""The configurations of whet's own models, apart from the models so that transformers knows them at little cost.
+"""The configurations of the recurrent models, in a module that is cheap to import.
 
-A configuration makes its model known to transformers' auto classes when it is first built, which is before any auto
-class can look for the model.
+The first instance of a configuration imports its model, which registers itself with the auto classes of transformers.
+That happens before any auto class can look for the model.
 """
 
 import importlib
@@ -24,14 +24,14 @@ class LstmConfig(PreTrainedConfig):
     hidden_size: int = 650
     num_hidden_layers: int = 2
     dropout: float = 0.5
-    """Of the embeddings, between the layers and of the last layer's output; never of the recurrent state."""
+    """Dropout of the embeddings, between layers and of the last layer's output; never of the recurrent state."""
     initializer_range: float = 0.05
-    """Weights are drawn evenly from -range to range, biases are zero."""
+    """Weights are drawn uniformly from -range to range; biases are zero."""
     tie_word_embeddings: bool = False
-    """Whether the softmax layer shares the embeddings' weight; it cannot be factorised then."""
+    """Whether the softmax layer shares the weight of the embeddings; a shared weight cannot be factorised."""
 
     def __post_init__(self, **others: Any) -> None:
-        """Register the model as well."""
+        """Import the model, which registers itself."""
         super().__post_init__(**others)
         importlib.import_module("whet.models.lstm")
 
@@ -44,17 +44,17 @@ class RecurrentConfig(PreTrainedConfig):
     vocab_size: int = 30522
     embedding_size: int = 256
     hidden_size: int = 256
-    """Of each direction."""
+    """Features of each direction's state."""
     num_hidden_layers: int = 1
     cell: Cell = "lstm"
     bidirectional: bool = True
     pooling: Pooling = "last"
-    """What the head reads: each direction's state after its last token, or the mean over tokens."""
+    """The input of the head: each direction's state after its last token, or the mean over tokens."""
     dropout: float = 0.2
-    """Of the embeddings, between layers and before the head."""
+    """Dropout of the embeddings, between layers and before the head."""
     pad_token_id: int | None = 0
 
     def __post_init__(self, **others: Any) -> None:
-        """Register the model as well."""
+        """Import the model, which registers itself."""
         super().__post_init__(**others)
         importlib.import_module("whet.models.recurrent")

@@ -1,6 +1,6 @@
-"""Load tokenizers and models: weights as safetensors in fp32, never a pickle, never code from the checkpoint.
+"""Load tokenizers and models: only safetensors, in fp32; never a pickle, never code from the checkpoint.
 
-transformers is slow to import, and so each function imports what it needs of it.
+Importing transformers is slow, so that each function imports what it needs of it.
 """
 
 from collections.abc import Sequence
@@ -31,15 +31,15 @@ __all__ = [
 ]
 
 _FAILURES = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
-"""What transformers raises for what it cannot read."""
+"""The exceptions that transformers raises for checkpoints that it cannot read."""
 _SAFE: dict[str, Any] = {"trust_remote_code": False}
 
 
 def load_tokenizer(source: str | Path) -> "PreTrainedTokenizerBase":
-    """Return the tokenizer of a folder or hub name; one without a padding token pads with its end token.
+    """Return the tokenizer of a folder or hub name; without a padding token it pads with its end token.
 
     Raises:
-        InvalidModel: there is none, or it can neither pad nor end.
+        InvalidModel: the tokenizer is missing or empty, or has neither a padding nor an end token.
     """
     from transformers import AutoTokenizer
 
@@ -48,9 +48,9 @@ def load_tokenizer(source: str | Path) -> "PreTrainedTokenizerBase":
     except _FAILURES as error:
         raise _unloadable(source, error) from error
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-        # transformers makes an empty one where there are no files, and every word is then unknown to it
+        # without tokenizer files transformers returns an empty tokenizer, to which every word is unknown
         raise InvalidModel(
-            f"the tokenizer must know words, but {source} has none or an empty one; add the model's tokenizer files"
+            f"the tokenizer must know words, but {source} has no tokenizer or an empty one; add its tokenizer files"
         )
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
@@ -63,7 +63,7 @@ def load_model(source: str | Path) -> "PreTrainedModel":
     """Return the sequence classifier or regressor of a folder or hub name, in fp32 and eval mode.
 
     Raises:
-        InvalidModel: it cannot be loaded, its head was never trained, or its weights are not finite.
+        InvalidModel: the model cannot be loaded, a weight such as its head's is missing, or a weight is not finite.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -90,11 +90,11 @@ def load_model(source: str | Path) -> "PreTrainedModel":
 
 
 def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
-    """Return the ordinary model of a folder's configuration, whose weights have shapes but no values.
+    """Return the uncompressed model of a folder's configuration, with weights on the meta device.
 
     Args:
-        folder: of the model.
-        least_words: size of its vocabulary, where that is smaller.
+        folder: folder of the model.
+        least_words: smallest size of the vocabulary; a smaller one is raised to it.
 
     Raises:
         InvalidModel: the configuration cannot be read.
@@ -114,10 +114,15 @@ def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
 def load_with_new_head(
     source: str | Path, label_names: Sequence[str] | None, tokenizer: "PreTrainedTokenizerBase"
 ) -> "PreTrainedModel":
-    """Return a base model with a new head for these classes, or for one score if there are none.
+    """Return a base model with a new head for fine-tuning.
+
+    Args:
+        source: folder or hub name of the base model.
+        label_names: names of the classes; None makes a head with one score.
+        tokenizer: the tokenizer whose padding token the model ignores.
 
     Raises:
-        InvalidModel: the base cannot be loaded, has a head of another size, or its weights are not finite.
+        InvalidModel: the base cannot be loaded, has a head of another size, or a weight is not finite.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -147,10 +152,10 @@ def load_with_new_head(
 
 
 def check_finite(model: nn.Module) -> None:
-    """Refuse a model with weights that are NaN or infinite.
+    """Check that all weights of the model are finite.
 
     Raises:
-        InvalidModel: some are; the message names the first few tensors.
+        InvalidModel: a weight is NaN or infinite; the message names the first few tensors.
     """
     bad = [
         name
@@ -164,15 +169,15 @@ def check_finite(model: nn.Module) -> None:
 
 
 def common_max_length(wanted: int, *models: "PreTrainedModel") -> int:
-    """Return `wanted`, or how many tokens the models can all read where that is fewer."""
+    """Return the smaller of `wanted` and the largest number of tokens that all models can read."""
     return min([wanted, *(limit for model in models if (limit := max_positions(model)))])
 
 
 def max_positions(model: "PreTrainedModel") -> int | None:
-    """Return how many tokens the model can read at once, or None where its configuration does not say."""
+    """Return the largest number of tokens that the model can read, or None if its configuration does not say."""
     config = model.config
     positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    # RoBERTa numbers positions from padding_idx + 1, and so loses the first two, as its padding mostly is 1
+    # RoBERTa numbers positions from padding_idx + 1, so that padding_idx + 1 positions are never used
     offset = config.model_type in ("roberta", "xlm-roberta", "camembert")
     return positions - config.pad_token_id - 1 if positions and offset else positions
 
@@ -198,13 +203,13 @@ def _refuse_other_head(source: str | Path, classes: int) -> None:
 
 
 def _refuse_file(source: str | Path) -> None:
-    # transformers would take it for weights, pickled ones even
+    # transformers would read a file as weights, even as a pickle
     if Path(source).is_file():
         raise InvalidModel(f"the model must be a folder or hub name, but got the file {source}; name its folder")
 
 
 def weight_files(source: str | Path) -> list[Path]:
-    """Return the files that hold the weights of a folder, or of a hub name that has been loaded before."""
+    """Return the weight files of a folder, or of a hub name that has been loaded before."""
     from transformers.utils import cached_file
 
     config = Path(cached_file(str(source), "config.json"))

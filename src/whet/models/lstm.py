@@ -1,13 +1,13 @@
-"""An LSTM language model that transformers loads and saves, made of plain linear layers.
+"""An LSTM language model that transformers loads and saves, built from ordinary linear layers.
 
 With gates i, f, g, o, each layer computes (i, f, g, o) = W_ih x_t + W_hh h_{t−1} + b, c_t = σ(f) c_{t−1} + σ(i) tanh(g)
-and h_t = σ(o) tanh(c_t). W_ih, W_hh and the softmax layer are ordinary `nn.Linear` children, so that factorization,
-LoRA and quantizers find them. W_ih takes all time steps at once, only W_hh one at a time. Where both are still
-untouched, torch's own kernel computes the same.
+and h_t = σ(o) tanh(c_t). W_ih, W_hh and the softmax layer are `nn.Linear` children, so that factorization, LoRA and
+quantizers find them. W_ih runs once for all time steps, W_hh once per step. While both are dense and have no hooks,
+torch's LSTM kernel computes the same faster.
 
 Source: Hochreiter, Schmidhuber, "Long short-term memory", Neural Computation 9, 1997; Zaremba, Sutskever, Vinyals,
-"Recurrent neural network regularization", 2014, arXiv 1409.2329, for where dropout stands.
-Differs: one bias a layer instead of nn.LSTM's two, whose sum is all that counts.
+"Recurrent neural network regularization", 2014, arXiv 1409.2329, for the placement of dropout.
+Differs: one bias per layer instead of the two of nn.LSTM, of which only the sum matters.
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ __all__ = ["LstmForCausalLM", "LstmLayer", "LstmOutput"]
 
 @dataclass
 class LstmOutput(ModelOutput):
-    """What the model answers."""
+    """The output of the model."""
 
     logits: Tensor | None = None
-    """(batch, length, vocab) of the next token."""
+    """(batch, length, vocab) logits of the next token."""
     state: Tensor | None = None
-    """(layers, 2, batch, hidden) hidden and cell state after the last token; give it back to go on from there."""
+    """(layers, 2, batch, hidden) hidden and cell state after the last token, to continue from."""
 
 
 class LstmLayer(nn.Module):
@@ -49,10 +49,10 @@ class LstmLayer(nn.Module):
 
         Args:
             inputs: (batch, length, in).
-            state: (2, batch, hidden) hidden and cell state to begin with.
-            real: (batch, length) False at padding, over which the state stays; None where there is none.
+            state: (2, batch, hidden) initial hidden and cell state.
+            real: (batch, length) bool, False at padding, which leaves the state unchanged; None without padding.
         """
-        # for a single step the kernel's preparations cost more than it saves
+        # for a single step, the setup of the kernel costs more than the kernel saves
         if real is None and inputs.shape[1] > 1 and _untouched(self.input) and _untouched(self.recurrent):
             return self._by_kernel(inputs, state)
         return self._by_steps(inputs, state, real)
@@ -60,11 +60,11 @@ class LstmLayer(nn.Module):
     def _by_kernel(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         bias = self.recurrent.bias
         weights = [self.input.weight, self.recurrent.weight, torch.zeros_like(bias), bias]
-        begin = (state[:1].contiguous(), state[1:].contiguous())
-        found: tuple[Tensor, Tensor, Tensor] = torch.lstm(
-            inputs, begin, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True
+        initial = (state[:1].contiguous(), state[1:].contiguous())
+        outputs: tuple[Tensor, Tensor, Tensor] = torch.lstm(
+            inputs, initial, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True
         )
-        return found[0], torch.cat(found[1:])
+        return outputs[0], torch.cat(outputs[1:])
 
     def _by_steps(self, inputs: Tensor, state: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
         hidden, cell = state.unbind()
@@ -75,8 +75,8 @@ class LstmLayer(nn.Module):
             cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
             hidden = o.sigmoid() * cell.tanh()
             if real is not None:
-                here = real[:, step, None]
-                hidden, cell = (torch.where(here, new, old) for new, old in zip((hidden, cell), before, strict=True))
+                is_real = real[:, step, None]
+                hidden, cell = (torch.where(is_real, new, old) for new, old in zip((hidden, cell), before, strict=True))
             outputs.append(hidden)
         return torch.stack(outputs, 1), torch.stack((hidden, cell))
 
@@ -88,7 +88,7 @@ class LstmForCausalLM(PreTrainedModel):
     main_input_name = "input_ids"
     _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "embed_tokens.weight"}
     linears_after_blocks: ClassVar[tuple[str, ...]] = ("lm_head",)
-    """The softmax layer is the largest matrix, and counts among those that can be compressed; see `Architecture`."""
+    """The softmax layer is the largest matrix, so that it is compressed too; see `Architecture`."""
 
     def __init__(self, config: LstmConfig) -> None:
         if config.vocab_size < 1 or config.hidden_size < 1 or config.num_hidden_layers < 1:
@@ -112,21 +112,21 @@ class LstmForCausalLM(PreTrainedModel):
 
         Args:
             input_ids: (batch, length) int64.
-            attention_mask: (batch, length), 0 at padding, on either side; the state stays as it is there.
-            state: (layers, 2, batch, hidden) to go on from; None begins with zeros.
+            attention_mask: (batch, length), 0 at padding on either side, which leaves the state unchanged.
+            state: (layers, 2, batch, hidden) initial state; zeros if None.
         """
         hidden_states = self.dropout(self.embed_tokens(input_ids))
         begin = self.begin(len(input_ids)) if state is None else state
         real = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
         ends = []
-        for layer, own in zip(self.layers, begin, strict=True):
-            hidden_states, end = layer(hidden_states, own, real)
+        for layer, initial in zip(self.layers, begin, strict=True):
+            hidden_states, end = layer(hidden_states, initial, real)
             hidden_states = self.dropout(hidden_states)
             ends.append(end)
         return LstmOutput(logits=self.lm_head(hidden_states), state=torch.stack(ends))
 
     def begin(self, batch: int) -> Tensor:
-        """Return the state before the first token: zeros, (layers, 2, batch, hidden)."""
+        """Return the initial state of a batch: zeros, (layers, 2, batch, hidden)."""
         weight = self.embed_tokens.weight
         return weight.new_zeros(self.config.num_hidden_layers, 2, batch, self.config.hidden_size)
 
@@ -143,7 +143,7 @@ class LstmForCausalLM(PreTrainedModel):
 
 
 def _untouched(layer: nn.Module) -> bool:
-    """Whether it is an ordinary layer that nobody listens to: hooks must see what goes through."""
+    """Return whether the layer is dense and has no hooks, which the kernel would not call."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     return is_dense(layer) and not any(hooks)
 

@@ -1,4 +1,4 @@
-"""The structure of a compressed model as transformers reads it: `quantization_config` under quant_method "whet"."""
+"""The hooks by which transformers loads a compressed model: its `quantization_config` with quant_method "whet"."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ QUANT_METHOD = "whet"
 
 
 class WhetConfig(QuantizationConfigMixin):
-    """The structure of a compressed model, as it stands in config.json."""
+    """The structure of a compressed model, as config.json holds it."""
 
     def __init__(self, structure: Mapping[str, Mapping[str, Any]], **others: Any) -> None:
         self.quant_method = QUANT_METHOD
@@ -23,10 +23,10 @@ class WhetConfig(QuantizationConfigMixin):
 
 
 class WhetQuantizer(HfQuantizer):
-    """Gives an empty model the layers that its weights were saved from."""
+    """Rebuilds the compressed layers in an empty model before its weights are loaded."""
 
     def _process_model_before_weight_loading(self, model: "PreTrainedModel", **others: Any) -> None:
-        from whet.models.surgery import rebuild  # at import time, transformers has not finished its own imports
+        from whet.models.surgery import rebuild  # not at the top, where transformers has not finished its own imports
 
         rebuild(model, self.quantization_config.structure)
 
@@ -37,15 +37,15 @@ class WhetQuantizer(HfQuantizer):
         return model
 
     def is_serializable(self) -> bool:
-        """Return that a loaded model can be saved again."""
+        """True: a loaded model can be saved again."""
         return True
 
     @property
     def is_trainable(self) -> bool:
-        """The factors are ordinary weights, and can be trained on."""
+        """True: compressed layers can be trained."""
         return True
 
     @property
     def is_qat_trainable(self) -> bool:
-        """Lets transformers.Trainer train all weights, not only adapters."""
+        """True: transformers.Trainer may train all weights, not only adapters."""
         return True

@@ -1,10 +1,10 @@
-"""A recurrent classifier that transformers loads and saves, blind to padding without packed sequences.
+"""A recurrent classifier that transformers loads and saves, and that ignores padding without packed sequences.
 
-Every layer is one of torch's own recurrences without biases. Its input has one more feature, 1 at tokens, whose weights
-are the bias; at padding the whole input is zero. A state of zeros then stays one, since tanh(0) = 0 in an Elman network
-and c = σ(f)·0 + σ(i)·tanh(0) = 0 in an LSTM: whichever side padding is on, the direction that meets it first begins at
-the first token as if nothing had been there. What comes after the tokens is never read: the head sees each direction's
-state after its last token, or the mean over tokens. (Packed sequences do the same, but cannot be exported.)
+Every layer is a recurrence of torch without biases. Its input has one more feature, 1 at real tokens, whose weights
+are the bias; at padding the whole input is zero. A zero state then stays zero, since tanh(0) = 0 in an Elman network
+and c = σ(f)·0 + σ(i)·tanh(0) = 0 in an LSTM, so that leading padding has no effect in either direction. States after
+the last token are never read: the head reads each direction's state after its last token, or the mean over tokens.
+Packed sequences would compute the same but cannot be exported.
 
 Source: Elman, "Finding structure in time", Cognitive Science 14, 1990; Hochreiter, Schmidhuber, "Long short-term
 memory", Neural Computation 9, 1997; Schuster, Paliwal, "Bidirectional recurrent neural networks", 1997.
@@ -58,12 +58,12 @@ class RecurrentForSequenceClassification(PreTrainedModel):
         labels: Tensor | None = None,
         **_: object,
     ) -> SequenceClassifierOutput:
-        """Return the logits, and the loss where there are labels.
+        """Return the logits, (batch, labels), and the loss if labels are given.
 
         Args:
             input_ids: (batch, length) int64.
-            attention_mask: (batch, length), 0 at padding, on either side; None where there is none.
-            labels: (batch,) classes, or scores where the head has one output.
+            attention_mask: (batch, length), 0 at padding on either side; None without padding.
+            labels: (batch,) classes, or scores if the head has one output.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         real = mask.unsqueeze(-1).to(self.embed_tokens.weight.dtype)
@@ -77,9 +77,9 @@ class RecurrentForSequenceClassification(PreTrainedModel):
     def _pooled(self, states: Tensor, real: Tensor) -> Tensor:
         if self.config.pooling == "mean":
             return (states * real).sum(1) / real.sum(1).clamp_min(1)
-        # (no sorting and no loop over examples: both would tie an exported model to one shape)
-        after = real.flip(1).cumsum(1).flip(1)  # real tokens from here to the end
-        forward = (states[..., : self.config.hidden_size] * (real * (after == 1))).sum(1)
+        # no sorting and no loop over examples, since both would fix the shape of an exported model
+        remaining = real.flip(1).cumsum(1).flip(1)  # number of real tokens from here to the end
+        forward = (states[..., : self.config.hidden_size] * (real * (remaining == 1))).sum(1)
         if not self.config.bidirectional:
             return forward
         first = real * (real.cumsum(1) == 1)

@@ -317,7 +317,7 @@ class AttentionPart(_FeaturePart):
             kept = [self._head(head, widths) for head in self.reader.removal.kept(count).tolist()]
             features = torch.zeros(count * widths.values, len(self.reader.mean)).to(self.reader.mean)
             for row, head in enumerate(kept):
-                start = head.place * self.location.width
+                start = head.head * self.location.width
                 rows = slice(row * widths.values, (row + 1) * widths.values)
                 features[rows, start : start + self.location.width] = head.values
             attention_with_heads(model, self.location, kept, *self.reader.fitted(features)).put(model, self.location)
