@@ -1,7 +1,7 @@
-"""Several processes that do one job, started by `accelerate launch`; with one process, nothing here does anything.
+"""Work shared by several processes, as `accelerate launch` starts them; with one process, nothing here has an effect.
 
-Every process holds the whole model. Calibration batches are dealt out and sums added up, training splits every batch,
-and what depends on clocks or writes files is done by the first process alone.
+Every process holds the whole model. Calibration batches are divided among processes and their sums added up; training
+divides every batch; only the first process times models and writes files.
 """
 
 import os
@@ -30,10 +30,10 @@ T = TypeVar("T")
 
 
 def join_processes(device: str) -> str:
-    """Join the other processes, if there are any, and return this one's own device.
+    """Join the other processes, if there are any, and return the device of this process.
 
     Args:
-        device: as torch names it; of several GPUs in one machine, each process takes its own.
+        device: device as torch names it; for "cuda", each process gets a GPU of its own.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return device
@@ -44,27 +44,27 @@ def join_processes(device: str) -> str:
 
 
 def leave_processes() -> None:
-    """Part from the other processes."""
+    """Leave the group of processes."""
     if group := _group():
         group.destroy_process_group()
 
 
 def process_count() -> int:
-    """Return how many processes there are."""
+    """Return the number of processes."""
     group = _group()
     return int(group.get_world_size()) if group else 1
 
 
 def is_first() -> bool:
-    """Return whether this is the process that writes and speaks."""
+    """Return whether this is the first process, which alone writes files and prints."""
     return _rank() == 0
 
 
 def items_of_process(items: Sequence[T]) -> Iterator[tuple[int, T]]:
-    """Yield the items that fall to this process, each with its place among all.
+    """Yield the items of this process, each with its index among all items.
 
     Raises:
-        InvalidData: there are fewer than processes.
+        InvalidData: there are fewer items than processes.
     """
     if len(items) < process_count():
         raise InvalidData(
@@ -74,46 +74,49 @@ def items_of_process(items: Sequence[T]) -> Iterator[tuple[int, T]]:
 
 
 def rows_of_process(batch: Mapping[str, "Tensor"]) -> tuple[dict[str, "Tensor"], float]:
-    """Return this process's rows of a batch, and what their mean counts in the mean over processes.
+    """Return the rows of a batch that belong to this process, and the weight of their mean.
 
-    The mean of all processes' weighted means is then the mean over the batch, also where it does not divide evenly; a
-    process without a row takes one that does not count.
+    The mean over processes of the weighted means is the mean over the batch, even if the batch does not divide evenly.
+    A process without a row gets the first row with weight 0.
+
+    Args:
+        batch: tensors of shape (examples, ...).
     """
     total = len(next(iter(batch.values())))
     rank = _rank()
-    own = len(range(rank, total, process_count()))
-    rows = {key: value[rank :: process_count()] if own else value[:1] for key, value in batch.items()}
-    return rows, own * process_count() / total
+    count = len(range(rank, total, process_count()))
+    rows = {key: value[rank :: process_count()] if count else value[:1] for key, value in batch.items()}
+    return rows, count * process_count() / total
 
 
 def sum_over_processes(part: "Tensor") -> "Tensor":
-    """Return the sum over all processes, in the place of this one's part."""
+    """Return the sum of the tensor over all processes; `part` itself becomes the sum, in place."""
     if group := _group():
         group.all_reduce(part)
     return part
 
 
 def from_first_process(make: Callable[[], T]) -> T:
-    """Return what the first process makes, in all of them; an error there is raised in all of them too."""
+    """Call `make` in the first process and return its result in all; an exception is raised in all processes too."""
     group = _group()
     if group is None:
         return make()
-    # (pickled on its way between processes of one job, and never kept)
-    sent: list[Any] = [None, None]
+    # pickled only on the way between processes of one job, never in a file
+    message: list[Any] = [None, None]
     if is_first():
         try:
-            sent[0] = make()
+            message[0] = make()
         except Exception as error:
-            sent[1] = error
-    group.broadcast_object_list(sent)
-    if sent[1] is not None:
-        raise sent[1]
-    found: T = sent[0]
-    return found
+            message[1] = error
+    group.broadcast_object_list(message)
+    if message[1] is not None:
+        raise message[1]
+    result: T = message[0]
+    return result
 
 
 def wait_for_all() -> None:
-    """Return once every process has come here."""
+    """Wait until every process has reached this call."""
     if _group():
         from accelerate import PartialState
 

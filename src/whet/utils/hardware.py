@@ -1,4 +1,4 @@
-"""What the machine is: results hold only for it, and methods pay only where its instructions let them."""
+"""The machine that runs the program: measurements hold only for it, and its instructions decide which methods pay."""
 
 import os
 import platform
@@ -23,25 +23,25 @@ INSTRUCTION_SETS = {
     "asimddp": "int8 products",
     "bf16": "bf16 products",
 }
-"""Instruction sets that matter to compressed models, as Linux names them, and what they speed up."""
+"""Instruction sets that matter for compressed models, by their Linux names, and the products that they speed up."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine as results record it."""
+    """The machine, as measurements record it."""
 
     cpu: str
-    """The processor's name."""
+    """Name of the processor."""
     cores: int
-    """Processors that this process may use."""
+    """Logical processors that this process may use."""
     threads: int
     """Threads that torch uses."""
     memory_gib: float
-    """Main memory."""
+    """Main memory in GiB."""
     instruction_sets: tuple[str, ...]
-    """Those of INSTRUCTION_SETS that it has."""
+    """The processor's instruction sets among INSTRUCTION_SETS."""
     device: str
-    """Where models run: cpu, or the accelerator's name."""
+    """The device of models: "cpu", or the name of the accelerator."""
     omp_wait_policy: str
     """How threads wait for work, OMP_WAIT_POLICY; sleeping threads (passive) take longer to start the next product."""
 
@@ -67,12 +67,12 @@ def current_machine(device: str = "cpu") -> Machine:
 
 @cache
 def supports_products(kind: Literal["int8", "bf16"]) -> bool:
-    """Return whether the processor is known to have instructions for products of such numbers."""
+    """Return whether the processor is known to have instructions for products in this precision."""
     return any(INSTRUCTION_SETS[name].startswith(kind) for name in current_machine().instruction_sets)
 
 
 def _cpu_fields() -> dict[str, str]:
-    """The first processor's lines of /proc/cpuinfo; nothing on systems without it."""
+    """Return the fields of the first processor in /proc/cpuinfo; empty on systems without this file."""
     path = Path("/proc/cpuinfo")
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Names of runtimes and precisions, spelled once."""
+"""The names of precisions and of the default runtime."""
 
 from typing import Literal
 
@@ -6,12 +6,12 @@ __all__ = ["BF16", "FP32", "INT8", "PYTORCH", "STATIC_INT8", "ComputePrecision"]
 
 
 FP32, BF16, INT8, STATIC_INT8 = "fp32", "bf16", "int8", "static_int8"
-"""Precisions: all of fp32; products in bf16; products of linear layers in int8; ranges of their inputs fixed ahead."""
+"""Precisions of a runtime: fp32; matrix products in bf16; linear layers in int8; int8 with fixed input ranges."""
 
 
 PYTORCH = "pytorch"
-"""The runtime that every model is loaded in, and where models run if nothing else is asked for."""
+"""The default runtime."""
 
 
 ComputePrecision = Literal["fp32", "bf16"]
-"""What matrix products of a training are computed in; weights, gradients and losses are in float32."""
+"""Precision of matrix products in training; weights, gradients and losses are in fp32."""

@@ -1,4 +1,4 @@
-"""Progress bars for long work: on a terminal only, on standard error, so that piped output stays clean."""
+"""Progress bars on standard error, and only on a terminal, so that piped output stays clean."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sized
@@ -16,18 +16,18 @@ T = TypeVar("T")
 
 
 class ProgressBar:
-    """A bar that has begun; `advance` moves it."""
+    """A progress bar on the screen."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
     def advance(self, steps: float = 1, *, note: str | None = None) -> None:
-        """Move on by `steps`; `note` replaces the description."""
+        """Advance the bar by `steps`; `note` replaces its description."""
         self._progress.update(self._task, advance=steps, description=note)
 
     def reach(self, done: float) -> None:
-        """Set how much is done."""
+        """Set the number of completed steps."""
         self._progress.update(self._task, completed=done)
 
 
@@ -38,7 +38,13 @@ def say(sentence: str) -> None:
 
 @contextmanager
 def progress_bar(description: str, total: float, *, hidden: bool = False) -> Iterator[ProgressBar]:
-    """Show a bar with the time left until the block ends; a hidden one is not drawn."""
+    """Show a progress bar with the remaining time while the block runs.
+
+    Args:
+        description: text beside the bar.
+        total: number of steps.
+        hidden: whether to draw nothing.
+    """
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -53,9 +59,15 @@ def progress_bar(description: str, total: float, *, hidden: bool = False) -> Ite
 
 
 def track(items: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
-    """Yield the items, moving a bar."""
+    """Yield the items and show a progress bar.
+
+    Args:
+        items: the items to iterate over.
+        description: text beside the bar.
+        total: number of items; needed only if `items` has no length.
+    """
     count = total if total is not None else len(items) if isinstance(items, Sized) else 0
-    with progress_bar(description, count) as shown:
+    with progress_bar(description, count) as bar:
         for item in items:
             yield item
-            shown.advance()
+            bar.advance()

@@ -1,4 +1,4 @@
-"""A metric looks at several models side by side and returns measurements of each; the first model is the baseline."""
+"""The bases of metrics: a metric measures several models side by side, of which the first is the baseline."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -23,51 +23,51 @@ __all__ = ["Metric", "ModelUnderTest", "Quality", "all_metrics", "metric_named",
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """One model to be measured, with the same examples as every other, in its own tokens."""
+    """One model to measure, with the examples that all models share, in the tokens of its own tokenizer."""
 
     name: str
-    """What the table calls it."""
+    """Name of the model in tables."""
     source: str
-    """Folder or hub name that it was loaded from."""
+    """Folder or hub name from which the model was loaded."""
     model: nn.Module
-    """In eval mode, on `device`."""
+    """The model in eval mode, on `device`."""
     device: str
-    """As torch names it."""
+    """Device of the model, as torch names it."""
     max_length: int
     """Longest input in tokens."""
     dev: Batches
     """The dev examples, shortest first, padded batch by batch."""
     logits: Array
-    """(examples, classes) its answers to them, in that order; the classes in the task's order."""
+    """(examples, classes) logits of the dev examples in the order of `dev`; classes in the order of the task."""
     singles: Batches
-    """A sample of the dev examples spread evenly over their lengths, one a batch."""
+    """A sample of the dev examples with evenly spread lengths, one example per batch."""
     timed: Batches
-    """A sample spread the same way, in batches by the same rule as `dev`'s."""
+    """A sample of the dev examples with evenly spread lengths, batched like `dev`."""
     rounds: int
     """How often each timed batch runs."""
     seed: int
-    """Of resampling and of the order of runs."""
+    """Seed of resampling and of the order of runs."""
     order: tuple[int, ...] = ()
-    """The model's class for each of the task's."""
+    """The index of each of the task's classes in the model's head."""
     runtime: str = PYTORCH
-    """Where it runs."""
+    """The runtime that executes the model."""
     precision: str = FP32
-    """The precision that its runtime computes in."""
+    """The precision in which the runtime computes."""
     files: tuple[Path, ...] = ()
-    """What the runtime reads; the weights, if none are named."""
+    """The files that the runtime reads; empty means the weight files of `source`."""
 
 
 class Metric(ABC):
-    """One thing to measure."""
+    """One quantity, or a few related ones, to measure."""
 
     name: ClassVar[str]
-    """As tasks and tables call it."""
+    """Name of the metric in tasks and tables."""
     universal: ClassVar[bool] = True
-    """Whether it applies to every task; the others are asked for by the task."""
+    """Whether the metric applies to every task; other metrics are named by the task."""
 
     @abstractmethod
     def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
-        """Return the measurements of each subject; those after the first are compared with the first."""
+        """Return the measurements of each subject; the other subjects are compared with the first, the baseline."""
 
 
 class Quality(Metric):
@@ -77,14 +77,21 @@ class Quality(Metric):
 
     @abstractmethod
     def score(self, labels: Array, predictions: Array) -> float:
-        """Return the metric of (examples,) predictions against (examples,) labels."""
+        """Return the score of (examples,) predictions against (examples,) labels."""
 
     def predict(self, logits: Array) -> Array:
         """Return (examples,) predictions from (examples, outputs) logits."""
         return kind_of_head(logits.shape[-1]).predictions(logits)
 
     def compare(self, labels: Array, model: Array, baseline: Array, *, seed: int) -> Comparison:
-        """Return the paired comparison of two models' predictions."""
+        """Return the paired comparison of two models.
+
+        Args:
+            labels: (examples,) labels.
+            model: (examples,) predictions of the model.
+            baseline: (examples,) predictions of the baseline.
+            seed: seed of resampling.
+        """
         return paired_bootstrap(
             lambda drawn: self.score(labels[drawn], model[drawn]),
             lambda drawn: self.score(labels[drawn], baseline[drawn]),
@@ -122,17 +129,17 @@ def metric_named(name: str) -> Metric:
     """Return the metric of that name.
 
     Raises:
-        UnknownName: there is none; the message gives the nearest.
+        UnknownName: there is no such metric; the message names the closest one.
     """
-    known = all_metrics()
-    return known[choose(name, known, what="the metric")]()
+    available = all_metrics()
+    return available[choose(name, available, what="the metric")]()
 
 
 def quality_named(name: str) -> Quality:
     """Return the quality metric of that name.
 
     Raises:
-        UnknownName: there is none; the message gives the nearest.
+        UnknownName: there is no such metric; the message names the closest one.
     """
-    known = {key: metric for key, metric in all_metrics().items() if issubclass(metric, Quality)}
-    return known[choose(name, known, what="the metric")]()
+    available = {key: metric for key, metric in all_metrics().items() if issubclass(metric, Quality)}
+    return available[choose(name, available, what="the metric")]()

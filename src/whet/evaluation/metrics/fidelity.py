@@ -1,4 +1,4 @@
-"""How far a model's answers are from the baseline's, whether right or wrong.
+"""How far a model's predictions are from the baseline's, correct or not.
 
 For classes: KL(baseline ‖ model) in nats, and the disagreement, which is the fraction of examples whose predicted class
 differs. For scores: KL between normal distributions of unit variance, which is half the squared difference, and no
@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Fidelity(Metric):
-    """Means over the dev examples, with bootstrap intervals; the baseline's are zero by definition."""
+    """Mean KL and disagreement over the dev examples, with bootstrap intervals; zero for the baseline."""
 
     name: ClassVar[str] = "fidelity"
 
@@ -30,11 +30,11 @@ class Fidelity(Metric):
         return [self._against(subjects[0].logits, subject) for subject in subjects]
 
     def _against(self, baseline: Array, subject: ModelUnderTest) -> list[Measurement]:
-        found = [_mean("kl", kl_divergences(baseline, subject.logits), "nats", subject.seed)]
+        measurements = [_mean("kl", kl_divergences(baseline, subject.logits), "nats", subject.seed)]
         if kind_of_head(baseline.shape[1]).has_classes:
             disagreement = (baseline.argmax(1) != subject.logits.argmax(1)).astype(float)
-            found.append(_mean("disagreement", disagreement, "", subject.seed))
-        return found
+            measurements.append(_mean("disagreement", disagreement, "", subject.seed))
+        return measurements
 
 
 def _mean(metric: str, values: Array, unit: str, seed: int) -> Measurement:

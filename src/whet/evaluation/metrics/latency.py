@@ -1,7 +1,7 @@
-"""How fast a model answers, on the task's own lengths and at fixed shapes.
+"""Latency and throughput, on inputs of the task's own lengths and at fixed shapes.
 
-All models take each batch in turn, in an order drawn anew every time, so that whatever else the machine does falls on
-all of them alike. A speedup is the median over rounds of the ratio of times within a round.
+All models run each batch in turn, in a random order drawn anew each time, so that other load on the machine affects all
+of them alike. A speedup is the median over rounds of the ratio of times within a round.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,20 +27,20 @@ FIXED_SHAPES = ((1, 128), (8, 128))
 
 
 class Latency(Metric):
-    """Median and 95th percentile of single sentences, sentences per second in batches, and medians at fixed shapes."""
+    """Median and 95th percentile for single examples, throughput in batches, and medians at fixed shapes."""
 
     name: ClassVar[str] = "latency"
 
     def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
-        found = self._singles(subjects), self._batched(subjects), *self._fixed(subjects)
-        return [[one for part in found for one in part[i]] for i in range(len(subjects))]
+        parts = self._singles(subjects), self._batched(subjects), *self._fixed(subjects)
+        return [[measurement for part in parts for measurement in part[i]] for i in range(len(subjects))]
 
     def _singles(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         times = _time(subjects, [subject.singles.batches for subject in subjects], "single sentences") * 1e3
         rows = []
         for i, subject in enumerate(subjects):
-            medians = np.median(times[i], axis=0)  # of each sentence over rounds
+            medians = np.median(times[i], axis=0)  # over rounds, for each example
             for metric, percentile in (("latency_median", 50), ("latency_p95", 95)):
                 statistic = _percentile(percentile)
                 versus = _versus(times, i, statistic, subject.seed)
@@ -66,13 +66,13 @@ class Latency(Metric):
         ]
 
     def _fixed(self, subjects: Sequence[ModelUnderTest]) -> list[list[list[Measurement]]]:
-        found = []
+        by_shape = []
         for size, length in FIXED_SHAPES:
             if length > min(subject.max_length for subject in subjects):
                 continue
             batches = [[_full_batch(subject, size, length)] for subject in subjects]
             times = _time(subjects, batches, f"{size} × {length} tokens") * 1e3
-            found.append(
+            by_shape.append(
                 [
                     [
                         _row(
@@ -88,32 +88,32 @@ class Latency(Metric):
                     for i, subject in enumerate(subjects)
                 ]
             )
-        return found
+        return by_shape
 
 
 def _time(subjects: Sequence[ModelUnderTest], batches: Sequence[Sequence[Batch]], what: str) -> Array:
-    """(subjects, rounds, batches) seconds; the first subject's rounds, device and seed hold for all.
+    """Return (subjects, rounds, batches) seconds; the rounds, device and seed of the first subject hold for all.
 
     Args:
         subjects: the models.
-        batches: each subject's own batches, equally many.
-        what: named by the progress bar.
+        batches: the batches of each subject, equally many.
+        what: what is timed, for the progress bar.
     """
     first = subjects[0]
     calls = [
-        [partial(_answer, subject.model, batch) for subject, batch in zip(subjects, own, strict=True)]
-        for own in zip(*batches, strict=True)
+        [partial(_run, subject.model, batch) for subject, batch in zip(subjects, same_examples, strict=True)]
+        for same_examples in zip(*batches, strict=True)
     ]
     seconds = time_batches(calls, rounds=first.rounds, device=first.device, seed=first.seed, label=f"timing {what}")
     return seconds.transpose(2, 0, 1)
 
 
-def _answer(model: nn.Module, batch: Batch) -> None:
+def _run(model: nn.Module, batch: Batch) -> None:
     model(**batch)
 
 
 def _full_batch(subject: ModelUnderTest, size: int, length: int) -> Batch:
-    """A batch of random tokens without padding, with the inputs that the task's own batches have."""
+    """Return a batch of random tokens without padding, with the same inputs as the task's batches."""
     generator = torch.Generator().manual_seed(subject.seed)
     vocabulary = int(subject.model.config.vocab_size)  # type: ignore[union-attr, arg-type]
     example = subject.dev.batches[0]
@@ -129,8 +129,8 @@ def _percentile(percentile: int) -> Callable[[Array], float]:
 def _versus(times: Array, i: int, statistic: Callable[[Array], float], seed: int) -> Comparison | None:
     if i == 0:
         return None
-    baseline, own = ([statistic(one_round) for one_round in times[k]] for k in (0, i))
-    return paired_ratio(baseline, own, seed=seed)
+    baseline, model = ([statistic(seconds) for seconds in times[k]] for k in (0, i))
+    return paired_ratio(baseline, model, seed=seed)
 
 
 def _row(

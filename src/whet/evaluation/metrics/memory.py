@@ -1,7 +1,7 @@
-"""How much memory a fresh process needs to load a model and answer its longest batch.
+"""The peak memory that a fresh process needs to load a model and run its longest batch.
 
-One helper process imports everything once, then forks a child for every run; a child's peak, less what it held before
-loading, is the model's own. Forking keeps imports out of the figure and out of the time.
+One helper process imports everything once and forks a child for every run. The peak of a child, minus its memory before
+loading, is due to the model. Forking keeps imports out of the peak and out of the running time.
 """
 
 import json
@@ -21,11 +21,11 @@ from whet.evaluation.metrics.base import Metric, ModelUnderTest
 __all__ = ["Memory"]
 
 RUNS = 3
-"""Children per model; their spread is the interval."""
+"""Child processes per model; their range is the interval."""
 
 
 class Memory(Metric):
-    """Peak resident memory in PyTorch, median of a few processes; nothing where other runtimes take part."""
+    """Peak resident memory in PyTorch on a CPU, median of a few processes; empty if another runtime takes part."""
 
     name: ClassVar[str] = "memory"
 
@@ -61,7 +61,7 @@ def _measurement(runs: list[float], shape: list[int]) -> Measurement:
 
 
 def _in_child(source: str, shape: list[int]) -> float:
-    """MiB that a forked child needs at its peak beyond what it starts with."""
+    """Return the peak memory of a forked child in MiB, beyond the memory with which it starts."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -73,12 +73,12 @@ def _in_child(source: str, shape: list[int]) -> float:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        answer = pipe.read()
+        reply = pipe.read()
     _, status = os.waitpid(child, 0)
-    found = json.loads(answer) if answer else f"exit status {os.waitstatus_to_exitcode(status)} for {source}"
-    if isinstance(found, str):
-        sys.exit(" ".join(found.split()))
-    return float(found)
+    result = json.loads(reply) if reply else f"exit status {os.waitstatus_to_exitcode(status)} for {source}"
+    if isinstance(result, str):
+        sys.exit(" ".join(result.split()))
+    return float(result)
 
 
 def _peak(source: str, shape: list[int]) -> float:
@@ -95,7 +95,6 @@ def _peak(source: str, shape: list[int]) -> float:
 
 
 def _serve(jobs: list[dict[str, Any]]) -> list[list[float]]:
-
     return [[_in_child(job["source"], job["shape"]) for _ in range(RUNS)] for job in jobs]
 
 

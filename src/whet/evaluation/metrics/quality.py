@@ -1,4 +1,4 @@
-"""How often, or how nearly, the model is right: the metrics of GLUE, and F1 over classes."""
+"""Metrics of predictions against labels: those of GLUE, and F1 over classes."""
 
 import warnings
 from abc import abstractmethod
@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Accuracy(Quality):
-    """Share of examples whose class is right; compared by McNemar's exact test."""
+    """Fraction of examples with the correct class; models are compared by McNemar's exact test."""
 
     name: ClassVar[str] = "accuracy"
 
@@ -33,7 +33,7 @@ class Accuracy(Quality):
 
 
 class _FromConfusion(Quality):
-    """A metric of the confusion counts alone, which a resample needs far less time for than for its examples."""
+    """A metric that depends only on the confusion matrix, which makes each resample cheap."""
 
     def score(self, labels: Array, predictions: Array) -> float:
         """See `Quality.score`."""
@@ -43,18 +43,22 @@ class _FromConfusion(Quality):
 
     @abstractmethod
     def of(self, confusion: Array) -> float:
-        """Return the metric of (classes, classes) counts, labels in rows and predictions in columns."""
+        """Return the metric of a confusion matrix.
+
+        Args:
+            confusion: (classes, classes) counts, labels in rows and predictions in columns.
+        """
 
 
 def _f1_by_class(confusion: Array) -> Array:
-    """F1 of each class that occurs among labels or predictions."""
-    occurring = confusion.sum(0) + confusion.sum(1)
-    found: Array = 2 * confusion.diagonal()[occurring > 0] / occurring[occurring > 0]
-    return found
+    """Return the F1 of each class that occurs among labels or predictions, (occurring classes,)."""
+    occurrences = confusion.sum(0) + confusion.sum(1)
+    f1: Array = 2 * confusion.diagonal()[occurrences > 0] / occurrences[occurrences > 0]
+    return f1
 
 
 class F1(_FromConfusion):
-    """F1 of class 1, as for MRPC and QQP; zero where the model never says it."""
+    """F1 of class 1, as for MRPC and QQP; zero if the model never predicts class 1."""
 
     name: ClassVar[str] = "f1"
 
@@ -62,12 +66,12 @@ class F1(_FromConfusion):
         """See `_FromConfusion.of`."""
         if len(confusion) < 2:
             return 0.0
-        occurring = confusion[1].sum() + confusion[:, 1].sum()
-        return float(2 * confusion[1, 1] / occurring) if occurring else 0.0
+        occurrences = confusion[1].sum() + confusion[:, 1].sum()
+        return float(2 * confusion[1, 1] / occurrences) if occurrences else 0.0
 
 
 class MacroF1(_FromConfusion):
-    """Mean of the F1 of every class; measured wherever there are classes."""
+    """Unweighted mean of the F1 of all classes; measured on every classification task."""
 
     name: ClassVar[str] = "macro_f1"
     universal: ClassVar[bool] = True
@@ -86,18 +90,18 @@ class MacroF1(_FromConfusion):
 
 
 class WeightedF1(_FromConfusion):
-    """Mean of the F1 of every class, each weighed by how many examples have it."""
+    """Mean of the F1 of all classes, weighted by the number of examples with each label."""
 
     name: ClassVar[str] = "weighted_f1"
 
     def of(self, confusion: Array) -> float:
         """See `_FromConfusion.of`."""
-        said, true = confusion.sum(0), confusion.sum(1)
-        return float(_f1_by_class(confusion) @ true[said + true > 0] / true.sum())
+        predicted, true = confusion.sum(0), confusion.sum(1)
+        return float(_f1_by_class(confusion) @ true[predicted + true > 0] / true.sum())
 
 
 class Matthews(_FromConfusion):
-    """Matthews' correlation, as for CoLA; zero where the model always says the same.
+    """Matthews' correlation coefficient, as for CoLA; zero if all predictions or all labels are equal.
 
     Source: Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", 2004,
     doi 10.1016/j.compbiolchem.2004.09.006.
@@ -107,14 +111,14 @@ class Matthews(_FromConfusion):
 
     def of(self, confusion: Array) -> float:
         """See `_FromConfusion.of`."""
-        total, right = confusion.sum(), confusion.trace()
-        said, true = confusion.sum(0), confusion.sum(1)
-        spread = (total**2 - said @ said) * (total**2 - true @ true)
-        return float((right * total - said @ true) / np.sqrt(spread)) if spread > 0 else 0.0
+        total, correct = confusion.sum(), confusion.trace()
+        predicted, true = confusion.sum(0), confusion.sum(1)
+        variances = (total**2 - predicted @ predicted) * (total**2 - true @ true)
+        return float((correct * total - predicted @ true) / np.sqrt(variances)) if variances > 0 else 0.0
 
 
 class _Correlation(Quality):
-    """A correlation of scores; zero where the model always says the same."""
+    """A correlation of scores; zero if all predictions or all labels are equal."""
 
     def score(self, labels: Array, predictions: Array) -> float:
         """See `Quality.score`."""
@@ -126,7 +130,7 @@ class _Correlation(Quality):
 
     @abstractmethod
     def correlation(self, labels: Array, predictions: Array) -> float:
-        """Return the correlation of two (examples,) arrays that are not constant."""
+        """Return the correlation of two (examples,) arrays, neither of which is constant."""
 
 
 class Pearson(_Correlation):

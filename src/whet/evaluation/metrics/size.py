@@ -1,6 +1,6 @@
-"""How big a model is: parameters, those that are not zero, and MiB of weights or of what a runtime reads.
+"""The size of a model: parameters, nonzero parameters, and MiB of its files, on disk and compressed.
 
-On disk, and compressed by DEFLATE as archives and downloads are, at its fastest.
+The compressed size is that of DEFLATE at its fastest level, as in archives and downloads.
 """
 
 import zlib
@@ -31,18 +31,18 @@ class Size(Metric):
     def _counts(self, subject: ModelUnderTest) -> list[Measurement]:
         files = subject.files or weight_files(subject.source)
         stored = sum(path.stat().st_size for path in files)
-        left = sum(_compressed(path, path.stat().st_mtime_ns) for path in files)
+        compressed = sum(_compressed_size(path, path.stat().st_mtime_ns) for path in files)
         return [
             Measurement.count("parameters", count_weights(subject.model), ""),
             Measurement.count("nonzeros", count_nonzeros(subject.model), ""),
             Measurement.count("disk", stored / MIB, "MiB"),
-            Measurement.count("compressed", left / MIB, "MiB"),
+            Measurement.count("compressed", compressed / MIB, "MiB"),
         ]
 
 
 @lru_cache(maxsize=256)
-def _compressed(path: Path, _changed: int) -> int:
-    """How many bytes are left of a file; asked once for the many rows of one model, as long as it does not change."""
+def _compressed_size(path: Path, _modified: int) -> int:
+    """Return the compressed size of a file in bytes; cached for the many rows of one model until the file changes."""
     compressor, size = zlib.compressobj(level=1), 0
     with path.open("rb") as file:
         while piece := file.read(MIB):
