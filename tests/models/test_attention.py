@@ -107,7 +107,7 @@ def test_dropout_is_for_training_only():
 def test_what_cannot_be_made_narrower_is_told_why():
     with pytest.raises(NothingToCompress, match=r"LlamaForSequenceClassification with rotary.*cannot be made narrower"):
         SelfAttention.all_of(tiny_model("llama"), "*")
-    with pytest.raises(NothingToCompress, match="but got GPT2ForSequenceClassification; factor the projections"):
+    with pytest.raises(NothingToCompress, match="but got GPT2ForSequenceClassification; factorise the projections"):
         SelfAttention.all_of(tiny_model("gpt2"), "*")
     with pytest.raises(NothingToCompress, match=r"no attention matches .x.; the attentions here are bert\.encoder"):
         SelfAttention.all_of(tiny_model("bert"), "x")
