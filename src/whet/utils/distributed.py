@@ -124,7 +124,7 @@ def wait_for_all() -> None:
 
 
 def _group() -> Any:
-    """torch.distributed where this process has joined others, or None; who never imported torch has joined nobody."""
+    """Return torch.distributed if this process belongs to a group, else None; it never imports torch itself."""
     dist = sys.modules.get("torch.distributed")
     return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
 

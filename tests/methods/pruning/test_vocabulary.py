@@ -155,7 +155,9 @@ def test_token_ids_in_the_configuration_are_updated():
 def test_models_that_cannot_be_made_smaller_are_refused():
     resources = Resources(text=TrainingText(words_of(tiny_batches()), word_tokenizer()))
     half = Recipe.from_list([{"method": "half"}]).apply(tiny_model("bert"), Resources())
-    with pytest.raises(NothingToCompress, match=r"must be an ordinary table, but .* has HalfPrecision; use the model before"):
+    with pytest.raises(
+        NothingToCompress, match=r"must be an ordinary table, but .* has HalfPrecision; use the model before"
+    ):
         Vocabulary().apply(half, resources)
     with pytest.raises(NothingToCompress, match=r"must not predict words, but LstmForCausalLM does"):
         Vocabulary().apply(LstmForCausalLM(LstmConfig(vocab_size=VOCAB, hidden_size=8)), resources)
