@@ -743,7 +743,7 @@ BAD = {
     "more text without its column": (
         lambda place: (place / "more.csv").write_text("sentence\nw5 w6\n"),
         [*DISTILL, "layer_subset:top:1", "--unlabeled", "more.csv"],
-        r"the columns text must be in more.csv, but got sentence; name the right ones",
+        r"the columns text must be in more.csv, but got sentence; give the names of columns in",
     ),
     "an empty batch": (nothing, [*FINETUNE, "--batch-size", "0"], r"1 <= batch_size must hold, but got batch_size=0"),
     "two sizes of a batch": (
@@ -898,7 +898,7 @@ BAD = {
     "a column that is not there": (
         nothing,
         [*MEASURE, "--text", "sentence"],
-        r"the columns sentence must be in train.csv, but got text, label; name the right ones",
+        r"the columns sentence must be in train.csv, but got text, label; give the names of columns",
     ),
     "one class": (
         _rows("train.csv", b"text,label\n" + b"w5,yes\n" * 40),
@@ -1037,7 +1037,7 @@ BAD = {
     "a report of what was not measured": (
         nothing,
         ["report", "small", "--out", "new"],
-        r"models must have been measured, but small were not; whet measure BASELINE MODEL --task TASK",
+        r"models must have been measured, but small were not; run whet measure BASELINE MODEL --task TASK",
     ),
     "a report of a folder that is not there": (nothing, ["report", "nowhere"], r"folders that exist, but got nowhere"),
     "a report of several folders to nowhere": (
