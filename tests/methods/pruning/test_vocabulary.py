@@ -85,7 +85,7 @@ def test_rare_tokens_are_removed_and_the_first_stay(tmp_path, task):
     text = TrainingText(Examples(texts, [0, 1]), word_tokenizer())
 
     def kept(**parameters):
-        return Vocabulary(**parameters)._kept(text)
+        return Vocabulary(**parameters)._kept_tokens(text)
 
     assert kept() == [0, 1, 2, 3, 4, 5, 6, 7, 98]
     assert kept(least_count=2) == [0, 1, 2, 3, 4, 5]
