@@ -1,4 +1,4 @@
-"""Digests, and output that is whole or absent: written beside its place under another name, then renamed."""
+"""Digests, and atomic output: files and folders are written under a temporary name beside their path, then renamed."""
 
 import hashlib
 import json
@@ -17,50 +17,55 @@ from whet.errors import OutputExists, OutputNotWritten
 __all__ = ["check_files", "check_output", "digest", "json_digest", "new_folder", "write_files", "write_text"]
 
 _HEAD = 4096
-"""Bytes of a file in which its mark must be."""
+"""Bytes at the beginning of a file that must contain its mark."""
 
 
 def check_output(folder: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> None:
-    """Refuse a place that cannot or must not be written, before any work.
+    """Check before any work that an output folder can and may be written.
+
+    Args:
+        folder: the output folder.
+        overwrite: whether a folder that is not empty may be replaced.
+        inputs: paths that the output must not replace.
 
     Raises:
-        OutputExists: the folder holds something and `overwrite` is off, or holds an input or the working folder.
-        OutputNotWritten: the place cannot be written.
+        OutputExists: the folder is not empty and `overwrite` is off, or it contains an input or the working folder.
+        OutputNotWritten: the folder cannot be written.
     """
-    place = folder.resolve()
-    for kept in (Path.cwd(), *(path.resolve() for path in inputs if path.exists())):
-        if place == kept or place in kept.parents:
+    target = folder.resolve()
+    for protected in (Path.cwd(), *(path.resolve() for path in inputs if path.exists())):
+        if target == protected or target in protected.parents:
             raise OutputExists(
-                f"the output folder must be one of its own, but got {folder}, which holds {kept}; name another"
+                f"the output folder must be one of its own, but got {folder}, which holds {protected}; name another"
             )
-    taken = next((path for path in (place, *place.parents) if path.exists() and not path.is_dir()), None)
-    if taken is not None:
-        raise OutputExists(f"the output must be a folder, but got {folder}, and {taken} is a file; name another")
-    if place.is_dir() and any(place.iterdir()) and not overwrite:
+    blocking = next((path for path in (target, *target.parents) if path.exists() and not path.is_dir()), None)
+    if blocking is not None:
+        raise OutputExists(f"the output must be a folder, but got {folder}, and {blocking} is a file; name another")
+    if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise OutputExists(
             f"the output folder must be new or empty, but {folder} holds files; name another or give --overwrite"
         )
-    parent = next(path for path in place.parents if path.exists())
+    parent = next(path for path in target.parents if path.exists())
     if not os.access(parent, os.W_OK):
         raise OutputNotWritten(f"the output folder must be writable, but {parent} is not; name another")
 
 
 @contextmanager
 def new_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield an empty folder to write into; it takes the place of `folder` when the block ends, and goes if it fails.
+    """Yield an empty folder to write into, which replaces `folder` at the end of the block or is removed on an error.
 
     Raises:
-        OutputExists: `folder` holds something and `overwrite` is off.
-        OutputNotWritten: something could not be written, on a full disk for one.
+        OutputExists: `folder` is not empty and `overwrite` is off.
+        OutputNotWritten: a file cannot be written, for example on a full disk.
     """
     check_output(folder, overwrite=overwrite)
-    place = folder.resolve()
-    _sweep(place)
-    draft = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    target = folder.resolve()
+    _remove_stale_drafts(target)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         draft.mkdir(parents=True)
         yield draft
-        _swap(draft, place)
+        _swap(draft, target)
     except (OSError, SafetensorError) as error:
         if isinstance(error, OutputExists | OutputNotWritten):
             raise
@@ -72,38 +77,42 @@ def new_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def check_files(folder: Path, names: Iterable[str], *, mark: bytes, overwrite: bool) -> None:
-    """Refuse a place where files cannot or must not be written, before any work.
+    """Check before any work that files can and may be written into a folder.
 
     Args:
-        folder: where; it need not exist.
-        names: of the files.
-        mark: stands at the beginning of every file that may be replaced, since it came from here.
-        overwrite: whether any other may be replaced too.
+        folder: the folder, which need not exist.
+        names: names of the files.
+        mark: bytes near the beginning of every file that whet wrote, which may be replaced.
+        overwrite: whether files without the mark may be replaced too.
 
     Raises:
-        OutputExists: one of them is there and lacks the mark.
-        OutputNotWritten: the place cannot be written.
+        OutputExists: a file exists without the mark and `overwrite` is off, or a name is that of a folder.
+        OutputNotWritten: the folder cannot be written.
     """
-    place = folder.resolve()
-    there = next(path for path in (place, *place.parents) if path.exists())
-    if not there.is_dir():
-        raise OutputNotWritten(f"the output must be a folder, but got {folder}, and {there} is a file; name another")
-    if not os.access(there, os.W_OK):
-        raise OutputNotWritten(f"the output folder must be writable, but {there} is not; name another")
-    for path in (place / name for name in names):
+    target = folder.resolve()
+    existing = next(path for path in (target, *target.parents) if path.exists())
+    if not existing.is_dir():
+        raise OutputNotWritten(f"the output must be a folder, but got {folder}, and {existing} is a file; name another")
+    if not os.access(existing, os.W_OK):
+        raise OutputNotWritten(f"the output folder must be writable, but {existing} is not; name another")
+    for path in (target / name for name in names):
         if path.is_dir():
             raise OutputExists(f"the output must be a file, but {path} is a folder; name another")
-        if path.exists() and not overwrite and not _bears(path, mark):
+        if path.exists() and not overwrite and not _has_mark(path, mark):
             raise OutputExists(
                 f"files of others must stay, but {path} is there already; name another folder or give --overwrite"
             )
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder; none appears before all are written, and the last one given appears last.
+    """Write files into a folder; no file appears before all are written, and they appear in the given order.
+
+    Args:
+        folder: the folder, which is created if it does not exist.
+        files: contents by file name.
 
     Raises:
-        OutputNotWritten: one cannot be written.
+        OutputNotWritten: a file cannot be written.
     """
     drafts = {folder / f".{name}.{os.getpid()}.partial": folder / name for name in files}
     try:
@@ -121,7 +130,11 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file so that it is either the old or the new one, never half of it."""
+    """Write a small file atomically: at any moment, the path holds the old or the new text as a whole.
+
+    Raises:
+        OutputNotWritten: the file cannot be written.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         draft.write_text(text, encoding="utf-8")
@@ -148,28 +161,28 @@ def json_digest(value: Any) -> str:
     return digest(json.dumps(value, sort_keys=True).encode())
 
 
-def _bears(path: Path, mark: bytes) -> bool:
+def _has_mark(path: Path, mark: bytes) -> bool:
     with path.open("rb") as file:
         return mark in file.read(_HEAD)
 
 
-def _sweep(place: Path) -> None:
-    """Remove what killed runs left of their drafts."""
-    for left in place.parent.glob(f".{place.name}.*.partial"):
-        owner = left.name.removesuffix(".partial").rpartition(".")[2]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
+def _remove_stale_drafts(target: Path) -> None:
+    """Remove the drafts of processes that were killed."""
+    for draft in target.parent.glob(f".{target.name}.*.partial"):
+        pid = draft.name.removesuffix(".partial").rpartition(".")[2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(draft, ignore_errors=True)
 
 
-def _swap(draft: Path, place: Path) -> None:
-    if not place.exists():
-        draft.rename(place)
+def _swap(draft: Path, target: Path) -> None:
+    if not target.exists():
+        draft.rename(target)
         return
-    old = place.with_name(f".{place.name}.{os.getpid()}.old")
-    place.rename(old)
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    target.rename(old)
     try:
-        draft.rename(place)
+        draft.rename(target)
     except BaseException:
-        old.rename(place)
+        old.rename(target)
         raise
     shutil.rmtree(old)
