@@ -1,8 +1,8 @@
-"""Make compressed models and whet's own models known to transformers, without importing transformers.
+"""Register compressed models and the recurrent models with transformers, without importing transformers.
 
-transformers keeps tables of the quantizers and configurations that it can load. Importing them takes seconds, so each
-is added to as soon as somebody imports it: a finder on `sys.meta_path` finds the two modules as Python would, and calls
-us once they have run.
+transformers keeps tables of the quantizers and configurations that it can load. Their modules take seconds to import.
+A finder on `sys.meta_path` therefore waits until another module imports them, and extends each table right after its
+module has run.
 """
 
 import importlib
@@ -16,7 +16,7 @@ __all__ = ["register"]
 
 
 def register() -> None:
-    """Add to the tables of transformers that are there already, and to the others when they are imported."""
+    """Extend the tables of transformers: those already imported now, the others when they are imported."""
     waiting = {}
     for name, add in _TABLES.items():
         if name in sys.modules:
@@ -46,7 +46,7 @@ _TABLES: dict[str, Callable[[ModuleType], None]] = {
 
 
 class _AfterImport(MetaPathFinder):
-    """Calls a function with each of some modules, once it has been imported."""
+    """Calls a function with a module after its import, for each of the given modules."""
 
     def __init__(self, waiting: dict[str, Callable[[ModuleType], None]]) -> None:
         self.waiting = waiting
@@ -54,11 +54,12 @@ class _AfterImport(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return what the other finders find, with the function behind the module's own code."""
+        """Return the spec that the other finders find, with a loader that calls the function after the module ran."""
         if fullname not in self.waiting:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
-        spec = next((found for finder in others if (found := finder.find_spec(fullname, path, target))), None)
+        specs = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in specs if spec), None)
         if spec is not None and spec.loader is not None:
             self._call_after(spec)
         return spec

@@ -1,4 +1,4 @@
-"""What every wing uses: lookup by name, parameters, files, progress, hardware."""
+"""Helpers for all wings: lookup by name, parameters, files, processes, progress, hardware."""
 
 import lazy_loader
 

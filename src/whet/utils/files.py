@@ -150,10 +150,10 @@ def digest(content: Path | bytes | Iterable[bytes]) -> str:
     if isinstance(content, Path):
         with content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for piece in [content] if isinstance(content, bytes) else content:
-        found.update(piece)
-    return found.hexdigest()
+        sha256.update(piece)
+    return sha256.hexdigest()
 
 
 def json_digest(value: Any) -> str:

@@ -1,1 +1,1 @@
-"""One module a kind of measurement."""
+"""The metrics of a benchmark; one module per kind of measurement."""
