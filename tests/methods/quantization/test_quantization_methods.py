@@ -258,7 +258,7 @@ def test_weights_in_8_bits_are_counted():
 
 def test_int8_layers_are_not_exported(tmp_path: Path):
     batch = tiny_batches().batches[0]
-    with pytest.raises(InvalidModel, match=r"must multiply in float, but got one that is already .* --precision int8"):
+    with pytest.raises(InvalidModel, match=r"must compute in float, but got one with 8-bit .* --precision int8"):
         to_onnx(run(DynamicInt8()), batch, tmp_path / "model.onnx")
 
 
