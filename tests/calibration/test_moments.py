@@ -114,7 +114,7 @@ def repadded(batches: Batches, *, extra: int, filler: int) -> Batches:
 
 @pytest.mark.parametrize(("extra", "filler"), [(0, 7), (9, 0), (9, 7), (20, 98)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_neither_the_amount_of_padding_nor_what_it_holds_matters(family: Family, extra: int, filler: int):
+def test_neither_the_amount_nor_the_content_of_padding_matters(family: Family, extra: int, filler: int):
     model, batches = tiny_model(family), tiny_batches(count=3)
     layers = Architecture.of(model).linears
     # decoders find the token that they classify by the padding's id, so other ids there do change their logits
@@ -379,7 +379,7 @@ def test_a_layer_that_does_not_see_one_row_per_token_is_refused(rows: str):
 
 
 @pytest.mark.parametrize(("shape", "side"), [((3, 5), Side.OUTPUT), ((5, 3), Side.INPUT), ((4, 4), Side.INPUT)])
-def test_the_narrower_side_is_taken_and_the_input_where_both_are_equal(shape: tuple[int, int], side: Side):
+def test_the_narrower_side_is_chosen_and_the_input_if_both_are_equal(shape: tuple[int, int], side: Side):
     assert narrower_side(torch.zeros(shape)) is side
 
 

@@ -27,7 +27,7 @@ def test_a_model_without_blocks_has_none():
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
-def test_what_is_simulated_is_one_layers_arithmetic(family: Family):
+def test_simulated_int8_is_the_arithmetic_of_one_layer(family: Family):
     """Against 8-bit integers multiplied as integers."""
     model, batches = tiny_model(family), tiny_batches()
     name = dense_layers_in_blocks(model)[1]

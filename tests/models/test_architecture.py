@@ -76,7 +76,7 @@ def test_a_layer_with_a_shared_weight_is_left_out():
     }
 
 
-def test_a_pattern_of_shared_weights_only_is_told_why():
+def test_a_pattern_that_matches_only_shared_weights_is_refused():
     model = tiny_model("bert")
     first, second = (model.bert.encoder.layer[i].intermediate.dense for i in (0, 1))
     second.weight = first.weight

@@ -234,14 +234,14 @@ TAMPERINGS = {
 
 
 @pytest.mark.parametrize("tampering", TAMPERINGS)
-def test_tampering_is_answered(folder, tampering):
+def test_tampering_is_refused(folder, tampering):
     spoil, message = TAMPERINGS[tampering]
     spoil(folder)
     with pytest.raises(InvalidArtifact, match=message):
         artifact.load_verified(folder)
 
 
-def test_a_missing_manifest_is_answered(folder):
+def test_a_missing_manifest_is_refused(folder):
     (folder / "manifest.json").unlink()
     for read in (artifact.load_verified, artifact.verify, artifact.model_digest):
         with pytest.raises(InvalidArtifact, match=r"must hold a readable manifest.json"):
@@ -310,7 +310,7 @@ def test_an_edited_card_does_not_lose_the_model(folder):
 
 
 @pytest.mark.parametrize("text", ["{", "[]\n", '{"name": "x"}\n', "3\n"])
-def test_measurements_that_cannot_be_read_are_answered(folder, text):
+def test_unreadable_measurements_are_refused(folder, text):
     (folder / "measurements.jsonl").write_text(text)
     with pytest.raises(InvalidArtifact, match=r"measurements.jsonl must hold one trial a line, but .*; empty it"):
         records.trials(folder)

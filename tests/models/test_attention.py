@@ -104,7 +104,7 @@ def test_dropout_is_for_training_only():
     assert not torch.equal(layer(hidden)[0], layer(hidden)[0])
 
 
-def test_what_cannot_be_made_narrower_is_told_why():
+def test_attentions_that_cannot_be_narrowed_are_refused_with_a_reason():
     with pytest.raises(NothingToCompress, match=r"LlamaForSequenceClassification with rotary.*cannot be made narrower"):
         SelfAttention.all_of(tiny_model("llama"), "*")
     with pytest.raises(NothingToCompress, match="but got GPT2ForSequenceClassification; factorise the projections"):

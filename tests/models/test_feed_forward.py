@@ -67,13 +67,13 @@ class Stack(nn.Module):
         return type("Output", (), {"logits": x.mean(1)})
 
 
-def test_square_layers_are_told_apart_by_trying():
+def test_square_layers_are_distinguished_by_the_experiment():
     torch.manual_seed(0)
     assert parts(Stack("plain")) == [FeedForward((f"blocks.{i}.first",), f"blocks.{i}.second") for i in range(2)]
 
 
 @pytest.mark.parametrize("kind", ["mixed over tokens", "mixed over features", "read by another"])
-def test_neurons_that_do_not_stand_alone_are_refused(kind: str):
+def test_neurons_that_depend_on_each_other_are_refused(kind: str):
     torch.manual_seed(0)
     with pytest.raises(NothingToCompress, match=r"blocks must have neurons .* but Stack has none; factor"):
         parts(Stack(kind))
@@ -86,7 +86,7 @@ def test_one_block_of_another_kind_does_not_hide_the_others():
     assert parts(model) == [FeedForward(("blocks.1.first",), "blocks.1.second")]
 
 
-def test_a_wildcard_that_matches_nothing_is_answered():
+def test_a_wildcard_that_matches_nothing_is_refused():
     with pytest.raises(
         NothingToCompress, match=r"no layer that reads neurons matches '\*.query'; the layers here are bert"
     ):

@@ -151,7 +151,7 @@ def test_a_broken_tokenizer_is_refused(tmp_path, tokenizer):
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_a_decoder_without_padding_answers_a_batch_as_it_answers_one(family, tmp_path, tokenizer):
+def test_a_decoder_without_padding_gives_a_batch_the_logits_of_single_examples(family, tmp_path, tokenizer):
     model = tiny_model(family)
     model.config.pad_token_id = None
     model.save_pretrained(tmp_path)

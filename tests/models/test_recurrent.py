@@ -108,6 +108,6 @@ def test_exports_to_onnx_at_any_length(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"cell": "gru"}, {"hidden_size": 0}, {"num_hidden_layers": 0}])
-def test_impossible_sizes_are_answered(wrong):
+def test_impossible_sizes_are_refused(wrong):
     with pytest.raises(InvalidParameter, match="cell must be one of rnn, lstm and all sizes at least 1, but got"):
         RecurrentForSequenceClassification(RecurrentConfig(**wrong))

@@ -152,7 +152,7 @@ def test_a_described_layer_that_the_model_lacks_is_refused():
         rebuild(tiny_model("bert"), {"bert.encoder.nowhere.dense": entry})
 
 
-def test_low_rank_layers_compute_what_their_factors_say():
+def test_low_rank_layers_compute_the_product_of_their_factors():
     generator = torch.Generator().manual_seed(0)
     u, v, bias = (torch.randn(shape, generator=generator) for shape in ((6, 3), (3, 4), (6,)))
     rows = torch.randn(2, 5, 4, generator=generator)

@@ -160,7 +160,7 @@ def test_a_tokenizer_that_reads_otherwise_is_refused(monkeypatch):
         shrink_tokenizer(tokenizer, kept, ["ba"])
 
 
-def test_what_cannot_be_rewritten_is_answered():
+def test_unsupported_tokenizers_are_refused():
     class Slow(BertTokenizer):
         is_fast = False
 

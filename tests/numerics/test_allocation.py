@@ -168,7 +168,7 @@ def test_everything_stays_dense_where_the_budget_allows(seed: int):
     assert loss_of(layers, chosen) == 0
 
 
-def test_an_affordable_dense_option_is_taken():
+def test_an_affordable_dense_option_is_chosen():
     layers = {
         "a": LayerOptions(np.array([1.0, 2.0, 8.0]), np.array([0.5, 0.4, 0.0])),
         "b": LayerOptions(np.array([1.0, 2.0, 8.0]), np.array([1e-9, 5e-10, 0.0])),

@@ -11,7 +11,7 @@ def numbers(bits: int, count: int, *, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("count", [1, 7, 8, 1001])
-def test_both_forms_give_back_what_they_were_given(bits, count):
+def test_both_codings_are_lossless(bits, count):
     known = numbers(bits, count)
     known[0] = 2**bits - 1
     for stored, restore in ((pack_bits(known, bits), unpack_bits), (deflate(known, bits), inflate)):
@@ -41,7 +41,7 @@ def test_a_run_takes_next_to_nothing():
     assert len(deflate(torch.zeros(100_000, dtype=torch.uint8), 4)) < 1000
 
 
-def test_broken_codes_are_answered():
+def test_broken_codes_are_refused():
     whole = deflate(numbers(4, 1000), 4)
     with pytest.raises(ValueError, match="the codes must be a complete DEFLATE stream"):
         inflate(whole[:-9], 4, 1000)

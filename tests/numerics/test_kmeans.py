@@ -38,7 +38,7 @@ def test_one_cluster_is_the_weighted_mean(start):
 
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_every_centroid_is_the_mean_of_what_is_nearest_to_it(start, weighted):
+def test_every_centroid_is_the_mean_of_its_nearest_values(start, weighted):
     """The fixed point of Lloyd's iteration, checked without any of its sums."""
     values = draw()
     masses = draw(seed=1).abs() if weighted else torch.ones_like(values)

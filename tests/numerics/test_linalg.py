@@ -84,7 +84,7 @@ def test_roots_of_a_matrix_of_zeros_are_finite_and_undo_each_other(damping: floa
     torch.testing.assert_close(root @ inverse, torch.eye(4, dtype=torch.float64))
 
 
-def test_tail_counts_what_is_left_after_each_rank():
+def test_tail_energy_is_the_energy_after_each_rank():
     energies = torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64)
     assert tail_energy(energies, relative=False).tolist() == [10, 6, 3, 1, 0]
     torch.testing.assert_close(tail_energy(energies, relative=True), tail_energy(energies, relative=False) / 10)

@@ -57,7 +57,7 @@ def test_each_step_is_the_cheapest_by_least_squares_however_steps_are_blocked(se
 
 
 @pytest.mark.parametrize("width", [2, 3, 6])
-def test_each_group_that_goes_is_the_cheapest_by_least_squares(width: int):
+def test_each_removed_group_is_the_cheapest_by_least_squares(width: int):
     layer = Layer()
     found, wanted = removal_order(layer.covariance, layer.weighed, width=width), greedy(layer, width)
     assert found.order.tolist() == wanted.order.tolist()
@@ -74,7 +74,7 @@ def test_blocks_change_nothing_in_a_wide_layer(monkeypatch):
     torch.testing.assert_close(found.losses, single.losses, rtol=1e-9, atol=0)
 
 
-def test_losses_are_those_of_the_fit_with_what_is_left():
+def test_losses_are_those_of_the_fit_with_the_kept_inputs():
     layer = Layer(40, 7)
     covariance = add_damping(layer.covariance, 1e-2)
     found = removal_order(covariance, layer.weighed)
@@ -89,7 +89,7 @@ def test_losses_are_those_of_the_fit_with_what_is_left():
     torch.testing.assert_close(found.losses[0], whole)
 
 
-def test_what_stays_is_fitted_by_least_squares():
+def test_kept_inputs_are_fitted_by_least_squares():
     layer = Layer()
     kept = torch.tensor([0, 2, 3, 7, 11])
     weight, shift = compensate_for_removed(layer.weight, layer.covariance, layer.mean, kept)
@@ -109,7 +109,7 @@ def test_combinations_of_inputs_are_read_by_least_squares_too():
     torch.testing.assert_close(shift, wanted[:, -1], rtol=1e-8, atol=1e-9)
 
 
-def test_what_others_say_already_goes_first_at_no_cost():
+def test_redundant_inputs_are_removed_first_at_no_cost():
     layer = Layer()
     layer.x[:, 4] = 2 * layer.x[:, 1] - layer.x[:, 9] + 3
     layer.mean, layer.covariance = layer.x.mean(0), add_damping(torch.cov(layer.x.T, correction=0), 1e-10)

@@ -28,7 +28,7 @@ def test_every_weight_is_within_half_a_step(bits, group_size, scale_dtype):
 @pytest.mark.parametrize("size", [1e-7, 1e-4, 1e-3, 1, 1e5])
 @pytest.mark.parametrize("group_size", [None, 7])
 @pytest.mark.parametrize("bits", [4, 8])
-def test_what_was_rounded_stays_as_it_is(bits, group_size, size):
+def test_a_quantized_weight_does_not_change_when_quantized_again(bits, group_size, size):
     """With scales of 16 bits, even where these lose precision themselves."""
     weight = size * torch.randn(50, 60, generator=torch.Generator().manual_seed(1))
     once = quantize_weight(weight, bits=bits, group_size=group_size, scale_dtype=torch.float16)
@@ -77,7 +77,7 @@ def test_balanced_factors_have_the_same_product_and_lose_less(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_is_between_balanced_factors_loses_less_when_it_is_rounded(seed):
+def test_activations_between_equalized_factors_lose_less_in_rounding(seed):
     """Inputs of Transformers have a large mean, and singular values fall: one component takes most of the steps."""
     generator = torch.Generator().manual_seed(seed)
     sizes = torch.logspace(0, -2, 24)

@@ -55,13 +55,13 @@ def test_every_item_is_dealt_once(of_three):
     assert sorted(found) == list(enumerate("abcdefgh"))
 
 
-def test_a_process_without_a_batch_is_told(of_three):
+def test_a_process_without_a_batch_is_refused(of_three):
     of_three(2)
     with pytest.raises(InvalidData, match="every process must have a batch, but got 2 for 3; give more examples"):
         list(items_of_process("ab"))
 
 
-def test_what_the_first_makes_or_raises_reaches_all(of_three, monkeypatch):
+def test_results_and_errors_of_the_first_process_reach_all(of_three, monkeypatch):
     sent: list[object] = []
     monkeypatch.setattr(
         torch.distributed,

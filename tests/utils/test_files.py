@@ -39,7 +39,7 @@ def test_the_folder_appears_whole_when_the_block_ends(tmp_path: Path):
     assert [path.name for path in place.parent.iterdir()] == ["out"]
 
 
-def test_an_empty_folder_may_be_taken(tmp_path: Path):
+def test_an_empty_folder_may_be_written(tmp_path: Path):
     (tmp_path / "out").mkdir()
     with new_folder(tmp_path / "out", overwrite=False) as draft:
         (draft / "one.txt").write_text("1")
