@@ -2,8 +2,8 @@
 
     python tests/faults.py [--only WORDS ...] [--processes 2]
 
-It ends with an error if a fault is not caught, if the text that it replaces is not there exactly once, or if one of the
-tests fails without any fault. Libraries are imported once; each fault is tried in a forked process.
+It ends with an error if a fault is not caught, if it cannot be put in because the source or the tests have changed, or
+if one of the tests fails without any fault. Libraries are imported once; each fault is tried in a forked process.
 """
 
 import argparse
@@ -42,7 +42,10 @@ class Fault:
         """Return why it cannot be put in."""
         path = ROOT / "src" / "whet" / self.file
         count = path.read_text(encoding="utf-8").count(self.old) if path.is_file() else 0
-        return None if count == 1 else f"the text is {count} times in {self.file}"
+        if count != 1:
+            return f"its old text must stand once in {self.file}, but stands {count} times"
+        missing = [test for test in self.tests if not _is_there(*test.partition("::")[::2])]
+        return f"there is no test {', '.join(missing)}" if missing else None
 
     @contextlib.contextmanager
     def put_into(self, copy: Path):
@@ -53,6 +56,11 @@ class Fault:
             yield
         finally:
             path.write_text(text, encoding="utf-8")
+
+
+def _is_there(file: str, name: str) -> bool:
+    path = ROOT / "tests" / file
+    return path.is_file() and (not name or f"def {name}(" in path.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -86,10 +94,8 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="faults whose name or file holds these words; may be repeated")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
-    entries = tomllib.loads((ROOT / "tests" / "faults.toml").read_text(encoding="utf-8"))["fault"]
-    faults = [Fault(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]
     words = given.only or [""]
-    faults = [fault for fault in faults if any(one in fault.name or one in fault.file for one in words)]
+    faults = [fault for fault in all_faults() if any(one in fault.name or one in fault.file for one in words)]
     sys.dont_write_bytecode = True  # two versions of a file within a second would have one name
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", PYTHONDONTWRITEBYTECODE="1")
     import_libraries()
@@ -105,6 +111,12 @@ def main() -> int:
         print(f"FAILS WITHOUT A FAULT  {test}")
     print(f"{len(outcomes) - len(missed)} of {len(outcomes)} faults were caught; {len(failing)} tests fail without one")
     return int(bool(missed or failing))
+
+
+def all_faults() -> list[Fault]:
+    """Return the faults of `faults.toml`."""
+    entries = tomllib.loads((ROOT / "tests" / "faults.toml").read_text(encoding="utf-8"))["fault"]
+    return [Fault(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]
 
 
 def import_libraries() -> None:
