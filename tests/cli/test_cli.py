@@ -151,14 +151,14 @@ def test_compress_by_a_method(place, run, name):
     assert step["method"]["method"] == name
     before, after = (Path(folder, "model.safetensors").stat().st_size for folder in ("model", "new"))
     assert after < before or all_methods()[name].stage is Stage.TRAINING or all_methods()[name].lossless
-    assert artifact.load(Path("new"))
+    assert artifact.load_verified(Path("new"))
 
 
 def test_export_says_how_near_it_is_and_the_model_still_loads(place, run):
     done = run("export", "small", "--to", "onnxruntime")
     assert (done.code, done.err) == (0, "")
     assert re.search(r"onnxruntime .* fp32 .* fp32 .* \d(\.\d)?e-0\d .* 100%", done.out)
-    assert Path("small/model.onnx").is_file() and artifact.load(Path("small"))
+    assert Path("small/model.onnx").is_file() and artifact.load_verified(Path("small"))
     assert artifact.exported(Path("small"), "onnxruntime")["equal_predictions"] == 1
 
 
@@ -370,7 +370,7 @@ def test_compress_by_a_plan_of_ranks(place, run):
     done = run("compress", "model", "--out", "new", *BLIND[:2], *plan)
     assert (done.code, done.err) == (0, "")
     assert "2 layers changed" in done.out
-    model = artifact.load(Path("new"))
+    model = artifact.load_verified(Path("new"))
     assert {layer.rank for layer in model.modules() if isinstance(layer, LowRank)} == {3}
     assert Recipe.read(Path("new/recipe.yaml")).methods[0].ranks == {"*.query": 3}
 
@@ -442,7 +442,7 @@ def test_measure_shows_a_table_writes_a_picture_and_keeps_the_row(place, run, no
     assert len(records.trials(Path("small"))) == 1
     assert run("measure", "model", "small", *OWN, "--rounds", "6").code == 0
     assert len(records.trials(Path("small"))) == 2
-    artifact.load(Path("small"))
+    artifact.load_verified(Path("small"))
 
 
 def test_measure_keeps_all_rows_for_the_report(place, run, no_memory):
@@ -1181,7 +1181,7 @@ def test_a_kill_leaves_nothing_that_looks_finished(place, stop, run, moment):
     assert not (place / "new").exists()
     assert all(name.endswith(".partial") for name in _names(place) if name.startswith("."))
     assert run(*words).code == 0
-    artifact.load(place / "new")
+    artifact.load_verified(place / "new")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])

@@ -298,7 +298,7 @@ def rounded_by_openvino(chosen: tuple[str, ...], folder: Path) -> Counter[str]:
 
 
 def test_what_a_precision_needs_is_asked_for_before_any_work(folder, task, monkeypatch):
-    monkeypatch.setattr("whet.runtimes.export.artifact.load", lambda _: pytest.fail("work had begun"))
+    monkeypatch.setattr("whet.runtimes.export.artifact.load_verified", lambda _: pytest.fail("work had begun"))
     monkeypatch.setattr(export_runtimes()["openvino"], "converters", {INT8: "no_such_package"})
     with pytest.raises(
         InvalidParameter, match=r"openvino needs the package no_such_package, .*install 'whet\[openvino"
@@ -379,7 +379,7 @@ def test_a_runtime_takes_the_precisions_that_it_knows(folder):
 
 def test_bf16_is_refused_where_the_processor_has_none(folder, monkeypatch):
     monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "INT8"])
-    monkeypatch.setattr("whet.runtimes.export.artifact.load", lambda _: pytest.fail("work had begun"))
+    monkeypatch.setattr("whet.runtimes.export.artifact.load_verified", lambda _: pytest.fail("work had begun"))
     with pytest.raises(
         InvalidParameter, match=r"must have bf16 instructions, but this one has none, .*; leave bf16 out"
     ):

@@ -9,7 +9,7 @@ from whet.errors import InvalidModel, InvalidParameter
 from whet.evaluation import records
 from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import Recipe
-from whet.models import artifact
+from whet.models.quantizer import WhetConfig
 from whet.training.students.base import student_from
 from whet.training.students.transformer import Transformer
 
@@ -46,7 +46,7 @@ def test_weights_follow_the_seed():
 
 def test_a_compressed_teacher_has_a_dense_student():
     teacher = Recipe((Svd(keep=0.5),)).apply(tiny_model("bert"), Resources())
-    teacher.config.quantization_config = artifact.WhetConfig({})
+    teacher.config.quantization_config = WhetConfig({})
     student = Transformer(layers=1).build(teacher, Resources()).model
     assert not hasattr(student.config, "quantization_config")
 
