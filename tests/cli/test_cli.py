@@ -1212,7 +1212,7 @@ def test_an_interrupted_training_goes_on_where_it_stopped(place, stop, run, sent
         assert refused.code == 2
         assert re.search(
             r"^InvalidParameter: an interrupted run must resume with its own settings, but got .*=.*, which .*settings"
-            r".json does not hold; give those, or delete .*\.new\.training\n$",
+            r".json does not hold; give the settings of that file, or delete .*\.new\.training\n$",
             refused.err,
         )
     shutil.copytree(place / "base", place / "other")
