@@ -4,6 +4,7 @@ from .benchmark import BenchmarkRow as BenchmarkRow
 from .metrics.base import ModelUnderTest as ModelUnderTest
 from .metrics.base import quality_named as quality_named
 from .records import save_model as save_model
+from .significance import Estimate as Estimate
 from .significance import bootstrap as bootstrap
 from .significance import mcnemar as mcnemar
 from .significance import paired_bootstrap as paired_bootstrap

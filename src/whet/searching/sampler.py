@@ -9,19 +9,18 @@ The sampler keeps no state, so that a search has one store, its folder (see `sto
 after a kill, and each worker sees what the others record. A structure that another worker is trying counts as one that
 just holds the bar until its outcome is known.
 
-Why not optuna, whose journal used to be a second store with code to reconcile both: its TPE sampler does not pay for
-it. Mean share of the best score in the space, in simulated searches like those of tests/searching/test_sampler.py (60
-seeds), and in a space of six axes, as cascades, token pruning and students would make it (30 seeds; optuna 5.0):
+Why not optuna, whose journal was a second store with code to reconcile both: its TPE sampler does not pay for it. Mean
+share of the best score in the space that simulated searches have found (60 seeds, speed times compression;
+benchmarks/sampler.py, with intervals in benchmarks/README.md):
 
-                                        today, 84 structures         grown, 4,032 structures
-    structures tried                    12      16      20           20      30      50      80
-    optuna's TPE in the place of 2, 3   0.982   0.997   1.000        0.59    0.71    0.82    0.88
-    at random in the place of 2, 3      0.975   0.986   0.995        0.48    0.54    0.64    0.69
-    this module                         1.000   1.000   1.000        0.55    0.75    0.90    0.97
+                                           84 structures            1,008, finer levels
+    structures tried                       12      16      20       20      30      50
+    bisection, then TPE                    0.767   0.817   0.869    0.774   0.868   0.936
+    bisection, best's neighbours, TPE      0.955   0.977   0.977    0.779   0.867   0.944
+    this module                            0.922   0.993   0.998    0.773   0.892   0.945
 
-In today's space, the first two lines also have the neighbours of the best structure, which a search tried before TPE. A
-large space with little time, where TPE is level or ahead, is the case to measure again once such a space exists;
-any sampler that is a function of the recorded outcomes fits in here.
+The second line is what whet 0.1 did; it is ahead after 12 structures. Spaces of more axes are not measured, and are the
+case to measure once they exist: any sampler that is a function of the recorded outcomes fits in here.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
