@@ -45,7 +45,7 @@ RECIPE = "recipe.yaml"
 MEASUREMENTS = "measurements.jsonl"
 CARD = "README.md"
 _NOTES = (CARD, MEASUREMENTS)
-"""What is written about the model after it was saved, and may be edited."""
+"""Files that describe the model. They may change after it is saved, so their digests are not checked."""
 _PACKAGES = ("whet", "torch", "transformers", "numpy")
 
 
@@ -103,7 +103,7 @@ def is_artifact(folder: str | Path) -> bool:
 
 
 def verify(folder: Path) -> None:
-    """Compare every file of the model with its digest in the manifest; the notes about it must only be there.
+    """Compare every file of the model with its digest in the manifest; files that describe it must only exist.
 
     Raises:
         InvalidArtifact: a file is missing, truncated or altered, or the manifest cannot be read.
@@ -118,7 +118,7 @@ def verify(folder: Path) -> None:
 
 
 def model_digest(folder: Path) -> str:
-    """Return one digest of the model's own files, leaving out what is written about it later."""
+    """Return one digest of the model's own files, without those that describe it."""
     files = _read_manifest(folder)["files"]
     own = {name: value for name, value in files.items() if name not in _NOTES}
     return json_digest(own)
@@ -152,7 +152,7 @@ def write_notes(folder: Path, notes: Mapping[str, str]) -> None:
 
 
 def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path], about: Mapping[str, Any]) -> None:
-    """Put what a runtime runs beside the weights that it was made from, in the place of what was there.
+    """Move an export's files beside the weights that it was made from; they replace an older export.
 
     Args:
         folder: the artifact.
@@ -181,7 +181,7 @@ def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path]
 
 
 def _beside(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What is known of an older export beside a new one; None of one whose files that has replaced by other weights'.
+    """Return the entry of an older export once a new one is written, or None if it belongs to other weights.
 
     Precisions may read the same files, which are never written to the same bytes twice.
     """
@@ -229,7 +229,7 @@ def copy_files(
 
 
 def exported(folder: Path, runtime: str, precision: str = FP32) -> dict[str, Any]:
-    """Return what the manifest says of an export, after checking that it belongs to the weights beside it.
+    """Return the manifest's entry for an export, after checking that it belongs to the weights beside it.
 
     Raises:
         InvalidArtifact: there is none, it was altered, or the weights are others than it was made from.
@@ -264,7 +264,7 @@ def versions() -> dict[str, str]:
 
 
 def _manifest(files: Mapping[str, str], about: Mapping[str, Any]) -> str:
-    """The manifest's text: what is known of the model, and the digests of its own files, exports left out."""
+    """Return the manifest's text: entries about the model, and the digests of its own files without exports."""
     own = {name: files[name] for name in sorted(files)}
     return json.dumps({**{key: value for key, value in about.items() if key != "files"}, "files": own}, indent=1) + "\n"
 
@@ -280,5 +280,5 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def load_any(source: str | Path) -> "PreTrainedModel":
-    """Return the model of an artifact, after checking its digests, or of any other folder or hub name."""
+    """Load a model from an artifact, whose digests are checked first, or from another folder or hub name."""
     return load_verified(Path(source)) if is_artifact(source) else load_model(source)
