@@ -70,7 +70,7 @@ def test_a_decoder_keeps_its_tied_head(models_dir, data_dir, tmp_path):
     story = (data_dir / "stories" / "stories.txt").read_text(encoding="utf-8")[:2000]
     batch = dict(tokenizer(story, truncation=True, max_length=128, return_tensors="pt", return_token_type_ids=False))
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-    calibration = whet.resources.Batches([batch], torch.zeros(1).numpy())
+    calibration = whet.Batches([batch], torch.zeros(1).numpy())
     recipe = whet.Recipe.from_list([{"method": "kfac", "keep": 0.5}])
     compressed = recipe.apply(model, Resources(calibration=calibration))
     records.save_model(compressed, tokenizer, tmp_path / "small", recipe=recipe.to_list(), origin=str(source), seed=0)

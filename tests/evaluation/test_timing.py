@@ -307,8 +307,9 @@ STEPS = {
     "evaluation/timing.py": "the clock itself",
     "methods/recipe.py": "how long each step of a recipe took",
     "searching/baseline.py": "how long the original took for the selection slice, by which a search is planned",
-    "searching/search.py": "how much of the time of a search has gone",
+    "searching/search.py": "when a search began",
     "searching/stages.py": "how long each structure of a search took",
+    "searching/worker.py": "how much of the time of a search has gone",
 }
 """Modules that read a clock, and what of: all but the first report whole steps, and compare no models by them."""
 

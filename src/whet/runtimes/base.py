@@ -191,6 +191,8 @@ class Runtime(ABC):
 class ExportRuntime(Runtime):
     """A runtime that runs files which are made from the model."""
 
+    reads: ClassVar[str] = ""
+    """Format by which people may name the runtime, such as onnx; empty if by its own name only."""
     calibrated: ClassVar[frozenset[str]] = frozenset()
     """The precisions that need calibration inputs."""
     converters: ClassVar[Mapping[str, str]] = {}
@@ -264,14 +266,14 @@ def export_runtimes() -> dict[str, type[ExportRuntime]]:
 
 
 def exporter_named(name: str) -> ExportRuntime:
-    """Return the runtime with that name or that extra, such as onnx for onnxruntime.
+    """Return the runtime with that name, or that is meant by a format, such as onnx for onnxruntime.
 
     Raises:
         UnknownName: models cannot be exported for any such runtime; the message gives the nearest names.
     """
     known = export_runtimes()
-    by_extra = {runtime.extra: own for own, runtime in reversed(known.items()) if runtime.extra}
-    return known[choose(by_extra.get(name, name), known, what="the runtime")]()
+    by_format = {runtime.reads: own for own, runtime in known.items() if runtime.reads}
+    return known[choose(by_format.get(name, name), known, what="the runtime")]()
 
 
 def compare(

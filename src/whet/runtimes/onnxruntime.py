@@ -31,6 +31,7 @@ class OnnxRuntime(ExportRuntime):
     """The runtime `onnxruntime`."""
 
     extra: ClassVar[str] = "onnx"
+    reads: ClassVar[str] = "onnx"
     package: ClassVar[str] = "onnxruntime"
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {name: (file,) for name, file in MODEL_FILES.items()}
     calibrated: ClassVar[frozenset[str]] = frozenset({STATIC_INT8})
