@@ -27,7 +27,7 @@ import whet
 from whet import Examples
 from whet.evaluation import paired_ratio, time_interleaved
 from whet.models import load_tokenizer
-from whet.tasks import Batch, encode, fitting_batch_sizes, shortest_first, task_named
+from whet.tasks import Batch, encode, fitting_batch_sizes, shortest_first
 from whet.utils import current_machine
 
 HERE = Path(__file__).parent
@@ -52,7 +52,7 @@ def main() -> None:
     found = {}
     for task in TASKS:
         folder = options.models / f"glue_{task}" / "dense"
-        dev = spread(task_named(f"glue/{task}", data_dir=options.data_dir).splits.dev, options.examples)
+        dev = spread(whet.load_task(f"glue/{task}", data_dir=options.data_dir).splits.dev, options.examples)
         found[task] = measure(whet.load(folder), ways(dev, load_tokenizer(folder)), len(dev), options.rounds)
         show(task, found[task])
     result = {"machine": current_machine().to_dict(), "rounds": options.rounds, "tasks": found}

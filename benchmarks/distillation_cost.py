@@ -25,7 +25,7 @@ import whet
 from whet import Objective, Resources, student_from
 from whet.evaluation import paired_ratio
 from whet.models import load_tokenizer
-from whet.tasks import task_named, tokenize
+from whet.tasks import tokenize
 from whet.training import TEACHER_LOGITS, Teacher, teacher_logits
 from whet.utils import ComputePrecision, current_machine
 
@@ -46,7 +46,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     teacher, tokenizer = whet.load(options.model), load_tokenizer(options.model)
-    examples = task_named("glue/mrpc", data_dir=options.data_dir).splits.train.sample(BATCH * options.rounds, seed=0)
+    examples = whet.load_task("glue/mrpc", data_dir=options.data_dir).splits.train.sample(
+        BATCH * options.rounds, seed=0
+    )
     rows: Any = tokenize(examples, tokenizer, max_length=128)
     known = teacher_logits(teacher, tokenizer, rows).tolist()
     rows = [{**row, TEACHER_LOGITS: own} for row, own in zip(rows, known, strict=True)]

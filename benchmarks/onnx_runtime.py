@@ -28,7 +28,7 @@ import whet
 from whet.evaluation import paired_ratio, time_interleaved
 from whet.models import dense_layers_in_blocks, input_names, load_tokenizer
 from whet.runtimes import MODEL_FILES, SLOW_FUSIONS, Conversion, OnnxRuntime, flat_attention, to_onnx
-from whet.tasks import encode, shortest_first, task_named
+from whet.tasks import encode, shortest_first
 from whet.utils import INT8, current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     model, tokenizer = whet.load(options.model), load_tokenizer(options.model)
-    dev = task_named(options.task, data_dir=options.data_dir).splits.dev.take(np.arange(options.examples))
+    dev = whet.load_task(options.task, data_dir=options.data_dir).splits.dev.take(np.arange(options.examples))
     batches = encode(shortest_first(dev, tokenizer, max_length=128), tokenizer, batch_size=8, max_length=128).batches
     names = input_names(model, tokenizer.model_input_names)
     inputs = [{name: batch[name].numpy() for name in names} for batch in batches]

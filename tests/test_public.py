@@ -112,3 +112,14 @@ def test_public_names_stand_for_one_thing():
             for public in getattr(module, "__all__", []):
                 homes[public].add(name)
     assert {public: modules for public, modules in homes.items() if len(modules) > 1} == {}
+
+
+def pages() -> list[Path]:
+    root = Path(__file__).parents[1]
+    return sorted([*root.glob("*.md"), *(root / "benchmarks").glob("*.md"), *(root / "studies").rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_links_of_a_page_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []

@@ -23,7 +23,7 @@ import torch
 import whet
 from whet import Examples, Splits
 from whet.evaluation import quality_named
-from whet.tasks import ResplitTask, task_named
+from whet.tasks import ResplitTask
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -108,7 +108,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     found = seeds.read(HERE)
     for part in options.parts:
-        task = task_named("glue/cola" if part == "lora" else part, data_dir=options.data_dir)
+        task = whet.load_task("glue/cola" if part == "lora" else part, data_dir=options.data_dir)
         if part == "lora":
             decoders = [Path(options.decoder), options.runs / "own gpt"]
             found[part] = tuned([Path(options.base), *decoders], task, options.runs)
@@ -266,7 +266,7 @@ def changed(texts: Sequence[str], count: int) -> list[str]:
 
 def reviews(data_dir: Path | None) -> list[str]:
     """Return single sentences of IMDB's training reviews, of 4 to 40 words."""
-    texts = task_named("imdb", data_dir=data_dir).splits.train.texts
+    texts = whet.load_task("imdb", data_dir=data_dir).splits.train.texts
     parts = [part.strip() for text in texts for part in re.split(r"(?<=[.!?])\s+|<br\s*/?>", text)]
     return [part.lower() for part in parts if 4 <= len(part.split()) <= 40]
 

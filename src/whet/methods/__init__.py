@@ -1,1 +1,1 @@
-"""One module a method."""
+"""Compression methods, one module each, in families; `base` finds them by name."""

@@ -1,4 +1,4 @@
-"""One module for each runtime; `whet.runtime` finds them by name."""
+"""One module for each runtime; `base` finds them by name."""
 
 import lazy_loader
 

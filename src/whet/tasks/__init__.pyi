@@ -1,6 +1,5 @@
 """What studies, benchmarks and other packages may import from this wing."""
 
-from .base import task_named as task_named
 from .data import Batch as Batch
 from .encoding import encode as encode
 from .encoding import fitting_batch_sizes as fitting_batch_sizes
