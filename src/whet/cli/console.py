@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from whet.evaluation.formatting import number, percent, points, ratio, value_of
 from whet.searching.goal import quality_difference
 from whet.utils.distributed import is_first
 from whet.utils.parameters import parameters
+from whet.utils.streams import console
 
 if TYPE_CHECKING:
     from whet.evaluation.inspection import Inspection
@@ -52,12 +52,12 @@ def show(*parts: str | Table) -> None:
     """
     if not is_first():
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDE)
+    terminal = console()
+    if not terminal.is_terminal:
+        terminal = console(width=_WIDE)
     for part in parts:
         line = isinstance(part, str)
-        console.print(part, markup=not line, soft_wrap=line)
+        terminal.print(part, markup=not line, soft_wrap=line)
 
 
 def check_picture(path: Path | None) -> None:

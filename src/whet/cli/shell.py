@@ -1,53 +1,177 @@
-"""Run the command line as a shell expects it: errors as sentences, and exit codes."""
+"""Run the command line as a shell expects it: errors as sentences, exit codes, and a clean end at Ctrl-C.
 
+It imports nothing slow, so that it is ready before what is slow begins. Exit codes: 0, done; 2, something that the user
+can mend, told in a sentence; 3, a search found nothing that holds the bar; 70, a fault of whet's; 74, standard output
+did not take what was printed; 129, 130 and 143, stopped by SIGHUP, Ctrl-C and SIGTERM. A pipe whose reader has left is
+no error.
+"""
+
+import errno
+import logging
+import os
+import re
 import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
-from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
-
+from whet.cli.signals import Stops, stopped_by_signals
 from whet.errors import WhetError
 from whet.utils.distributed import leave_processes
 from whet.utils.progress import say
+from whet.utils.streams import OutputFailure, safe_streams
 
-__all__ = ["run_app"]
+if TYPE_CHECKING:
+    from cyclopts import App, CycloptsError
 
-_STOPPED = 130
-"""The exit code that shells expect after Ctrl-C."""
+__all__ = ["run_command_line"]
+
+REFUSED, FAULT, NOT_PRINTED = 2, 70, 74
+DEBUG = "--debug"
+_NEW_LINE = re.compile(r"\s*\n\s*")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "cannot allocate memory")
+"""What errors without a type of their own say where memory ran out."""
 
 
-def run_app(app: App) -> None:
-    """Run the command line and leave; bad input ends with a sentence and exit code 2."""
-    try:
-        code = _code(app, sys.argv[1:])
-    except WhetError as error:
-        say(f"{type(error).__name__}: {error}")
-        sys.exit(2)
-    except CycloptsError as error:
-        command = " ".join(["whet", *(error.command_chain or ())])
-        say(
-            f"UsageError: the command line must be one that whet knows, but got: {_problem(error)}; "
-            f"see {command} --help"
-        )
-        sys.exit(2)
-    except KeyboardInterrupt:
-        code = _STOPPED
-    finally:
-        leave_processes()
-    if code == _STOPPED:
-        say("stopped; nothing half-written was left")
+def run_command_line(load: Callable[[], "App"]) -> NoReturn:
+    """Run the command line and leave.
+
+    Args:
+        load: imports the verbs.
+    """
+    words, debug = _without_debug(sys.argv[1:])
+    with safe_streams() as output, stopped_by_signals() as stops:
+        # without a home folder it says at every start that it takes a temporary one
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
+        code = _run(load, words, stops, debug=debug)
+        code = _printed(code, output)
     sys.exit(code)
 
 
-def _code(app: App, words: list[str]) -> int:
+def _run(load: Callable[[], "App"], words: Sequence[str], stops: Stops, *, debug: bool) -> int:
+    """Run the words and return the exit code; every error ends as a sentence here."""
+    try:
+        try:
+            code = _code(load(), words)
+        finally:
+            leave_processes()
+        sys.stdout.flush()
+        return code
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if debug:
+            traceback.print_exc()
+        # a library may turn the exception of a signal into one of its own
+        if stops.first is not None or isinstance(error, KeyboardInterrupt):
+            say("stopped; nothing half-written was left")
+            return stops.exit_code
+        code, sentence = _told(error, words)
+        say(sentence)
+        return code
+
+
+def _code(app: "App", words: Sequence[str]) -> int:
+    from cyclopts import CycloptsError
+
     if not words:
         raise CycloptsError(msg="no command")
     code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     return code if isinstance(code, int) else 0
 
 
-def _problem(error: CycloptsError) -> str:
+def _without_debug(words: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the words without `--debug`, which every verb takes anywhere, and whether it was there."""
+    end = words.index("--") if "--" in words else len(words)
+    kept = [word for i, word in enumerate(words) if word != DEBUG or i > end]
+    return kept, len(kept) < len(words)
+
+
+def _told(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
+    """Return the exit code of an error and the sentence that tells of it."""
+    from cyclopts import CycloptsError
+
+    if isinstance(error, WhetError):
+        return REFUSED, f"{type(error).__name__}: {_NEW_LINE.sub(' ', str(error))}"
+    if isinstance(error, CycloptsError):
+        return REFUSED, _usage(error)
+    if _is_lack_of_memory(error):
+        return REFUSED, (
+            f"OutOfMemory: {_command(words)} must fit into memory, but there was too little ({_in_line(error)}); give "
+            "a smaller model, smaller batches or fewer examples, or free some memory"
+        )
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return REFUSED, f"OutputNotWritten: the disk must have room, but {_in_line(error)}; free some space"
+    return FAULT, (
+        f"InternalError: {_command(words)} must end with a result or say what is wrong with its input, but got "
+        f"{_in_line(error)} in {_place(error)}, which is a fault of whet's; {_kept_traceback(error, words)}"
+    )
+
+
+def _usage(error: "CycloptsError") -> str:
+    command = " ".join(["whet", *(error.command_chain or ())])
+    return f"UsageError: the command line must be one that whet knows, but got: {_problem(error)}; see {command} --help"
+
+
+def _problem(error: "CycloptsError") -> str:
+    from cyclopts import MissingArgumentError, UnusedCliTokensError
+
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         return f"nothing for {error.argument.name}"
     if isinstance(error, UnusedCliTokensError):
         return f"words that belong to no option: {' '.join(error.unused_tokens or ())}"
     sentence = " ".join(str(error).split()).rstrip(".")
     return sentence[:1].lower() + sentence[1:]
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    said = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and any(phrase in said for phrase in _NO_MEMORY))
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    )
+
+
+def _command(words: Sequence[str]) -> str:
+    return " ".join(["whet", *words[:1]])
+
+
+def _in_line(error: BaseException, longest: int = 300) -> str:
+    """Return the kind of an error and what it says, in one line."""
+    said = " ".join(str(error).split())
+    short = said if len(said) <= longest else f"{said[:longest]} ..."
+    return f"{type(error).__name__}: {short}" if short else type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    """Return what whet was doing: the innermost of its own functions, that of the traceback's last frame if none."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = [frame for frame in frames if frame.f_globals.get("__name__", "").split(".")[0] == "whet"] or frames
+    return f"{own[-1].f_globals.get('__name__')}.{own[-1].f_code.co_name}" if own else "whet"
+
+
+def _kept_traceback(error: BaseException, words: Sequence[str]) -> str:
+    """Write the traceback to a file of its own, and return where to find it."""
+    text = "".join([f"whet {words}\nPython {sys.version}\n\n", *traceback.format_exception(error)])
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="whet-traceback-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError:
+        return f"run it again with {DEBUG} to see the traceback, and please report it"
+    return f"please report it with its traceback, which is in {name} and shown with {DEBUG}"
+
+
+def _printed(code: int, output: OutputFailure) -> int:
+    """Return the exit code, and say so if standard output did not take what was printed."""
+    if output.error is None or output.reader_left:
+        return code
+    say(
+        "OutputNotWritten: standard output must take what is printed, but "
+        f"{output.error}; files that were to be written are whole, what was printed is not"
+    )
+    return code or NOT_PRINTED

@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, TypeVar
 
 from whet.utils.distributed import is_first
+from whet.utils.streams import console, printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 __all__ = ["ProgressBar", "progress_bar", "say", "track"]
 
@@ -18,7 +19,7 @@ T = TypeVar("T")
 class ProgressBar:
     """A progress bar on the screen."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
+    def __init__(self, progress: "Progress", task: "TaskID") -> None:
         self._progress = progress
         self._task = task
 
@@ -33,7 +34,7 @@ class ProgressBar:
 
 def say(sentence: str) -> None:
     """Print a sentence to the error stream."""
-    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
+    print(printable(sentence), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -45,12 +46,14 @@ def progress_bar(description: str, total: float, *, hidden: bool = False) -> Ite
         total: number of steps.
         hidden: whether to draw nothing.
     """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # slow to import
+
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console(stderr=True),
         disable=hidden or not (sys.stderr.isatty() and is_first()),
         transient=True,
     )
