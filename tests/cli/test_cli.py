@@ -964,7 +964,7 @@ BAD = {
         [*COMPRESS, *BLIND[:2], "--set", "allocation=ranks", "--set", "ranks=96"],
         r"ranks must be a mapping from text, but got ranks=96; ranks is: Ranks",
     ),
-    "a missing recipe": (nothing, BY_RECIPE, r"the recipe must be a YAML or JSON file, but got r.yaml: "),
+    "a missing recipe": (nothing, BY_RECIPE, r"the recipe must exist, but got r.yaml; "),
     "a recipe that is no list": (
         _recipe(f"method: {LAST}\n"),
         BY_RECIPE,

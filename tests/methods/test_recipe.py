@@ -121,7 +121,7 @@ def test_files_that_are_no_recipe_are_refused(text: str, tmp_path: Path):
 
 
 def test_a_missing_file_is_refused(tmp_path: Path):
-    with pytest.raises(InvalidRecipe, match=r"the recipe must be a YAML or JSON file, but got .*nowhere\.yaml"):
+    with pytest.raises(InvalidRecipe, match=r"the recipe must exist, but got .*nowhere\.yaml; check the path"):
         Recipe.read(tmp_path / "nowhere.yaml")
 
 
@@ -342,5 +342,5 @@ def test_shipped_recipes_are_found_by_name(path: Path, tmp_path: Path, monkeypat
     # a file of one's own goes first
     Path(path.stem).write_text("[]")
     assert Recipe.read(Path(path.stem)) == Recipe()
-    with pytest.raises(InvalidRecipe, match="must be a YAML or JSON file, but got elsewhere"):
+    with pytest.raises(InvalidRecipe, match="the recipe must exist, but got elsewhere"):
         Recipe.read(Path("elsewhere") / path.stem)

@@ -127,9 +127,7 @@ def test_local_folder_knows_its_files(tmp_path, monkeypatch):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(
-        InvalidData, match=r"--data-dir must hold a folder CoLA, but .* does not; give the folder above"
-    ):
+    with pytest.raises(InvalidData, match=r"--data-dir must be a folder, but got .*nowhere; check the path"):
         local_folder(tmp_path / "nowhere", "glue/CoLA")
 
 

@@ -1,6 +1,9 @@
 import gzip
 import json
+import os
+from contextlib import suppress
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -87,6 +90,18 @@ BROKEN = {
     "k.parquet": (b"PAR1 and no more", "must be readable as parquet, but got .*; "),
     "l.csv.gz": (gzip.compress(b"text,label\na,0\n" * 99)[:-20], "must be readable as csv, but got .*; "),
     "m.csv.gz": (b"text,label\na,0\n", "must be readable as csv, but got .*; "),
+    "half.jsonl": (
+        b'{"text": "a", "label": 0}\n{"text": "so \\ud83d happy", "label": 0}\n',
+        r"column text must hold whole characters, but row 2 of .*half.jsonl holds half of one, '\\ud83d'; repair or",
+    ),
+    "deep.jsonl": (b'{"text": "a"}\n' + b"[" * 10**5, "too many brackets inside of each other in line 2; repair or"),
+    "digits.jsonl": (b'{"text": ' + b"9" * 5000 + b"}", "a number of too many digits in line 1; repair"),
+    "list.jsonl": (
+        b'{"text": "a", "label": 0}\n{"text": ["a"], "label": 0}\n',
+        "must hold text or numbers, but row 2 of .* holds a list; ",
+    ),
+    "wide.csv": ("text,label\na,0\n".encode("utf-16-le"), "columns text, label must be in .*, but got t\ufffde\ufffdx"),
+    "marked.csv": ("text,label\na,0\n".encode("utf-16"), "must be UTF-8, but byte 0xff in it is not; "),
     "n.xlsx": (b"PK", r"must end in \.csv, .*, but got n.xlsx; "),
     "o": (b"text,label\na,0\n", r"must end in \.csv, .*, but got o; "),
 }
@@ -100,9 +115,53 @@ def test_a_broken_file_is_refused_in_plain_words(tmp_path, name):
         read_table(tmp_path / name, ("text", "label"))
 
 
-def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(InvalidData, match=r"must exist, but got .*nothing.csv; check the path"):
-        read_table(tmp_path / "nothing.csv", ("text",))
+@pytest.mark.parametrize("changed", range(8))
+def test_damaged_parquet_is_refused_or_read(tmp_path, changed):
+    content = bytearray(pd.DataFrame(ROWS).to_parquet())
+    rng = np.random.default_rng(changed)
+    for at in rng.integers(len(content), size=3):
+        content[at] = rng.integers(256)
+    (tmp_path / "a.parquet").write_bytes(content)
+    with suppress(InvalidData):
+        read_table(tmp_path / "a.parquet", ("text", "label"))
+
+
+def test_parquet_holds_text_and_not_bytes(tmp_path):
+    write(tmp_path / "a.parquet", {"text": [b"a", b"\xff"], "label": [0, 1]})
+    with pytest.raises(InvalidData, match=r"column text must hold text or numbers, but row 1 of .* holds bytes; "):
+        read_table(tmp_path / "a.parquet", ("text",))
+
+
+def test_a_column_that_pandas_took_for_row_names_is_read(tmp_path):
+    pd.DataFrame(ROWS).set_index("text").to_parquet(tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet", ("text", "label")) == ROWS
+
+
+def test_a_column_without_a_name_is_refused(tmp_path):
+    with pytest.raises(InvalidData, match=r"the name of a column must not be empty, but got '' for .*a.csv; "):
+        read_table(write(tmp_path / "a.csv"), ("", "label"))
+
+
+NO_FILES = {
+    "nothing.csv": "must exist, but got .*nothing.csv; check the path",
+    "nul\0.csv": "must exist, but got .*nul\ufffd.csv; check the path",
+    f"{'a' * 300}.csv": "must be readable, but got .*: File name too long; check the path",
+    "loop.csv": "must be readable, but got .*loop.csv: Too many levels of symbolic links; check the path",
+    "folder.csv": "must be a file, but got .*folder.csv, which is a folder; save the content",
+    "pipe.csv": "must be a file, but got .*pipe.csv, which is a pipe; save the content to a file and give that",
+    "device.csv": "must be a file, but got .*device.csv, which is a device; save the content",
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", NO_FILES)
+def test_what_is_no_regular_file_is_refused_without_opening_it(tmp_path, name):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    (tmp_path / "device.csv").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(InvalidData, match=f"the data file {NO_FILES[name]}"):
+        read_table(tmp_path / name, ("text",))
 
 
 def test_class_indices_invert_the_names():

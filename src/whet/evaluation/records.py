@@ -12,6 +12,7 @@ from whet.evaluation.formatting import comparison, interval_of, number, with_uni
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import CARD, MEASUREMENTS, RECIPE
+from whet.utils.inputs import read_yaml
 
 __all__ = ["card", "copy_model", "measured_table", "read_steps", "record", "save_model", "trials"]
 
@@ -111,10 +112,7 @@ def read_steps(folder: Path) -> list[dict[str, Any]]:
         InvalidArtifact: it cannot be read.
     """
     path = folder / RECIPE
-    try:
-        steps = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InvalidArtifact(f"{path} must be a readable recipe, but {error}; copy it again") from error
+    steps = read_yaml(path, what="the recipe of an artifact", error=InvalidArtifact)
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise InvalidArtifact(f"{path} must be a list of steps, but it is not; copy it again")
     return steps

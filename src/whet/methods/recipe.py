@@ -1,6 +1,5 @@
 """An ordered list of methods, checked before any work, and its YAML or JSON form."""
 
-import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from whet.errors import InvalidRecipe, MissingResource
 from whet.methods.base import Method, Stage, method_from
 from whet.models.layers.base import count_weights
 from whet.models.surgery import copy_sharing_parameters, describe, unshare_parameters
+from whet.utils.inputs import exists, read_yaml
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,15 +25,6 @@ Run = Callable[[tuple[Method, ...], Method, nn.Module, Resources], nn.Module]
 """Applies a step, given the steps before it, the step, the model that those made, and the resources that it reads."""
 SHIPPED = Path(__file__).parent / "recipes"
 """Folder of the recipes in the package; a user's file of the same name takes precedence."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-05 as a number, as JSON and YAML 1.2 do; YAML 1.1 wants 1.0e-05."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 class Step(NamedTuple):
@@ -86,14 +77,8 @@ class Recipe:
         """
         shipped = SHIPPED / f"{path}.yaml"
         own = Path(path)
-        source = shipped if not own.exists() and own.name == str(path) and shipped.is_file() else own
-        try:
-            entries = yaml.load(source.read_text(encoding="utf-8"), _Loader)  # a safe loader
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise InvalidRecipe(
-                f"the recipe must be a YAML or JSON file, but got {path}: {reason}; correct it"
-            ) from error
+        source = shipped if not exists(own) and own.name == str(path) and exists(shipped) else own
+        entries = read_yaml(source, what="the recipe", error=InvalidRecipe)
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise InvalidRecipe(
                 f"the recipe must be a list of steps such as `- method: kfac`, but {path} is not; correct it"

@@ -17,6 +17,7 @@ from whet.errors import InvalidData
 from whet.tasks.data import Examples
 from whet.tasks.files import read_table
 from whet.tasks.kinds.base import TaskKind, kind_of_labels
+from whet.utils.inputs import require_folder
 from whet.utils.lookup import by_name, choose, members
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def local_folder(data_dir: Path, name: str, *, files: Sequence[str] = ()) -> Pat
     Raises:
         InvalidData: there is no such folder.
     """
+    require_folder(data_dir, what="--data-dir", error=InvalidData)
     parts = Path(name).parts
     candidates = [data_dir.joinpath(*parts[start:]) for start in reversed(range(len(parts)))]
     if data_dir.resolve().name == parts[-1] or (files and all((data_dir / file).is_file() for file in files)):
@@ -186,8 +188,8 @@ def texts_from(path: Path, *, text: str, text_pair: str | None = None) -> Exampl
     Raises:
         InvalidData: the file cannot be read, or lacks a column.
     """
-    columns = read_table(path, [column for column in (text, text_pair) if column])
-    return Examples(columns[text], [0] * len(columns[text]), columns[text_pair] if text_pair else None)
+    columns = read_table(path, [column for column in (text, text_pair) if column is not None])
+    return Examples(columns[text], [0] * len(columns[text]), None if text_pair is None else columns[text_pair])
 
 
 def task_from_files(

@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from whet.errors import InvalidData
+from whet.utils.inputs import one_line, require_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +22,8 @@ __all__ = ["FORMATS", "class_indices", "finite_scores", "listed", "read_table"]
 
 FORMATS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 """File endings that can be read; each may be followed by .gz. A .txt file is read as TSV."""
+_NO_TEXT: dict[type, str] = {bytes: "bytes", list: "a list", dict: "a mapping", np.ndarray: "a list"}
+"""Types of cells that stand for no text, and what they are called."""
 
 
 def read_table(
@@ -34,20 +39,22 @@ def read_table(
         missing_as: text that replaces an empty cell; None makes empty cells an error.
 
     Raises:
-        InvalidData: the file is missing, empty, unreadable or not UTF-8, or lacks a column.
+        InvalidData: the file is missing, empty, unreadable or not UTF-8, or is no regular file; or it lacks a column,
+            or a cell holds no text, such as a list or half a character.
     """
-    if not path.is_file():
-        raise InvalidData(f"the data file must exist, but got {path}; check the path")
+    require_file(path, what="the data file", error=InvalidData)
+    if "" in columns:
+        raise InvalidData(f"the name of a column must not be empty, but got '' for {one_line(path)}; give its name")
     if path.stat().st_size == 0:
-        raise InvalidData(f"the data file must hold rows, but {path} is empty; write it again")
+        raise InvalidData(f"the data file must hold rows, but {one_line(path)} is empty; write it again")
     frame = _read_frame(path, header)
     if frame.empty:
-        raise InvalidData(f"the data file must hold rows, but {path} has none; write it again")
+        raise InvalidData(f"the data file must hold rows, but {one_line(path)} has none; write it again")
     absent = [column for column in columns if column not in frame.columns]
     if absent:
         raise InvalidData(
-            f"the columns {', '.join(absent)} must be in {path}, "
-            f"but got {', '.join(map(str, frame.columns))}; give the names of columns in the file"
+            f"the columns {', '.join(absent)} must be in {one_line(path)}, "
+            f"but got {one_line(listed([str(name) for name in frame.columns]))}; give the names of columns in the file"
         )
     return {column: _strings(frame[column], column, path, missing_as) for column in columns}
 
@@ -104,41 +111,63 @@ def listed(names: Sequence[str], limit: int = 10) -> str:
 
 
 def _strings(values: "pd.Series", column: str, path: Path, missing_as: str | None) -> list[str]:
-    missing = values.isna() | (values.astype(str).str.strip() == "")
-    if missing.any():
-        if missing_as is None:
-            rows = ", ".join(str(row + 1) for row in missing.to_numpy().nonzero()[0][:5])
+    # a list, or the like, is neither empty nor text; pandas would look for empty values inside of it
+    for row, value in enumerate(values, start=1):
+        if type(value) in _NO_TEXT:
             raise InvalidData(
-                f"column {column} must be filled in every row, but {path} has empty cells in rows {rows}; "
-                "fill or remove them"
+                f"column {column} must hold text or numbers, but row {row} of {one_line(path)} holds "
+                f"{_NO_TEXT[type(value)]}; convert it"
             )
-        values = values.where(~missing, missing_as)
-    return [str(value) for value in values]
+    texts = [str(value) for value in values]
+    _refuse_half_characters(texts, column, path)
+    missing = values.isna().to_numpy() | np.array([not text.strip() for text in texts])
+    if not missing.any():
+        return texts
+    if missing_as is None:
+        rows = ", ".join(str(row + 1) for row in missing.nonzero()[0][:5])
+        raise InvalidData(
+            f"column {column} must be filled in every row, but {one_line(path)} has empty cells in rows {rows}; "
+            "fill or remove them"
+        )
+    return [missing_as if gap else text for gap, text in zip(missing, texts, strict=True)]
+
+
+def _refuse_half_characters(texts: Sequence[str], column: str, path: Path) -> None:
+    """Refuse halves of surrogate pairs: JSON may hold them, where a text was cut, but no tokenizer reads them."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        for row, text in enumerate(texts, start=1):
+            if half := next((sign for sign in text if "\ud800" <= sign <= "\udfff"), None):
+                raise InvalidData(
+                    f"column {column} must hold whole characters, but row {row} of {one_line(path)} holds half of one, "
+                    f"{half!a}; repair or remove the row"
+                ) from None
 
 
 def _read_frame(path: Path, header: Sequence[str] | None) -> "pd.DataFrame":
-    import pandas as pd  # slow to import
-
     endings = [ending for ending in path.suffixes if ending != ".gz"]
     ending = endings[-1].lower() if endings else ""
     if ending not in FORMATS:
-        raise InvalidData(f"the data file must end in {', '.join(FORMATS)}, but got {path.name}; convert or rename it")
+        raise InvalidData(
+            f"the data file must end in {', '.join(FORMATS)}, but got {one_line(path.name)}; convert or rename it"
+        )
     try:
         if ending == ".jsonl":
             return _read_jsonl(path)
         if ending == ".parquet":
-            packed = path.suffix == ".gz"
-            return pd.read_parquet(io.BytesIO(gzip.decompress(path.read_bytes())) if packed else path)
+            return _read_parquet(path)
         return _read_separated(path, header, "," if ending == ".csv" else "\t")
     except UnicodeDecodeError as error:
         raise InvalidData(
-            f"{path} must be UTF-8, but byte 0x{error.object[error.start]:02x} in it is not; convert it first"
+            f"{one_line(path)} must be UTF-8, but byte 0x{error.object[error.start]:02x} in it is not; convert it first"
         ) from error
     except InvalidData:
         raise
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidData(f"{path} must be readable as {ending[1:]}, but got {reason}; repair or convert it") from error
+    except (ValueError, TypeError, NotImplementedError, OverflowError, OSError, EOFError, zlib.error) as error:
+        raise InvalidData(
+            f"{one_line(path)} must be readable as {ending[1:]}, but got {one_line(error)}; repair or convert it"
+        ) from error
 
 
 def _read_jsonl(path: Path) -> "pd.DataFrame":
@@ -154,11 +183,27 @@ def _read_jsonl(path: Path) -> "pd.DataFrame":
                 row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise ValueError(f"{error.msg} in line {number}, column {error.colno}") from error
+            except RecursionError as error:
+                raise ValueError(f"too many brackets inside of each other in line {number}") from error
+            except ValueError as error:
+                raise ValueError(f"a number of too many digits in line {number}") from error
             if not isinstance(row, dict):
                 raise ValueError(f"no object in line {number}")
             rows.append(row)
     # dtype object, because pandas would turn integers in a column with gaps into floats
     return pd.DataFrame(rows, dtype=object)
+
+
+def _read_parquet(path: Path) -> "pd.DataFrame":
+    import pyarrow.parquet as parquet  # slow to import
+
+    content = io.BytesIO(gzip.decompress(path.read_bytes())) if path.suffix == ".gz" else path
+    # what pandas noted in the file may take columns out of it as row names
+    frame: pd.DataFrame = parquet.read_table(content).to_pandas(ignore_metadata=True)
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise ValueError(f"the column {twice} twice")
+    return frame
 
 
 def _read_separated(path: Path, header: Sequence[str] | None, separator: str) -> "pd.DataFrame":
@@ -177,7 +222,7 @@ def _read_separated(path: Path, header: Sequence[str] | None, separator: str) ->
     # if lines have more cells than the header, pandas takes the first cells as row names and shifts every column
     if not isinstance(frame.index, pd.RangeIndex):
         raise InvalidData(
-            f"the lines of {path} must hold as many cells as its header names, but got more; "
+            f"the lines of {one_line(path)} must hold as many cells as its header names, but got more; "
             "quote cells that hold the separator"
         )
     return frame

@@ -71,9 +71,10 @@ class BlockStructure(Budgeted):
             InvalidParameter: as `Budgeted` does, or a structure is unknown.
             UnknownName: the runtime is unknown.
         """
-        super().__post_init__()
         given: Any = self.structures
-        object.__setattr__(self, "structures", (given,) if isinstance(given, str) else tuple(given))  # files hold lists
+        if isinstance(given, str | list):  # files hold lists
+            object.__setattr__(self, "structures", (given,) if isinstance(given, str) else tuple(given))
+        super().__post_init__()
         unknown = [str(name) for name in self.structures if name not in STRUCTURES]
         if unknown or not self.structures:
             raise InvalidParameter(

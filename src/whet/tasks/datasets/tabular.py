@@ -76,8 +76,8 @@ class Tabular(Task):
         return tuple(sorted(set(self._train_columns[self.label])))
 
     def _columns(self, path: Path) -> Mapping[str, list[str]]:
-        return read_table(path, [column for column in (self.text, self.text_pair, self.label) if column])
+        return read_table(path, [column for column in (self.text, self.text_pair, self.label) if column is not None])
 
     def _examples(self, columns: Mapping[str, list[str]], path: Path) -> Examples:
         labels = self.kind.read_labels(columns[self.label], self.label_names, source=path)
-        return Examples(columns[self.text], labels, columns[self.text_pair] if self.text_pair else None)
+        return Examples(columns[self.text], labels, None if self.text_pair is None else columns[self.text_pair])
