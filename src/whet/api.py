@@ -33,7 +33,7 @@ from whet.training.students.base import BuiltStudent, Student
 from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Epoch, TrainingSettings, train
 from whet.utils.distributed import from_first_process
-from whet.utils.files import check_output, new_folder
+from whet.utils.outputs import check_output, new_folder
 from whet.utils.progress import progress_bar
 
 __all__ = ["Compressed", "compress", "distill", "finetune", "load", "load_task", "measure"]

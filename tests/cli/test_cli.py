@@ -1161,7 +1161,7 @@ MOMENTS = {
     "before the weights": ("transformers:PreTrainedModel.save_pretrained", "before"),
     "after the weights": ("transformers:PreTrainedModel.save_pretrained", "after"),
     "before the manifest": ("whet.models.artifact:_manifest", "before"),
-    "before the folder appears": ("whet.utils.files:_swap", "before"),
+    "before the folder appears": ("whet.utils.outputs:_swap", "before"),
 }
 
 

@@ -243,7 +243,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with opened(tmp_path / "out") as storage:
-        monkeypatch.setattr(Path, "write_text", full)
+        monkeypatch.setattr(Path, "write_bytes", full)
         with pytest.raises(OutputNotWritten, match="No space left"):
             storage.record(outcome(0), BASELINE)
         monkeypatch.undo()

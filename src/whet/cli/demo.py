@@ -24,7 +24,7 @@ from whet.tasks.base import Task, task_named
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode
 from whet.training.trainer import TrainingSettings
-from whet.utils.files import check_output, new_folder
+from whet.utils.outputs import check_output, new_folder
 
 __all__ = ["RECIPES", "run_demo"]
 

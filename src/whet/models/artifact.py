@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from whet.errors import InvalidArtifact, OutputNotWritten
 from whet.models.load import load_model
 from whet.models.surgery import describe, to_storage
-from whet.utils.files import digest, json_digest, new_folder, write_text
+from whet.utils.files import digest, json_digest, write_text
+from whet.utils.outputs import new_folder
 from whet.utils.precision import FP32
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from whet.report.html import html_page
 from whet.report.markdown import markdown_page
 from whet.report.plots import trade_off_picture
 from whet.report.view import ReportView, report_view
-from whet.utils.files import check_files, write_files
+from whet.utils.files import write_files
+from whet.utils.outputs import check_files
 
 __all__ = ["PAGE", "save_report", "write_report"]
 

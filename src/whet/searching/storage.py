@@ -27,7 +27,8 @@ from whet.evaluation.trial import Trial
 from whet.models.artifact import MEASUREMENTS
 from whet.searching._version_0_1 import current_search, current_trial
 from whet.searching.space import Structure
-from whet.utils.files import check_output, write_text
+from whet.utils.files import write_text
+from whet.utils.outputs import check_output
 
 __all__ = ["FAILED", "FINISHED", "PRUNED", "Proposal", "SearchStorage", "SearchTrial"]
 

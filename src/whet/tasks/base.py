@@ -75,6 +75,11 @@ class Task(ABC):
     def metrics(self) -> tuple[str, ...]:
         """Names of the quality metrics; the main metric comes first."""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files and folders that the data are read from, which no output may replace."""
+        return () if self.data_dir is None else (self.data_dir,)
+
     @abstractmethod
     def read(self) -> tuple[Examples, Examples]:
         """Return the official training examples and the examples for the final measurement, which may be empty.

@@ -19,7 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from whet.errors import InvalidParameter
 from whet.models.inference import predict_logits
 from whet.tasks.encoding import pad_batches
-from whet.utils.files import digest, new_folder
+from whet.utils.files import digest
+from whet.utils.outputs import new_folder
 
 __all__ = ["cached_logits", "teacher_logits"]
 

@@ -1,9 +1,9 @@
 """What studies, benchmarks and other packages may import from this wing."""
 
-from .files import check_output as check_output
 from .files import write_text as write_text
 from .hardware import current_machine as current_machine
 from .hardware import supports_products as supports_products
+from .outputs import check_output as check_output
 from .parameters import check as check
 from .precision import FP32 as FP32
 from .precision import INT8 as INT8

@@ -1,111 +1,72 @@
-"""Digests, and atomic output: files and folders are written under a temporary name beside their path, then renamed."""
+"""Digests, and small files that are written as a whole: under a temporary name beside their path, then renamed."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import unicodedata
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-from safetensors import SafetensorError
+from whet.errors import OutputNotWritten
 
-from whet.errors import OutputExists, OutputNotWritten
+__all__ = ["check_path", "digest", "json_digest", "litter", "not_written", "remove", "write_files", "write_text"]
 
-__all__ = ["check_files", "check_output", "digest", "json_digest", "new_folder", "write_files", "write_text"]
+_DRAFT = 24
+"""Bytes that the name of a draft is longer than that of its file, at most."""
+_NAME = 255
+"""Bytes that a name has at most on the usual file systems."""
+_BREAKING = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's categories of control characters, of bytes that are no text, and of ends of lines."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
-_HEAD = 4096
-"""Bytes at the beginning of a file that must contain its mark."""
 
-
-def check_output(folder: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> None:
-    """Check before any work that an output folder can and may be written.
+def check_path(path: Path, what: str = "the output") -> None:
+    """Check before any work that a path can be the place of a file or folder to write.
 
     Args:
-        folder: the output folder.
-        overwrite: whether a folder that is not empty may be replaced.
-        inputs: paths that the output must not replace.
+        path: the place; it need not exist.
+        what: the option or argument, for the message.
 
     Raises:
-        OutputExists: the folder is not empty and `overwrite` is off, or it contains an input or the working folder.
-        OutputNotWritten: the folder cannot be written.
+        OutputNotWritten: the path has control characters, is no text, is too long, or leads in a circle.
     """
-    target = folder.resolve()
-    for protected in (Path.cwd(), *(path.resolve() for path in inputs if path.exists())):
-        if target == protected or target in protected.parents:
-            raise OutputExists(
-                f"the output folder must be one of its own, but got {folder}, which holds {protected}; name another"
-            )
-    blocking = next((path for path in (target, *target.parents) if path.exists() and not path.is_dir()), None)
-    if blocking is not None:
-        raise OutputExists(f"the output must be a folder, but got {folder}, and {blocking} is a file; name another")
-    if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise OutputExists(
-            f"the output folder must be new or empty, but {folder} holds files; name another or give --overwrite"
-        )
-    parent = next(path for path in target.parents if path.exists())
-    if not os.access(parent, os.W_OK):
-        raise OutputNotWritten(f"the output folder must be writable, but {parent} is not; name another")
-
-
-@contextmanager
-def new_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield an empty folder to write into, which replaces `folder` at the end of the block or is removed on an error.
-
-    Raises:
-        OutputExists: `folder` is not empty and `overwrite` is off.
-        OutputNotWritten: a file cannot be written, for example on a full disk.
-    """
-    check_output(folder, overwrite=overwrite)
-    target = folder.resolve()
-    _remove_stale_drafts(target)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        draft.mkdir(parents=True)
-        yield draft
-        _swap(draft, target)
-    except (OSError, SafetensorError) as error:
-        if isinstance(error, OutputExists | OutputNotWritten):
-            raise
+    text = str(path)
+    if any(unicodedata.category(sign) in _BREAKING for sign in text):
         raise OutputNotWritten(
-            f"{folder} must be writable to its end, but {error}; free some space or name another"
+            f"{what} must have a name of plain text, without ends of lines, but got {text!r}; name another"
+        )
+    if (size := len(os.fsencode(path.name))) > _NAME - _DRAFT:
+        raise OutputNotWritten(
+            f"{what} must have a name of at most {_NAME - _DRAFT} bytes, but got {size} in {path.name[:20]}...; "
+            "give a shorter one"
+        )
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        shown = text if len(text) < 2 * _NAME else f"{text[:_NAME]}..."
+        raise OutputNotWritten(
+            f"{what} must be a path that can be written, but {shown}: {error.strerror}; name another"
         ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
-def check_files(folder: Path, names: Iterable[str], *, mark: bytes, overwrite: bool) -> None:
-    """Check before any work that files can and may be written into a folder.
-
-    Args:
-        folder: the folder, which need not exist.
-        names: names of the files.
-        mark: bytes near the beginning of every file that whet wrote, which may be replaced.
-        overwrite: whether files without the mark may be replaced too.
-
-    Raises:
-        OutputExists: a file exists without the mark and `overwrite` is off, or a name is that of a folder.
-        OutputNotWritten: the folder cannot be written.
-    """
-    target = folder.resolve()
-    existing = next(path for path in (target, *target.parents) if path.exists())
-    if not existing.is_dir():
-        raise OutputNotWritten(f"the output must be a folder, but got {folder}, and {existing} is a file; name another")
-    if not os.access(existing, os.W_OK):
-        raise OutputNotWritten(f"the output folder must be writable, but {existing} is not; name another")
-    for path in (target / name for name in names):
-        if path.is_dir():
-            raise OutputExists(f"the output must be a file, but {path} is a folder; name another")
-        if path.exists() and not overwrite and not _has_mark(path, mark):
-            raise OutputExists(
-                f"files of others must stay, but {path} is there already; name another folder or give --overwrite"
-            )
+def not_written(path: Path, error: BaseException) -> OutputNotWritten:
+    """Return the error to raise where writing to a path failed; only a full disk is told to be one."""
+    full = getattr(error, "errno", None) in _FULL or any(os.strerror(code) in str(error) for code in _FULL)
+    advice = "free some space or name another" if full else "check its rights and its disk, or name another"
+    return OutputNotWritten(f"{path} must be writable to its end, but {error}; {advice}")
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files into a folder; no file appears before all are written, and they appear in the given order.
+
+    The caller holds the folder (see `whet.utils.outputs`), so that all drafts there are those of killed processes.
 
     Args:
         folder: the folder, which is created if it does not exist.
@@ -114,35 +75,61 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         OutputNotWritten: a file cannot be written.
     """
-    drafts = {folder / f".{name}.{os.getpid()}.partial": folder / name for name in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for draft, content in zip(drafts, files.values(), strict=True):
-            draft.write_bytes(content)
-        for draft, path in drafts.items():
-            draft.replace(path)
     except OSError as error:
-        raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
-    finally:
-        for draft in drafts:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
+        raise not_written(folder, error) from error
+    _write({folder / name: content for name, content in files.items()}, what=folder)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file atomically: at any moment, the path holds the old or the new text as a whole.
 
+    The caller holds the file's folder, as for `write_files`.
+
     Raises:
         OutputNotWritten: the file cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _write({path: text.encode()}, what=path)
+
+
+def _write(files: Mapping[Path, bytes], *, what: Path) -> None:
+    drafts = {path.with_name(f".{path.name}.{os.getpid()}.partial"): path for path in files}
     try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        for draft, path in drafts.items():
+            remove(*litter(path, "partial"))
+            draft.write_bytes(files[path])
+        for draft, path in drafts.items():
+            draft.replace(path)
     except OSError as error:
-        raise OutputNotWritten(f"{path} must be writable, but {error}; free some space or name another") from error
+        raise not_written(what, error) from error
     finally:
-        draft.unlink(missing_ok=True)
+        remove(*drafts)
+
+
+def litter(path: Path, ending: str) -> list[Path]:
+    """Return what killed processes left beside a path: its drafts or its former versions, newest first.
+
+    Args:
+        path: a file or folder that the caller alone writes.
+        ending: partial or old.
+    """
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.\d+\.{ending}")
+    try:
+        left = [entry for entry in os.scandir(path.parent) if pattern.fullmatch(entry.name)]
+        return [Path(entry) for entry in sorted(left, key=lambda entry: -entry.stat(follow_symlinks=False).st_mtime)]
+    except OSError:
+        return []
+
+
+def remove(*paths: Path) -> None:
+    """Remove files and folders as far as that is possible."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def digest(content: Path | bytes | Iterable[bytes]) -> str:
@@ -159,30 +146,3 @@ def digest(content: Path | bytes | Iterable[bytes]) -> str:
 def json_digest(value: Any) -> str:
     """Return the SHA-256 of JSON values; the order of keys does not matter."""
     return digest(json.dumps(value, sort_keys=True).encode())
-
-
-def _has_mark(path: Path, mark: bytes) -> bool:
-    with path.open("rb") as file:
-        return mark in file.read(_HEAD)
-
-
-def _remove_stale_drafts(target: Path) -> None:
-    """Remove the drafts of processes that were killed."""
-    for draft in target.parent.glob(f".{target.name}.*.partial"):
-        pid = draft.name.removesuffix(".partial").rpartition(".")[2]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _swap(draft: Path, target: Path) -> None:
-    if not target.exists():
-        draft.rename(target)
-        return
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    target.rename(old)
-    try:
-        draft.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)

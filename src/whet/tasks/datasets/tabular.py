@@ -56,6 +56,11 @@ class Tabular(Task):
         """See `Task.metrics`."""
         return (self.metric or "accuracy",)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """See `Task.files`."""
+        return (self.train_file,) if self.dev_file is None else (self.train_file, self.dev_file)
+
     def read(self) -> tuple[Examples, Examples]:
         """See `Task.read`."""
         if self.metric == "f1" and len(self._classes) > 2:

@@ -1,0 +1,340 @@
+"""Output folders: each has one writer at a time, appears whole, and replaces nothing that whet did not write.
+
+    .NAME.lock           beside the folder NAME, held by its writer from the check to the end; the system frees it
+                         when its process dies
+    .NAME.PID.partial    the folder while it is written
+    .NAME.PID.old        the former folder, for a moment, on systems that cannot exchange two folders in one step
+
+What is found beside a folder by the holder of its lock was left by killed processes, and is removed.
+"""
+
+import ctypes
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from whet.errors import OutputExists, OutputNotWritten, WhetError
+from whet.utils.distributed import from_first_process
+from whet.utils.files import check_path, litter, not_written, remove
+from whet.utils.progress import say
+
+__all__ = ["adding_to", "check_files", "check_output", "claimed", "files_of_others", "new_folder"]
+
+_HEAD = 4096
+"""Bytes at the beginning of a file that must contain its mark."""
+_LOCK = ".lock"
+"""A lock inside a folder: of a search, or where nothing can be written beside the folder."""
+_REPORT = ("report.html", "report.md", "report.png")
+_KINDS = {
+    "manifest.json": ("README.md", "measurements.jsonl", "recipe.yaml", ".export.partial"),
+    "search.json": ("trials", "models", "best", "workers", "measurements.jsonl", "journal", "journal.lock"),
+    "measurements.jsonl": (),
+}
+"""The file that tells each kind of folder that whet writes, and what else is in it besides what a manifest lists."""
+_HELD: ContextVar[frozenset[Path]] = ContextVar("_HELD", default=frozenset())
+"""The folders that this thread holds."""
+
+
+def check_output(folder: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Check before any work that an output folder can and may be written.
+
+    Args:
+        folder: the output folder.
+        overwrite: whether a folder that whet wrote may be replaced.
+        inputs: paths that the output must not replace.
+
+    Raises:
+        OutputExists: the folder is not empty and `overwrite` is off; it holds what whet did not write; or it contains
+            an input or the working folder.
+        OutputNotWritten: the folder cannot be written.
+    """
+    check_path(folder)
+    target = folder.resolve()
+    for protected in (Path.cwd(), *(path.resolve() for path in inputs if _exists(path))):
+        if target == protected or target in protected.parents:
+            raise OutputExists(
+                f"the output folder must be one of its own, but got {folder}, which holds {protected}; name another"
+            )
+    blocking = next((path for path in (target, *target.parents) if path.exists() and not path.is_dir()), None)
+    if blocking is not None:
+        raise OutputExists(f"the output must be a folder, but got {folder}, and {blocking} is a file; name another")
+    parent = next(path for path in target.parents if path.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputNotWritten(f"the output folder must be writable, but {parent} is not; name another")
+    if target.is_mount():
+        raise OutputNotWritten(
+            f"the output folder must not be a disk of its own, but {folder} is; name a folder inside it"
+        )
+    try:
+        filled = target.is_dir() and any(path.name != _LOCK for path in target.iterdir())
+        others = files_of_others(target)
+    except OSError as error:
+        raise not_written(folder, error) from error
+    if filled and not overwrite:
+        raise OutputExists(
+            f"the output folder must be new or empty, but {folder} holds files; name another or give --overwrite"
+        )
+    if others:
+        some = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise OutputExists(
+            f"only what whet wrote may be replaced, but {folder} holds files of others: {some}; name another folder or "
+            "move them"
+        )
+
+
+def files_of_others(folder: Path) -> list[str]:
+    """Return the names in a folder that whet did not write there; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    names = {path.name for path in folder.iterdir()}
+    kind = next((kind for kind in _KINDS if (folder / kind).is_file()), None)
+    known = {_LOCK} if kind is None else {kind, *_KINDS[kind], _LOCK, *_REPORT, *_listed(folder / kind)}
+    drafts = {draft.name for name in known for draft in litter(folder / name, "partial")}
+    return sorted(names - known - drafts)
+
+
+@contextmanager
+def claimed(folder: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Iterator[None]:
+    """Hold an output folder from the check to the end of the block, so that no other run writes it.
+
+    Of several processes that do one job, the first holds it for all of them.
+
+    Args:
+        folder: the output folder.
+        overwrite: whether a folder that whet wrote may be replaced.
+        inputs: paths that the output must not replace.
+
+    Raises:
+        OutputExists: see `check_output`; or another run is writing the folder.
+        OutputNotWritten: the folder cannot be written.
+    """
+    with ExitStack() as stack:
+        from_first_process(lambda: stack.enter_context(_claimed(folder, overwrite, tuple(inputs))))
+        yield
+
+
+@contextmanager
+def adding_to(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder to which files are added, so that no other run writes it.
+
+    Args:
+        folder: it need not exist.
+        wait: whether to wait for another run instead of refusing.
+
+    Raises:
+        OutputExists: another run is writing the folder.
+        OutputNotWritten: the folder cannot be written.
+    """
+    check_path(folder)
+    with _locked(folder.resolve(), folder, wait=wait):
+        yield
+
+
+@contextmanager
+def new_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty folder to write into, which replaces `folder` at the end of the block or is removed on an error.
+
+    Everything in the new folder gets the rights that the umask gives.
+
+    Raises:
+        OutputExists: see `check_output`; or another run is writing the folder.
+        OutputNotWritten: a file cannot be written, for example on a full disk.
+    """
+    with _claimed(folder, overwrite, ()):
+        target = folder.resolve()
+        draft = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            draft.mkdir()
+            yield draft
+            _set_rights(draft)
+            check_output(folder, overwrite=overwrite)  # others than whet may have written there meanwhile
+            _swap(draft, target)
+        except (OSError, SafetensorError) as error:
+            if isinstance(error, WhetError):
+                raise
+            raise not_written(folder, error) from error
+        finally:
+            remove(draft)
+
+
+def check_files(folder: Path, names: Iterable[str], *, mark: bytes, overwrite: bool) -> None:
+    """Check before any work that files can and may be written into a folder.
+
+    Args:
+        folder: the folder, which need not exist.
+        names: names of the files.
+        mark: bytes near the beginning of every file that whet wrote, which may be replaced.
+        overwrite: whether files without the mark may be replaced too.
+
+    Raises:
+        OutputExists: a file exists without the mark and `overwrite` is off, or a name is that of a folder.
+        OutputNotWritten: the folder cannot be written.
+    """
+    check_path(folder)
+    target = folder.resolve()
+    existing = next(path for path in (target, *target.parents) if path.exists())
+    if not existing.is_dir():
+        raise OutputNotWritten(f"the output must be a folder, but got {folder}, and {existing} is a file; name another")
+    if not os.access(existing, os.W_OK):
+        raise OutputNotWritten(f"the output folder must be writable, but {existing} is not; name another")
+    for path in (target / name for name in names):
+        if path.is_dir():
+            raise OutputExists(f"the output must be a file, but {path} is a folder; name another")
+        if path.exists() and not overwrite and not _has_mark(path, mark):
+            raise OutputExists(
+                f"files of others must stay, but {path} is there already; name another folder or give --overwrite"
+            )
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a path; the name of a model on a hub may be too long for one."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _has_mark(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return mark in file.read(_HEAD)
+
+
+@contextmanager
+def _claimed(folder: Path, overwrite: bool, inputs: tuple[Path, ...]) -> Iterator[None]:
+    check_output(folder, overwrite=overwrite, inputs=inputs)
+    target = folder.resolve()
+    if target in _HELD.get():
+        yield
+        return
+    with _locked(target, folder, wait=False):
+        check_output(folder, overwrite=overwrite, inputs=inputs)  # another run may just have written it
+        yield
+
+
+@contextmanager
+def _locked(target: Path, folder: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of a folder, and remove what killed processes left beside it."""
+    if target in _HELD.get():
+        yield
+        return
+    missing = [path for path in target.parents if not path.exists()]
+    path = _lock_file(target)
+    lock = FileLock(path)
+    token = _HELD.set(_HELD.get() | {target})
+    try:
+        try:
+            _acquire(lock, path, folder, wait=wait)
+            _recover(target)
+        except OSError as error:
+            raise error if isinstance(error, WhetError) else not_written(folder, error) from error
+        yield
+    finally:
+        _HELD.reset(token)
+        if lock.is_locked:
+            # removed while it is held: whoever waits for it notices, and makes a new one
+            remove(path)
+            lock.release()
+        _remove_empty(missing)
+
+
+def _lock_file(target: Path) -> Path:
+    """Beside the folder; inside it where nothing can be written beside it, since it cannot be replaced then."""
+    inside = target.is_dir() and not os.access(target.parent, os.W_OK)
+    return target / _LOCK if inside else target.with_name(f".{target.name}.lock")
+
+
+def _acquire(lock: FileLock, path: Path, folder: Path, *, wait: bool) -> None:
+    while not lock.is_locked:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except FileNotFoundError:
+            continue  # another run has just removed the parent that it had made
+        except Timeout as error:
+            writer = _text(path)
+            by = f"process {writer}" if writer.isdigit() else "another process"
+            if not wait:
+                raise OutputExists(
+                    f"an output folder must have one writer, but {by} is writing {folder}; wait for it, or name another"
+                ) from error
+            say(f"waiting for {by}, which is writing {folder}")
+            lock.acquire()
+    path.write_text(str(os.getpid()), encoding="utf-8")
+
+
+def _recover(target: Path) -> None:
+    """Put back what a killed process had moved aside, and remove the rest that it left."""
+    former = litter(target, "old")
+    if former and _is_new(target):
+        former.pop(0).rename(target)
+    remove(*former, *litter(target, "partial"))
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that were made for a lock and hold nothing, innermost first."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _listed(marker: Path) -> set[str]:
+    """The files that a manifest lists, exports included; none for other files."""
+    try:
+        content = json.loads(_text(marker))
+        exports = content.get("exports", {}).values()
+        return {name for part in (content, *exports) for name in part.get("files", ())}
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return set()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _set_rights(draft: Path) -> None:
+    """Give all files the rights that the umask leaves; libraries write weights for the owner alone."""
+    allowed = draft.stat().st_mode & 0o666  # the draft was made with all rights but the umask's
+    for path in draft.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(allowed)
+
+
+def _is_new(target: Path) -> bool:
+    return not target.exists() or not any(target.iterdir())
+
+
+def _swap(draft: Path, target: Path) -> None:
+    """Put the draft in its place; a former folder is then where the draft was."""
+    if _is_new(target):
+        draft.rename(target)  # which replaces a folder only as long as that is empty
+        return
+    if _exchange(draft, target):
+        return
+    former = target.with_name(f".{target.name}.{os.getpid()}.old")
+    target.rename(former)
+    try:
+        draft.rename(target)
+    except BaseException:
+        former.rename(target)
+        raise
+    remove(former)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step, at every moment of which both exist; return whether the system could."""
+    if sys.platform != "linux":
+        return False
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of <fcntl.h> and <stdio.h>
+    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
