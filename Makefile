@@ -1,6 +1,7 @@
 # make demo: set up and run the main job.  make test: set up and run the tests.
 # make test-all: also run the cases that `make test` leaves out of its covering sets.  make check: linters and types.
-.PHONY: demo test test-all check clean
+# make campaigns: kill whet, give it bad inputs, alter its files, run it twice at once, load it; takes an hour.
+.PHONY: demo test test-all campaigns check clean
 
 PYTHON ?= python3
 # threads that wait asleep lose little on a quiet machine, and nearly everything is lost without on a busy one
@@ -24,6 +25,9 @@ test: .venv/ready
 
 test-all: .venv/ready
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m ''
+
+campaigns: .venv/ready
+	cd tests && for name in kills bad_inputs altered concurrency; do ../$(BIN)/python -m campaigns.$$name --keep || exit 1; done
 
 check: .venv/ready
 	$(BIN)/ruff check .
