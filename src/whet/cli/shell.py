@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from whet.cli.signals import Stops, stopped_by_signals
+from whet.cli.signals import STOPPED, Stops, stopped_by_signals
 from whet.errors import WhetError
 from whet.utils.distributed import leave_processes
 from whet.utils.progress import say
@@ -46,6 +46,10 @@ def run_command_line(load: Callable[[], "App"]) -> NoReturn:
         # without a home folder it says at every start that it takes a temporary one
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
         code = _run(load, words, stops, debug=debug)
+        if code == stops.exit_code and stops.first is not None:
+            stops.leave()
+        if code == stops.exit_code:
+            say(STOPPED)
         code = _printed(code, output)
     sys.exit(code)
 
@@ -66,7 +70,6 @@ def _run(load: Callable[[], "App"], words: Sequence[str], stops: Stops, *, debug
             traceback.print_exc()
         # a library may turn the exception of a signal into one of its own
         if stops.first is not None or isinstance(error, KeyboardInterrupt):
-            say("stopped; nothing half-written was left")
             return stops.exit_code
         code, sentence = _told(error, words)
         say(sentence)

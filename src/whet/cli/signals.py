@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and SIGHUP end a run the same way: as an exception, so that everything cleans up behind itself."""
 
+import atexit
 import os
 import signal
 import sys
@@ -7,15 +8,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from whet.utils.progress import say
 
-__all__ = ["Stops", "stopped_by_signals"]
+__all__ = ["STOPPED", "Stops", "stopped_by_signals"]
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+STOPPED = "stopped; nothing half-written was left"
 _AGAIN = 0.02
-"""Seconds after which an exception that was swallowed is raised again."""
+"""Seconds after which a signal is handled again that could not be answered."""
 
 
 class Stops:
@@ -25,7 +27,8 @@ class Stops:
     """The first of them."""
 
     def __init__(self) -> None:
-        self._warned = False
+        self._warned = self._leaving = False
+        self._again: threading.Timer | None = None
 
     @property
     def exit_code(self) -> int:
@@ -35,11 +38,22 @@ class Stops:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt; while that is cleaned up after, warn first and then end at once.
 
+        Nothing is raised within an import, where C++ may have no way to pass it on: before any work the process ends
+        there, and later the import is waited for.
+
         Raises:
             KeyboardInterrupt: the run is to stop.
         """
+        if self._leaving:
+            os._exit(self.exit_code)
         if self.first is None:
             self.first = number
+        importer = _importer(frame)
+        if importer.startswith("whet.cli."):
+            self.leave()
+        if importer:
+            self._repeat()
+            return
         if not _stopping(sys.exc_info()[1]):
             raise KeyboardInterrupt
         if self._warned:
@@ -48,11 +62,34 @@ class Stops:
         say("cleaning up; a third time ends at once and may leave drafts behind")
 
     def unraisable(self, given: Any) -> None:
-        """Raise an exception of ours again that came where none can be raised, as in the import system's callbacks."""
+        """Raise an exception of ours again that came where none can be raised, such as a callback of a weak pointer."""
         if isinstance(given.exc_value, KeyboardInterrupt) and self.first is not None:
-            threading.Timer(_AGAIN, signal.raise_signal, [self.first]).start()
+            self._repeat()
         else:
             sys.__unraisablehook__(given)
+
+    def leave(self) -> NoReturn:
+        """Say that the run was stopped, and end the process.
+
+        The interpreter's own end is not waited for: where a C library met the exception it ends by a signal instead.
+        """
+        self._leaving = True
+        say(STOPPED)
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(self.exit_code)
+
+    def _repeat(self) -> None:
+        """Have the signal handled again in a moment."""
+        self._again = threading.Timer(_AGAIN, signal.raise_signal, [self.first])
+        self._again.start()
+
+    def end(self) -> None:
+        """Raise nothing any more."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again.join()
 
 
 @contextmanager
@@ -69,6 +106,7 @@ def stopped_by_signals() -> Iterator[Stops]:
     try:
         yield stops
     finally:
+        stops.end()
         sys.unraisablehook = hook
         for number, old in taken.items():
             signal.signal(number, old)
@@ -79,3 +117,15 @@ def _stopping(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
+
+
+def _importer(frame: FrameType | None) -> str:
+    """Return the module of the outermost code that waits for an import, or nothing if none does."""
+    importer, within = "", False
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib."):
+            within = True
+        elif within:
+            importer, within = str(frame.f_globals.get("__name__")), False
+        frame = frame.f_back
+    return importer

@@ -76,6 +76,9 @@ def safe_streams() -> Iterator[OutputFailure]:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
+        for stream, old in zip((sys.stdout, sys.stderr), before, strict=True):
+            if old is None:
+                stream.close()
         sys.stdout, sys.stderr = before
 
 
