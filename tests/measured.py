@@ -14,6 +14,7 @@ from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.trial import Trial
 from whet.methods.recipe import Recipe
 from whet.models import artifact
+from whet.models.manifest import MEASUREMENTS
 
 CONDITIONS: dict[str, Any] = {
     "task": "glue/mrpc",
@@ -68,7 +69,7 @@ def keep(folder: Path, *trials: Trial) -> Path:
     """Write trials as `whet measure --out` does."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{one.to_json()}\n" for one in trials)
-    (folder / artifact.MEASUREMENTS).write_text(lines, encoding="utf-8")
+    (folder / MEASUREMENTS).write_text(lines, encoding="utf-8")
     return folder
 
 

@@ -20,8 +20,9 @@ from whet.evaluation.metrics.base import quality_named
 from whet.evaluation.trial import Trials
 from whet.methods.recipe import Recipe, Step
 from whet.models import artifact
-from whet.models.artifact import load_any
+from whet.models.artifact import check_source, load_any, load_with_tokenizer
 from whet.models.load import check_finite, class_order, common_max_length, load_tokenizer, load_with_new_head
+from whet.models.manifest import MEASUREMENTS
 from whet.report.plots import curve_csv, curve_picture, read_curve
 from whet.tasks.base import Task, task_from_files, task_named
 from whet.tasks.data import Examples
@@ -131,6 +132,7 @@ def finetune(
     from_first_process(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(base),)))
     require_held_out(task)
     transformers.set_seed(settings.seed)
+    check_source(base)
     tokenizer = load_tokenizer(base)
     model = load_with_new_head(base, task.label_names, tokenizer)
     if lora is not None:
@@ -192,7 +194,8 @@ def distill(
         )
     require_held_out(task)
     transformers.set_seed(settings.seed)
-    source, tokenizer = load_any(teacher).to(device), load_tokenizer(teacher)
+    source, tokenizer = load_with_tokenizer(teacher)
+    source.to(device)
     order = class_order(source, task)
     resources = Resources(seed=settings.seed)
     if student.reads:
@@ -338,7 +341,8 @@ def compress(
         recipe.check(Resources(seed=seed))
     else:
         _ = task.splits  # bad data are refused before anything is loaded
-    original, tokenizer = load_any(model).to(device), load_tokenizer(model)
+    original, tokenizer = load_with_tokenizer(model)
+    original.to(device)
     resources = Resources(seed=seed)
     if task is not None:
         class_order(original, task)
@@ -385,13 +389,16 @@ def measure(
     folder = None if out is None else Path(out)
     if folder is not None:
         check_output(folder, overwrite=overwrite, inputs=tuple(map(Path, models)))
+    recorded = [Path(source) for source in models if artifact.is_artifact(source)]
+    for place in recorded:
+        records.check_recordable(place)
     chosen = benchmark or Benchmark()
     trials = Trials(chosen.run(models, task))
     for source, trial in zip(cycle(models), trials, strict=False):
-        if artifact.is_artifact(source) and os.access(source, os.W_OK):
+        if Path(source) in recorded and os.access(source, os.W_OK):
             records.record(Path(source), trial)
     if folder is not None:
         with new_folder(folder, overwrite=overwrite) as draft:
             lines = "".join(f"{trial.to_json()}\n" for trial in trials)
-            (draft / artifact.MEASUREMENTS).write_text(lines, encoding="utf-8")
+            (draft / MEASUREMENTS).write_text(lines, encoding="utf-8")
     return trials

@@ -159,7 +159,7 @@ def test_export_says_how_near_it_is_and_the_model_still_loads(place, run):
     assert (done.code, done.err) == (0, "")
     assert re.search(r"onnxruntime .* fp32 .* fp32 .* \d(\.\d)?e-0\d .* 100%", done.out)
     assert Path("small/model.onnx").is_file() and artifact.load_verified(Path("small"))
-    assert artifact.exported(Path("small"), "onnxruntime")["equal_predictions"] == 1
+    assert artifact.exported(Path("small"), "onnxruntime").largest_difference < 1e-4
 
 
 def test_measure_in_other_runtimes(place, run, monkeypatch):

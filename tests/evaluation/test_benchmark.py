@@ -257,7 +257,7 @@ def test_bad_parameters_are_refused():
 
 
 def test_an_unknown_metric_is_refused_before_any_model_is_loaded(root, monkeypatch):
-    monkeypatch.setattr("whet.models.artifact.load_any", lambda source: pytest.fail("work had begun"))
+    monkeypatch.setattr("whet.evaluation.benchmark.load_with_tokenizer", lambda source: pytest.fail("work had begun"))
     task = task_from_files(root / "train.csv", root / "dev.csv", text="text", metric="acuracy")
     with pytest.raises(UnknownName, match="did you mean accuracy"):
         BENCHMARK.run([root / "model"], task)

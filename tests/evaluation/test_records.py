@@ -1,3 +1,8 @@
+import ast
+import dataclasses
+
+import pytest
+
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.records import card, measured_table
 from whet.evaluation.trial import Trial
@@ -34,3 +39,52 @@ def test_a_model_card_shows_what_was_measured_last():
     lines = card("small", [], "base", [older, TRIAL]).splitlines()
     assert lines[-7:] == measured_table(TRIAL)
     assert "Not yet: `whet measure" in card("small", [], "base", [])
+
+
+HOSTILE = [
+    '"""; import os; #',
+    "`code`",
+    "a\n---\n# other",
+    "x|y|z",
+    "<script>alert(1)</script>",
+    "![a](b)",
+    "\udcff",
+    "$x$",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_model_card_means_the_same_whatever_names_it_shows(text: str):
+    """As many lines, rows and columns as with plain names; the code is a string; nothing is HTML."""
+
+    def shape(name: str) -> list[tuple[str, int]]:
+        row = dataclasses.replace(TRIAL.measurements[2], metric=name)
+        trial = dataclasses.replace(TRIAL, measurements=[row], conditions={name: name})
+        lines = card(name, [{"method": name, name: name}], name, [trial]).splitlines()
+        assert "<script" not in "".join(
+            line.replace("\\<", "") for line in lines if not line.startswith(("Made", "classify"))
+        )
+        [call] = [line for line in lines if line.startswith("classify = ")]
+        keyword = ast.parse(call).body[0].value.keywords[0].value
+        assert isinstance(keyword, ast.Constant) and keyword.value == name
+        return [(line[:2], line.replace("\\|", "").count("|")) for line in lines if "classify" not in line]
+
+    plain, hostile = shape("plain"), shape(text)
+    assert [line for line, _ in hostile] == [line for line, _ in plain]
+    assert [cells for line, cells in hostile if line == "| "] == [cells for line, cells in plain if line == "| "]
+    card(text, [], text, []).encode()
+
+
+@pytest.mark.parametrize(
+    ("origin", "shown"),
+    [
+        ("/home/me/secret/tuned", "tuned"),
+        ("../runs/tuned/", "tuned"),
+        ("~/tuned", "tuned"),
+        ("runs/mrpc/tuned", "tuned"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("tuned", "tuned"),
+    ],
+)
+def test_a_model_card_names_no_folder_of_a_machine(origin: str, shown: str):
+    assert f"Made from `{shown}` by whet" in card("small", [], origin, [])

@@ -213,21 +213,8 @@ TAMPERINGS = {
     "no measurements": (lambda folder: (folder / "measurements.jsonl").unlink(), "lacks measurements.jsonl"),
     "half a manifest": (
         lambda folder: (folder / "manifest.json").write_text('{"files": {'),
-        "must hold a readable manifest.json, but .*; copy it again",
+        r"manifest.json must be as whet wrote it, but Invalid JSON: .*; copy it again",
     ),
-    "a manifest of other bytes": (
-        lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe\x00"),
-        "must hold a readable manifest.json",
-    ),
-    "a manifest without files": (
-        lambda folder: (folder / "manifest.json").write_text("{}"),
-        r"manifest.json must list the files, but it does not; copy it again",
-    ),
-    "a manifest with a list of files": (
-        lambda folder: (folder / "manifest.json").write_text('{"files": ["config.json"]}'),
-        "must list the files",
-    ),
-    "a manifest that is a list": (lambda folder: (folder / "manifest.json").write_text("[]"), "must list the files"),
     "an unknown layer": (_unknown_layer, "a saved layer must be one of .*, but got 'no_such'; update whet"),
     "a half-described layer": (_half_described_layer, "a saved .* layer must be complete, but got {}"),
 }
@@ -309,20 +296,65 @@ def test_an_edited_card_does_not_lose_the_model(folder):
     artifact.load_verified(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]\n", '{"name": "x"}\n', "3\n"])
-def test_unreadable_measurements_are_refused(folder, text):
-    (folder / "measurements.jsonl").write_text(text)
-    with pytest.raises(InvalidArtifact, match=r"measurements.jsonl must hold one trial a line, but .*; empty it"):
-        records.trials(folder)
+def without(key: str) -> str:
+    return json.dumps({name: value for name, value in trial(1).to_dict().items() if name != key})
+
+
+def spoilt(**changes: object) -> str:
+    [row] = trial(1).to_dict()["measurements"]
+    return json.dumps(trial(1).to_dict() | {"measurements": [row | changes]})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "Invalid JSON"),
+        ('{"name": "x', "Invalid JSON"),
+        ("[]", "should be an object"),
+        ("3", "should be an object"),
+        ("[" * 100_000, "recursion limit exceeded"),
+        ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "Invalid JSON"),
+        (without("recipe"), "recipe: Field required"),
+        (json.dumps(trial(1).to_dict() | {"recipe": ["kfac"]}), "recipe.0: Input should be"),
+        (json.dumps(trial(1).to_dict() | {"measurements": {}}), "measurements"),
+        (spoilt(value="high"), "measurements.0.value"),
+        (spoilt(low=5), "low <= value <= high must hold, but got low=5, value=1, high=1"),
+        (spoilt(better="more"), "measurements.0.better"),
+    ],
+)
+def test_unreadable_measurements_are_refused_before_a_benchmark(folder, line, message):
+    records.record(folder, trial(1))
+    path = folder / "measurements.jsonl"
+    path.write_text(f"{path.read_text()}{line}\n")
+    with pytest.raises(
+        InvalidArtifact, match=rf"line 2 of .*must be as whet wrote it, but .*{message}.*; remove it, and"
+    ):
+        records.check_recordable(folder)
+    path.write_text(f"{trial(1).to_json()}\n\n")
+    assert records.trials(folder) == [trial(1)]
 
 
 def test_the_card_says_how_to_load_it(saved):
     for name, path in saved.items():
         card = (path / "README.md").read_text()
         assert card.startswith("---\nlibrary_name: transformers")
-        assert f"whet: {name}(" in card or name == "dense"
+        assert f"whet: `{name}(" in card or name == "dense"
         assert "`tiny`" in card
         assert "import whet" in card
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "- {}", "- [kfac]", "kfac", "- {method: 3}"])
+def test_an_unreadable_recipe_is_refused_before_a_benchmark(folder, text):
+    (folder / "recipe.yaml").write_text(text)
+    with pytest.raises(InvalidArtifact, match=r"recipe\.yaml"):
+        records.check_recordable(folder)
+
+
+def test_a_method_that_is_unknown_here_is_told_by_its_name(folder):
+    (folder / "recipe.yaml").write_text("- {method: somebody.elses, strength: 2}")
+    records.check_recordable(folder)
+    records.record(folder, trial(1))
+    assert "by whet: `somebody.elses(strength=2)`." in (folder / "README.md").read_text()
 
 
 def test_extra_files_are_saved_and_listed(tmp_path, tokenizer):
@@ -344,7 +376,7 @@ def test_precisions_may_share_files_that_are_never_the_same_bytes_twice(folder, 
     add("int8", "small.xml", "b")
     add("bf16", "whole.xml", "c")
     for precision in ("fp32", "int8", "bf16"):
-        assert artifact.exported(folder, "openvino", precision)["kl"] == 0.1
+        assert artifact.exported(folder, "openvino", precision).kl == 0.1
     config, manifest = folder / "config.json", json.loads((folder / "manifest.json").read_text())
     config.write_text(config.read_text() + "\n")  # another model from now on
     manifest["files"]["config.json"] = digest(config)
@@ -366,7 +398,7 @@ def test_a_copy_has_one_export_and_says_what_it_is(folder, tmp_path):
     records.copy_model(folder, tmp_path / "new", export=("onnxruntime", "fp32"), about=about, trials=[trial(0.5)])
     artifact.verify(tmp_path / "new")
     assert artifact.model_digest(tmp_path / "new") == artifact.model_digest(folder)
-    assert artifact.exported(tmp_path / "new", "onnxruntime")["kl"] == 0.1
+    assert artifact.exported(tmp_path / "new", "onnxruntime").kl == 0.1
     assert not (tmp_path / "new" / "openvino.onnx").exists()
     with pytest.raises(InvalidArtifact, match="must hold an export for openvino"):
         artifact.exported(tmp_path / "new", "openvino")

@@ -146,20 +146,20 @@ def test_models_without_measurements_are_named(tmp_path, tokenizer):
         collect_results([tmp_path])
 
 
-@pytest.mark.parametrize(
-    "line", ["{", "[]", '"text"', "{}", '{"name": 1}', '{"name": "a", "recipe": [], "seed": 0, "measurements": ["x"]}']
-)
-def test_broken_measurements_are_refused(tmp_path, line):
-    (tmp_path / "measurements.jsonl").write_text(line + "\n")
-    with pytest.raises(InvalidArtifact, match="must hold one trial a line"):
+@pytest.mark.parametrize("change", [{"name": 3}, {"recipe": "kfac"}, {"recipe": ["kfac"]}, {"measurements": ["x"]}])
+def test_broken_measurements_are_refused(tmp_path, change):
+    entry = json.loads(trial("dense").to_json()) | change
+    (tmp_path / "measurements.jsonl").write_text(json.dumps(entry) + "\n")
+    with pytest.raises(InvalidArtifact, match=r"line 1 of .*must be as whet wrote it, but (name|recipe|measurements)"):
         collect_results([tmp_path])
 
 
-@pytest.mark.parametrize("change", [{"name": 3}, {"conditions": None}, {"recipe": "kfac"}, {"recipe": ["kfac"]}])
-def test_incomplete_trials_are_refused(tmp_path, change):
-    entry = json.loads(trial("dense").to_json()) | change
+def test_trials_without_conditions_are_refused(tmp_path):
+    entry = json.loads(trial("dense").to_json()) | {"conditions": None}
     (tmp_path / "measurements.jsonl").write_text(json.dumps(entry) + "\n")
-    with pytest.raises(InvalidData, match="must have a name, a recipe and conditions"):
+    with pytest.raises(
+        InvalidData, match=r"a trial must have conditions, but one in .* has none; measure the model ag"
+    ):
         collect_results([tmp_path])
 
 

@@ -9,6 +9,7 @@ from measured import keep, saved, trial
 from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
 from whet.evaluation import records
 from whet.models import artifact
+from whet.models.manifest import MEASUREMENTS
 from whet.report import write
 from whet.report.collect import Result
 from whet.report.write import save_report, write_report
@@ -24,7 +25,7 @@ def run(tmp_path) -> Path:
 
 def test_three_files_are_written_into_the_measured_folder(run):
     assert write_report([run]) == run / "report.html"
-    assert sorted(path.name for path in run.iterdir()) == sorted([*FILES, artifact.MEASUREMENTS])
+    assert sorted(path.name for path in run.iterdir()) == sorted([*FILES, MEASUREMENTS])
     assert image.imread(io.BytesIO((run / "report.png").read_bytes())).std() > 0.01
 
 

@@ -62,8 +62,8 @@ def test_every_family_gives_its_own_answers(family: Family, tmp_path, tokenizer)
         assert agreement.largest_difference < 1e-4 and agreement.equal_predictions == 1
         assert agreement.shapes == SHAPES and agreement.precision == "fp32"
         entry = artifact.exported(folder, name)
-        assert entry["largest_difference"] == agreement.largest_difference and entry["precision"] == "fp32"
-        assert set(entry["files"]) == set(export_runtimes()[name].precisions[precision])
+        assert entry.largest_difference == agreement.largest_difference and entry.precision == "fp32"
+        assert set(entry.files) == set(export_runtimes()[name].precisions[precision])
         for batch in tiny_batches(seed=5, batch_size=3):
             with torch.no_grad():
                 np.testing.assert_allclose(logits(folder, name, batch), model(**batch).logits, atol=1e-4)
@@ -125,7 +125,7 @@ def test_the_model_is_the_same_after_an_export(folder):
     assert artifact.model_digest(folder) == before
     artifact.verify(folder)
     again = export(folder, ["onnxruntime"])["onnxruntime", FP32]
-    assert artifact.exported(folder, "onnxruntime")["largest_difference"] == again.largest_difference
+    assert artifact.exported(folder, "onnxruntime").largest_difference == again.largest_difference
 
 
 def test_an_export_that_does_not_belong_to_the_weights_is_answered(folder, tmp_path, tokenizer):
@@ -239,7 +239,7 @@ def test_products_of_the_blocks_are_in_8_bits_and_no_others(family: Family, tmp_
     assert kinds["MatMulInteger"] == len(dense_layers_in_blocks(small(family)))
     assert kinds["MatMul"] + kinds["Gemm"] >= 1  # the head
     assert kinds["QAttention"] == 0
-    assert artifact.exported(folder, "onnxruntime", INT8)["precision"] == "int8"
+    assert artifact.exported(folder, "onnxruntime", INT8).precision == "int8"
     with pytest.raises(InvalidArtifact, match="for onnxruntime in fp32, but it has none"):
         artifact.exported(folder, "onnxruntime")
 
@@ -298,7 +298,7 @@ def rounded_by_openvino(chosen: tuple[str, ...], folder: Path) -> Counter[str]:
 
 
 def test_what_a_precision_needs_is_asked_for_before_any_work(folder, task, monkeypatch):
-    monkeypatch.setattr("whet.runtimes.export.artifact.load_verified", lambda _: pytest.fail("work had begun"))
+    monkeypatch.setattr("whet.runtimes.export.artifact.load_with_tokenizer", lambda _: pytest.fail("work had begun"))
     monkeypatch.setattr(export_runtimes()["openvino"], "converters", {INT8: "no_such_package"})
     with pytest.raises(
         InvalidParameter, match=r"openvino needs the package no_such_package, .*install 'whet\[openvino"
@@ -329,7 +329,7 @@ def test_ranges_come_from_calibration_data(runtime: str, precision: str, folder,
     found = export(folder, [runtime], precisions=[precision], task=task)[runtime, precision]
     assert found.precision == precision and found.equal_predictions > 0.7
     assert found.kl is not None and 0 < found.kl < 0.05
-    assert artifact.exported(folder, runtime, precision)["kl"] == found.kl
+    assert artifact.exported(folder, runtime, precision).kl == found.kl
 
 
 @pytest.mark.parametrize(("runtime", "precision"), [("onnxruntime", INT8), ("openvino", INT8)])
@@ -379,7 +379,7 @@ def test_a_runtime_takes_the_precisions_that_it_knows(folder):
 
 def test_bf16_is_refused_where_the_processor_has_none(folder, monkeypatch):
     monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "INT8"])
-    monkeypatch.setattr("whet.runtimes.export.artifact.load_verified", lambda _: pytest.fail("work had begun"))
+    monkeypatch.setattr("whet.runtimes.export.artifact.load_with_tokenizer", lambda _: pytest.fail("work had begun"))
     with pytest.raises(
         InvalidParameter, match=r"must have bf16 instructions, but this one has none, .*; leave bf16 out"
     ):

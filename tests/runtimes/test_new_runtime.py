@@ -63,7 +63,7 @@ def test_an_installed_runtime_is_exported_for_and_measured(toy, run, tmp_path, t
     write_rows(tmp_path / "train.csv", 40)
     before = artifact.model_digest(Path("model"))
     run("export", "model", "--to", TOY)
-    assert artifact.exported(Path("model"), TOY)["largest_difference"] < 1e-4
+    assert artifact.exported(Path("model"), TOY).largest_difference < 1e-4
     assert (Path("model") / "model.toy").is_file()
     words = ["measure", "model", *DATA, "--runtime", f"pytorch,{TOY}", "--rounds", "6", "--json"]
     plain, other = json.loads(run(*words))

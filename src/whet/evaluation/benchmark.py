@@ -16,9 +16,9 @@ from whet.evaluation import records
 from whet.evaluation.metrics.base import Metric, ModelUnderTest, all_metrics, quality_named
 from whet.evaluation.trial import Trial
 from whet.models import artifact
-from whet.models.artifact import load_any
+from whet.models.artifact import LoadedModel, load_with_tokenizer
 from whet.models.inference import predict_logits
-from whet.models.load import class_order, common_max_length, load_tokenizer
+from whet.models.load import class_order, common_max_length
 from whet.runtimes.base import ExportedModel, runtime_named
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
@@ -108,14 +108,15 @@ class Benchmark:
         if not len(dev):
             raise InvalidData("--dev-file must be given with --train-file, but got none; add it")
         length = self.max_length
-        first = load_tokenizer(sources[0])
+        loaded = {source: load_with_tokenizer(source) for source in sources}
+        first = loaded[sources[0]].tokenizer
         examples = shortest_first(dev, first, max_length=length)
         parts = {
             "dev": self._part(examples, first),
             "singles": _Part(_spread(examples, self.singles), 1),
             "timed": self._part(_spread(examples, self.timed), first),
         }
-        plain = {source: self._subject(source, task, parts) for source in sources}
+        plain = {source: self._subject(source, model, task, parts) for source, model in loaded.items()}
         subjects = [self._placed(plain[str(row.source)], row, own) for row, own in zip(rows, files, strict=True)]
         measured: list[list[Any]] = [[] for _ in subjects]
         for metric in chosen:
@@ -178,9 +179,10 @@ class Benchmark:
         sizes = fitting_batch_sizes(examples, tokenizer, max_length=self.max_length, batch_tokens=self.batch_tokens)
         return _Part(examples, sizes)
 
-    def _subject(self, source: str | Path, task: Task, parts: Mapping[str, "_Part"]) -> ModelUnderTest:
-        model = load_any(source)
-        tokenizer = load_tokenizer(source)
+    def _subject(
+        self, source: str | Path, loaded: LoadedModel, task: Task, parts: Mapping[str, "_Part"]
+    ) -> ModelUnderTest:
+        model, tokenizer = loaded
         order = class_order(model, task)
         length = common_max_length(self.max_length, model)
         name = Path(source).resolve().name if Path(source).exists() else str(source)

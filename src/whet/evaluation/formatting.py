@@ -4,6 +4,8 @@ Numbers have as many decimal places as are worth reading; the ends of an interva
 reports, model cards and the command line all use these functions.
 """
 
+import re
+
 from whet.evaluation.measurement import Comparison, Measurement
 
 __all__ = [
@@ -12,6 +14,8 @@ __all__ = [
     "comparison",
     "interval",
     "interval_of",
+    "markdown_code",
+    "markdown_text",
     "number",
     "p_value",
     "percent",
@@ -150,3 +154,20 @@ def _places(value: float) -> int:
     """How many decimal places of a number are worth reading."""
     size = abs(value)
     return 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 2 else 3 if size >= 0.01 or size == 0 else 4
+
+
+def markdown_text(text: str) -> str:
+    """Return a text on one line with Markdown and HTML escaped; names of models may contain anything."""
+    return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", _encodable(" ".join(text.split())))
+
+
+def markdown_code(text: str) -> str:
+    """Return a text as code within a line of Markdown, where no sign has a meaning but backticks."""
+    line = _encodable(" ".join(text.split()))
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    return f"`{line}`" if longest == 0 else f"{'`' * (longest + 1)} {line} {'`' * (longest + 1)}"
+
+
+def _encodable(text: str) -> str:
+    """Return a text that can be written as UTF-8; names of files need not be."""
+    return text.encode("utf-8", "replace").decode()

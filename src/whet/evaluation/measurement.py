@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from whet.errors import InvalidParameter
+from whet.errors import InvalidArtifact, InvalidParameter
+from whet.utils.schema import from_values
 
 __all__ = ["Better", "Comparison", "Measurement"]
 
@@ -40,13 +41,13 @@ class Measurement:
 
     metric: str
     """What was measured, such as `accuracy` or `latency_p95`."""
-    value: float
+    value: int | float
     """The number."""
     unit: str
     """Its unit; empty for shares and correlations."""
-    low: float
+    low: int | float
     """Lower end of its 95 % interval; equal to the value where the number is a count."""
-    high: float
+    high: int | float
     """Upper end of its 95 % interval."""
     n: int
     """Observations behind it: examples, runs, or 1 for a count."""
@@ -76,6 +77,9 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> "Measurement":
-        """Return the measurement that `to_dict` described."""
-        versus = entry.get("versus")
-        return cls(**{**entry, "versus": None if versus is None else Comparison(**versus)})
+        """Return the measurement that `to_dict` described.
+
+        Raises:
+            InvalidArtifact: these are not the values of a measurement.
+        """
+        return from_values(cls, entry, what="a measurement", error=InvalidArtifact, remedy="measure again")

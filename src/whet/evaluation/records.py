@@ -1,5 +1,6 @@
 """What an artifact says of itself: how the model was made, what was measured of it, and its model card."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,23 @@ import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet.errors import InvalidArtifact
-from whet.evaluation.formatting import comparison, interval_of, number, with_unit
+from whet.evaluation.formatting import comparison, interval_of, markdown_code, markdown_text, number, with_unit
 from whet.evaluation.trial import Trial
 from whet.models import artifact
-from whet.models.artifact import CARD, MEASUREMENTS, RECIPE
-from whet.utils.inputs import read_yaml
+from whet.models.manifest import CARD, MEASUREMENTS, RECIPE, read_manifest
+from whet.utils.inputs import read_yaml, require_file
+from whet.utils.outputs import adding_to
 
-__all__ = ["card", "copy_model", "measured_table", "read_steps", "record", "save_model", "trials"]
+__all__ = [
+    "card",
+    "check_recordable",
+    "copy_model",
+    "measured_table",
+    "read_steps",
+    "record",
+    "save_model",
+    "trials",
+]
 
 Steps = Sequence[Mapping[str, Any]]
 """A recipe's file form: each method's name and parameters."""
@@ -46,7 +57,7 @@ def save_model(
     Raises:
         OutputExists, OutputNotWritten: the folder exists or cannot be written.
     """
-    steps = [dict(step) for step in recipe]
+    steps, origin = [dict(step) for step in recipe], _public(origin)
     notes = {RECIPE: yaml.safe_dump(steps, sort_keys=False), **_notes(folder.name, steps, origin, [])}
     files = {**(extras or {}), **{name: text.encode() for name, text in notes.items()}}
     artifact.save_files(
@@ -77,8 +88,19 @@ def copy_model(
         InvalidArtifact: it was not exported for that.
         OutputExists, OutputNotWritten: the folder exists or cannot be written.
     """
-    notes = _notes(to.name, read_steps(folder), artifact.about(folder)["origin"], trials)
+    notes = _notes(to.name, read_steps(folder), read_manifest(folder).origin, trials)
     artifact.copy_files(folder, to, export=export, about=about, notes=notes, overwrite=overwrite)
+
+
+def check_recordable(folder: Path) -> None:
+    """Check before a measurement that `record` can add it to an artifact.
+
+    Raises:
+        InvalidArtifact: what the folder holds already cannot be read.
+    """
+    read_manifest(folder)
+    read_steps(folder)
+    trials(folder)
 
 
 def record(folder: Path, trial: Trial) -> None:
@@ -88,8 +110,9 @@ def record(folder: Path, trial: Trial) -> None:
         InvalidArtifact: what it holds already cannot be read.
         OutputNotWritten: the folder cannot be written.
     """
-    known = [*trials(folder), trial]
-    artifact.write_notes(folder, _notes(folder.name, read_steps(folder), artifact.about(folder)["origin"], known))
+    with adding_to(folder, wait=True):
+        known = [*trials(folder), trial]
+        artifact.write_notes(folder, _notes(folder.name, read_steps(folder), read_manifest(folder).origin, known))
 
 
 def trials(folder: Path) -> list[Trial]:
@@ -99,10 +122,9 @@ def trials(folder: Path) -> list[Trial]:
         InvalidArtifact: they cannot be read.
     """
     path = folder / MEASUREMENTS
-    try:
-        return [Trial.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidArtifact(f"{path} must hold one trial a line, but {error!r}; empty it or copy it again") from error
+    require_file(path, what="the record of measurements", error=InvalidArtifact)
+    lines = path.read_bytes().splitlines()
+    return [Trial.from_json(line, what=f"line {i} of {path}") for i, line in enumerate(lines, 1) if line.strip()]
 
 
 def read_steps(folder: Path) -> list[dict[str, Any]]:
@@ -113,27 +135,28 @@ def read_steps(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / RECIPE
     steps = read_yaml(path, what="the recipe of an artifact", error=InvalidArtifact)
-    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        raise InvalidArtifact(f"{path} must be a list of steps, but it is not; copy it again")
+    if not isinstance(steps, list) or not all(isinstance(step, dict) and _has_name(step) for step in steps):
+        raise InvalidArtifact(f"{path} must be a list of steps, each with its method, but it is not; copy it again")
     return steps
 
 
-def card(name: str, recipe: Steps, origin: str, measured: Sequence[Trial]) -> str:
+def card(name: str, recipe: Steps, origin: str | None, measured: Sequence[Trial]) -> str:
     """Return the model card: what it is, how to load it, how it was made, what was measured last."""
+    made_from = "Made" if origin is None else f"Made from {markdown_code(_public(origin))}"
     lines = [
         "---",
         "library_name: transformers",
         "tags: [whet, compressed]",
         "---",
-        f"# {name}",
+        f"# {markdown_text(name)}",
         "",
-        f"Made from `{origin}` by whet: {_told(recipe)}.",
+        f"{made_from} by whet: {_told(recipe)}.",
         "",
         "```python",
         "import whet  # makes the structure known to transformers",
         "from transformers import pipeline",
         "",
-        f'classify = pipeline("text-classification", model="{name}")',
+        f'classify = pipeline("text-classification", model={json.dumps(name, ensure_ascii=not name.isprintable())})',
         "```",
         "",
         "## Measured",
@@ -149,19 +172,31 @@ def measured_table(trial: Trial) -> list[str]:
     rows = ["| metric | value | 95 % interval | n | against the baseline |", "|---|---|---|---|---|"]
     for one in trial.measurements:
         cells = (one.metric, with_unit(one), interval_of(one), number(one.n), comparison(one.versus))
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append(f"| {' | '.join(map(markdown_text, cells))} |")
     conditions = ", ".join(f"{key}: {value}" for key, value in (trial.conditions or {}).items())
-    return [*rows, "", f"Conditions: {conditions}."]
+    return [*rows, "", f"Conditions: {markdown_text(conditions)}."]
 
 
-def _notes(name: str, recipe: Steps, origin: str, measured: Sequence[Trial]) -> dict[str, str]:
+def _notes(name: str, recipe: Steps, origin: str | None, measured: Sequence[Trial]) -> dict[str, str]:
     lines = "".join(f"{trial.to_json()}\n" for trial in measured)
     return {MEASUREMENTS: lines, CARD: card(name, recipe, origin, measured)}
 
 
 def _told(recipe: Steps) -> str:
+    """The steps by the names of their methods, which need not be known here."""
     steps = []
     for step in recipe:
         shown = ", ".join(f"{key}={value}" for key, value in step.items() if key != "method")
-        steps.append(f"{step['method']}({shown})")
+        steps.append(markdown_code(f"{step['method']}({shown})"))
     return " → ".join(steps) or "nothing"
+
+
+def _has_name(step: Mapping[str, Any]) -> bool:
+    return isinstance(step.get("method"), str)
+
+
+def _public(origin: str) -> str:
+    """A model's name without where it lies on this machine: a hub name stays, of any other path the last name."""
+    path = Path(origin)
+    hub_name = len(path.parts) <= 2 and not path.is_absolute() and not origin.startswith((".", "~"))
+    return origin if hub_name else path.name or path.resolve().name

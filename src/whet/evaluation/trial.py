@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from whet.errors import UnknownName
+from whet.errors import InvalidArtifact, UnknownName
 from whet.evaluation.display import models_grid, summary, trial_grid
 from whet.evaluation.formatting import with_interval
 from whet.evaluation.measurement import Measurement
+from whet.utils.schema import from_json, from_values
 
 __all__ = ["Trial", "Trials", "current_names"]
 
@@ -16,6 +17,8 @@ RENAMED_METRICS = {"changed": "disagreement"}
 RENAMED_CONDITIONS = {"dtype": "precision", "waiting": "omp_wait_policy"}
 RENAMED_PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 """What version 0.1.0 called metrics, conditions and precisions, and what they are called now."""
+REMEDY = "remove it, and measure again"
+"""What to do about a trial that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,27 @@ class Trial:
         }
 
     @classmethod
-    def from_dict(cls, entry: Mapping[str, Any]) -> Self:
-        """Return the trial that `to_dict` described; the names of version 0.1.0 become today's."""
-        measurements = [Measurement.from_dict(_renamed_metric(row)) for row in entry["measurements"]]
-        conditions = None if entry["conditions"] is None else current_names(entry["conditions"])
-        return cls(entry["name"], entry["recipe"], entry["seed"], measurements, entry["artifact"], conditions)
+    def from_dict(cls, entry: Mapping[str, Any], *, what: str = "a trial") -> Self:
+        """Return the trial that `to_dict` described; the names of version 0.1.0 become today's.
+
+        Args:
+            entry: JSON values.
+            what: names them in the message.
+
+        Raises:
+            InvalidArtifact: they are not those of a trial.
+        """
+        return from_values(cls, _with_current_names(entry), what=what, error=InvalidArtifact, remedy=REMEDY)
 
     def to_json(self) -> str:
         """Return the trial as one line of JSON."""
         return json.dumps(self.to_dict())
 
     @classmethod
-    def from_json(cls, line: str) -> Self:
-        """Return the trial that `to_json` wrote."""
-        return cls.from_dict(json.loads(line))
+    def from_json(cls, line: str | bytes, *, what: str = "a trial") -> Self:
+        """Return the trial that `to_json` wrote; see `from_dict`."""
+        entry = from_json(dict, line, what=what, error=InvalidArtifact, remedy=REMEDY)
+        return cls.from_dict(entry, what=what)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{one.metric} {with_interval(one)}" for one in summary(self.measurements))
@@ -97,8 +107,20 @@ class Trials(list[Trial]):
         return [(trial.name, trial.measurements) for trial in self]
 
 
+def _with_current_names(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same JSON values with today's names, where they have the shape that a trial has."""
+    rows, conditions = entry.get("measurements"), entry.get("conditions")
+    new: dict[str, Any] = {}
+    if isinstance(rows, list):
+        new["measurements"] = [_renamed_metric(row) if isinstance(row, dict) else row for row in rows]
+    if isinstance(conditions, dict):
+        new["conditions"] = current_names(conditions)
+    return {**entry, **new}
+
+
 def _renamed_metric(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {**row, "metric": RENAMED_METRICS.get(row["metric"], row["metric"])}
+    metric = row.get("metric")
+    return {**row, "metric": RENAMED_METRICS[metric]} if isinstance(metric, str) and metric in RENAMED_METRICS else row
 
 
 def current_names(conditions: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,5 +131,6 @@ def current_names(conditions: Mapping[str, Any]) -> dict[str, Any]:
         if new == key or new not in conditions:  # searches wrote both `dtype` and `precision`
             renamed[new] = value
     if "precision" in renamed:
-        renamed["precision"] = RENAMED_PRECISIONS.get(renamed["precision"], renamed["precision"])
+        precision = renamed["precision"]
+        renamed["precision"] = RENAMED_PRECISIONS.get(precision, precision) if isinstance(precision, str) else precision
     return renamed

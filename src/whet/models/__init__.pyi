@@ -4,7 +4,6 @@ from .architecture import Architecture as Architecture
 from .architecture import dense_bias as dense_bias
 from .architecture import dense_layers_in_blocks as dense_layers_in_blocks
 from .architecture import dense_weight as dense_weight
-from .artifact import MANIFEST as MANIFEST
 from .artifact import exported as exported
 from .artifact import verify as verify
 from .artifact import versions as versions
@@ -19,6 +18,7 @@ from .load import common_max_length as common_max_length
 from .load import load_tokenizer as load_tokenizer
 from .load import load_with_new_head as load_with_new_head
 from .load import weight_files as weight_files
+from .manifest import MANIFEST as MANIFEST
 from .surgery import copy_sharing_parameters as copy_sharing_parameters
 from .surgery import describe as describe
 from .surgery import replace_module as replace_module

@@ -5,35 +5,50 @@ weights lie the tokenizer, the recipe, the measurements, a model card, and a man
 """
 
 import importlib.metadata
-import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from whet.errors import InvalidArtifact, OutputNotWritten
-from whet.models.load import load_model
+from whet.models.load import load_model, load_tokenizer
+from whet.models.manifest import (
+    CONFIG,
+    MANIFEST,
+    NOTES,
+    RECIPE,
+    SHARDS,
+    WEIGHTS,
+    ExportEntry,
+    Manifest,
+    ShardIndex,
+    fault_of,
+    read_by_a_load,
+    read_manifest,
+    unlisted,
+)
 from whet.models.surgery import describe, to_storage
-from whet.utils.files import digest, json_digest, write_text
+from whet.utils.files import digest, write_text
+from whet.utils.inputs import exists
 from whet.utils.outputs import new_folder
 from whet.utils.precision import FP32
+from whet.utils.schema import from_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
-    "CARD",
-    "MANIFEST",
-    "MEASUREMENTS",
-    "RECIPE",
-    "about",
+    "LoadedModel",
     "add_export",
+    "check_source",
     "copy_files",
     "exported",
     "is_artifact",
     "load_any",
     "load_verified",
+    "load_with_tokenizer",
     "model_digest",
     "save_files",
     "verify",
@@ -41,13 +56,15 @@ __all__ = [
     "write_notes",
 ]
 
-MANIFEST = "manifest.json"
-RECIPE = "recipe.yaml"
-MEASUREMENTS = "measurements.jsonl"
-CARD = "README.md"
-_NOTES = (CARD, MEASUREMENTS)
-"""Files that describe the model. They may change after it is saved, so their digests are not checked."""
 _PACKAGES = ("whet", "torch", "transformers", "numpy")
+
+
+class LoadedModel(NamedTuple):
+    """What `load_with_tokenizer` reads from a folder."""
+
+    model: "PreTrainedModel"
+    """In fp32 and eval mode."""
+    tokenizer: "PreTrainedTokenizerBase"
 
 
 def save_files(
@@ -83,59 +100,119 @@ def save_files(
         tokenizer.save_pretrained(draft)
         for name, content in files.items():
             (draft / name).write_bytes(content)
-        own = {path.name: digest(path) for path in sorted(draft.iterdir()) if path.is_file()}
-        (draft / MANIFEST).write_text(_manifest(own, {**about, "versions": versions()}), encoding="utf-8")
+        manifest = Manifest(files=_digests(draft), versions=versions(), **about)
+        (draft / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def load_any(source: str | Path) -> "PreTrainedModel":
+    """Load a model from an artifact, whose digests are checked first, or from another folder or hub name.
+
+    Raises:
+        InvalidArtifact: a file is missing, truncated or altered.
+        InvalidModel: it cannot be loaded.
+    """
+    check_source(source)
+    return load_model(source)
+
+
+def load_with_tokenizer(source: str | Path) -> LoadedModel:
+    """Load a model with its tokenizer, after one check of the digests of both; see `load_any`."""
+    check_source(source)
+    return LoadedModel(load_model(source), load_tokenizer(source))
 
 
 def load_verified(folder: Path) -> "PreTrainedModel":
     """Return the model of an artifact, after checking that no file was altered.
 
     Raises:
-        InvalidArtifact: a file is missing, truncated or altered.
+        InvalidArtifact: a file is missing, truncated or altered, or the folder has no manifest.
         InvalidModel: it cannot be loaded.
     """
     verify(folder)
     return load_model(folder)
 
 
+def check_source(source: str | Path) -> None:
+    """Verify a model if it is an artifact; nothing is known of other folders and hub names.
+
+    Raises:
+        InvalidArtifact: a file is missing, truncated or altered.
+    """
+    if is_artifact(source):
+        verify(Path(source))
+
+
 def is_artifact(folder: str | Path) -> bool:
-    """Return whether a folder was written by `save_files`."""
-    return (Path(folder) / MANIFEST).is_file()
+    """Return whether a folder was written by `save_files`; a manifest that is no file is not read, but counts."""
+    manifest = Path(folder) / MANIFEST
+    return exists(manifest) or manifest.is_symlink()
 
 
 def verify(folder: Path) -> None:
-    """Compare every file of the model with its digest in the manifest; files that describe it must only exist.
+    """Check that loading an artifact reads the files that were saved, and no others.
+
+    Files that describe the model must only exist: a card edited, or a record cut short, must not lose the model. What
+    others put into the folder matters only if a load would read it.
 
     Raises:
-        InvalidArtifact: a file is missing, truncated or altered, or the manifest cannot be read.
+        InvalidArtifact: a file is missing, truncated or altered, or is read although the manifest does not list it, or
+            the manifest cannot be read.
     """
-    for name, expected in _read_manifest(folder)["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise InvalidArtifact(f"every file of the manifest must be there, but {folder} lacks {name}; copy it again")
-        # notes change after the model was saved: a card edited, or a record cut short, must not lose the model
-        if name not in _NOTES and digest(path) != expected:
-            raise InvalidArtifact(f"files must match the manifest, but {path} was truncated or altered; copy it again")
+    manifest = read_manifest(folder)
+    for pattern in (CONFIG, WEIGHTS):
+        if not any(fnmatchcase(name, pattern) for name in manifest.files):
+            raise InvalidArtifact(
+                f"{folder / MANIFEST} must list the model's files, but it lists no {pattern}; copy it again"
+            )
+    for name in unlisted(folder, manifest):
+        raise InvalidArtifact(
+            f"a load must read only files that whet wrote, but {folder / MANIFEST} does not list {name}, which a load "
+            "reads; remove it"
+        )
+    for name, known in manifest.files.items():
+        if name in NOTES or name == RECIPE or read_by_a_load(name):
+            _check(folder, name, known)
+    if SHARDS in manifest.files:
+        _check_shards(folder, manifest)
+
+
+def _check(folder: Path, name: str, known: str) -> None:
+    """Compare a file of the model with its digest."""
+    fault = fault_of(folder, name, None if name in NOTES else known)
+    if fault == "is missing":
+        raise InvalidArtifact(f"every file of the manifest must be there, but {folder} lacks {name}; copy it again")
+    if fault is not None:
+        raise InvalidArtifact(f"files must match the manifest, but {folder / name} {fault}; copy it again")
+
+
+def _check_shards(folder: Path, manifest: Manifest) -> None:
+    """Check that the index of weights, whose digest is right, names only weights of the manifest."""
+    index = from_json(
+        ShardIndex,
+        (folder / SHARDS).read_bytes(),
+        what=str(folder / SHARDS),
+        error=InvalidArtifact,
+        remedy="copy it again",
+    )
+    if strangers := sorted(set(index.weight_map.values()) - manifest.files.keys()):
+        raise InvalidArtifact(
+            f"{folder / SHARDS} must name files of the manifest, but got {strangers[0]!r}; remove the folder"
+        )
 
 
 def model_digest(folder: Path) -> str:
-    """Return one digest of the model's own files, without those that describe it."""
-    files = _read_manifest(folder)["files"]
-    own = {name: value for name, value in files.items() if name not in _NOTES}
-    return json_digest(own)
-
-
-def about(folder: Path) -> dict[str, Any]:
-    """Return the manifest's entries besides the digests of files: origin, seed, versions, exports.
+    """Return one digest of the model's own files, without those that describe it.
 
     Raises:
         InvalidArtifact: the manifest cannot be read.
     """
-    return {key: value for key, value in _read_manifest(folder).items() if key != "files"}
+    return read_manifest(folder).digest
 
 
 def write_notes(folder: Path, notes: Mapping[str, str]) -> None:
     """Replace texts that describe the model, such as its card; its own files stay as they are.
+
+    The caller holds the folder (see `whet.utils.outputs`), here and in `add_export`.
 
     Args:
         folder: the artifact.
@@ -145,11 +222,11 @@ def write_notes(folder: Path, notes: Mapping[str, str]) -> None:
         InvalidArtifact: the manifest cannot be read.
         OutputNotWritten: the folder cannot be written.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for name, text in notes.items():
         write_text(folder / name, text)
-    files = manifest["files"] | {name: digest(folder / name) for name in notes}
-    write_text(folder / MANIFEST, _manifest(files, manifest))
+    files = {**manifest.files, **{name: digest(folder / name) for name in notes}}
+    write_text(folder / MANIFEST, manifest.with_entries(files=files).to_json())
 
 
 def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path], about: Mapping[str, Any]) -> None:
@@ -166,29 +243,29 @@ def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path]
         InvalidArtifact: the folder's manifest cannot be read.
         OutputNotWritten: the folder cannot be written.
     """
-    manifest = _read_manifest(folder)
-    names = {path.name: digest(path) for path in files}
+    manifest = read_manifest(folder)
+    entry = ExportEntry(**about, files={path.name: digest(path) for path in files}, model=manifest.digest)
+    known = {
+        **{key: one for key, old in manifest.exports.items() if (one := _beside(old, entry))},
+        f"{runtime} {precision}": entry,
+    }
+    text = manifest.with_entries(exports={key: one.to_dict() for key, one in known.items()}).to_json()
     try:
         for path in files:
             path.replace(folder / path.name)
     except OSError as error:
         raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
-    entry = {**about, "files": names, "model": model_digest(folder)}
-    known = {
-        **{key: one for key, old in manifest.get("exports", {}).items() if (one := _beside(old, entry))},
-        f"{runtime} {precision}": entry,
-    }
-    write_text(folder / MANIFEST, _manifest(manifest["files"], {**manifest, "exports": known}))
+    write_text(folder / MANIFEST, text)
 
 
-def _beside(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any] | None:
+def _beside(old: ExportEntry, new: ExportEntry) -> ExportEntry | None:
     """Return the entry of an older export once a new one is written, or None if it belongs to other weights.
 
     Precisions may read the same files, which are never written to the same bytes twice.
     """
-    if not old["files"].keys() & new["files"].keys():
+    if not old.files.keys() & new.files.keys():
         return old
-    return {**old, "files": {**old["files"], **new["files"]}} if old["model"] == new["model"] else None
+    return old.model_copy(update={"files": {**old.files, **new.files}}) if old.model == new.model else None
 
 
 def copy_files(
@@ -214,22 +291,21 @@ def copy_files(
         InvalidArtifact: it was not exported for that.
         OutputExists, OutputNotWritten: the folder exists or cannot be written.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     exports = {} if export is None else {" ".join(export): exported(folder, *export)}
-    wanted = {*manifest["files"], *(name for entry in exports.values() for name in entry["files"])}
+    wanted = {*manifest.files, *(name for entry in exports.values() for name in entry.files)}
     with new_folder(to, overwrite=overwrite) as draft:
         for name in sorted(wanted):
             shutil.copy2(folder / name, draft / name)
         for name, text in notes.items():
             (draft / name).write_text(text, encoding="utf-8")
-        others = {key: value for key, value in manifest.items() if key not in ("files", "exports")}
-        if exports:
-            others["exports"] = exports
-        files = manifest["files"] | {name: digest(draft / name) for name in notes}
-        (draft / MANIFEST).write_text(_manifest(files, {**others, **about}), encoding="utf-8")
+        files = {**manifest.files, **{name: digest(draft / name) for name in notes}}
+        kept = {key: entry.to_dict() for key, entry in exports.items()} or None
+        copied = manifest.with_entries(files=files, exports=kept, **about)
+        (draft / MANIFEST).write_text(copied.to_json(), encoding="utf-8")
 
 
-def exported(folder: Path, runtime: str, precision: str = FP32) -> dict[str, Any]:
+def exported(folder: Path, runtime: str, precision: str = FP32) -> ExportEntry:
     """Return the manifest's entry for an export, after checking that it belongs to the weights beside it.
 
     Raises:
@@ -242,11 +318,12 @@ def exported(folder: Path, runtime: str, precision: str = FP32) -> dict[str, Any
             f"a model that runs in {runtime} must be a folder that whet wrote, but got {folder}; fine-tune, distil or "
             f"compress it first, then whet export OUT --to {runtime}{asked}"
         )
-    entry: dict[str, Any] | None = _read_manifest(folder).get("exports", {}).get(f"{runtime} {precision}")
+    manifest = read_manifest(folder)
+    entry = manifest.exports.get(f"{runtime} {precision}")
     if entry is None:
         raise InvalidArtifact(f"{folder} must hold an export for {runtime} in {precision}, but it has none; {remedy}")
-    stale = [name for name, known in entry["files"].items() if _missing_or_other(folder / name, known)]
-    if stale or entry["model"] != model_digest(folder):
+    stale = [name for name, known in entry.files.items() if fault_of(folder, name, known)]
+    if stale or not manifest.is_of(entry):
         what = ", ".join(stale) or "another model"
         raise InvalidArtifact(
             f"the export for {runtime} must belong to the weights beside it, but {folder} holds {what} that does not; "
@@ -255,31 +332,11 @@ def exported(folder: Path, runtime: str, precision: str = FP32) -> dict[str, Any
     return entry
 
 
-def _missing_or_other(path: Path, known: str) -> bool:
-    return not path.is_file() or digest(path) != known
-
-
 def versions() -> dict[str, str]:
     """Return the versions that results depend on."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
-def _manifest(files: Mapping[str, str], about: Mapping[str, Any]) -> str:
-    """Return the manifest's text: entries about the model, and the digests of its own files without exports."""
-    own = {name: files[name] for name in sorted(files)}
-    return json.dumps({**{key: value for key, value in about.items() if key != "files"}, "files": own}, indent=1) + "\n"
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidArtifact(f"{folder} must hold a readable {MANIFEST}, but {error}; copy it again") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise InvalidArtifact(f"{folder / MANIFEST} must list the files, but it does not; copy it again")
-    return manifest
-
-
-def load_any(source: str | Path) -> "PreTrainedModel":
-    """Load a model from an artifact, whose digests are checked first, or from another folder or hub name."""
-    return load_verified(Path(source)) if is_artifact(source) else load_model(source)
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the digests of the files right in a folder."""
+    return {path.name: digest(path) for path in sorted(folder.iterdir()) if path.is_file()}

@@ -1,10 +1,9 @@
 """A report of several models as Markdown with a picture, for papers and repositories."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from whet.evaluation.formatting import TIMES, comparison, number, with_interval
+from whet.evaluation.formatting import TIMES, comparison, markdown_text, number, with_interval
 from whet.evaluation.trial import Trial
 from whet.report.view import ReportView, find_measurement, names_by_recipe, reader_notes, step_text, unit_of
 
@@ -26,20 +25,20 @@ def markdown_page(view: ReportView, *, mark: str, picture: str) -> str:
         [
             f"<!-- {mark} -->",
             "",
-            f"# {_escaped(view.task)}: {_escaped(view.quality)} against speed and size",
+            f"# {markdown_text(view.task)}: {markdown_text(view.quality)} against speed and size",
             "",
-            f"![{_escaped(view.quality)} against speed, with 95 % intervals]({picture})",
+            f"![{markdown_text(view.quality)} against speed, with 95 % intervals]({picture})",
             "",
             _line(heads),
             f"|{'---|' * len(heads)}",
             *(_line(_cells(trial, view.quality, metrics)) for trial in view.trials),
             "",
             f"{number(view.examples)} dev examples; in brackets, 95 % intervals.",
-            *(f"{_escaped(note)}" for note in reader_notes(view)),
+            *(f"{markdown_text(note)}" for note in reader_notes(view)),
             "",
             *_recipes(view),
             "",
-            f"Conditions: {_escaped(conditions)}.",
+            f"Conditions: {markdown_text(conditions)}.",
             "",
         ]
     )
@@ -61,17 +60,12 @@ def _cells(trial: Trial, quality: str, metrics: Sequence[str]) -> list[str]:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_escaped, cells))} |"
+    return f"| {' | '.join(map(markdown_text, cells))} |"
 
 
 def _recipes(view: ReportView) -> list[str]:
     steps = {trial.name: " → ".join(map(step_text, trial.recipe)) for trial in view.trials}
     return [
-        f"- {_escaped(', '.join(names))}: {_escaped(steps[names[0]] or 'nothing')}"
+        f"- {markdown_text(', '.join(names))}: {markdown_text(steps[names[0]] or 'nothing')}"
         for names in names_by_recipe(view).values()
     ]
-
-
-def _escaped(text: str) -> str:
-    """Return the text on one line with Markdown and HTML escaped; names of models may contain anything."""
-    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", " ".join(text.split()))

@@ -212,7 +212,7 @@ class ExportRuntime(Runtime):
 
     def files(self, folder: Path, precision: str = FP32) -> list[Path]:
         """See `Runtime.files`."""
-        return [folder / name for name in artifact.exported(folder, self.name(), precision)["files"]]
+        return [folder / name for name in artifact.exported(folder, self.name(), precision).files]
 
     def supported(self, precisions: Sequence[str], *, device: str = "cpu") -> list[str]:
         """See `Runtime.supported`; the order is the runtime's own."""

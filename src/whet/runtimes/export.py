@@ -21,7 +21,7 @@ from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, Outp
 from whet.models import artifact
 from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names, predict_logits
-from whet.models.load import class_order, load_tokenizer
+from whet.models.load import class_order
 from whet.runtimes._onnx import to_onnx
 from whet.runtimes.base import (
     TOLERANCE,
@@ -198,7 +198,7 @@ def export_to(
 
 def _source(folder: Path, onnx: Path, task: Task | None, calibration: Calibration, seed: int) -> _Source:
     """Load the model, write it as ONNX, and compute its logits of the held-out data."""
-    model, tokenizer = artifact.load_verified(folder).eval(), load_tokenizer(folder)
+    model, tokenizer = artifact.load_with_tokenizer(folder)
     equalize_low_rank_layers(model, dense_layers_in_blocks(model))  # changes no logits, and int8 loses less
     names = input_names(model, tokenizer.model_input_names)
     to_onnx(model, names, onnx)

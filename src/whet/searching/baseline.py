@@ -23,9 +23,9 @@ from whet.evaluation.significance import bootstrap, paired_ratio
 from whet.evaluation.timing import time_interleaved
 from whet.evaluation.trial import Trial
 from whet.models import artifact
-from whet.models.artifact import load_any
+from whet.models.artifact import load_with_tokenizer
 from whet.models.inference import predict_logits
-from whet.models.load import class_order, common_max_length, load_tokenizer
+from whet.models.load import class_order, common_max_length
 from whet.tasks.base import Splits, Task
 from whet.tasks.data import Batch, Batches
 from whet.tasks.encoding import encode, shortest_first
@@ -101,7 +101,7 @@ class Baseline:
             InvalidModel, InvalidArtifact: the model cannot be loaded.
             InvalidData: the head of the model does not fit the task.
         """
-        model, tokenizer = load_any(source).eval(), load_tokenizer(source)
+        model, tokenizer = load_with_tokenizer(source)
         classes, length = class_order(model, task), common_max_length(max_length, model)
         ordered = shortest_first(task.splits.validation, tokenizer, max_length=length)
         selection = encode(ordered, tokenizer, max_length=length, batch_size=SELECTION_BATCH_SIZE)

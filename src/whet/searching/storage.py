@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
 from whet.evaluation.trial import Trial
-from whet.models.artifact import MEASUREMENTS
+from whet.models.manifest import MEASUREMENTS
 from whet.searching._version_0_1 import current_search, current_trial
 from whet.searching.space import Structure
 from whet.utils.files import write_text
