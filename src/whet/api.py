@@ -19,7 +19,6 @@ from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.metrics.base import quality_named
 from whet.evaluation.trial import Trials
 from whet.methods.recipe import Recipe, Step
-from whet.models import artifact
 from whet.models.artifact import check_source, load_any, load_with_tokenizer
 from whet.models.load import check_finite, class_order, common_max_length, load_tokenizer, load_with_new_head
 from whet.models.manifest import MEASUREMENTS
@@ -132,8 +131,7 @@ def finetune(
     from_first_process(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(base),)))
     require_held_out(task)
     transformers.set_seed(settings.seed)
-    check_source(base)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(check_source(base))
     model = load_with_new_head(base, task.label_names, tokenizer)
     if lora is not None:
         model = attach_lora(model, lora)
@@ -194,8 +192,7 @@ def distill(
         )
     require_held_out(task)
     transformers.set_seed(settings.seed)
-    source, tokenizer = load_with_tokenizer(teacher)
-    source.to(device)
+    source, tokenizer = load_with_tokenizer(teacher, device=device)
     order = class_order(source, task)
     resources = Resources(seed=settings.seed)
     if student.reads:
@@ -341,8 +338,7 @@ def compress(
         recipe.check(Resources(seed=seed))
     else:
         _ = task.splits  # bad data are refused before anything is loaded
-    original, tokenizer = load_with_tokenizer(model)
-    original.to(device)
+    original, tokenizer = load_with_tokenizer(model, device=device)
     resources = Resources(seed=seed)
     if task is not None:
         class_order(original, task)
@@ -389,9 +385,7 @@ def measure(
     folder = None if out is None else Path(out)
     if folder is not None:
         check_output(folder, overwrite=overwrite, inputs=tuple(map(Path, models)))
-    recorded = [Path(source) for source in models if artifact.is_artifact(source)]
-    for place in recorded:
-        records.check_recordable(place)
+    recorded = records.recordable(models)
     chosen = benchmark or Benchmark()
     trials = Trials(chosen.run(models, task))
     for source, trial in zip(cycle(models), trials, strict=False):

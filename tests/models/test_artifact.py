@@ -329,7 +329,7 @@ def test_unreadable_measurements_are_refused_before_a_benchmark(folder, line, me
     with pytest.raises(
         InvalidArtifact, match=rf"line 2 of .*must be as whet wrote it, but .*{message}.*; remove it, and"
     ):
-        records.check_recordable(folder)
+        records.recordable([folder])
     path.write_text(f"{trial(1).to_json()}\n\n")
     assert records.trials(folder) == [trial(1)]
 
@@ -347,12 +347,12 @@ def test_the_card_says_how_to_load_it(saved):
 def test_an_unreadable_recipe_is_refused_before_a_benchmark(folder, text):
     (folder / "recipe.yaml").write_text(text)
     with pytest.raises(InvalidArtifact, match=r"recipe\.yaml"):
-        records.check_recordable(folder)
+        records.recordable([folder])
 
 
 def test_a_method_that_is_unknown_here_is_told_by_its_name(folder):
     (folder / "recipe.yaml").write_text("- {method: somebody.elses, strength: 2}")
-    records.check_recordable(folder)
+    records.recordable([folder])
     records.record(folder, trial(1))
     assert "by whet: `somebody.elses(strength=2)`." in (folder / "README.md").read_text()
 

@@ -18,11 +18,11 @@ from whet.utils.outputs import adding_to
 
 __all__ = [
     "card",
-    "check_recordable",
     "copy_model",
     "measured_table",
     "read_steps",
     "record",
+    "recordable",
     "save_model",
     "trials",
 ]
@@ -92,15 +92,18 @@ def copy_model(
     artifact.copy_files(folder, to, export=export, about=about, notes=notes, overwrite=overwrite)
 
 
-def check_recordable(folder: Path) -> None:
-    """Check before a measurement that `record` can add it to an artifact.
+def recordable(models: Sequence[str | Path]) -> list[Path]:
+    """Return the artifacts among some models, after checking before a measurement that `record` can add it to them.
 
     Raises:
-        InvalidArtifact: what the folder holds already cannot be read.
+        InvalidArtifact: what one of them holds already cannot be read.
     """
-    read_manifest(folder)
-    read_steps(folder)
-    trials(folder)
+    folders = [Path(model) for model in models if artifact.is_artifact(model)]
+    for folder in folders:
+        read_manifest(folder)
+        read_steps(folder)
+        trials(folder)
+    return folders
 
 
 def record(folder: Path, trial: Trial) -> None:

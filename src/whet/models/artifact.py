@@ -115,10 +115,12 @@ def load_any(source: str | Path) -> "PreTrainedModel":
     return load_model(source)
 
 
-def load_with_tokenizer(source: str | Path) -> LoadedModel:
+def load_with_tokenizer(source: str | Path, *, device: str = "cpu") -> LoadedModel:
     """Load a model with its tokenizer, after one check of the digests of both; see `load_any`."""
     check_source(source)
-    return LoadedModel(load_model(source), load_tokenizer(source))
+    model, tokenizer = load_model(source), load_tokenizer(source)
+    model.to(device)
+    return LoadedModel(model, tokenizer)
 
 
 def load_verified(folder: Path) -> "PreTrainedModel":
@@ -132,14 +134,15 @@ def load_verified(folder: Path) -> "PreTrainedModel":
     return load_model(folder)
 
 
-def check_source(source: str | Path) -> None:
-    """Verify a model if it is an artifact; nothing is known of other folders and hub names.
+def check_source(source: str | Path) -> str | Path:
+    """Verify a model if it is an artifact, and return its folder or name; nothing is known of the files of others.
 
     Raises:
         InvalidArtifact: a file is missing, truncated or altered.
     """
     if is_artifact(source):
         verify(Path(source))
+    return source
 
 
 def is_artifact(folder: str | Path) -> bool:
