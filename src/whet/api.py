@@ -33,7 +33,7 @@ from whet.training.students.base import BuiltStudent, Student
 from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Epoch, TrainingSettings, train
 from whet.utils.distributed import from_first_process
-from whet.utils.outputs import check_output, new_folder
+from whet.utils.outputs import check_output, holding_output, new_folder
 from whet.utils.progress import progress_bar
 
 __all__ = ["Compressed", "compress", "distill", "finetune", "load", "load_task", "measure"]
@@ -97,6 +97,7 @@ def load_task(
     return task_from_files(*own, text=text, text_pair=text_pair, label=label, metric=metric)
 
 
+@holding_output("base", "task")
 def finetune(
     base: str | Path,
     task: Task,
@@ -128,7 +129,6 @@ def finetune(
         WhetError: anything wrong with the base, the task's data, the settings or the place, before any work.
     """
     folder = Path(out)
-    from_first_process(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(base),)))
     require_held_out(task)
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(check_source(base))
@@ -141,6 +141,7 @@ def finetune(
     return _trained(model, tokenizer, task, place, fitting, task.splits.train, task.splits.validation, lora=lora)
 
 
+@holding_output("teacher", "task", "cache")
 def distill(
     teacher: str | Path,
     student: Student,
@@ -181,7 +182,6 @@ def distill(
         WhetError: anything wrong with the teacher, the student, the data or the place, before any training.
     """
     folder, kept = Path(out), None if cache is None else Path(cache)
-    from_first_process(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(teacher),)))
     if kept is not None and folder.resolve() in (kept.resolve(), *kept.resolve().parents):
         raise InvalidParameter(f"the cache must lie outside of the new model, but got cache={cache}; name another")
     goal = objective or Objective()
@@ -304,6 +304,7 @@ class Compressed(NamedTuple):
     """What each method did."""
 
 
+@holding_output("model", "task")
 def compress(
     model: str | Path,
     recipe: Recipe,
@@ -333,7 +334,6 @@ def compress(
         WhetError: anything wrong with the model, the recipe, the data or the place, before any work.
     """
     folder = Path(out)
-    from_first_process(lambda: check_output(folder, overwrite=overwrite, inputs=(Path(model),)))
     if task is None:
         recipe.check(Resources(seed=seed))
     else:

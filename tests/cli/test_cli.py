@@ -396,7 +396,9 @@ def test_compress_twice_gives_the_same_and_needs_overwrite(place, run):
         "OutputExists: the output folder must be new or empty, but new holds files; name another or give --overwrite\n"
     )
     assert tree(place / "new") == first
-    Path("new/stale.txt").touch()
+    Path("new/mine.txt").touch()
+    assert "may be replaced, but new holds files of others: mine.txt; name" in run(*words, "--overwrite").err
+    Path("new/mine.txt").unlink()
     assert run(*words, "--overwrite").code == 0
     assert tree(place / "new") == first
     assert _names(place) == others | {"new"}
@@ -1059,7 +1061,7 @@ BAD = {
     "another's folder for the demo": (
         nothing,
         ["demo", "--out", "model"],
-        r"the output folder must be new or empty, but model holds files",
+        r"the demo must have a folder of its own, but model holds config.json; name another or delete it",
     ),
 }
 

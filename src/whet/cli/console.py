@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from whet.errors import OutputNotWritten
+from whet.errors import OutputExists, OutputNotWritten
 from whet.evaluation.formatting import number, percent, points, ratio, value_of
 from whet.searching.goal import quality_difference
 from whet.utils.distributed import is_first
+from whet.utils.files import check_path, write_files
+from whet.utils.outputs import adding_to, has_mark
 from whet.utils.parameters import parameters
 from whet.utils.streams import console
 
@@ -41,6 +44,8 @@ __all__ = [
     "write_picture",
 ]
 
+PNG = b"\x89PNG"
+"""The first bytes of every picture."""
 _WIDE = 1000
 """Columns that every table fits into."""
 
@@ -64,22 +69,29 @@ def check_picture(path: Path | None) -> None:
     """Refuse a place where no picture can be written, before there is one.
 
     Raises:
-        OutputNotWritten: it is a folder, or in none.
+        OutputExists: there is a file that is no picture.
+        OutputNotWritten: it is a folder, or in none, or one that cannot be written.
     """
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+    if path is None:
+        return
+    check_path(path, "--picture")
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
         raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {path}; name another")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputNotWritten(f"--picture must be in a folder that can be written, but got {path}; name another")
+    if path.exists() and path.stat().st_size and not has_mark(path, PNG):
+        raise OutputExists(f"--picture must be new or a picture, but {path} is another file; name another")
 
 
 def write_picture(path: Path, content: bytes) -> None:
-    """Write a picture.
+    """Write a picture, as a whole or not at all.
 
     Raises:
         OutputNotWritten: it cannot be written.
     """
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise OutputNotWritten(f"{path} must be writable, but {error}; free some space or name another") from error
+    place = path.resolve()
+    with adding_to(place, wait=True):
+        write_files(place.parent, {place.name: content})
 
 
 def print_curve(curve: Sequence[Epoch], title: str, *, as_json: bool) -> None:

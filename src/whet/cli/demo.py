@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, set_seed
 
 from whet.api import compress, finetune, measure
-from whet.errors import InvalidData
+from whet.errors import InvalidData, OutputExists
 from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.metrics.base import quality_named
 from whet.evaluation.trial import Trial
@@ -24,7 +24,8 @@ from whet.tasks.base import Task, task_named
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode
 from whet.training.trainer import TrainingSettings
-from whet.utils.outputs import check_output, new_folder
+from whet.utils.files import not_written, remove
+from whet.utils.outputs import adding_to, check_inputs, check_output, new_folder
 
 __all__ = ["RECIPES", "run_demo"]
 
@@ -35,6 +36,10 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     "kfac-0.25": [{"method": "kfac", "keep": 0.25}],
 }
 """The recipes compared: without data, with the data's inputs, and with what the loss says of them at half the size."""
+MODELS = ("base", "dense", *RECIPES, "best")
+PICTURE = "trade_off.png"
+MARK = ".demo"
+"""An empty file by which the next demo knows a folder that it may replace."""
 MAX_DROP = 0.01
 """The best model is the smallest that loses no more than this on held-out training data."""
 _LENGTH = 32
@@ -48,10 +53,35 @@ def run_demo(out: Path, *, seed: int = 0, say: Callable[[Any], None] = print) ->
         seed: of everything random.
         say: prints lines and tables.
     """
-    ours = (out / "base").is_dir()
-    check_output(out, overwrite=ours)
-    if ours:
-        shutil.rmtree(out)
+    with adding_to(out):
+        _make_room(out)
+        return _run(out, seed=seed, say=say)
+
+
+def _make_room(out: Path) -> None:
+    """Remove an earlier demo, which may have been stopped; nothing else is removed.
+
+    Raises:
+        OutputExists: the folder holds something else.
+    """
+    held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    known = (MARK, PICTURE, *MODELS)
+    others = [name for name in held if name not in known and not name.startswith(tuple(f".{own}." for own in MODELS))]
+    if held and (MARK not in held or others):
+        raise OutputExists(
+            f"the demo must have a folder of its own, but {out} holds {(others or held)[0]}; name another or delete it"
+        )
+    check_inputs(out, ())
+    remove(*(out / name for name in held))
+    check_output(out, overwrite=False)
+    try:
+        out.mkdir(exist_ok=True)
+        (out / MARK).touch()
+    except OSError as error:
+        raise not_written(out, error) from error
+
+
+def _run(out: Path, *, seed: int, say: Callable[[Any], None]) -> list[Trial]:
     task = task_named(TASK)
     _make_base(task, out / "base", seed=seed)
     say(f"1. training a 4-layer BERT on {len(task.splits.train):,} sentences of the task {TASK}")
@@ -64,7 +94,7 @@ def run_demo(out: Path, *, seed: int = 0, say: Callable[[Any], None] = print) ->
     folders = [out / "dense", *(out / name for name in RECIPES)]
     trials = measure(folders, task, benchmark=Benchmark(max_length=_LENGTH, seed=seed))
     say(trial_table(trials, title=f"{TASK}: {len(task.splits.dev):,} dev sentences"))
-    picture = out / "trade_off.png"
+    picture = out / PICTURE
     picture.write_bytes(trade_off_picture(trials, quality="accuracy", costs=("latency_median", "throughput")))
     best = _best(folders, task)
     shutil.copytree(out / best, out / "best")

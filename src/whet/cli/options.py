@@ -194,6 +194,17 @@ class OutputOptions:
     """Replace the output folder."""
     as_json: Json = False
 
+    def keep(self, *files: Path | None) -> None:
+        """Refuse a folder that holds one of the files that are read.
+
+        Raises:
+            OutputExists: it does.
+            OutputNotWritten: it cannot be a folder to write.
+        """
+        from whet.utils.outputs import check_inputs
+
+        check_inputs(self.out, [file for file in files if file is not None])
+
 
 @Parameter(name="*", group="Machine")
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,7 @@ which are all kept.
 """
 
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +17,7 @@ from whet.errors import InvalidModel
 from whet.models.load import load_tokenizer
 from whet.tasks.data import Examples
 from whet.tasks.encoding import token_ids
+from whet.utils.scratch import temporary_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,9 +80,9 @@ def shrink_tokenizer(
     """
     definition = _definition(tokenizer)
     new_ids = {old: new for new, old in enumerate(kept)}
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         tokenizer.save_pretrained(folder)
-        (Path(folder) / FILE).write_text(json.dumps(_renumbered(definition, new_ids)), encoding="utf-8")
+        (folder / FILE).write_text(json.dumps(_renumbered(definition, new_ids)), encoding="utf-8")
         smaller = load_tokenizer(folder)
     smaller.name_or_path = tokenizer.name_or_path
     expected = {token: new_ids[old] for token, old in _ids(definition).items() if old in new_ids}

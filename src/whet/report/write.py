@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from whet.errors import InvalidParameter
+from whet.errors import InvalidParameter, OutputExists
 from whet.models import artifact
 from whet.report.collect import Result, collect_results
 from whet.report.html import html_page
@@ -11,7 +11,7 @@ from whet.report.markdown import markdown_page
 from whet.report.plots import trade_off_picture
 from whet.report.view import ReportView, report_view
 from whet.utils.files import write_files
-from whet.utils.outputs import check_files
+from whet.utils.outputs import adding_to, check_files, files_of_others
 
 __all__ = ["PAGE", "save_report", "write_report"]
 
@@ -37,7 +37,8 @@ def write_report(
         folders: folders to search, with all folders inside them.
         out: folder for the three files; if None, the searched folder, which must be a single one.
         only: conditions of the trials to show, such as {"threads": "2"}.
-        overwrite: whether to replace files of these names that are not reports; reports are always replaced.
+        overwrite: whether to write beside files of others, and to replace those of these names; reports are always
+            replaced.
 
     Returns:
         The path of the web page.
@@ -47,13 +48,20 @@ def write_report(
         InvalidData: there are no measurements, or trials differ in task, data or machine.
         InvalidArtifact: a model's measurements cannot be read.
         InvalidModel: a model's configuration or weights cannot be read.
-        OutputExists: a file that is not a report would be replaced.
+        OutputExists: a file that is not a report would be replaced, or `out` holds files of others.
         OutputNotWritten: the folder cannot be written.
     """
     sources = list(map(Path, folders))
     target = Path(out) if out is not None else _only_folder(sources)
     _check_output(target, overwrite=overwrite)
-    return save_report(collect_results(sources, only=only), target, overwrite=overwrite)
+    with adding_to(target):
+        others = [] if overwrite or _is_one_of(target, sources) else files_of_others(target)
+        if others:
+            raise OutputExists(
+                f"a report must have its own folder, or that of what was measured, but {target} holds {others[0]}; "
+                "name another, or give --overwrite to write beside it"
+            )
+        return save_report(collect_results(sources, only=only), target, overwrite=overwrite)
 
 
 def save_report(results: Sequence[Result], out: Path, *, overwrite: bool = False) -> Path:
@@ -85,6 +93,10 @@ def save_report(results: Sequence[Result], out: Path, *, overwrite: bool = False
 def _picture(view: ReportView) -> bytes:
     costs = [axis.metric for axis in view.axes if axis.metric != "latency_p95"][:PANELS]
     return trade_off_picture(view.trials, quality=view.quality, costs=costs, software=MARK)
+
+
+def _is_one_of(target: Path, folders: Sequence[Path]) -> bool:
+    return target.resolve() in [folder.resolve() for folder in folders]
 
 
 def _only_folder(folders: Sequence[Path]) -> Path:

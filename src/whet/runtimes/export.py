@@ -8,7 +8,6 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +38,7 @@ from whet.tasks.data import Batch, Batches
 from whet.tasks.kinds.base import kl_divergences
 from whet.utils.precision import FP32
 from whet.utils.progress import track
+from whet.utils.scratch import temporary_folder
 
 __all__ = ["export", "export_to", "load_unsaved"]
 
@@ -128,8 +128,7 @@ def load_unsaved(
         InvalidModel: ONNX cannot express the model.
     """
     threads = threads or torch.get_num_threads()
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         if not isinstance(runtime, ExportRuntime):
             return runtime.load(model, folder, precision=precision, threads=threads)
         onnx = folder / "whole.onnx"

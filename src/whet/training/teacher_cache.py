@@ -20,7 +20,7 @@ from whet.errors import InvalidParameter
 from whet.models.inference import predict_logits
 from whet.tasks.encoding import pad_batches
 from whet.utils.files import digest
-from whet.utils.outputs import new_folder
+from whet.utils.outputs import adding_to, new_folder
 
 __all__ = ["cached_logits", "teacher_logits"]
 
@@ -51,10 +51,13 @@ def cached_logits(
     digests = {"teacher_sha256": digest(_weights(teacher)), "tokens_sha256": digest(json.dumps(unlabeled).encode())}
     if (folder / ABOUT).is_file():
         return _read(folder, digests)
-    with new_folder(folder, overwrite=False) as draft:
-        logits = teacher_logits(teacher, tokenizer, rows)
-        save_file({"logits": logits}, draft / LOGITS)
-        (draft / ABOUT).write_text(json.dumps(digests, indent=1), encoding="utf-8")
+    with adding_to(folder, wait=True):
+        if (folder / ABOUT).is_file():  # another run has just written it
+            return _read(folder, digests)
+        with new_folder(folder, overwrite=False) as draft:
+            logits = teacher_logits(teacher, tokenizer, rows)
+            save_file({"logits": logits}, draft / LOGITS)
+            (draft / ABOUT).write_text(json.dumps(digests, indent=1), encoding="utf-8")
     return logits
 
 

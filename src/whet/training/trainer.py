@@ -6,7 +6,6 @@ steps as a single process, except for the random numbers of dropout.
 
 import dataclasses
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from whet.utils.distributed import from_first_process, rows_of_process, wait_for
 from whet.utils.parameters import check
 from whet.utils.precision import ComputePrecision
 from whet.utils.progress import ProgressBar, progress_bar
+from whet.utils.scratch import temporary_folder
 
 __all__ = ["Epoch", "Scorer", "TrainingSettings", "distil", "train"]
 
@@ -225,13 +225,13 @@ def distil(
     device = str(next(model.parameters()).device)
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     with (
-        tempfile.TemporaryDirectory() as scratch,
+        temporary_folder() as scratch,
         progress_bar("distilling", 1) as progress,
         distilled_from.attached(model, batches.batches[0]),
     ):
         arguments = TrainingArguments(
             **_shared(epochs, learning_rate, seed, device),
-            output_dir=scratch,
+            output_dir=str(scratch),
             per_device_train_batch_size=1,
             weight_decay=0.0,
             warmup_steps=round(0.06 * epochs * len(batches)),

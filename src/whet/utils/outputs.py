@@ -9,13 +9,16 @@ What is found beside a folder by the holder of its lock was left by killed proce
 """
 
 import ctypes
+import functools
+import inspect
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -23,9 +26,24 @@ from safetensors import SafetensorError
 from whet.errors import OutputExists, OutputNotWritten, WhetError
 from whet.utils.distributed import from_first_process
 from whet.utils.files import check_path, litter, not_written, remove
+from whet.utils.inputs import exists
 from whet.utils.progress import say
 
-__all__ = ["adding_to", "check_files", "check_output", "claimed", "files_of_others", "new_folder"]
+__all__ = [
+    "adding_to",
+    "check_files",
+    "check_inputs",
+    "check_output",
+    "claimed",
+    "files_of_others",
+    "has_mark",
+    "holding_output",
+    "holds",
+    "new_folder",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _HEAD = 4096
 """Bytes at the beginning of a file that must contain its mark."""
@@ -55,13 +73,8 @@ def check_output(folder: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) 
             an input or the working folder.
         OutputNotWritten: the folder cannot be written.
     """
-    check_path(folder)
+    check_inputs(folder, inputs)
     target = folder.resolve()
-    for protected in (Path.cwd(), *(path.resolve() for path in inputs if _exists(path))):
-        if target == protected or target in protected.parents:
-            raise OutputExists(
-                f"the output folder must be one of its own, but got {folder}, which holds {protected}; name another"
-            )
     blocking = next((path for path in (target, *target.parents) if path.exists() and not path.is_dir()), None)
     if blocking is not None:
         raise OutputExists(f"the output must be a folder, but got {folder}, and {blocking} is a file; name another")
@@ -87,6 +100,22 @@ def check_output(folder: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) 
             f"only what whet wrote may be replaced, but {folder} holds files of others: {some}; name another folder or "
             "move them"
         )
+
+
+def check_inputs(folder: Path, inputs: Iterable[Path]) -> None:
+    """Check that an output folder contains neither the working folder nor what is read.
+
+    Raises:
+        OutputExists: it does.
+        OutputNotWritten: it cannot be a folder to write; see `check_path`.
+    """
+    check_path(folder)
+    target = folder.resolve()
+    for protected in (Path.cwd(), *(path.resolve() for path in inputs if exists(path))):
+        if target == protected or target in protected.parents:
+            raise OutputExists(
+                f"the output folder must be one of its own, but got {folder}, which holds {protected}; name another"
+            )
 
 
 def files_of_others(folder: Path) -> list[str]:
@@ -120,6 +149,29 @@ def claimed(folder: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> It
         yield
 
 
+def holding_output(*sources: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Make a function hold its folder `out` from the check to the end; `overwrite` says whether it may be replaced.
+
+    Args:
+        sources: names of the function's arguments that it reads and must not replace: paths, or objects with `files`.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def holding(*args: P.args, **kwargs: P.kwargs) -> T:
+            given = signature.bind(*args, **kwargs).arguments
+            read = [given[name] for name in sources if given.get(name) is not None]
+            inputs = [Path(path) for source in read for path in getattr(source, "files", (source,))]
+            with claimed(Path(given["out"]), overwrite=given.get("overwrite", False), inputs=inputs):
+                return function(*args, **kwargs)
+
+        return holding
+
+    return decorate
+
+
 @contextmanager
 def adding_to(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder to which files are added, so that no other run writes it.
@@ -135,6 +187,11 @@ def adding_to(folder: Path, *, wait: bool = False) -> Iterator[None]:
     check_path(folder)
     with _locked(folder.resolve(), folder, wait=wait):
         yield
+
+
+def holds(folder: Path) -> bool:
+    """Return whether this thread holds a folder."""
+    return folder.resolve() in _HELD.get()
 
 
 @contextmanager
@@ -187,22 +244,14 @@ def check_files(folder: Path, names: Iterable[str], *, mark: bytes, overwrite: b
     for path in (target / name for name in names):
         if path.is_dir():
             raise OutputExists(f"the output must be a file, but {path} is a folder; name another")
-        if path.exists() and not overwrite and not _has_mark(path, mark):
+        if path.exists() and not overwrite and not has_mark(path, mark):
             raise OutputExists(
                 f"files of others must stay, but {path} is there already; name another folder or give --overwrite"
             )
 
 
-def _exists(path: Path) -> bool:
-    """Whether there is such a path; the name of a model on a hub may be too long for one."""
-    try:
-        path.stat()
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _has_mark(path: Path, mark: bytes) -> bool:
+def has_mark(path: Path, mark: bytes) -> bool:
+    """Return whether a file has a mark near its beginning."""
     with path.open("rb") as file:
         return mark in file.read(_HEAD)
 
