@@ -1,7 +1,6 @@
 """The verbs of the command line as functions: load, fine-tune, distil, compress, measure."""
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
@@ -22,10 +21,11 @@ from whet.methods.recipe import Recipe, Step
 from whet.models.artifact import check_source, load_any, load_with_tokenizer
 from whet.models.load import check_finite, class_order, common_max_length, load_tokenizer, load_with_new_head
 from whet.models.manifest import MEASUREMENTS
-from whet.report.plots import curve_csv, curve_picture, read_curve
+from whet.report.plots import curve_files
 from whet.tasks.base import Task, task_from_files, task_named
 from whet.tasks.data import Examples
 from whet.tasks.encoding import tokenize
+from whet.training.checkpoints import discard, remember_curve
 from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, TrainableCount, attach_lora, merge_lora, trainable_count
 from whet.training.objective import Objective
@@ -37,8 +37,6 @@ from whet.utils.outputs import check_output, holding_output, new_folder
 from whet.utils.progress import progress_bar
 
 __all__ = ["Compressed", "compress", "distill", "finetune", "load", "load_task", "measure"]
-
-CURVE = "curve.csv"
 
 
 def load(model: str | Path) -> PreTrainedModel:
@@ -264,21 +262,22 @@ def _trained(
             scorer=lambda labels, logits: quality.score(labels, quality.predict(logits)),
             scratch=scratch,
             progress=progress,
+            metric=quality.name,
             device=place.device,
             teacher=teacher,
             lora=lora,
             report_to=place.report_to,
             logs=out.with_name(f"{out.name}.logs"),
+            overwrite=place.overwrite,
         )
     if lora is not None:
         model = merge_lora(model)
     check_finite(model)
-    shown = {place.out.name: curve}
-    if teacher is not None and (known := Path(place.origin) / CURVE).is_file():
-        shown = {f"teacher {known.parent.name}": read_curve(known), **shown}
-    pictures = {CURVE: curve_csv(curve), "curve.png": curve_picture(shown, metric=quality.name)}
 
     def save() -> None:
+        origin = None if teacher is None else Path(place.origin)
+        files = curve_files(curve, place.out.name, metric=quality.name, teacher=origin)
+        remember_curve(scratch, files)
         records.save_model(
             model,
             tokenizer,
@@ -287,9 +286,9 @@ def _trained(
             origin=place.origin,
             seed=settings.seed,
             overwrite=place.overwrite,
-            extras=pictures,
+            extras=files,
         )
-        shutil.rmtree(scratch)
+        discard(scratch)
 
     from_first_process(save)
     return curve

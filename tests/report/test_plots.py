@@ -4,12 +4,13 @@ import io
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from whet.errors import UnknownName
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.trial import Trial
-from whet.report.plots import curve_csv, curve_picture, mark_sizes, read_curve, trade_off_picture
+from whet.report.plots import curve_csv, curve_files, curve_picture, mark_sizes, read_curve, trade_off_picture
 from whet.report.tables import trial_table
 from whet.training.trainer import Epoch
 
@@ -147,3 +148,40 @@ def test_curves_survive_csv(tmp_path):
     )
     (tmp_path / "curve.csv").write_bytes(curve_csv(CURVE))
     assert read_curve(tmp_path / "curve.csv") == CURVE
+
+
+ODD_NAMES = (
+    "run_$LR_$SEED", "$", r"\$x^{", "_hidden", "two\nlines", "tab\tbell\a", "\N{GRINNING FACE}", "模型", "half \ud83d",
+    "%s", "n" * 255, " ",
+)  # fmt: skip
+
+
+def test_every_name_is_drawn_as_it_is(monkeypatch):
+    figures, savefig = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *to, **how: figures.append(figure) or savefig(figure, *to, **how)
+    )
+    is_picture(curve_picture(dict.fromkeys(ODD_NAMES, CURVE), metric="accuracy"))
+    trials = [trial(name, 0.9, 10.0) for name in ODD_NAMES]
+    is_picture(trade_off_picture(trials, quality="accuracy", costs=("latency_median",)))
+    for legend in (figures[0].axes[0].get_legend(), figures[1].legends[0]):
+        shown = [text.get_text() for text in legend.get_texts()]
+        assert len(shown) >= len(ODD_NAMES), "none is hidden"
+        assert not any(text.get_parse_math() for text in legend.get_texts())
+        assert any(name.startswith("run_$LR_$SEED") for name in shown)
+        assert max(map(len, shown)) < 100
+
+
+def test_a_picture_that_fails_costs_no_curve(monkeypatch, capsys, tmp_path):
+    files = curve_files(CURVE, "new", metric="accuracy", teacher=tmp_path)
+    assert is_picture(files.pop("curve.png")) is not None and files == {"curve.csv": curve_csv(CURVE)}
+    assert capsys.readouterr().err == ""
+
+    (tmp_path / "curve.csv").write_bytes(b"epoch\nnever\n")
+    assert curve_files(CURVE, "new", metric="accuracy", teacher=tmp_path) == files
+    (tmp_path / "curve.csv").unlink()
+    monkeypatch.setattr(Figure, "savefig", None)
+    assert curve_files(CURVE, "new", metric="accuracy", teacher=None) == files
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert all(line.startswith("the learning curve of new is saved as curve.csv alone; it could not") for line in said)

@@ -1,28 +1,35 @@
 import dataclasses
+import json
 import math
+import os
+import pickle
 import re
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments, set_seed
+from transformers.integrations import TensorBoardCallback
 
 from helpers import tiny_model
 from whet.calibration.resources import Resources
-from whet.errors import InvalidData, InvalidModel, InvalidParameter, OutputNotWritten
+from whet.errors import InvalidArtifact, InvalidData, InvalidModel, InvalidParameter, OutputNotWritten
 from whet.models.inference import predict_logits
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, tokenize
 from whet.tasks.kinds.base import kl_divergences
-from whet.training import trainer
+from whet.training import checkpoints, loop
 from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, attach_lora
 from whet.training.objective import Objective
 from whet.training.students.base import student_from
 from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Epoch, TrainingSettings, train
+from whet.utils.files import digest
 from whet.utils.progress import progress_bar
 
 SETTINGS = TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=8, max_length=16)
@@ -142,38 +149,65 @@ def test_validation_examples_are_never_trained_on(learn, monkeypatch):
     assert seen[False] - special and min(seen[False] - special) >= 60
 
 
-def test_an_interrupted_run_resumes_and_ends_like_an_uninterrupted_one(learn, monkeypatch):
+def checkpointed(scratch):
+    """The last checkpoint of a run: the bytes of its files, and its log without times."""
+    (folder,) = scratch.glob("checkpoint-*")
+    log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    files = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    assert set(files) == {"model.safetensors", "optimizer.safetensors", "process-0.safetensors"}
+    return folder.name, files, [{key: row[key] for key in row if not key.endswith(("time", "second"))} for row in log]
+
+
+@pytest.fixture
+def same_as_whole(learn, tmp_path):
+    """Check that a run that was interrupted ends as if it had not been: weights, curve and last checkpoint."""
+
+    def check(settings, *, start=lambda: None, **others):
+        resumed, curve, reached = learn(settings, start=start(), **others)
+        whole, expected, _ = learn(settings, start=start(), scratch="whole", **others)
+        assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+        assert curve == expected
+        assert checkpointed(tmp_path / "scratch") == checkpointed(tmp_path / "whole")
+        return len(reached), curve
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "epochs", "stop", "left"),
+    [(2, 3, 70, 40), (6, 6, 55, 10), (1, 1.5, 78, 40), (6, 5, None, 0), (1, 0.9, None, 0)],
+    ids=["in an epoch", "at its end", "in part of an epoch", "after the last step", "after part of an epoch"],
+)
+def test_an_interrupted_run_resumes_and_ends_like_an_uninterrupted_one(
+    learn, same_as_whole, batch_size, epochs, stop, left
+):
+    settings = TrainingSettings(epochs=epochs, learning_rate=1e-3, batch_size=batch_size, max_length=16)
+    with nullcontext() if stop is None else pytest.raises(Stop):
+        learn(settings, stop=stop)
+    steps, curve = same_as_whole(settings)
+    assert steps == left, "from the checkpoint"
+    assert len(curve) == math.ceil(epochs)
+
+
+@pytest.mark.parametrize("writer", ["weights", "optimizer_state", "wait_for_all", "complete_checkpoint"])
+def test_a_run_killed_while_it_writes_a_checkpoint_resumes_from_the_one_before(
+    learn, same_as_whole, monkeypatch, tmp_path, writer
+):
     settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
-    with pytest.raises(Stop):
-        learn(settings, stop=70)
-    steps, step = [], Trainer.training_step
-    monkeypatch.setattr(Trainer, "training_step", lambda *args, **rest: steps.append(1) or step(*args, **rest))
-    resumed, curve, _ = learn(settings)
-    assert len(steps) == 90 - 50, "from the checkpoint at step 50"
-    whole, expected, _ = learn(settings, scratch="other")
-    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
-    assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+    write, calls = getattr(loop, writer), []
 
-
-@pytest.mark.parametrize("writer", ["_save_optimizer_and_scheduler", "_save_rng_state"])
-def test_a_run_killed_while_it_writes_a_checkpoint_resumes_from_the_one_before(learn, monkeypatch, writer):
-    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
-    write = getattr(Trainer, writer)
-
-    def killed(self, folder):
-        if self.state.global_step > 50:
+    def killed(*args):
+        calls.append(args)
+        if len(calls) == 2:
             raise Stop
-        return write(self, folder)
+        return write(*args)
 
     with monkeypatch.context() as during, pytest.raises(Stop):
-        during.setattr(Trainer, writer, killed)
+        during.setattr(loop, writer, killed)
+        during.setattr(checkpoints, "_remove_unfinished", lambda scratch: None)  # a kill leaves it
         learn(settings)
-    steps, step = [], Trainer.training_step
-    monkeypatch.setattr(Trainer, "training_step", lambda *args, **rest: steps.append(1) or step(*args, **rest))
-    resumed, _, _ = learn(settings)
-    assert len(steps) == 90 - 50, "from the checkpoint at step 50"
-    whole, _, _ = learn(settings, scratch="other")
-    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+    assert {path.name for path in (tmp_path / "scratch").iterdir()} == {"checkpoint-50", "checkpoint-90"}
+    assert same_as_whole(settings)[0] == 90 - 50, "from the checkpoint at step 50"
 
 
 def test_a_checkpoint_is_complete_once_every_process_has_its_part(learn, monkeypatch, tmp_path):
@@ -183,23 +217,56 @@ def test_a_checkpoint_is_complete_once_every_process_has_its_part(learn, monkeyp
         (checkpoint,) = (tmp_path / "scratch").iterdir()
         seen.append({path.name for path in checkpoint.iterdir()})
 
-    monkeypatch.setattr(trainer, "wait_for_all", waiting)
-    monkeypatch.setattr(trainer, "claim_folder", lambda *args: None)
+    monkeypatch.setattr(loop, "wait_for_all", waiting)
     learn(TrainingSettings(epochs=1, max_length=16))
-    assert len(seen) == 1
-    assert {"model.safetensors", "optimizer.pt", "rng_state.pth"} <= seen[0]
-    assert "trainer_state.json" not in seen[0], "which says that the others are there"
+    assert seen == [{"process-0.safetensors"}]
+
+
+def test_a_resumed_run_executes_nothing_that_its_checkpoint_holds(learn, tmp_path, capsys):
+    """Neither a pickle under a name that transformers would load, nor one in place of a state."""
+    settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    with pytest.raises(Stop):
+        learn(settings, stop=70)
+    folder = tmp_path / "scratch" / "checkpoint-50"
+    mine = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    pickled = pickle.dumps(Bomb())
+    for name in ("model.safetensors", "optimizer.safetensors", "process-0.safetensors"):
+        for path, content in mine.items():
+            (folder / path).write_bytes(content)
+        (folder / name).write_bytes(pickled)
+        # with a list that fits, as one who means harm would write it
+        listed = json.loads(mine["complete.json"])
+        listed["files"][name] = digest(folder / name)
+        (folder / "complete.json").write_text(json.dumps(listed))
+        with pytest.raises(InvalidArtifact, match=rf"{name} must be a state that whet wrote, but .*; delete .*-50 and"):
+            learn(settings)
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "pytorch_model.bin", "training_args.bin"):
+        (folder / name).write_bytes(pickled)
+    capsys.readouterr()
+    learn(settings)
+    assert "; the training starts anew" in capsys.readouterr().err
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"settings": TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=1, max_length=16)}, "epochs=3"),
-        ({"settings": TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=8)}, "max_length=8"),
+        (
+            {"settings": TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=8)},
+            "max_length=8, data_sha256=.*",
+        ),
         ({"name": "another"}, "model=another"),
+        ({"start": tiny_model("bert", blocks=1, seed=1)}, "model_sha256=[0-9a-f]{64}"),
         ({"train_on": examples(60, seed=9)}, "data_sha256=[0-9a-f]{64}"),
+        ({"metric": "f1"}, "metric=f1"),
     ],
-    ids=["settings", "length", "model", "data"],
+    ids=["settings", "length", "model", "weights", "data", "metric"],
 )
 def test_another_run_does_not_resume_from_it(learn, changes, told):
     settings = TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=16)
@@ -207,9 +274,11 @@ def test_another_run_does_not_resume_from_it(learn, changes, told):
         learn(settings, stop=55)
     with pytest.raises(
         InvalidParameter,
-        match=rf"must resume with its own settings, but got {told}, which .*settings.json does not hold; ",
+        match=rf"must resume with its own settings, but got {told}, which .*complete.json does not hold; ",
     ):
         learn(**{"settings": settings, **changes})
+    _, _, reached = learn(**{"settings": settings, "overwrite": True, **changes})
+    assert reached[0] < 0.05, "with --overwrite, the other run is thrown away"
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "cuda:0", "cuda", "mps"])
@@ -298,19 +367,29 @@ def test_trackers_get_the_curve(learn, monkeypatch, tmp_path):
     assert list((tmp_path / "logs").glob("events.*"))
 
 
-@pytest.mark.parametrize(
-    "error",
-    [OSError(28, "No space left on device"), RuntimeError("[enforce fail at inline_container.cc:672] . unexpected")],
-)
-def test_a_full_disk_is_reported(learn, monkeypatch, error):
+def test_a_tracker_that_fails_does_not_end_the_training(learn, monkeypatch, tmp_path, capsys):
+    def fails(*args, **others):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(TensorBoardCallback, "on_log", fails)
+    _, curve, _ = learn(report_to=["tensorboard"], logs=tmp_path / "logs")
+    assert len(curve) == 2
+    assert capsys.readouterr().err == (
+        "TensorBoard failed and gets no more figures: ConnectionError('no network'); the training goes on\n"
+    )
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space")])
+def test_a_full_disk_is_reported(learn, monkeypatch, tmp_path, error):
     def full(*args, **others):
         raise error
 
-    monkeypatch.setattr(Trainer, "_save_checkpoint", full)
+    monkeypatch.setattr(loop, "complete_checkpoint", full)
     with pytest.raises(
         OutputNotWritten, match=r"scratch must be writable to its end, but .*; free some disk space and run"
     ):
         learn()
+    assert not list((tmp_path / "scratch").iterdir()), "half a checkpoint fills the disk"
 
 
 def test_other_errors_are_not_reported_as_a_full_disk(learn, monkeypatch):
@@ -388,15 +467,13 @@ def narrow():
     [(lambda: None, {"alpha": 0.7}), (narrow, {"hidden_states": 1.0, "relations": 1.0})],
     ids=["teacher_logits", "a learned layer"],
 )
-def test_an_interrupted_distillation_resumes_and_ends_like_an_uninterrupted_one(learn, start, weights):
+def test_an_interrupted_distillation_resumes_and_ends_like_an_uninterrupted_one(learn, same_as_whole, start, weights):
     settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
+    model = start()
     with pytest.raises(Stop):
-        learn(settings, stop=70, start=start(), teacher=lesson(**weights))
-    resumed, curve, _ = learn(settings, start=start(), teacher=lesson(**weights))
-    whole, expected, _ = learn(settings, start=start(), scratch="other", teacher=lesson(**weights))
-    assert not hasattr(whole, "hidden_projection")
-    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
-    assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+        learn(settings, stop=70, start=model, teacher=lesson(**weights))
+    assert not hasattr(model, "hidden_projection")
+    same_as_whole(settings, start=start, teacher=lesson(**weights))
 
 
 @pytest.mark.parametrize(
@@ -422,14 +499,11 @@ def adapted(seed=0):
 LORA = LoraSettings(rank=2)
 
 
-def test_an_interrupted_training_of_adapters_ends_like_an_uninterrupted_one(learn):
+def test_an_interrupted_training_of_adapters_ends_like_an_uninterrupted_one(learn, same_as_whole):
     settings = TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=2, max_length=16)
     with pytest.raises(Stop):
         learn(settings, stop=70, start=adapted(), lora=LORA)
-    resumed, curve, _ = learn(settings, start=adapted(), lora=LORA)
-    whole, expected, _ = learn(settings, start=adapted(), lora=LORA, scratch="other")
-    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
-    assert [row.validation_loss for row in curve] == [row.validation_loss for row in expected]
+    same_as_whole(settings, start=adapted, lora=LORA)
 
 
 def test_other_adapters_do_not_resume_from_it(learn):

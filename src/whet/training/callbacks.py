@@ -1,6 +1,7 @@
-"""Callbacks of the trainer: the progress bar, functions that run after a step, and trackers such as TensorBoard."""
+"""Callbacks of the trainer: the progress bar, checkpoints at the end of epochs, and trackers such as TensorBoard."""
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from transformers.integrations import (
 )
 
 from whet.errors import InvalidParameter
-from whet.utils.progress import ProgressBar
+from whet.utils.progress import ProgressBar, say
 
-__all__ = ["AfterStep", "CallAfterStep", "ShowProgress", "trackers_named"]
+__all__ = ["AfterStep", "CallAfterStep", "SaveWholeEpochs", "ShowProgress", "trackers_named"]
 
 AfterStep = Callable[[int, int, Optimizer], None]
 """Takes the number of the step, the number of all steps, and the optimizer; gradients still exist."""
@@ -45,6 +46,29 @@ class CallAfterStep(TrainerCallback):
         self._after_step(state.global_step + 1, state.max_steps, others["optimizer"])
 
 
+class SaveWholeEpochs(TrainerCallback):
+    """Saves the last checkpoint of an epoch once the epoch has its row in the learning curve.
+
+    A run that resumes from a checkpoint at the end of an epoch begins with the next one. The checkpoint must hold the
+    row, or the curve lacks it.
+    """
+
+    def __init__(self) -> None:
+        self._due = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any) -> None:
+        """Put a checkpoint off that is due at the last step of an epoch or of the run."""
+        ends = state.global_step % len(others["train_dataloader"]) == 0 or state.global_step >= state.max_steps
+        self._due = control.should_save and ends
+        control.should_save = control.should_save and not ends
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        """Save the checkpoint that was put off; the trainer evaluates before it saves."""
+        control.should_save = self._due
+
+
 def trackers_named(names: Sequence[str], logs: Path | None) -> list[TrainerCallback]:
     """Return the callbacks of the named trackers.
 
@@ -66,4 +90,30 @@ def trackers_named(names: Sequence[str], logs: Path | None) -> list[TrainerCallb
         # by default its files lie in the folder of checkpoints, which is deleted
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None and logs is not None:
             callback.logging_dir = str(logs)
+        _keep_going(callback)
     return callbacks
+
+
+def _keep_going(tracker: TrainerCallback) -> None:
+    """Let a tracker that fails, for example without a network, end its own work and not the training."""
+    failed = False
+
+    def guarded(event: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(event)
+        def call(*args: Any, **others: Any) -> Any:
+            nonlocal failed
+            if failed:
+                return None
+            try:
+                return event(*args, **others)
+            except Exception as error:
+                failed = True
+                kind = type(tracker).__name__.removesuffix("Callback")
+                say(f"{kind} failed and gets no more figures: {error!r}; the training goes on")
+                return None
+
+        return call
+
+    for name in dir(TrainerCallback):
+        if name.startswith("on_"):
+            setattr(tracker, name, guarded(getattr(tracker, name)))

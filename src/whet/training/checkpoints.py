@@ -1,51 +1,185 @@
-"""The working folder of a training run: the run's settings, and its last complete checkpoint.
+"""The working folder of a training run, which holds its last whole checkpoint.
 
-A checkpoint is complete once it holds the trainer's state, which is written last.
+A checkpoint is whole if it holds exactly the files of its list, each with its digest. The list is written last, and
+records the run's settings: only the same run resumes from it.
 """
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from whet.errors import InvalidModel, InvalidParameter, OutputNotWritten
-from whet.utils.files import write_text
+from whet.errors import InvalidModel, InvalidParameter, OutputExists, OutputNotWritten
+from whet.utils.files import digest, write_text
+from whet.utils.progress import say
 
-__all__ = ["claim_folder", "guarding_checkpoints", "last_checkpoint"]
+__all__ = [
+    "CURVE",
+    "check_scratch",
+    "checkpoint_folder",
+    "claim_folder",
+    "complete_checkpoint",
+    "discard",
+    "guarding_checkpoints",
+    "is_finished",
+    "last_checkpoint",
+    "new_checkpoint",
+    "remember_curve",
+    "remove_saved_run",
+    "state_of",
+]
 
-STATE = "trainer_state.json"
+LIST, STATE = "complete.json", "trainer_state.json"
+CURVE = "curve.csv"
+"""The learning curve, in the folder of a trained model."""
+PREFIX = "checkpoint-"
+SETTINGS = "settings.json"
+"""Older versions of whet wrote the settings into a file of their own."""
+
+
+class _Contents(BaseModel):
+    """The list of a checkpoint's files, and the run that wrote it."""
+
+    files: dict[str, str]
+    """The SHA-256 of each file, by name."""
+    settings: dict[str, Any]
+    """Everything that must be equal for a run to resume from it."""
 
 
 def last_checkpoint(scratch: Path) -> Path | None:
-    """Return the newest complete checkpoint in `scratch`, or None."""
-    folders = scratch.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-    steps = {int(number): folder for folder in folders if (number := folder.name.rpartition("-")[2]).isdigit()}
-    return next((steps[step] for step in sorted(steps, reverse=True) if _is_complete(steps[step])), None)
+    """Return the newest whole checkpoint in `scratch`, or None."""
+    return next((folder for folder in _newest_first(scratch) if _fault(folder) is None), None)
 
 
-def claim_folder(scratch: Path, settings: dict[str, Any]) -> None:
-    """Record a run's settings in `scratch`, so that only the same run resumes from its checkpoints.
+def claim_folder(scratch: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Path | None:
+    """Make `scratch` ready for a run, and return the checkpoint that it resumes from, or None.
 
-    A folder without a checkpoint takes any settings.
+    A checkpoint that is not whole is passed over with a sentence.
+
+    Args:
+        scratch: the working folder.
+        settings: everything that must be equal for a run to resume, as JSON has it.
+        overwrite: whether a run with other settings is thrown away.
 
     Raises:
-        InvalidParameter: `scratch` holds the checkpoints of a run with other settings.
+        InvalidParameter: `scratch` holds a run with other settings.
+        OutputExists: `scratch` is no folder.
+        OutputNotWritten: the folder cannot be made or read.
     """
-    record = scratch / "settings.json"
-    if last_checkpoint(scratch) and record.is_file() and (recorded := json.loads(record.read_text())) != settings:
-        changed = ", ".join(f"{key}={value}" for key, value in settings.items() if recorded.get(key) != value)
-        raise InvalidParameter(
-            f"an interrupted run must resume with its own settings, but got {changed}, which {record} does not hold; "
-            f"give the settings of that file, or delete {scratch}"
+    check_scratch(scratch)
+    try:
+        last = _last_of(scratch, settings, overwrite=overwrite)
+        scratch.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputNotWritten(
+            f"{scratch} must be readable and writable, but {error}; delete it or name another output"
+        ) from error
+    return last
+
+
+def check_scratch(scratch: Path) -> None:
+    """Check that a run can keep its checkpoints in `scratch`.
+
+    Raises:
+        OutputExists: it is no folder.
+    """
+    if scratch.is_symlink() or (scratch.exists() and not scratch.is_dir()):
+        raise OutputExists(
+            f"a training keeps its checkpoints in a folder of its own, but {scratch} is a file or a link; "
+            "move it away or name another output"
         )
-    scratch.mkdir(parents=True, exist_ok=True)
-    write_text(record, json.dumps(settings, indent=1))
+
+
+def _last_of(scratch: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Path | None:
+    faults: list[str] = []
+    last = None
+    for folder in _newest_first(scratch):
+        if (fault := _fault(folder)) is None:
+            last = folder
+            break
+        faults.append(f"{folder.name} {fault}")
+    if last is not None:
+        changed = _changes(_contents(last).settings, json.loads(json.dumps(settings)))
+        if changed and not overwrite:
+            raise InvalidParameter(
+                f"an interrupted run must resume with its own settings, but got {changed}, which {last / LIST} does "
+                "not hold; give the settings of that file, or give --overwrite to throw the run away"
+            )
+        if changed:
+            say(f"the interrupted run in {scratch} had other settings; it is thrown away")
+            discard(scratch)
+            return None
+    if faults:
+        step = f"goes on from {last.name}" if last else "starts anew"
+        say(f"not every checkpoint in {scratch} is whole: {', '.join(faults)}; the training {step}")
+    return last
+
+
+def new_checkpoint(folder: Path) -> None:
+    """Make the folder of a checkpoint, without what a killed run left there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def complete_checkpoint(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the list of a checkpoint's files, and remove the checkpoints before it.
+
+    Args:
+        folder: the checkpoint, with all its files.
+        settings: the settings of the run.
+    """
+    files = {path.name: digest(path) for path in folder.iterdir()}
+    write_text(folder / LIST, _Contents(files=files, settings=dict(settings)).model_dump_json(indent=1))
+    for older in _newest_first(folder.parent):
+        if older != folder:
+            shutil.rmtree(older, ignore_errors=True)
+
+
+def state_of(checkpoint: Path) -> TrainerState:
+    """Return the trainer's state in a checkpoint: the steps done, and the learning curve so far."""
+    return TrainerState.load_from_json(str(checkpoint / STATE))
+
+
+def checkpoint_folder(scratch: Path, step: int) -> Path:
+    """Return the folder of the checkpoint after `step` steps."""
+    return scratch / f"{PREFIX}{step}"
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Return whether a checkpoint was written after the last step of its run."""
+    state = state_of(checkpoint)
+    return bool(state.global_step >= state.max_steps)
+
+
+def discard(scratch: Path) -> None:
+    """Remove a run; files in its folder that whet did not write stay."""
+    for folder in _newest_first(scratch):
+        # the list goes first, so that what a kill leaves is not taken for a checkpoint
+        (folder / LIST).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    for name in (CURVE, SETTINGS):
+        (scratch / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        scratch.rmdir()
+
+
+def remember_curve(scratch: Path, files: Mapping[str, bytes]) -> None:
+    """Keep the curve, one of `files`, of a run that is about to be saved; see `remove_saved_run`."""
+    write_text(scratch / CURVE, files[CURVE].decode())
+
+
+def remove_saved_run(scratch: Path, out: Path) -> None:
+    """Remove a run whose model was saved to `out` just before a kill: both folders hold the same curve."""
+    kept, saved = scratch / CURVE, out / CURVE
+    with suppress(OSError):
+        if not scratch.is_symlink() and kept.read_bytes() == saved.read_bytes():
+            discard(scratch)
 
 
 @contextmanager
@@ -57,22 +191,57 @@ def guarding_checkpoints(scratch: Path) -> Iterator[None]:
     """
     try:
         yield
-    except InvalidModel:
-        if last_checkpoint(scratch) is None:
-            shutil.rmtree(scratch)
-        raise
-    except (OSError, SafetensorError, RuntimeError) as error:
-        # torch's own writer says nothing else when the disk is full
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+    except BaseException as error:
+        with suppress(OSError):
+            _remove_unfinished(scratch)
+            if isinstance(error, InvalidModel) and last_checkpoint(scratch) is None:
+                discard(scratch)
+        if not isinstance(error, OSError | SafetensorError):
             raise
         raise OutputNotWritten(
             f"{scratch} must be writable to its end, but {error}; free some disk space and run it again"
         ) from error
 
 
-def _is_complete(checkpoint: Path) -> bool:
+def _remove_unfinished(scratch: Path) -> None:
+    for folder in _newest_first(scratch):
+        if not (folder / LIST).exists():
+            shutil.rmtree(folder)
+
+
+def _newest_first(scratch: Path) -> list[Path]:
+    folders = [folder for folder in scratch.glob(f"{PREFIX}*") if folder.name.removeprefix(PREFIX).isdecimal()]
+    return sorted(folders, key=lambda folder: int(folder.name.removeprefix(PREFIX)), reverse=True)
+
+
+def _contents(folder: Path) -> _Contents:
+    return _Contents.model_validate_json((folder / LIST).read_bytes())
+
+
+def _fault(folder: Path) -> str | None:
+    """Return what is wrong with a checkpoint, or None if it is whole."""
     try:
-        TrainerState.load_from_json(str(checkpoint / STATE))
-    except (OSError, ValueError):
-        return False
-    return True
+        listed = _contents(folder).files
+        found = {path.name: path for path in folder.iterdir() if path.name != LIST}
+        if missing := sorted(listed.keys() - found.keys()):
+            return f"lacks {missing[0]}"
+        if added := sorted(found.keys() - listed.keys()):
+            return f"holds {added[0]}, which is not of it"
+        altered = [name for name, path in found.items() if not _is_plain(path) or digest(path) != listed[name]]
+    except FileNotFoundError:
+        return "was not written to its end"
+    except (OSError, ValidationError):
+        return "cannot be read"
+    return f"has another {altered[0]} than was written" if altered else None
+
+
+def _is_plain(path: Path) -> bool:
+    """Return whether a path is a file, and no link or pipe, whose reading may lead elsewhere or wait for ever."""
+    return path.is_file() and not path.is_symlink()
+
+
+def _changes(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return the settings that differ from the recorded ones, as text."""
+    names = [*settings, *(name for name in recorded if name not in settings)]
+    changed = [name for name in names if recorded.get(name) != settings.get(name)]
+    return ", ".join(f"{name}={settings.get(name)}" for name in changed)
