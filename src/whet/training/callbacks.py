@@ -116,4 +116,4 @@ def _keep_going(tracker: TrainerCallback) -> None:
 
     for name in dir(TrainerCallback):
         if name.startswith("on_"):
-            setattr(tracker, name, guarded(getattr(tracker, name)))
+            vars(tracker)[name] = guarded(getattr(tracker, name))
