@@ -7,6 +7,7 @@ representative, which meets every other method; each of the rest meets one later
 can stand in both orders, one order is tested. `make test-all` runs the whole product.
 """
 
+import copy
 import dataclasses
 import functools
 import itertools
@@ -14,13 +15,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from covering import covering, rotating
 from helpers import FAMILIES, REFUSED, tiny_batches, tiny_model, word_tokenizer, words_of
 from whet.calibration.resources import Resources
-from whet.errors import InvalidParameter, MissingResource
+from whet.errors import InvalidArtifact, InvalidParameter, MissingResource
 from whet.evaluation import records
 from whet.methods.base import Method, Stage, all_methods, method_from
 from whet.methods.factorization._base import Factorization
@@ -187,6 +189,64 @@ def test_same_logits_after_save_and_load(method, family, tmp_path, tokenizer):
     # saved once more from the loaded model, it is still the same
     records.save_model(plain, tokenizer, tmp_path / "again", recipe=recipe.to_list(), origin="tiny", seed=0)
     assert torch.equal(logits(artifact.load_verified(tmp_path / "again")), logits(compressed))
+
+
+@every_method_in_turn(1)
+def test_transformers_saves_it_as_whet_does(method, family, tmp_path, tokenizer):
+    """As Trainer.save_model and push_to_hub do: before a folder was loaded, and after."""
+    compressed = applied(method, family).compressed
+    before = compressed.config.to_dict()
+    artifact.save_files(compressed, tokenizer, tmp_path / "0", about={}, files={})
+    assert compressed.config.to_dict() == before
+    for i in range(3):
+        copy.deepcopy(compressed).save_pretrained(tmp_path / f"{i + 1}")
+        compressed = AutoModelForSequenceClassification.from_pretrained(tmp_path / f"{i}")
+        assert torch.equal(logits(compressed), logits(applied(method, family).compressed))
+    assert len({(tmp_path / f"{i}" / "model.safetensors").read_bytes() for i in range(3)}) == 1
+    # a training that goes on reads the stored weights into the running model
+    for weight in (weights := compressed.state_dict()):
+        weights[weight].zero_()
+    assert not torch.equal(logits(compressed), logits(applied(method, family).compressed))
+    compressed.load_state_dict(load_file(tmp_path / "1" / "model.safetensors"))
+    assert torch.equal(logits(compressed), logits(applied(method, family).compressed))
+
+
+@every_method_in_turn(1)
+def test_runs_in_sixteen_bits(method, family, tmp_path):
+    compressed = copy.deepcopy(applied(method, family).compressed)
+    compressed.save_pretrained(tmp_path / "model")
+    load = functools.partial(AutoModelForSequenceClassification.from_pretrained, tmp_path / "model")
+    expected = logits(compressed)
+    for half in (load(dtype=torch.float16), load(dtype=torch.bfloat16), load().bfloat16()):
+        assert len({parameter.dtype for parameter in half.parameters()}) == 1
+        assert (logits(half) - expected).norm() < 0.1 * expected.norm()
+        half.save_pretrained(tmp_path / "again")
+        again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "again")
+        assert again.dtype == half.dtype
+        assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in half.state_dict().items())
+    assert (logits(load().half().float()) - expected).norm() < 0.1 * expected.norm()
+
+
+@every_method_in_turn(1)
+def test_without_its_head_it_gives_the_same_hidden_states(method, family, tmp_path):
+    compressed = copy.deepcopy(applied(method, family).compressed)
+    compressed.save_pretrained(tmp_path / "whole")
+    if method.lossless:
+        with pytest.raises(InvalidArtifact, match="whose last block computes only the first token must be loaded as "):
+            AutoModel.from_pretrained(tmp_path / "whole")
+        return
+    batch = tiny_batches(seed=2).batches[0]
+    batch["input_ids"] %= compressed.config.vocab_size
+    with torch.inference_mode():
+        expected = compressed.base_model(**batch)[0]
+        headless = AutoModel.from_pretrained(tmp_path / "whole")
+        assert torch.equal(headless(**batch)[0], expected)
+        headless.save_pretrained(tmp_path / "loaded")
+        compressed.base_model.save_pretrained(tmp_path / "inner")
+        for name in ("loaded", "inner"):
+            assert torch.equal(AutoModel.from_pretrained(tmp_path / name)(**batch)[0], expected)
+            whole = AutoModelForSequenceClassification.from_pretrained(tmp_path / name)
+            assert torch.equal(whole.base_model(**batch)[0], expected)
 
 
 @every_method_in_turn(2)

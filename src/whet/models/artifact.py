@@ -29,7 +29,7 @@ from whet.models.manifest import (
     read_manifest,
     unlisted,
 )
-from whet.models.surgery import describe, to_storage
+from whet.models.surgery import copy_sharing_parameters, save_as_stored
 from whet.utils.files import digest, write_text
 from whet.utils.inputs import exists
 from whet.utils.outputs import new_folder
@@ -89,14 +89,10 @@ def save_files(
     Raises:
         OutputExists, OutputNotWritten: the folder exists or cannot be written.
     """
-    stored = to_storage(model)
-    structure = describe(stored)
-    if structure:
-        from whet.models.quantizer import WhetConfig  # slow to import
-
-        stored.config.quantization_config = WhetConfig(structure)
+    saved = copy_sharing_parameters(model)  # saving writes to the configuration
+    save_as_stored(saved)
     with new_folder(folder, overwrite=overwrite) as draft:
-        stored.save_pretrained(draft)
+        saved.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         for name, content in files.items():
             (draft / name).write_bytes(content)

@@ -34,7 +34,25 @@ class WhetQuantizer(HfQuantizer):
         from whet.models.surgery import from_storage
 
         from_storage(model)
+        model.is_quantized = (
+            False  # all weights are ordinary now, so that half(), float() and to(dtype) may change them
+        )
         return model
+
+    def get_state_dict_and_metadata(self, model: "PreTrainedModel") -> tuple[dict[str, Any] | None, dict[str, str]]:
+        """Return what `save_pretrained` writes: the weights in their stored form, described in the configuration."""
+        from whet.models.surgery import describe, to_storage
+
+        if getattr(model, "_hf_peft_config_loaded", False):  # adapters alone are saved, and transformers finds them
+            return None, {}
+        stored = to_storage(model)
+        structure = describe(stored)
+        config: Any = model.config
+        if structure:
+            config.quantization_config = self.quantization_config = WhetConfig(structure)
+        elif hasattr(config, "quantization_config"):
+            del config.quantization_config
+        return stored.state_dict(), {}
 
     def is_serializable(self) -> bool:
         """True: a loaded model can be saved again."""

@@ -24,6 +24,7 @@ __all__ = [
     "rebuild",
     "replace_module",
     "require_all_tokens",
+    "save_as_stored",
     "temporary_submodule",
     "to_storage",
     "unshare_parameters",
@@ -58,6 +59,21 @@ def replace_module(model: nn.Module, name: str, layer: nn.Module) -> None:
     """Replace the module called `name` by `layer`, which gets its mode, so that dropout stays off in eval mode."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer.train(model.get_submodule(name).training))
+    if isinstance(layer, SavedLayer):
+        save_as_stored(model)
+
+
+def save_as_stored(model: nn.Module) -> None:
+    """Make a transformers model write its stored form, and the structure of it, wherever it is saved.
+
+    `save_pretrained` asks the model's quantizer for both; Trainer.save_model and push_to_hub call it.
+    """
+    module: Any
+    for module in model.modules():  # the model without its head can be saved by itself
+        if hasattr(module, "save_pretrained") and getattr(module, "hf_quantizer", None) is None:
+            from whet.models.quantizer import WhetConfig, WhetQuantizer  # slow to import
+
+            module.hf_quantizer = WhetQuantizer(WhetConfig({}))
 
 
 @contextmanager
@@ -200,17 +216,48 @@ def describe(model: nn.Module) -> dict[str, dict[str, Any]]:
 def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> None:
     """Replace the layers of a model by the empty layers that `describe` listed, in place, outer layers first.
 
+    A model without a head, such as `AutoModel` gives, has the layers under shorter names, and none of the head's.
+
     Args:
         model: the uncompressed model, before its weights are loaded.
         structure: as `describe` returned it.
 
     Raises:
-        InvalidArtifact: the model lacks a listed module, or an entry has an unknown kind or is incomplete.
+        InvalidArtifact: the model lacks a listed module, or an entry has an unknown kind or is incomplete; or the
+            layers serve another head than the model has.
     """
-    for name, entry in sorted(structure.items()):
-        try:
-            replaced = model.get_submodule(name)
-        except AttributeError as error:
-            raise InvalidArtifact(f"the model must have the saved layer {name}, but {error}; copy it again") from error
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    headless = getattr(model, "base_model", None) is model
+    for saved_name, entry in sorted(structure.items()):
+        names = (saved_name, saved_name.removeprefix(prefix), prefix + saved_name)
+        name = next((name for name in names if _has_submodule(model, name)), None)
+        if name is None and headless and not saved_name.startswith(prefix):
+            continue
+        if name is None:
+            raise InvalidArtifact(
+                f"the model must have the saved layer {saved_name}, but {type(model).__name__} has no such; copy it "
+                "again, or load it as the class that config.json names"
+            )
         fields = {key: value for key, value in entry.items() if key != "kind"}
-        replace_module(model, name, empty_layer(str(entry.get("kind")), fields, replaced))
+        replace_module(model, name, empty_layer(str(entry.get("kind")), fields, model.get_submodule(name)))
+    _require_own_head(model)
+
+
+def _has_submodule(model: nn.Module, name: str) -> bool:
+    try:
+        model.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _require_own_head(model: nn.Module) -> None:
+    """Refuse to load a last block that computes one token into a model that would read more of them."""
+    if any(isinstance(module, FirstTokenNorm) for module in model.modules()):
+        transformer: Any = model
+        classes = transformer.config.architectures or ()
+        if type(model).__name__ not in classes:
+            raise InvalidArtifact(
+                f"a model whose last block computes only the first token must be loaded as {' or '.join(classes)}, but "
+                f"got {type(model).__name__}; use the model before lossless.first_token"
+            )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 __all__ = [
     "Coding",
+    "coding_used",
     "decode_integers",
     "deflate",
     "encode_integers",
@@ -65,6 +66,11 @@ def encode_integers(numbers: Tensor, bits: int, coding: Coding) -> tuple[Tensor,
     if coding == "entropy" and len(shorter := deflate(numbers, bits)) < len(fixed):
         return shorter, "entropy"
     return fixed, "fixed"
+
+
+def coding_used(size: int, bits: int, count: int) -> Coding:
+    """Return the coding of `count` integers that take `size` bytes; see `encode_integers`."""
+    return "fixed" if size == -(-count * bits // BYTE) else "entropy"
 
 
 def decode_integers(stored: Tensor, bits: int, count: int, coding: Coding) -> Tensor:

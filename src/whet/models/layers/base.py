@@ -82,6 +82,21 @@ class CompressedLayer(SavedLayer):
         """Return the layer to run after loading; a layer that exists only in files returns its running form."""
         return self
 
+    def empty_storage(self, tensors: Mapping[str, torch.Tensor]) -> "CompressedLayer | None":
+        """Return the empty stored form that holds tensors of these names and shapes; None if they are of this form."""
+        return None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        # checkpoints of a training hold the stored form, which transformers.Trainer loads into the running model
+        tensors = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
+        stored = self.empty_storage(tensors)
+        if stored is not None:
+            stored.load_state_dict(tensors)
+            for name in tensors:
+                del state_dict[prefix + name]
+            state_dict.update({prefix + name: value for name, value in stored.running().state_dict().items()})
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def other_weights(self) -> tuple[torch.Tensor, ...]:
         """Return the weights that are buffers instead of parameters."""
         return ()

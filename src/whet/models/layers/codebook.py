@@ -5,6 +5,7 @@ equal: training moves the codebook and leaves the assignments. Files hold the co
 weight.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -14,7 +15,7 @@ from torch.nn.functional import embedding, linear
 
 from whet.models.layers._coded import EntropyCoded
 from whet.models.layers.base import CompressedLayer, LayerShape, RunsDense
-from whet.numerics.coding import Coding, decode_integers, encode_integers
+from whet.numerics.coding import Coding, coding_used, decode_integers, encode_integers
 
 __all__ = ["Clustered", "Codebook", "CodebookSpec"]
 
@@ -92,6 +93,14 @@ class Clustered(RunsDense):
         stored = Codebook.of(values, assignments.flatten().byte(), self.bias, self.spec)
         size = values.element_size()
         return stored if len(stored.codes) + size * len(values) < size * assignments.numel() else self
+
+    def empty_storage(self, tensors: Mapping[str, Tensor]) -> CompressedLayer | None:
+        """See `CompressedLayer.empty_storage`."""
+        if "codes" not in tensors:
+            return None
+        size, values = len(tensors["codes"]), len(tensors["codebook"])
+        used = coding_used(size, _bits(values), self.spec.rows * self.spec.columns)
+        return Codebook(self.spec, size, used, values)
 
     def _mean_gradient(self, gradient: Tensor) -> Tensor:
         """Return the gradient projected onto the codebook: the mean over each cluster."""

@@ -1,5 +1,6 @@
 """An ordinary layer that runs in fp32 and whose weights fit 16 bits, in which files store them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -37,6 +38,10 @@ class HalfPrecision(RunsDense):
         weight = self.dense.weight.detach()
         half = self.spec.rounded(weight)
         return PackedHalf.of(half, self.bias, self.spec) if torch.equal(half.to(weight.dtype), weight) else self
+
+    def empty_storage(self, tensors: Mapping[str, Tensor]) -> CompressedLayer | None:
+        """See `CompressedLayer.empty_storage`."""
+        return PackedHalf(self.spec) if "values" in tensors else None
 
 
 class PackedHalf(ReplacesDense):

@@ -36,6 +36,12 @@ class Masked(WrapsLinear):
         stored = PackedSparse.of(self.linear.weight.detach(), self.linear.bias)
         return stored if stored.pays() else self
 
+    def empty_storage(self, tensors: Mapping[str, Tensor]) -> CompressedLayer | None:
+        """See `CompressedLayer.empty_storage`."""
+        if "bits" not in tensors:
+            return None
+        return PackedSparse(self.in_features, self.out_features, len(tensors["values"]), bias=self.bias is not None)
+
 
 class MaskedEmbedding(CompressedLayer):
     """A pruned embedding; weights that are zero get no gradient."""
@@ -70,6 +76,12 @@ class MaskedEmbedding(CompressedLayer):
         stored = PackedSparseEmbedding.of(self.embedding.weight.detach(), None)
         stored.padding_idx = self.padding_idx
         return stored if stored.pays() else self
+
+    def empty_storage(self, tensors: Mapping[str, Tensor]) -> CompressedLayer | None:
+        """See `CompressedLayer.empty_storage`."""
+        if "bits" not in tensors:
+            return None
+        return PackedSparseEmbedding(self.width, self.tokens, len(tensors["values"]), bias=False)
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""

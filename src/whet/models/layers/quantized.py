@@ -4,6 +4,7 @@ A weight is w = s·q with an integer q; see `whet.numerics.rounding`.
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,7 +14,7 @@ from torch.nn.functional import linear
 
 from whet.models.layers._coded import EntropyCoded
 from whet.models.layers.base import CompressedLayer, LayerShape, ReplacesDense, RunsDense
-from whet.numerics.coding import Coding, decode_integers, encode_integers
+from whet.numerics.coding import Coding, coding_used, decode_integers, encode_integers
 from whet.numerics.rounding import QuantizedWeight, largest_level, quantize_weight
 from whet.utils.hardware import supports_products
 
@@ -49,6 +50,10 @@ class Quantized(RunsDense):
         weight = self.dense.weight.detach()
         quantized = self.spec.rounded(weight)
         return PackedQuantized.of(quantized, self.bias, self.spec) if torch.equal(quantized.weight(), weight) else self
+
+    def empty_storage(self, tensors: Mapping[str, Tensor]) -> CompressedLayer | None:
+        """See `CompressedLayer.empty_storage`."""
+        return PackedQuantized.empty_for(tensors, self.spec) if "codes" in tensors else None
 
 
 class Int8(ReplacesDense):
@@ -103,6 +108,10 @@ class Int8(ReplacesDense):
             QuantizedWeight(self.values, self.scales.half(), self.spec.columns), self.bias, self.spec
         )
 
+    def empty_storage(self, tensors: Mapping[str, Tensor]) -> CompressedLayer | None:
+        """See `CompressedLayer.empty_storage`."""
+        return PackedQuantized.empty_for(tensors, self.spec) if "codes" in tensors else None
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state to copy, without the kernel's packed weight, which the copy packs again."""
         return {**self.__dict__, "_packed": None, "_packed_of": ()}
@@ -152,6 +161,12 @@ class PackedQuantized(EntropyCoded):
             stored.bias = bias.detach().clone()
         return stored
 
+    @classmethod
+    def empty_for(cls, tensors: Mapping[str, Tensor], spec: QuantizationSpec) -> Self:
+        """Return the stored form of a layer of this spec that holds tensors of these shapes."""
+        size = len(tensors["codes"])
+        return cls(spec, size, coding_used(size, spec.bits, spec.rows * spec.columns), tensors["scales"].shape[1])
+
     def running(self) -> CompressedLayer:
         """See `CompressedLayer.running`; the weights are bit-identical."""
         spec = self.spec
@@ -160,7 +175,7 @@ class PackedQuantized(EntropyCoded):
         quantized = QuantizedWeight(values, self.scales.half(), spec.group_size or spec.columns)
         if spec.products == "int8":
             return Int8.of(quantized, self.bias, spec)
-        return Quantized.of(quantized.weight(), self.bias, spec)
+        return Quantized.of(quantized.weight().to(self.weight.dtype), self.bias, spec)
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""

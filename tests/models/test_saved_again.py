@@ -1,0 +1,127 @@
+"""A loaded model is trained, changed and saved by plain transformers, which knows nothing of compressed layers."""
+
+import copy
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
+
+from helpers import tiny_batches, tiny_model
+from whet.calibration.resources import Resources
+from whet.methods.base import method_from
+from whet.methods.recipe import Recipe
+from whet.models.surgery import describe
+
+STEPS = (
+    {"method": "factorization.svd", "keep": 0.5, "include": "*.3.*"},
+    {"method": "pruning.magnitude", "sparsity": 0.8, "include": "*.0.*"},
+    {"method": "clustering.kmeans", "n_clusters": 8, "include": "*.1.*"},
+    {"method": "quantization.weight_only", "bits": 4, "include": "*.2.*"},
+    {"method": "quantization.half", "include": "*embeddings*"},
+    {"method": "quantization.dynamic_int8", "include": "*.3.*"},
+)
+"""A layer of every kind that files store in another form."""
+KINDS = {"low_rank", "packed", "codebook", "integers", "half"}
+
+
+def logits(model: nn.Module) -> torch.Tensor:
+    with torch.inference_mode():
+        return torch.cat([model(**batch).logits for batch in tiny_batches(seed=2)])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A model saved by transformers, never changed."""
+    recipe = Recipe(tuple(method_from(step) for step in STEPS))
+    compressed = recipe.apply(tiny_model("bert", blocks=4), Resources())
+    compressed.save_pretrained(folder := tmp_path_factory.mktemp("model"))
+    return folder
+
+
+@pytest.fixture
+def loaded(folder) -> nn.Module:
+    return AutoModelForSequenceClassification.from_pretrained(folder)
+
+
+class Rows(Dataset):
+    def __init__(self) -> None:
+        self.batches = tiny_batches(ragged=False, batch_size=1)
+
+    def __len__(self) -> int:
+        return len(self.batches.labels)
+
+    def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
+        row = {name: value[0] for name, value in self.batches.batches[i].items()}
+        return {**row, "labels": torch.tensor(self.batches.labels[i])}
+
+
+def trainer(model: nn.Module, out: Path, epochs: int) -> Trainer:
+    return Trainer(
+        model,
+        TrainingArguments(
+            str(out),
+            num_train_epochs=epochs,
+            learning_rate=0.01,
+            lr_scheduler_type="constant",
+            save_strategy="epoch",
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+        ),
+        train_dataset=Rows(),
+    )
+
+
+def test_it_holds_a_layer_of_every_storage(folder, loaded):
+    config = loaded.config.to_dict()["quantization_config"]
+    assert {entry["kind"] for entry in config["structure"].values()} == KINDS
+    assert not {entry["kind"] for entry in describe(loaded).values()} & (KINDS - {"low_rank"})
+
+
+def test_what_a_training_changed_is_saved(loaded, folder, tmp_path):
+    """Weights that left their 16 bits or their levels are stored as they are."""
+    before = logits(loaded)
+    run = trainer(loaded, tmp_path / "run", 2)
+    run.train()
+    run.save_model(str(tmp_path / "saved"))
+    trained = logits(loaded.eval())
+    assert not torch.equal(trained, before)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
+    assert torch.equal(logits(again), trained)
+    # resumed from the checkpoint of the first epoch, which transformers reads into the running model
+    other = AutoModelForSequenceClassification.from_pretrained(folder)
+    last = min((tmp_path / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    trainer(other, tmp_path / "other", 2).train(resume_from_checkpoint=str(last))
+    torch.testing.assert_close(logits(other.eval()), trained, rtol=0, atol=1e-4)
+
+
+def test_copies_are_equal(loaded):
+    expected = logits(loaded)
+    content = io.BytesIO()
+    torch.save(loaded, content)
+    content.seek(0)
+    for other in (copy.deepcopy(loaded), torch.load(content, weights_only=False)):
+        assert torch.equal(logits(other), expected)
+
+
+def test_saving_changes_nothing(loaded, tmp_path):
+    loaded.train()
+    before = {name: value.clone() for name, value in loaded.state_dict().items()}
+    loaded.save_pretrained(tmp_path / "a")
+    assert loaded.training
+    assert before.keys() == loaded.state_dict().keys()
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in before.items())
+
+
+def test_adapters_are_saved_alone(loaded, tmp_path):
+    peft = pytest.importorskip("peft")
+    loaded.add_adapter(peft.LoraConfig(target_modules=["linear"], init_lora_weights=False))
+    loaded.save_pretrained(tmp_path / "adapter")
+    assert {path.name for path in (tmp_path / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
