@@ -29,7 +29,8 @@ from whet.models.manifest import (
     read_manifest,
     unlisted,
 )
-from whet.models.surgery import copy_sharing_parameters, save_as_stored
+from whet.models.registration import save_as_stored
+from whet.models.surgery import copy_sharing_parameters
 from whet.utils.files import digest, write_text
 from whet.utils.inputs import exists
 from whet.utils.outputs import new_folder

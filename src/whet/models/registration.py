@@ -11,8 +11,13 @@ from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
-__all__ = ["register"]
+__all__ = ["register", "save_as_stored"]
+
+
+_QUANTIZER = "whet.models.quantizer"
+"""It imports transformers."""
 
 
 def register() -> None:
@@ -27,8 +32,20 @@ def register() -> None:
         sys.meta_path.insert(0, _AfterImport(waiting))
 
 
+def save_as_stored(model: Any) -> None:
+    """Make a model of transformers write its stored form, and the structure of it, wherever it is saved.
+
+    `save_pretrained` asks the model's quantizer for both; Trainer.save_model and push_to_hub call it. Other modules
+    stay as they are.
+    """
+    for module in model.modules():  # the model without its head can be saved by itself
+        if hasattr(module, "save_pretrained") and getattr(module, "hf_quantizer", None) is None:
+            quantizer = importlib.import_module(_QUANTIZER)
+            module.hf_quantizer = quantizer.WhetQuantizer(quantizer.WhetConfig({}))
+
+
 def _add_quantizer(auto: ModuleType) -> None:
-    quantizer = importlib.import_module("whet.models.quantizer")
+    quantizer = importlib.import_module(_QUANTIZER)
     auto.AUTO_QUANTIZATION_CONFIG_MAPPING[quantizer.QUANT_METHOD] = quantizer.WhetConfig
     auto.AUTO_QUANTIZER_MAPPING[quantizer.QUANT_METHOD] = quantizer.WhetQuantizer
 

@@ -14,6 +14,7 @@ from whet.models.layers.base import CompressedLayer, SavedLayer, empty_layer
 from whet.models.layers.first_token_norm import FirstTokenNorm
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.layers.masked import MaskedEmbedding
+from whet.models.registration import save_as_stored
 
 __all__ = [
     "copy_sharing_parameters",
@@ -24,7 +25,6 @@ __all__ = [
     "rebuild",
     "replace_module",
     "require_all_tokens",
-    "save_as_stored",
     "temporary_submodule",
     "to_storage",
     "unshare_parameters",
@@ -61,19 +61,6 @@ def replace_module(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, layer.train(model.get_submodule(name).training))
     if isinstance(layer, SavedLayer):
         save_as_stored(model)
-
-
-def save_as_stored(model: nn.Module) -> None:
-    """Make a transformers model write its stored form, and the structure of it, wherever it is saved.
-
-    `save_pretrained` asks the model's quantizer for both; Trainer.save_model and push_to_hub call it.
-    """
-    module: Any
-    for module in model.modules():  # the model without its head can be saved by itself
-        if hasattr(module, "save_pretrained") and getattr(module, "hf_quantizer", None) is None:
-            from whet.models.quantizer import WhetConfig, WhetQuantizer  # slow to import
-
-            module.hf_quantizer = WhetQuantizer(WhetConfig({}))
 
 
 @contextmanager
