@@ -25,7 +25,7 @@ from whet.report.plots import curve_files
 from whet.tasks.base import Task, task_from_files, task_named
 from whet.tasks.data import Examples
 from whet.tasks.encoding import tokenize
-from whet.training.checkpoints import discard, remember_curve
+from whet.training.checkpoints import discard, scratch_of
 from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, TrainableCount, attach_lora, merge_lora, trainable_count
 from whet.training.objective import Objective
@@ -127,6 +127,7 @@ def finetune(
         WhetError: anything wrong with the base, the task's data, the settings or the place, before any work.
     """
     folder = Path(out)
+    scratch_of(folder)
     require_held_out(task)
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(check_source(base))
@@ -188,6 +189,7 @@ def distill(
             f"a cache holds predictions alone, but got cache={cache} and weights of hidden states or relations; "
             "leave one out"
         )
+    scratch_of(folder)
     require_held_out(task)
     transformers.set_seed(settings.seed)
     source, tokenizer = load_with_tokenizer(teacher, device=device)
@@ -250,8 +252,7 @@ def _trained(
     lora: LoraSettings | None = None,
 ) -> list[Epoch]:
     quality = quality_named(task.metrics[0])
-    out = place.out.resolve()
-    scratch = out.with_name(f".{out.name}.training")
+    out, scratch = place.out.resolve(), scratch_of(place.out)
     with progress_bar(f"{'distilling' if teacher else 'fine-tuning'} on {task.name}", 1) as progress:
         curve = train(
             model,
@@ -277,7 +278,6 @@ def _trained(
     def save() -> None:
         origin = None if teacher is None else Path(place.origin)
         files = curve_files(curve, place.out.name, metric=quality.name, teacher=origin)
-        remember_curve(scratch, files)
         records.save_model(
             model,
             tokenizer,

@@ -12,8 +12,7 @@ from whet.training.checkpoints import (
     guarding_checkpoints,
     last_checkpoint,
     new_checkpoint,
-    remember_curve,
-    remove_saved_run,
+    scratch_of,
 )
 
 FILES = ("model.safetensors", "optimizer.safetensors", "process-0.safetensors", "trainer_state.json")
@@ -127,10 +126,11 @@ def test_values_that_json_writes_otherwise_are_the_same(scratch):
 
 
 @pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to(path.parent), os.mkfifo])
-def test_checkpoints_need_a_folder(scratch, make):
-    make(scratch)
+def test_checkpoints_need_a_folder(tmp_path, make):
+    assert scratch_of(tmp_path / "out") == tmp_path / ".out.training"
+    make(tmp_path / ".out.training")
     with pytest.raises(OutputExists, match=r"a folder of its own, but .*training is a file or a link; move it away"):
-        claim_folder(scratch, {}, overwrite=True)
+        scratch_of(tmp_path / "out")
 
 
 def test_a_run_is_removed_with_nothing_else(scratch):
@@ -142,21 +142,6 @@ def test_a_run_is_removed_with_nothing_else(scratch):
     (scratch / "mine.csv").unlink()
     discard(scratch)
     assert not scratch.exists()
-
-
-def test_a_run_whose_model_was_saved_is_removed(scratch, tmp_path):
-    """A kill came after the one and before the other."""
-    checkpoint(scratch, 50)
-    out = tmp_path / "out"
-    out.mkdir()
-    remember_curve(scratch, {"curve.csv": b"epoch\n1\n"})
-    remove_saved_run(scratch, out)
-    (out / "curve.csv").write_bytes(b"epoch\n2\n")
-    remove_saved_run(scratch, out)
-    assert last_checkpoint(scratch), "another run's model"
-    remember_curve(scratch, {"curve.csv": b"epoch\n2\n"})
-    remove_saved_run(scratch, out)
-    assert not scratch.exists() and (out / "curve.csv").exists()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), InvalidModel("nan")])

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -379,14 +380,17 @@ def test_a_tracker_that_fails_does_not_end_the_training(learn, monkeypatch, tmp_
     )
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space")])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device (os error 28)")],
+)
 def test_a_full_disk_is_reported(learn, monkeypatch, tmp_path, error):
     def full(*args, **others):
         raise error
 
     monkeypatch.setattr(loop, "complete_checkpoint", full)
     with pytest.raises(
-        OutputNotWritten, match=r"scratch must be writable to its end, but .*; free some disk space and run"
+        OutputNotWritten, match=r"scratch must be writable to its end, but .*No space left on device.*; free some space"
     ):
         learn()
     assert not list((tmp_path / "scratch").iterdir()), "half a checkpoint fills the disk"
@@ -554,10 +558,34 @@ def test_a_cache_of_another_teacher_or_data_is_refused(cached, tmp_path, tokeniz
     rows = tokenize(examples(60, seed=5), tokenizer, max_length=16)
     with pytest.raises(InvalidParameter, match="was made with other data or another tokenizer"):
         cached_logits(tmp_path / "cache", lesson().teacher, tokenizer, rows)
-    for name, content in (("about.json", b"[1]"), ("logits.safetensors", b"junk")):
-        (tmp_path / "cache" / name).write_bytes(content)
-        with pytest.raises(InvalidParameter, match=r"the cache must be readable, but got .*; delete it"):
+
+
+def test_a_damaged_cache_is_refused(cached, tmp_path):
+    whole = cached(lesson())
+    folder = tmp_path / "cache"
+    about, logits = folder / "about.json", folder / "logits.safetensors"
+    saved = {path: path.read_bytes() for path in (about, logits)}
+    flipped = bytearray(saved[logits])
+    flipped[-1] ^= 1
+    of_0_1_0 = json.dumps({key: value for key, value in json.loads(saved[about]).items() if key != "logits_sha256"})
+    cases = [
+        ({about: b"[1]"}, "its about.json is not as it was written"),
+        ({logits: bytes(flipped)}, "its logits.safetensors is not as it was written"),
+        ({logits: saved[logits][:-4]}, "its logits.safetensors is not as it was written"),
+        ({about: of_0_1_0.encode(), logits: b"junk"}, "its logits.safetensors cannot be read"),
+        (
+            {about: of_0_1_0.encode(), logits: safetensors.torch.save({"logits": whole.logits[1:]})},
+            r"it holds \(59, 3\) logits where finite ones of \(60, 3\) are due",
+        ),
+    ]
+    for changes, told in cases:
+        for path, content in (saved | changes).items():
+            path.write_bytes(content)
+        with pytest.raises(InvalidParameter, match=f"the cache must be whole, but got .*cache, and {told}; delete it"):
             cached(lesson())
+    about.write_text(of_0_1_0)
+    logits.write_bytes(saved[logits])
+    assert torch.equal(cached(lesson()).logits, whole.logits), "caches of 0.1.0 are read"
 
 
 def test_a_teacher_may_read_columns_that_its_student_does_not(learn, tokenizer, monkeypatch):

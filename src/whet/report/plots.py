@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 from whet.evaluation.frontier import Frontier
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
-from whet.training.checkpoints import CURVE
 from whet.training.trainer import Epoch
 from whet.utils.progress import say
 
 __all__ = ["curve_csv", "curve_files", "curve_picture", "mark_sizes", "read_curve", "trade_off_picture"]
 
+CURVE = "curve.csv"
+"""The learning curve's table in the folder of a trained model."""
 _WIDTH = 60
 """The most characters of a name that a legend shows."""
 

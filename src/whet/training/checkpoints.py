@@ -15,13 +15,11 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from transformers.trainer_callback import TrainerState
 
-from whet.errors import InvalidModel, InvalidParameter, OutputExists, OutputNotWritten
-from whet.utils.files import digest, write_text
+from whet.errors import InvalidModel, InvalidParameter, OutputExists, WhetError
+from whet.utils.files import digest, not_written, write_text
 from whet.utils.progress import say
 
 __all__ = [
-    "CURVE",
-    "check_scratch",
     "checkpoint_folder",
     "claim_folder",
     "complete_checkpoint",
@@ -30,14 +28,11 @@ __all__ = [
     "is_finished",
     "last_checkpoint",
     "new_checkpoint",
-    "remember_curve",
-    "remove_saved_run",
+    "scratch_of",
     "state_of",
 ]
 
 LIST, STATE = "complete.json", "trainer_state.json"
-CURVE = "curve.csv"
-"""The learning curve, in the folder of a trained model."""
 PREFIX = "checkpoint-"
 SETTINGS = "settings.json"
 """Older versions of whet wrote the settings into a file of their own."""
@@ -50,6 +45,22 @@ class _Contents(BaseModel):
     """The SHA-256 of each file, by name."""
     settings: dict[str, Any]
     """Everything that must be equal for a run to resume from it."""
+
+
+def scratch_of(out: Path) -> Path:
+    """Return the working folder of the run that makes `out`.
+
+    Raises:
+        OutputExists: there is something else in its place.
+    """
+    target = out.resolve()
+    scratch = target.with_name(f".{target.name}.training")
+    if scratch.is_symlink() or (scratch.exists() and not scratch.is_dir()):
+        raise OutputExists(
+            f"a training keeps its checkpoints in a folder of its own, but {scratch} is a file or a link; "
+            "move it away or name another output"
+        )
+    return scratch
 
 
 def last_checkpoint(scratch: Path) -> Path | None:
@@ -69,31 +80,14 @@ def claim_folder(scratch: Path, settings: Mapping[str, Any], *, overwrite: bool 
 
     Raises:
         InvalidParameter: `scratch` holds a run with other settings.
-        OutputExists: `scratch` is no folder.
         OutputNotWritten: the folder cannot be made or read.
     """
-    check_scratch(scratch)
     try:
         last = _last_of(scratch, settings, overwrite=overwrite)
         scratch.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputNotWritten(
-            f"{scratch} must be readable and writable, but {error}; delete it or name another output"
-        ) from error
+        raise not_written(scratch, error) from error
     return last
-
-
-def check_scratch(scratch: Path) -> None:
-    """Check that a run can keep its checkpoints in `scratch`.
-
-    Raises:
-        OutputExists: it is no folder.
-    """
-    if scratch.is_symlink() or (scratch.exists() and not scratch.is_dir()):
-        raise OutputExists(
-            f"a training keeps its checkpoints in a folder of its own, but {scratch} is a file or a link; "
-            "move it away or name another output"
-        )
 
 
 def _last_of(scratch: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Path | None:
@@ -163,23 +157,9 @@ def discard(scratch: Path) -> None:
         # the list goes first, so that what a kill leaves is not taken for a checkpoint
         (folder / LIST).unlink(missing_ok=True)
         shutil.rmtree(folder)
-    for name in (CURVE, SETTINGS):
-        (scratch / name).unlink(missing_ok=True)
+    (scratch / SETTINGS).unlink(missing_ok=True)
     with suppress(OSError):
         scratch.rmdir()
-
-
-def remember_curve(scratch: Path, files: Mapping[str, bytes]) -> None:
-    """Keep the curve, one of `files`, of a run that is about to be saved; see `remove_saved_run`."""
-    write_text(scratch / CURVE, files[CURVE].decode())
-
-
-def remove_saved_run(scratch: Path, out: Path) -> None:
-    """Remove a run whose model was saved to `out` just before a kill: both folders hold the same curve."""
-    kept, saved = scratch / CURVE, out / CURVE
-    with suppress(OSError):
-        if not scratch.is_symlink() and kept.read_bytes() == saved.read_bytes():
-            discard(scratch)
 
 
 @contextmanager
@@ -196,11 +176,9 @@ def guarding_checkpoints(scratch: Path) -> Iterator[None]:
             _remove_unfinished(scratch)
             if isinstance(error, InvalidModel) and last_checkpoint(scratch) is None:
                 discard(scratch)
-        if not isinstance(error, OSError | SafetensorError):
+        if isinstance(error, WhetError) or not isinstance(error, OSError | SafetensorError):
             raise
-        raise OutputNotWritten(
-            f"{scratch} must be writable to its end, but {error}; free some disk space and run it again"
-        ) from error
+        raise not_written(scratch, error) from error
 
 
 def _remove_unfinished(scratch: Path) -> None:

@@ -5,12 +5,13 @@ encoded examples, and is refused for any others.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from whet.errors import InvalidParameter
 from whet.models.inference import predict_logits
 from whet.tasks.encoding import pad_batches
+from whet.training.states import weights_digest
 from whet.utils.files import digest
 from whet.utils.outputs import adding_to, new_folder
 
@@ -26,6 +28,17 @@ __all__ = ["cached_logits", "teacher_logits"]
 
 LOGITS, ABOUT = "logits.safetensors", "about.json"
 BATCH = 64
+
+
+class _About(BaseModel):
+    """What a cache was made of."""
+
+    teacher_sha256: str
+    """Digest of the teacher's weights."""
+    tokens_sha256: str
+    """Digest of the encoded examples, without labels."""
+    logits_sha256: str | None = None
+    """Digest of the file of logits, which caches of 0.1.0 lack."""
 
 
 def cached_logits(
@@ -43,38 +56,53 @@ def cached_logits(
         rows: one per example, from `encoding.tokenize`.
 
     Raises:
-        InvalidParameter: the cache is of another teacher or other data, or cannot be read.
+        InvalidParameter: the cache is of another teacher or other data, or is damaged.
         OutputExists: the folder holds something else.
         OutputNotWritten: the folder cannot be written.
     """
     unlabeled = [{key: value for key, value in row.items() if key != "labels"} for row in rows]
-    digests = {"teacher_sha256": digest(_weights(teacher)), "tokens_sha256": digest(json.dumps(unlabeled).encode())}
+    about = _About(
+        teacher_sha256=weights_digest(teacher), tokens_sha256=digest(json.dumps(unlabeled).encode()), logits_sha256=None
+    )
+    shape = (len(rows), teacher.config.num_labels)
     if (folder / ABOUT).is_file():
-        return _read(folder, digests)
+        return _read(folder, about, shape)
     with adding_to(folder, wait=True):
         if (folder / ABOUT).is_file():  # another run has just written it
-            return _read(folder, digests)
+            return _read(folder, about, shape)
         with new_folder(folder, overwrite=False) as draft:
             logits = teacher_logits(teacher, tokenizer, rows)
             save_file({"logits": logits}, draft / LOGITS)
-            (draft / ABOUT).write_text(json.dumps(digests, indent=1), encoding="utf-8")
+            whole = about.model_copy(update={"logits_sha256": digest(draft / LOGITS)})
+            (draft / ABOUT).write_text(whole.model_dump_json(indent=1), encoding="utf-8")
     return logits
 
 
-def _read(folder: Path, digests: Mapping[str, str]) -> Tensor:
+def _read(folder: Path, about: _About, shape: tuple[int, ...]) -> Tensor:
     try:
-        recorded = dict(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
-        logits: Tensor = load_file(folder / LOGITS)["logits"]
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise InvalidParameter(f"the cache must be readable, but got {folder}: {error}; delete it") from error
-    if recorded != digests:
-        same_teacher = recorded.get("teacher_sha256") == digests["teacher_sha256"]
+        recorded = _About.model_validate_json((folder / ABOUT).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise _damaged(folder, f"its {ABOUT} is not as it was written") from error
+    if recorded.tokens_sha256 != about.tokens_sha256 or recorded.teacher_sha256 != about.teacher_sha256:
+        same_teacher = recorded.teacher_sha256 == about.teacher_sha256
         other = "other data or another tokenizer" if same_teacher else "another teacher"
         raise InvalidParameter(
             f"the cache must be of this teacher, data and tokenizer, but {folder} was made with {other}; "
             "give another folder, or delete it"
         )
+    try:
+        if recorded.logits_sha256 not in (None, digest(folder / LOGITS)):
+            raise _damaged(folder, f"its {LOGITS} is not as it was written")
+        logits: Tensor = load_file(folder / LOGITS)["logits"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise _damaged(folder, f"its {LOGITS} cannot be read") from error
+    if logits.shape != shape or not logits.isfinite().all():
+        raise _damaged(folder, f"it holds {tuple(logits.shape)} logits where finite ones of {shape} are due")
     return logits
+
+
+def _damaged(folder: Path, problem: str) -> InvalidParameter:
+    return InvalidParameter(f"the cache must be whole, but got {folder}, and {problem}; delete it, and it is made anew")
 
 
 def teacher_logits(
@@ -93,9 +121,3 @@ def teacher_logits(
     in_order = np.empty_like(logits)
     in_order[order] = logits
     return torch.from_numpy(in_order)
-
-
-def _weights(model: PreTrainedModel) -> Iterator[bytes]:
-    for name, weight in model.state_dict().items():
-        yield name.encode()
-        yield weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -123,7 +123,6 @@ def train(
         InvalidParameter: `scratch` holds a run with other settings, another model or other data; or a tracker is not
             installed.
         InvalidModel: the loss or a weight is no longer finite; the last good checkpoint stays in `scratch`.
-        OutputExists: `scratch` is no folder.
         OutputNotWritten: a checkpoint cannot be written, e.g. because the disk is full.
     """
     trackers = trackers_named(report_to, logs)
