@@ -5,6 +5,7 @@ import itertools
 import json
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,17 @@ import pytest
 import torch
 
 from covering import covering
-from folders import classifier, write_rows
+from folders import classifier, tree, write_rows
 from helpers import FAMILIES, Family, tiny_batches, tiny_model
 from whet.calibration.resources import Resources
-from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, MissingResource, UnknownName
+from whet.errors import (
+    InvalidArtifact,
+    InvalidModel,
+    InvalidParameter,
+    MissingResource,
+    OutputExists,
+    UnknownName,
+)
 from whet.evaluation import records
 from whet.methods.clustering.kmeans import KMeans
 from whet.methods.factorization.attention import NarrowAttention
@@ -36,6 +44,7 @@ from whet.runtimes.base import SHAPES, Conversion, Session, compare, export_runt
 from whet.runtimes.export import export
 from whet.tasks.base import task_from_files
 from whet.training.students.base import student_from
+from whet.utils.outputs import adding_to
 from whet.utils.precision import FP32, INT8, STATIC_INT8
 
 small = functools.partial(tiny_model, blocks=1)
@@ -126,6 +135,16 @@ def test_the_model_is_the_same_after_an_export(folder):
     artifact.verify(folder)
     again = export(folder, ["onnxruntime"])["onnxruntime", FP32]
     assert artifact.exported(folder, "onnxruntime").largest_difference == again.largest_difference
+
+
+def test_there_is_one_export_at_a_time_and_it_removes_what_a_kill_left(folder):
+    before = tree(folder)
+    with ThreadPoolExecutor(1) as other, adding_to(folder):
+        (folder / ".export.partial" / "onnxruntime").mkdir(parents=True)
+        with pytest.raises(OutputExists, match=r"must have one writer, but process \d+ is writing .*m; wait for it"):
+            other.submit(export, folder, ["onnxruntime"]).result()
+    assert export(folder, ["onnxruntime"])
+    assert tree(folder).keys() - before.keys() == {"model.onnx"} and not (folder / ".export.partial").exists()
 
 
 def test_an_export_that_does_not_belong_to_the_weights_is_answered(folder, tmp_path, tokenizer):

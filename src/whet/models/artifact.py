@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from whet.errors import InvalidArtifact, OutputNotWritten
+from whet.errors import InvalidArtifact
 from whet.models.load import load_model, load_tokenizer
 from whet.models.manifest import (
     CONFIG,
@@ -31,7 +31,7 @@ from whet.models.manifest import (
 )
 from whet.models.registration import save_as_stored
 from whet.models.surgery import copy_sharing_parameters
-from whet.utils.files import digest, write_text
+from whet.utils.files import digest, not_written, write_text
 from whet.utils.inputs import exists
 from whet.utils.outputs import new_folder
 from whet.utils.precision import FP32
@@ -249,13 +249,14 @@ def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path]
         **{key: one for key, old in manifest.exports.items() if (one := _beside(old, entry))},
         f"{runtime} {precision}": entry,
     }
-    text = manifest.with_entries(exports={key: one.to_dict() for key, one in known.items()}).to_json()
+    entries = {key: one.to_dict() for key, one in known.items()}
+    # listed before they are there: a kill between the two leaves no file that looks like another's
+    write_text(folder / MANIFEST, manifest.with_entries(exports=entries).to_json())
     try:
         for path in files:
             path.replace(folder / path.name)
     except OSError as error:
-        raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
-    write_text(folder / MANIFEST, text)
+        raise not_written(folder, error) from error
 
 
 def _beside(old: ExportEntry, new: ExportEntry) -> ExportEntry | None:

@@ -5,7 +5,6 @@
 """
 
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from torch import nn
 
 from whet.calibration.resources import Calibration, prepare_resources, require_calibration
 from whet.calibration.sensitivity import choose_fp32_layers, equalize_low_rank_layers, quantization_sensitivity
-from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, OutputNotWritten
+from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, WhetError
 from whet.models import artifact
 from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names, predict_logits
@@ -36,6 +35,8 @@ from whet.runtimes.base import (
 from whet.tasks.base import Task
 from whet.tasks.data import Batch, Batches
 from whet.tasks.kinds.base import kl_divergences
+from whet.utils.files import not_written, remove
+from whet.utils.outputs import EXPORT_DRAFT, adding_to
 from whet.utils.precision import FP32
 from whet.utils.progress import track
 from whet.utils.scratch import temporary_folder
@@ -170,28 +171,28 @@ def export_to(
         )
     threads = threads or torch.get_num_threads()
     agreements = {}
-    draft = folder / ".export.partial"
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        source = _source(folder, draft / "whole.onnx", task, calibration or CALIBRATION, seed)
-        for runtime, precision in track(chosen, "converting"):
-            place = draft / runtime.name() / precision
-            place.mkdir(parents=True)
-            try:
-                agreement = _verified(runtime, precision, source, place, max_kl, threads)
-            except OSError:
-                raise
-            except Exception as error:
-                failed(runtime.name(), precision, error)
-                continue
-            files = [place / name for name in runtime.precisions[precision]]
-            artifact.add_export(folder, runtime.name(), precision, files, agreement._asdict())
-            agreements[runtime.name(), precision] = agreement
-    except OSError as error:
-        raise OutputNotWritten(f"{folder} must be writable, but {error}; free some space or name another") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    draft = folder / EXPORT_DRAFT
+    with adding_to(folder):
+        try:
+            draft.mkdir()
+            source = _source(folder, draft / "whole.onnx", task, calibration or CALIBRATION, seed)
+            for runtime, precision in track(chosen, "converting"):
+                place = draft / runtime.name() / precision
+                place.mkdir(parents=True)
+                try:
+                    agreement = _verified(runtime, precision, source, place, max_kl, threads)
+                except OSError:
+                    raise
+                except Exception as error:
+                    failed(runtime.name(), precision, error)
+                    continue
+                files = [place / name for name in runtime.precisions[precision]]
+                artifact.add_export(folder, runtime.name(), precision, files, agreement._asdict())
+                agreements[runtime.name(), precision] = agreement
+        except OSError as error:
+            raise error if isinstance(error, WhetError) else not_written(folder, error) from error
+        finally:
+            remove(draft)
     return agreements
 
 

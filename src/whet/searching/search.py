@@ -84,7 +84,9 @@ def search(
         "machine": _timing_conditions(),
         "versions": {name: version for name, version in artifact.versions().items() if name != "whet"},
     }
-    with SearchStorage.opened(Path(out), identity, overwrite=overwrite, join=join, inputs=(Path(model),)) as storage:
+    with SearchStorage.opened(
+        Path(out), identity, overwrite=overwrite, join=join, inputs=(Path(model), *task.files)
+    ) as storage:
         baseline = Baseline.of(model, split, max_length=max_length, batch_size=batch_size, seed=seed)
         return Worker(storage, baseline, goal, wanted, budget, report, warn).run()
 

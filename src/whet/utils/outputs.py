@@ -30,6 +30,7 @@ from whet.utils.inputs import exists
 from whet.utils.progress import say
 
 __all__ = [
+    "EXPORT_DRAFT",
     "adding_to",
     "check_files",
     "check_inputs",
@@ -49,9 +50,11 @@ _HEAD = 4096
 """Bytes at the beginning of a file that must contain its mark."""
 _LOCK = ".lock"
 """A lock inside a folder: of a search, or where nothing can be written beside the folder."""
+EXPORT_DRAFT = ".export.partial"
+"""Where exports are made inside an artifact, on its disk."""
 _REPORT = ("report.html", "report.md", "report.png")
 _KINDS = {
-    "manifest.json": ("README.md", "measurements.jsonl", "recipe.yaml", ".export.partial"),
+    "manifest.json": ("README.md", "measurements.jsonl", "recipe.yaml", EXPORT_DRAFT),
     "search.json": ("trials", "models", "best", "workers", "measurements.jsonl", "journal", "journal.lock"),
     "measurements.jsonl": (),
 }
@@ -324,7 +327,7 @@ def _recover(target: Path) -> None:
     former = litter(target, "old")
     if former and _is_new(target):
         former.pop(0).rename(target)
-    remove(*former, *litter(target, "partial"))
+    remove(*former, *litter(target, "partial"), target / EXPORT_DRAFT)
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
