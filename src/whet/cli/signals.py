@@ -82,7 +82,8 @@ class Stops:
 
     def _repeat(self) -> None:
         """Have the signal handled again in a moment."""
-        self._again = threading.Timer(_AGAIN, signal.raise_signal, [self.first])
+        # sent to the main thread, which may wait in a call of the system
+        self._again = threading.Timer(_AGAIN, signal.pthread_kill, [threading.main_thread().ident, self.first])
         self._again.start()
 
     def end(self) -> None:
