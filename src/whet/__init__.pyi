@@ -9,6 +9,7 @@ from .api import load_task as load_task
 from .api import measure as measure
 from .calibration.resources import Calibration as Calibration
 from .calibration.resources import Resources as Resources
+from .errors import FiguresNotKept as FiguresNotKept
 from .errors import InvalidArtifact as InvalidArtifact
 from .errors import InvalidData as InvalidData
 from .errors import InvalidModel as InvalidModel

@@ -1,7 +1,7 @@
 """The verbs of the command line as functions: load, fine-tune, distil, compress, measure."""
 
-import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -20,7 +20,6 @@ from whet.evaluation.trial import Trials
 from whet.methods.recipe import Recipe, Step
 from whet.models.artifact import check_source, load_any, load_with_tokenizer
 from whet.models.load import check_finite, class_order, common_max_length, load_tokenizer, load_with_new_head
-from whet.models.manifest import MEASUREMENTS
 from whet.report.plots import curve_files
 from whet.tasks.base import Task, task_from_files, task_named
 from whet.tasks.data import Examples
@@ -33,7 +32,7 @@ from whet.training.students.base import BuiltStudent, Student
 from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Epoch, TrainingSettings, train
 from whet.utils.distributed import from_first_process
-from whet.utils.outputs import check_output, holding_output, new_folder
+from whet.utils.outputs import claimed, holding_output
 from whet.utils.progress import progress_bar
 
 __all__ = ["Compressed", "compress", "distill", "finetune", "load", "load_task", "measure"]
@@ -368,6 +367,7 @@ def measure(
     benchmark: Benchmark | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    report: Callable[[Trials], None] = lambda trials: None,
 ) -> Trials:
     """Measure models side by side; the first is the baseline, and compressed ones keep their row in their folder.
 
@@ -377,21 +377,19 @@ def measure(
         benchmark: how.
         out: folder that keeps the rows of all of them, those of models from elsewhere too.
         overwrite: whether `out` may be replaced.
+        report: called with what was measured, before it is written.
 
     Raises:
+        FiguresNotKept: a row could not be written; the others were, and the error's `trials` has all of them.
         WhetError: anything wrong with a model, the data or the place, before any timing.
     """
     folder = None if out is None else Path(out)
-    if folder is not None:
-        check_output(folder, overwrite=overwrite, inputs=tuple(map(Path, models)))
-    recorded = records.recordable(models)
-    chosen = benchmark or Benchmark()
-    trials = Trials(chosen.run(models, task))
-    for source, trial in zip(cycle(models), trials, strict=False):
-        if Path(source) in recorded and os.access(source, os.W_OK):
-            records.record(Path(source), trial)
-    if folder is not None:
-        with new_folder(folder, overwrite=overwrite) as draft:
-            lines = "".join(f"{trial.to_json()}\n" for trial in trials)
-            (draft / MEASUREMENTS).write_text(lines, encoding="utf-8")
+    inputs = [Path(model) for model in models]
+    read = [*inputs, *task.files]
+    with nullcontext() if folder is None else claimed(folder, overwrite=overwrite, inputs=read):
+        recorded = records.recordable(models)
+        trials = Trials((benchmark or Benchmark()).run(models, task))
+        report(trials)
+        rows = [(model, trial) for model, trial in zip(cycle(inputs), trials, strict=False) if model in recorded]
+        records.keep(trials, rows, folder, overwrite=overwrite)
     return trials

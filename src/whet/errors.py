@@ -14,11 +14,16 @@ Each also derives from the built-in it refines, so that callers may catch either
     ├── NothingToCompress  (ValueError)        no layer is left for the method to work on
     ├── OutputExists       (FileExistsError)   the output folder holds something else
     └── OutputNotWritten   (OSError)           the output could not be written, a full disk for one
+        └── FiguresNotKept                     what was measured could not be written; `trials` has it
 
 Messages read `<what must hold>, but got <name=value>; <what to do>`.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 __all__ = [
+    "FiguresNotKept",
     "InvalidArtifact",
     "InvalidData",
     "InvalidModel",
@@ -80,3 +85,10 @@ class OutputExists(WhetError, FileExistsError):
 
 class OutputNotWritten(WhetError, OSError):
     """The output could not be written."""
+
+
+class FiguresNotKept(OutputNotWritten):
+    """What was measured could not be written everywhere."""
+
+    trials: Sequence[Any] = ()
+    """All that was measured."""

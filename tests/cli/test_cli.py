@@ -20,6 +20,7 @@ from helpers import tiny_model
 from whet import api
 from whet.calibration.resources import Resources
 from whet.cli import app
+from whet.errors import OutputNotWritten
 from whet.evaluation import records
 from whet.evaluation.metrics.memory import Memory
 from whet.methods.base import Stage, all_methods
@@ -464,6 +465,21 @@ def test_measure_keeps_all_rows_for_the_report(place, run, no_memory):
     assert "Size of each layer" in page and "fastest" in page
     assert Path("shown/report.png").read_bytes().startswith(PNG)
     assert "| small |" in Path("shown/report.md").read_text()
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_figures_that_cannot_be_kept_are_shown_and_the_others_are_kept(place, run, no_memory, monkeypatch, words):
+    def full(folder, trial):
+        raise OutputNotWritten(f"{folder} must be writable to its end, but No space left; free some space")
+
+    monkeypatch.setattr(records, "record", full)
+    done = run("measure", "model", "small", *OWN, "--rounds", "6", "--out", "kept", "--picture", "plot.png", *words)
+    assert done.code == 2 and "small" in done.out and "accuracy" in done.out
+    assert done.err == (
+        "FiguresNotKept: small must be writable to its end, but No space left; free some space (what was measured is "
+        "not lost: it is printed, or in `trials` of this error)\n"
+    )
+    assert [trial.name for trial in records.trials(Path("kept"))] == ["model", "small"]
 
 
 def test_measure_as_json(place, run, no_memory):

@@ -4,7 +4,9 @@ A verb imports what it needs when it runs, so that `whet --help` answers without
 """
 
 import importlib.metadata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts import App, Parameter
 
@@ -38,6 +40,9 @@ from whet.cli.options import (
 )
 from whet.cli.recipes import RecipeOptions
 from whet.cli.search import search
+
+if TYPE_CHECKING:
+    from whet.evaluation.trial import Trial
 
 __all__ = ["app"]
 
@@ -237,15 +242,19 @@ def measure(
         precisions=names_in(precision),
     )
     check_picture(picture)
-    trials = api.measure([baseline, *models], task, benchmark=benchmark, out=out, overwrite=overwrite)
+
+    def print_trials(trials: "Sequence[Trial]") -> None:
+        if as_json:
+            print_json([trial.to_dict() for trial in trials])
+        else:
+            show(trial_table(trials, title=f"{task.name}, {len(task.splits.dev)} dev examples"))
+
+    trials = api.measure(
+        [baseline, *models], task, benchmark=benchmark, out=out, overwrite=overwrite, report=print_trials
+    )
     if picture is not None:
-        write_picture(
-            picture, trade_off_picture(trials, quality=task.metrics[0], costs=("latency_median", "throughput"))
-        )
-    if as_json:
-        print_json([trial.to_dict() for trial in trials])
-    else:
-        show(trial_table(trials, title=f"{task.name}, {len(task.splits.dev)} dev examples"))
+        drawn = trade_off_picture(trials, quality=task.metrics[0], costs=("latency_median", "throughput"))
+        write_picture(picture, drawn)
 
 
 @app.command

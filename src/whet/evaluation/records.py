@@ -1,24 +1,27 @@
 """What an artifact says of itself: how the model was made, what was measured of it, and its model card."""
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from whet.errors import InvalidArtifact
+from whet.errors import FiguresNotKept, InvalidArtifact, WhetError
 from whet.evaluation.formatting import comparison, interval_of, markdown_code, markdown_text, number, with_unit
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.manifest import CARD, MEASUREMENTS, RECIPE, read_manifest
 from whet.utils.inputs import read_yaml, require_file
-from whet.utils.outputs import adding_to
+from whet.utils.outputs import adding_to, new_folder
 
 __all__ = [
     "card",
     "copy_model",
+    "keep",
     "measured_table",
     "read_steps",
     "record",
@@ -116,6 +119,46 @@ def record(folder: Path, trial: Trial) -> None:
     with adding_to(folder, wait=True):
         known = [*trials(folder), trial]
         artifact.write_notes(folder, _notes(folder.name, read_steps(folder), read_manifest(folder).origin, known))
+
+
+def keep(
+    measured: Sequence[Trial], rows: Iterable[tuple[Path, Trial]], out: Path | None, *, overwrite: bool = False
+) -> None:
+    """Write what was measured: rows into the folders of their models, and all of it into a folder of its own.
+
+    Args:
+        measured: everything.
+        rows: artifacts, each with its trial; those that cannot be written are left out.
+        out: the folder that keeps everything; None for none.
+        overwrite: whether it may be replaced.
+
+    Raises:
+        FiguresNotKept: something could not be written, after all else was.
+    """
+    failures: list[Exception] = []
+    for folder, trial in rows:
+        if os.access(folder, os.W_OK):
+            with _noted(failures):
+                record(folder, trial)
+    if out is not None:
+        with _noted(failures), new_folder(out, overwrite=overwrite) as draft:
+            (draft / MEASUREMENTS).write_text("".join(f"{one.to_json()}\n" for one in measured), encoding="utf-8")
+    if failures:
+        error = FiguresNotKept(
+            f"{'; '.join(dict.fromkeys(map(str, failures)))} (what was measured is not lost: it is printed, or in "
+            "`trials` of this error)"
+        )
+        error.trials = measured
+        raise error from failures[0]
+
+
+@contextmanager
+def _noted(failures: list[Exception]) -> Iterator[None]:
+    """Note an error, and go on after the block."""
+    try:
+        yield
+    except (WhetError, OSError) as error:
+        failures.append(error)
 
 
 def trials(folder: Path) -> list[Trial]:
