@@ -1,10 +1,12 @@
 """The public functions that Python has beside the command line, and paths as text."""
 
+import pandas as pd
 import pytest
 import torch
 
 import whet
 from folders import classifier, save, write_rows
+from helpers import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +63,40 @@ def test_own_files_make_a_task(root):
         ({"name": "imdb", "train_file": "train.csv"}, "one of --task and --train-file must be given"),
         ({"name": "imdb", "dev_file": "dev.csv"}, "must go with --train-file, but got one with --task"),
         ({"name": "imdb", "metric": "f1"}, "must go with --train-file, but got one with --task"),
+        ({"name": "imdb", "label": "class"}, "--label must go with --train-file, but got class with --task"),
+        (
+            {"name": "imdb", "positive": "positive"},
+            "--positive must go with a metric of one class, .* but got accuracy",
+        ),
+        ({"train_file": "train.csv", "positive": "yes"}, "--positive must go with a metric of one class"),
+        ({"name": "agreement", "data_dir": "."}, "agreement is generated, and got .; leave it out"),
         ({"train_file": "train.csv", "data_dir": "."}, "--data-dir must go with --task"),
     ],
 )
 def test_what_does_not_go_together_is_refused(given, message):
     with pytest.raises(whet.InvalidParameter, match=message):
         whet.load_task(**given)
+
+
+def test_a_model_is_compressed_with_texts_alone_and_scored_with_the_users_pairing(root, tmp_path, tokenizer):
+    """The head says LABEL_i, and the data say words."""
+    nameless = save(tiny_model("bert", 2), tokenizer, tmp_path / "nameless")
+    frame = pd.read_csv(root / "train.csv")
+    drone = whet.Recipe.from_list([{"method": "drone", "keep": 0.5}])
+    whet.compress(nameless, drone, tmp_path / "one", task=whet.load_task(train_file=frame[["text"]]))
+    whet.compress(nameless, drone, tmp_path / "two", task=own_task(root))
+    assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "two/model.safetensors").read_bytes()
+    with pytest.raises(whet.InvalidData, match="such as --label-map no=LABEL_0,yes=LABEL_1"):
+        whet.measure([nameless], own_task(root))
+    quick = whet.Benchmark(metrics=())
+    found = []
+    for label_map in ({"no": 0, "yes": 1}, {"no": "LABEL_1", "yes": "LABEL_0"}):
+        task = whet.load_task(train_file=frame, dev_file=frame, label_map=label_map)
+        [trial] = whet.measure([nameless], task, benchmark=quick)
+        found.append(trial.get("accuracy").value)
+    assert sum(found) == pytest.approx(1) and found[0] != found[1]
+    with pytest.raises(whet.InvalidParameter, match="--label-map must go with a model that has classes"):
+        whet.finetune(nameless, task, tmp_path / "new", settings=whet.TrainingSettings())
 
 
 def test_unknown_names_are_refused_before_files_are_read():

@@ -5,7 +5,6 @@ from .api import compress as compress
 from .api import distill as distill
 from .api import finetune as finetune
 from .api import load as load
-from .api import load_task as load_task
 from .api import measure as measure
 from .calibration.resources import Calibration as Calibration
 from .calibration.resources import Resources as Resources
@@ -25,6 +24,7 @@ from .evaluation.benchmark import Benchmark as Benchmark
 from .evaluation.frontier import Frontier as Frontier
 from .evaluation.inspection import Inspection as Inspection
 from .evaluation.inspection import inspect as inspect
+from .evaluation.load_task import load_task as load_task
 from .evaluation.measurement import Comparison as Comparison
 from .evaluation.measurement import Measurement as Measurement
 from .evaluation.trial import Trial as Trial

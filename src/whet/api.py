@@ -15,15 +15,22 @@ from whet.calibration.resources import Calibration, Resources, prepare_resources
 from whet.errors import InvalidParameter
 from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark
-from whet.evaluation.metrics.base import quality_named
+from whet.evaluation.metrics.base import task_qualities
 from whet.evaluation.trial import Trials
 from whet.methods.recipe import Recipe, Step
 from whet.models.artifact import check_source, load_any, load_with_tokenizer
-from whet.models.load import check_finite, class_order, common_max_length, load_tokenizer, load_with_new_head
+from whet.models.load import (
+    check_finite,
+    check_head,
+    class_order,
+    common_max_length,
+    load_tokenizer,
+    load_with_new_head,
+)
 from whet.report.plots import curve_files
-from whet.tasks.base import Task, task_from_files, task_named
+from whet.tasks.base import Task
 from whet.tasks.data import Examples
-from whet.tasks.encoding import tokenize
+from whet.tasks.encoding import say_cut, tokenize
 from whet.training.checkpoints import discard, scratch_of
 from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, TrainableCount, attach_lora, merge_lora, trainable_count
@@ -35,7 +42,7 @@ from whet.utils.distributed import from_first_process
 from whet.utils.outputs import claimed, holding_output
 from whet.utils.progress import progress_bar
 
-__all__ = ["Compressed", "compress", "distill", "finetune", "load", "load_task", "measure"]
+__all__ = ["Compressed", "compress", "distill", "finetune", "load", "measure"]
 
 
 def load(model: str | Path) -> PreTrainedModel:
@@ -49,49 +56,6 @@ def load(model: str | Path) -> PreTrainedModel:
         InvalidModel: the model cannot be loaded.
     """
     return load_any(model)
-
-
-def load_task(
-    name: str | None = None,
-    *,
-    data_dir: str | Path | None = None,
-    train_file: str | Path | None = None,
-    dev_file: str | Path | None = None,
-    text: str = "text",
-    text_pair: str | None = None,
-    label: str = "label",
-    metric: str | None = None,
-) -> Task:
-    """Return a known task, or one made of your own files; the data are read when they are first needed.
-
-    Args:
-        name: a known task, such as glue/mrpc; or give `train_file`.
-        data_dir: folder with the known task's local files; without it, the data come from the hub.
-        train_file: your own training examples: CSV, TSV, JSONL or Parquet.
-        dev_file: your own examples for the final measurement, with the same columns; only `measure` needs them.
-        text: column of your files with the text.
-        text_pair: column with the second text, if there is one.
-        label: column with the class or score.
-        metric: quality metric that counts; accuracy if None. With pearson or spearman, labels are scores.
-
-    Raises:
-        InvalidParameter: arguments do not go together.
-        UnknownName: there is no such task or metric; the message gives the nearest.
-    """
-    if (name is None) == (train_file is None):
-        raise InvalidParameter("one of --task and --train-file must be given, but got both or none; give one")
-    if name is not None:
-        if any(given is not None for given in (dev_file, text_pair, metric)):
-            raise InvalidParameter(
-                "--dev-file, --text-pair and --metric must go with --train-file, but got one with --task; leave it out"
-            )
-        return task_named(name, data_dir=data_dir)
-    if data_dir is not None:
-        raise InvalidParameter("--data-dir must go with --task, but got it with --train-file; leave it out")
-    if metric is not None:
-        quality_named(metric)
-    own = (Path(str(train_file)), None if dev_file is None else Path(dev_file))
-    return task_from_files(*own, text=text, text_pair=text_pair, label=label, metric=metric)
 
 
 @holding_output("base", "task")
@@ -127,6 +91,11 @@ def finetune(
     """
     folder = Path(out)
     scratch_of(folder)
+    if task.label_map:
+        raise InvalidParameter(
+            "--label-map must go with a model that has classes, but fine-tuning gives it those of the data; "
+            "leave it out"
+        )
     require_held_out(task)
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(check_source(base))
@@ -136,7 +105,9 @@ def finetune(
     report(trainable_count(model))
     place = _Place(folder, str(base), device, overwrite, report_to)
     fitting = replace(settings, max_length=common_max_length(settings.max_length, model))
-    return _trained(model, tokenizer, task, place, fitting, task.splits.train, task.splits.validation, lora=lora)
+    train_on, held_out = task.splits.train, task.splits.validation
+    order = range(len(task.kind.output_names(task.label_names)))
+    return _trained(model, tokenizer, task, place, fitting, train_on, held_out, order=order, lora=lora)
 
 
 @holding_output("teacher", "task", "cache")
@@ -193,6 +164,7 @@ def distill(
     transformers.set_seed(settings.seed)
     source, tokenizer = load_with_tokenizer(teacher, device=device)
     order = class_order(source, task)
+    say_cut(task, task.splits.train, tokenizer, max_length=common_max_length(settings.max_length, source))
     resources = Resources(seed=settings.seed)
     if student.reads:
         sample = calibration or Calibration()
@@ -220,7 +192,7 @@ def distill(
             said = logits[len(train_on) :]
         labels = task.kind.predictions(said.numpy())
         whole = replace(whole, labels=[*train_on.labels, *labels.tolist()])
-    return _trained(built.model, tokenizer, task, place, fitting, whole, held_out, teacher=distillation)
+    return _trained(built.model, tokenizer, task, place, fitting, whole, held_out, order=order, teacher=distillation)
 
 
 class _Place(NamedTuple):
@@ -247,10 +219,12 @@ def _trained(
     examples: Examples,
     held_out: Examples,
     *,
+    order: Sequence[int],
     teacher: Teacher | None = None,
     lora: LoraSettings | None = None,
 ) -> list[Epoch]:
-    quality = quality_named(task.metrics[0])
+    quality = task_qualities(task, order)[0].renumbered(order)
+    say_cut(task, examples, tokenizer, max_length=settings.max_length)
     out, scratch = place.out.resolve(), scratch_of(place.out)
     with progress_bar(f"{'distilling' if teacher else 'fine-tuning'} on {task.name}", 1) as progress:
         curve = train(
@@ -332,16 +306,17 @@ def compress(
         WhetError: anything wrong with the model, the recipe, the data or the place, before any work.
     """
     folder = Path(out)
-    if task is None:
+    texts = None if task is None else task.unlabeled()  # no method reads labels
+    if texts is None:
         recipe.check(Resources(seed=seed))
     else:
-        _ = task.splits  # bad data are refused before anything is loaded
+        _ = texts.splits  # bad data are refused before anything is loaded
     original, tokenizer = load_with_tokenizer(model, device=device)
     resources = Resources(seed=seed)
-    if task is not None:
-        class_order(original, task)
+    if texts is not None:
+        check_head(original, texts)
         resources = prepare_resources(
-            original, tokenizer, task, calibration or Calibration(), seed=seed, device=device, needs=recipe.needs
+            original, tokenizer, texts, calibration or Calibration(), seed=seed, device=device, needs=recipe.needs
         )
     steps: list[Step] = []
 

@@ -822,7 +822,7 @@ BAD = {
     "labels that the head does not know": (
         lambda place: edit_json(place / "model" / "config.json", id2label={"0": "bad", "1": "good"}),
         MEASURE,
-        r"head must know the labels no, yes, but it knows bad, good; rename",
+        r"head must know the labels no, yes, but it knows bad, good; say which .*--label-map no=bad,yes=good",
     ),
     "a column of many labels": (
         nothing,
@@ -923,7 +923,7 @@ BAD = {
     ),
     "one class": (
         _rows("train.csv", b"text,label\n" + b"w5,yes\n" * 40),
-        [*COMPRESS, *DATA, *OWN[:2], "--dev-file", "train.csv"],
+        [*MEASURE[:2], "--train-file", "train.csv", "--dev-file", "train.csv"],
         r"the training data of tabular must hold at least two classes, but got one only; give data",
     ),
     "labels of the dev file that are new": (

@@ -287,15 +287,68 @@ def test_answers_come_in_the_order_of_the_batches():
         (("no", "yes"), [0, 1]),
         (("yes", "no"), [1, 0]),
         (("YES", "No"), [1, 0]),
-        (("LABEL_0", "LABEL_1"), [0, 1]),
     ],
 )
-def test_classes_are_matched_by_name(root, names, order):
-    assert class_order(classifier(labels=names), task_of(root)) == order
+def test_classes_are_matched_by_name(root, names, order, capsys):
+    """What does not follow from equal names is said once, however many models there are."""
+    task = task_of(root)
+    for _ in range(2):
+        assert class_order(classifier(labels=names), task) == order
+    assert capsys.readouterr().err.count("note: labels are paired") == (names == ("YES", "No"))
+
+
+@pytest.mark.parametrize("count", [10, 12])
+def test_a_models_own_answers_are_right_for_any_number_of_classes(tmp_path, tokenizer, count):
+    """The head's classes are called LABEL_i, as transformers calls them, and the labels are their numbers."""
+    model = tiny_model("bert", count)
+    rows = write_rows(tmp_path / "rows.csv", 40 * count, labels=["-"] * count).read_text().splitlines()
+    texts = [row.split(",")[0] for row in rows[1:]]
+    with torch.inference_mode():
+        logits = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in texts])
+        model.classifier.bias -= logits.mean(0)  # so that every class occurs
+    save(model, tokenizer, tmp_path / "model")
+    labels = (logits - logits.mean(0)).argmax(1).tolist()
+    assert len(set(labels)) == count
+    lines = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    task = task_from_files(tmp_path / "rows.csv", tmp_path / "rows.csv", text="text")
+    [trial] = dataclasses.replace(BENCHMARK, metrics=()).run([tmp_path / "model"], task)
+    assert trial.get("accuracy").value == 1
+
+
+def test_models_with_other_classes_than_the_first_are_not_compared(root, tokenizer, tmp_path):
+    save(classifier(labels=(*LABELS, "maybe")), tokenizer, tmp_path / "more")
+    quick = dataclasses.replace(BENCHMARK, metrics=("fidelity",))
+    for names in ([tmp_path / "more", root / "model"], [root / "model", tmp_path / "more"]):
+        with pytest.raises(
+            InvalidData, match=r"same classes besides .* got (maybe|none) .* and (maybe|none) .*; measure"
+        ):
+            quick.run(names, task_of(root))
+    [one, _] = quick.run([tmp_path / "more"] * 2, task_of(root))
+    assert one.get("accuracy").n == 40
+
+
+def test_f1_is_that_of_the_models_class_1_or_the_named_one(root, capsys):
+    """Whatever the alphabet says."""
+    quick = dataclasses.replace(BENCHMARK, metrics=())
+    found = {}
+    for name in ("model", "swapped"):
+        for positive in (None, "no", "yes"):
+            own = {"train_file": root / "train.csv", "dev_file": root / "dev.csv"}
+            task = whet.load_task(**own, metric="f1", positive=positive)
+            [trial] = quick.run([root / name], task)
+            one = trial.get("f1")
+            found[name, positive] = one.value, one.conditions["class"]
+            said = capsys.readouterr().err
+            assert ("f1 is that of the class" in said) == (positive is None)
+    assert found["model", None] == found["model", "yes"] == found["swapped", "yes"]
+    assert found["swapped", None] == found["swapped", "no"] == found["model", "no"]
+    assert found["model", "no"] != found["model", "yes"]
+    assert {positive: found["model", positive][1] for positive in ("no", "yes")} == {"no": "no", "yes": "yes"}
 
 
 def test_heads_that_do_not_fit_are_refused(root):
-    with pytest.raises(InvalidData, match="must know the labels no, yes, but it knows bad, good; rename"):
+    with pytest.raises(InvalidData, match="must know the labels no, yes, but it knows bad, good; say which"):
         class_order(classifier(labels=("bad", "good")), task_of(root))
     with pytest.raises(InvalidData, match="must have the task's classes no, yes, but got num_labels=3; fine-tune"):
         class_order(tiny_model("bert", 3), task_of(root))

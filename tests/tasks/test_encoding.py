@@ -10,10 +10,12 @@ from helpers import VOCAB
 from whet.tasks.data import Examples
 from whet.tasks.encoding import (
     batch_sizes,
+    cut_share,
     encode,
     fitting_batch_sizes,
     pad,
     pad_batches,
+    say_cut,
     shortest_first,
     token_ids,
     tokenize,
@@ -88,3 +90,18 @@ def test_text_is_truncated_and_padded_in_one_module():
     folder, rule = Path(whet.__file__).parent, re.compile(r"truncation=|padding=|tokenizer\.pad\(|DataCollator\w+\(")
     found = [path for path in folder.rglob("*.py") if rule.search(path.read_text(encoding="utf-8"))]
     assert found == [folder / "tasks" / "encoding.py"]
+
+
+@pytest.mark.parametrize("count", [100, 3000])
+def test_the_share_of_texts_that_are_cut_is_said_once(tokenizer, capsys, count):
+    """Two special tokens count too; of many texts a sample tells."""
+    texts = ["w5 " * (9 if i % 4 else 8) for i in range(count)]
+    examples = Examples(texts, [i % 2 for i in range(count)])
+    share = cut_share(examples, tokenizer, max_length=10)
+    assert share == pytest.approx(0.75, abs=0 if count <= 1000 else 0.05)
+    assert cut_share(Examples(texts, examples.labels, texts), tokenizer, max_length=18) == 1
+    task = whet.load_task("agreement")
+    for length in (11, 10, 10):
+        say_cut(task, examples, tokenizer, max_length=length)
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: {share:.0%} of the texts are longer than 10 tokens") and said.count("note") == 1

@@ -13,7 +13,7 @@ from whet.errors import InvalidData, MissingResource
 from whet.models.load import common_max_length
 from whet.tasks.base import Task
 from whet.tasks.data import Batches, Examples, TrainingText
-from whet.tasks.encoding import encode, shortest_first
+from whet.tasks.encoding import encode, say_cut, shortest_first
 from whet.utils.parameters import check
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Resources:
     validation: Batches | None = None
     """Held-out training data, for choices between models; never the dev split."""
     text: TrainingText | None = None
-    """The training data before tokenization."""
+    """The training data before tokenization, with the held-out part: its words may be counted, nothing else."""
     teacher: nn.Module | None = None
     """The model whose outputs recovery learns from, in eval mode."""
     seed: int = 0
@@ -131,7 +131,7 @@ def prepare_resources(
     Raises:
         InvalidData: the training data does not fill one batch, or validation data is needed and none is held out.
     """
-    train, held_out = task.splits.train, task.splits.validation
+    train, validation = task.splits.train, task.splits.validation
     if "validation" in needs:
         require_held_out(task)
     if min(len(train), calibration.examples) < calibration.batch_size:
@@ -140,6 +140,7 @@ def prepare_resources(
             f"{len(train)} training examples; give more examples or a smaller batch size"
         )
     length = common_max_length(calibration.max_length, model)
+    say_cut(task, train, tokenizer, max_length=length)
 
     def batches(examples: Examples, size: int) -> Batches:
         ordered = shortest_first(examples, tokenizer, max_length=length)
@@ -148,8 +149,8 @@ def prepare_resources(
     return Resources(
         calibration=batches(train.sample(calibration.examples, seed=seed), calibration.batch_size),
         train=batches(train, TRAINING_BATCH) if "train" in needs else None,
-        validation=batches(held_out, TRAINING_BATCH) if "validation" in needs else None,
-        text=TrainingText(train, tokenizer) if "text" in needs else None,
+        validation=batches(validation, TRAINING_BATCH) if "validation" in needs else None,
+        text=TrainingText(train.joined(validation), tokenizer) if "text" in needs else None,
         teacher=model if "teacher" in needs else None,
         seed=seed,
     )

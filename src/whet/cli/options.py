@@ -4,6 +4,7 @@ cyclopts makes a group's fields options of every verb that takes the group. A gr
 for: the task, the settings, the recipe. What that needs is imported when it is asked for, so that help is quick.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -34,6 +35,7 @@ __all__ = [
     "ThreadOptions",
     "TrainingOptions",
     "conditions_in",
+    "label_map_in",
     "names_in",
     "seconds_in",
     "silence_transformers",
@@ -73,6 +75,11 @@ class TaskOptions:
     """Column with the class or score."""
     metric: str | None = None
     """Metric of your own data that counts; accuracy if not given."""
+    label_map: str | None = None
+    """Class of the model for each label of the data, where names do not tell: negative=LABEL_0,positive=LABEL_1; or
+    numbers, negative=0,positive=1."""
+    positive: str | None = None
+    """Class that f1 scores; class 1 of the model, or of the known task, if not given."""
 
     def load(self) -> "Task":
         """Return the task that these options name.
@@ -80,7 +87,7 @@ class TaskOptions:
         Raises:
             InvalidParameter, UnknownName: options do not go together, or there is no such task or metric.
         """
-        from whet.api import load_task
+        from whet.evaluation.load_task import load_task
 
         return load_task(
             self.task,
@@ -91,6 +98,8 @@ class TaskOptions:
             text_pair=self.text_pair,
             label=self.label,
             metric=self.metric,
+            label_map=None if self.label_map is None else label_map_in(self.label_map),
+            positive=self.positive,
         )
 
     def load_if_given(self) -> "Task | None":
@@ -284,6 +293,28 @@ def _use(device: str, threads: int | None, *, processes: Literal["one", "several
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names in a text with commas between."""
     return tuple(name.strip() for name in text.split(","))
+
+
+def label_map_in(text: str) -> dict[str, str]:
+    """Return the class for each label, from LABEL=CLASS with commas between, or from a JSON object.
+
+    Raises:
+        InvalidParameter: it is neither, or has a label twice.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            pairs = json.loads(text, object_pairs_hook=list)
+        except (ValueError, RecursionError):
+            pairs = [("", "")]
+    else:
+        pairs = [(label.strip(), name.strip()) for label, _, name in (pair.rpartition("=") for pair in text.split(","))]
+    given = {str(label): str(name) for label, name in pairs if not isinstance(name, list)}
+    if len(given) != len(pairs) or not all(given) or not all(given.values()):
+        raise InvalidParameter(
+            f"--label-map must be LABEL=CLASS with commas between, or a JSON object, each label once, but got "
+            f"{text!r}; such as negative=0,positive=1"
+        )
+    return given
 
 
 def conditions_in(given: tuple[str, ...]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData, InvalidParameter
 from whet.evaluation import records
-from whet.evaluation.metrics.base import Metric, ModelUnderTest, all_metrics, quality_named
+from whet.evaluation.metrics.base import Metric, ModelUnderTest, all_metrics, quality_named, task_qualities
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import LoadedModel, load_with_tokenizer
@@ -22,7 +22,9 @@ from whet.models.load import class_order, common_max_length
 from whet.runtimes.base import ExportedModel, runtime_named
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
-from whet.tasks.encoding import encode, fitting_batch_sizes, shortest_first
+from whet.tasks.encoding import encode, fitting_batch_sizes, say_cut, shortest_first
+from whet.tasks.files import listed
+from whet.tasks.pairing import folded
 from whet.utils.hardware import current_machine
 from whet.utils.lookup import choose
 from whet.utils.parameters import check
@@ -101,7 +103,7 @@ class Benchmark:
     def compare(self, rows: Sequence[BenchmarkRow], task: Task) -> list[Trial]:
         """Return one trial for each row; the first is the baseline. See `run`."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        chosen = self._metrics(task)
+        others = self._other_metrics(task)
         files = [self._files(row) for row in rows]
         sources = list(dict.fromkeys(str(row.source) for row in rows))
         dev = task.splits.dev
@@ -110,6 +112,7 @@ class Benchmark:
         length = self.max_length
         loaded = {source: load_with_tokenizer(source) for source in sources}
         first = loaded[sources[0]].tokenizer
+        say_cut(task, dev, first, max_length=length)
         examples = shortest_first(dev, first, max_length=length)
         parts = {
             "dev": self._part(examples, first),
@@ -118,6 +121,8 @@ class Benchmark:
         }
         plain = {source: self._subject(source, model, task, parts) for source, model in loaded.items()}
         subjects = [self._placed(plain[str(row.source)], row, own) for row, own in zip(rows, files, strict=True)]
+        _check_same_classes(subjects, task)
+        chosen = [*task_qualities(task, subjects[0].order), *others]
         measured: list[list[Any]] = [[] for _ in subjects]
         for metric in chosen:
             for own, found in zip(measured, metric.measure(subjects), strict=True):
@@ -167,11 +172,12 @@ class Benchmark:
             files=files,
         )
 
-    def _metrics(self, task: Task) -> list[Metric]:
-        asked = {name: quality_named(name) for name in task.metrics}
+    def _other_metrics(self, task: Task) -> list[Metric]:
+        """What is measured besides the task's own metrics."""
+        own = {quality_named(name).name for name in task.metrics}
         others = {name: metric for name, metric in all_metrics().items() if metric.universal}
         wanted = others if self.metrics is None else {choose(name, others, what="the metric") for name in self.metrics}
-        return list((asked | {name: others[name]() for name in others if name in wanted}).values())
+        return [metric() for name, metric in others.items() if name in wanted and name not in own]
 
     def _part(self, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> "_Part":
         if self.batch_tokens is None:
@@ -222,6 +228,28 @@ class Benchmark:
             "rounds": self.rounds,
             "versions": artifact.versions(),
         }
+
+
+def _check_same_classes(subjects: Sequence[ModelUnderTest], task: Task) -> None:
+    """Refuse models that have different classes besides the task's, since their answers cannot be compared.
+
+    Raises:
+        InvalidData: a model has other classes than the first.
+    """
+
+    def others(subject: ModelUnderTest) -> list[str]:
+        config: Any = subject.model.config
+        return [
+            folded(str(config.id2label[index])) for index in subject.order[len(task.label_names or subject.order) :]
+        ]
+
+    for subject in subjects[1:]:
+        if others(subject) != others(subjects[0]):
+            got = [f"{listed(others(one)) or 'none'} ({one.name})" for one in (subjects[0], subject)]
+            raise InvalidData(
+                f"models must have the same classes besides those of the data, but got {' and '.join(got)}; "
+                "measure them on their own"
+            )
 
 
 def _spread(examples: Examples, count: int) -> Examples:

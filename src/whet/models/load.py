@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_finite",
+    "check_head",
     "class_order",
     "common_max_length",
     "empty_model",
@@ -216,11 +217,27 @@ def weight_files(source: str | Path) -> list[Path]:
     return sorted(config.parent.glob("*.safetensors"))
 
 
-def class_order(model: nn.Module, task: Task) -> list[int]:
-    """Return the model's class index for each of the task's classes.
+def check_head(model: nn.Module, task: Task) -> None:
+    """Check that a model is one for a task whose texts alone are read; of a user's own texts, nothing is asked.
 
     Raises:
-        InvalidData: the model's head has other classes, or scores where the task has classes.
+        InvalidData, InvalidParameter: see `class_order`.
+    """
+    if task.names:
+        class_order(model, task)
+
+
+def class_order(model: nn.Module, task: Task) -> list[int]:
+    """Return the model's class index for each of the task's classes; those that the task lacks come last.
+
+    A pairing that does not follow from equal names is said once.
+
+    Raises:
+        InvalidData: the model's head has other classes, or scores where the task has classes; or nothing tells which
+            of its classes is which.
+        InvalidParameter: the label map does not fit.
     """
     config: Any = model.config
-    return task.kind.class_order(config.id2label, task.label_names)
+    pairing = task.pairing(config.id2label)
+    task.say_once(f"classes {pairing.note}", pairing.note)
+    return pairing.order

@@ -19,7 +19,7 @@ from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, Whet
 from whet.models import artifact
 from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names, predict_logits
-from whet.models.load import class_order
+from whet.models.load import check_head
 from whet.runtimes._onnx import to_onnx
 from whet.runtimes.base import (
     TOLERANCE,
@@ -164,6 +164,7 @@ def export_to(
     If one of them fails, `failed` is called with the name of the runtime, the precision and the error. If `failed`
     returns, the export goes on with the next.
     """
+    task = None if task is None else task.unlabeled()  # labels are not read
     _check(chosen, task, max_kl)
     if not artifact.is_artifact(folder):
         raise InvalidArtifact(
@@ -204,7 +205,7 @@ def _source(folder: Path, onnx: Path, task: Task | None, calibration: Calibratio
     to_onnx(model, names, onnx)
     if task is None:
         return _Source(model, names, onnx, (), None, None)
-    class_order(model, task)
+    check_head(model, task)
     needs = frozenset({"calibration", "validation"})
     resources = prepare_resources(model, tokenizer, task, calibration, seed=seed, device="cpu", needs=needs)
     held_out = resources.validation

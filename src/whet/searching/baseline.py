@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet.evaluation.measurement import Comparison, Measurement
-from whet.evaluation.metrics.base import ModelUnderTest, metric_named, quality_named
+from whet.evaluation.metrics.base import ModelUnderTest, metric_named, task_qualities
 from whet.evaluation.significance import bootstrap, paired_ratio
 from whet.evaluation.timing import time_interleaved
 from whet.evaluation.trial import Trial
@@ -28,7 +28,7 @@ from whet.models.inference import predict_logits
 from whet.models.load import class_order, common_max_length
 from whet.tasks.base import Splits, Task
 from whet.tasks.data import Batch, Batches
-from whet.tasks.encoding import encode, shortest_first
+from whet.tasks.encoding import encode, say_cut, shortest_first
 from whet.tasks.kinds.base import kl_divergences
 from whet.tasks.splits import ResplitTask
 from whet.utils.hardware import current_machine
@@ -103,6 +103,7 @@ class Baseline:
         """
         model, tokenizer = load_with_tokenizer(source)
         classes, length = class_order(model, task), common_max_length(max_length, model)
+        say_cut(task, task.splits.train, tokenizer, max_length=length)
         ordered = shortest_first(task.splits.validation, tokenizer, max_length=length)
         selection = encode(ordered, tokenizer, max_length=length, batch_size=SELECTION_BATCH_SIZE)
         start = time.perf_counter()
@@ -145,7 +146,7 @@ class Baseline:
         """
         few, rows = self._proxy_batches
         logits, wanted = predict_logits(model, few, name="a few batches")[:, self.classes], self.logits[rows]
-        quality = quality_named(self.task.metrics[0])
+        quality = task_qualities(self.task, self.classes)[0]
         versus = quality.compare(few.labels, quality.predict(logits), quality.predict(wanted), seed=self.seed)
         return ProxyScore(float(kl_divergences(wanted, logits).mean()), versus)
 
@@ -220,7 +221,7 @@ class Baseline:
         """The measurements of a candidate, or of the baseline if there is none."""
         models = [self._under_test(self.model, self.source, self.logits, ())]
         models += [] if candidate is None else [candidate]
-        metrics = [*map(quality_named, self.task.metrics), *map(metric_named, ("fidelity", "size"))]
+        metrics = [*task_qualities(self.task, self.classes), *map(metric_named, ("fidelity", "size"))]
         return [measurement for metric in metrics for measurement in metric.measure(models)[-1]]
 
     def _under_test(self, model: nn.Module, source: str, logits: Array, files: tuple[Path, ...]) -> ModelUnderTest:

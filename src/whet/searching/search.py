@@ -76,6 +76,8 @@ def search(
         "model_sha256": _weights_digest(model),
         "task": task.name,
         "data_sha256": [part.digest() for part in split.splits],
+        **({"label_map": [list(pair) for pair in task.label_map]} if task.label_map else {}),
+        **({"positive": task.positive} if task.positive else {}),
         "goal": [goal.max_drop, goal.max_size, goal.best],
         "runtimes": [str(target) for target in wanted],
         "batch_size": batch_size,

@@ -5,7 +5,7 @@ every later choice agree on the examples that were never trained on. `dev` serve
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +13,31 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from whet.errors import InvalidData
+from whet.errors import InvalidData, InvalidParameter
 from whet.tasks.data import Examples
-from whet.tasks.files import read_table
+from whet.tasks.files import listed, read_table
+from whet.tasks.frames import OwnData, source_of
 from whet.tasks.kinds.base import TaskKind, kind_of_labels
+from whet.tasks.pairing import Pairing, PositiveClass
+from whet.utils.distributed import is_first
 from whet.utils.inputs import require_folder
 from whet.utils.lookup import by_name, choose, members
+from whet.utils.progress import say
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Splits", "Task", "local_folder", "read_hub", "task_from_files", "task_named", "task_names", "texts_from"]
+__all__ = [
+    "Splits",
+    "Task",
+    "local_folder",
+    "read_hub",
+    "split_official",
+    "task_from_files",
+    "task_named",
+    "task_names",
+    "texts_from",
+]
 
 PACKAGE = "whet.tasks.datasets"
 """Where our own tasks lie; installed packages add theirs by the entry points `whet.datasets`."""
@@ -52,6 +66,10 @@ class Task(ABC):
     """Name of the task, one of `names`."""
     data_dir: Path | None = None
     """Folder with local files; None reads the hub, or generates the data."""
+    label_map: tuple[tuple[str, str], ...] = ()
+    """The class of the model for each label, from the user, where names do not tell."""
+    positive: str | None = None
+    """The class that f1 scores, from the user; see `positive_class`."""
 
     names: ClassVar[tuple[str, ...]]
     """Names of the tasks that this class serves."""
@@ -59,6 +77,16 @@ class Task(ABC):
     """Whether `task_from_files` makes tasks of this class."""
     group_size: ClassVar[int] = 1
     """Number of consecutive examples that belong together and stay in one split."""
+    generated: ClassVar[bool] = False
+    """Whether the data are generated, so that no folder has them."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a folder that nothing is read from."""
+        if self.generated and self.data_dir is not None:
+            raise InvalidParameter(
+                f"--data-dir must go with a task that has files, but {self.name} is generated, and got "
+                f"{self.data_dir}; leave it out"
+            )
 
     @property
     @abstractmethod
@@ -69,6 +97,11 @@ class Task(ABC):
     def kind(self) -> TaskKind:
         """What the outputs of a head for this task mean."""
         return kind_of_labels(self.label_names)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the order of `label_names` is one that models are trained in, as that of published data."""
+        return True
 
     @property
     @abstractmethod
@@ -92,6 +125,58 @@ class Task(ABC):
         """Return the tokenizer of a task with an artificial language, or None."""
         return None
 
+    def pairing(self, head: Mapping[int, str]) -> Pairing:
+        """Return the output of a model's head for each of the task's outputs; see `whet.tasks.pairing`.
+
+        Args:
+            head: the names of the outputs, `id2label` in the model's configuration.
+
+        Raises:
+            InvalidData: the head has other classes, or nothing tells which is which.
+            InvalidParameter: the label map does not fit.
+        """
+        return self.kind.pairing(head, self.label_names, ordered=self.ordered, label_map=dict(self.label_map))
+
+    def positive_class(self, order: Sequence[int]) -> PositiveClass | None:
+        """Return the class that f1 scores: the user's, class 1 of published data, or else class 1 of the model.
+
+        Args:
+            order: the model's output for each of the task's classes.
+
+        Raises:
+            InvalidParameter: the user's class is none of the task's.
+        """
+        names = self.label_names
+        if names is None or len(names) < 2:
+            return None
+        if self.positive is not None:
+            if self.positive not in names:
+                raise InvalidParameter(
+                    f"--positive must be a class of the task, {listed(names)}, but got {self.positive}; correct it"
+                )
+            return PositiveClass(names.index(self.positive), self.positive)
+        index = 1 if self.ordered else list(order).index(1)
+        return PositiveClass(index, names[index]) if index < len(names) else None
+
+    def unlabeled(self) -> "Task":
+        """Return the same texts for what reads no labels; where labels are missing, they are not asked for."""
+        return self
+
+    def say_once(self, about: str, sentence: str) -> None:
+        """Tell the user something about the data on the error stream.
+
+        Args:
+            about: what it is about; of several sentences about the same, the first is said.
+            sentence: what to say; nothing if it is empty.
+        """
+        if sentence and about not in self._said and is_first():
+            self._said.add(about)
+            say(f"note: {sentence}")
+
+    @cached_property
+    def _said(self) -> set[str]:
+        return set()
+
     @cached_property
     def splits(self) -> Splits:
         """The task's three splits, after a check of their labels.
@@ -104,11 +189,22 @@ class Task(ABC):
             required = split == "training" or len(examples) > 0
             if required:
                 self.kind.check_labels(examples.labels, source=f"{split} data of {self.name}")
-        groups = np.random.default_rng(0).permutation(len(official) // self.group_size)
-        order = (groups[:, None] * self.group_size + np.arange(self.group_size)).ravel()
-        held_out = min(VALIDATION_LIMIT, int(len(official) * VALIDATION_SHARE))
-        held_out -= held_out % self.group_size
-        return Splits(official.take(order[held_out:]), official.take(order[:held_out]), dev)
+        return split_official(official, dev, group_size=self.group_size)
+
+
+def split_official(official: Examples, dev: Examples, *, group_size: int = 1) -> Splits:
+    """Return the splits of a task, of which validation is held out of the official training data.
+
+    Args:
+        official: the official training data.
+        dev: the examples for the final measurement.
+        group_size: number of consecutive examples that stay in one split.
+    """
+    groups = np.random.default_rng(0).permutation(len(official) // group_size)
+    order = (groups[:, None] * group_size + np.arange(group_size)).ravel()
+    held_out = min(VALIDATION_LIMIT, int(len(official) * VALIDATION_SHARE))
+    held_out -= held_out % group_size
+    return Splits(official.take(order[held_out:]), official.take(order[:held_out]), dev)
 
 
 def local_folder(data_dir: Path, name: str, *, files: Sequence[str] = ()) -> Path:
@@ -159,18 +255,31 @@ def task_names() -> tuple[str, ...]:
     return tuple(_all_tasks())
 
 
-def task_named(name: str, *, data_dir: str | Path | None = None) -> Task:
+def task_named(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    label_map: Mapping[str, str | int] | None = None,
+    positive: str | None = None,
+) -> Task:
     """Return the task with a name.
 
     Args:
         name: name of the task, such as glue/mrpc.
         data_dir: folder with local files; None reads the hub, or generates the data.
+        label_map: the class of the model for each label, by its name or number, where names do not tell.
+        positive: the class that f1 scores; class 1 if None.
 
     Raises:
         UnknownName: there is no such task; the message gives the nearest name.
     """
     tasks = _all_tasks()
-    return tasks[choose(name, tasks, what="the task")](name=name, data_dir=None if data_dir is None else Path(data_dir))
+    return tasks[choose(name, tasks, what="the task")](
+        name=name,
+        data_dir=None if data_dir is None else Path(data_dir),
+        label_map=_pairs(label_map),
+        positive=positive,
+    )
 
 
 def _all_tasks() -> dict[str, type[Task]]:
@@ -198,26 +307,45 @@ def texts_from(path: Path, *, text: str, text_pair: str | None = None) -> Exampl
 
 
 def task_from_files(
-    train_file: Path,
-    dev_file: Path | None = None,
+    train_file: OwnData,
+    dev_file: OwnData | None = None,
     *,
     text: str,
     text_pair: str | None = None,
     label: str = "label",
     metric: str | None = None,
+    label_map: Mapping[str, str | int] | None = None,
+    positive: str | None = None,
 ) -> Task:
-    """Return the task of a user's own files, which are read on the first access to its labels or splits.
+    """Return the task of a user's own data; files are read on the first access to its labels or splits.
 
     Args:
-        train_file: examples for training, in any format of `whet.tasks.files.FORMATS`.
+        train_file: examples for training: a file in any format of `whet.tasks.files.FORMATS`, or a table in memory,
+            a pandas.DataFrame or a datasets.Dataset.
         dev_file: examples for the final measurement, with the same columns; without them, nothing can be measured.
         text: name of the column of the sentences.
         text_pair: name of the column of the second sentences, or None.
         label: name of the column of the classes or scores.
         metric: name of a quality metric; accuracy if None. With pearson or spearman, the labels are scores.
+        label_map: the class of the model for each label, by its name or number, where names do not tell.
+        positive: the class that f1 scores; the model's class 1 if None.
+
+    Raises:
+        InvalidParameter: something else than a path or a table is given.
     """
     from_files: Any = next(task for task in members(PACKAGE, Task) if task.reads_files)
     task: Task = from_files(
-        train_file=train_file, dev_file=dev_file, text=text, text_pair=text_pair, label=label, metric=metric
+        train_file=source_of(train_file, "train_file"),
+        dev_file=None if dev_file is None else source_of(dev_file, "dev_file"),
+        text=text,
+        text_pair=text_pair,
+        label=label,
+        metric=metric,
+        label_map=_pairs(label_map),
+        positive=positive,
     )
     return task
+
+
+def _pairs(label_map: Mapping[str, str | int] | None) -> tuple[tuple[str, str], ...]:
+    return tuple((str(label), str(given)) for label, given in (label_map or {}).items())

@@ -105,7 +105,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class TrainingText:
-    """The training examples before encoding, with the tokenizer that encodes them."""
+    """The training examples before encoding, the held-out ones too, with the tokenizer that encodes them."""
 
     examples: Examples
     """Sentences or pairs of sentences."""

@@ -16,12 +16,16 @@ from whet.tasks.data import Batches, Examples
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from whet.tasks.base import Task
+
 __all__ = [
     "batch_sizes",
+    "cut_share",
     "encode",
     "fitting_batch_sizes",
     "pad",
     "pad_batches",
+    "say_cut",
     "shortest_first",
     "token_ids",
     "tokenize",
@@ -36,6 +40,31 @@ def tokenize(examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_le
         {**{key: values[i] for key, values in encoded.items()}, "labels": label}
         for i, label in enumerate(examples.labels)
     ]
+
+
+CUT_SAMPLE = 1000
+"""Number of texts by which the share of those that are cut is estimated."""
+CUT_SHARE_TO_SAY = 0.01
+"""Share of cut texts from which the user is told."""
+
+
+def cut_share(examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> float:
+    """Return the fraction of examples with more than `max_length` tokens, from a sample if there are many."""
+    some = examples.sample(CUT_SAMPLE, seed=0) if len(examples) > CUT_SAMPLE else examples
+    pairs = None if some.pairs is None else list(some.pairs)
+    ids = tokenizer(list(some.texts), pairs, verbose=False)["input_ids"] if len(some) else []
+    return sum(len(tokens) > max_length for tokens in ids) / max(1, len(some))
+
+
+def say_cut(task: "Task", examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> None:
+    """Tell the user once for a task if texts are longer than `max_length` tokens, so that their ends are not read."""
+    share = cut_share(examples, tokenizer, max_length=max_length)
+    if share >= CUT_SHARE_TO_SAY:
+        task.say_once(
+            "cut",
+            f"{share:.0%} of the texts are longer than {max_length} tokens, and their ends are cut off; "
+            "--max-length sets another limit, as far as the model can read more",
+        )
 
 
 def token_ids(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:

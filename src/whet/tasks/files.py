@@ -18,7 +18,7 @@ from whet.utils.inputs import one_line, require_file
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMATS", "class_indices", "finite_scores", "listed", "read_table"]
+__all__ = ["FORMATS", "class_indices", "finite_scores", "listed", "read_table", "text_columns"]
 
 FORMATS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 """File endings that can be read; each may be followed by .gz. A .txt file is read as TSV."""
@@ -47,16 +47,36 @@ def read_table(
         raise InvalidData(f"the name of a column must not be empty, but got '' for {one_line(path)}; give its name")
     if path.stat().st_size == 0:
         raise InvalidData(f"the data file must hold rows, but {one_line(path)} is empty; write it again")
-    frame = _read_frame(path, header)
+    return text_columns(_read_frame(path, header), columns, source=path, missing_as=missing_as)
+
+
+def text_columns(
+    frame: "pd.DataFrame", columns: Sequence[str], *, source: object, missing_as: str | None = None
+) -> Mapping[str, list[str]]:
+    """Return the named columns of a table, each a list of strings with one per row.
+
+    Args:
+        frame: the table.
+        columns: names of the columns to read.
+        source: the source of the table, for error messages.
+        missing_as: text that replaces an empty cell; None makes empty cells an error.
+
+    Raises:
+        InvalidData: the table has no rows, lacks a column or has it twice, or a cell is empty or holds no text.
+    """
     if frame.empty:
-        raise InvalidData(f"the data file must hold rows, but {one_line(path)} has none; write it again")
-    absent = [column for column in columns if column not in frame.columns]
+        raise InvalidData(f"the data file must hold rows, but {one_line(source)} has none; write it again")
+    names = list(frame.columns)
+    absent = [column for column in columns if column not in names]
     if absent:
         raise InvalidData(
-            f"the columns {', '.join(absent)} must be in {one_line(path)}, "
-            f"but got {one_line(listed([str(name) for name in frame.columns]))}; give the names of columns in the file"
+            f"the columns {', '.join(absent)} must be in {one_line(source)}, "
+            f"but got {one_line(listed([str(name) for name in names]))}; give the names of columns in the file"
         )
-    return {column: _strings(frame[column], column, path, missing_as) for column in columns}
+    twice = [column for column in columns if names.count(column) > 1]
+    if twice:
+        raise InvalidData(f"each column must be in {one_line(source)} once, but got {twice[0]} twice; rename one")
+    return {column: _strings(frame[column], column, source, missing_as) for column in columns}
 
 
 def class_indices(labels: Sequence[str], names: Sequence[str], *, source: Path | str) -> list[int]:
@@ -110,29 +130,29 @@ def listed(names: Sequence[str], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _strings(values: "pd.Series", column: str, path: Path, missing_as: str | None) -> list[str]:
+def _strings(values: "pd.Series", column: str, source: object, missing_as: str | None) -> list[str]:
     # a list, or the like, is neither empty nor text; pandas would look for empty values inside of it
     for row, value in enumerate(values, start=1):
         if type(value) in _NO_TEXT:
             raise InvalidData(
-                f"column {column} must hold text or numbers, but row {row} of {one_line(path)} holds "
-                f"{_NO_TEXT[type(value)]}; convert it"
+                f"column {column} must hold text or numbers, but row {row} of {one_line(source)} holds "
+                f"{_NO_TEXT[type(value)]}; convert it (several labels for a text are not supported yet)"
             )
     texts = [str(value) for value in values]
-    _refuse_half_characters(texts, column, path)
+    _refuse_half_characters(texts, column, source)
     missing = values.isna().to_numpy() | np.array([not text.strip() for text in texts])
     if not missing.any():
         return texts
     if missing_as is None:
         rows = ", ".join(str(row + 1) for row in missing.nonzero()[0][:5])
         raise InvalidData(
-            f"column {column} must be filled in every row, but {one_line(path)} has empty cells in rows {rows}; "
+            f"column {column} must be filled in every row, but {one_line(source)} has empty cells in rows {rows}; "
             "fill or remove them"
         )
     return [missing_as if gap else text for gap, text in zip(missing, texts, strict=True)]
 
 
-def _refuse_half_characters(texts: Sequence[str], column: str, path: Path) -> None:
+def _refuse_half_characters(texts: Sequence[str], column: str, source: object) -> None:
     """Refuse halves of surrogate pairs: JSON may hold them, where a text was cut, but no tokenizer reads them."""
     try:
         "".join(texts).encode()
@@ -140,8 +160,8 @@ def _refuse_half_characters(texts: Sequence[str], column: str, path: Path) -> No
         for row, text in enumerate(texts, start=1):
             if half := next((sign for sign in text if "\ud800" <= sign <= "\udfff"), None):
                 raise InvalidData(
-                    f"column {column} must hold whole characters, but row {row} of {one_line(path)} holds half of one, "
-                    f"{half!a}; repair or remove the row"
+                    f"column {column} must hold whole characters, but row {row} of {one_line(source)} holds half "
+                    f"of one, {half!a}; repair or remove the row"
                 ) from None
 
 

@@ -1,7 +1,7 @@
 """Splits of a task for a search: no training text contains, or is contained in, a text of the selection split."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -10,6 +10,7 @@ from whet.errors import InvalidData
 from whet.tasks.base import Splits, Task
 from whet.tasks.data import Examples
 from whet.tasks.kinds.base import TaskKind
+from whet.tasks.pairing import Pairing, PositiveClass
 
 __all__ = ["ResplitTask", "Words", "overlaps", "with_selection_split"]
 
@@ -39,6 +40,18 @@ class ResplitTask(Task):
     def metrics(self) -> tuple[str, ...]:
         """See `Task.metrics`."""
         return self.whole.metrics
+
+    def pairing(self, head: Mapping[int, str]) -> Pairing:
+        """See `Task.pairing`."""
+        return self.whole.pairing(head)
+
+    def positive_class(self, order: Sequence[int]) -> PositiveClass | None:
+        """See `Task.positive_class`."""
+        return self.whole.positive_class(order)
+
+    def say_once(self, about: str, sentence: str) -> None:
+        """See `Task.say_once`."""
+        self.whole.say_once(about, sentence)
 
     def read(self) -> tuple[Examples, Examples]:
         """See `Task.read`."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from whet.errors import InvalidData
+from whet.errors import InvalidData, InvalidParameter
 from whet.tasks.kinds.base import all_kinds, kind_of_head, kind_of_labels, kind_of_metric, kl_divergences, random_signs
 
 
@@ -63,11 +63,21 @@ def test_label_names_are_those_of_the_outputs(kind, case):
 
 def test_a_head_of_its_own_outputs_is_in_order_and_no_other_is_taken(kind, case):
     names = kind.output_names(case.names)
-    assert kind.class_order(dict(enumerate(names)), case.names) == list(range(len(names)))
-    assert kind.class_order({i: f"LABEL_{i}" for i in range(len(names))}, case.names) == list(range(len(names)))
-    others = dict(enumerate([*names, "another"]))
+    assert kind.pairing(dict(enumerate(names)), case.names).order == list(range(len(names)))
+    assert kind.pairing({i: f"LABEL_{i}" for i in range(len(names))}, case.names).order == list(range(len(names)))
+    others = {i: f"LABEL_{i}" for i in range(len(names) + 1)}
     with pytest.raises(InvalidData, match=rf"^the model's head must .*, but got num_labels={len(others)}; fine-tune"):
-        kind.class_order(others, case.names)
+        kind.pairing(others, case.names)
+
+
+def test_a_label_map_is_for_classes(kind, case):
+    names = kind.output_names(case.names)
+    given = {name: str(i) for i, name in enumerate(names[::-1])}
+    if kind.has_classes:
+        assert kind.pairing(dict(enumerate(names)), case.names, label_map=given).order == [2, 1, 0]
+    else:
+        with pytest.raises(InvalidParameter, match="--label-map must go with classes"):
+            kind.pairing(dict(enumerate(names)), case.names, label_map=given)
 
 
 def test_labels_are_read_and_numbered_as_the_head_has_them(kind, case):
@@ -138,12 +148,8 @@ def test_every_kind_has_a_case():
     assert set(CASES) == set(all_kinds())
 
 
-def test_classes_are_found_by_their_names():
+def test_one_class_is_too_few():
     kind = all_kinds()["classification"]
-    head = {0: "Yes", 1: "no", 2: "MAYBE"}
-    assert kind.class_order(head, ("no", "maybe", "yes")) == [1, 2, 0]
-    with pytest.raises(InvalidData, match=r"must know the labels no, si, yes, but it knows yes, no, maybe; rename"):
-        kind.class_order(head, ("no", "si", "yes"))
     with pytest.raises(InvalidData, match=r"^the data of x must hold at least two classes, but got one only; give"):
         kind.check_labels([1, 1], source="data of x")
     assert kind.predictions(np.asarray([[0.0, 2, 1], [3, 0, 1]])).tolist() == [1, 0]

@@ -11,14 +11,16 @@ from torch import nn
 
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.significance import bootstrap, paired_bootstrap
+from whet.tasks.base import Task
 from whet.tasks.data import Batches
 from whet.tasks.kinds.base import kind_of_head
+from whet.tasks.pairing import PositiveClass
 from whet.utils.lookup import choose, members
 from whet.utils.precision import FP32, PYTORCH
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Metric", "ModelUnderTest", "Quality", "all_metrics", "metric_named", "quality_named"]
+__all__ = ["Metric", "ModelUnderTest", "Quality", "all_metrics", "metric_named", "quality_named", "task_qualities"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,25 @@ class Quality(Metric):
     """A metric of predictions against labels, with a bootstrap interval over examples and a paired bootstrap test."""
 
     universal: ClassVar[bool] = False
+    of_one_class: ClassVar[bool] = False
+    """Whether the metric scores one class, the positive one."""
+
+    def for_class(self, positive: PositiveClass | None) -> "Quality":
+        """Return the metric that scores this class, if it scores one at all.
+
+        Raises:
+            InvalidData: it scores one, and there is none.
+        """
+        return self
+
+    def renumbered(self, order: Sequence[int]) -> "Quality":
+        """Return the metric for labels and predictions in the numbering of a model, from `class_order`."""
+        return self
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What the metric depends on besides labels and predictions."""
+        return {}
 
     @abstractmethod
     def score(self, labels: Array, predictions: Array) -> float:
@@ -116,6 +137,7 @@ class Quality(Metric):
             unit="",
             n=len(labels),
             better="higher",
+            conditions=self.conditions,
             versus=None if baseline is None else self.compare(labels, predicted, baseline, seed=seed),
         )
 
@@ -133,6 +155,28 @@ def metric_named(name: str) -> Metric:
     """
     available = all_metrics()
     return available[choose(name, available, what="the metric")]()
+
+
+def task_qualities(task: Task, order: Sequence[int]) -> list[Quality]:
+    """Return the quality metrics of a task, the main one first; the class that they score is said if nobody named it.
+
+    Args:
+        task: what models are for.
+        order: the output of the model, or of the baseline, for each of the task's classes.
+
+    Raises:
+        UnknownName: there is no such metric.
+        InvalidParameter, InvalidData: the class that they score is none of the task's, or there is none.
+    """
+    positive = task.positive_class(order)
+    qualities = [quality_named(name).for_class(positive) for name in task.metrics]
+    if positive is not None and task.positive is None and not task.ordered:
+        for quality in qualities:
+            if quality.of_one_class:
+                task.say_once(
+                    "positive", f"{quality.name} is that of the class {positive.name}; --positive names another"
+                )
+    return qualities
 
 
 def quality_named(name: str) -> Quality:

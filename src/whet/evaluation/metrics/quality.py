@@ -3,19 +3,26 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy import stats
 
+from whet.errors import InvalidData
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.metrics.base import ModelUnderTest, Quality
 from whet.evaluation.significance import mcnemar
 from whet.tasks.kinds.base import kind_of_head
+from whet.tasks.pairing import PositiveClass
 
 __all__ = ["F1", "Accuracy", "MacroF1", "Matthews", "Pearson", "Spearman", "WeightedF1"]
 
 Array = np.ndarray[Any, Any]
+
+
+CLASS_1 = PositiveClass(1, "1")
+"""The class that f1 scores where no task says more."""
 
 
 class Accuracy(Quality):
@@ -58,16 +65,38 @@ def _f1_by_class(confusion: Array) -> Array:
 
 
 class F1(_FromConfusion):
-    """F1 of class 1, as for MRPC and QQP; zero if the model never predicts class 1."""
+    """F1 of one class, class 1 for MRPC and QQP; zero if the model never predicts it."""
 
     name: ClassVar[str] = "f1"
+    of_one_class: ClassVar[bool] = True
+
+    def __init__(self, positive: PositiveClass = CLASS_1) -> None:
+        self._positive = positive
+
+    def for_class(self, positive: PositiveClass | None) -> "F1":
+        """See `Quality.for_class`."""
+        if positive is None:
+            raise InvalidData(
+                "f1 must score a class of the data, but got none that is the model's class 1; give --positive"
+            )
+        return F1(positive)
+
+    def renumbered(self, order: Sequence[int]) -> "F1":
+        """See `Quality.renumbered`."""
+        return F1(replace(self._positive, index=order[self._positive.index]))
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """See `Quality.conditions`."""
+        return {"class": self._positive.name}
 
     def of(self, confusion: Array) -> float:
         """See `_FromConfusion.of`."""
-        if len(confusion) < 2:
+        index = self._positive.index
+        if len(confusion) <= index:
             return 0.0
-        occurrences = confusion[1].sum() + confusion[:, 1].sum()
-        return float(2 * confusion[1, 1] / occurrences) if occurrences else 0.0
+        occurrences = confusion[index].sum() + confusion[:, index].sum()
+        return float(2 * confusion[index, index] / occurrences) if occurrences else 0.0
 
 
 class MacroF1(_FromConfusion):

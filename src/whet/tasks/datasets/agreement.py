@@ -27,11 +27,12 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class SubjectVerbAgreement(Task):
-    """Acceptable and unacceptable sentences, always the same; `data_dir` is ignored."""
+    """Acceptable and unacceptable sentences, always the same."""
 
     names: ClassVar[tuple[str, ...]] = ("agreement",)
     # a pair must stay in one split: a model that remembers one sentence would know the label of the other
     group_size: ClassVar[int] = 2
+    generated: ClassVar[bool] = True
 
     @property
     def label_names(self) -> tuple[str, ...]:

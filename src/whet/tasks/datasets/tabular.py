@@ -1,9 +1,10 @@
-"""A task from the user's own files: CSV, TSV, JSONL or Parquet with a column of text and a column of labels.
+"""A task from the user's own data: files or tables in memory with a column of text and a column of labels.
 
-The classes are the distinct labels of the training file, in sorted order; if the metric is a correlation, the labels
-are scores. Each file is read once.
+The classes are the distinct labels of the training data, numbers in their order and others as text; if the metric is a
+correlation, the labels are scores. Each file is read once. Labels are not read where nothing asks for them.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,24 +12,27 @@ from pathlib import Path
 from typing import ClassVar
 
 from whet.errors import InvalidData
-from whet.tasks.base import Task
+from whet.tasks.base import Task, split_official
 from whet.tasks.data import Examples
-from whet.tasks.files import read_table
+from whet.tasks.files import listed, read_table
+from whet.tasks.frames import Frame, Source
 from whet.tasks.kinds.base import TaskKind, kind_of_metric
+from whet.tasks.pairing import in_order, look_alikes
+from whet.tasks.splits import ResplitTask
 
 __all__ = ["Tabular"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tabular(Task):
-    """Sentences or pairs of sentences with their labels, from files."""
+    """Sentences or pairs of sentences with their labels, from files or tables in memory."""
 
     name: str = field(default="tabular", init=False)
     """Always tabular."""
-    train_file: Path
-    """File with the examples for training."""
-    dev_file: Path | None = None
-    """File with the examples for the final measurement; fine-tuning and compression need none."""
+    train_file: Source
+    """The examples for training."""
+    dev_file: Source | None = None
+    """The examples for the final measurement; fine-tuning and compression need none."""
     text: str
     """Name of the column of the sentences."""
     text_pair: str | None = None
@@ -47,6 +51,11 @@ class Tabular(Task):
         return self._classes if self.kind.has_classes else None
 
     @property
+    def ordered(self) -> bool:
+        """See `Task.ordered`; the classes of a table in memory may have numbers."""
+        return self._numbered_classes is not None
+
+    @property
     def kind(self) -> TaskKind:
         """See `Task.kind`; the metric tells."""
         return kind_of_metric(self.metric)
@@ -59,30 +68,61 @@ class Tabular(Task):
     @property
     def files(self) -> tuple[Path, ...]:
         """See `Task.files`."""
-        return (self.train_file,) if self.dev_file is None else (self.train_file, self.dev_file)
+        return tuple(source for source in (self.train_file, self.dev_file) if isinstance(source, Path))
 
     def read(self) -> tuple[Examples, Examples]:
         """See `Task.read`."""
-        if self.metric == "f1" and len(self._classes) > 2:
+        if self.metric == "f1" and self.positive is None and len(self._classes) > 2:
             raise InvalidData(
-                f"f1 must score two classes, but got {len(self._classes)} in {self.train_file}; give metric=macro_f1"
+                f"f1 must score two classes, but got {len(self._classes)} in {self.train_file}; give metric=macro_f1, "
+                "or --positive with the class that it scores"
             )
         train = self._examples(self._train_columns, self.train_file)
         if self.dev_file is None:
-            return train, Examples([], [], [] if self.text_pair else None)
+            return train, self._no_examples()
         return train, self._examples(self._columns(self.dev_file), self.dev_file)
+
+    def unlabeled(self) -> Task:
+        """See `Task.unlabeled`; the labels of the texts are NaN."""
+        columns = _read(self.train_file, self._text_columns)
+        texts = columns[self.text]
+        train = Examples(texts, [math.nan] * len(texts), None if self.text_pair is None else columns[self.text_pair])
+        return ResplitTask(name=self.name, whole=self, own=split_official(train, self._no_examples()))
+
+    @property
+    def _text_columns(self) -> list[str]:
+        return [column for column in (self.text, self.text_pair) if column is not None]
 
     @cached_property
     def _train_columns(self) -> Mapping[str, list[str]]:
         return self._columns(self.train_file)
 
+    @property
+    def _numbered_classes(self) -> tuple[str, ...] | None:
+        return self.train_file.class_names(self.label) if isinstance(self.train_file, Frame) else None
+
     @cached_property
     def _classes(self) -> tuple[str, ...]:
-        return tuple(sorted(set(self._train_columns[self.label])))
+        if self._numbered_classes is not None:
+            return self._numbered_classes
+        classes = in_order(self._train_columns[self.label])
+        if alike := look_alikes(classes):
+            self.say_once("spelling", f"labels that are spelled differently are different classes: {listed(alike)}")
+        if self.positive in classes and len(classes) == 2:
+            # class 1 of a model that is trained on these labels is then the positive one
+            return tuple(sorted(classes, key=lambda name: name == self.positive))
+        return classes
 
-    def _columns(self, path: Path) -> Mapping[str, list[str]]:
-        return read_table(path, [column for column in (self.text, self.text_pair, self.label) if column is not None])
+    def _columns(self, source: Source) -> Mapping[str, list[str]]:
+        return _read(source, [*self._text_columns, self.label])
 
-    def _examples(self, columns: Mapping[str, list[str]], path: Path) -> Examples:
-        labels = self.kind.read_labels(columns[self.label], self.label_names, source=path)
+    def _no_examples(self) -> Examples:
+        return Examples([], [], None if self.text_pair is None else [])
+
+    def _examples(self, columns: Mapping[str, list[str]], source: Source) -> Examples:
+        labels = self.kind.read_labels(columns[self.label], self.label_names, source=str(source))
         return Examples(columns[self.text], labels, None if self.text_pair is None else columns[self.text_pair])
+
+
+def _read(source: Source, columns: list[str]) -> Mapping[str, list[str]]:
+    return source.read(columns) if isinstance(source, Frame) else read_table(source, columns)

@@ -9,13 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whet.errors import InvalidData
+from whet.tasks.pairing import Pairing
 from whet.utils.lookup import by_name, member_name, members
 
 __all__ = [
@@ -68,27 +69,27 @@ class TaskKind(ABC):
     def label_names(self, head: Mapping[int, str]) -> tuple[str, ...] | None:
         """Return the label names of the task that a head with these output names answers."""
 
-    def class_order(self, head: Mapping[int, str], label_names: Sequence[str] | None) -> list[int]:
+    @abstractmethod
+    def pairing(
+        self,
+        head: Mapping[int, str],
+        label_names: Sequence[str] | None,
+        *,
+        ordered: bool = True,
+        label_map: Mapping[str, str] = MappingProxyType({}),
+    ) -> Pairing:
         """Return the output of a head for each of the task's outputs.
 
         Args:
             head: the names of the outputs, `id2label` in the model's configuration.
             label_names: names of the task's classes, if it has any.
+            ordered: whether the order of the classes is one that models are trained in, as that of published data.
+            label_map: the output for each class by its name or number, from the user; empty if none is given.
 
         Raises:
-            InvalidData: the head has another number of outputs, or other classes.
+            InvalidData: the head has another number of outputs, or nothing tells which is which.
+            InvalidParameter: the user's pairing does not fit the classes or the head.
         """
-        names = self.output_names(label_names)
-        if len(head) != len(names):
-            raise InvalidData(
-                f"the model's head must {self._wanted(names)}, but got num_labels={len(head)}; "
-                "fine-tune it on this task, or name the right task or column"
-            )
-        return list(range(len(names)))
-
-    @abstractmethod
-    def _wanted(self, names: tuple[str, ...]) -> str:
-        """What the head of a model must do, in words."""
 
     @abstractmethod
     def read_labels(self, raw: Sequence[str], label_names: Sequence[str] | None, *, source: Path | str) -> Labels:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,8 +11,9 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from whet.errors import InvalidData
 from whet.numerics.divergence import categorical_kl
-from whet.tasks.files import class_indices, listed
+from whet.tasks.files import class_indices
 from whet.tasks.kinds.base import TaskKind
+from whet.tasks.pairing import Pairing, pair_classes
 
 __all__ = ["Classification"]
 
@@ -40,21 +42,16 @@ class Classification(TaskKind):
         """See `TaskKind.label_names`."""
         return tuple(head.values())
 
-    def class_order(self, head: Mapping[int, str], label_names: Sequence[str] | None) -> list[int]:
-        """See `TaskKind.class_order`; the classes of a head without names of its own are in the task's order."""
-        order, names = super().class_order(head, label_names), self.output_names(label_names)
-        known = {str(name).lower(): index for index, name in head.items()}
-        if all(name.startswith("label_") for name in known):
-            return order
-        if any(name.lower() not in known for name in names):
-            raise InvalidData(
-                f"the model's head must know the labels {listed(names)}, but it knows {listed(tuple(known))}; "
-                "rename the data's labels or the model's id2label"
-            )
-        return [known[name.lower()] for name in names]
-
-    def _wanted(self, names: tuple[str, ...]) -> str:
-        return f"have the task's classes {listed(names)}"
+    def pairing(
+        self,
+        head: Mapping[int, str],
+        label_names: Sequence[str] | None,
+        *,
+        ordered: bool = True,
+        label_map: Mapping[str, str] = MappingProxyType({}),
+    ) -> Pairing:
+        """See `TaskKind.pairing`."""
+        return pair_classes(head, self.output_names(label_names), ordered=ordered, label_map=label_map)
 
     def read_labels(self, raw: Sequence[str], label_names: Sequence[str] | None, *, source: Path | str) -> list[int]:
         """See `TaskKind.read_labels`."""

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from whet.errors import InvalidData, InvalidParameter
 from whet.numerics.divergence import gaussian_kl
 from whet.tasks.files import finite_scores
 from whet.tasks.kinds.base import TaskKind
+from whet.tasks.pairing import Pairing
 
 __all__ = ["Regression"]
 
@@ -40,8 +43,23 @@ class Regression(TaskKind):
         """See `TaskKind.label_names`; scores have none."""
         return
 
-    def _wanted(self, names: tuple[str, ...]) -> str:
-        return "give one score"
+    def pairing(
+        self,
+        head: Mapping[int, str],
+        label_names: Sequence[str] | None,
+        *,
+        ordered: bool = True,
+        label_map: Mapping[str, str] = MappingProxyType({}),
+    ) -> Pairing:
+        """See `TaskKind.pairing`; there is one output."""
+        if len(head) != 1:
+            raise InvalidData(
+                f"the model's head must give one score, but got num_labels={len(head)}; "
+                "fine-tune it on this task, or name the right task or column"
+            )
+        if label_map:
+            raise InvalidParameter("--label-map must go with classes, but the task's labels are scores; leave it out")
+        return Pairing([0])
 
     def read_labels(self, raw: Sequence[str], label_names: Sequence[str] | None, *, source: Path | str) -> list[float]:
         """See `TaskKind.read_labels`."""

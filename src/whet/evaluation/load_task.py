@@ -1,0 +1,80 @@
+"""A known task or one of the user's own data, after a check that what is given goes together."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from whet.errors import InvalidParameter
+from whet.evaluation.metrics.base import quality_named
+from whet.tasks.base import Task, task_from_files, task_named
+from whet.tasks.frames import OwnData
+
+__all__ = ["load_task"]
+
+
+def load_task(
+    name: str | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    train_file: OwnData | None = None,
+    dev_file: OwnData | None = None,
+    text: str = "text",
+    text_pair: str | None = None,
+    label: str = "label",
+    metric: str | None = None,
+    label_map: Mapping[str, str | int] | None = None,
+    positive: str | None = None,
+) -> Task:
+    """Return a known task, or one made of your own data; files are read when they are first needed.
+
+    Args:
+        name: a known task, such as glue/mrpc; or give `train_file`.
+        data_dir: folder with the known task's local files; without it, the data come from the hub.
+        train_file: your own training examples: a CSV, TSV, JSONL or Parquet file, a pandas.DataFrame or a
+            datasets.Dataset.
+        dev_file: your own examples for the final measurement, with the same columns; only `measure` needs them.
+        text: column of your files with the text.
+        text_pair: column with the second text, if there is one.
+        label: column with the class or score.
+        metric: quality metric that counts; accuracy if None. With pearson or spearman, labels are scores.
+        label_map: the class of the model, by its name or number, for each label of the data, where names do not tell
+            which is which.
+        positive: the class that f1 scores; class 1 of the model, or of a known task, if None.
+
+    Raises:
+        InvalidParameter: arguments do not go together.
+        UnknownName: there is no such task or metric; the message gives the nearest.
+    """
+    if (name is None) == (train_file is None):
+        raise InvalidParameter("one of --task and --train-file must be given, but got both or none; give one")
+    if name is not None:
+        if any(given is not None for given in (dev_file, text_pair, metric)):
+            raise InvalidParameter(
+                "--dev-file, --text-pair and --metric must go with --train-file, but got one with --task; leave it out"
+            )
+        if label != "label":
+            raise InvalidParameter(f"--label must go with --train-file, but got {label} with --task; leave it out")
+        return _with_positive(task_named(name, data_dir=data_dir, label_map=label_map, positive=positive))
+    if data_dir is not None:
+        raise InvalidParameter("--data-dir must go with --task, but got it with --train-file; leave it out")
+    if metric is not None:
+        quality_named(metric)
+    task = task_from_files(
+        train_file,
+        dev_file,
+        text=text,
+        text_pair=text_pair,
+        label=label,
+        metric=metric,
+        label_map=label_map,
+        positive=positive,
+    )
+    return _with_positive(task)
+
+
+def _with_positive(task: Task) -> Task:
+    """The task, after a check that its metrics score one class if the user names one."""
+    if task.positive is not None and not any(quality_named(name).of_one_class for name in task.metrics):
+        raise InvalidParameter(
+            f"--positive must go with a metric of one class, f1, but got {', '.join(task.metrics)}; leave it out"
+        )
+    return task
