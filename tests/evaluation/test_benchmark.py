@@ -339,6 +339,8 @@ def test_f1_is_that_of_the_models_class_1_or_the_named_one(root, capsys):
             [trial] = quick.run([root / name], task)
             one = trial.get("f1")
             found[name, positive] = one.value, one.conditions["class"]
+            assert trial.conditions["positive"] == one.conditions["class"]
+            assert f"f1 of {trial.conditions['positive']}" in repr(whet.Trials([trial]))
             said = capsys.readouterr().err
             assert ("f1 is that of the class" in said) == (positive is None)
     assert found["model", None] == found["model", "yes"] == found["swapped", "yes"]

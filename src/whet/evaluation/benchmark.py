@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData, InvalidParameter
 from whet.evaluation import records
-from whet.evaluation.metrics.base import Metric, ModelUnderTest, all_metrics, quality_named, task_qualities
+from whet.evaluation.metrics.base import Metric, ModelUnderTest, Quality, all_metrics, quality_named, task_qualities
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import LoadedModel, load_with_tokenizer
@@ -122,13 +122,14 @@ class Benchmark:
         plain = {source: self._subject(source, model, task, parts) for source, model in loaded.items()}
         subjects = [self._placed(plain[str(row.source)], row, own) for row, own in zip(rows, files, strict=True)]
         _check_same_classes(subjects, task)
-        chosen = [*task_qualities(task, subjects[0].order), *others]
+        qualities = task_qualities(task, subjects[0].order)
+        chosen = [*qualities, *others]
         measured: list[list[Any]] = [[] for _ in subjects]
         for metric in chosen:
             for own, found in zip(measured, metric.measure(subjects), strict=True):
                 own.extend(found)
         baseline = {"baseline": subjects[0].name, "baseline_artifact": _digest(subjects[0].source)}
-        conditions = {**self._conditions(task, dev), **baseline, "measured": now}
+        conditions = {**self._conditions(task, dev), **_scored_class(task, qualities), **baseline, "measured": now}
         return [
             Trial(
                 subject.name,
@@ -228,6 +229,13 @@ class Benchmark:
             "rounds": self.rounds,
             "versions": artifact.versions(),
         }
+
+
+def _scored_class(task: Task, qualities: Sequence[Quality]) -> dict[str, Any]:
+    """The class that a metric scores, unless the task is known for it."""
+    if task.ordered and task.positive is None:
+        return {}
+    return next(({"positive": one.conditions["class"]} for one in qualities if one.of_one_class), {})
 
 
 def _check_same_classes(subjects: Sequence[ModelUnderTest], task: Task) -> None:

@@ -48,7 +48,7 @@ def summary(measurements: Sequence[Measurement]) -> list[Measurement]:
 
 def trial_grid(measurements: Sequence[Measurement]) -> Grid:
     """Return everything that was measured of one model, a row for each metric."""
-    rows = [(one.metric, with_interval(one), str(one.n), comparison(one.versus)) for one in measurements]
+    rows = [(one.title, with_interval(one), str(one.n), comparison(one.versus)) for one in measurements]
     return Grid(("metric", "value (95 % interval)", "n", "against the baseline"), rows)
 
 
@@ -65,7 +65,8 @@ def models_grid(models: Sequence[tuple[str, Sequence[Measurement]]], metrics: Se
     for model, measurements in models:
         cells = {one.metric: _marked(one) for one in measurements}
         rows.append((model, *(cells.get(name, "") for name in names)))
-    return Grid(("model", *names), rows)
+    titles = {one.metric: one.title for one in first}
+    return Grid(("model", *(titles.get(name, name) for name in names)), rows)
 
 
 def _marked(one: Measurement) -> str:

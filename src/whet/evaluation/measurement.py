@@ -66,6 +66,12 @@ class Measurement:
                 f"for {self.metric}; widen the interval"
             )
 
+    @property
+    def title(self) -> str:
+        """The metric's name in tables, with the class that it scores if it scores one."""
+        scored = self.conditions.get("class")
+        return self.metric if scored is None else f"{self.metric} of {scored}"
+
     @classmethod
     def count(cls, metric: str, value: float, unit: str, *, better: Better = "lower") -> "Measurement":
         """Return a number that is exact."""

@@ -217,7 +217,7 @@ def measured_table(trial: Trial) -> list[str]:
     """Return the lines of a Markdown table of everything measured, and of its conditions."""
     rows = ["| metric | value | 95 % interval | n | against the baseline |", "|---|---|---|---|---|"]
     for one in trial.measurements:
-        cells = (one.metric, with_unit(one), interval_of(one), number(one.n), comparison(one.versus))
+        cells = (one.title, with_unit(one), interval_of(one), number(one.n), comparison(one.versus))
         rows.append(f"| {' | '.join(map(markdown_text, cells))} |")
     conditions = ", ".join(f"{key}: {value}" for key, value in (trial.conditions or {}).items())
     return [*rows, "", f"Conditions: {markdown_text(conditions)}."]

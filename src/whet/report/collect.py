@@ -27,6 +27,7 @@ SHARED_CONDITIONS = (
     "batch_size",
     "batch_tokens",
     "padding",
+    "positive",
     "baseline",
     "baseline_artifact",
 )

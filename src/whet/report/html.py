@@ -21,7 +21,16 @@ from whet.evaluation.trial import Trial
 from whet.report.collect import Result
 from whet.report.layer_sizes import LayerSize, ModelSizes, model_sizes, vocabulary_size
 from whet.report.plots import read_curve
-from whet.report.view import SPEEDUP, ReportView, find_measurement, names_by_recipe, reader_notes, step_text, unit_of
+from whet.report.view import (
+    SPEEDUP,
+    ReportView,
+    find_measurement,
+    names_by_recipe,
+    reader_notes,
+    step_text,
+    title_of,
+    unit_of,
+)
 from whet.utils.files import digest
 
 __all__ = ["html_page"]
@@ -69,7 +78,7 @@ def html_page(view: ReportView, results: Sequence[Result], *, mark: str) -> str:
             notes=reader_notes(view),
             columns=[
                 {"label": "model", "unit": ""},
-                *({"label": name, "unit": unit_of(view, name)} for name in view.columns),
+                *({"label": title_of(view, name), "unit": unit_of(view, name)} for name in view.columns),
             ],
             rows=[_row(view, i) for i in range(len(view.trials))],
             layers=[model for model in layers if not model.kept.whole],

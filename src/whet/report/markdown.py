@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from whet.evaluation.formatting import TIMES, comparison, markdown_text, number, with_interval
 from whet.evaluation.trial import Trial
-from whet.report.view import ReportView, find_measurement, names_by_recipe, reader_notes, step_text, unit_of
+from whet.report.view import ReportView, find_measurement, names_by_recipe, reader_notes, step_text, title_of, unit_of
 
 __all__ = ["markdown_page"]
 
@@ -19,7 +19,12 @@ def markdown_page(view: ReportView, *, mark: str, picture: str) -> str:
         picture: file name of the picture.
     """
     metrics = [name for name in view.columns if name != view.quality]
-    heads = ["model", f"{view.quality} (95 %)", "against the baseline", *(_head(view, name) for name in metrics)]
+    heads = [
+        "model",
+        f"{title_of(view, view.quality)} (95 %)",
+        "against the baseline",
+        *(_head(view, name) for name in metrics),
+    ]
     conditions = "; ".join(f"{key}: {value}" for key, value in view.common.items())
     return "\n".join(
         [
@@ -46,7 +51,8 @@ def markdown_page(view: ReportView, *, mark: str, picture: str) -> str:
 
 def _head(view: ReportView, metric: str) -> str:
     unit = unit_of(view, metric)
-    return f"{metric} ({unit})" if unit not in ("", TIMES) else metric
+    title = title_of(view, metric)
+    return f"{title} ({unit})" if unit not in ("", TIMES) else title
 
 
 def _cells(trial: Trial, quality: str, metrics: Sequence[str]) -> list[str]:

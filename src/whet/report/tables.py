@@ -51,8 +51,8 @@ def trial_table(trials: Sequence[Trial], *, title: str) -> Table:
     # cells fold in narrow terminals: a truncated number misleads
     shown.add_column("model", overflow="fold")
     for name in names:
-        unit = trials[0].get(name).unit
-        shown.add_column(f"{name}\n{unit}" if unit else name, justify="right", overflow="fold")
+        unit, title = trials[0].get(name).unit, escape(trials[0].get(name).title)
+        shown.add_column(f"{title}\n{unit}" if unit else title, justify="right", overflow="fold")
     shown.add_column("speedup", justify="right", overflow="fold")
     for trial in trials:
         versus, mark = trial.get("throughput").versus, " ◀" if trial is best else ""

@@ -27,6 +27,7 @@ __all__ = [
     "reader_notes",
     "report_view",
     "step_text",
+    "title_of",
     "unit_of",
 ]
 
@@ -141,6 +142,11 @@ def find_measurement(trial: Trial, metric: str) -> Measurement | None:
 def unit_of(view: ReportView, metric: str) -> str:
     """Return the unit of a metric, which at least one trial must have."""
     return next(one.unit for trial in view.trials if (one := find_measurement(trial, metric)) is not None)
+
+
+def title_of(view: ReportView, metric: str) -> str:
+    """Return the title of a metric, which at least one trial must have."""
+    return next(one.title for trial in view.trials if (one := find_measurement(trial, metric)) is not None)
 
 
 def reader_notes(view: ReportView) -> list[str]:

@@ -41,7 +41,7 @@ from whet.utils.precision import FP32
 from whet.utils.progress import track
 from whet.utils.scratch import temporary_folder
 
-__all__ = ["export", "export_to", "load_unsaved"]
+__all__ = ["CALIBRATION", "export", "export_to", "load_unsaved"]
 
 CALIBRATION = Calibration(examples=300, batch_size=8)
 """The sample that ranges are taken from, if no other is given."""
