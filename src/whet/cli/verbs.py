@@ -282,6 +282,7 @@ def export(
     to: str,
     precision: Precisions = "fp32",
     max_kl: float | None = None,
+    max_length: MaxLength = 128,
     data: TaskOptions = TaskOptions(),
     machine: SeedOptions = SeedOptions(),
     as_json: Json = False,
@@ -293,6 +294,9 @@ def export(
         to: Runtimes, separated by commas: onnxruntime (or onnx), openvino.
         max_kl: Largest mean KL on held-out training data, in nats; layers that cost most stay in fp32 until it is met.
     """
+    from dataclasses import replace
+
+    from whet.runtimes.export import CALIBRATION
     from whet.runtimes.export import export as export_model
 
     machine.use_cpu()
@@ -301,6 +305,7 @@ def export(
         names_in(to),
         precisions=names_in(precision),
         task=data.load_if_given(),
+        calibration=replace(CALIBRATION, max_length=max_length),
         seed=machine.seed,
         max_kl=max_kl,
         threads=machine.threads,
