@@ -576,6 +576,17 @@ FINETUNE = ["finetune", "base", "--out", "new", *OWN, "--epochs", "1"]
 DISTILL = ["distill", "model", "--out", "new", *OWN, "--epochs", "1", "--student"]
 MEASURE = ["measure", "model", *OWN]
 
+
+def _inside(name):
+    """Put a file into a copy of an artifact."""
+
+    def spoil(place):
+        shutil.copytree(place / "small", place / "inside")
+        shutil.copy(place / name, place / "inside")
+
+    return spoil
+
+
 BAD = {
     # words that whet does not know
     "no command": (nothing, [], r"the command line must be one that whet knows, but got: no command; see whet --help"),
@@ -1042,6 +1053,56 @@ BAD = {
         nothing,
         ["finetune", "base", "--out", "base", *OWN, "--overwrite"],
         r"the output folder must be one of its own, but got base, which holds",
+    ),
+    "an output that holds the training data": (
+        _inside("train.csv"),
+        ["compress", "small", "--out", "inside", *DATA, "--train-file", "inside/train.csv", "--overwrite"],
+        r"must be one of its own, but got inside, which holds .*train.csv; name another",
+    ),
+    "an output that holds the dev data": (
+        _inside("dev.csv"),
+        [*FINETUNE[:2], "--out", "inside", *OWN[:3], "inside/dev.csv", "--overwrite"],
+        r"must be one of its own, but got inside, which holds .*dev.csv; name another",
+    ),
+    "an output that holds the recipe": (
+        _inside("train.csv"),
+        ["compress", "small", "--out", "inside", "--recipe", "inside/recipe.yaml", "--overwrite"],
+        r"must be one of its own, but got inside, which holds .*recipe.yaml; name another",
+    ),
+    "an output that holds more text": (
+        _inside("train.csv"),
+        [*DISTILL[:2], "--out", "inside", *DISTILL[4:], "layer_subset:odd", "--unlabeled", "inside/train.csv"],
+        r"must be one of its own, but got inside, which holds .*train.csv; name another",
+    ),
+    "an output that holds the cache": (
+        _inside("train.csv"),
+        [*DISTILL[:2], "--out", "inside", *DISTILL[4:], "layer_subset:odd", "--cache", "inside/train.csv"],
+        r"must be one of its own, but got inside, which holds .*train.csv; name another",
+    ),
+    "an output that holds files of others": (
+        _inside("train.csv"),
+        ["compress", "model", "--out", "inside", *BLIND, "--overwrite"],
+        r"only what whet wrote may be replaced, but inside holds files of others: train.csv; name another",
+    ),
+    "an output in a circle of links": (
+        lambda place: (place / "new").symlink_to("new"),
+        [*COMPRESS, *BLIND],
+        r"the output must be a path that can be written, but new: Too many levels of symbolic links; name another",
+    ),
+    "an output of two lines": (
+        nothing,
+        ["compress", "model", "--out", "a\nb", *BLIND],
+        r"the output must have a name of plain text, without ends of lines, but got 'a\\nb'; name another",
+    ),
+    "a picture over the data": (
+        nothing,
+        [*MEASURE, "--picture", "dev.csv"],
+        r"--picture must be new or a picture, but dev.csv is another file; name another",
+    ),
+    "a report among files of others": (
+        nothing,
+        ["report", "small", "--out", "base"],
+        r"a report must have its own folder, or that of what was measured, but base holds config.json; name another",
     ),
     "a picture nowhere": (
         nothing,

@@ -134,6 +134,7 @@ def distill(
     )
     wanted = student_from(student)
     task = data.load()
+    output.keep(unlabeled)
     curve = api.distill(
         teacher,
         wanted,
@@ -176,6 +177,7 @@ def compress(
 
     device = machine.use()
     recipe = steps.load()
+    output.keep(steps.recipe)
     done = api.compress(
         model,
         recipe,
