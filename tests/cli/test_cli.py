@@ -506,6 +506,27 @@ def test_methods(run):
         assert {row["name"] for row in method["parameters"]} >= set(all_methods()[name].example)
 
 
+def test_methods_by_name(run):
+    done = run("methods", LAST, "--json")
+    assert (done.code, list(json.loads(done.out))) == (0, [NEEDS_NOTHING.name()])
+    refused = run("methods", f"{LAST}x")
+    assert refused.code == 2 and f"did you mean {LAST}" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ([], "--task TASK"),
+        (["--train-file", "train.csv"], "--train-file train.csv --dev-file DEV_FILE"),
+        ([*OWN, "--metric", "f1"], "--train-file train.csv --dev-file dev.csv --metric f1"),
+        (["--task", "agreement"], "--task agreement"),
+    ],
+)
+def test_the_hint_has_the_users_own_data(run, asked, given, hint):
+    done = run("compress", "the model", "--out", "new", *BLIND, *given)
+    assert done.out == f"saved to new; measure it: whet measure 'the model' new {hint}\n"
+
+
 def test_version(run):
     assert run("--version") == Ran(0, f"whet {importlib.metadata.version('whet')}\n", "")
 
@@ -598,7 +619,7 @@ BAD = {
     "an unknown option": (nothing, ["compress", "--nope"], r"got: unknown option: --nope; see whet compress --help"),
     "no model": (nothing, ["compress"], r"got: nothing for MODEL; see whet compress --help"),
     "no output": (nothing, ["compress", "model"], r"got: nothing for --out; see whet compress --help"),
-    "an extra word": (nothing, ["methods", "x"], r"got: words that belong to no option: x; see whet methods --help"),
+    "an extra word": (nothing, ["demo", "x"], r"got: words that belong to no option: x; see whet demo --help"),
     "a word for a number": (
         nothing,
         [*COMPRESS, *BLIND[:3], "abc"],
@@ -729,6 +750,11 @@ BAD = {
         nothing,
         [*MEASURE, "--runtime", "openvino"],
         r"a model that runs in openvino must be a folder that whet wrote, but got model; fine-tune, distil or compress",
+    ),
+    "an unknown precision to measure": (
+        nothing,
+        [*MEASURE, "--precision", "int4"],
+        r"the precision must be a known name, but got 'int4'; did you mean int8",
     ),
     "an unknown runtime to measure": (
         nothing,

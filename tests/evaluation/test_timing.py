@@ -1,5 +1,6 @@
 import ast
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -212,7 +213,7 @@ def test_the_user_is_told_what_is_waited_for(monkeypatch, capsys):
     held = threading.Event()
 
     def other() -> None:
-        with FileLock(timing.LOCK):
+        with FileLock(timing.LOCK, mode=0o600):
             held.set()
             time.sleep(0.3)
 
@@ -221,7 +222,9 @@ def test_the_user_is_told_what_is_waited_for(monkeypatch, capsys):
     held.wait()
     time_interleaved([lambda: None], rounds=1)
     program.join()
-    assert capsys.readouterr().err.count("waiting: another program is timing models on this machine") == 1
+    err = capsys.readouterr().err
+    by = f"process {os.getpid()}" if Path("/proc/locks").exists() else "another program"
+    assert err.count(f"waiting for {by}, which takes times on this machine") == 1 and err.count("\n") == 1
 
 
 def test_nobody_is_told_of_no_waiting(capsys):
@@ -233,7 +236,27 @@ def test_nobody_is_told_of_no_waiting(capsys):
 def test_a_lock_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(timing, "LOCK", tmp_path / "file" / "lock")
-    with pytest.raises(OutputNotWritten, match=r"lock must be writable, but .*; set TMPDIR to a folder that is"):
+    with pytest.raises(
+        OutputNotWritten, match=r"lock must be a file that you can write, but .*; remove it, or set TMPD"
+    ):
+        time_interleaved([lambda: None], rounds=1)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("aim"), Path.mkdir, os.mkfifo])
+def test_what_others_may_have_put_in_the_locks_place_is_left_alone(tmp_path, monkeypatch, make):
+    make(tmp_path / "lock")
+    monkeypatch.setattr(timing, "LOCK", tmp_path / "lock")
+    with pytest.raises(OutputNotWritten, match=r"lock must be .*, but it is a symlink or no file; remove it"):
+        time_interleaved([lambda: None], rounds=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_the_lock_is_its_users_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "LOCK", tmp_path / "lock")
+    time_interleaved([lambda: None], rounds=1)
+    assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    with pytest.raises(OutputNotWritten, match=r"but it is another user's"):
         time_interleaved([lambda: None], rounds=1)
 
 

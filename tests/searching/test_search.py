@@ -22,7 +22,15 @@ from interruptible import stop_at
 from searches import candidate, drop_of, made_up, stop_after, write_model_and_data
 from whet.cli import app
 from whet.cli.options import seconds_in
-from whet.errors import InvalidData, InvalidModel, InvalidParameter, OutputExists, OutputNotWritten, WhetError
+from whet.errors import (
+    InvalidData,
+    InvalidModel,
+    InvalidParameter,
+    OutputExists,
+    OutputNotWritten,
+    UnknownName,
+    WhetError,
+)
 from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.trial import Trial
@@ -412,7 +420,7 @@ def test_it_warns_once_where_intervals_are_too_wide(run_search, monkeypatch):
         ({"batch_size": 0}, InvalidParameter, "1 <= batch_size must hold, but got batch_size=0"),
         ({"max_length": 1}, InvalidParameter, "2 <= max_length must hold"),
         ({"runtimes": ["onyx"]}, WhetError, "did you mean onnxruntime"),
-        ({"runtimes": ["onnxruntime"], "precisions": ["int3"]}, InvalidParameter, "must know the precision"),
+        ({"precisions": ["int3"]}, UnknownName, "the precision must be a known name, but got 'int3'"),
     ],
 )
 def test_bad_parameters_are_refused_before_anything_is_written(run_search, tmp_path, changes, error, message):

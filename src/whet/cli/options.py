@@ -5,7 +5,8 @@ for: the task, the settings, the recipe. What that needs is imported when it is 
 """
 
 import json
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -35,6 +36,7 @@ __all__ = [
     "ThreadOptions",
     "TrainingOptions",
     "conditions_in",
+    "in_words",
     "label_map_in",
     "names_in",
     "seconds_in",
@@ -106,6 +108,19 @@ class TaskOptions:
         """Return the task, or None where no option names data."""
         given = (self.task, self.data_dir, self.train_file, self.dev_file)
         return None if all(one is None for one in given) else self.load()
+
+    def words(self) -> list[str]:
+        """Return the words that name the same data for `measure`, with a placeholder where some are missing."""
+        words: list[str] = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                values = value if isinstance(value, tuple) else [value]
+                option = f"--{field.name.replace('_', '-')}"
+                words += [word for one in values for word in ([option] if one is True else [option, str(one)])]
+        if self.task is None and self.train_file is None:
+            return ["--task", "TASK"]
+        return words if self.task is not None or self.dev_file is not None else [*words, "--dev-file", "DEV_FILE"]
 
     def more_text(self, path: Path, task: "Task") -> "Examples":
         """Return the texts of a file, in pairs where the task has pairs; their column is text_pair if none is named."""
@@ -291,8 +306,13 @@ def _use(device: str, threads: int | None, *, processes: Literal["one", "several
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """Return the names in a text with commas between."""
-    return tuple(name.strip() for name in text.split(","))
+    """Return the names in a text with commas between, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def in_words(*words: str | Path) -> str:
+    """Return a command line as a shell reads it."""
+    return shlex.join(map(str, words))
 
 
 def label_map_in(text: str) -> dict[str, str]:

@@ -35,6 +35,7 @@ from whet.cli.options import (
     ThreadOptions,
     TrainingOptions,
     conditions_in,
+    in_words,
     names_in,
     silence_transformers,
 )
@@ -192,7 +193,7 @@ def compress(
     if output.as_json:
         print_json([{**step._asdict(), "method": step.method.to_dict()} for step in done.steps])
     else:
-        show(f"saved to {output.out}; measure it: whet measure {model} {output.out} --task ...")
+        show(f"saved to {output.out}; measure it: {in_words('whet', 'measure', model, output.out, *data.words())}")
 
 
 @app.command
@@ -349,14 +350,19 @@ def inspect(
 
 
 @app.command
-def methods(*, as_json: Json = False) -> None:
-    """List every method with its parameters, their ranges, and its source."""
-    from whet.methods.base import all_methods
+def methods(*names: str, as_json: Json = False) -> None:
+    """List methods with their parameters, ranges and sources.
 
+    Args:
+        names: Methods to show; all if not given.
+    """
+    from whet.methods.base import all_methods, method_named
+
+    chosen = {method.name(): method for method in map(method_named, names)} or all_methods()
     if as_json:
-        print_json({name: method.about() for name, method in all_methods().items()})
+        print_json({name: method.about() for name, method in chosen.items()})
     else:
-        print_methods(all_methods())
+        print_methods(chosen)
 
 
 @app.command

@@ -146,7 +146,7 @@ class Benchmark:
         """Every runtime with each of the wanted precisions that it knows."""
         return [
             (name, precision)
-            for name in self.runtimes
+            for name in dict.fromkeys(self.runtimes)
             for precision in runtime_named(name).supported(self.precisions, device=self.device)
         ]
 

@@ -8,6 +8,7 @@ times as fast one candidate is as another: see `speedup` in `significance`.
 
 import math
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,20 +74,50 @@ def machine_lock() -> Iterator[None]:
     """Keep other programs of this user from taking times on this machine until the block ends; wait for those that do.
 
     Raises:
-        OutputNotWritten: the lock's file cannot be written.
+        OutputNotWritten: the lock's file cannot be written, or is not this user's own file.
     """
-    lock = FileLock(LOCK)
+    lock = FileLock(LOCK, mode=0o600)
     try:
+        _check_own(LOCK)
         lock.acquire(timeout=PATIENCE)
     except Timeout:
-        say("waiting: another program is timing models on this machine, and times taken together would be wrong")
+        holder = _holder(LOCK)
+        by = "another program" if holder is None else f"process {holder}"
+        say(f"waiting for {by}, which takes times on this machine; times that are taken together would be wrong")
         lock.acquire()
     except OSError as error:
-        raise OutputNotWritten(f"{LOCK} must be writable, but {error}; set TMPDIR to a folder that is") from error
+        raise OutputNotWritten(
+            f"{LOCK} must be a file that you can write, but {error.strerror or error}; remove it, or set TMPDIR to "
+            "another folder"
+        ) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _check_own(path: Path) -> None:
+    """Refuse what another user may have put in a folder that all share: a symlink, or a file of theirs."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is a symlink or no file")
+    if hasattr(os, "getuid") and found.st_uid != os.getuid():
+        raise OSError("it is another user's")
+
+
+def _holder(path: Path) -> int | None:
+    """Return the process that holds a lock, as far as the system tells."""
+    try:
+        inode = path.stat().st_ino
+        locks = [line.split() for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines()]
+        # 1: FLOCK ADVISORY WRITE PROCESS DEVICE:INODE 0 EOF
+        holders = [int(words[4]) for words in locks if words[1] == "FLOCK" and words[5].endswith(f":{inode}")]
+    except (OSError, ValueError, IndexError):
+        return None
+    return next((process for process in holders if process > 0), None)
 
 
 def time_batches(

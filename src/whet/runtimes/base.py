@@ -164,8 +164,10 @@ class Runtime(ABC):
         A runtime that runs the model itself ignores `precisions`: it computes in what the model is stored in.
 
         Raises:
+            UnknownName: no runtime knows one of them.
             InvalidParameter: the runtime knows none of them, or `require` refuses one.
         """
+        _require_known(precisions)
         self.require(device=device)
         return list(self.precisions)
 
@@ -216,6 +218,7 @@ class ExportRuntime(Runtime):
 
     def supported(self, precisions: Sequence[str], *, device: str = "cpu") -> list[str]:
         """See `Runtime.supported`; the order is the runtime's own."""
+        _require_known(precisions)
         known = [own for own in self.precisions if own in precisions]
         if not known:
             raise InvalidParameter(
@@ -252,6 +255,13 @@ def runtime_named(name: str) -> Runtime:
     """
     known = all_runtimes()
     return known[choose(name, known, what="the runtime")]()
+
+
+def _require_known(precisions: Sequence[str]) -> None:
+    """Refuse the name of a precision that no runtime knows."""
+    known = {name for runtime in all_runtimes().values() for name in runtime.precisions}
+    for precision in precisions:
+        choose(precision, known, what="the precision")
 
 
 def search_runtimes() -> list[str]:

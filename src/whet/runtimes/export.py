@@ -95,7 +95,8 @@ def export(
         WhetError: the folder, a name, a package or the data cannot be used, which is found before any work; or a
             runtime cannot run the model or gives other logits, and then nothing of it is written.
     """
-    chosen = [(one, precision) for one in map(exporter_named, runtimes) for precision in one.supported(precisions)]
+    exporters = {exporter.name(): exporter for exporter in map(exporter_named, runtimes)}
+    chosen = [(one, precision) for one in exporters.values() for precision in one.supported(precisions)]
     return export_to(
         Path(model),
         chosen,

@@ -1,5 +1,6 @@
 """One worker of a search: it tries structures until the time is over, then confirms the best if it is the last."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ class Worker:
         needed = self.budget.spent + passes * self.baseline.seconds + export + confirmation_seconds(self.baseline)
         if needed > self.budget.seconds:
             raise InvalidParameter(
-                f"the time must be enough for one candidate, about {needed:.0f} s here, but got "
+                f"the time must be enough for one candidate, about {math.ceil(needed)} s here, but got "
                 f"{self.budget.seconds:g} s; give more"
             )
 
