@@ -107,7 +107,7 @@ def task_of(root: Path) -> Task:
 
 
 def trials_in(out: Path) -> list[SearchTrial]:
-    return [SearchTrial.from_json(path.read_text()) for path in sorted((out / "trials").glob("*.json"))]
+    return [SearchTrial.read(path) for path in sorted((out / "trials").glob("*.json"))]
 
 
 # (a) something is always returned
@@ -309,7 +309,7 @@ MOMENTS = {
     "measured, not recorded": ("whet.searching.stages:StagedEvaluation.run", "after"),
     "recorded, still claimed": ("whet.searching.storage:SearchStorage._release", "before"),
     "recorded, the best not saved": ("whet.searching.storage:SearchStorage.record", "after"),
-    "while the best is saved": ("whet.models.artifact:_manifest", "after"),
+    "while the best is saved": ("whet.models.manifest:Manifest.to_json", "before"),
     "saved, not remembered": ("whet.models.artifact:copy_files", "after"),
     "while it is confirmed": ("whet.evaluation.benchmark:Benchmark.compare", "before"),
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from folders import tree
+from folders import edit_json, tree
 from searches import BASELINE, candidate
 from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
 from whet.evaluation.trial import Trial
@@ -42,11 +42,11 @@ def test_what_is_recorded_is_there_again(tmp_path):
     with opened(tmp_path / "out") as storage:
         storage.record(second, BASELINE)
         storage.record(first, BASELINE)
-        storage.share(baseline="x")
+        storage.share(baseline=BASELINE.to_dict())
         storage.share(recovery_share=0.5)
     with opened(tmp_path / "out") as storage:
         assert storage.trials() == [first, second]
-        assert storage.shared == {"baseline": "x", "recovery_share": 0.5}
+        assert storage.shared == {"baseline": BASELINE.to_dict(), "recovery_share": 0.5}
         lines = (storage.folder / "measurements.jsonl").read_text().splitlines()
         assert [json.loads(line)["name"] for line in lines] == ["baseline", first.candidates[0].name]
         assert list((storage.folder / "workers").iterdir()) == [storage._worker_lock(storage.worker)]
@@ -191,16 +191,73 @@ def test_folders_of_others_are_left_alone(tmp_path):
     assert (tmp_path / "mine" / "precious").read_text() == "x"
 
 
-@pytest.mark.parametrize(
-    ("name", "what"), [("search.json", "what the search is about"), ("trials/0000.json", "a trial")]
-)
-@pytest.mark.parametrize("content", ["", "{}", '{"number": 1', "[]"])
-def test_damaged_files_are_answered(tmp_path, name, what, content):
+@pytest.mark.parametrize("name", ["search.json", "trials/0000.json"])
+@pytest.mark.parametrize("content", ["", "{}", '{"number": 1', "[]", "[" * 10**5, '{"identity": 1, "shared": []}'])
+def test_damaged_files_are_answered(tmp_path, name, content):
     with opened(tmp_path / "out") as storage:
         storage.record(outcome(0), BASELINE)
     (tmp_path / "out" / name).write_text(content)
-    with pytest.raises(InvalidData, match=f"{name} must .*{what}"), opened(tmp_path / "out") as storage:
+    with pytest.raises(InvalidData, match=f"{name} must be as whet wrote it"), opened(tmp_path / "out") as storage:
         storage.trials()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"structure": {"blocks": 99}}, {"structure": "x"}, {"candidates": [{}]}, {"seconds": "long"}, {"number": -1}],
+)
+def test_odd_values_in_trials_are_answered(tmp_path, changes):
+    with opened(tmp_path / "out") as storage:
+        storage.record(outcome(0), BASELINE)
+        edit_json(storage.folder / "trials" / "0000.json", **changes)
+        with pytest.raises(InvalidData, match=f"0000.json must be as whet wrote it.*{next(iter(changes))}"):
+            storage.trials()
+
+
+@pytest.mark.parametrize(
+    "shared", [{"baseline": {}}, {"recovery_share": "x"}, {"best": 1}, {"best": [0]}, {"confirmations": {"0": 1}}]
+)
+def test_odd_values_that_workers_share_are_answered(tmp_path, shared):
+    with opened(tmp_path / "out") as storage:
+        storage.record(outcome(0), BASELINE)
+        edit_json(storage.folder / "search.json", shared=shared)
+        with pytest.raises(InvalidData, match=f"search.json must be as whet wrote it.*{next(iter(shared))}"):
+            _ = storage.shared
+
+
+@pytest.mark.parametrize("there", [(), ("out",)])
+def test_a_search_that_ends_before_anything_is_known_leaves_nothing(tmp_path, there):
+    for name in there:
+        (tmp_path / name).mkdir()
+    with pytest.raises(InvalidParameter, match="no time"), opened(tmp_path / "out"):
+        raise InvalidParameter("no time")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_that_was_killed_before_anything_was_known_is_no_obstacle(tmp_path):
+    """Neither to the same search nor to another, at whatever file it was killed."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").touch()
+    with opened(tmp_path / "out") as storage:
+        whole = tree(storage.folder)
+        storage.share(recovery_share=0.5)
+    shutil.rmtree(tmp_path / "out")
+    for name in ("trials", "models", "workers"):
+        (tmp_path / "out" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / "search.json").write_bytes(whole["search.json"])
+        with opened(tmp_path / "out", whose=WHOSE | {"task": "u"}) as storage:
+            storage.record(outcome(0), BASELINE)
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_what_killed_workers_left_half_written_is_removed(tmp_path):
+    with opened(tmp_path / "out") as storage:
+        storage.record(outcome(0), BASELINE)
+    for name in ("models/.0001.123.partial", "trials/.0001.json.123.partial", ".best.123.partial", ".best.lock"):
+        (tmp_path / "out" / name).mkdir()
+    whole = {name for name in tree(tmp_path / "out") if "partial" not in name}
+    with opened(tmp_path / "out"):
+        pass
+    assert tree(tmp_path / "out").keys() == whole
 
 
 def test_a_folder_of_version_0_1_0_goes_on(tmp_path):

@@ -5,8 +5,9 @@ Each axis is a level in a short list, from everything to little. `sampler` decid
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
+from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.resources import Resources
@@ -34,9 +35,9 @@ costs more than is predicted of it (studies/frontier)."""
 class Structure(NamedTuple):
     """Levels; 0 leaves everything as it is."""
 
-    blocks: int = 0
-    table: int = 0
-    recovery: int = 0
+    blocks: Annotated[int, Interval(ge=0, lt=len(LESS))] = 0
+    table: Annotated[int, Interval(ge=0, lt=len(TABLES))] = 0
+    recovery: Annotated[int, Interval(ge=0, lt=len(RECOVERY))] = 0
 
 
 @dataclass(frozen=True)

@@ -9,32 +9,69 @@
 
 Every file is replaced as a whole, and each outcome has a file of its own, so that there is nothing to repair after a
 kill, and nothing that another store could contradict: `sampler` keeps no state. Locks belong to the processes that hold
-them: those of a killed worker are free, and the structure that it was trying is tried again.
+them: those of a killed worker are free, and the structure that it was trying is tried again. `search.json` is the first
+file to come and the last to go, since it tells that the folder is a search's. A search that ends before anything is
+known leaves nothing.
 """
 
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 from uuid import uuid4
 
+from annotated_types import Interval
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
-from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
+from whet.errors import InvalidData, InvalidParameter, OutputExists, WhetError
 from whet.evaluation.trial import Trial
 from whet.models.manifest import MEASUREMENTS
 from whet.searching._version_0_1 import current_search, current_trial
 from whet.searching.space import Structure
-from whet.utils.files import write_text
-from whet.utils.outputs import check_output
+from whet.utils.files import not_written, remove, write_text
+from whet.utils.inputs import read_text
+from whet.utils.outputs import adding_to, check_output
+from whet.utils.schema import from_json, from_values
 
 __all__ = ["FAILED", "FINISHED", "PRUNED", "Proposal", "SearchStorage", "SearchTrial"]
 
 FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"
 """States of a structure: measured, given up early because cheap measurements were enough, or ended by an error."""
 SEARCH, TRIALS, MODELS, WORKERS = "search.json", "trials", "models", "workers"
+_DELETE = "delete it, and its structure is tried again"
+_LARGEST = 2**26
+"""Bytes that a file of a search has at most."""
+
+
+def _trial(entry: Mapping[str, Any]) -> Trial:
+    return Trial.from_dict(entry)
+
+
+_ReadTrial = Annotated[Trial, BeforeValidator(_trial), PlainSerializer(Trial.to_dict)]
+"""A trial that is JSON values in the file."""
+
+
+class _Shared(BaseModel):
+    """What the workers of a search share."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    baseline: _ReadTrial | None = None
+    recovery_share: Annotated[float, Interval(ge=0, le=1)] | None = None
+    best: tuple[int | None, str, str] | None = None
+    """The number of the best structure, None for the baseline, and its runtime and precision."""
+    confirmations: dict[str, list[_ReadTrial]] = {}
+    """The baseline and a best model on the dev split, by that model's number and target."""
+
+
+class _SearchFile(BaseModel):
+    """The content of search.json."""
+
+    identity: dict[str, Any]
+    shared: _Shared
 
 
 class Proposal(NamedTuple):
@@ -47,7 +84,7 @@ class Proposal(NamedTuple):
 class SearchTrial(NamedTuple):
     """The outcome of one structure."""
 
-    number: int
+    number: Annotated[int, Interval(ge=0)]
     structure: Structure
     recipe: Sequence[Mapping[str, Any]]
     """The file form of the recipe that makes it."""
@@ -63,7 +100,7 @@ class SearchTrial(NamedTuple):
     """Speedup over the baseline in PyTorch, in a short run."""
     seconds: float = 0.0
     """Time that all of it took."""
-    candidates: tuple[Trial, ...] = ()
+    candidates: tuple[_ReadTrial, ...] = ()
     """The measurements of its model in each target that was measured in full."""
     left_out: Mapping[str, str] = {}
     """The reason for each target that was not, by the target's name."""
@@ -75,11 +112,24 @@ class SearchTrial(NamedTuple):
         return json.dumps(entry, indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Return the outcome that `to_json` wrote, here or in version 0.1.0."""
-        entry = current_trial(json.loads(text))
-        candidates = tuple(map(Trial.from_dict, entry["candidates"]))
-        return cls(**{**entry, "structure": Structure(**entry["structure"]), "candidates": candidates})
+    def read(cls, path: Path) -> Self:
+        """Return the outcome that `to_json` wrote into a file, here or in version 0.1.0.
+
+        Raises:
+            InvalidData: a search did not write it, or it is damaged.
+        """
+        entry = _read_file(path, current_trial, _DELETE)
+        return from_values(cls, entry, what=str(path), error=InvalidData, remedy=_DELETE)
+
+
+def _read_file(path: Path, current: Callable[[Mapping[str, Any]], dict[str, Any]], remedy: str) -> dict[str, Any]:
+    """Return the JSON object of a file under today's names."""
+    text = read_text(path, what="the search's file", error=InvalidData, largest=_LARGEST)
+    entry = from_json(dict[str, Any], text, what=str(path), error=InvalidData, remedy=remedy)
+    try:
+        return current(entry)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidData(f"{path} must be as whet wrote it, but got {error!r}; {remedy}") from error
 
 
 class SearchStorage:
@@ -114,18 +164,29 @@ class SearchStorage:
         """
         check_output(folder, overwrite=overwrite or (folder / SEARCH).is_file(), inputs=inputs)
         with ExitStack() as stack:
+            cls._keep_others_out(folder, stack, join=join)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 storage = cls(folder.resolve(), uuid4().hex[:8])
+                stack.callback(storage.leave)
                 with storage.lock:
                     storage._begin(identity, overwrite=overwrite, join=join)
                     storage._alive.acquire()
             except OSError as error:
-                if isinstance(error, OutputExists | OutputNotWritten):
-                    raise
-                raise OutputNotWritten(f"{folder} must be writable, but {error}; name another") from error
-            stack.callback(storage.leave)
+                raise error if isinstance(error, WhetError) else not_written(folder, error) from error
             yield storage
+
+    @staticmethod
+    def _keep_others_out(folder: Path, stack: ExitStack, *, join: bool) -> None:
+        """Hold the output folder, so that no other verb replaces it; who joins a search leaves that to the other."""
+        try:
+            stack.enter_context(adding_to(folder))
+        except OutputExists as error:
+            if not join:
+                raise OutputExists(
+                    f"a search must be alone in its folder, but another is at work in {folder}; wait for it, or give "
+                    "--join to help it"
+                ) from error
 
     # workers
 
@@ -146,9 +207,16 @@ class SearchStorage:
 
     def leave(self) -> None:
         """End this worker's part: the others see neither it nor its claim any more."""
-        self._release()
-        self._alive.release()
-        self._worker_lock(self.worker).unlink(missing_ok=True)
+        with suppress(OSError), self.lock:
+            self._release()
+            self._alive.release()
+            self._worker_lock(self.worker).unlink(missing_ok=True)
+            if not self.other_workers():
+                self._remove_if_nothing_is_known()
+                # removed while it is held: whoever waits for it notices, and makes a new one
+                remove(Path(self.lock.lock_file))
+        with suppress(OSError):
+            self.folder.rmdir()  # where nothing is left in it
 
     def is_last(self) -> bool:
         """Return whether no other worker is alive; otherwise leave, so that exactly one worker is the last."""
@@ -187,13 +255,7 @@ class SearchStorage:
         Raises:
             InvalidData: a file was not written by a search, or is damaged.
         """
-        trials = []
-        for path in sorted((self.folder / TRIALS).glob("*.json")):
-            try:
-                trials.append(SearchTrial.from_json(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-                raise InvalidData(f"{path} must hold a trial of this search, but {error!r}; delete it") from error
-        return trials
+        return [SearchTrial.read(path) for path in sorted((self.folder / TRIALS).glob("*.json"))]
 
     def record(self, trial: SearchTrial, baseline: Trial) -> None:
         """Record an outcome, write all measurements below the baseline's, and end the claim.
@@ -248,19 +310,33 @@ class SearchStorage:
             )
         if overwrite:
             self._clear()
-        for name in (TRIALS, MODELS, WORKERS):
-            (self.folder / name).mkdir(exist_ok=True)
-        if (self.folder / SEARCH).is_file():
+        if (self.folder / SEARCH).is_file() and self._knows_something():
             self._check(identity)
         else:
             self._write({"identity": identity, "shared": {}})
+        for name in (TRIALS, MODELS, WORKERS):
+            (self.folder / name).mkdir(exist_ok=True)
+        if not others:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what killed workers left half-written."""
+        for folder in (self.folder, *(self.folder / name for name in (TRIALS, MODELS, WORKERS))):
+            remove(*folder.glob(".*.partial"), *folder.glob(".*.lock"))
+
+    def _knows_something(self) -> bool:
+        return any((self.folder / TRIALS).glob("*.json")) or bool(self._read()["shared"])
+
+    def _remove_if_nothing_is_known(self) -> None:
+        with suppress(InvalidData):
+            if (self.folder / SEARCH).is_file() and not self._knows_something():
+                self._clear()
+                remove(self.folder / SEARCH)
 
     def _clear(self) -> None:
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != ".lock":
-                path.unlink()
+        """Remove everything but the lock and an empty `search.json`."""
+        self._write({"identity": {}, "shared": {}})
+        remove(*(path for path in self.folder.iterdir() if path.name not in (".lock", SEARCH)))
 
     def _check(self, identity: Mapping[str, Any]) -> None:
         recorded, wanted = self._read()["identity"], json.loads(json.dumps(identity))
@@ -284,12 +360,15 @@ class SearchStorage:
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / SEARCH
-        try:
-            return current_search(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InvalidData(
-                f"{path} must say what the search is about, but {error!r}; give --overwrite to measure all of it again"
-            ) from error
+        content = _read_file(path, current_search, "give --overwrite to measure all of it again")
+        file = from_values(
+            _SearchFile,
+            content,
+            what=str(path),
+            error=InvalidData,
+            remedy="give --overwrite to measure all of it again",
+        )
+        return file.model_dump(mode="json", exclude_unset=True)
 
     def _write(self, content: Mapping[str, Any]) -> None:
         write_text(self.folder / SEARCH, json.dumps(content, indent=1))

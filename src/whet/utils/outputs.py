@@ -129,7 +129,8 @@ def files_of_others(folder: Path) -> list[str]:
     kind = next((kind for kind in _KINDS if (folder / kind).is_file()), None)
     known = {_LOCK} if kind is None else {kind, *_KINDS[kind], _LOCK, *_REPORT, *_listed(folder / kind)}
     drafts = {draft.name for name in known for draft in litter(folder / name, "partial")}
-    return sorted(names - known - drafts)
+    locks = {f".{name}{_LOCK}" for name in known}
+    return sorted(names - known - drafts - locks)
 
 
 @contextmanager
