@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def exported_once(export: Callable[..., Any], folder: Path) -> Callable[..., None]:
-    """Return `torch.onnx.export` that copies the file of a model which it has exported before, in any process.
+    """Return `torch.onnx.export` that copies the files of a model which it has exported before, in any process.
 
     Args:
         export: torch's own.
@@ -25,9 +25,13 @@ def exported_once(export: Callable[..., Any], folder: Path) -> Callable[..., Non
             export(model, args, path, **options)
             draft = folder / f"{os.getpid()}.draft"
             shutil.copy(path, draft)
+            if (weights := path.with_name(f"{path.name}.data")).exists():
+                shutil.copy(weights, f"{known}.data")
             draft.rename(known)
         else:
             shutil.copy(known, path)
+            if Path(f"{known}.data").exists():
+                shutil.copy(f"{known}.data", f"{path}.data")
 
     return export_or_copy
 

@@ -165,6 +165,82 @@ def test_an_export_that_does_not_belong_to_the_weights_is_answered(folder, tmp_p
         artifact.exported(other, "onnxruntime")
 
 
+def test_a_runtime_that_is_named_twice_is_exported_for_once(folder):
+    assert list(export(folder, ["onnx", "onnxruntime", "onnx"], precisions=[FP32, FP32])) == [("onnxruntime", FP32)]
+
+
+def test_older_runtimes_read_an_older_opset(folder):
+    for opset, least in ((None, ">=1.23"), (20, ">=1.18")):
+        export(folder, ["onnxruntime"], opset=opset)
+        entry = artifact.exported(folder, "onnxruntime").to_dict()
+        assert (entry["opset"], entry["onnxruntime"]) == (opset or 23, least)
+        assert onnx.load(folder / "model.onnx").opset_import[0].version == entry["opset"]
+    for opset in (17, 24):
+        with pytest.raises(
+            InvalidParameter, match=rf"18 <= opset <= 23 must hold, but got opset={opset}; leave it out"
+        ):
+            export(folder, ["onnxruntime"], opset=opset)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_large_model_has_its_weights_in_a_second_file(runtime: str, tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr("whet.runtimes._onnx.LARGE", 100)
+    monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 100)
+    folder = saved(small("bert", seed=11), tokenizer, tmp_path / "m")
+    [found] = export(folder, [runtime]).values()
+    assert found.largest_difference < 1e-4
+    batch = tiny_batches().batches[0]
+    np.testing.assert_allclose(
+        logits(folder, runtime, batch), small("bert", seed=11)(**batch).logits.detach(), atol=1e-4
+    )
+    if runtime == "onnxruntime":
+        assert artifact.exported(folder, runtime).files.keys() == {"model.onnx", "model.onnx_data"}
+        assert (folder / "model.onnx_data").stat().st_mode == (folder / "config.json").stat().st_mode
+        inside = onnx.load(folder / "model.onnx", load_external_data=False).graph.initializer
+        assert max(len(table.raw_data) for table in inside) < 2000
+        [other] = export(folder, [runtime], precisions=[INT8]).values()
+        assert 0 < other.largest_difference < 1
+        with (folder / "model.onnx_data").open("r+b") as file:
+            file.write(b"x")
+        with pytest.raises(InvalidArtifact, match=r"holds model.onnx_data that does not"):
+            runtime_named(runtime).files(folder)
+
+
+def with_export(folder: Path, content: bytes, others: dict[str, bytes]) -> Path:
+    """An artifact whose manifest says that an export is right."""
+    for name, data in {"model.onnx": content, **others}.items():
+        (folder.parent / name).write_bytes(data)
+    artifact.add_export(folder, "onnxruntime", FP32, [folder.parent / name for name in ("model.onnx", *others)], {})
+    return folder
+
+
+@pytest.mark.parametrize("place", ["../weights", "/tmp/weights", "beside", "model.onnx_data"])
+def test_a_session_reads_only_files_of_its_export(place: str, folder):
+    weight = onnx.TensorProto(name="w", data_type=1, dims=[2], data_location=onnx.TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value=place)
+    node = onnx.helper.make_node("Constant", [], ["logits"], value=weight)
+    out = onnx.helper.make_tensor_value_info("logits", 1, [2])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [out]))
+    (folder / "beside").write_bytes(bytes(8))
+    listed = {place: bytes(8)} if place == "model.onnx_data" else {}
+    with_export(folder, model.SerializeToString(), listed)
+    if listed:
+        assert len(runtime_named("onnxruntime").files(folder)) == 2
+    else:
+        with pytest.raises(InvalidArtifact, match=rf"must read only files of its own, but .* reads '{place}', which"):
+            runtime_named("onnxruntime").files(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x07", b"not ONNX at all"])
+def test_an_export_that_cannot_be_opened_is_refused(content: bytes, folder):
+    """Its digest is right, so that somebody else made it."""
+    with_export(folder, content, {})
+    with pytest.raises(
+        InvalidArtifact, match=r"onnxruntime must be able to open its export, but .* says: .*; whet exp"
+    ):
+        runtime_named("onnxruntime").load(torch.nn.Linear(1, 1), folder, threads=1)
+
+
 def test_other_answers_are_an_error_and_nothing_is_written(folder, monkeypatch):
     before = sorted(path.name for path in folder.iterdir())
     monkeypatch.setattr("whet.runtimes.export.TOLERANCE", 0.0)
@@ -414,5 +490,6 @@ def test_attention_is_read_without_splitting_heads(family: Family, tmp_path):
     own = [node for node in flat.node if node.op_type == "Attention"]
     assert len(own) == 1
     assert all({"q_num_heads", "kv_num_heads"} <= {one.name for one in node.attribute} for node in own)
+    assert {table.name for table in flat.initializer} <= {name for node in flat.node for name in node.input}
     before = Counter(node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node)
     assert before["Transpose"] - sum(node.op_type == "Transpose" for node in flat.node) == 4

@@ -285,6 +285,7 @@ def export(
     to: str,
     precision: Precisions = "fp32",
     max_kl: float | None = None,
+    opset: int | None = None,
     max_length: MaxLength = 128,
     data: TaskOptions = TaskOptions(),
     machine: SeedOptions = SeedOptions(),
@@ -296,6 +297,7 @@ def export(
         model: Folder of a model that whet wrote.
         to: Runtimes, separated by commas: onnxruntime (or onnx), openvino.
         max_kl: Largest mean KL on held-out training data, in nats; layers that cost most stay in fp32 until it is met.
+        opset: Version of ONNX's operators, 18 to 23, for older versions of ONNX Runtime; the fastest if not given.
     """
     from dataclasses import replace
 
@@ -312,6 +314,7 @@ def export(
         seed=machine.seed,
         max_kl=max_kl,
         threads=machine.threads,
+        opset=opset,
     )
     if as_json:
         print_json({" ".join(target): agreement._asdict() for target, agreement in agreements.items()})

@@ -31,7 +31,7 @@ from whet.models.manifest import (
 )
 from whet.models.registration import save_as_stored
 from whet.models.surgery import copy_sharing_parameters
-from whet.utils.files import digest, not_written, write_text
+from whet.utils.files import digest, not_written, remove, write_text
 from whet.utils.inputs import exists
 from whet.utils.outputs import new_folder
 from whet.utils.precision import FP32
@@ -257,6 +257,9 @@ def add_export(folder: Path, runtime: str, precision: str, files: Sequence[Path]
             path.replace(folder / path.name)
     except OSError as error:
         raise not_written(folder, error) from error
+    former = manifest.exports.get(f"{runtime} {precision}")
+    listed = {name for one in known.values() for name in one.files}
+    remove(*(folder / name for name in (former.files if former else ()) if name not in listed))
 
 
 def _beside(old: ExportEntry, new: ExportEntry) -> ExportEntry | None:

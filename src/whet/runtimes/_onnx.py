@@ -1,7 +1,8 @@
-"""ONNX: write a model as one file for any batch size and length, and rewrite the graph for runtimes.
+"""ONNX: write a model for any batch size and length, and rewrite the graph for runtimes.
 
 `to_onnx` writes the file. `nodes_of` finds the nodes of some modules, `flat_attention` rewrites attention to the form
-that ONNX Runtime runs fastest, and `quantize_embeddings` stores word embeddings in 8 bits.
+that ONNX Runtime runs fastest, and `quantize_embeddings` stores word embeddings in 8 bits. A file holds 2 GiB at most:
+the weights of a larger model lie in a second file beside it, as external data.
 """
 
 import ast
@@ -18,17 +19,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whet.errors import InvalidModel
+from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter
 from whet.models.inference import example_batch
 from whet.models.layers.quantized import Int8
+from whet.utils.inputs import one_line
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["flat_attention", "nodes_of", "quantize_embeddings", "to_onnx"]
+__all__ = [
+    "check_opset",
+    "external_files",
+    "flat_attention",
+    "is_large",
+    "nodes_of",
+    "opset_of",
+    "quantize_embeddings",
+    "save_graph",
+    "to_onnx",
+]
 
 OPSET, WITHOUT_ROTARY = 23, 20
 """23 is the first with an attention operator; with rotary positions ONNX Runtime runs that for one example only."""
+OPSETS = range(18, 24)
+"""Those that torch's exporter writes."""
+LARGE = 2**31 - 2**20
+"""Bytes of weights that fit into one file."""
 EXAMPLE = (2, 6)
 """Batch size and length of the inputs that the exporter traces."""
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -50,16 +66,30 @@ class _Logits(nn.Module):
         return logits
 
 
-def to_onnx(model: nn.Module, names: Sequence[str], path: Path) -> None:
+def check_opset(opset: int | None) -> None:
+    """Check a version of ONNX's operators before any work.
+
+    Raises:
+        InvalidParameter: it is not one of those that can be written.
+    """
+    if opset is not None and opset not in OPSETS:
+        raise InvalidParameter(
+            f"{OPSETS[0]} <= opset <= {OPSETS[-1]} must hold, but got opset={opset}; leave it out for the fastest"
+        )
+
+
+def to_onnx(model: nn.Module, names: Sequence[str], path: Path, *, opset: int | None = None) -> None:
     """Write a model as ONNX, from inputs of any batch size and length to `logits`.
 
     Args:
         model: in eval mode, on the CPU.
         names: the model's inputs, in the order of its arguments; each is (batch, length) int64.
-        path: the file.
+        path: the file; the weights of a large model lie beside it.
+        opset: the version of ONNX's operators; the newest that the model runs well in, if None.
 
     Raises:
         InvalidModel: ONNX cannot express the model, or the model has 8-bit products of PyTorch.
+        InvalidParameter: the model needs an older opset.
     """
     if any(isinstance(module, Int8) for module in model.modules()):
         raise InvalidModel(
@@ -69,6 +99,11 @@ def to_onnx(model: nn.Module, names: Sequence[str], path: Path) -> None:
     dynamic = torch.export.Dim.DYNAMIC
     example = example_batch(model, names, *EXAMPLE)
     rotary = any("rotary" in name.lower() for name, _ in model.named_modules())
+    newest = WITHOUT_ROTARY if rotary else OPSET
+    if opset is not None and opset > newest:
+        raise InvalidParameter(
+            f"opset <= {newest} must hold for a model with rotary positions, but got opset={opset}; leave it out"
+        )
     # torch caches how it dispatches an LSTM; after one export the cache fixes the length of the next
     getattr(torch.ops.aten.lstm.input, "_dispatch_cache", {}).clear()
     try:
@@ -88,7 +123,7 @@ def to_onnx(model: nn.Module, names: Sequence[str], path: Path) -> None:
                 input_names=list(names),
                 output_names=["logits"],
                 dynamic_shapes=(tuple({0: dynamic, 1: dynamic} for _ in names),),
-                opset_version=WITHOUT_ROTARY if rotary else OPSET,
+                opset_version=opset or newest,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
@@ -172,6 +207,60 @@ def quantize_embeddings(model: "onnx.ModelProto") -> None:
             _look_up_codes(graph, node, list(parts))
 
 
+def is_large(model: "onnx.ModelProto") -> bool:
+    """Return whether a model is too large for one file."""
+    return sum(len(table.raw_data) for table in model.graph.initializer) > LARGE
+
+
+def save_graph(model: "onnx.ModelProto", path: Path) -> None:
+    """Write a model; the weights of a large one go to a second file beside it, under the name that Optimum gives it."""
+    import onnx
+
+    if not is_large(model):
+        onnx.save(model, path)
+        return
+    weights = path.with_name(f"{path.name}_data")
+    weights.unlink(missing_ok=True)  # onnx would add to it
+    onnx.save(model, path, save_as_external_data=True, location=weights.name, convert_attribute=True)
+
+
+def opset_of(path: Path) -> int:
+    """Return the version of ONNX's operators that a file needs."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def external_files(path: Path) -> set[str]:
+    """Return where the tensors lie that a file does not hold itself, as it says: names beside it, if it is honest.
+
+    Raises:
+        InvalidArtifact: it is no ONNX file.
+    """
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf has its own
+        raise InvalidArtifact(f"{path} must be an ONNX file, but {one_line(error)}; export the model again") from error
+    return {ExternalDataInfo(tensor).location for tensor in _tensors(model) if uses_external_data(tensor)}
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor of a model: of the graph, of its nodes, of graphs inside them, of functions."""
+    from onnx import TensorProto
+
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                yield from _tensors(part)
+
+
 @contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
     logger = logging.getLogger(name)
@@ -228,10 +317,22 @@ def _chain(producers: Mapping[str, Any], name: str, kinds: Sequence[str]) -> lis
 
 
 def _drop_unread(graph: Any) -> None:
-    """Remove nodes that no output depends on."""
+    """Remove nodes and weights that no output depends on; ONNX Runtime warns of such weights at every session."""
     needed = {output.name for output in graph.output}
     for node in reversed(list(graph.node)):
         if needed.isdisjoint(node.output):
             graph.node.remove(node)
         else:
-            needed.update(node.input)
+            needed.update(_read_by(node))
+    for i in reversed(range(len(graph.initializer))):
+        if graph.initializer[i].name not in needed:
+            del graph.initializer[i]
+
+
+def _read_by(node: Any) -> Iterator[str]:
+    """The names that a node reads, and the graphs inside it."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from _read_by(inner)

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whet.errors import InvalidModel, InvalidParameter
+from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, WhetError
 from whet.models import artifact
 from whet.models.inference import example_batch, predict_logits
+from whet.utils.inputs import one_line
 from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.precision import FP32, PYTORCH
 
@@ -202,19 +203,46 @@ class ExportRuntime(Runtime):
 
     @abstractmethod
     def convert(self, conversion: Conversion, folder: Path) -> None:
-        """Write the files of the conversion's precision into the folder."""
+        """Write the files of the conversion's precision into the folder, which keeps nothing else."""
 
     @abstractmethod
     def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Session:
         """Return a session on the files that `convert` wrote."""
 
+    def needs(self, folder: Path, precision: str) -> dict[str, Any]:
+        """Return what the files of `convert` need to run, for the manifest; nothing worth telling, if empty."""
+        return {}
+
+    def reads_besides(self, folder: Path, precision: str) -> set[str]:
+        """Return the names, as an export gives them, of files that a session reads besides those of `precisions`."""
+        return set()
+
     def load(self, model: nn.Module, folder: Path, *, precision: str = FP32, threads: int) -> ExportedModel:
-        """See `Runtime.load`."""
-        return ExportedModel(model, self.open(folder, precision=precision, threads=threads))
+        """See `Runtime.load`.
+
+        Raises:
+            InvalidArtifact: the runtime cannot open the export.
+        """
+        try:
+            return ExportedModel(model, self.open(folder, precision=precision, threads=threads))
+        except WhetError:
+            raise
+        except Exception as error:
+            raise InvalidArtifact(
+                f"{self.name()} must be able to open its export, but for {folder} it says: {one_line(error, 200)}; "
+                f"whet export {folder} --to {self.name()}"
+            ) from error
 
     def files(self, folder: Path, precision: str = FP32) -> list[Path]:
-        """See `Runtime.files`."""
-        return [folder / name for name in artifact.exported(folder, self.name(), precision).files]
+        """See `Runtime.files`; the digest of every file that a session reads is checked."""
+        checked = artifact.exported(folder, self.name(), precision).files
+        read = {*self.precisions[precision], *self.reads_besides(folder, precision)}
+        if strangers := sorted(read - checked.keys()):
+            raise InvalidArtifact(
+                f"an export must read only files of its own, but the one for {self.name()} in {folder} reads "
+                f"{strangers[0]!r}, which the manifest does not list; whet export {folder} --to {self.name()}"
+            )
+        return [folder / name for name in checked]
 
     def supported(self, precisions: Sequence[str], *, device: str = "cpu") -> list[str]:
         """See `Runtime.supported`; the order is the runtime's own."""

@@ -5,7 +5,8 @@
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from whet.models import artifact
 from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names, predict_logits
 from whet.models.load import check_head
-from whet.runtimes._onnx import to_onnx
+from whet.runtimes._onnx import check_opset, to_onnx
 from whet.runtimes.base import (
     TOLERANCE,
     Agreement,
@@ -36,7 +37,7 @@ from whet.tasks.base import Task
 from whet.tasks.data import Batch, Batches
 from whet.tasks.kinds.base import kl_divergences
 from whet.utils.files import not_written, remove
-from whet.utils.outputs import EXPORT_DRAFT, adding_to
+from whet.utils.outputs import EXPORT_DRAFT, adding_to, set_rights
 from whet.utils.precision import FP32
 from whet.utils.progress import track
 from whet.utils.scratch import temporary_folder
@@ -73,6 +74,7 @@ def export(
     seed: int = 0,
     max_kl: float | None = None,
     threads: int | None = None,
+    opset: int | None = None,
 ) -> dict[tuple[str, str], Agreement]:
     """Export a model for runtimes, and return how near their logits are to PyTorch's.
 
@@ -87,6 +89,7 @@ def export(
         seed: of the sample.
         max_kl: largest mean KL on the held-out data, in nats. The layers that harm most stay in fp32 until it is met.
         threads: of the comparison; as many as torch uses, if None.
+        opset: version of ONNX's operators, for older versions of a runtime; the one that runs fastest, if None.
 
     Returns:
         An agreement for every runtime and precision.
@@ -105,6 +108,7 @@ def export(
         seed=seed,
         max_kl=max_kl,
         threads=threads,
+        opset=opset,
         failed=_refuse,
     )
 
@@ -158,6 +162,7 @@ def export_to(
     seed: int = 0,
     max_kl: float | None = None,
     threads: int | None = None,
+    opset: int | None = None,
     failed: Callable[[str, str, Exception], None],
 ) -> dict[tuple[str, str], Agreement]:
     """Export a model for each of these runtimes and precisions; see `export`.
@@ -167,43 +172,57 @@ def export_to(
     """
     task = None if task is None else task.unlabeled()  # labels are not read
     _check(chosen, task, max_kl)
+    check_opset(opset)
     if not artifact.is_artifact(folder):
         raise InvalidArtifact(
             f"the folder must be one that whet wrote, but got {folder}; fine-tune, distil or compress the model first"
         )
     threads = threads or torch.get_num_threads()
     agreements = {}
-    draft = folder / EXPORT_DRAFT
-    with adding_to(folder):
-        try:
-            draft.mkdir()
-            source = _source(folder, draft / "whole.onnx", task, calibration or CALIBRATION, seed)
-            for runtime, precision in track(chosen, "converting"):
-                place = draft / runtime.name() / precision
-                place.mkdir(parents=True)
-                try:
-                    agreement = _verified(runtime, precision, source, place, max_kl, threads)
-                except OSError:
-                    raise
-                except Exception as error:
-                    failed(runtime.name(), precision, error)
-                    continue
-                files = [place / name for name in runtime.precisions[precision]]
-                artifact.add_export(folder, runtime.name(), precision, files, agreement._asdict())
-                agreements[runtime.name(), precision] = agreement
-        except OSError as error:
-            raise error if isinstance(error, WhetError) else not_written(folder, error) from error
-        finally:
-            remove(draft)
+    with adding_to(folder), _draft(folder) as draft:
+        source = _source(folder, draft / "whole.onnx", task, calibration or CALIBRATION, seed, opset)
+        for runtime, precision in track(chosen, "converting"):
+            place = draft / runtime.name() / precision
+            place.mkdir(parents=True)
+            try:
+                agreement = _verified(runtime, precision, source, place, max_kl, threads)
+            except OSError:
+                raise
+            except Exception as error:
+                failed(runtime.name(), precision, error)
+                continue
+            set_rights(draft)
+            about = {**agreement._asdict(), **runtime.needs(place, precision)}
+            artifact.add_export(folder, runtime.name(), precision, sorted(place.iterdir()), about)
+            agreements[runtime.name(), precision] = agreement
     return agreements
 
 
-def _source(folder: Path, onnx: Path, task: Task | None, calibration: Calibration, seed: int) -> _Source:
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder inside of the model's, which the caller holds.
+
+    Raises:
+        OutputNotWritten: the folder cannot be written.
+    """
+    draft = folder / EXPORT_DRAFT
+    try:
+        draft.mkdir()
+        yield draft
+    except OSError as error:
+        raise error if isinstance(error, WhetError) else not_written(folder, error) from error
+    finally:
+        remove(draft)
+
+
+def _source(
+    folder: Path, onnx: Path, task: Task | None, calibration: Calibration, seed: int, opset: int | None
+) -> _Source:
     """Load the model, write it as ONNX, and compute its logits of the held-out data."""
     model, tokenizer = artifact.load_with_tokenizer(folder)
     equalize_low_rank_layers(model, dense_layers_in_blocks(model))  # changes no logits, and int8 loses less
     names = input_names(model, tokenizer.model_input_names)
-    to_onnx(model, names, onnx)
+    to_onnx(model, names, onnx, opset=opset)
     if task is None:
         return _Source(model, names, onnx, (), None, None)
     check_head(model, task)

@@ -13,7 +13,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from whet.runtimes._onnx import flat_attention, nodes_of, quantize_embeddings
+from whet.runtimes._onnx import (
+    external_files,
+    flat_attention,
+    is_large,
+    nodes_of,
+    opset_of,
+    quantize_embeddings,
+    save_graph,
+)
 from whet.runtimes.base import Conversion, ExportRuntime, Session
 from whet.utils.hardware import supports_products
 from whet.utils.precision import FP32, INT8, STATIC_INT8
@@ -21,6 +29,8 @@ from whet.utils.precision import FP32, INT8, STATIC_INT8
 __all__ = ["OnnxRuntime"]
 
 MODEL_FILES = {FP32: "model.onnx", INT8: "model_quantized.onnx", STATIC_INT8: "model_static_quantized.onnx"}
+LEAST_VERSIONS = {18: "1.18", 19: "1.18", 20: "1.18", 21: "1.18", 22: "1.22", 23: "1.23"}
+"""A version of ONNX Runtime that runs each version of ONNX's operators in files as torch writes them."""
 QUANTIZED_OPERATORS = ("MatMul", "Gemm", "LSTM")
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
 """Fusions that make models slower: the fused operator takes five times as long as the two it replaces (1.31,
@@ -38,15 +48,22 @@ class OnnxRuntime(ExportRuntime):
 
     def convert(self, conversion: Conversion, folder: Path) -> None:
         """See `ExportRuntime.convert`."""
-        import onnx
-
         flat, path = flat_attention(conversion.onnx), folder / MODEL_FILES[conversion.precision]
         if conversion.precision == FP32:
-            onnx.save(flat, path)
+            save_graph(flat, path)
             return
         quantize_embeddings(flat)
         with _quiet():
             _quantize(flat, path, conversion)
+
+    def needs(self, folder: Path, precision: str) -> dict[str, Any]:
+        """See `ExportRuntime.needs`."""
+        opset = opset_of(folder / MODEL_FILES[precision])
+        return {"opset": opset, "onnxruntime": f">={LEAST_VERSIONS[opset]}"}
+
+    def reads_besides(self, folder: Path, precision: str) -> set[str]:
+        """See `ExportRuntime.reads_besides`."""
+        return external_files(folder / MODEL_FILES[precision])
 
     def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Session:
         """See `ExportRuntime.open`."""
@@ -73,6 +90,7 @@ def _quantize(model: Any, path: Path, conversion: Conversion) -> None:
         # without int8 instructions, sums of 8-bit products overflow 16 bits
         "reduce_range": not supports_products("int8"),
         "weight_type": QuantType.QInt8,
+        "use_external_data_format": is_large(model),
     }
     if conversion.precision == INT8:
         quantize_dynamic(model, path, **options)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from whet.errors import InvalidParameter
-from whet.runtimes._onnx import nodes_of, quantize_embeddings
+from whet.runtimes._onnx import external_files, nodes_of, quantize_embeddings, save_graph
 from whet.runtimes.base import Conversion, ExportRuntime, Session
 from whet.utils.precision import BF16, FP32, INT8
 
@@ -52,7 +52,7 @@ class OpenVino(ExportRuntime):
         """See `ExportRuntime.convert`."""
         import openvino
 
-        model = _quantized(conversion) if conversion.precision == INT8 else _read(conversion.onnx.read_bytes())
+        model = _quantized(conversion) if conversion.precision == INT8 else _read(conversion.onnx)
         path = folder / self.precisions[conversion.precision][0]
         openvino.save_model(model, path, compress_to_fp16=False)
 
@@ -61,10 +61,12 @@ class OpenVino(ExportRuntime):
         return _OpenVinoSession(folder / self.precisions[precision][0], precision, threads)
 
 
-def _read(graph: bytes) -> Any:
+def _read(path: Path) -> Any:
     import openvino
 
-    return openvino.convert_model(io.BytesIO(graph))  # openvino would split a path at a comma
+    if external_files(path):
+        return openvino.Core().read_model(path)
+    return openvino.convert_model(io.BytesIO(path.read_bytes()))  # openvino would split a path at a comma
 
 
 def _quantized(conversion: Conversion) -> Any:
@@ -73,7 +75,9 @@ def _quantized(conversion: Conversion) -> Any:
 
     graph = onnx.load(conversion.onnx)
     quantize_embeddings(graph)
-    model = _read(graph.SerializeToString())
+    small = conversion.onnx.with_name("quantized_embeddings.onnx")
+    save_graph(graph, small)
+    model = _read(small)
     names = [value.get_any_name() for value in model.inputs]
     data = nncf.Dataset(conversion.batches, lambda batch: {name: batch[name].numpy() for name in names})
     ignored: list[str] = []

@@ -41,6 +41,7 @@ __all__ = [
     "holding_output",
     "holds",
     "new_folder",
+    "set_rights",
 ]
 
 P = ParamSpec("P")
@@ -214,7 +215,7 @@ def new_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         try:
             draft.mkdir()
             yield draft
-            _set_rights(draft)
+            set_rights(draft)
             check_output(folder, overwrite=overwrite)  # others than whet may have written there meanwhile
             _swap(draft, target)
         except (OSError, SafetensorError) as error:
@@ -355,7 +356,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _set_rights(draft: Path) -> None:
+def set_rights(draft: Path) -> None:
     """Give all files the rights that the umask leaves; libraries write weights for the owner alone."""
     allowed = draft.stat().st_mode & 0o666  # the draft was made with all rights but the umask's
     for path in draft.rglob("*"):
