@@ -20,13 +20,13 @@ from whet.evaluation.trial import Trials
 from whet.methods.recipe import Recipe, Step
 from whet.models.artifact import check_source, load_any, load_with_tokenizer
 from whet.models.load import (
-    check_finite,
     check_head,
     class_order,
     common_max_length,
     load_tokenizer,
     load_with_new_head,
 )
+from whet.models.weights import check_finite
 from whet.report.plots import curve_files
 from whet.tasks.base import Task
 from whet.tasks.data import Examples

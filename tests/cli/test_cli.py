@@ -839,7 +839,7 @@ BAD = {
     "a base without head": (
         nothing,
         ["compress", "base", "--out", "new", *BLIND],
-        r"every weight must be in the checkpoint, but base lacks classifier.bias, .*; fine-tune it first: whet fine",
+        r"the model must be a text classifier or regressor, but base holds a BertModel; fine-tune it first: whet fine",
     ),
     "a base with another head": (
         lambda place: tiny_model("bert", 3).save_pretrained(place / "base"),
@@ -885,14 +885,18 @@ BAD = {
     "a folder without config": (
         lambda place: (place / "model" / "config.json").unlink(),
         [*COMPRESS, *BLIND],
-        r"the model must be .*but got model: .*; check the name, or what the folder holds",
+        r"the model's folder must hold config.json, but model has none; check the name",
     ),
     "half a config": (
         lambda place: (place / "model" / "config.json").write_text("{"),
         [*COMPRESS, *BLIND],
-        r"the model must be .*but got model: .*not a valid JSON file; check",
+        r"model/config.json must be a valid JSON file, but .*; copy it again",
     ),
-    "a checkpoint that is a pickle": (_pickle, [*COMPRESS, *BLIND], r"the model must be .*model.safetensors.*; check"),
+    "a checkpoint that is a pickle": (
+        _pickle,
+        [*COMPRESS, *BLIND],
+        r"the weights must be in safetensors, but model holds only",
+    ),
     "a truncated checkpoint": (
         lambda place: _truncate(place / "model" / "model.safetensors"),
         [*COMPRESS, *BLIND],

@@ -9,7 +9,8 @@ from transformers import PreTrainedConfig
 from folders import classifier, edit_json, save
 from helpers import FAMILIES, PAD, tiny_batches, tiny_model
 from whet.errors import InvalidModel
-from whet.models.load import check_finite, load_model, load_tokenizer, load_with_new_head, max_positions, weight_files
+from whet.models.load import load_model, load_tokenizer, load_with_new_head, max_positions, weight_files
+from whet.models.weights import check_finite
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode
 
@@ -36,7 +37,7 @@ def test_halves_are_loaded_in_full_precision(dtype, tmp_path, tokenizer):
 def test_a_base_is_no_classifier(tmp_path, tokenizer):
     save(tiny_model("bert").base_model, tokenizer, tmp_path / "base")
     with pytest.raises(
-        InvalidModel, match=r"must be in the checkpoint, but .*base lacks classifier.bias.*fine-tune it"
+        InvalidModel, match=r"must be a text classifier or regressor, but .*base holds a BertModel; fine-tune it"
     ):
         load_model(tmp_path / "base")
 
@@ -46,7 +47,9 @@ def test_pickles_are_never_read(tmp_path, tokenizer):
     (tmp_path / "model" / "model.safetensors").unlink()
     torch.save(tiny_model("bert").state_dict(), tmp_path / "model" / "pytorch_model.bin")
     for load in (load_model, lambda source: load_with_new_head(source, ("a", "b", "c"), tokenizer)):
-        with pytest.raises(InvalidModel, match=r"but got .*model: .*model.safetensors.*; check the name"):
+        with pytest.raises(
+            InvalidModel, match=r"in safetensors, but .* holds only pytorch_model.bin, .*; if you trust it"
+        ):
             load(tmp_path / "model")
 
 
@@ -66,13 +69,16 @@ def test_code_of_a_checkpoint_is_never_run(tmp_path, tokenizer):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (shutil.rmtree, "must be a folder or hub name .*, but got .*model: .*; check the name"),
-        (lambda folder: (folder / "config.json").write_text("{"), "not a valid JSON file; check the name"),
+        (shutil.rmtree, "must be a folder that is there, but there is none at .*model; check the name"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json must be a valid JSON file, but .*"),
         (lambda folder: (folder / "config.json").write_text('{"model_type": "no_such"}'), "no_such.*; check the name"),
-        (lambda folder: (folder / "config.json").unlink(), "; check the name, or what the folder holds"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors.*; check the name"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "; check the name"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "; check the name"),
+        (lambda folder: (folder / "config.json").unlink(), "must hold config.json, but .*model has none; check"),
+        (
+            lambda folder: (folder / "model.safetensors").unlink(),
+            "must hold model.safetensors, but .* holds no weights",
+        ),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "must be a whole safetensors file, but"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "must be a whole safetensors file, but"),
     ],
     ids=["gone", "half a config", "unknown", "no config", "no weights", "other bytes", "empty"],
 )

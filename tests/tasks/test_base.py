@@ -127,7 +127,9 @@ def test_local_folder_knows_its_files(tmp_path, monkeypatch):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(InvalidData, match=r"--data-dir must be a folder, but got .*nowhere; check the path"):
+    with pytest.raises(
+        InvalidData, match=r"--data-dir must be a folder, but got .*nowhere, which does not exist; check the path"
+    ):
         local_folder(tmp_path / "nowhere", "glue/CoLA")
 
 

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from whet.errors import InvalidArtifact
+from whet.errors import InvalidArtifact, InvalidModel
 from whet.models.load import load_model, load_tokenizer
 from whet.models.manifest import (
     CONFIG,
@@ -32,7 +32,7 @@ from whet.models.manifest import (
 from whet.models.registration import save_as_stored
 from whet.models.surgery import copy_sharing_parameters
 from whet.utils.files import digest, not_written, remove, write_text
-from whet.utils.inputs import exists
+from whet.utils.inputs import exists, require_folder
 from whet.utils.outputs import new_folder
 from whet.utils.precision import FP32
 from whet.utils.schema import from_json
@@ -145,7 +145,7 @@ def check_source(source: str | Path) -> str | Path:
 def is_artifact(folder: str | Path) -> bool:
     """Return whether a folder was written by `save_files`; a manifest that is no file is not read, but counts."""
     manifest = Path(folder) / MANIFEST
-    return exists(manifest) or manifest.is_symlink()
+    return exists(Path(folder)) and (exists(manifest) or manifest.is_symlink())
 
 
 def verify(folder: Path) -> None:
@@ -317,6 +317,7 @@ def exported(folder: Path, runtime: str, precision: str = FP32) -> ExportEntry:
     """
     asked = "" if precision == FP32 else f" --precision {precision}"
     remedy = f"whet export {folder} --to {runtime}{asked}"
+    require_folder(folder, what="the model", error=InvalidModel)
     if not is_artifact(folder):
         raise InvalidArtifact(
             f"a model that runs in {runtime} must be a folder that whet wrote, but got {folder}; fine-tune, distil or "

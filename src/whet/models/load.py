@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from whet.errors import InvalidModel, WhetError
+from whet.errors import InvalidModel
+from whet.models.adapter import base_of, load_merged
+from whet.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint
+from whet.models.folder import find_file, reading, weight_names
+from whet.models.weights import SAFE, check_finite, check_run, load_checkpoint
 from whet.tasks.base import Task
 from whet.tasks.kinds.base import kind_of_labels
+from whet.utils.progress import say
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
-    "check_finite",
     "check_head",
     "class_order",
     "common_max_length",
@@ -31,23 +34,26 @@ __all__ = [
     "weight_files",
 ]
 
-_FAILURES = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
-"""The exceptions that transformers raises for checkpoints that it cannot read."""
-_SAFE: dict[str, Any] = {"trust_remote_code": False}
+_TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.txt", "vocab.json")
 
 
 def load_tokenizer(source: str | Path) -> "PreTrainedTokenizerBase":
     """Return the tokenizer of a folder or hub name; without a padding token it pads with its end token.
 
+    An adapter without a tokenizer has that of its base.
+
     Raises:
-        InvalidModel: the tokenizer is missing or empty, or has neither a padding nor an end token.
+        InvalidModel: the tokenizer is missing or empty, has neither a padding nor an end token, fails at a text, or
+            has more tokens than the model.
     """
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), **_SAFE)
-    except _FAILURES as error:
-        raise _unloadable(source, error) from error
+    checkpoint = Checkpoint.of(source)
+    if checkpoint.adapter is not None and not any(find_file(source, name) for name in _TOKENIZER_FILES):
+        return load_tokenizer(base_of(checkpoint).source)
+    with reading(source):
+        tokenizer = AutoTokenizer.from_pretrained(str(source), **SAFE)
+        words = tokenizer.get_vocab()
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         # without tokenizer files transformers returns an empty tokenizer, to which every word is unknown
         raise InvalidModel(
@@ -57,44 +63,52 @@ def load_tokenizer(source: str | Path) -> "PreTrainedTokenizerBase":
         if tokenizer.eos_token is None:
             raise InvalidModel(f"the tokenizer must have a padding or an end token, but {source} has neither; add one")
         tokenizer.pad_token = tokenizer.eos_token
+    with reading(source):
+        tokenizer(["a", "a b"], padding=True)
+    rows = checkpoint.config.get("vocab_size")
+    if isinstance(rows, int) and max(words.values()) >= rows:
+        token = max(words, key=words.__getitem__)
+        raise InvalidModel(
+            f"the model must have a row for every token, but {source} has vocab_size={rows} and the token "
+            f"{token!r:.40} as {words[token]}; give it the model's own tokenizer"
+        )
     return tokenizer
 
 
 def load_model(source: str | Path) -> "PreTrainedModel":
     """Return the sequence classifier or regressor of a folder or hub name, in fp32 and eval mode.
 
-    Raises:
-        InvalidModel: the model cannot be loaded, a weight such as its head's is missing, or a weight is not finite.
-    """
-    from transformers import AutoModelForSequenceClassification
+    An adapter is merged into its base.
 
-    _refuse_file(source)
-    try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            str(source), dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_SAFE
-        )
-    except WhetError:
-        raise
-    except _FAILURES as error:
-        raise _unloadable(source, error) from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise InvalidModel(
-            f"every weight must be in the checkpoint, but {source} lacks {', '.join(missing[:4])}; "
-            "fine-tune it first: whet finetune"
-        )
+    Raises:
+        InvalidModel: it holds another kind of model, which the message names, or cannot be loaded; a weight such as
+            its head's is missing, left over or not finite.
+    """
+    checkpoint = Checkpoint.of(source)
+    if checkpoint.adapter is not None:
+        model = load_merged(checkpoint)
+        say(f"the adapter {source} is merged into its base {base_of(checkpoint).source}")
+    else:
+        checkpoint.require_classifier()
+        model, missing = load_checkpoint(checkpoint, head="own")
+        if missing:
+            raise InvalidModel(
+                f"every weight must be in the checkpoint, but {source} lacks {', '.join(sorted(missing)[:4])}; "
+                "fine-tune it first: whet finetune"
+            )
     check_finite(model)
     if getattr(model.config, "pad_token_id", None) is None:
         # a decoder's head finds the last token of a padded sentence by this id
         model.config.pad_token_id = load_tokenizer(source).pad_token_id
-    return model.eval()
+    check_run(model, str(source))
+    return model
 
 
 def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
     """Return the uncompressed model of a folder's configuration, with weights on the meta device.
 
     Args:
-        folder: folder of the model.
+        folder: folder of the model; of an adapter, its base's is read.
         least_words: smallest size of the vocabulary; a smaller one is raised to it.
 
     Raises:
@@ -102,13 +116,13 @@ def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    try:
-        config = AutoConfig.from_pretrained(str(folder), **_SAFE)
+    checkpoint = Checkpoint.of(folder)
+    source = checkpoint.source if checkpoint.adapter is None else base_of(checkpoint).source
+    with reading(folder):
+        config = AutoConfig.from_pretrained(source, **SAFE)
         config.vocab_size = max(config.vocab_size, least_words)
         with torch.device("meta"):
-            model: nn.Module = AutoModelForSequenceClassification.from_config(config, **_SAFE)
-    except _FAILURES as error:
-        raise _unloadable(folder, error) from error
+            model: nn.Module = AutoModelForSequenceClassification.from_config(config, **SAFE)
     return model
 
 
@@ -123,50 +137,35 @@ def load_with_new_head(
         tokenizer: the tokenizer whose padding token the model ignores.
 
     Raises:
-        InvalidModel: the base cannot be loaded, has a head of another size, or a weight is not finite.
+        InvalidModel: the base cannot be loaded, has a head of another size or for something else, or a weight below
+            the head is missing, left over or not finite.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
-    _refuse_file(source)
+    checkpoint = Checkpoint.of(source)
     kind = kind_of_labels(label_names)
     names = kind.output_names(label_names)
-    try:
-        _refuse_other_head(source, len(names))
+    checkpoint.require_base(len(names))
+    with reading(source):
+        config = AutoConfig.from_pretrained(str(source), **SAFE)
+        if checkpoint.architectures and checkpoint.is_classifier and config.num_labels != len(names):
+            raise InvalidModel(
+                f"the base must have no head, or one for the task's {len(names)} classes, but {source} has "
+                f"num_labels={config.num_labels}; name the base that it was trained from"
+            )
         config = AutoConfig.from_pretrained(
             str(source),
             num_labels=len(names),
             id2label=dict(enumerate(names)),
             label2id={name: i for i, name in enumerate(names)},
             problem_type=kind.problem_type,
-            **_SAFE,
+            **SAFE,
         )
-        config.pad_token_id = tokenizer.pad_token_id
-        model = AutoModelForSequenceClassification.from_pretrained(
-            str(source), config=config, dtype=torch.float32, use_safetensors=True, **_SAFE
-        )
-    except WhetError:
-        raise
-    except _FAILURES as error:
-        raise _unloadable(source, error) from error
+    config.pad_token_id = tokenizer.pad_token_id
+    model = load_checkpoint(checkpoint, head="new", config=config).model
     check_finite(model)
+    check_run(model, str(source))
     return model
-
-
-def check_finite(model: nn.Module) -> None:
-    """Check that all weights of the model are finite.
-
-    Raises:
-        InvalidModel: a weight is NaN or infinite; the message names the first few tensors.
-    """
-    bad = [
-        name
-        for name, tensor in model.state_dict().items()
-        if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
-    if bad:
-        raise InvalidModel(
-            f"all weights must be finite, but got NaN or infinity in {', '.join(bad[:4])}; train it again"
-        )
 
 
 def common_max_length(wanted: int, *models: "PreTrainedModel") -> int:
@@ -183,38 +182,13 @@ def max_positions(model: "PreTrainedModel") -> int | None:
     return positions - config.pad_token_id - 1 if positions and offset else positions
 
 
-def _unloadable(source: str | Path, error: Exception) -> InvalidModel:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return InvalidModel(
-        f"the model must be a folder or hub name that transformers can read, but got {source!s}: "
-        f"{reason.rstrip('.')}; check the name, or what the folder holds"
-    )
-
-
-def _refuse_other_head(source: str | Path, classes: int) -> None:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(str(source), **_SAFE)
-    trained = any("ForSequenceClassification" in name for name in config.architectures or ())
-    if trained and config.num_labels != classes:
-        raise InvalidModel(
-            f"the base must have no head, or one for the task's {classes} classes, but {source} has "
-            f"num_labels={config.num_labels}; name the base that it was trained from"
-        )
-
-
-def _refuse_file(source: str | Path) -> None:
-    # transformers would read a file as weights, even as a pickle
-    if Path(source).is_file():
-        raise InvalidModel(f"the model must be a folder or hub name, but got the file {source}; name its folder")
-
-
 def weight_files(source: str | Path) -> list[Path]:
-    """Return the weight files of a folder, or of a hub name that has been loaded before."""
-    from transformers.utils import cached_file
-
-    config = Path(cached_file(str(source), "config.json"))
-    return sorted(config.parent.glob("*.safetensors"))
+    """Return the weight files that a load reads, of a folder, or of a hub name that has been loaded before."""
+    checkpoint = Checkpoint.of(source)
+    if checkpoint.adapter is not None:
+        own = find_file(source, ADAPTER_WEIGHTS)
+        return [*weight_files(base_of(checkpoint).source), *([] if own is None else [own])]
+    return [path for name in weight_names(source) if (path := find_file(source, name)) is not None]
 
 
 def check_head(model: nn.Module, task: Task) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from whet.calibration.resources import Calibration, prepare_resources, require_calibration
 from whet.calibration.sensitivity import choose_fp32_layers, equalize_low_rank_layers, quantization_sensitivity
-from whet.errors import InvalidArtifact, InvalidParameter, MissingResource, WhetError
+from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, MissingResource, WhetError
 from whet.models import artifact
 from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names, predict_logits
@@ -37,6 +37,7 @@ from whet.tasks.base import Task
 from whet.tasks.data import Batch, Batches
 from whet.tasks.kinds.base import kl_divergences
 from whet.utils.files import not_written, remove
+from whet.utils.inputs import require_folder
 from whet.utils.outputs import EXPORT_DRAFT, adding_to, set_rights
 from whet.utils.precision import FP32
 from whet.utils.progress import track
@@ -173,6 +174,7 @@ def export_to(
     task = None if task is None else task.unlabeled()  # labels are not read
     _check(chosen, task, max_kl)
     check_opset(opset)
+    require_folder(folder, what="the model", error=InvalidModel)
     if not artifact.is_artifact(folder):
         raise InvalidArtifact(
             f"the folder must be one that whet wrote, but got {folder}; fine-tune, distil or compress the model first"

@@ -69,7 +69,9 @@ def require_folder(path: Path, *, what: str, error: type[WhetError]) -> None:
         WhetError: of the type `error`.
     """
     mode = _mode(path)
-    if mode is None or not stat.S_ISDIR(mode):
+    if mode is None:
+        raise error(f"{what} must be a folder, but got {one_line(path)}, which does not exist; check the path")
+    if not stat.S_ISDIR(mode):
         raise error(f"{what} must be a folder, but got {one_line(path)}; check the path")
 
 

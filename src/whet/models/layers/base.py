@@ -280,5 +280,7 @@ def empty_layer(kind: str, structure: Mapping[str, Any], replaced: nn.Module) ->
     try:
         layer: SavedLayer = classes[kind].in_place_of(replaced, structure)
         return layer
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InvalidArtifact(f"a saved {kind} layer must be complete, but got {dict(structure)}: {error}") from error
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InvalidArtifact(
+            f"a saved {kind} layer must be complete, but got {dict(structure)!s:.200}: {error}; copy it again"
+        ) from error

@@ -1,0 +1,188 @@
+"""Load a LoRA adapter that peft saved, merged into the base that it names: W + (alpha / rank) B A for each layer.
+
+Only the fields of the configuration that the merged weights depend on are passed to peft; others can make it import
+modules by name. A field that would change the weights in another way is refused.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from whet.errors import InvalidModel, InvalidParameter
+from whet.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint
+from whet.models.folder import find_file, reading
+from whet.models.weights import SAFE, load_checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["base_of", "load_merged"]
+
+_USED = (
+    "r",
+    "lora_alpha",
+    "target_modules",
+    "exclude_modules",
+    "modules_to_save",
+    "fan_in_fan_out",
+    "bias",
+    "lora_bias",
+    "use_rslora",
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "layers_to_transform",
+    "layers_pattern",
+    "task_type",
+)
+_OF_TRAINING = (
+    "peft_type",
+    "peft_version",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "lora_dropout",
+    "eva_config",
+    "corda_config",
+    "loftq_config",
+    "lora_ga_config",
+    "runtime_config",
+)
+_INITIAL_WEIGHTS = (None, True, False, "gaussian", "eva", "orthogonal")
+"""Ways to start training that leave the base as it is; the others subtract their first adapter from it."""
+_PREFIX = "base_model.model."
+
+
+def base_of(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the base that an adapter names.
+
+    Raises:
+        InvalidModel: it names none, or one that is no whole model.
+    """
+    name = (checkpoint.adapter or {}).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise InvalidModel(
+            f"an adapter must name its base, but {checkpoint.source} has base_model_name_or_path={name!r:.60}; put the "
+            "folder or hub name of its base there"
+        )
+    try:
+        base = Checkpoint.of(name)
+    except InvalidModel as error:
+        raise InvalidModel(
+            f"the adapter {checkpoint.source} must name its base, but base_model_name_or_path={name!r} is none: {error}"
+        ) from error
+    if base.adapter is not None:
+        raise InvalidModel(f"the base of an adapter must be a whole model, but {name} holds an adapter; merge it first")
+    return base
+
+
+def load_merged(checkpoint: Checkpoint) -> "PreTrainedModel":
+    """Return the base of an adapter with the adapter merged into its weights, in fp32 and eval mode.
+
+    Raises:
+        InvalidParameter: peft is not installed.
+        InvalidModel: it is no LoRA adapter of a text classifier, its base cannot be loaded, or weights are missing or
+            left over.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise InvalidParameter(
+            f"{checkpoint.source} holds an adapter, which needs peft, but it is not installed; pip install 'whet[lora]'"
+        ) from error
+    adapter = checkpoint.adapter or {}
+    _require_lora(checkpoint, adapter, peft.LoraConfig().to_dict())
+    base, weights = base_of(checkpoint), _adapter_weights(checkpoint)
+    model, missing = load_checkpoint(base, head="new", config=_config(checkpoint, base, weights))
+    saved = {name.removeprefix(_PREFIX) for name in weights}
+    if lacking := sorted(missing - saved):
+        raise InvalidModel(
+            f"every weight must be in the adapter or its base, but {checkpoint.source} and {base.source} lack "
+            f"{', '.join(lacking[:4])}; save the adapter with these modules (modules_to_save)"
+        )
+    with reading(checkpoint.source), _quiet():
+        adapted: Any = peft.get_peft_model(
+            model, peft.LoraConfig(**{name: adapter[name] for name in _USED if name in adapter})
+        )
+        peft.set_peft_model_state_dict(adapted, dict(weights))
+        taken = peft.get_peft_model_state_dict(adapted)
+    if others := sorted(taken.keys() ^ weights.keys()):
+        raise InvalidModel(
+            f"the adapter's weights must be those of its configuration, but {', '.join(others[:3])} of "
+            f"{checkpoint.source} are missing or left over; copy it again"
+        )
+    with reading(checkpoint.source):
+        merged: PreTrainedModel = adapted.merge_and_unload()
+    merged.name_or_path = checkpoint.source
+    return merged.requires_grad_(True).eval()
+
+
+def _require_lora(checkpoint: Checkpoint, adapter: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    def refuse(name: str) -> InvalidModel:
+        return InvalidModel(
+            f"an adapter must be plain LoRA of a text classifier, but {checkpoint.source} has "
+            f"{name}={adapter.get(name)!r:.60}; merge it with peft, and give the merged model"
+        )
+
+    if adapter.get("peft_type") != "LORA":
+        raise refuse("peft_type")
+    if adapter.get("task_type") not in (None, "SEQ_CLS"):
+        raise refuse("task_type")
+    if adapter.get("init_lora_weights") not in _INITIAL_WEIGHTS:
+        raise refuse("init_lora_weights")
+    for name in adapter.keys() - {*_USED, *_OF_TRAINING, "init_lora_weights"}:
+        if adapter[name] and adapter[name] != defaults.get(name):
+            raise refuse(name)
+
+
+def _adapter_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    path = find_file(checkpoint.source, ADAPTER_WEIGHTS)
+    if path is None:
+        raise InvalidModel(
+            f"an adapter's weights must be in safetensors, but {checkpoint.source} lacks {ADAPTER_WEIGHTS}; save it "
+            "again with peft"
+        )
+    with reading(checkpoint.source):
+        weights: dict[str, Tensor] = load_file(path)
+    return weights
+
+
+def _config(checkpoint: Checkpoint, base: Checkpoint, weights: Mapping[str, Tensor]) -> Any:
+    """Return the configuration of the merged model, with as many classes as the base or the adapter's head has."""
+    from transformers import AutoConfig
+
+    own = checkpoint.config.get("id2label")
+    with reading(base.source):
+        config = AutoConfig.from_pretrained(base.source, **SAFE)
+        if base.is_classifier:
+            base.require_classifier()
+        elif own:
+            config.id2label = {int(index): name for index, name in own.items()}
+        else:
+            config.num_labels = _head_outputs(checkpoint, weights)
+    return config
+
+
+def _head_outputs(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> int:
+    ends = ("score.weight", "classifier.weight", "out_proj.weight")
+    heads = {len(weight) for name, weight in weights.items() if name.endswith(ends) and ".layer" not in name}
+    if len(heads) != 1:
+        raise InvalidModel(
+            f"an adapter must hold its head, since its base has none, but {checkpoint.source} does not; save it with "
+            "task_type=SEQ_CLS"
+        )
+    return heads.pop()
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    with warnings.catch_warnings():
+        # peft calls a deprecated name of transformers, and corrects a flag for layers of GPT-2's kind
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set", UserWarning)
+        yield

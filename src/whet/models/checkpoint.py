@@ -1,0 +1,245 @@
+"""What a folder or hub name holds, read from its JSON files before any weights: the one place that decides it.
+
+The names in the configuration's `architectures` say which class the weights were saved from. The names of weights do
+not: Qwen3's token classifier and its text classifier both call their head `score`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from whet.errors import InvalidArtifact, InvalidModel
+from whet.models.folder import check_folder, find_file, is_folder, read_object, reading, weight_names
+
+__all__ = ["ADAPTER_WEIGHTS", "Checkpoint"]
+
+CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_CLASSIFIER = "ForSequenceClassification"
+_PRETRAINED = (
+    "Model",
+    "ForMaskedLM",
+    "ForCausalLM",
+    "LMHeadModel",
+    "ForPreTraining",
+    "ForConditionalGeneration",
+    "ForNextSentencePrediction",
+)
+"""How classes end whose head pretraining made, or that have none; fine-tuning gives them a new one."""
+_MULTI_LABEL = "multi_label_classification"
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_SIZES = {
+    **dict.fromkeys(_LAYERS, 1_000),
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "n_head", "n_heads", "num_heads"), 10_000),
+    **dict.fromkeys(("max_position_embeddings", "n_positions"), 20_000_000),
+    **dict.fromkeys(("hidden_size", "intermediate_size", "n_embd", "n_inner", "dim", "hidden_dim"), 10_000_000),
+    **dict.fromkeys(("d_model", "d_ff", "d_kv", "head_dim", "embedding_size"), 10_000_000),
+    "vocab_size": 100_000_000,
+}
+"""The largest value of each size that a configuration may have; all are at least 1. Building a model of a million
+layers takes hours, and transformers builds it before it looks at the weights."""
+_DTYPES = {name for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a folder or hub name holds."""
+
+    source: str
+    """The folder or hub name."""
+    config: Mapping[str, Any]
+    """What config.json holds; empty if an adapter or a tokenizer has none."""
+    adapter: Mapping[str, Any] | None = None
+    """What adapter_config.json holds, or None for a whole model."""
+    sentence_transformers: bool = False
+    """Whether sentence-transformers wrote it."""
+
+    @classmethod
+    def of(cls, source: str | Path) -> Self:
+        """Return what a source holds.
+
+        Raises:
+            InvalidModel: there is no such source, a file in it cannot be read safely, or a value in its configuration
+                cannot be that of a model.
+            InvalidArtifact: whet wrote it, and the structure of its layers is missing.
+        """
+        check_folder(source)
+        found = (find_file(source, name) for name in (CONFIG, ADAPTER))
+        config, adapter = (None if path is None else read_object(path) for path in found)
+        by_sentences = is_folder(source) and (Path(source) / "modules.json").is_file()
+        checkpoint = cls(str(source), config or {}, adapter, by_sentences)
+        checkpoint._check()
+        return checkpoint
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The names of the classes that the weights were saved from; empty if the configuration does not say."""
+        return tuple(self.config.get("architectures") or ())
+
+    @property
+    def structure(self) -> Mapping[str, Any] | None:
+        """The structure of a compressed model's layers as whet wrote it, unchecked; None for other models."""
+        quantization = self.config.get("quantization_config")
+        return None if quantization is None else quantization.get("structure")
+
+    def holds(self) -> str:
+        """Return what the source holds, in words, such as "a Qwen3ForTokenClassification"."""
+        if self.adapter is not None:
+            return "an adapter"
+        if self.sentence_transformers and not self.is_classifier:
+            return "a model of sentence embeddings"
+        if self.config.get("problem_type") == _MULTI_LABEL:
+            return f"{_with_article(self.architectures[0] if self.architectures else 'classifier')} of several labels"
+        return _with_article(self.architectures[0]) if self.architectures else "a model of an unknown class"
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it is a classifier or regressor of texts by its class, or its class is not known."""
+        return not self.architectures or any(name.endswith(_CLASSIFIER) for name in self.architectures)
+
+    def require_classifier(self) -> None:
+        """Check that it is a fine-tuned classifier, with one label a text, or a regressor.
+
+        Raises:
+            InvalidModel: it is something else.
+        """
+        self._require_weights()
+        if self.is_classifier and self.config.get("problem_type") != _MULTI_LABEL:
+            return
+        base = all(name.endswith(_PRETRAINED) for name in self.architectures)
+        remedy = "fine-tune it first: whet finetune" if base else "give one that was fine-tuned for that"
+        raise InvalidModel(
+            f"the model must be a text classifier or regressor, but {self.source} holds {self.holds()}; {remedy}"
+        )
+
+    def require_base(self, classes: int) -> None:
+        """Check that it can get a new head for a task: it is a pretrained model, or has such a head already.
+
+        The head of another task is refused, and not dropped in silence.
+
+        Args:
+            classes: number of outputs that the task needs.
+
+        Raises:
+            InvalidModel: it is an adapter, or has a head for something else.
+        """
+        if self.adapter is not None:
+            raise InvalidModel(
+                f"the base must be a whole model, but {self.source} holds {self.holds()}; name the base that it was "
+                f"trained from, base_model_name_or_path={self.adapter.get('base_model_name_or_path')!r:.80}"
+            )
+        self._require_weights()
+        if self.is_classifier and self.config.get("problem_type") != _MULTI_LABEL:
+            return
+        if not self.is_classifier and all(name.endswith(_PRETRAINED) for name in self.architectures):
+            return
+        raise InvalidModel(
+            f"the base must have no head, or one for the task's {classes} classes, but {self.source} holds "
+            f"{self.holds()}; name the base that it was trained from"
+        )
+
+    def _check(self) -> None:
+        if self.adapter is not None and _has_weights(self.source):
+            raise InvalidModel(
+                f"a folder must hold a model or an adapter, but {self.source} holds both, and whether the adapter "
+                f"belongs to these weights is not known; remove {ADAPTER}, or give the adapter a folder of its own"
+            )
+        if self.config:
+            _check_config(self.source, self.config)
+
+    def _require_weights(self) -> None:
+        """Weights that only pickles hold are refused: reading a pickle can run code."""
+        if not self.config and self.adapter is None:
+            _refuse_without_config(self.source)
+        if not is_folder(self.source) or _has_weights(self.source):
+            return
+        pickles = sorted(path.name for path in Path(self.source).glob("*.bin"))
+        if pickles:
+            raise InvalidModel(
+                f"the weights must be in safetensors, but {self.source} holds only {pickles[0]}, a pickle that can run "
+                f"code; if you trust it, convert it in Python: transformers.AutoModelForSequenceClassification."
+                f"from_pretrained({self.source!r}).save_pretrained({self.source!r})"
+            )
+        raise InvalidModel(
+            f"the model's folder must hold model.safetensors, but {self.source} holds no weights; copy it again"
+        )
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[:1] in tuple('AEIOUaeiou') else 'a'} {name}"
+
+
+def _has_weights(source: str) -> bool:
+    return bool(weight_names(source))
+
+
+def _refuse_without_config(source: str | Path) -> None:
+    if is_folder(source):
+        raise InvalidModel(f"the model's folder must hold {CONFIG}, but {source} has none; check the name")
+    from transformers.utils import cached_file
+
+    with reading(source):  # says why the hub does not give it
+        cached_file(str(source), CONFIG)
+
+
+def _check_config(source: str, config: Mapping[str, Any]) -> None:
+    """Check the values that everything depends on, and those that transformers would run into without a word."""
+
+    def require(right: bool, what: str, name: str) -> None:
+        if not right:
+            raise InvalidModel(
+                f"{what} must hold, but {source} has {name}={config.get(name)!r:.80} in {CONFIG}; correct it, or copy "
+                "it again"
+            )
+
+    kind, names = config.get("model_type"), config.get("architectures")
+    require(kind is None or isinstance(kind, str), "a model_type that is text", "model_type")
+    listed = names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
+    require(listed, "architectures that are a list of names", "architectures")
+    for name, most in _SIZES.items():
+        value = config.get(name)
+        if isinstance(value, str | bool | int | float):  # some families have lists, one size a layer
+            require(type(value) is int and 1 <= value <= most, f"1 <= {name} <= {most:,}", name)
+    for name in ("layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps"):
+        value = config.get(name)
+        require(value is None or (isinstance(value, float) and value > 0), f"0 < {name}", name)
+    for name in ("dtype", "torch_dtype"):
+        value = config.get(name)
+        known = value in (None, "auto") or (isinstance(value, str) and value.removeprefix("torch.") in _DTYPES)
+        require(known or isinstance(value, dict), f"a {name} that torch has", name)
+    words, pad = config.get("vocab_size"), config.get("pad_token_id")
+    if type(words) is int and pad is not None:
+        require(type(pad) is int and -words <= pad < words, "a pad_token_id below vocab_size", "pad_token_id")
+    labels, indices = config.get("id2label"), config.get("label2id")
+    numbered = isinstance(labels, dict) and set(labels) == {str(i) for i in range(len(labels))}
+    require(labels is None or (numbered and len(labels) > 0), "an id2label from 0, 1, 2 ... to names", "id2label")
+    require(indices is None or isinstance(indices, dict), "a label2id from names to numbers", "label2id")
+    for name in ("attn_implementation", "_attn_implementation"):  # such a name is a hub's, which code comes from
+        require("/" not in str(config.get(name)), "attention that is built in", name)
+    _check_quantization(source, config.get("quantization_config"))
+
+
+def _check_quantization(source: str, quantization: Any) -> None:
+    if quantization is None:
+        return
+    if not isinstance(quantization, dict):
+        quantization = {"quant_method": quantization}
+    method = quantization.get("quant_method")
+    if method == "whet":
+        structure = quantization.get("structure")
+        if not isinstance(structure, dict) or not all(isinstance(entry, dict) for entry in structure.values()):
+            raise InvalidArtifact(
+                f"the structure of compressed layers must be there, but {source} has structure={structure!r:.60} in "
+                f"{CONFIG}; copy it again"
+            )
+        return
+    if method is None and any(quantization.get(f"load_in_{bits}bit") for bits in (4, 8)):
+        method = "bitsandbytes"
+    raise InvalidModel(
+        f"the weights must be dense or compressed by whet, but {source} was quantized by {method!s:.40}; give the "
+        "model that it was made from"
+    )
