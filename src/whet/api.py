@@ -38,13 +38,16 @@ from whet.training.objective import Objective
 from whet.training.students.base import BuiltStudent, Student
 from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Epoch, TrainingSettings, train
+from whet.utils.calls import checked
 from whet.utils.distributed import from_first_process
 from whet.utils.outputs import claimed, holding_output
 from whet.utils.progress import progress_bar
+from whet.utils.ranges import Device, Seed
 
 __all__ = ["Compressed", "compress", "distill", "finetune", "load", "measure"]
 
 
+@checked
 def load(model: str | Path) -> PreTrainedModel:
     """Return a model in fp32 and eval mode, as transformers has it, with its compressed layers in place.
 
@@ -58,6 +61,7 @@ def load(model: str | Path) -> PreTrainedModel:
     return load_any(model)
 
 
+@checked
 @holding_output("base", "task")
 def finetune(
     base: str | Path,
@@ -66,7 +70,7 @@ def finetune(
     *,
     settings: TrainingSettings,
     lora: LoraSettings | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     overwrite: bool = False,
     report_to: Sequence[str] = (),
     report: Callable[[TrainableCount], None] = lambda share: None,
@@ -110,6 +114,7 @@ def finetune(
     return _trained(model, tokenizer, task, place, fitting, train_on, held_out, order=order, lora=lora)
 
 
+@checked
 @holding_output("teacher", "task", "cache")
 def distill(
     teacher: str | Path,
@@ -122,7 +127,7 @@ def distill(
     calibration: Calibration | None = None,
     cache: str | Path | None = None,
     unlabeled: Examples | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     overwrite: bool = False,
     report_to: Sequence[str] = (),
     report: Callable[[BuiltStudent], None] = lambda built: None,
@@ -174,9 +179,8 @@ def distill(
     built = student.build(source, resources)
     report(built)
     place = _Place(folder, str(teacher), device, overwrite, report_to)
-    splits = task.splits
     fitting = replace(settings, max_length=common_max_length(settings.max_length, source, built.model))
-    train_on, held_out = (_ordered(one, order, task) for one in (splits.train, splits.validation))
+    train_on, held_out = (replace(part, labels=task.kind.renumbered(part.labels, order)) for part in task.splits[:2])
     distillation = Teacher(source, goal, f"{student.name()}, {built.plan}")
     whole = train_on if unlabeled is None else train_on.joined(unlabeled)
     logits: Tensor | None = None
@@ -203,11 +207,6 @@ class _Place(NamedTuple):
     device: str
     overwrite: bool
     report_to: Sequence[str]
-
-
-def _ordered(examples: Examples, order: Sequence[int], task: Task) -> Examples:
-    """The labels as the model numbers them."""
-    return replace(examples, labels=task.kind.renumbered(examples.labels, order))
 
 
 def _trained(
@@ -276,6 +275,7 @@ class Compressed(NamedTuple):
     """What each method did."""
 
 
+@checked
 @holding_output("model", "task")
 def compress(
     model: str | Path,
@@ -284,8 +284,8 @@ def compress(
     *,
     task: Task | None = None,
     calibration: Calibration | None = None,
-    seed: int = 0,
-    device: str = "cpu",
+    seed: Seed = 0,
+    device: Device = "cpu",
     overwrite: bool = False,
     report: Callable[[Step], None] = lambda step: None,
 ) -> Compressed:
@@ -335,6 +335,7 @@ def compress(
     return Compressed(compressed, steps)
 
 
+@checked
 def measure(
     models: Sequence[str | Path],
     task: Task,

@@ -4,9 +4,8 @@ A method declares in `needs` which fields of `Resources` it reads and gets no ot
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from annotated_types import Interval
 from torch import nn
 
 from whet.errors import InvalidData, MissingResource
@@ -15,6 +14,7 @@ from whet.tasks.base import Task
 from whet.tasks.data import Batches, Examples, TrainingText
 from whet.tasks.encoding import encode, say_cut, shortest_first
 from whet.utils.parameters import check
+from whet.utils.ranges import BatchSize, MaxLength, Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,11 +82,11 @@ TRAINING_BATCH = 32
 class Calibration:
     """How to sample calibration data from the training data."""
 
-    examples: Annotated[int, Interval(ge=1)] = 512
+    examples: Rows = 512
     """Training examples to draw; all of them if there are fewer."""
-    batch_size: Annotated[int, Interval(ge=1)] = 4
+    batch_size: BatchSize = 4
     """Examples per batch; a backward pass keeps the activations of one batch in memory."""
-    max_length: Annotated[int, Interval(ge=2)] = 128
+    max_length: MaxLength = 128
     """Longest input in tokens; longer inputs are truncated."""
 
     def __post_init__(self) -> None:

@@ -14,6 +14,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from whet.errors import InvalidParameter
+from whet.utils.parameters import require
+from whet.utils.ranges import Device, Threads
 
 if TYPE_CHECKING:
     from whet.tasks.base import Task
@@ -23,13 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Flag",
+    "InputLength",
     "Json",
     "LoraOptions",
     "MachineOptions",
-    "MaxLength",
     "OutputOptions",
     "Precisions",
-    "Seed",
     "SeedOptions",
     "TaskOptions",
     "Texts",
@@ -48,12 +49,12 @@ Flag = Annotated[bool, Parameter(show_default=False, allow_repeating=True)]
 Texts = Annotated[tuple[str, ...], Parameter(show_default=False)]
 """An option that may be repeated."""
 Json = Annotated[Flag, Parameter(name="--json", help="Print JSON instead of tables.")]
-MaxLength = Annotated[int, Parameter(help="Longer inputs are cut to this many tokens.")]
+InputLength = Annotated[int, Parameter(help="Longer inputs are cut to this many tokens.")]
 Precisions = Annotated[
     str,
     Parameter(help="Precisions of other runtimes than pytorch, separated by commas: fp32, bf16, int8, ..."),
 ]
-Seed = Annotated[int, Parameter(validator=Number(gte=0, lte=2**32 - 1))]
+_Seed = Annotated[int, Parameter(validator=Number(gte=0, lte=2**32 - 1))]
 
 
 @Parameter(name="*", group="Data: a known task, or your own files")
@@ -252,7 +253,7 @@ class ThreadOptions:
 class SeedOptions(ThreadOptions):
     """The same, for a verb with random choices."""
 
-    seed: Seed = 0
+    seed: _Seed = 0
     """Seed of every random choice."""
 
 
@@ -291,14 +292,9 @@ def _use(device: str, threads: int | None, *, processes: Literal["one", "several
 
     silence_transformers()
     if threads is not None:
-        if threads < 1:
-            raise InvalidParameter(f"1 <= threads must hold, but got threads={threads}; leave it out to use all cores")
+        require(threads, Threads, name="threads", advice="leave it out to use all cores")
         torch.set_num_threads(threads)
-    try:
-        # a device without memory, such as meta, has no number to give back
-        torch.ones(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        raise InvalidParameter(f"the device must be one that torch can use, but got {device!r}; try cpu") from error
+    require(device, Device, name="device", advice="try cpu")
     joined = distributed.join_processes(device)
     if processes == "one" and (count := distributed.process_count()) > 1:
         raise InvalidParameter(f"this must run in one process, but got {count}; leave accelerate launch out")

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from annotated_types import Interval
 from cyclopts import Parameter
 
 from whet.cli.options import Texts
 from whet.errors import InvalidParameter, InvalidRecipe
+from whet.utils.inputs import one_line
+from whet.utils.parameters import parameters, require, shown
 
 if TYPE_CHECKING:
     from whet.methods.recipe import Recipe
@@ -69,14 +72,12 @@ class RecipeOptions:
     def _wanted_speedup(self) -> float | None:
         if self.keep_time is None:
             return self.speedup
-        if not 0 < self.keep_time < 1:
-            raise InvalidParameter(f"0 < keep_time < 1 must hold, but got keep_time={self.keep_time}; such as 0.5")
+        require(self.keep_time, Annotated[float, Interval(gt=0, lt=1)], name="keep_time", advice="give one such as 0.5")
         return 1 / self.keep_time
 
     def _of_one(self, name: str, speedup: float | None) -> "Recipe":
         from whet.methods.base import method_from, method_named
         from whet.methods.recipe import Recipe
-        from whet.utils.parameters import parameters
 
         method = method_named(name)
         budgets = {"keep": self.keep, "speedup": speedup}
@@ -85,10 +86,10 @@ class RecipeOptions:
             key, equals, value = setting.partition("=")
             if not equals:
                 raise InvalidParameter(
-                    f"--set must be NAME=VALUE, but got {setting!r}; such as --set allocation=uniform"
+                    f"--set must be NAME=VALUE, but got {shown(setting)}; such as --set allocation=uniform"
                 )
             if key in entry:
-                raise InvalidParameter(f"{key} must be given once, but got {setting!r} as well; leave one out")
+                raise InvalidParameter(f"{key} must be given once, but got {shown(setting)} as well; leave one out")
             entry[key] = _value(value)
         if speedup is not None and any("by_time" in parameter.choices for parameter in parameters(method)):
             entry.setdefault("allocation", "by_time")
@@ -98,5 +99,10 @@ class RecipeOptions:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
+    except RecursionError as error:
+        raise InvalidParameter(
+            f"a value of --set must not have so many brackets inside of each other, but got {one_line(text, 40)}; "
+            "correct it"
+        ) from error
     except ValueError:
         return text

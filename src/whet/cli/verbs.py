@@ -23,10 +23,10 @@ from whet.cli.console import (
 )
 from whet.cli.options import (
     Flag,
+    InputLength,
     Json,
     LoraOptions,
     MachineOptions,
-    MaxLength,
     OutputOptions,
     Precisions,
     SeedOptions,
@@ -163,7 +163,7 @@ def compress(
     data: TaskOptions = TaskOptions(),
     calibration: int = 512,
     batch_size: int = 4,
-    max_length: MaxLength = 128,
+    max_length: InputLength = 128,
     machine: MachineOptions = MachineOptions(),
 ) -> None:
     """Make a model smaller by a recipe or by one method, and save it.
@@ -204,7 +204,7 @@ def measure(
     data: TaskOptions = TaskOptions(),
     batch_size: int | None = None,
     batch_tokens: int | None = None,
-    max_length: MaxLength = 128,
+    max_length: InputLength = 128,
     rounds: int = 10,
     runtime: str = "pytorch",
     precision: Precisions = "fp32",

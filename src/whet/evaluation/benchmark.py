@@ -29,6 +29,7 @@ from whet.utils.hardware import current_machine
 from whet.utils.lookup import choose
 from whet.utils.parameters import check
 from whet.utils.precision import FP32, PYTORCH
+from whet.utils.ranges import BatchSize, Device, MaxLength, Seed
 
 __all__ = ["Benchmark", "BenchmarkRow"]
 
@@ -56,22 +57,22 @@ class BenchmarkRow(NamedTuple):
 class Benchmark:
     """How models are measured; the same for every model of a run."""
 
-    batch_size: Annotated[int | None, Interval(ge=1)] = None
+    batch_size: BatchSize | None = None
     """Examples a batch; 32, if nothing else is given."""
-    batch_tokens: Annotated[int | None, Interval(ge=1)] = None
+    batch_tokens: Annotated[int | None, Interval(ge=1, le=100_000_000)] = None
     """Instead, tokens a batch with padding: as many examples as fit, one at least. The first model's tokens count, so
     that the batches of all hold the same examples."""
-    max_length: Annotated[int, Interval(ge=2)] = 128
+    max_length: MaxLength = 128
     """Longer inputs are cut, in tokens."""
-    rounds: Annotated[int, Interval(ge=6)] = 10
+    rounds: Annotated[int, Interval(ge=6, le=10_000)] = 10
     """Interleaved rounds of timing; fewer than 6 cannot show a difference at p < 0.05."""
-    singles: Annotated[int, Interval(ge=2)] = 50
+    singles: Annotated[int, Interval(ge=2, le=1_000_000)] = 50
     """Dev sentences that are timed one by one."""
-    timed: Annotated[int, Interval(ge=2)] = 256
+    timed: Annotated[int, Interval(ge=2, le=1_000_000)] = 256
     """Dev sentences that are timed in batches."""
-    seed: Annotated[int, Interval(ge=0)] = 0
+    seed: Seed = 0
     """Of resampling and of the order of runs."""
-    device: str = "cpu"
+    device: Device = "cpu"
     """Where models run, as torch names it."""
     runtimes: tuple[str, ...] = (PYTORCH,)
     """Where every model runs, in turn; others than pytorch and torch_compile need its export."""
@@ -98,6 +99,8 @@ class Benchmark:
             UnknownName, InvalidParameter: there is no such runtime here, or it runs elsewhere than on the device.
         """
         places = self._places()
+        if not sources:
+            raise InvalidParameter("a model must be given to measure, but got none; give the baseline first")
         return self.compare([BenchmarkRow(source, *place) for place in places for source in sources], task)
 
     def compare(self, rows: Sequence[BenchmarkRow], task: Task) -> list[Trial]:

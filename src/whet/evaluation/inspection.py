@@ -2,9 +2,10 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.errors import InvalidParameter
@@ -14,10 +15,13 @@ from whet.models.artifact import load_any
 from whet.models.load import common_max_length
 from whet.numerics.low_rank import break_even
 from whet.tasks.data import Batch
+from whet.utils.calls import checked
 from whet.utils.hardware import INSTRUCTION_SETS, Machine, current_machine
 
 __all__ = ["BreakEven", "Inspection", "ModuleRow", "inspect"]
 
+LARGEST_BATCH = 2**20
+"""Tokens of the largest batch that is timed; one layer's outputs take gigabytes for it."""
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 """Ranks that are timed, as shares of the rank where parameters break even."""
 
@@ -75,7 +79,13 @@ class Inspection:
         return asdict(self) | rows
 
 
-def inspect(model: str | Path, *, batch: tuple[int, int] = (32, 64), rounds: int = 15) -> Inspection:
+@checked
+def inspect(
+    model: str | Path,
+    *,
+    batch: tuple[int, int] = (32, 64),
+    rounds: Annotated[int, Interval(ge=1, le=10_000)] = 15,
+) -> Inspection:
     """Return where the parameters and the time of a model are, and what can help.
 
     Args:
@@ -85,10 +95,13 @@ def inspect(model: str | Path, *, batch: tuple[int, int] = (32, 64), rounds: int
 
     Raises:
         InvalidModel, InvalidArtifact: the model cannot be loaded or was altered.
-        InvalidParameter: a sentence or a token is the least.
+        InvalidParameter: a sentence or a token is the least, and LARGEST_BATCH tokens are the most.
     """
-    if min(batch) < 1:
-        raise InvalidParameter(f"1 <= sentences, tokens must hold, but got {batch[0]} of {batch[1]}; give 1 or more")
+    if min(batch) < 1 or batch[0] * batch[1] > LARGEST_BATCH:
+        raise InvalidParameter(
+            f"a batch must have from 1 to {LARGEST_BATCH} tokens, but got {batch[0]} sentences of {batch[1]}; give a "
+            "batch such as 32 of 64"
+        )
     loaded = load_any(model)
     size, length = batch[0], common_max_length(batch[1], loaded)
     vocabulary = int(loaded.config.vocab_size)

@@ -17,6 +17,7 @@ from whet.methods._share import KeepsShare
 from whet.numerics.allocation import LayerOptions, minimise_loss
 from whet.tasks.data import Batch
 from whet.utils.parameters import require_one
+from whet.utils.ranges import Damping, Speedup, Temperature
 
 __all__ = ["Budgeted", "Ranks", "at_budget", "at_speed"]
 
@@ -27,11 +28,11 @@ class Budgeted(KeepsShare):
 
     keep: Annotated[float | None, Interval(gt=0, le=1)] = None
     """Fraction of the weights of the matched parts of blocks to keep, e.g. 0.5."""
-    speedup: Annotated[float | None, Interval(gt=1)] = None
+    speedup: Speedup | None = None
     """Wanted speedup in sentences per second on this machine, e.g. 1.5; instead of keep."""
-    damping: Annotated[float, Interval(gt=0)] = 1e-3
+    damping: Damping = 1e-3
     """Damping added to every feature's variance, as a fraction of their mean; more damping trusts the data less."""
-    temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 3.0
+    temperature: Temperature = 3.0
     """Temperature that softens the predictions before gradients are taken; see factorization.kfac."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})

@@ -1,6 +1,5 @@
 """The base of methods that distil the compressed model from the baseline's predictions and hidden states."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -11,6 +10,7 @@ from whet.calibration.resources import Resources
 from whet.errors import MissingResource
 from whet.methods.base import Method, Stage
 from whet.utils.precision import ComputePrecision
+from whet.utils.ranges import Epochs, LearningRate, Temperature, Weight
 
 if TYPE_CHECKING:
     from whet.training.callbacks import AfterStep
@@ -22,15 +22,15 @@ __all__ = ["Recovery"]
 class Recovery(Method):
     """A method that trains weights on the baseline's predictions and hidden states; labels are not read."""
 
-    epochs: Annotated[float, Interval(gt=0, lt=math.inf)] = 3
+    epochs: Epochs = 3
     """Epochs of training, e.g. 3."""
-    learning_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 5e-5
+    learning_rate: LearningRate = 5e-5
     """Peak learning rate of AdamW, e.g. 5e-5; it falls linearly to zero."""
     share: Annotated[float, Interval(gt=0, le=1)] = 1.0
     """Fraction of the training data to use, e.g. 0.1."""
-    temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 1.0
+    temperature: Temperature = 1.0
     """Temperature that divides the logits of both models."""
-    hidden_states: Annotated[float, Interval(ge=0, lt=math.inf)] = 1.0
+    hidden_states: Weight = 1.0
     """Weight of the error of the hidden states, relative to that of the predictions; 0 leaves hidden states out."""
     precision: ComputePrecision = "fp32"
     """Precision of matrix products; bf16 is about twice as fast on processors with AMX."""

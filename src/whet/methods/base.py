@@ -16,7 +16,7 @@ from torch import nn
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
 from whet.utils.lookup import by_name, choose, member_name, members
-from whet.utils.parameters import check, parameters
+from whet.utils.parameters import check, parameters, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -197,6 +197,10 @@ def method_from(entry: Mapping[str, Any]) -> Method:
         UnknownName: no such method.
         InvalidParameter: an unknown, missing or invalid parameter.
     """
+    if not isinstance(entry, Mapping):
+        raise InvalidParameter(
+            f"a step must be a mapping such as {{'method': 'kfac', 'keep': 0.4}}, but got {shown(entry)}; correct it"
+        )
     method = method_named(str(entry.get("method", "")))
     given = {key: value for key, value in entry.items() if key != "method"}
     fields, renewed = {field.name: field for field in dataclasses.fields(method)}, method.renewed(given)
@@ -204,7 +208,7 @@ def method_from(entry: Mapping[str, Any]) -> Method:
         if key not in fields:
             near = ", ".join(fields)
             raise InvalidParameter(
-                f"{method.name()} takes the parameters {near}, but got {key}={renewed[key]!r}; correct it"
+                f"{method.name()} takes the parameters {near}, but got {key}={shown(renewed[key])}; correct it"
             )
     for key, field in fields.items():
         if key not in renewed and field.default is dataclasses.MISSING:

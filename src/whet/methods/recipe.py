@@ -1,7 +1,7 @@
 """An ordered list of methods, checked before any work, and its YAML or JSON form."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -14,7 +14,9 @@ from whet.errors import InvalidRecipe, MissingResource
 from whet.methods.base import Method, Stage, method_from
 from whet.models.layers.base import count_weights
 from whet.models.surgery import copy_sharing_parameters, describe, unshare_parameters
+from whet.utils.calls import checked
 from whet.utils.inputs import exists, read_yaml
+from whet.utils.parameters import shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,7 +52,19 @@ class Recipe:
     """The steps; their stages never fall."""
 
     def __post_init__(self) -> None:
-        """Raises InvalidRecipe where a step belongs before the one ahead of it, or reads data of other tokens."""
+        """Check the steps.
+
+        Raises:
+            InvalidRecipe: a step is no method, belongs before the one ahead of it, or reads data of other tokens.
+        """
+        methods: Any = self.methods
+        if isinstance(methods, list):
+            object.__setattr__(self, "methods", tuple(methods))
+        if not isinstance(methods, list | tuple) or not all(isinstance(method, Method) for method in methods):
+            raise InvalidRecipe(
+                f"a recipe must be a tuple of methods, but got {shown(methods)}; make one by "
+                "whet.Recipe.from_list([...])"
+            )
         for first, second in zip(self.methods, self.methods[1:], strict=False):
             if second.stage < first.stage:
                 raise InvalidRecipe(
@@ -68,6 +82,7 @@ class Recipe:
         return ", ".join(f"{step.name()} with {' and '.join(sorted(step.reads))}" for step in later if step.reads)
 
     @classmethod
+    @checked
     def read(cls, path: str | Path) -> Self:
         """Return the recipe in a YAML or JSON file, or the shipped one of that name, such as `drone_retrain`.
 
@@ -87,7 +102,16 @@ class Recipe:
 
     @classmethod
     def from_list(cls, entries: Iterable[dict[str, Any]]) -> Self:
-        """Return the recipe that `to_list` wrote."""
+        """Return the recipe that `to_list` wrote.
+
+        Raises:
+            UnknownName, InvalidParameter, InvalidRecipe: a step is wrong, or the steps do not go together.
+        """
+        if not isinstance(entries, Iterable) or isinstance(entries, str | Mapping):
+            raise InvalidRecipe(
+                f"a recipe must be a list of steps, but got {shown(entries)}; give one such as "
+                "[{'method': 'kfac', 'keep': 0.4}]"
+            )
         return cls(tuple(method_from(entry) for entry in entries))
 
     def to_list(self) -> list[dict[str, Any]]:

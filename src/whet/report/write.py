@@ -10,6 +10,7 @@ from whet.report.html import html_page
 from whet.report.markdown import markdown_page
 from whet.report.plots import trade_off_picture
 from whet.report.view import ReportView, report_view
+from whet.utils.calls import checked
 from whet.utils.files import write_files
 from whet.utils.outputs import adding_to, check_files, files_of_others
 
@@ -24,6 +25,7 @@ PANELS = 2
 """Number of panels in the picture, one per cost."""
 
 
+@checked
 def write_report(
     folders: Sequence[str | Path],
     out: str | Path | None = None,

@@ -36,11 +36,13 @@ from whet.runtimes.base import (
 from whet.tasks.base import Task
 from whet.tasks.data import Batch, Batches
 from whet.tasks.kinds.base import kl_divergences
+from whet.utils.calls import checked
 from whet.utils.files import not_written, remove
 from whet.utils.inputs import require_folder
 from whet.utils.outputs import EXPORT_DRAFT, adding_to, set_rights
 from whet.utils.precision import FP32
 from whet.utils.progress import track
+from whet.utils.ranges import MaxKl, Seed, Threads
 from whet.utils.scratch import temporary_folder
 
 __all__ = ["CALIBRATION", "export", "export_to", "load_unsaved"]
@@ -65,6 +67,7 @@ class _Source(NamedTuple):
     """The model's own logits of the held-out data."""
 
 
+@checked
 def export(
     model: str | Path,
     runtimes: Sequence[str],
@@ -72,9 +75,9 @@ def export(
     precisions: Sequence[str] = (FP32,),
     task: Task | None = None,
     calibration: Calibration | None = None,
-    seed: int = 0,
-    max_kl: float | None = None,
-    threads: int | None = None,
+    seed: Seed = 0,
+    max_kl: MaxKl | None = None,
+    threads: Threads | None = None,
     opset: int | None = None,
 ) -> dict[tuple[str, str], Agreement]:
     """Export a model for runtimes, and return how near their logits are to PyTorch's.

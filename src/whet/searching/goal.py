@@ -30,7 +30,7 @@ class Goal:
 
     max_drop: Annotated[float, Interval(gt=0, le=POINTS)] = 1.0
     """Points of the task's first metric, hundredths, that a candidate may lose against the baseline."""
-    max_size: Annotated[float | None, Interval(gt=0)] = None
+    max_size: Annotated[float | None, Interval(gt=0, le=1_000_000_000)] = None
     """Largest size on disk of the files that the runtime reads, in MiB; no limit if None."""
     best: Literal["latency", "size", "both"] = "latency"
     """What counts: the speedup, the compression ratio, or the product of both."""

@@ -8,7 +8,9 @@ moment and go on later. At the end the best is measured once on the dev split, w
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Interval
 
 from whet.errors import InvalidParameter
 from whet.models import artifact
@@ -21,25 +23,28 @@ from whet.searching.targets import targets
 from whet.searching.worker import TimeBudget, Worker
 from whet.tasks.base import Task
 from whet.tasks.splits import ResplitTask, with_selection_split
+from whet.utils.calls import checked
 from whet.utils.distributed import process_count
 from whet.utils.files import digest
 from whet.utils.hardware import current_machine
+from whet.utils.ranges import BatchSize, MaxLength, Seed
 
 __all__ = ["search"]
 
 
+@checked
 def search(
     model: str | Path,
     task: Task,
     out: str | Path,
     *,
     goal: Goal | None = None,
-    seconds: float = 1800,
+    seconds: Annotated[float, Interval(gt=0, le=100_000_000)] = 1800,
     runtimes: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
-    batch_size: int = 32,
-    max_length: int = 128,
-    seed: int = 0,
+    batch_size: BatchSize = 32,
+    max_length: MaxLength = 128,
+    seed: Seed = 0,
     join: bool = False,
     overwrite: bool = False,
     report: Callable[[SearchTrial], None] = lambda trial: None,
@@ -71,7 +76,7 @@ def search(
     """
     budget = TimeBudget(time.monotonic(), seconds)
     goal, wanted = goal or Goal(), targets(runtimes, precisions)
-    split = _checked(task, seconds=seconds, batch_size=batch_size, max_length=max_length)
+    split = _checked(task)
     identity = {
         "model_sha256": _weights_digest(model),
         "task": task.name,
@@ -93,13 +98,8 @@ def search(
         return Worker(storage, baseline, goal, wanted, budget, report, warn).run()
 
 
-def _checked(task: Task, *, seconds: float, batch_size: int, max_length: int) -> ResplitTask:
+def _checked(task: Task) -> ResplitTask:
     """The task as the search splits it, after all checks that need no work."""
-    for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, 2)):
-        if value < least:
-            raise InvalidParameter(f"{least} <= {name} must hold, but got {name}={value}; give more")
-    if not 0 < seconds < float("inf"):
-        raise InvalidParameter(f"0 < time must hold, but got time={seconds:g} s; give some, such as 30m")
     if process_count() > 1:
         raise InvalidParameter(f"this must run in one process, but got {process_count()}; leave accelerate launch out")
     return with_selection_split(task)

@@ -6,7 +6,6 @@ all layers between the last block and the head, are trained without adapters; so
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv 2106.09685.
 """
 
-import math
 import warnings
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from whet.errors import InvalidParameter, NothingToCompress
-from whet.models.architecture import Architecture, is_dense
+from whet.models.architecture import Architecture, dense_weight, is_dense
 from whet.utils.parameters import check
 
 __all__ = ["LoraSettings", "TrainableCount", "attach_lora", "merge_lora", "trainable_count"]
@@ -28,9 +27,9 @@ __all__ = ["LoraSettings", "TrainableCount", "attach_lora", "merge_lora", "train
 class LoraSettings:
     """The size of the adapters, and the layers that get one."""
 
-    rank: Annotated[int, Interval(ge=1)] = 8
+    rank: Annotated[int, Interval(ge=1, le=65_536)] = 8
     """Rank of every adapter, e.g. 8."""
-    alpha: Annotated[float, Interval(gt=0, lt=math.inf)] = 16
+    alpha: Annotated[float, Interval(gt=0, le=1_000_000)] = 16
     """Scale of the adapters, e.g. 16; their outputs are multiplied by alpha / rank."""
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Dropout probability of the adapters' inputs during training, e.g. 0.1."""
@@ -65,7 +64,7 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedMod
         settings: the size of the adapters, and the layers that get one.
 
     Raises:
-        InvalidParameter: peft is not installed.
+        InvalidParameter: peft is not installed, or the rank is larger than any layer.
         NothingToCompress: the wildcard matches no linear layer.
     """
     try:
@@ -73,6 +72,12 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedMod
     except ImportError as error:
         raise InvalidParameter("LoRA needs peft, but it is not installed; pip install 'whet[lora]'") from error
     targets = _targets(model, settings.targets)
+    widest = max(min(dense_weight(model.get_submodule(name)).shape) for name in targets)
+    if settings.rank > widest:
+        raise InvalidParameter(
+            f"the rank of LoRA must be at most {widest}, the narrower side of the largest layer, but got "
+            f"rank={settings.rank}; give one such as {min(8, widest)}"
+        )
     transposed = {isinstance(model.get_submodule(name), Conv1D) for name in targets}
     config = peft.LoraConfig(
         r=settings.rank,

@@ -21,6 +21,7 @@ from torch.nn.functional import cosine_similarity, kl_div
 from whet.errors import InvalidModel
 from whet.tasks.kinds.base import kind_of_head
 from whet.utils.parameters import check
+from whet.utils.ranges import Temperature, Weight
 
 __all__ = [
     "AttentionProjections",
@@ -52,14 +53,14 @@ class Objective:
 
     alpha: Annotated[float, Interval(ge=0, le=1)] = 0.5
     """Weight of the teacher's predictions, e.g. 0.5; the labels have the weight 1 − alpha."""
-    temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 2.0
+    temperature: Temperature = 2.0
     """Temperature that divides the logits of both models, e.g. 2."""
-    hidden_states: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.0
+    hidden_states: Weight = 0.0
     """Weight of the error of the hidden states; each block learns from the teacher's block at the same relative
     depth."""
-    cosine: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.0
+    cosine: Weight = 0.0
     """Weight of 1 − cosine similarity of the last hidden states."""
-    relations: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.0
+    relations: Weight = 0.0
     """Weight of the divergence between the token relations in the last attention of both models, whose widths may
     differ."""
 

@@ -6,7 +6,6 @@ steps as a single process, except for the random numbers of dropout.
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -36,6 +35,7 @@ from whet.utils.files import json_digest
 from whet.utils.parameters import check
 from whet.utils.precision import ComputePrecision
 from whet.utils.progress import ProgressBar, progress_bar
+from whet.utils.ranges import BatchSize, Epochs, LearningRate, MaxLength, Seed
 
 __all__ = ["Epoch", "Scorer", "TrainingSettings", "distil", "train"]
 
@@ -47,19 +47,19 @@ Scorer = Callable[[Any, Any], float]
 class TrainingSettings:
     """The hyperparameters of a training run."""
 
-    epochs: Annotated[float, Interval(gt=0, lt=math.inf)] = 5
+    epochs: Epochs = 5
     """Epochs of training, e.g. 3."""
-    learning_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 5e-5
+    learning_rate: LearningRate = 5e-5
     """Peak learning rate of AdamW, e.g. 5e-5; it falls linearly to zero."""
-    batch_size: Annotated[int, Interval(ge=1)] = 32
+    batch_size: BatchSize = 32
     """Examples per step, e.g. 32."""
-    weight_decay: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.01
+    weight_decay: Annotated[float, Interval(ge=0, le=100)] = 0.01
     """Decoupled weight decay of AdamW, e.g. 0.01."""
     warmup: Annotated[float, Interval(ge=0, lt=1)] = 0.06
     """Fraction of the steps over which the learning rate rises, e.g. 0.06."""
-    max_length: Annotated[int, Interval(ge=2)] = 128
+    max_length: MaxLength = 128
     """Largest number of tokens of an input, e.g. 128; longer inputs are truncated."""
-    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     """Seed of the new head, the order of the examples and dropout."""
     precision: ComputePrecision = "fp32"
     """Precision of matrix products; bf16 is about twice as fast on processors with AMX."""

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from whet.errors import InvalidData
+from whet.errors import InvalidData, InvalidParameter
+from whet.utils.parameters import shown, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,14 +29,20 @@ __all__ = [
 
 T = TypeVar("T")
 
+_OF_A_PROCESS = ("RANK", "LOCAL_RANK", "MASTER_PORT")
+"""What the environment says of one of several processes, as numbers."""
+
 
 def join_processes(device: str) -> str:
     """Join the other processes, if there are any, and return the device of this process.
 
     Args:
         device: device as torch names it; for "cuda", each process gets a GPU of its own.
+
+    Raises:
+        InvalidParameter: the variables of the environment that say which process this is are incomplete or wrong.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if _processes_started() == 1:
         return device
     from accelerate import PartialState  # slow to import, and needless for one process
 
@@ -121,6 +128,26 @@ def wait_for_all() -> None:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+
+
+def _processes_started() -> int:
+    """Return how many processes accelerate launch or torchrun started, after a look at what else they say."""
+    advice = "unset it, or start with accelerate launch"
+    given = {name: os.environ[name] for name in ("WORLD_SIZE", *_OF_A_PROCESS) if name in os.environ}
+    numbers = {name: whole_number(text) for name, text in given.items()}
+    for name, number in numbers.items():
+        if number is None:
+            raise InvalidParameter(f"{name} must be a whole number, but got {name}={shown(given[name])}; {advice}")
+    count = numbers.get("WORLD_SIZE") or 1
+    if count > 1 and (absent := [name for name in (*_OF_A_PROCESS, "MASTER_ADDR") if name not in os.environ]):
+        raise InvalidParameter(
+            f"{absent[0]} must be set with WORLD_SIZE={count}, but got none; unset WORLD_SIZE, or "
+            "start with accelerate launch"
+        )
+    for name, limit in {"RANK": count, "LOCAL_RANK": count, "MASTER_PORT": 2**16}.items():
+        if (numbers.get(name) or 0) >= limit:
+            raise InvalidParameter(f"{name} must be below {limit}, but got {name}={given[name]}; {advice}")
+    return count
 
 
 def _group() -> Any:

@@ -18,6 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
 from whet.errors import InvalidPlugin, UnknownName
+from whet.utils.parameters import shown
 
 __all__ = ["by_name", "choose", "member_name", "members"]
 
@@ -114,4 +115,4 @@ def choose(name: str, names: Iterable[str], *, what: str) -> str:
         return name
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     advice = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(known)}"
-    raise UnknownName(f"{what} must be a known name, but got {name!r}; {advice}")
+    raise UnknownName(f"{what} must be a known name, but got {shown(name)}; {advice}")

@@ -11,7 +11,6 @@ Differs: centroids are trained by distillation, with the mean of a cluster's gra
 count as their inputs; embeddings are clustered too; a pruned layer keeps its zeros as one of its clusters.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -34,6 +33,7 @@ from whet.numerics.kmeans import Initialization, quantize_to_centroids
 from whet.numerics.moments import Side
 from whet.tasks.data import Batches
 from whet.utils.progress import track
+from whet.utils.ranges import LearningRate
 
 __all__ = ["KMeans"]
 
@@ -56,9 +56,9 @@ class KMeans(Method):
     coding: Coding = "entropy"
     """How to store assignments on disk: fixed gives all the same number of bits, entropy gives frequent ones fewer
     bits."""
-    epochs: Annotated[float, Interval(ge=0, lt=math.inf)] = 0
+    epochs: Annotated[float, Interval(ge=0, le=10_000)] = 0
     """Epochs in which the centroids are distilled from the baseline on the training text, e.g. 1; 0 trains nothing."""
-    learning_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 5e-5
+    learning_rate: LearningRate = 5e-5
     """Peak learning rate of AdamW, for the centroids and all weights that are not clustered."""
 
     stage: ClassVar[Stage] = Stage.STORAGE

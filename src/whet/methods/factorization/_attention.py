@@ -1,6 +1,5 @@
 """The base of methods that compress self-attention: its parameters, and one pass over the calibration data."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -13,6 +12,7 @@ from whet.calibration.resources import Resources, require_calibration
 from whet.methods._share import KeepsShare
 from whet.models.attention import SelfAttention
 from whet.numerics.moments import Moments, Side
+from whet.utils.ranges import Temperature
 
 __all__ = ["AttentionMethod"]
 
@@ -31,7 +31,7 @@ class AttentionMethod(KeepsShare):
     outputs."""
     include: str = "*"
     """Wildcard over the names of attention modules; attentions that do not match stay unchanged."""
-    temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 3.0
+    temperature: Temperature = 3.0
     """Temperature that softens the predictions before gradients are taken; see factorization.kfac."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})

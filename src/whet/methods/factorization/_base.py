@@ -25,6 +25,7 @@ from whet.models.surgery import copy_sharing_parameters, replace_module
 from whet.numerics.allocation import allocate
 from whet.numerics.low_rank import Spectrum
 from whet.utils.progress import track
+from whet.utils.ranges import MaxKl, Speedup
 
 __all__ = ["Allocation", "Factorization", "largest_rank"]
 
@@ -57,10 +58,10 @@ class Factorization(KeepsShare):
     parameters (by_loss) or of measured time (by_time), DRONE's own search (algorithm_2), or given ranks (ranks)."""
     include: str = "*"
     """Wildcard over the names of linear layers; layers that do not match stay dense."""
-    speedup: Annotated[float | None, Interval(gt=1)] = None
+    speedup: Speedup | None = None
     """Wanted speedup in sentences per second on this machine, e.g. 2; for the allocation by_time, or instead of
     keep."""
-    allowed_kl: Annotated[float | None, Interval(gt=0)] = None
+    allowed_kl: MaxKl | None = None
     """Largest mean KL divergence from the baseline on held-out training examples, in nats, e.g. 0.02; for the
     allocation algorithm_2."""
     acceptance: Literal["cumulative", "fixed"] = "cumulative"

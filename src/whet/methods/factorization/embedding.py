@@ -31,6 +31,7 @@ from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.surgery import replace_module
 from whet.numerics.linalg import RootAndInverse, eigh_descending, root_and_inverse
 from whet.numerics.moments import Side
+from whet.utils.ranges import Damping
 
 __all__ = ["Embedding", "weighted_factors"]
 
@@ -76,9 +77,9 @@ class Embedding(KeepsShare):
 
     keep: Annotated[float, Interval(gt=0, le=1)]
     """Fraction of the weights of the word embeddings to keep, e.g. 0.25."""
-    smoothing: Annotated[float, Interval(ge=0)] = 1.0
+    smoothing: Annotated[float, Interval(ge=0, le=1_000_000_000)] = 1.0
     """Number added to the count of each token in the training text; a larger number makes tokens count more equally."""
-    damping: Annotated[float, Interval(gt=0)] = 5.0
+    damping: Damping = 5.0
     """Damping added to the gradient moment, as a fraction of its mean eigenvalue; a larger number makes directions
     count more equally."""
 

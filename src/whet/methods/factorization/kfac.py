@@ -13,12 +13,10 @@ Differs: only the narrower side is decomposed; C is centred and the bias correct
 and are taken from softened predictions (chosen on held-out training data, see studies/first_light).
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.moments import collect_moments
@@ -28,6 +26,7 @@ from whet.models.architecture import dense_weight
 from whet.numerics.linalg import RootAndInverse, root_and_inverse
 from whet.numerics.low_rank import DAMPING, Spectrum, covariance_of, kfac_svd
 from whet.numerics.moments import Side, narrower_side
+from whet.utils.ranges import Damping, Temperature
 
 __all__ = ["Kfac"]
 
@@ -39,10 +38,10 @@ class Kfac(Factorization):
     allocation: Allocation = "by_loss"
     """How to share the budget, as for every factorization; by_loss is the default here because the losses of all layers
     have the same unit."""
-    damping: Annotated[float, Interval(gt=0)] = 1e-3
+    damping: Damping = 1e-3
     """Damping added to the gradient moment, as a fraction of its mean eigenvalue, e.g. 0.001."""
 
-    temperature: Annotated[float, Interval(gt=0, lt=math.inf)] = 3.0
+    temperature: Temperature = 3.0
     """Temperature that softens the predictions before gradients are taken. A model is overconfident on its training
     text; at 1, the examples that it has memorised hardly count."""
 

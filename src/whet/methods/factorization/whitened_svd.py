@@ -13,9 +13,8 @@ tokens are left out.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.calibration.moments import collect_moments
@@ -25,6 +24,7 @@ from whet.models.architecture import dense_weight
 from whet.numerics.linalg import root_and_inverse
 from whet.numerics.low_rank import Spectrum, output_pca, svd_in_metric
 from whet.numerics.moments import Side, narrower_side
+from whet.utils.ranges import Damping
 
 __all__ = ["WhitenedSvd", "whitened_spectrum"]
 
@@ -49,7 +49,7 @@ def whitened_spectrum(weight: Tensor, second: Tensor, *, damping: float) -> Spec
 class WhitenedSvd(Factorization):
     """Factorise each linear layer by SVD after whitening its calibration inputs."""
 
-    damping: Annotated[float, Interval(gt=0)] = 1e-6
+    damping: Damping = 1e-6
     """Damping added to the second moment of the inputs, as a fraction of its mean eigenvalue, e.g. 1e-6."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})

@@ -31,7 +31,7 @@ __all__ = ["Neurons"]
 class Neurons(StructuredPruning):
     """Remove neurons from the feed-forward part of each block."""
 
-    multiple_of: Annotated[int, Interval(ge=1)] = 16
+    multiple_of: Annotated[int, Interval(ge=1, le=1_000_000)] = 16
     """Round the numbers of neurons to a multiple of this, e.g. 16; processors run such sizes faster."""
 
     def locations(self, model: nn.Module, resources: Resources) -> Sequence[FeedForward]:

@@ -45,7 +45,7 @@ class SparseTraining(Recovery):
     distribution: Literal["uniform", "erk"] = "uniform"
     """How to spread the weights: uniform gives every layer the same sparsity, erk keeps weights in proportion to a
     layer's inputs plus outputs."""
-    interval: Annotated[int, Interval(ge=1)] = 100
+    interval: Annotated[int, Interval(ge=1, le=1_000_000_000)] = 100
     """Optimizer steps between two moves of weights."""
     alpha: Annotated[float, Interval(gt=0, le=1)] = 0.3
     """Fraction of a layer's non-zero weights that the first move may drop, e.g. 0.3; it falls to zero."""

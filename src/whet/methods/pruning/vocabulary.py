@@ -32,9 +32,9 @@ __all__ = ["Vocabulary"]
 class Vocabulary(Method):
     """Remove the tokens that do not occur in the training text."""
 
-    least_count: Annotated[int, Interval(ge=0)] = 1
+    least_count: Annotated[int, Interval(ge=0, le=1_000_000_000)] = 1
     """Smallest number of occurrences in the training text with which a token stays, e.g. 1; 0 keeps all tokens."""
-    keep_first: Annotated[int, Interval(ge=0)] = 0
+    keep_first: Annotated[int, Interval(ge=0, le=1_000_000_000)] = 0
     """Number of tokens at the start of the vocabulary that always stay, for future text, e.g. 5000; most vocabularies
     begin with the most frequent tokens."""
 

@@ -11,12 +11,10 @@ CVPR 2018, arXiv 1712.05877; Zafrir et al., "Q8BERT: Quantized 8Bit BERT", 2019,
 Differs: nothing is trained; each output has its own scale; layers that lose most can stay in float32.
 """
 
-import math
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.resources import Resources
@@ -29,6 +27,7 @@ from whet.models.layers.quantized import Int8, QuantizationSpec
 from whet.models.surgery import replace_module
 from whet.numerics.coding import Coding
 from whet.tasks.kinds.base import kl_divergences
+from whet.utils.ranges import MaxKl
 
 __all__ = ["DynamicInt8"]
 
@@ -37,7 +36,7 @@ __all__ = ["DynamicInt8"]
 class DynamicInt8(Method):
     """Run linear layers in 8-bit integers."""
 
-    max_kl: Annotated[float | None, Interval(gt=0, lt=math.inf)] = None
+    max_kl: MaxKl | None = None
     """Largest mean KL divergence on held-out training data, in nats, e.g. 0.01; the layers that lose most stay in
     float32 so that the model meets it."""
     include: str = "*"

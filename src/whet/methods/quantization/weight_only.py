@@ -31,7 +31,7 @@ class WeightOnly(Method):
 
     bits: Literal[4, 8] = 8
     """Number of bits of each weight."""
-    group_size: Annotated[int | None, Interval(ge=2)] = None
+    group_size: Annotated[int | None, Interval(ge=2, le=1_000_000)] = None
     """Number of consecutive inputs of an output that share one 16-bit scale, e.g. 32; if not given, all inputs of an
     output share one."""
     embeddings: bool = True

@@ -1,20 +1,29 @@
 """The base of students: smaller models that are distilled from a fine-tuned teacher."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+import torch
 from torch import nn
 
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter
+from whet.models.layers.base import count_weights
+from whet.utils.calls import checked
+from whet.utils.inputs import one_line
 from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.parameters import check
 
-__all__ = ["BuiltStudent", "Student", "all_students", "student_from"]
+__all__ = ["BuiltStudent", "Student", "all_students", "require_size", "student_from"]
 
 PACKAGE = "whet.training.students"
 """Where our own students lie; installed packages add theirs by the entry points `whet.students`."""
+
+
+LARGEST = 2**30
+"""Parameters of the largest student, where the teacher is not larger: 4 GiB."""
 
 
 class BuiltStudent(NamedTuple):
@@ -70,6 +79,33 @@ class Student(ABC):
         """
 
 
+def require_size(make: Callable[[], nn.Module], teacher: nn.Module) -> None:
+    """Check, before it takes any memory, that a student can be built and is not absurdly large.
+
+    Args:
+        make: makes the student.
+        teacher: a student may be as large as its teacher, whatever its size.
+
+    Raises:
+        InvalidParameter: it has more parameters than its teacher and than `LARGEST`, or torch cannot make it.
+    """
+    try:
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in make().parameters())
+    except InvalidParameter:
+        raise
+    except Exception as error:  # whatever a model raises for sizes that do not go together
+        raise InvalidParameter(
+            f"the student's sizes must make a model, but got {type(error).__name__}: {one_line(error)}; give others, "
+            "such as half of the teacher's"
+        ) from error
+    largest = max(LARGEST, count_weights(teacher))
+    if count > largest:
+        raise InvalidParameter(
+            f"a student must have at most {largest:,} parameters, but got {count:,}; give smaller sizes"
+        )
+
+
 def all_students() -> dict[str, type[Student]]:
     """Return every kind of student by name, those of installed packages too.
 
@@ -79,6 +115,7 @@ def all_students() -> dict[str, type[Student]]:
     return by_name(members(PACKAGE, Student, group="whet.students"), lambda student: (student.name(),))
 
 
+@checked
 def student_from(text: str) -> Student:
     """Return the student that a text such as `layer_subset:top:3` describes.
 

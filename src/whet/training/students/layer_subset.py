@@ -13,7 +13,7 @@ Differs: the influence leaves padding out; the KL is measured again after each r
 
 import copy
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from whet.tasks.data import Batches
 from whet.tasks.kinds.base import kl_divergences
 from whet.training.students._narrowing import narrowed_student
 from whet.training.students.base import BuiltStudent, Student
+from whet.utils.parameters import whole_number
 from whet.utils.progress import track
 
 __all__ = ["LayerSubset", "block_influences"]
@@ -46,11 +47,11 @@ class LayerSubset(Student):
     pattern: Pattern | None = None
     """Which blocks to keep: the first (top, as publications call them), the last (bottom), every other (odd, even),
     evenly_spaced from first to last, or the most important by a measurement (influence, kl)."""
-    count: Annotated[int | None, Interval(ge=1)] = None
+    count: Annotated[int | None, Interval(ge=1, le=65_536)] = None
     """Number of blocks to keep, e.g. 3; odd and even need no number."""
     layers: tuple[int, ...] | None = None
     """Numbers of the blocks to keep, counted from 0, e.g. 0,2,4, instead of a pattern."""
-    width: Annotated[int | None, Interval(ge=1)] = None
+    width: Annotated[int | None, Interval(ge=1, le=65_536)] = None
     """Hidden size of the student, e.g. 192, if it is to be smaller than the teacher's: a multiple of the width of a
     head. The most important features on training text are kept."""
 
@@ -72,18 +73,18 @@ class LayerSubset(Student):
         """See `Student.from_text`: `odd`, `top:3` or `0,2,4`, and a width after any of them, as in `odd:width=192`."""
         blocks, _, width_text = text.partition(":width=")
         pattern, _, count = blocks.partition(":")
-        try:
-            width = int(width_text) if width_text else None
-            if pattern.replace(",", "").isdigit():
-                return cls(layers=tuple(int(number) for number in blocks.split(",")), width=width)
-            return cls(pattern=pattern, count=int(count) if count else None, width=width)  # type: ignore[arg-type]
-        except ValueError as error:
-            if isinstance(error, InvalidParameter):
-                raise
+        listed = [whole_number(number) for number in blocks.split(",")]
+        sizes = [whole_number(size) if size else None for size in (count, width_text)]
+        patterns = get_args(Pattern)
+        wrong = any(size is None for size, given in zip(sizes, (count, width_text), strict=True) if given)
+        if wrong or (pattern not in patterns and None in listed):
             raise InvalidParameter(
-                f"layer_subset must be PATTERN, PATTERN:COUNT or numbers, but got {text!r}; "
-                "give one such as odd, top:3 or 0,2,4"
-            ) from error
+                f"layer_subset must be PATTERN, PATTERN:COUNT or numbers, but got {text!r}; give one such as odd, "
+                f"top:3 or 0,2,4; the patterns are {', '.join(patterns)}"
+            )
+        if pattern in patterns:
+            return cls(pattern=pattern, count=sizes[0], width=sizes[1])  # type: ignore[arg-type]
+        return cls(layers=tuple(number for number in listed if number is not None), width=sizes[1])
 
     @property
     def reads(self) -> frozenset[str]:

@@ -21,12 +21,15 @@ from whet.models.architecture import word_vectors
 from whet.models.configs import Cell, Pooling, RecurrentConfig
 from whet.models.recurrent import RecurrentForSequenceClassification
 from whet.numerics.linalg import eigh_descending
-from whet.training.students.base import BuiltStudent, Student
+from whet.training.students.base import BuiltStudent, Student, require_size
+from whet.utils.parameters import whole_number
 
 __all__ = ["Recurrent"]
 
 CELLS = {"rnn": ("rnn", False), "birnn": ("rnn", True), "lstm": ("lstm", False), "bilstm": ("lstm", True)}
 """For each cell name of the command line, the cell and whether it is bidirectional."""
+ALLOWED_WORDS: tuple[list[str], ...] = ([], ["mean"], ["own"], ["mean", "own"])
+"""What may follow the sizes, each word once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +38,10 @@ class Recurrent(Student):
 
     cell: Cell = "lstm"
     """Kind of the recurrent cell: rnn (Elman) or lstm."""
-    hidden_size: Annotated[int, Interval(ge=1)] = 256
+    hidden_size: Annotated[int, Interval(ge=1, le=16_384)] = 256
     """Hidden size of each direction, e.g. 256; the embeddings have the same size, or the teacher's if that is
     smaller."""
-    layers: Annotated[int, Interval(ge=1)] = 1
+    layers: Annotated[int, Interval(ge=1, le=100)] = 1
     """Number of stacked recurrent layers, e.g. 1."""
     bidirectional: bool = False
     """Whether a second network reads the text backwards."""
@@ -51,9 +54,9 @@ class Recurrent(Student):
     def from_text(cls, text: str) -> Self:
         """See `Student.from_text`: `lstm:256`, `bilstm:256:2` with two layers, or `rnn:128:own:mean`."""
         name, *parts = text.split(":")
-        words = [part for part in parts if not part.isdigit()]
-        sizes = [int(part) for part in parts if part.isdigit()]
-        if name not in CELLS or len(sizes) not in (1, 2) or not set(words) <= {"own", "mean"}:
+        sizes = [number for part in parts if (number := whole_number(part)) is not None]
+        words = [part for part in parts if whole_number(part) is None]
+        if name not in CELLS or len(sizes) not in (1, 2) or sorted(words) not in ALLOWED_WORDS:
             raise InvalidParameter(
                 f"recurrent must be CELL:WIDTH[:LAYERS][:own][:mean] with CELL one of {', '.join(CELLS)}, but got "
                 f"{text!r}; give one such as bilstm:256"
@@ -86,6 +89,7 @@ class Recurrent(Student):
             problem_type=teacher.config.problem_type,
             pad_token_id=teacher.config.pad_token_id,
         )
+        require_size(lambda: RecurrentForSequenceClassification(config), teacher)
         with torch.random.fork_rng():
             torch.manual_seed(resources.seed)
             student = RecurrentForSequenceClassification(config)

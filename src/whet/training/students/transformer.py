@@ -24,7 +24,9 @@ from whet.models.architecture import word_vectors
 from whet.models.load import load_tokenizer, load_with_new_head
 from whet.tasks.kinds.base import kind_of_head
 from whet.training.students._narrowing import resized_config
-from whet.training.students.base import BuiltStudent, Student
+from whet.training.students.base import BuiltStudent, Student, require_size
+from whet.utils.inputs import one_line, read_text
+from whet.utils.parameters import require, shown, whole_number
 
 __all__ = ["Transformer"]
 
@@ -41,11 +43,11 @@ class Transformer(Student):
     config: str | None = None
     """File with the configuration of a model of any kind, which gets random weights; its classes and vocabulary are
     those of the teacher."""
-    layers: Annotated[int | None, Interval(ge=1)] = None
+    layers: Annotated[int | None, Interval(ge=1, le=1000)] = None
     """Number of blocks, e.g. 2; the teacher's number if not given."""
-    width: Annotated[int | None, Interval(ge=1)] = None
+    width: Annotated[int | None, Interval(ge=1, le=65_536)] = None
     """Hidden size, e.g. 128; the feed-forward width scales with it. The teacher's size if not given."""
-    heads: Annotated[int | None, Interval(ge=1)] = None
+    heads: Annotated[int | None, Interval(ge=1, le=65_536)] = None
     """Number of attention heads, e.g. 2; if not given, heads are as wide as the teacher's."""
 
     def __post_init__(self) -> None:
@@ -69,13 +71,14 @@ class Transformer(Student):
             return cls(config=text)
         if "=" not in text:
             return cls(base=text)
-        sizes = dict(part.partition("=")[::2] for part in text.split(","))
-        if not sizes.keys() <= SIZES.keys() or not all(value.isdigit() for value in sizes.values()):
+        pairs = [part.partition("=")[::2] for part in text.split(",")]
+        sizes = {key: number for key, value in pairs if (number := whole_number(value)) is not None}
+        if not sizes.keys() <= SIZES.keys() or len(sizes) < len(pairs):
             raise InvalidParameter(
-                f"transformer must be sizes out of {', '.join(SIZES)}, or a folder or hub name, but got {text!r}; "
-                "give sizes such as layers=2,width=128"
+                f"transformer must be sizes out of {', '.join(SIZES)}, each once, or a folder or hub name, "
+                f"but got {shown(text)}; give sizes such as layers=2,width=128"
             )
-        return cls(**{key: int(value) for key, value in sizes.items()})  # type: ignore[arg-type]
+        return cls(**sizes)  # type: ignore[arg-type]
 
     def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
         """See `Student.build`; weights are drawn with the seed of the resources."""
@@ -89,11 +92,18 @@ class Transformer(Student):
         return BuiltStudent(student.to(teacher.device).eval(), f"{type(student).__name__} with {sizes}, {start}")
 
     def _sized(self, teacher: PreTrainedModel) -> PreTrainedModel:
+        config = self._config(teacher)
+
+        def make() -> PreTrainedModel:
+            model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+            return model
+
+        require_size(make, teacher)
+        return make()
+
+    def _config(self, teacher: PreTrainedModel) -> PreTrainedConfig:
         if self.config is not None:
-            configured: PreTrainedModel = AutoModelForSequenceClassification.from_config(
-                _config_from_file(self.config, teacher)
-            )
-            return configured
+            return _config_from_file(self.config, teacher)
         teacher_config: Any = teacher.config
         if not getattr(teacher_config, "num_attention_heads", None):
             raise InvalidModel(
@@ -102,23 +112,25 @@ class Transformer(Student):
             )
         width = self.width or teacher_config.hidden_size
         heads = self.heads or max(1, width * teacher_config.num_attention_heads // teacher_config.hidden_size)
-        config = resized_config(
+        return resized_config(
             teacher_config, layers=self.layers or teacher_config.num_hidden_layers, width=width, heads=heads
         )
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
-        return model
 
 
 def _config_from_file(path: str, teacher: PreTrainedModel) -> PreTrainedConfig:
     """Return the configuration in a file, with the teacher's classes and vocabulary."""
     teacher_config: Any = teacher.config
     try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        entries = json.loads(read_text(Path(path), what="the student's configuration", error=InvalidParameter))
         config: PreTrainedConfig = AutoConfig.for_model(**entries)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        for name, size in {name: getattr(config, name, None) for name in SIZES.values()}.items():
+            require(size, Annotated[int, Interval(ge=1, le=65_536)] | None, name=name)
+    except InvalidParameter:
+        raise
+    except Exception as error:  # whatever transformers raises for values that it does not expect
         raise InvalidParameter(
-            f"the student's configuration must be a file as transformers writes config.json, but got {path}: {error}; "
-            "correct it"
+            f"the student's configuration must be a file as transformers writes config.json, but got {path}: "
+            f"{one_line(error)}; correct it"
         ) from error
     words = len(word_vectors(teacher))
     shared = ("id2label", "label2id", "problem_type", "pad_token_id")

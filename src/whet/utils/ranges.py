@@ -1,0 +1,66 @@
+"""Ranges of numbers that more than one verb, method or setting takes.
+
+Each has an upper bound far above what is sensible: what lies beyond it is a slip of the keyboard, and would run without
+end or ask for more memory than there is.
+"""
+
+from typing import Annotated
+
+from annotated_types import Interval
+
+from whet.utils.parameters import Must
+
+__all__ = [
+    "BatchSize",
+    "Damping",
+    "Device",
+    "Epochs",
+    "LearningRate",
+    "MaxKl",
+    "MaxLength",
+    "Rows",
+    "Seed",
+    "Speedup",
+    "Temperature",
+    "Threads",
+    "Weight",
+]
+
+
+def _computes(device: str) -> bool:
+    import torch  # slow to import
+
+    try:
+        # a device without memory, such as meta, has no number to give back
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError, ValueError, TypeError):
+        return False
+    return True
+
+
+Device = Annotated[str, Must(_computes, "one that torch can use")]
+"""Where to compute, as torch names it, such as cpu or cuda:1."""
+Rows = Annotated[int, Interval(ge=1, le=100_000_000)]
+"""Examples of a data set."""
+BatchSize = Annotated[int, Interval(ge=1, le=1_000_000)]
+"""Examples in a batch; there are never more than the data have."""
+MaxLength = Annotated[int, Interval(ge=2, le=1_000_000)]
+"""Tokens of an input; there are never more than the model can read."""
+Seed = Annotated[int, Interval(ge=0, lt=2**32)]
+"""What numpy takes as a seed."""
+Threads = Annotated[int, Interval(ge=1, le=1024)]
+"""Threads of the processor."""
+Epochs = Annotated[float, Interval(gt=0, le=10_000)]
+"""Passes over the training data."""
+LearningRate = Annotated[float, Interval(gt=0, le=100)]
+"""Peak learning rate of AdamW."""
+Temperature = Annotated[float, Interval(gt=0, le=1000)]
+"""What logits are divided by."""
+Weight = Annotated[float, Interval(ge=0, le=1_000_000)]
+"""Weight of one loss among others."""
+Damping = Annotated[float, Interval(gt=0, le=1_000_000)]
+"""What is added to variances."""
+Speedup = Annotated[float, Interval(gt=1, le=10_000)]
+"""How many times as fast."""
+MaxKl = Annotated[float, Interval(gt=0, le=100)]
+"""Mean KL divergence from the baseline, in nats."""
