@@ -196,7 +196,7 @@ def test_a_batch_has_one_size():
         InvalidParameter, match="one of batch_size and batch_tokens must be given, but got batch_size=8"
     ):
         Benchmark(batch_size=8, batch_tokens=64)
-    with pytest.raises(InvalidParameter, match="1 <= batch_tokens must hold, but got batch_tokens=0"):
+    with pytest.raises(InvalidParameter, match="1 <= batch_tokens <= 100000000 must hold, but got batch_tokens=0"):
         Benchmark(batch_tokens=0)
 
 
@@ -252,7 +252,7 @@ def test_bad_parameters_are_refused():
         ("timed", 1),
         ("seed", -1),
     ):
-        with pytest.raises(InvalidParameter, match=f"{field} must hold, but got {field}={value}; {field} is"):
+        with pytest.raises(InvalidParameter, match=f"{field} <.* must hold, but got {field}={value}; "):
             dataclasses.replace(Benchmark(), **{field: value})
 
 

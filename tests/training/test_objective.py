@@ -145,5 +145,5 @@ def test_a_share_of_the_batches_is_drawn_without_replacement():
 def test_recovery_needs_a_teacher():
     with pytest.raises(MissingResource, match="training data and a teacher must be given"):
         Distillation().apply(tiny_model("bert"), Resources())
-    with pytest.raises(InvalidParameter, match="0 < epochs < inf must hold"):
+    with pytest.raises(InvalidParameter, match="0 < epochs <= 10000 must hold"):
         Distillation(epochs=0)

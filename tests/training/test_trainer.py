@@ -415,7 +415,7 @@ def test_other_errors_are_not_reported_as_a_full_disk(learn, monkeypatch):
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(field, value):
-    with pytest.raises(InvalidParameter, match=rf"{field}.* must hold, but got {field}={value}; {field} is: "):
+    with pytest.raises(InvalidParameter, match=rf"{field}.* must hold, but got {field}={value}; give one such as"):
         TrainingSettings(**{field: value})
 
 

@@ -9,7 +9,7 @@ import torch
 import in_processes
 from folders import classifier, save, write_rows
 from helpers import tiny_batches
-from whet.errors import InvalidData
+from whet.errors import InvalidData, InvalidParameter
 from whet.models.artifact import load_any
 from whet.utils import distributed
 from whet.utils.distributed import (
@@ -44,6 +44,34 @@ def test_one_process_has_everything():
     batch = {"x": torch.arange(4)}
     rows, weight = rows_of_process(batch)
     assert torch.equal(rows["x"], batch["x"]) and weight == 1
+
+
+SECOND = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"WORLD_SIZE": "x"}, "WORLD_SIZE must be a whole number, but got WORLD_SIZE='x'; unset it, or start with"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE must be a whole number, but got WORLD_SIZE=''"),
+        ({"WORLD_SIZE": "-2"}, "WORLD_SIZE must be a whole number"),
+        ({"RANK": "first"}, "RANK must be a whole number, but got RANK='first'"),
+        ({"RANK": "2"}, "RANK must be below 2, but got RANK=2"),
+        ({"LOCAL_RANK": "9" * 20}, "LOCAL_RANK must be a whole number"),
+        ({"MASTER_PORT": "70000"}, "MASTER_PORT must be below 65536, but got MASTER_PORT=70000"),
+        (
+            {"RANK": None},
+            "RANK must be set with WORLD_SIZE=2, but got none; unset WORLD_SIZE, or start with accelerate",
+        ),
+        ({"MASTER_ADDR": None}, "MASTER_ADDR must be set with WORLD_SIZE=2, but got none"),
+        ({"WORLD_SIZE": None, "RANK": "0", "LOCAL_RANK": "x"}, "LOCAL_RANK must be a whole number"),
+    ],
+)
+def test_broken_variables_of_the_environment_are_refused_before_anything_waits(monkeypatch, changes, message):
+    for name, value in (SECOND | changes).items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidParameter, match=message):
+        join_processes("cpu")
 
 
 def test_every_item_is_dealt_once(of_three):

@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 
 from whet.errors import InvalidParameter
 from whet.utils.parameters import require
-from whet.utils.ranges import Device, Threads
+from whet.utils.ranges import Device, Duration, Threads
 
 if TYPE_CHECKING:
     from whet.tasks.base import Task
@@ -357,6 +357,8 @@ def seconds_in(text: str) -> float:
     units = {"s": 1, "m": 60, "h": 3600}
     number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
     try:
-        return float(number) * units[unit]
+        seconds = float(number) * units[unit]
     except ValueError as error:
         raise InvalidParameter(f"--time must be a number with s, m or h, but got {text!r}; such as 30m") from error
+    require(seconds, Duration, name="time", advice="give some, such as 30m")
+    return seconds

@@ -8,9 +8,7 @@ moment and go on later. At the end the best is measured once on the dev split, w
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-from annotated_types import Interval
+from typing import Any
 
 from whet.errors import InvalidParameter
 from whet.models import artifact
@@ -27,7 +25,7 @@ from whet.utils.calls import checked
 from whet.utils.distributed import process_count
 from whet.utils.files import digest
 from whet.utils.hardware import current_machine
-from whet.utils.ranges import BatchSize, MaxLength, Seed
+from whet.utils.ranges import BatchSize, Duration, MaxLength, Seed
 
 __all__ = ["search"]
 
@@ -39,7 +37,7 @@ def search(
     out: str | Path,
     *,
     goal: Goal | None = None,
-    seconds: Annotated[float, Interval(gt=0, le=100_000_000)] = 1800,
+    seconds: Duration = 1800,
     runtimes: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
     batch_size: BatchSize = 32,

@@ -73,7 +73,8 @@ def _advice(parameter: Parameter, value: Any) -> str:
 
 def _parts(hint: Any) -> set[Any]:
     """The types that a hint is made of."""
-    return {hint}.union(*map(_parts, get_args(hint)))
+    parts = hint if isinstance(hint, list) else get_args(hint)  # (a function's arguments are a list)
+    return {str(hint) if isinstance(hint, list) else hint}.union(*map(_parts, parts))
 
 
 def _is_path(value: Any) -> bool:

@@ -14,6 +14,7 @@ __all__ = [
     "BatchSize",
     "Damping",
     "Device",
+    "Duration",
     "Epochs",
     "LearningRate",
     "MaxKl",
@@ -40,6 +41,8 @@ def _computes(device: str) -> bool:
 
 Device = Annotated[str, Must(_computes, "one that torch can use")]
 """Where to compute, as torch names it, such as cpu or cuda:1."""
+Duration = Annotated[float, Interval(gt=0, le=100_000_000)]
+"""Seconds; the most are three years."""
 Rows = Annotated[int, Interval(ge=1, le=100_000_000)]
 """Examples of a data set."""
 BatchSize = Annotated[int, Interval(ge=1, le=1_000_000)]
@@ -52,8 +55,8 @@ Threads = Annotated[int, Interval(ge=1, le=1024)]
 """Threads of the processor."""
 Epochs = Annotated[float, Interval(gt=0, le=10_000)]
 """Passes over the training data."""
-LearningRate = Annotated[float, Interval(gt=0, le=100)]
-"""Peak learning rate of AdamW."""
+LearningRate = Annotated[float, Interval(gt=0, le=1e38)]
+"""Peak learning rate of AdamW; one that is far too large ends a training at its first loss that is not finite."""
 Temperature = Annotated[float, Interval(gt=0, le=1000)]
 """What logits are divided by."""
 Weight = Annotated[float, Interval(ge=0, le=1_000_000)]

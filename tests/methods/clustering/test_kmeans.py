@@ -258,8 +258,8 @@ def test_needed_resources_follow_from_the_parameters():
         ({"init": "random"}, r"init must be one of linear, density, kmeans\+\+, but got init='random'"),
         ({"importance": "outputs"}, r"importance must be one of none, inputs"),
         ({"coding": "zip"}, r"coding must be one of fixed, entropy"),
-        ({"epochs": -1}, r"0 <= epochs < inf must hold, but got epochs=-1"),
-        ({"learning_rate": 0}, r"0 < learning_rate < inf must hold"),
+        ({"epochs": -1}, r"0 <= epochs <= 10000 must hold, but got epochs=-1"),
+        ({"learning_rate": 0}, r"0 < learning_rate <= 1e.38 must hold"),
     ],
 )
 def test_bad_parameters_are_refused(given, message):

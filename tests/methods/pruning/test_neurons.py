@@ -256,7 +256,7 @@ def test_few_tokens_are_no_special_case():
 def test_bad_input_is_refused():
     with pytest.raises(InvalidParameter, match="0 < keep <= 1 must hold, but got keep=0"):
         Neurons(keep=0)
-    with pytest.raises(InvalidParameter, match="1 <= multiple_of must hold, but got multiple_of=0"):
+    with pytest.raises(InvalidParameter, match="1 <= multiple_of <= 1000000 must hold, but got multiple_of=0"):
         Neurons(keep=0.5, multiple_of=0)
     with pytest.raises(InvalidParameter, match="one of keep and speedup must be given"):
         whet.Recipe.from_list([{"method": "pruning.neurons"}])

@@ -198,7 +198,7 @@ def test_embeddings_are_saved_as_bits_and_values(tmp_path, tokenizer):
     ("given", "message"),
     [
         ({"sparsity": 1.0}, r"0 <= sparsity < 1 must hold, but got sparsity=1\.0"),
-        ({"sparsity": 0.9, "interval": 0}, r"1 <= interval must hold, but got interval=0"),
+        ({"sparsity": 0.9, "interval": 0}, r"1 <= interval <= 1000000000 must hold, but got interval=0"),
         ({"sparsity": 0.9, "alpha": 0.0}, r"0 < alpha <= 1 must hold, but got alpha=0\.0"),
         ({"sparsity": 0.9, "alpha": 1.1}, r"0 < alpha <= 1 must hold"),
         ({"sparsity": 0.9, "until": 1.0}, r"0 < until < 1 must hold, but got until=1\.0"),

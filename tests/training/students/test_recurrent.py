@@ -63,6 +63,17 @@ def test_invalid_texts_are_refused(text: str):
         student_from(f"recurrent:{text}")
 
 
+@pytest.mark.parametrize("text", ["lstm:1000000000", "lstm:256:101", "rnn:²", f"lstm:{'9' * 20}", "lstm:8:own:own"])
+def test_absurd_sizes_are_refused(text: str):
+    with pytest.raises(InvalidParameter, match=r"must hold, but got|recurrent must be CELL:WIDTH"):
+        student_from(f"recurrent:{text}")
+
+
+def test_a_student_far_larger_than_its_teacher_is_refused_before_it_takes_memory():
+    with pytest.raises(InvalidParameter, match=r"at most 1,073,741,824 parameters, but got \d+,\d+,\d+,"):
+        student_from("recurrent:lstm:16384").build(tiny_model("bert"), Resources())
+
+
 def test_a_width_of_0_is_refused():
-    with pytest.raises(InvalidParameter, match="1 <= hidden_size must hold, but got hidden_size=0"):
+    with pytest.raises(InvalidParameter, match="1 <= hidden_size <= 16384 must hold, but got hidden_size=0"):
         student_from("recurrent:lstm:0")

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
@@ -73,10 +75,37 @@ def test_another_vocabulary_is_refused(tmp_path, tokenizer):
         student_from(f"transformer:{tmp_path / 'base'}").build(teacher, Resources())
 
 
-@pytest.mark.parametrize("text", ["layers=x", "depth=2", "layers=2,width="])
+@pytest.mark.parametrize(
+    "text", ["layers=x", "depth=2", "layers=2,width=", "layers=2,layers=3", "width=²", "width=" + "9" * 20]
+)
 def test_invalid_texts_are_refused(text: str):
-    with pytest.raises(InvalidParameter, match="transformer must be sizes out of layers, width, heads, or a folder"):
+    with pytest.raises(InvalidParameter, match="transformer must be sizes out of layers, width, heads, each once"):
         student_from(f"transformer:{text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("width=65536,heads=1", r"a student must have at most 1,073,741,824 parameters, but got \d+,"),
+        ("width=7", "sizes must make a model|^"),
+        ("layers=1001", "1 <= layers <= 1000 must hold, but got layers=1001"),
+    ],
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sizes_that_make_no_model_are_refused_before_they_take_memory(family: Family, text: str, message: str):
+    try:
+        student = student_from(f"transformer:{text}").build(tiny_model(family), Resources()).model
+    except InvalidParameter as error:
+        assert re.search(message, str(error))
+    else:
+        assert text == "width=7"
+        assert student(**tiny_batches(count=1).batches[0]).logits.isfinite().all()
+
+
+def test_a_configuration_of_absurd_sizes_is_refused(tmp_path):
+    (tmp_path / "own.json").write_text('{"model_type": "bert", "num_hidden_layers": 1000000000}')
+    with pytest.raises(InvalidParameter, match="1 <= num_hidden_layers <= 65536 must hold, but got"):
+        student_from(f"transformer:{tmp_path / 'own.json'}").build(tiny_model("bert"), Resources())
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
@@ -99,11 +128,10 @@ def test_a_configuration_of_any_kind_is_read_from_its_file(tmp_path):
         assert built.model(**inputs).logits.shape[-1] == 3
 
 
-@pytest.mark.parametrize("content", [None, "junk", "[1]", '{"model_type": "nonsense"}', '{"hidden_size": 8}'])
+@pytest.mark.parametrize("content", ["junk", "[1]", '{"model_type": "nonsense"}', '{"hidden_size": 8}', "[" * 10**5])
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, content):
     path = tmp_path / "own.json"
-    if content is not None:
-        path.write_text(content)
+    path.write_text(content)
     with pytest.raises(InvalidParameter, match=r"configuration must be a file as transformers writes config.json, but"):
         student_from(f"transformer:{path}").build(tiny_model("bert"), Resources())
 

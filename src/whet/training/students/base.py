@@ -16,7 +16,7 @@ from whet.utils.inputs import one_line
 from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.parameters import check
 
-__all__ = ["BuiltStudent", "Student", "all_students", "require_size", "student_from"]
+__all__ = ["BuiltStudent", "Student", "all_students", "require_runs", "require_size", "student_from"]
 
 PACKAGE = "whet.training.students"
 """Where our own students lie; installed packages add theirs by the entry points `whet.students`."""
@@ -95,15 +95,33 @@ def require_size(make: Callable[[], nn.Module], teacher: nn.Module) -> None:
     except InvalidParameter:
         raise
     except Exception as error:  # whatever a model raises for sizes that do not go together
-        raise InvalidParameter(
-            f"the student's sizes must make a model, but got {type(error).__name__}: {one_line(error)}; give others, "
-            "such as half of the teacher's"
-        ) from error
+        raise _no_model(error) from error
     largest = max(LARGEST, count_weights(teacher))
     if count > largest:
         raise InvalidParameter(
             f"a student must have at most {largest:,} parameters, but got {count:,}; give smaller sizes"
         )
+
+
+def require_runs(student: nn.Module) -> None:
+    """Check that a student gives an answer: not all sizes that make a model make one that runs.
+
+    Raises:
+        InvalidParameter: it does not.
+    """
+    ids = torch.ones(1, 2, dtype=torch.int64)
+    try:
+        with torch.inference_mode():
+            student(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except Exception as error:  # whatever a model raises for sizes that do not go together
+        raise _no_model(error) from error
+
+
+def _no_model(error: Exception) -> InvalidParameter:
+    return InvalidParameter(
+        f"the student's sizes must make a model, but got {type(error).__name__}: {one_line(error)}; give others, such "
+        "as half of the teacher's"
+    )
 
 
 def all_students() -> dict[str, type[Student]]:

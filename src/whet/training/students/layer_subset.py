@@ -13,7 +13,7 @@ Differs: the influence leaves padding out; the KL is measured again after each r
 
 import copy
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from whet.tasks.data import Batches
 from whet.tasks.kinds.base import kl_divergences
 from whet.training.students._narrowing import narrowed_student
 from whet.training.students.base import BuiltStudent, Student
-from whet.utils.parameters import whole_number
+from whet.utils.parameters import shown, whole_number
 from whet.utils.progress import track
 
 __all__ = ["LayerSubset", "block_influences"]
@@ -74,17 +74,16 @@ class LayerSubset(Student):
         blocks, _, width_text = text.partition(":width=")
         pattern, _, count = blocks.partition(":")
         listed = [whole_number(number) for number in blocks.split(",")]
-        sizes = [whole_number(size) if size else None for size in (count, width_text)]
-        patterns = get_args(Pattern)
-        wrong = any(size is None for size, given in zip(sizes, (count, width_text), strict=True) if given)
-        if wrong or (pattern not in patterns and None in listed):
+        sizes = [whole_number(size) for size in (count, width_text)]
+        is_list = pattern[:1].isdecimal()
+        if (is_list and None in listed) or sizes.count(None) > (count, width_text).count(""):
             raise InvalidParameter(
-                f"layer_subset must be PATTERN, PATTERN:COUNT or numbers, but got {text!r}; give one such as odd, "
-                f"top:3 or 0,2,4; the patterns are {', '.join(patterns)}"
+                f"layer_subset must be PATTERN, PATTERN:COUNT or numbers, but got {shown(text)}; "
+                "give one such as odd, top:3 or 0,2,4"
             )
-        if pattern in patterns:
-            return cls(pattern=pattern, count=sizes[0], width=sizes[1])  # type: ignore[arg-type]
-        return cls(layers=tuple(number for number in listed if number is not None), width=sizes[1])
+        if is_list:
+            return cls(layers=tuple(number for number in listed if number is not None), width=sizes[1])
+        return cls(pattern=pattern, count=sizes[0], width=sizes[1])  # type: ignore[arg-type]
 
     @property
     def reads(self) -> frozenset[str]:

@@ -24,7 +24,7 @@ from whet.models.architecture import word_vectors
 from whet.models.load import load_tokenizer, load_with_new_head
 from whet.tasks.kinds.base import kind_of_head
 from whet.training.students._narrowing import resized_config
-from whet.training.students.base import BuiltStudent, Student, require_size
+from whet.training.students.base import BuiltStudent, Student, require_runs, require_size
 from whet.utils.inputs import one_line, read_text
 from whet.utils.parameters import require, shown, whole_number
 
@@ -99,7 +99,9 @@ class Transformer(Student):
             return model
 
         require_size(make, teacher)
-        return make()
+        student = make().eval()
+        require_runs(student)
+        return student
 
     def _config(self, teacher: PreTrainedModel) -> PreTrainedConfig:
         if self.config is not None:
