@@ -47,6 +47,7 @@ WRONG = {
     "device": ["gpu", "", None, 3, "cuda:99", torch.device("cpu")],
     "flag": [1, "yes", None],
     "function": [3, "print", None],
+    "text or none": [3, ["text"]],
     "text": [3, None, ["text"], b"text"],
     "count": COUNTS,
     "count or none": [value for value in COUNTS if value is not None],
@@ -57,7 +58,7 @@ WRONG = {
 """Values that are wrong for a kind of argument."""
 KINDS = {
     whet.load: {"model": "path"},
-    whet.load_task: {"text": "text", "label": "text"},
+    whet.load_task: {"text": "text", "label": "text", "metric": "text or none"},
     whet.finetune: {
         "base": "path", "task": "task", "out": "path", "settings": "settings", "lora": "settings or none",
         "device": "device", "overwrite": "flag", "report_to": "names", "report": "function",

@@ -286,7 +286,7 @@ def export(
     precision: Precisions = "fp32",
     max_kl: float | None = None,
     opset: int | None = None,
-    max_length: MaxLength = 128,
+    max_length: InputLength = 128,
     data: TaskOptions = TaskOptions(),
     machine: SeedOptions = SeedOptions(),
     as_json: Json = False,

@@ -7,10 +7,12 @@ from whet.errors import InvalidParameter
 from whet.evaluation.metrics.base import quality_named
 from whet.tasks.base import Task, task_from_files, task_named
 from whet.tasks.frames import OwnData
+from whet.utils.calls import checked
 
 __all__ = ["load_task"]
 
 
+@checked
 def load_task(
     name: str | None = None,
     *,
