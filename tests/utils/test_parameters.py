@@ -10,7 +10,7 @@ import whet
 from whet.errors import InvalidParameter
 from whet.methods.base import all_methods
 from whet.training.students.base import all_students
-from whet.utils.parameters import check, parameters, whole_number
+from whet.utils.parameters import check, parameters, whole_number_in
 
 MUST_BE_FINITE = "keep must be finite"
 EDGES = [-math.inf, -1.0, math.nextafter(0, -1), 0, math.nextafter(0, 1), 0.5, math.nextafter(1, 0), 1, 2.0, math.inf]
@@ -130,8 +130,8 @@ def test_a_value_that_python_cannot_write_is_refused_too():
 
 @pytest.mark.parametrize("text", ["", "-1", "1.0", "1e3", "²", "٣", " 1", "9" * 19, "9" * 5000])
 def test_a_whole_number_has_a_few_plain_digits(text):
-    assert whole_number(text) is None
-    assert whole_number("0042") == 42
+    assert whole_number_in(text) is None
+    assert whole_number_in("0042") == 42
 
 
 def every_settings_class() -> list[type]:

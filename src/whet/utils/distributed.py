@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from whet.errors import InvalidData, InvalidParameter
-from whet.utils.parameters import shown, whole_number
+from whet.utils.parameters import shown, whole_number_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +134,7 @@ def _processes_started() -> int:
     """Return how many processes accelerate launch or torchrun started, after a look at what else they say."""
     advice = "unset it, or start with accelerate launch"
     given = {name: os.environ[name] for name in ("WORLD_SIZE", *_OF_A_PROCESS) if name in os.environ}
-    numbers = {name: whole_number(text) for name, text in given.items()}
+    numbers = {name: whole_number_in(text) for name, text in given.items()}
     for name, number in numbers.items():
         if number is None:
             raise InvalidParameter(f"{name} must be a whole number, but got {name}={shown(given[name])}; {advice}")

@@ -34,7 +34,7 @@ __all__ = [
     "require",
     "require_one",
     "shown",
-    "whole_number",
+    "whole_number_in",
 ]
 
 _HOLDS = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
@@ -193,7 +193,7 @@ def described(hint: Any) -> str:
     return f"of type {getattr(origin or hint, '__name__', hint)}"
 
 
-def whole_number(text: str) -> int | None:
+def whole_number_in(text: str) -> int | None:
     """Return the whole number that a text is, in the digits 0 to 9, or None; 18 digits are the most."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 

@@ -30,7 +30,7 @@ from whet.tasks.data import Batches
 from whet.tasks.kinds.base import kl_divergences
 from whet.training.students._narrowing import narrowed_student
 from whet.training.students.base import BuiltStudent, Student
-from whet.utils.parameters import shown, whole_number
+from whet.utils.parameters import shown, whole_number_in
 from whet.utils.progress import track
 
 __all__ = ["LayerSubset", "block_influences"]
@@ -73,8 +73,8 @@ class LayerSubset(Student):
         """See `Student.from_text`: `odd`, `top:3` or `0,2,4`, and a width after any of them, as in `odd:width=192`."""
         blocks, _, width_text = text.partition(":width=")
         pattern, _, count = blocks.partition(":")
-        listed = [whole_number(number) for number in blocks.split(",")]
-        sizes = [whole_number(size) for size in (count, width_text)]
+        listed = [whole_number_in(number) for number in blocks.split(",")]
+        sizes = [whole_number_in(size) for size in (count, width_text)]
         is_list = pattern[:1].isdecimal()
         if (is_list and None in listed) or sizes.count(None) > (count, width_text).count(""):
             raise InvalidParameter(

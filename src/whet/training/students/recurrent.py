@@ -22,7 +22,7 @@ from whet.models.configs import Cell, Pooling, RecurrentConfig
 from whet.models.recurrent import RecurrentForSequenceClassification
 from whet.numerics.linalg import eigh_descending
 from whet.training.students.base import BuiltStudent, Student, require_size
-from whet.utils.parameters import whole_number
+from whet.utils.parameters import whole_number_in
 
 __all__ = ["Recurrent"]
 
@@ -54,8 +54,8 @@ class Recurrent(Student):
     def from_text(cls, text: str) -> Self:
         """See `Student.from_text`: `lstm:256`, `bilstm:256:2` with two layers, or `rnn:128:own:mean`."""
         name, *parts = text.split(":")
-        sizes = [number for part in parts if (number := whole_number(part)) is not None]
-        words = [part for part in parts if whole_number(part) is None]
+        sizes = [number for part in parts if (number := whole_number_in(part)) is not None]
+        words = [part for part in parts if whole_number_in(part) is None]
         if name not in CELLS or len(sizes) not in (1, 2) or sorted(words) not in ALLOWED_WORDS:
             raise InvalidParameter(
                 f"recurrent must be CELL:WIDTH[:LAYERS][:own][:mean] with CELL one of {', '.join(CELLS)}, but got "

@@ -26,7 +26,7 @@ from whet.tasks.kinds.base import kind_of_head
 from whet.training.students._narrowing import resized_config
 from whet.training.students.base import BuiltStudent, Student, require_runs, require_size
 from whet.utils.inputs import one_line, read_text
-from whet.utils.parameters import require, shown, whole_number
+from whet.utils.parameters import require, shown, whole_number_in
 
 __all__ = ["Transformer"]
 
@@ -72,7 +72,7 @@ class Transformer(Student):
         if "=" not in text:
             return cls(base=text)
         pairs = [part.partition("=")[::2] for part in text.split(",")]
-        sizes = {key: number for key, value in pairs if (number := whole_number(value)) is not None}
+        sizes = {key: number for key, value in pairs if (number := whole_number_in(value)) is not None}
         if not sizes.keys() <= SIZES.keys() or len(sizes) < len(pairs):
             raise InvalidParameter(
                 f"transformer must be sizes out of {', '.join(SIZES)}, each once, or a folder or hub name, "
