@@ -1,5 +1,8 @@
 import json
+import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -152,6 +155,36 @@ def test_broken_measurements_are_refused(tmp_path, change):
     (tmp_path / "measurements.jsonl").write_text(json.dumps(entry) + "\n")
     with pytest.raises(InvalidArtifact, match=r"line 1 of .*must be as whet wrote it, but (name|recipe|measurements)"):
         collect_results([tmp_path])
+
+
+def test_a_broken_file_among_others_is_told_and_the_others_count(tmp_path, tokenizer):
+    keep(tmp_path / "run", trial("dense"), trial("small", speedup=2.0))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "measurements.jsonl").write_text("{")
+    saved(tmp_path / "model", tokenizer)
+    (tmp_path / "model" / "manifest.json").write_text("{}")
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "manifest.json").write_text('{"name": "of another program"}')
+    told = []
+    assert names(collect_results([tmp_path], warn=told.append)) == ["dense", "small"]
+    assert [re.search(r"/(broken|model|web)/", sentence)[1] for sentence in told] == ["model", "broken"]
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(InvalidArtifact, match=r"broken/measurements.jsonl must be"):
+        collect_results([tmp_path])
+
+
+def test_folders_are_searched_at_any_depth_and_symlinks_are_not_followed(tmp_path):
+    deep = Path(tmp_path / "d", *["d"] * 1200)
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1201):
+        os.mkdir("d", dir_fd=here)
+        here, above = os.open("d", os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(here)
+    keep(deep, trial("dense"))
+    (deep / "loop").symlink_to(tmp_path)
+    (tmp_path / "measurements.jsonl").symlink_to("measurements.jsonl")
+    assert names(collect_results([tmp_path])) == ["dense"]
 
 
 def test_trials_without_conditions_are_refused(tmp_path):

@@ -7,7 +7,6 @@ import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
 from measured import keep, saved, trial
-from whet.errors import InvalidData
 from whet.evaluation import records
 from whet.report.collect import Result, collect_results
 from whet.report.html import html_page
@@ -101,12 +100,23 @@ def test_without_models_there_are_neither_layers_nor_curves():
 
 
 @pytest.mark.parametrize("content", ["", "epoch\n1\n", "no curve", CURVE.replace("0.7", "x")])
-def test_a_broken_curve_is_refused(tmp_path, tokenizer, content):
+def test_a_broken_curve_is_told_and_the_figures_are_shown(tmp_path, tokenizer, content):
     digest = saved(tmp_path / "dense", tokenizer, curve=content)
     records.record(tmp_path / "dense", trial("dense", model=digest))
     results = collect_results([tmp_path])
-    with pytest.raises(InvalidData, match=r"curve.csv must be a learning curve"):
-        html_page(report_view(results), results, mark="whet report")
+    page = html_page(report_view(results), results, mark="whet report")
+    assert re.search(r"Not shown: .*curve.csv must be a learning curve", page)
+    assert data_of(page)["curves"] == [] and "0.800" in page
+
+
+def test_broken_weights_are_told_and_the_figures_are_shown(tmp_path, tokenizer):
+    for name in ("dense", "small"):
+        records.record(tmp_path / name, trial(name, model=saved(tmp_path / name, tokenizer)))
+    (tmp_path / "small" / "model.safetensors").write_bytes(b"short")
+    results = [Result(one, tmp_path / one.name) for one in (trial("dense"), trial("small", speedup=2.0))]
+    page = html_page(report_view(results), results, mark="whet report")
+    assert len(re.findall(r"Not shown: .*small/model.safetensors must be a safetensors file", page)) == 1
+    assert "2.00 ×" in page
 
 
 def test_the_markdown_has_every_model_with_intervals_and_test():
@@ -121,7 +131,9 @@ def test_the_markdown_has_every_model_with_intervals_and_test():
 
 
 def test_the_markdown_escapes_names():
-    lines = paper_of(trial("dense"), trial(EVIL, speedup=2.0)).splitlines()
+    evil = EVIL + " http://x.org www.x.org me@x.org \x1b[2J \u202e \udcff $x$"
+    lines = paper_of(trial("dense"), trial(evil, speedup=2.0)).splitlines()
+    assert not re.search(r"[^\\]://|www[.]|[^\\]@|[^\\][$]|[\x1b\u202e\udcff]", "\n".join(lines))
     [row] = [line for line in lines if "onerror" in line and line.startswith("|")]
     assert len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"(?<!\\)\|", lines[7]))
     assert not re.search(r"(?<!\\)<(?!!-- whet)", "\n".join(lines))

@@ -124,6 +124,21 @@ def test_trials_of_a_search_need_no_model_folder(tmp_path):
         save_report([], tmp_path / "out")
 
 
+def test_what_cannot_be_read_is_said_in_all_pages(tmp_path, run):
+    (run / "broken").mkdir()
+    (run / "broken" / "measurements.jsonl").write_text("{")
+    told = []
+    write_report([tmp_path, run / "broken" / ".."], tmp_path / "out", warn=told.append)
+    assert len(told) == 1 and "broken/measurements.jsonl" in told[0]
+    assert all("Not shown: line 1 of" in (tmp_path / "out" / name).read_text() for name in FILES[:2])
+
+
+def test_a_name_that_is_no_text_does_not_lose_the_report(tmp_path):
+    save_report([Result(trial("dense \udcff")), Result(SMALL)], tmp_path / "out")
+    assert sorted(tree(tmp_path / "out")) == FILES
+    save_report([Result(trial("dense")), Result(SMALL)], tmp_path / "out")
+
+
 def test_without_times_the_picture_shows_sizes(tmp_path):
     small = [one for one in SMALL.measurements if one.metric in ("accuracy", "disk")]
     save_report([Result(type(SMALL)("small", [], 0, small, None, SMALL.conditions))], tmp_path)

@@ -41,6 +41,7 @@ from whet.cli.options import (
 )
 from whet.cli.recipes import RecipeOptions
 from whet.cli.search import search
+from whet.utils.progress import say
 
 if TYPE_CHECKING:
     from whet.evaluation.trial import Trial
@@ -274,7 +275,14 @@ def report(folder: Path, /, *folders: Path, out: Path | None = None, only: Texts
     from whet.report.write import write_report
 
     silence_transformers()
-    show(f"see {write_report([folder, *folders], out, only=conditions_in(only), overwrite=overwrite)}")
+    page = write_report(
+        [folder, *folders],
+        out,
+        only=conditions_in(only),
+        overwrite=overwrite,
+        warn=lambda sentence: say(f"note: not shown: {sentence}"),
+    )
+    show(f"see {page}")
 
 
 @app.command

@@ -7,6 +7,7 @@ reports, model cards and the command line all use these functions.
 import re
 
 from whet.evaluation.measurement import Comparison, Measurement
+from whet.utils.streams import printable
 
 __all__ = [
     "TIMES",
@@ -30,6 +31,8 @@ __all__ = [
 
 TIMES = "×"
 """The unit of ratios."""
+_MARKUP = re.compile(r"[\\`*_\[\]<>|#~&$@]|:(?=//)|(?<=www)\.")
+"""What means something to Markdown or HTML, or makes a link of an address."""
 TINY = 1e-4
 """Numbers nearer to zero have an exponent."""
 
@@ -158,7 +161,7 @@ def _places(value: float) -> int:
 
 def markdown_text(text: str) -> str:
     """Return a text on one line with Markdown and HTML escaped; names of models may contain anything."""
-    return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", _encodable(" ".join(text.split())))
+    return _MARKUP.sub(r"\\\g<0>", _encodable(" ".join(text.split())))
 
 
 def markdown_code(text: str) -> str:
@@ -170,4 +173,4 @@ def markdown_code(text: str) -> str:
 
 def _encodable(text: str) -> str:
     """Return a text that can be written as UTF-8; names of files need not be."""
-    return text.encode("utf-8", "replace").decode()
+    return printable(text).encode("utf-8", "replace").decode()

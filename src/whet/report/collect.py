@@ -1,12 +1,14 @@
 """Collects trials from folders: the newest trial of every model, all of one task, data set and machine."""
 
 import dataclasses
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from whet.errors import InvalidData, InvalidParameter
+from whet.errors import InvalidArtifact, InvalidData, InvalidParameter, WhetError
 from whet.evaluation import records
 from whet.evaluation.trial import Trial, current_names
 from whet.models import artifact
@@ -46,21 +48,31 @@ class Result(NamedTuple):
     """The measured artifact; None if it no longer exists, or the model was not an artifact."""
 
 
-def collect_results(folders: Sequence[Path], *, only: Mapping[str, str] | None = None) -> list[Result]:
+def collect_results(
+    folders: Sequence[Path],
+    *,
+    only: Mapping[str, str] | None = None,
+    warn: Callable[[str], None] = lambda sentence: None,
+) -> list[Result]:
     """Return the newest trial of every model and runtime below some folders: the baseline first, then by speed.
 
     Args:
-        folders: folders to search, with all folders inside them except hidden ones.
+        folders: folders to search, with all folders inside them except hidden ones and those behind a symlink.
         only: conditions of the trials to return, by the names of `flat_conditions`.
+        warn: called with a sentence for each folder inside the given ones that cannot be read; the others count.
 
     Raises:
         InvalidParameter: a folder does not exist, or no trial has the wanted conditions.
-        InvalidArtifact: measurements cannot be read.
+        InvalidArtifact: measurements right in a given folder, or all that there are, cannot be read.
         InvalidData: there are no measurements, or trials differ in the conditions of `SHARED_CONDITIONS`.
     """
-    measured = [result for result in _all_results(folders) if result.trial.measurements]
+    for folder in folders:
+        if not folder.is_dir():
+            raise InvalidParameter(f"a report must be of folders that exist, but got {folder}; check the path")
+    models = _models(folders, warn)
+    measured = [result for result in _all_results(folders, models, warn) if result.trial.measurements]
     if not measured:
-        raise _no_measurements(folders)
+        raise _no_measurements(folders, models.values())
     chosen = _with_conditions(measured, only or {})
     _check_comparable(chosen)
     newest = _newest(chosen)
@@ -89,23 +101,49 @@ def flat_conditions(conditions: Mapping[str, Any]) -> dict[str, str]:
     return texts
 
 
-def _all_results(folders: Sequence[Path]) -> list[Result]:
+def _models(folders: Sequence[Path], warn: Callable[[str], None]) -> dict[str, Path]:
+    """Return the artifacts below some folders by their digests."""
+    models: dict[str, Path] = {}
+    for folder in reversed(_folders_with(MANIFEST, folders)):
+        try:
+            models[artifact.model_digest(folder)] = folder
+        except InvalidArtifact as error:
+            if (folder / MEASUREMENTS).is_file():  # other programs write files of this name too
+                warn(str(error))
+    return models
+
+
+def _all_results(folders: Sequence[Path], models: Mapping[str, Path], warn: Callable[[str], None]) -> list[Result]:
     """Return every trial, in the order of each file, without duplicates.
 
     A folder with the trials of a whole run, such as a search, gives these, and not the trials of the models inside it.
     """
-    for folder in folders:
-        if not folder.is_dir():
-            raise InvalidParameter(f"a report must be of folders that exist, but got {folder}; check the path")
-    models = {artifact.model_digest(folder): folder for folder in reversed(_folders_with(MANIFEST, folders))}
     results: dict[str, Result] = {}
+    failures: list[WhetError] = []
     runs = [folder for folder in folders if _is_run(folder)]
     others = [folder for folder in folders if folder not in runs]
     for folder in (*runs, *_folders_with(MEASUREMENTS, others)):
-        for trial in records.trials(folder):
-            _check_complete(trial, folder)
-            results.setdefault(trial.to_json(), Result(trial, models.get(trial.artifact or "")))
+        try:
+            for trial in _trials(folder):
+                results.setdefault(trial.to_json(), Result(trial, models.get(trial.artifact or "")))
+        except (InvalidArtifact, InvalidData) as error:
+            if folder in folders:
+                raise
+            failures.append(error)
+    if failures and not results:
+        raise failures[0]
+    for failure in failures:
+        warn(str(failure))
     return list(results.values())
+
+
+def _trials(folder: Path) -> list[Trial]:
+    trials = records.trials(folder)
+    if any(trial.conditions is None for trial in trials):
+        raise InvalidData(
+            f"a trial must have conditions, but one in {folder / MEASUREMENTS} has none; measure the model again"
+        )
+    return trials
 
 
 def _is_run(folder: Path) -> bool:
@@ -114,26 +152,25 @@ def _is_run(folder: Path) -> bool:
 
 def _folders_with(name: str, folders: Sequence[Path]) -> list[Path]:
     """Return the folders that hold a file `name`, without drafts and scratch folders, whose names begin with a dot."""
-    return [
-        path.parent
-        for folder in folders
-        for path in sorted(folder.rglob(name))
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    return [inner for folder in folders for inner in sorted(_inside(folder, name))]
 
 
-def _check_complete(trial: Trial, folder: Path) -> None:
-    if trial.conditions is None:
-        raise InvalidData(
-            f"a trial must have conditions, but one in {folder / MEASUREMENTS} has none; measure the model again"
-        )
+def _inside(folder: Path, name: str) -> Iterator[Path]:
+    """Yield the folders that hold a file `name`; those that cannot be read are left out, and no symlink is followed."""
+    waiting = [folder]
+    while waiting:
+        inner = waiting.pop()
+        with suppress(OSError):  # no right to read it, or a path that is too long
+            entries = [entry for entry in os.scandir(inner) if not entry.name.startswith(".")]
+            waiting += [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            if any(entry.name == name and entry.is_file() for entry in entries):
+                yield inner
 
 
-def _no_measurements(folders: Sequence[Path]) -> InvalidData:
+def _no_measurements(folders: Sequence[Path], models: Collection[Path]) -> InvalidData:
     searched = ", ".join(map(str, folders))
-    models = [str(folder) for folder in _folders_with(MANIFEST, folders)]
     if models:
-        some = ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")
+        some = _listed(sorted(map(str, models)), limit=4)
         return InvalidData(
             f"models must have been measured, but {some} were not; run whet measure BASELINE MODEL --task TASK"
         )

@@ -6,15 +6,16 @@ other script, whatever the names of models contain.
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from whet.errors import InvalidData
+from whet.errors import InvalidArtifact, InvalidData, InvalidModel
 from whet.evaluation.formatting import change, comparison, interval_of, percent, value_of, with_interval, with_unit
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
@@ -40,6 +41,11 @@ _FIGURES = (SPEEDUP, "latency_median", "kl", "disk")
 """Metrics that the tooltip of a mark shows besides its quality."""
 
 
+T = TypeVar("T")
+_Curve = list[list[float | None]]
+"""The rows of a learning curve."""
+
+
 class _Layers(NamedTuple):
     name: str
     kept: ModelSizes
@@ -50,20 +56,17 @@ def html_page(view: ReportView, results: Sequence[Result], *, mark: str) -> str:
 
     Args:
         view: the contents of the report, from `report_view`.
-        results: the same trials, with the folders from which layers and curves are read.
+        results: the same trials, with the folders from which layers and curves are read; the page tells of those
+            that cannot be read, and shows the figures all the same.
         mark: name of the generator in the page's metadata.
-
-    Raises:
-        InvalidModel: a model's configuration cannot be read.
-        InvalidArtifact: a model's weights cannot be read.
-        InvalidData: a model's learning curve cannot be read.
     """
     style, script = (_asset(name) for name in ("report.css", "report.js"))
-    models = _models(view, results)
-    words = max(map(vocabulary_size, models.values()), default=0)
-    sizes = {name: model_sizes(folder, words=words) for name, folder in models.items()}
+    models, notes = _models(view, results), list[str]()
+    words = max(_read(vocabulary_size, models, notes).values(), default=0)
+    sizes = _read(partial(model_sizes, words=words), models, notes)
     layers = [_Layers(name, layer_sizes) for name, layer_sizes in sizes.items() if layer_sizes is not None]
-    curves = {name: folder / CURVE_FILE for name, folder in models.items() if (folder / CURVE_FILE).is_file()}
+    files = {name: folder / CURVE_FILE for name, folder in models.items() if (folder / CURVE_FILE).is_file()}
+    curves = _read(_curve, files, notes)
     return (
         _environment()
         .get_template("report.html")
@@ -75,7 +78,7 @@ def html_page(view: ReportView, results: Sequence[Result], *, mark: str) -> str:
             mark=mark,
             view=view,
             best=_best(view),
-            notes=reader_notes(view),
+            notes=reader_notes(replace(view, notes=(*view.notes, *dict.fromkeys(notes)))),
             columns=[
                 {"label": "model", "unit": ""},
                 *({"label": title_of(view, name), "unit": unit_of(view, name)} for name in view.columns),
@@ -172,7 +175,18 @@ def _cell(measurement: Measurement | None, *, is_quality: bool) -> dict[str, Any
     }
 
 
-def _data(view: ReportView, curves: Mapping[str, Path]) -> dict[str, Any]:
+def _read(read: Callable[[Path], T], paths: Mapping[str, Path], notes: list[str]) -> dict[str, T]:
+    """Return what is read of each path, by name, and note what cannot be read."""
+    values: dict[str, T] = {}
+    for name, path in paths.items():
+        try:
+            values[name] = read(path)
+        except (InvalidModel, InvalidArtifact, InvalidData) as error:
+            notes.append(str(error))
+    return values
+
+
+def _data(view: ReportView, curves: Mapping[str, _Curve]) -> dict[str, Any]:
     """Return the data that the page's script draws."""
     metrics = (view.quality, *(axis.metric for axis in view.axes))
     return {
@@ -186,17 +200,17 @@ def _data(view: ReportView, curves: Mapping[str, Path]) -> dict[str, Any]:
                 "recipe": [*map(step_text, trial.recipe)],
                 "series": series,
                 "baseline": view.baseline and trial is view.trials[0],
-                "mib": None if (disk := find_measurement(trial, "disk")) is None else disk.value,
+                "mib": disk.value if (disk := find_measurement(trial, "disk")) and math.isfinite(disk.value) else None,
                 "values": {metric: _ends_of(trial.get(metric)) for metric in metrics},
                 "figures": _figures(trial, view.quality),
             }
             for trial, series in zip(view.trials, view.series_of, strict=True)
         ],
-        "curves": [{"name": name, "rows": _curve(path)} for name, path in curves.items()],
+        "curves": [{"name": name, "rows": rows} for name, rows in curves.items()],
     }
 
 
-def _curve(path: Path) -> list[list[float | None]]:
+def _curve(path: Path) -> _Curve:
     """Return the rows of a learning curve, with None for numbers that are not finite, which JSON lacks."""
     try:
         rows = read_curve(path)

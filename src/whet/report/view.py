@@ -86,13 +86,16 @@ class ReportView:
     """Conditions with the same value for all trials."""
     differing: Mapping[str, tuple[str, ...]]
     """The other conditions, with the value for each trial."""
+    notes: tuple[str, ...] = ()
+    """What could not be read, a sentence each."""
 
 
-def report_view(results: Sequence[Result]) -> ReportView:
+def report_view(results: Sequence[Result], *, notes: Sequence[str] = ()) -> ReportView:
     """Return the contents of a report.
 
     Args:
         results: trials, the baseline first.
+        notes: what could not be read, a sentence each.
 
     Raises:
         InvalidData: there are no results, or they have no quality metric or no cost in common.
@@ -131,6 +134,7 @@ def report_view(results: Sequence[Result]) -> ReportView:
         series_of=tuple(map(names.index, series)),
         best=trials.index(fastest_as_good(trials, speed=SPEEDUP)) if baseline and timed else None,
         **_conditions(trials),
+        notes=tuple(notes),
     )
 
 
@@ -163,7 +167,7 @@ def reader_notes(view: ReportView) -> list[str]:
     versions = [key for key in view.differing if key.startswith("versions.")]
     if versions:
         warnings.append(f"Software versions differ between models: {', '.join(versions)}; see the conditions.")
-    return warnings
+    return [*warnings, *(f"Not shown: {note}." for note in view.notes)]
 
 
 def names_by_recipe(view: ReportView) -> dict[str, list[str]]:

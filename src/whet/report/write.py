@@ -1,6 +1,6 @@
 """Writes a report of measured models: a web page, with a picture and Markdown beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from whet.errors import InvalidParameter, OutputExists
@@ -32,6 +32,7 @@ def write_report(
     *,
     only: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> Path:
     """Write report.html, report.png and report.md about all models measured below some folders.
 
@@ -41,6 +42,8 @@ def write_report(
         only: conditions of the trials to show, such as {"threads": "2"}.
         overwrite: whether to write beside files of others, and to replace those of these names; reports are always
             replaced.
+        warn: called with a sentence for each folder whose measurements cannot be read; the report shows the others,
+            and says so too.
 
     Returns:
         The path of the web page.
@@ -48,8 +51,7 @@ def write_report(
     Raises:
         InvalidParameter: a folder does not exist, or `out` is missing or is the folder of a model.
         InvalidData: there are no measurements, or trials differ in task, data or machine.
-        InvalidArtifact: a model's measurements cannot be read.
-        InvalidModel: a model's configuration or weights cannot be read.
+        InvalidArtifact: no measurements, or not those right in a given folder, can be read.
         OutputExists: a file that is not a report would be replaced, or `out` holds files of others.
         OutputNotWritten: the folder cannot be written.
     """
@@ -63,30 +65,35 @@ def write_report(
                 f"a report must have its own folder, or that of what was measured, but {target} holds {others[0]}; "
                 "name another, or give --overwrite to write beside it"
             )
-        return save_report(collect_results(sources, only=only), target, overwrite=overwrite)
+        notes: list[str] = []
+        results = collect_results(sources, only=only, warn=notes.append)
+        for note in notes:
+            warn(note)
+        return save_report(results, target, notes=notes, overwrite=overwrite)
 
 
-def save_report(results: Sequence[Result], out: Path, *, overwrite: bool = False) -> Path:
+def save_report(results: Sequence[Result], out: Path, *, notes: Sequence[str] = (), overwrite: bool = False) -> Path:
     """Write the report of trials of one task, data set and machine.
 
     Args:
         results: trials, the baseline first, with the folders of their models.
         out: folder for the three files.
+        notes: what could not be read, a sentence each.
         overwrite: whether to replace files of these names that are not reports.
 
     Returns:
         The path of the web page.
 
     Raises:
-        InvalidData, InvalidArtifact, InvalidModel, OutputExists, OutputNotWritten: see `write_report`.
+        InvalidData, OutputExists, OutputNotWritten: see `write_report`.
     """
     _check_output(out, overwrite=overwrite)
-    view = report_view(results)
+    view = report_view(results, notes=notes)
     # the page is written last, so that it only exists with the other two
     files = {
         PICTURE: _picture(view),
-        MARKDOWN: markdown_page(view, mark=MARK, picture=PICTURE).encode(),
-        PAGE: html_page(view, results, mark=MARK).encode(),
+        MARKDOWN: markdown_page(view, mark=MARK, picture=PICTURE).encode("utf-8", "replace"),
+        PAGE: html_page(view, results, mark=MARK).encode("utf-8", "replace"),
     }
     write_files(out, files)
     return out / PAGE
