@@ -13,6 +13,7 @@ import functools
 import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -60,6 +61,8 @@ _KINDS = {
     "measurements.jsonl": (),
 }
 """The file that tells each kind of folder that whet writes, and what else is in it besides what a manifest lists."""
+_BESIDE = re.compile(r"\.(.+?)(\.\d+\.partial|\.lock)")
+"""The names of a draft and of a lock."""
 _HELD: ContextVar[frozenset[Path]] = ContextVar("_HELD", default=frozenset())
 """The folders that this thread holds."""
 
@@ -129,9 +132,8 @@ def files_of_others(folder: Path) -> list[str]:
     names = {path.name for path in folder.iterdir()}
     kind = next((kind for kind in _KINDS if (folder / kind).is_file()), None)
     known = {_LOCK} if kind is None else {kind, *_KINDS[kind], _LOCK, *_REPORT, *_listed(folder / kind)}
-    drafts = {draft.name for name in known for draft in litter(folder / name, "partial")}
-    locks = {f".{name}{_LOCK}" for name in known}
-    return sorted(names - known - drafts - locks)
+    beside = {name for name in names if (match := _BESIDE.fullmatch(name)) and match[1] in known}
+    return sorted(names - known - beside)
 
 
 @contextmanager
