@@ -1,20 +1,33 @@
 """A loaded model is trained, changed and saved by plain transformers, which knows nothing of compressed layers."""
 
 import copy
+import functools
 import io
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import Dataset
-from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertForSequenceClassification,
+    PreTrainedModel,
+    Trainer,
+    TrainingArguments,
+)
 
+import whet
 from helpers import tiny_batches, tiny_model
 from whet.calibration.resources import Resources
+from whet.errors import InvalidArtifact
 from whet.methods.base import method_from
 from whet.methods.recipe import Recipe
+from whet.models import artifact
 from whet.models.surgery import describe
+from whet.utils.files import digest
 
 STEPS = (
     {"method": "factorization.svd", "keep": 0.5, "include": "*.3.*"},
@@ -125,3 +138,69 @@ def test_adapters_are_saved_alone(loaded, tmp_path):
         "adapter_config.json",
         "adapter_model.safetensors",
     }
+
+
+def artifact_of(folder: Path, out: Path, tokenizer) -> Path:
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    artifact.save_files(model, tokenizer, out, about={}, files={})
+    return out
+
+
+@pytest.mark.parametrize("read", [AutoModelForSequenceClassification.from_pretrained, AutoModel.from_pretrained])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_altered_files_are_refused_by_plain_loading_too(folder, tmp_path, tokenizer, read, name):
+    own = artifact_of(folder, tmp_path / "own", tokenizer)
+    read(own)
+    (own / "notes.txt").write_text("mine")
+    (own / "README.md").write_text("mine")
+    read(own)
+    path = own / name
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    with pytest.raises(
+        InvalidArtifact, match=f"match the manifest, but .*{name} was truncated or altered; copy it aga"
+    ):
+        read(own)
+
+
+def test_shards_are_compared_and_none_is_added(folder, tmp_path, tokenizer, monkeypatch):
+    saving = functools.partialmethod(PreTrainedModel.save_pretrained, max_shard_size="20KB")
+    monkeypatch.setattr(BertForSequenceClassification, "save_pretrained", saving, raising=False)
+    own = artifact_of(folder, tmp_path / "own", tokenizer)
+    expected = logits(AutoModelForSequenceClassification.from_pretrained(own))
+    assert torch.equal(logits(whet.load(own)), expected)
+    last = max(own.glob("model-*.safetensors"))
+    added = last.with_name("model-extra.safetensors")
+    shutil.copy(last, added)
+    index = own / "model.safetensors.index.json"
+    index.write_text(index.read_text().replace(last.name, added.name))
+    with pytest.raises(
+        InvalidArtifact, match=r"manifest.json does not list model-extra.safetensors; copy it again, or"
+    ):
+        AutoModelForSequenceClassification.from_pretrained(own)
+    added.unlink()
+    with pytest.raises(InvalidArtifact, match=r"index.json was truncated or altered; copy it again"):
+        AutoModelForSequenceClassification.from_pretrained(own)
+
+
+def test_a_model_saved_over_another_is_told_from_it(folder, tmp_path, tokenizer):
+    own = artifact_of(folder, tmp_path / "own", tokenizer)
+    model = AutoModelForSequenceClassification.from_pretrained(own)
+    model.save_pretrained(own)
+    assert torch.equal(logits(AutoModelForSequenceClassification.from_pretrained(own)), logits(model)), "the same bytes"
+    model.classifier.bias.data += 1
+    model.save_pretrained(own)
+    for read in (AutoModelForSequenceClassification.from_pretrained, whet.load):
+        with pytest.raises(InvalidArtifact, match=r"remove manifest.json if you saved another model over"):
+            read(own)
+    (own / "manifest.json").unlink()
+    for read in (AutoModelForSequenceClassification.from_pretrained, whet.load):
+        assert torch.equal(logits(read(own)), logits(model))
+
+
+def test_whet_reads_every_file_for_its_digest_once(folder, tmp_path, tokenizer, monkeypatch):
+    own, seen = artifact_of(folder, tmp_path / "own", tokenizer), []
+    monkeypatch.setattr("whet.models.manifest.digest", lambda path: seen.append(path) or digest(path))
+    whet.load(own)
+    assert seen.count(own / "model.safetensors") == 1
+    AutoModelForSequenceClassification.from_pretrained(own)
+    assert seen.count(own / "model.safetensors") == 2

@@ -16,6 +16,7 @@ from whet.errors import InvalidArtifact, InvalidModel
 from whet.models.load import load_model, load_tokenizer
 from whet.models.manifest import (
     CONFIG,
+    COPY_OR_RENEW,
     MANIFEST,
     NOTES,
     RECIPE,
@@ -182,7 +183,7 @@ def _check(folder: Path, name: str, known: str) -> None:
     if fault == "is missing":
         raise InvalidArtifact(f"every file of the manifest must be there, but {folder} lacks {name}; copy it again")
     if fault is not None:
-        raise InvalidArtifact(f"files must match the manifest, but {folder / name} {fault}; copy it again")
+        raise InvalidArtifact(f"files must match the manifest, but {folder / name} {fault}; {COPY_OR_RENEW}")
 
 
 def _check_shards(folder: Path, manifest: Manifest) -> None:

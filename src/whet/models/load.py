@@ -14,6 +14,7 @@ from whet.errors import InvalidModel
 from whet.models.adapter import base_of, load_merged
 from whet.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint
 from whet.models.folder import find_file, reading, weight_names
+from whet.models.plain_loading import compared_already
 from whet.models.weights import SAFE, check_finite, check_run, load_checkpoint
 from whet.tasks.base import Task
 from whet.tasks.kinds.base import kind_of_labels
@@ -90,7 +91,8 @@ def load_model(source: str | Path) -> "PreTrainedModel":
         say(f"the adapter {source} is merged into its base {base_of(checkpoint).source}")
     else:
         checkpoint.require_classifier()
-        model, missing = load_checkpoint(checkpoint, head="own")
+        with compared_already():
+            model, missing = load_checkpoint(checkpoint, head="own")
         if missing:
             raise InvalidModel(
                 f"every weight must be in the checkpoint, but {source} lacks {', '.join(sorted(missing)[:4])}; "
@@ -162,7 +164,8 @@ def load_with_new_head(
             **SAFE,
         )
     config.pad_token_id = tokenizer.pad_token_id
-    model = load_checkpoint(checkpoint, head="new", config=config).model
+    with compared_already():
+        model = load_checkpoint(checkpoint, head="new", config=config).model
     check_finite(model)
     check_run(model, str(source))
     return model

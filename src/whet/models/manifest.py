@@ -19,6 +19,7 @@ from whet.utils.schema import from_json
 __all__ = [
     "CARD",
     "CONFIG",
+    "COPY_OR_RENEW",
     "MANIFEST",
     "MEASUREMENTS",
     "NOTES",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+COPY_OR_RENEW = f"copy it again, or remove {MANIFEST} if you saved another model over the one that it describes"
+"""What to do where files and manifest differ."""
 RECIPE = "recipe.yaml"
 MEASUREMENTS = "measurements.jsonl"
 CARD = "README.md"

@@ -1,6 +1,6 @@
 """The hooks by which transformers loads a compressed model: its `quantization_config` with quant_method "whet"."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformers.quantizers.base import HfQuantizer
@@ -25,9 +25,13 @@ class WhetConfig(QuantizationConfigMixin):
 class WhetQuantizer(HfQuantizer):
     """Rebuilds the compressed layers in an empty model before its weights are loaded."""
 
-    def _process_model_before_weight_loading(self, model: "PreTrainedModel", **others: Any) -> None:
+    def _process_model_before_weight_loading(
+        self, model: "PreTrainedModel", checkpoint_files: Sequence[str] | None = None, **others: Any
+    ) -> None:
+        from whet.models.plain_loading import compare_with_manifest
         from whet.models.surgery import rebuild  # not at the top, where transformers has not finished its own imports
 
+        compare_with_manifest(checkpoint_files)
         rebuild(model, self.quantization_config.structure)
 
     def _process_model_after_weight_loading(self, model: "PreTrainedModel", **others: Any) -> "PreTrainedModel":
