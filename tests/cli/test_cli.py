@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import importlib.metadata
 import json
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, Trainer
@@ -410,6 +412,10 @@ def test_compress_twice_gives_the_same_and_needs_overwrite(place, run):
 
 def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+def _hidden(folder: Path) -> set[str]:
+    return {name for name in _names(folder) if name.startswith(".")}
 
 
 def test_names_with_brackets_are_shown_as_they_are(place, run, no_memory):
@@ -1266,12 +1272,14 @@ def stop(server, place):
         server.stdin.flush()
         pid = int(server.stdout.readline())
         deadline = time.monotonic() + 60
-        while not (logs / "ready").exists() and time.monotonic() < deadline:
+        while not (logs / "ready").exists() and time.monotonic() < deadline and psutil.pid_exists(pid):
             time.sleep(0.01)
-        assert (logs / "ready").exists(), (logs / "stderr").read_text()
-        os.kill(pid, sent)
+        paused = (logs / "ready").exists()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sent if paused else signal.SIGKILL)
         code = int(server.stdout.readline())
         err = (logs / "stderr").read_text()
+        assert paused, f"it ended with {code} before it came to {pause}: {err}"
         shutil.rmtree(logs)
         return Stopped(code, err)
 
@@ -1279,12 +1287,12 @@ def stop(server, place):
 
 
 MOMENTS = {
-    "reading the model": ("whet.api:load_any", "before"),
+    "reading the model": ("whet.api:load_with_tokenizer", "before"),
     "in a method": (f"{NEEDS_NOTHING.__module__}:{NEEDS_NOTHING.__name__}.apply", "before"),
     "between method and saving": ("whet.methods.recipe:Recipe.apply", "after"),
     "before the weights": ("transformers:PreTrainedModel.save_pretrained", "before"),
     "after the weights": ("transformers:PreTrainedModel.save_pretrained", "after"),
-    "before the manifest": ("whet.models.artifact:_manifest", "before"),
+    "before the manifest": ("whet.models.manifest:Manifest.to_json", "before"),
     "before the folder appears": ("whet.utils.outputs:_swap", "before"),
 }
 
@@ -1303,17 +1311,24 @@ def test_a_kill_leaves_nothing_that_looks_finished(place, stop, run, moment):
     done = stop(signal.SIGKILL, MOMENTS[moment], *words)
     assert done.code == -signal.SIGKILL
     assert not (place / "new").exists()
-    assert all(name.endswith(".partial") for name in _names(place) if name.startswith("."))
+    assert all(name.endswith((".partial", ".lock")) for name in _hidden(place))
     assert run(*words).code == 0
     artifact.load_verified(place / "new")
+    assert not _hidden(place)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_overwrite_leaves_the_old_folder(place, stop, sent):
+def test_an_interrupted_overwrite_leaves_the_old_folder(place, stop, run, sent):
     shutil.copytree(place / "small", place / "new")
     before = tree(place / "new")
-    stop(sent, MOMENTS["before the folder appears"], "compress", "model", "--out", "new", *BLIND, "--overwrite")
+    words = ["compress", "model", "--out", "new", *BLIND, "--overwrite"]
+    stop(sent, MOMENTS["before the folder appears"], *words)
     assert tree(place / "new") == before
+    stop(signal.SIGKILL, ("whet.utils.outputs:_swap", "after"), *words)
+    assert tree(place / "new") != before
+    artifact.load_verified(place / "new")
+    assert run(*words).code == 0
+    assert not _hidden(place)
 
 
 TRAIN = ["--epochs", "2", "--batch-size", "1", "--learning-rate", "1e-3"]
