@@ -109,8 +109,8 @@ def finetune(
     report(trainable_count(model))
     place = _Place(folder, str(base), device, overwrite, report_to)
     fitting = replace(settings, max_length=common_max_length(settings.max_length, model))
-    train_on, held_out = task.splits.train, task.splits.validation
-    order = range(len(task.kind.output_names(task.label_names)))
+    order = class_order(model, task)
+    train_on, held_out = (_ordered(one, order, task) for one in (task.splits.train, task.splits.validation))
     return _trained(model, tokenizer, task, place, fitting, train_on, held_out, order=order, lora=lora)
 
 

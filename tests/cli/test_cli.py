@@ -113,6 +113,25 @@ def test_finetune_saves_a_model_with_its_curve(place, run):
     assert not [path.name for path in place.iterdir() if path.name.startswith(".")]
 
 
+def test_finetune_keeps_the_order_of_a_head_that_the_base_has(place, run):
+    """Each row of the head keeps its class, so that a model that is right stays right."""
+    said = AutoModelForSequenceClassification.from_pretrained("model")
+    tokenizer = AutoTokenizer.from_pretrained("model")
+    texts = [line.split(",")[0] for line in Path("train.csv").read_text().splitlines()[1:]]
+    with torch.inference_mode():
+        logits = torch.cat([said(**tokenizer(text, return_tensors="pt")).logits for text in texts])
+        said.classifier.bias -= logits.mean(0)
+    said.config.id2label, said.config.label2id = {0: "yes", 1: "no"}, {"yes": 0, "no": 1}
+    said.save_pretrained("model")
+    answers = (logits - logits.mean(0)).argmax(1).tolist()
+    rows = [f"{text},{['yes', 'no'][answer]}" for text, answer in zip(texts, answers, strict=True)]
+    Path("own.csv").write_text("\n".join(["text,label", *rows]))
+    words = ["--train-file", "own.csv", "--epochs", "1", "--learning-rate", "1e-9", "--json"]
+    [epoch] = json.loads(run("finetune", "model", "--out", "new", *words).out)
+    assert epoch["validation_metric"] == 1
+    assert AutoModelForSequenceClassification.from_pretrained("new").config.id2label == {0: "yes", 1: "no"}
+
+
 def test_finetune_is_the_same_again_and_as_json(place, run):
     words = [*OWN, "--epochs", "1", "--seed", "7", "--json"]
     first, second = (json.loads(run("finetune", "base", "--out", name, *words).out) for name in ("one", "two"))

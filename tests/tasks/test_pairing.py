@@ -26,7 +26,7 @@ def test_equal_names_are_found_wherever_they_are(seed):
 
 
 @pytest.mark.parametrize("count", [2, 10, 11, 12, 101])
-@pytest.mark.parametrize("spelled", ["{}", "{}.0", "{:03}"])
+@pytest.mark.parametrize("spelled", ["{}", "{}.0", "{:03}", "LABEL_{}"])
 def test_numbers_name_positions(count, spelled):
     """Sorted as text, 10 would come before 2."""
     labels = [spelled.format(i) for i in range(count)]

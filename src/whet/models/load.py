@@ -135,7 +135,8 @@ def load_with_new_head(
 
     Args:
         source: folder or hub name of the base model.
-        label_names: names of the classes; None makes a head with one score.
+        label_names: names of the classes; None makes a head with one score. A head that the base has for these
+            classes keeps their order.
         tokenizer: the tokenizer whose padding token the model ignores.
 
     Raises:
@@ -155,6 +156,8 @@ def load_with_new_head(
                 f"the base must have no head, or one for the task's {len(names)} classes, but {source} has "
                 f"num_labels={config.num_labels}; name the base that it was trained from"
             )
+        if checkpoint.is_classifier and {*config.id2label.values()} == {*names}:
+            names = tuple(config.id2label[i] for i in range(len(names)))  # so that each row keeps its class
         config = AutoConfig.from_pretrained(
             str(source),
             num_labels=len(names),

@@ -73,9 +73,9 @@ def pair_classes(
 
 
 def in_order(labels: Sequence[str]) -> tuple[str, ...]:
-    """Return the different labels in the order of their numbers if all are whole numbers, else as text."""
+    """Return the different labels in the order of their numbers if all are numbers or LABEL_number, else as text."""
     different = set(labels)
-    numbers = {label: whole_number(label) for label in different}
+    numbers = {label: whole_number(_without_prefix(label)) for label in different}
     if any(number is None for number in numbers.values()):
         return tuple(sorted(different))
     return tuple(sorted(different, key=lambda label: (numbers[label], label)))
