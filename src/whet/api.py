@@ -110,7 +110,7 @@ def finetune(
     place = _Place(folder, str(base), device, overwrite, report_to)
     fitting = replace(settings, max_length=common_max_length(settings.max_length, model))
     order = class_order(model, task)
-    train_on, held_out = (_ordered(one, order, task) for one in (task.splits.train, task.splits.validation))
+    train_on, held_out = _numbered(task, order)
     return _trained(model, tokenizer, task, place, fitting, train_on, held_out, order=order, lora=lora)
 
 
@@ -180,7 +180,7 @@ def distill(
     report(built)
     place = _Place(folder, str(teacher), device, overwrite, report_to)
     fitting = replace(settings, max_length=common_max_length(settings.max_length, source, built.model))
-    train_on, held_out = (replace(part, labels=task.kind.renumbered(part.labels, order)) for part in task.splits[:2])
+    train_on, held_out = _numbered(task, order)
     distillation = Teacher(source, goal, f"{student.name()}, {built.plan}")
     whole = train_on if unlabeled is None else train_on.joined(unlabeled)
     logits: Tensor | None = None
@@ -197,6 +197,11 @@ def distill(
         labels = task.kind.predictions(said.numpy())
         whole = replace(whole, labels=[*train_on.labels, *labels.tolist()])
     return _trained(built.model, tokenizer, task, place, fitting, whole, held_out, order=order, teacher=distillation)
+
+
+def _numbered(task: Task, order: Sequence[int]) -> list[Examples]:
+    """The training and the held-out examples, with their labels as the model numbers them."""
+    return [replace(part, labels=task.kind.renumbered(part.labels, order)) for part in task.splits[:2]]
 
 
 class _Place(NamedTuple):

@@ -23,7 +23,7 @@ def load_task(
     text_pair: str | None = None,
     label: str = "label",
     metric: str | None = None,
-    label_map: Mapping[str, str | int] | None = None,
+    label_map: Mapping[str | int, str | int] | None = None,
     positive: str | None = None,
 ) -> Task:
     """Return a known task, or one made of your own data; files are read when they are first needed.

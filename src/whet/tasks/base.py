@@ -259,7 +259,7 @@ def task_named(
     name: str,
     *,
     data_dir: str | Path | None = None,
-    label_map: Mapping[str, str | int] | None = None,
+    label_map: Mapping[str | int, str | int] | None = None,
     positive: str | None = None,
 ) -> Task:
     """Return the task with a name.
@@ -314,7 +314,7 @@ def task_from_files(
     text_pair: str | None = None,
     label: str = "label",
     metric: str | None = None,
-    label_map: Mapping[str, str | int] | None = None,
+    label_map: Mapping[str | int, str | int] | None = None,
     positive: str | None = None,
 ) -> Task:
     """Return the task of a user's own data; files are read on the first access to its labels or splits.
@@ -347,5 +347,5 @@ def task_from_files(
     return task
 
 
-def _pairs(label_map: Mapping[str, str | int] | None) -> tuple[tuple[str, str], ...]:
+def _pairs(label_map: Mapping[str | int, str | int] | None) -> tuple[tuple[str, str], ...]:
     return tuple((str(label), str(given)) for label, given in (label_map or {}).items())

@@ -108,7 +108,7 @@ def _by_position(names: Sequence[str], classes: Sequence[str], *, ordered: bool)
     """Pair the classes with the outputs of a head without names of its own."""
     if len(names) == len(classes) and set(names) == set(classes):
         return Pairing([names.index(name) for name in classes])
-    positions = _positions([_without_prefix(name) for name in classes], len(names))
+    positions = _positions(classes, len(names))
     if positions is not None:
         return _noted(positions, names, classes, how=_NUMBERS)
     if len(names) != len(classes):
@@ -128,7 +128,7 @@ def _positions(classes: Sequence[str], outputs: int) -> list[int] | None:
     They are if they begin at 0 and end at the last output. Numbers of a narrower span may count other classes: 0 and 1
     for negative and positive, where the head has negative, neutral and positive.
     """
-    numbers = [number for name in classes if (number := whole_number(name)) is not None]
+    numbers = [number for name in classes if (number := whole_number(_without_prefix(name))) is not None]
     whole = 0 < len(numbers) == len(set(numbers)) == len(classes)
     return numbers if whole and min(numbers) == 0 and max(numbers) == outputs - 1 else None
 
