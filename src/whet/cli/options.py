@@ -311,7 +311,7 @@ def in_words(*words: str | Path) -> str:
     return shlex.join(map(str, words))
 
 
-def label_map_in(text: str) -> dict[str, str]:
+def label_map_in(text: str) -> dict[str | int, str | int]:
     """Return the class for each label, from LABEL=CLASS with commas between, or from a JSON object.
 
     Raises:
@@ -324,7 +324,7 @@ def label_map_in(text: str) -> dict[str, str]:
             pairs = [("", "")]
     else:
         pairs = [(label.strip(), name.strip()) for label, _, name in (pair.rpartition("=") for pair in text.split(","))]
-    given = {str(label): str(name) for label, name in pairs if not isinstance(name, list)}
+    given: dict[str | int, str | int] = {str(label): str(name) for label, name in pairs if not isinstance(name, list)}
     if len(given) != len(pairs) or not all(given) or not all(given.values()):
         raise InvalidParameter(
             f"--label-map must be LABEL=CLASS with commas between, or a JSON object, each label once, but got "
