@@ -164,7 +164,7 @@ def discard(scratch: Path) -> None:
 
 @contextmanager
 def guarding_checkpoints(scratch: Path) -> Iterator[None]:
-    """Report checkpoints that cannot be written, and delete `scratch` if a failed run leaves no checkpoint.
+    """Report checkpoints that cannot be written; a failed run leaves nothing in `scratch` but a whole checkpoint.
 
     Raises:
         OutputNotWritten: instead of the errors of the libraries that write checkpoints.
@@ -176,6 +176,7 @@ def guarding_checkpoints(scratch: Path) -> Iterator[None]:
             _remove_unfinished(scratch)
             if isinstance(error, InvalidModel) and last_checkpoint(scratch) is None:
                 discard(scratch)
+            scratch.rmdir()  # which leaves it if it holds something
         if isinstance(error, WhetError) or not isinstance(error, OSError | SafetensorError):
             raise
         raise not_written(scratch, error) from error
