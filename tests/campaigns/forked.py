@@ -4,6 +4,7 @@ A child has its own folder, streams, environment and folder for temporary files,
 after some seconds, or at a file operation. Audit events of Python tell the file operations.
 """
 
+import atexit
 import contextlib
 import importlib
 import os
@@ -98,13 +99,19 @@ def start(job: Job) -> int:
     (job.streams / "tmp").mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
+    for name in PRINTED:  # a child may be killed before it prints
+        (job.streams / name).touch()
+    # until the child is inside `try`, a signal would have it do what its parent does next
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     pid = os.fork()
     if pid == 0:
         code = CRASHED
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
             code = _child(job)
         finally:
             os._exit(code)
+    signal.pthread_sigmask(signal.SIG_SETMASK, held)
     return pid
 
 
@@ -188,6 +195,7 @@ def _below(path: str, root: str) -> bool:
 
 
 def _child(job: Job) -> int:
+    atexit._clear()  # what the parent cleans up at its end is not the child's
     os.chdir(job.folder)
     streams = [os.open(job.streams / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for name in PRINTED]
     nothing = os.open(os.devnull, os.O_RDONLY)
