@@ -19,6 +19,7 @@ from whet.errors import InvalidArtifact, InvalidData, InvalidModel
 from whet.evaluation.formatting import change, comparison, interval_of, percent, value_of, with_interval, with_unit
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
+from whet.models.artifact import check_source
 from whet.report.collect import Result
 from whet.report.layer_sizes import LayerSize, ModelSizes, model_sizes, vocabulary_size
 from whet.report.plots import read_curve
@@ -62,8 +63,9 @@ def html_page(view: ReportView, results: Sequence[Result], *, mark: str) -> str:
     """
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     models, notes = _models(view, results), list[str]()
-    words = max(_read(vocabulary_size, models, notes).values(), default=0)
-    sizes = _read(partial(model_sizes, words=words), models, notes)
+    intact = {name: models[name] for name in _read(check_source, models, notes)}
+    words = max(_read(vocabulary_size, intact, notes).values(), default=0)
+    sizes = _read(partial(model_sizes, words=words), intact, notes)
     layers = [_Layers(name, layer_sizes) for name, layer_sizes in sizes.items() if layer_sizes is not None]
     files = {name: folder / CURVE_FILE for name, folder in models.items() if (folder / CURVE_FILE).is_file()}
     curves = _read(_curve, files, notes)

@@ -224,7 +224,7 @@ class ExportRuntime(Runtime):
             InvalidArtifact: the runtime cannot open the export.
         """
         try:
-            return ExportedModel(model, self.open(folder, precision=precision, threads=threads))
+            session = self.open(folder, precision=precision, threads=threads)
         except WhetError:
             raise
         except Exception as error:
@@ -232,6 +232,7 @@ class ExportRuntime(Runtime):
                 f"{self.name()} must be able to open its export, but for {folder} it says: {one_line(error, 200)}; "
                 f"whet export {folder} --to {self.name()}"
             ) from error
+        return ExportedModel(model, session)
 
     def files(self, folder: Path, precision: str = FP32) -> list[Path]:
         """See `Runtime.files`; the digest of every file that a session reads is checked."""
