@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("src", "tests", "studies", "benchmarks")
+COPIED = ("src", "tests", "studies", "benchmarks", "docs")
 TOO_LONG = 600
 """Seconds after which a test that a fault has put into a loop is ended."""
 

@@ -116,7 +116,14 @@ def test_public_names_stand_for_one_thing():
 
 def pages() -> list[Path]:
     root = Path(__file__).parents[1]
-    return sorted([*root.glob("*.md"), *(root / "benchmarks").glob("*.md"), *(root / "studies").rglob("*.md")])
+    return sorted(
+        [
+            *root.glob("*.md"),
+            *(root / "docs").rglob("*.md"),
+            *(root / "benchmarks").glob("*.md"),
+            *(root / "studies").rglob("*.md"),
+        ]
+    )
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: f"{page.parent.name}/{page.name}")
