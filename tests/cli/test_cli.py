@@ -786,7 +786,11 @@ BAD = {
         [*MEASURE, "--runtime", "pytorch,onyx"],
         r"the runtime must be a known name",
     ),
-    "no layer left": (nothing, ["compress", "small", "--out", "new", *BLIND], r"no linear layer matches '\*'"),
+    "no layer left": (
+        nothing,
+        ["compress", "small", "--out", "new", *BLIND],
+        r"all that '\*' matches are compressed already",
+    ),
     "infinite epochs": (nothing, [*FINETUNE[:-1], "inf"], r"0 < epochs <= 10000 must hold, but got epochs=inf; "),
     "no epochs": (nothing, [*FINETUNE[:-1], "0"], r"0 < epochs <= 10000 must hold, but got epochs=0"),
     "no learning rate": (nothing, [*FINETUNE, "--learning-rate", "nan"], r"learning_rate <= 1e.38 must hold, but got"),
@@ -919,6 +923,16 @@ BAD = {
         r"the model must be a folder or hub name, but got the file model/config.json; name its folder",
     ),
     "an empty name": (nothing, ["compress", "", "--out", "new", *BLIND], r"model must name a file or folder, but got"),
+    "a missing model for a runtime": (
+        nothing,
+        ["measure", "nowhere", *OWN, "--runtime", "onnxruntime"],
+        r"the model must be a folder, but got nowhere, which does not exist; check the path",
+    ),
+    "a missing model to export": (
+        nothing,
+        ["export", "nowhere", "--to", "onnx"],
+        r"the model must be a folder, but got nowhere, which does not exist; check the path",
+    ),
     "a folder without config": (
         lambda place: (place / "model" / "config.json").unlink(),
         [*COMPRESS, *BLIND],

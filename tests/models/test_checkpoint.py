@@ -125,6 +125,14 @@ def test_a_bad_value_in_a_configuration_is_one_sentence(name, value, folder):
     refusal(lambda: api.load(folder))
 
 
+def test_plain_loading_says_what_is_wrong_with_a_structure(folder):
+    edit_json(folder / "config.json", quantization_config=WHET)
+    with pytest.raises(
+        WhetError, match=r"structure of compressed layers must be there, but config.json has structure=N"
+    ):
+        AutoModelForSequenceClassification.from_pretrained(folder)
+
+
 HUGE = struct.pack("<Q", 2**62) + b"{}"
 LONG = struct.pack("<Q", 20 * 2**20) + b" " * (20 * 2**20)
 NESTED = struct.pack("<Q", 10**5) + b"[" * 10**5

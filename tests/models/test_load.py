@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from folders import classifier, edit_json, save
-from helpers import FAMILIES, PAD, tiny_batches, tiny_model
+from helpers import FAMILIES, PAD, VOCAB, tiny_batches, tiny_model
 from whet.errors import InvalidModel
 from whet.models.load import load_model, load_tokenizer, load_with_new_head, max_positions, weight_files
 from whet.models.weights import check_finite
@@ -56,11 +56,12 @@ def test_pickles_are_never_read(tmp_path, tokenizer):
 def test_code_of_a_checkpoint_is_never_run(tmp_path, tokenizer):
     folder = save(tiny_model("bert"), tokenizer, tmp_path / "model")
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Model: pass\nclass Config: pass\n")
-    edit_json(
-        folder / "config.json",
-        model_type="evil",
-        auto_map={"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.Model"},
-    )
+    code = {"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.Model"}
+    edit_json(folder / "config.json", auto_map=code)
+    edit_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Model", "evil.Model"]})
+    assert type(load_model(folder)).__name__ == "BertForSequenceClassification"
+    assert len(load_tokenizer(folder)) == VOCAB
+    edit_json(folder / "config.json", model_type="evil")
     with pytest.raises(InvalidModel):
         load_model(folder)
     assert not (tmp_path / "ran").exists()

@@ -6,6 +6,7 @@ layers in an attribute `linears_after_blocks`, a tuple of module names.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Self
@@ -27,6 +28,7 @@ __all__ = [
     "dense_weight",
     "first_token_layers",
     "is_dense",
+    "refuse_compressed",
     "rows_read",
     "word_vectors",
 ]
@@ -44,6 +46,8 @@ class Architecture:
     """The dense linear layers whose weights other modules use too."""
     inner: tuple[str, ...] = ()
     """The dense linear layers inside compressed layers, such as the factors of a low-rank layer."""
+    compressed: tuple[tuple[str, str], ...] = ()
+    """The name and kind of each compressed layer in place of a linear one, such as low_rank."""
     embeddings: tuple[str, ...] = ()
     """The ordinary embeddings of the whole model that share their weights with no other module."""
 
@@ -66,18 +70,20 @@ class Architecture:
         names = tuple(f"{name}.{i}" for i in range(len(blocks)))
         named: tuple[str, ...] = getattr(model, "linears_after_blocks", ())
         users = _users(model)
-        linears, shared, inner = _dense_below(model, (*names, *named), users)
-        return cls(names, linears, shared, inner, _embeddings(model, users))
+        parts = (*names, *named)
+        linears, shared, inner = _dense_below(model, parts, users)
+        return cls(names, linears, shared, inner, _compressed_below(model, parts), _embeddings(model, users))
 
     def matching(self, include: str) -> tuple[str, ...]:
         """Return the names of the linear layers that the wildcard `include` matches.
 
         Raises:
-            NothingToCompress: the wildcard matches no layer, or only layers with shared weights.
+            NothingToCompress: the wildcard matches no layer, or only compressed ones or those with shared weights.
         """
         matching = tuple(name for name in self.linears if fnmatchcase(name, include))
         if not matching:
             self.refuse_shared(include)
+            refuse_compressed(include, [pair for pair in self.compressed if fnmatchcase(pair[0], include)])
             here = f"the linear layers here are {', '.join(self.linears[:6])}, ..." if self.linears else "there is none"
             raise NothingToCompress(f"no linear layer matches {include!r}; {here}")
         return matching
@@ -94,6 +100,21 @@ class Architecture:
                 f"layers must have weights of their own, but {pattern!r} matches only {', '.join(shared[:4])}, whose "
                 "weights other modules use too; leave them out"
             )
+
+
+def refuse_compressed(include: str, layers: Sequence[tuple[str, str]]) -> None:
+    """Refuse layers, given by name and kind, that are compressed already; none is no error.
+
+    Raises:
+        NothingToCompress: there are some.
+    """
+    if layers:
+        kinds = ", ".join(sorted({kind for _, kind in layers}))
+        raise NothingToCompress(
+            f"layers must be dense, but all that {include!r} matches are compressed already ({len(layers)} of kind "
+            f"{kinds}); apply a method of a later stage, such as quantization, or compress the model that this one was "
+            "made from"
+        )
 
 
 def first_token_layers(model: nn.Module) -> frozenset[str]:
@@ -191,6 +212,15 @@ def _dense_below(model: nn.Module, parts: tuple[str, ...], users: dict[int, int]
                 else:
                     (unshared if users[id(module.weight)] == 1 else shared).append(name)
     return tuple(unshared), tuple(shared), tuple(inner)
+
+
+def _compressed_below(model: nn.Module, parts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    found: list[tuple[str, str]] = []
+    for part in parts:
+        for name, module in model.get_submodule(part).named_modules(prefix=part):
+            if isinstance(module, CompressedLayer) and not name.startswith(tuple(f"{outer}." for outer, _ in found)):
+                found.append((name, module.kind()))
+    return tuple(found)
 
 
 def dense_layers_in_blocks(model: nn.Module) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidModel, NothingToCompress
+from whet.models.architecture import refuse_compressed
 from whet.models.layers.attention import CompressedAttention
+from whet.models.layers.base import CompressedLayer
 from whet.models.layers.first_token_attention import FirstTokenAttention
 from whet.models.layers.first_token_norm import FirstTokenNorm
 from whet.models.layers.low_rank import LowRank
@@ -84,6 +86,7 @@ class SelfAttention(NamedTuple):
         if attentions:
             names = ", ".join(attention.name for attention in attentions[:6])
             raise NothingToCompress(f"no attention matches {include!r}; the attentions here are {names}, ...")
+        refuse_compressed(include, _compressed_projections(model))
         raise NothingToCompress(f"{_unsupported(model)}; factorise the projections instead, with --method kfac")
 
     @classmethod
@@ -221,6 +224,16 @@ def _parts(module: nn.Module) -> frozenset[str]:
 def _is_encoders(module: nn.Module) -> bool:
     causal = getattr(module, "is_decoder", False) or getattr(module, "is_causal", False)
     return _parts(module) in LAYOUTS and not causal
+
+
+def _compressed_projections(model: nn.Module) -> list[tuple[str, str]]:
+    """Return the name and kind of every compressed attention, and of every compressed projection in an ordinary one."""
+    return [
+        (name, module.kind())
+        for name, module in model.named_modules()
+        if isinstance(module, CompressedLayer)
+        and (isinstance(module, CompressedAttention) or _is_encoders(model.get_submodule(name.rpartition(".")[0])))
+    ]
 
 
 def _unsupported(model: nn.Module) -> str:

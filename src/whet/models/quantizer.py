@@ -1,6 +1,6 @@
 """The hooks by which transformers loads a compressed model: its `quantization_config` with quant_method "whet"."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformers.quantizers.base import HfQuantizer
@@ -15,9 +15,9 @@ QUANT_METHOD = "whet"
 
 
 class WhetConfig(QuantizationConfigMixin):
-    """The structure of a compressed model, as config.json holds it."""
+    """The structure of a compressed model, as config.json holds it; `rebuild` refuses what is none."""
 
-    def __init__(self, structure: Mapping[str, Mapping[str, Any]], **others: Any) -> None:
+    def __init__(self, structure: Any = None, **others: Any) -> None:
         self.quant_method = QUANT_METHOD
         self.structure = structure
 

@@ -213,6 +213,11 @@ def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> Non
         InvalidArtifact: the model lacks a listed module, or an entry has an unknown kind or is incomplete; or the
             layers serve another head than the model has.
     """
+    if not isinstance(structure, Mapping) or not all(isinstance(entry, Mapping) for entry in structure.values()):
+        raise InvalidArtifact(
+            f"the structure of compressed layers must be there, but config.json has structure={structure!r:.60}; copy "
+            "it again"
+        )
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     headless = getattr(model, "base_model", None) is model
     for saved_name, entry in sorted(structure.items()):

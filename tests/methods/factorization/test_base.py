@@ -12,6 +12,7 @@ from whet.errors import NothingToCompress
 from whet.methods.base import all_methods
 from whet.methods.factorization._base import Factorization
 from whet.models.architecture import Architecture, dense_bias, dense_weight
+from whet.models.attention import SelfAttention
 from whet.models.layers.low_rank import LowRank
 from whet.models.surgery import copy_sharing_parameters
 from whet.numerics.low_rank import Spectrum, break_even, factors_at_rank, svd_of_weight
@@ -184,8 +185,11 @@ def test_an_include_without_a_match_is_refused_with_the_existing_names(method: t
 def test_a_model_that_is_already_factorised_is_refused(method: type[Factorization]):
     model = method(keep=0.2, allocation="uniform").apply(tiny_model("bert"), resources())
     assert len(low_rank_layers(model)) == 12
-    with pytest.raises(NothingToCompress, match="there is none"):
+    message = r"must be dense, but all that '\*' matches are compressed already \(12 of kind low_rank\); apply a method"
+    with pytest.raises(NothingToCompress, match=message):
         method(keep=0.2).apply(model, resources())
+    with pytest.raises(NothingToCompress, match=r"compressed already \(6 of kind low_rank\)"):
+        SelfAttention.all_of(model, "*")
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "by_loss"])
