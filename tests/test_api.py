@@ -1,5 +1,9 @@
 """The public functions that Python has beside the command line, and paths as text."""
 
+import shutil
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
 import pandas as pd
 import pytest
 import torch
@@ -7,6 +11,7 @@ import torch
 import whet
 from folders import classifier, save, write_rows
 from helpers import tiny_model
+from whet.utils.outputs import claimed
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +118,54 @@ def test_former_names_work_with_a_warning(name):
     assert name not in whet.__all__
 
 
+def test_measuring_again_adds_rows_and_overwriting_begins_anew(root, tmp_path):
+    out, kept = tmp_path / "measured", tmp_path / "measured" / "measurements.jsonl"
+
+    def measured(**options):
+        trials = whet.measure(
+            [root / "small"], own_task(root), benchmark=whet.Benchmark(metrics=()), out=out, **options
+        )
+        return [trial.to_json() for trial in trials]
+
+    first, second = measured(), measured()
+    assert kept.read_text().splitlines() == first + second
+    last = measured(overwrite=True)
+    assert kept.read_text().splitlines() == last
+    kept.write_text("{")
+    with pytest.raises(whet.InvalidArtifact, match=r"line 1 of .*measurements.jsonl"):
+        measured()
+    (out / "notes.txt").touch()
+    with pytest.raises(whet.OutputExists, match="new or empty"):
+        measured()
+
+
+def test_a_model_that_is_replaced_while_it_is_measured_gets_no_row(root, tmp_path):
+    small = shutil.copytree(root / "small", tmp_path / "small")
+    recipe = whet.Recipe.from_list([{"method": "svd", "keep": 0.25}])
+    with pytest.raises(whet.FiguresNotKept, match="small was replaced meanwhile; measure it again"):
+        whet.measure(
+            [small],
+            own_task(root),
+            benchmark=whet.Benchmark(metrics=()),
+            report=lambda _trials: whet.compress(root / "dense", recipe, small, overwrite=True),
+        )
+    assert (small / "measurements.jsonl").read_text() == ""
+
+
+def test_an_output_has_one_writer_and_never_holds_what_is_read(root, tmp_path):
+    recipe = whet.Recipe.from_list([{"method": "svd", "keep": 0.5}])
+    with ThreadPoolExecutor(1) as other, claimed(tmp_path / "out", overwrite=False):
+        refused = other.submit(whet.compress, root / "dense", recipe, tmp_path / "out").exception()
+    assert isinstance(refused, whet.OutputExists) and "must have one writer, but process" in str(refused)
+    shutil.copytree(root, tmp_path / "data")
+    with pytest.raises(whet.OutputExists, match=r"must be one of its own, but got .*data, which holds .*train\.csv"):
+        whet.compress(root / "dense", recipe, tmp_path / "data", task=own_task(tmp_path / "data"), overwrite=True)
+    whet.compress(root / "dense", recipe, tmp_path / "out")
+    rights = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}
+    (tmp_path / "plain").touch()
+    assert rights == {stat.S_IMODE((tmp_path / "plain").stat().st_mode)}
+
+
 def test_every_verb_takes_paths_as_text(root, tmp_path):
     quick = whet.Benchmark(rounds=6, singles=6, timed=8, metrics=("fidelity", "latency", "size"))
     models = [str(root / "dense"), str(root / "small")]
@@ -122,7 +175,7 @@ def test_every_verb_takes_paths_as_text(root, tmp_path):
     page = whet.write_report([str(tmp_path / "measured")], str(tmp_path / "report"))
     assert page == tmp_path / "report" / "report.html"
     assert whet.inspect(models[1], batch=(1, 4), rounds=1).modules
-    with pytest.raises(whet.InvalidArtifact, match="nowhere"):
+    with pytest.raises(whet.InvalidModel, match="nowhere"):
         whet.export("nowhere", ["onnxruntime"])
 
 

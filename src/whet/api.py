@@ -1,7 +1,6 @@
 """The verbs of the command line as functions: load, fine-tune, distil, compress, measure."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -40,7 +39,7 @@ from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Epoch, TrainingSettings, train
 from whet.utils.calls import checked
 from whet.utils.distributed import from_first_process
-from whet.utils.outputs import claimed, holding_output
+from whet.utils.outputs import holding_output
 from whet.utils.progress import progress_bar
 from whet.utils.ranges import Device, Seed
 
@@ -356,8 +355,9 @@ def measure(
         models: folders or hub names.
         task: gives the dev examples.
         benchmark: how.
-        out: folder that keeps the rows of all of them, those of models from elsewhere too.
-        overwrite: whether `out` may be replaced.
+        out: folder that keeps the rows of all of them, those of models from elsewhere too; what was measured into it
+            before stays.
+        overwrite: whether `out` is replaced instead.
         report: called with what was measured, before it is written.
 
     Raises:
@@ -367,7 +367,7 @@ def measure(
     folder = None if out is None else Path(out)
     inputs = [Path(model) for model in models]
     read = [*inputs, *task.files]
-    with nullcontext() if folder is None else claimed(folder, overwrite=overwrite, inputs=read):
+    with records.holding_run(folder, overwrite=overwrite, inputs=read):
         recorded = records.recordable(models)
         trials = Trials((benchmark or Benchmark()).run(models, task))
         report(trials)

@@ -2,6 +2,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -314,6 +316,32 @@ def test_a_second_writer_is_refused(writer, full: Path, tmp_path: Path):
     assert len(refused) == 3
     assert all(f"must have one writer, but process {os.getpid()} is writing {tmp_path}" in one for one in refused)
     assert tree(full) == {"new.txt": b"new"}
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from whet.utils.outputs import new_folder
+with new_folder(Path(sys.argv[1]), overwrite=True) as draft:
+    (draft / "half").touch()
+    print("holding", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_is_named_and_its_death_frees_the_folder(full: Path, tmp_path: Path):
+    before = tree(full)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(full)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout.readline() == "holding\n"
+        with pytest.raises(OutputExists, match=f"must have one writer, but process {holder.pid} is writing"):
+            write(full, overwrite=True)
+        holder.kill()
+    assert tree(full) == before and {f".out.{holder.pid}.partial", ".out.lock"} < tree(tmp_path).keys()
+    write(full, overwrite=True)
+    assert tree(tmp_path) == NEW
 
 
 def test_whoever_only_adds_may_wait(full: Path, capsys: pytest.CaptureFixture[str]):

@@ -113,6 +113,7 @@ class Benchmark:
         if not len(dev):
             raise InvalidData("--dev-file must be given with --train-file, but got none; add it")
         length = self.max_length
+        artifacts = {source: (_recipe(source), _digest(source)) for source in sources}  # they may be replaced meanwhile
         loaded = {source: load_with_tokenizer(source) for source in sources}
         first = loaded[sources[0]].tokenizer
         say_cut(task, dev, first, max_length=length)
@@ -131,18 +132,19 @@ class Benchmark:
         for metric in chosen:
             for own, found in zip(measured, metric.measure(subjects), strict=True):
                 own.extend(found)
-        baseline = {"baseline": subjects[0].name, "baseline_artifact": _digest(subjects[0].source)}
+        baseline = {"baseline": subjects[0].name, "baseline_artifact": artifacts[subjects[0].source][1]}
         conditions = {**self._conditions(task, dev), **_scored_class(task, qualities), **baseline, "measured": now}
         return [
             Trial(
                 subject.name,
-                _recipe(subject.source),
+                recipe,
                 self.seed,
                 own,
-                _digest(subject.source),
+                model,
                 {**conditions, "runtime": subject.runtime, "precision": subject.precision},
             )
             for subject, own in zip(subjects, measured, strict=True)
+            for recipe, model in [artifacts[subject.source]]
         ]
 
     def _places(self) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ from whet.evaluation.formatting import comparison, interval_of, markdown_code, m
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.manifest import CARD, MEASUREMENTS, RECIPE, read_manifest
+from whet.utils.files import write_text
 from whet.utils.inputs import read_yaml, require_file
-from whet.utils.outputs import adding_to, new_folder
+from whet.utils.outputs import adding_to, check_inputs, claimed, files_of_others, kind_of, new_folder
 
 __all__ = [
     "card",
     "copy_model",
+    "holding_run",
+    "is_run",
     "keep",
     "measured_table",
     "read_steps",
@@ -113,10 +116,14 @@ def record(folder: Path, trial: Trial) -> None:
     """Add a measured trial to an artifact, and show it in its model card.
 
     Raises:
-        InvalidArtifact: what it holds already cannot be read.
+        InvalidArtifact: what it holds already cannot be read, or it holds another model than was measured.
         OutputNotWritten: the folder cannot be written.
     """
     with adding_to(folder, wait=True):
+        if trial.artifact not in (None, artifact.model_digest(folder)):
+            raise InvalidArtifact(
+                f"a row must be of the model in its folder, but {folder} was replaced meanwhile; measure it again"
+            )
         known = [*trials(folder), trial]
         artifact.write_notes(folder, _notes(folder.name, read_steps(folder), read_manifest(folder).origin, known))
 
@@ -129,8 +136,8 @@ def keep(
     Args:
         measured: everything.
         rows: artifacts, each with its trial; those that cannot be written are left out.
-        out: the folder that keeps everything; None for none.
-        overwrite: whether it may be replaced.
+        out: the folder that keeps everything, and what was measured into it before; None for none.
+        overwrite: whether it is replaced.
 
     Raises:
         FiguresNotKept: something could not be written, after all else was.
@@ -141,8 +148,13 @@ def keep(
             with _noted(failures):
                 record(folder, trial)
     if out is not None:
-        with _noted(failures), new_folder(out, overwrite=overwrite) as draft:
-            (draft / MEASUREMENTS).write_text("".join(f"{one.to_json()}\n" for one in measured), encoding="utf-8")
+        lines = "".join(f"{one.to_json()}\n" for one in measured)
+        with _noted(failures):
+            if is_run(out) and not overwrite:
+                write_text(out / MEASUREMENTS, "".join(f"{one.to_json()}\n" for one in trials(out)) + lines)
+            else:
+                with new_folder(out, overwrite=overwrite) as draft:
+                    (draft / MEASUREMENTS).write_text(lines, encoding="utf-8")
     if failures:
         error = FiguresNotKept(
             f"{'; '.join(dict.fromkeys(map(str, failures)))} (what was measured is not lost: it is printed, or in "
@@ -150,6 +162,34 @@ def keep(
         )
         error.trials = measured
         raise error from failures[0]
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder holds what `measure` kept there, and else at most a report."""
+    return kind_of(folder) == MEASUREMENTS and not files_of_others(folder)
+
+
+@contextmanager
+def holding_run(folder: Path | None, *, overwrite: bool, inputs: Sequence[Path]) -> Iterator[None]:
+    """Hold the folder that `keep` will write, if there is one.
+
+    Args:
+        folder: the folder.
+        overwrite: whether it is replaced; otherwise it must be new, or of an earlier `keep`.
+        inputs: paths that it must not contain.
+
+    Raises:
+        InvalidArtifact: what was kept there before cannot be read.
+        OutputExists, OutputNotWritten: it holds something else, is being written, or cannot be written.
+    """
+    with ExitStack() as stack:
+        if folder is not None and is_run(folder) and not overwrite:
+            check_inputs(folder, inputs)
+            stack.enter_context(adding_to(folder))
+            trials(folder)
+        elif folder is not None:
+            stack.enter_context(claimed(folder, overwrite=overwrite, inputs=inputs))
+        yield
 
 
 @contextmanager

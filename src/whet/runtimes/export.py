@@ -39,7 +39,8 @@ from whet.tasks.kinds.base import kl_divergences
 from whet.utils.calls import checked
 from whet.utils.files import not_written, remove
 from whet.utils.inputs import require_folder
-from whet.utils.outputs import EXPORT_DRAFT, adding_to, set_rights
+from whet.utils.locks import EXPORT_DRAFT
+from whet.utils.outputs import adding_to, set_rights
 from whet.utils.precision import FP32
 from whet.utils.progress import track
 from whet.utils.ranges import MaxKl, Seed, Threads

@@ -1,11 +1,8 @@
 """Output folders: each has one writer at a time, appears whole, and replaces nothing that whet did not write.
 
-    .NAME.lock           beside the folder NAME, held by its writer from the check to the end; the system frees it
-                         when its process dies
-    .NAME.PID.partial    the folder while it is written
-    .NAME.PID.old        the former folder, for a moment, on systems that cannot exchange two folders in one step
-
-What is found beside a folder by the holder of its lock was left by killed processes, and is removed.
+.NAME.lock           beside the folder NAME, held by its writer from the check to the end (see `locks`)
+.NAME.PID.partial    the folder while it is written
+.NAME.PID.old        the former folder, for a moment, on systems that cannot exchange two folders in one step
 """
 
 import ctypes
@@ -16,22 +13,19 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from whet.errors import OutputExists, OutputNotWritten, WhetError
 from whet.utils.distributed import from_first_process
-from whet.utils.files import check_path, litter, not_written, remove
+from whet.utils.files import check_path, not_written, remove
 from whet.utils.inputs import exists
-from whet.utils.progress import say
+from whet.utils.locks import EXPORT_DRAFT, LOCK, holding, holds, is_new
 
 __all__ = [
-    "EXPORT_DRAFT",
     "adding_to",
     "check_files",
     "check_inputs",
@@ -40,20 +34,15 @@ __all__ = [
     "files_of_others",
     "has_mark",
     "holding_output",
-    "holds",
+    "kind_of",
     "new_folder",
     "set_rights",
 ]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
 _HEAD = 4096
 """Bytes at the beginning of a file that must contain its mark."""
-_LOCK = ".lock"
-"""A lock inside a folder: of a search, or where nothing can be written beside the folder."""
-EXPORT_DRAFT = ".export.partial"
-"""Where exports are made inside an artifact, on its disk."""
 _REPORT = ("report.html", "report.md", "report.png")
 _KINDS = {
     "manifest.json": ("README.md", "measurements.jsonl", "recipe.yaml", EXPORT_DRAFT),
@@ -63,8 +52,6 @@ _KINDS = {
 """The file that tells each kind of folder that whet writes, and what else is in it besides what a manifest lists."""
 _BESIDE = re.compile(r"\.(.+?)(\.\d+\.partial|\.lock)")
 """The names of a draft and of a lock."""
-_HELD: ContextVar[frozenset[Path]] = ContextVar("_HELD", default=frozenset())
-"""The folders that this thread holds."""
 
 
 def check_output(folder: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
@@ -93,7 +80,7 @@ def check_output(folder: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) 
             f"the output folder must not be a disk of its own, but {folder} is; name a folder inside it"
         )
     try:
-        filled = target.is_dir() and any(path.name != _LOCK for path in target.iterdir())
+        filled = target.is_dir() and any(path.name != LOCK for path in target.iterdir())
         others = files_of_others(target)
     except OSError as error:
         raise not_written(folder, error) from error
@@ -125,13 +112,18 @@ def check_inputs(folder: Path, inputs: Iterable[Path]) -> None:
             )
 
 
+def kind_of(folder: Path) -> str | None:
+    """Return the name of the file that tells what kind of whet's folders a folder is, or None."""
+    return next((kind for kind in _KINDS if (folder / kind).is_file()), None)
+
+
 def files_of_others(folder: Path) -> list[str]:
     """Return the names in a folder that whet did not write there; none if there is no such folder."""
     if not folder.is_dir():
         return []
     names = {path.name for path in folder.iterdir()}
-    kind = next((kind for kind in _KINDS if (folder / kind).is_file()), None)
-    known = {_LOCK} if kind is None else {kind, *_KINDS[kind], _LOCK, *_REPORT, *_listed(folder / kind)}
+    kind = kind_of(folder)
+    known = {LOCK} if kind is None else {kind, *_KINDS[kind], LOCK, *_REPORT, *_listed(folder / kind)}
     beside = {name for name in names if (match := _BESIDE.fullmatch(name)) and match[1] in known}
     return sorted(names - known - beside)
 
@@ -167,14 +159,14 @@ def holding_output(*sources: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         signature = inspect.signature(function)
 
         @functools.wraps(function)
-        def holding(*args: P.args, **kwargs: P.kwargs) -> T:
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
             given = signature.bind(*args, **kwargs).arguments
             read = [given[name] for name in sources if given.get(name) is not None]
             inputs = [Path(path) for source in read for path in getattr(source, "files", (source,))]
             with claimed(Path(given["out"]), overwrite=given.get("overwrite", False), inputs=inputs):
                 return function(*args, **kwargs)
 
-        return holding
+        return wrapped
 
     return decorate
 
@@ -192,13 +184,8 @@ def adding_to(folder: Path, *, wait: bool = False) -> Iterator[None]:
         OutputNotWritten: the folder cannot be written.
     """
     check_path(folder)
-    with _locked(folder.resolve(), folder, wait=wait):
+    with holding(folder.resolve(), folder, wait=wait):
         yield
-
-
-def holds(folder: Path) -> bool:
-    """Return whether this thread holds a folder."""
-    return folder.resolve() in _HELD.get()
 
 
 @contextmanager
@@ -267,95 +254,22 @@ def has_mark(path: Path, mark: bytes) -> bool:
 def _claimed(folder: Path, overwrite: bool, inputs: tuple[Path, ...]) -> Iterator[None]:
     check_output(folder, overwrite=overwrite, inputs=inputs)
     target = folder.resolve()
-    if target in _HELD.get():
+    if holds(target):
         yield
         return
-    with _locked(target, folder, wait=False):
+    with holding(target, folder, wait=False):
         check_output(folder, overwrite=overwrite, inputs=inputs)  # another run may just have written it
         yield
-
-
-@contextmanager
-def _locked(target: Path, folder: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock of a folder, and remove what killed processes left beside it."""
-    if target in _HELD.get():
-        yield
-        return
-    missing = [path for path in target.parents if not path.exists()]
-    path = _lock_file(target)
-    lock = FileLock(path)
-    token = _HELD.set(_HELD.get() | {target})
-    try:
-        try:
-            _acquire(lock, path, folder, wait=wait)
-            _recover(target)
-        except OSError as error:
-            raise error if isinstance(error, WhetError) else not_written(folder, error) from error
-        yield
-    finally:
-        _HELD.reset(token)
-        if lock.is_locked:
-            # removed while it is held: whoever waits for it notices, and makes a new one
-            remove(path)
-            lock.release()
-        _remove_empty(missing)
-
-
-def _lock_file(target: Path) -> Path:
-    """Beside the folder; inside it where nothing can be written beside it, since it cannot be replaced then."""
-    inside = target.is_dir() and not os.access(target.parent, os.W_OK)
-    return target / _LOCK if inside else target.with_name(f".{target.name}.lock")
-
-
-def _acquire(lock: FileLock, path: Path, folder: Path, *, wait: bool) -> None:
-    while not lock.is_locked:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except FileNotFoundError:
-            continue  # another run has just removed the parent that it had made
-        except Timeout as error:
-            writer = _text(path)
-            by = f"process {writer}" if writer.isdigit() else "another process"
-            if not wait:
-                raise OutputExists(
-                    f"an output folder must have one writer, but {by} is writing {folder}; wait for it, or name another"
-                ) from error
-            say(f"waiting for {by}, which is writing {folder}")
-            lock.acquire()
-    path.write_text(str(os.getpid()), encoding="utf-8")
-
-
-def _recover(target: Path) -> None:
-    """Put back what a killed process had moved aside, and remove the rest that it left."""
-    former = litter(target, "old")
-    if former and _is_new(target):
-        former.pop(0).rename(target)
-    remove(*former, *litter(target, "partial"), target / EXPORT_DRAFT)
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Remove folders that were made for a lock and hold nothing, innermost first."""
-    with suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
 
 
 def _listed(marker: Path) -> set[str]:
     """The files that a manifest lists, exports included; none for other files."""
     try:
-        content = json.loads(_text(marker))
+        content = json.loads(marker.read_text(encoding="utf-8"))
         exports = content.get("exports", {}).values()
         return {name for part in (content, *exports) for name in part.get("files", ())}
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return set()
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return ""
 
 
 def set_rights(draft: Path) -> None:
@@ -366,13 +280,9 @@ def set_rights(draft: Path) -> None:
             path.chmod(allowed)
 
 
-def _is_new(target: Path) -> bool:
-    return not target.exists() or not any(target.iterdir())
-
-
 def _swap(draft: Path, target: Path) -> None:
     """Put the draft in its place; a former folder is then where the draft was."""
-    if _is_new(target):
+    if is_new(target):
         draft.rename(target)  # which replaces a folder only as long as that is empty
         return
     if _exchange(draft, target):

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from whet.errors import OutputNotWritten, WhetError
 from whet.utils.files import not_written, remove
-from whet.utils.outputs import adding_to, holds
+from whet.utils.locks import holds
+from whet.utils.outputs import adding_to
 
 __all__ = ["temporary_folder"]
 
@@ -59,7 +60,9 @@ def _home() -> Path:
 
 
 def _sweep(home: Path) -> None:
-    names = {path.name.removeprefix(".").removesuffix(".lock") for path in home.iterdir()}
+    names = set()
+    with suppress(OSError):  # another process may remove it as it ends
+        names = {path.name.removeprefix(".").removesuffix(".lock") for path in home.iterdir()}
     for folder in (home / name for name in names):
         if not holds(folder):
             with suppress(WhetError), adding_to(folder):  # refused as long as its process is alive
