@@ -272,6 +272,19 @@ def test_distill_asks_the_teacher_once_for_text_without_labels(place, run, monke
     assert run("distill", "model", "--out", "new", *OWN, *words).code == 0
 
 
+def test_no_name_and_no_picture_costs_a_training(place, run, monkeypatch):
+    words = [*OWN, "--epochs", "1"]
+    done = run("finetune", "base", "--out", "run_$LR_$SEED", *words)
+    assert (done.code, done.err) == (0, "")
+    with monkeypatch.context() as during:
+        during.setattr(plots.Figure, "savefig", None)
+        done = run("distill", "run_$LR_$SEED", "--out", "new", "--student", "layer_subset:odd", *words)
+    assert done.code == 0 and done.err.startswith("the learning curve of new is saved as curve.csv alone; it could not")
+    for name in ("run_$LR_$SEED", "new"):
+        artifact.load_verified(place / name)
+        assert (place / name / "curve.png").exists() == (name != "new")
+
+
 def test_distill_shows_its_teachers_curve_too(place, run, monkeypatch):
     assert run("finetune", "base", "--out", "tuned", *OWN, "--epochs", "1").code == 0
     drawn = []
