@@ -22,7 +22,8 @@ from helpers import tiny_model
 from whet import api
 from whet.calibration.resources import Resources
 from whet.cli import app
-from whet.errors import OutputNotWritten
+from whet.cli.options import label_map_in
+from whet.errors import InvalidParameter, OutputNotWritten
 from whet.evaluation import records
 from whet.evaluation.metrics.memory import Memory
 from whet.methods.base import Stage, all_methods
@@ -915,6 +916,36 @@ BAD = {
         MEASURE,
         r"head must know the labels no, yes, but it knows bad, good; say which .*--label-map no=bad,yes=good",
     ),
+    "a head without names": (
+        lambda place: edit_json(place / "model" / "config.json", id2label={"0": "LABEL_0", "1": "LABEL_1"}),
+        [*DISTILL, "layer_subset:odd"],
+        r"head must know the labels no, yes, but it knows LABEL_0, LABEL_1; say .*--label-map no=LABEL_0,yes=LABEL_1",
+    ),
+    "a label map of other labels": (
+        nothing,
+        [*MEASURE, "--label-map", "bad=no,good=yes"],
+        r"--label-map must name every label of the data, no, yes, but got none for no, yes; add them",
+    ),
+    "a label map for a new head": (
+        nothing,
+        [*FINETUNE, "--label-map", "no=0,yes=1"],
+        r"--label-map must go with a model that has classes, but fine-tuning gives it those of the data; leave it out",
+    ),
+    "a positive class that there is not": (
+        nothing,
+        [*MEASURE, "--metric", "f1", "--positive", "si"],
+        r"--positive must be a class of the task, no, yes, but got si; correct it",
+    ),
+    "several labels for a text": (
+        _rows("train.jsonl", b'{"text": "w5", "label": [0, 1]}\n' * 40),
+        ["finetune", "base", "--out", "new", "--train-file", "train.jsonl"],
+        r"column label must hold text or numbers, but row 1 of train.jsonl holds a list; .*several labels .* not supp",
+    ),
+    "a folder for data that are generated": (
+        nothing,
+        ["measure", "model", "--task", "agreement", "--data-dir", "."],
+        r"--data-dir must go with a task that has files, but agreement is generated, and got .; leave it out",
+    ),
     "a column of many labels": (
         nothing,
         [*MEASURE, "--label", "text", "--text", "label"],
@@ -1253,6 +1284,23 @@ def test_bad_input_is_answered_with_a_sentence(place, run, case):
     assert "Traceback" not in done.err
     assert sentence.count("\n") == 1 or case == "a recipe that is no YAML"
     assert tree(place.parent) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        ("no=0, yes = LABEL_1", {"no": "0", "yes": "LABEL_1"}),
+        ("a=b=1,c=0", {"a=b": "1", "c": "0"}),
+        ('{"a, b": 1, "c": "x"}', {"a, b": "1", "c": "x"}),
+        *((text, None) for text in ("", "no", "=0", "no=", "no=0,no=1", "{", "{}", '{"no": [0]}', '{"no": {"a": 1}}')),
+    ],
+)
+def test_a_label_map_is_read_or_refused(text, given):
+    if given is not None:
+        assert label_map_in(text) == given
+        return
+    with pytest.raises(InvalidParameter, match=r"^--label-map must be LABEL=CLASS .*; such as negative=0,positive=1$"):
+        label_map_in(text)
 
 
 @pytest.mark.parametrize("words", [[*COMPRESS, *BLIND], FINETUNE], ids=["compress", "finetune"])

@@ -325,9 +325,9 @@ def label_map_in(text: str) -> dict[str | int, str | int]:
     else:
         pairs = [(label.strip(), name.strip()) for label, _, name in (pair.rpartition("=") for pair in text.split(","))]
     given: dict[str | int, str | int] = {str(label): str(name) for label, name in pairs if not isinstance(name, list)}
-    if len(given) != len(pairs) or not all(given) or not all(given.values()):
+    if not given or len(given) != len(pairs) or not all(given) or not all(given.values()):
         raise InvalidParameter(
-            f"--label-map must be LABEL=CLASS with commas between, or a JSON object, each label once, but got "
+            "--label-map must be LABEL=CLASS with commas between, or a JSON object, each label once, but got "
             f"{text!r}; such as negative=0,positive=1"
         )
     return given

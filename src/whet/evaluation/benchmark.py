@@ -116,7 +116,7 @@ class Benchmark:
         artifacts = {source: (_recipe(source), _digest(source)) for source in sources}  # they may be replaced meanwhile
         loaded = {source: load_with_tokenizer(source) for source in sources}
         first = loaded[sources[0]].tokenizer
-        say_cut(task, dev, first, max_length=length)
+        say_cut(task, dev, first, max_length=common_max_length(length, *(model.model for model in loaded.values())))
         examples = shortest_first(dev, first, max_length=length)
         parts = {
             "dev": self._part(examples, first),
