@@ -27,7 +27,7 @@ class Examples:
     texts: Sequence[str]
     """The sentences, or the first sentences of pairs."""
     labels: Sequence[int] | Sequence[float]
-    """Class indices into the task's label names, or scores."""
+    """Class indices into the task's label names, or scores; NaN where no labels are read."""
     pairs: Sequence[str] | None = None
     """The second sentences of pairs, or None."""
 
@@ -71,7 +71,7 @@ class Batches:
     batches: Sequence[Batch]
     """The padded batches, without labels."""
     labels: np.ndarray[Any, Any]
-    """(examples,) class indices or scores, in the order of the batches."""
+    """(examples,) class indices or scores, in the order of the batches; NaN where no labels are read."""
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -42,7 +42,7 @@ def tokenize(examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_le
     ]
 
 
-CUT_SAMPLE = 1000
+CUT_SAMPLE = 500
 """Number of texts by which the share of those that are cut is estimated."""
 CUT_SHARE_TO_SAY = 0.01
 """Share of cut texts from which the user is told."""
