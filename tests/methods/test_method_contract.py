@@ -7,6 +7,7 @@ representative, which meets every other method; each of the rest meets one later
 can stand in both orders, one order is tested. `make test-all` runs the whole product.
 """
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -29,7 +30,8 @@ from whet.methods.factorization._base import Factorization
 from whet.methods.pruning._base import Pruning
 from whet.methods.recipe import Recipe
 from whet.models import artifact
-from whet.models.layers.base import CompressedLayer
+from whet.models.architecture import Architecture
+from whet.models.layers.base import CompressedLayer, SavedLayer
 from whet.models.surgery import describe
 from whet.tasks.data import Batches, TrainingText
 
@@ -247,6 +249,28 @@ def test_without_its_head_it_gives_the_same_hidden_states(method, family, tmp_pa
             assert torch.equal(AutoModel.from_pretrained(tmp_path / name)(**batch)[0], expected)
             whole = AutoModelForSequenceClassification.from_pretrained(tmp_path / name)
             assert torch.equal(whole.base_model(**batch)[0], expected)
+
+
+@every_method_in_turn(1)
+def test_attentions_are_those_of_every_block_or_none_are_given(method, family, tmp_path):
+    compressed = copy.deepcopy(applied(method, family).compressed)
+    batch = tiny_batches(seed=2).batches[0]
+    batch["input_ids"] %= compressed.config.vocab_size
+    compressed.set_attn_implementation("eager")
+    hidden = any(isinstance(layer, SavedLayer) and layer.hides_attentions for layer in compressed.modules())
+
+    def given() -> contextlib.AbstractContextManager:
+        message = "output_attentions must be off where attentions are compressed, but got output_attentions=True; ask"
+        return pytest.raises(InvalidParameter, match=message) if hidden else contextlib.nullcontext()
+
+    with given():
+        found = compressed(**batch, output_attentions=True).attentions
+        assert len(found) == len(Architecture.of(compressed).blocks)
+    compressed.save_pretrained(tmp_path)
+    with given():
+        AutoModelForSequenceClassification.from_pretrained(
+            tmp_path, output_attentions=True, attn_implementation="eager"
+        )
 
 
 @every_method_in_turn(2)

@@ -159,7 +159,15 @@ def _is_transposed(module: nn.Module) -> bool:
 
 
 def dense_weight(module: nn.Module) -> Tensor:
-    """Return the detached weight of a dense layer as (out, in), also for the transposed `Conv1D`."""
+    """Return the detached weight of a dense layer as (out, in), also for the transposed `Conv1D`.
+
+    Raises:
+        TypeError: the layer is compressed; its own `weight` is an empty guard.
+    """
+    if isinstance(module, CompressedLayer):
+        raise TypeError(
+            f"a layer must have one dense weight, but got {type(module).__name__}; take the layer inside it"
+        )
     weight = module.weight
     assert isinstance(weight, Tensor)
     return weight.detach().T if _is_transposed(module) else weight.detach()

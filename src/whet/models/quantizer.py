@@ -35,9 +35,13 @@ class WhetQuantizer(HfQuantizer):
         rebuild(model, self.quantization_config.structure)
 
     def _process_model_after_weight_loading(self, model: "PreTrainedModel", **others: Any) -> "PreTrainedModel":
+        from whet.models.layers._heads import refuse_attentions
+        from whet.models.layers.base import SavedLayer
         from whet.models.surgery import from_storage
 
         from_storage(model)
+        if any(isinstance(layer, SavedLayer) and layer.hides_attentions for layer in model.modules()):
+            refuse_attentions(getattr(model.config, "output_attentions", False))
         model.is_quantized = (
             False  # all weights are ordinary now, so that half(), float() and to(dtype) may change them
         )

@@ -3,7 +3,22 @@
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = ["first_token_query", "scaled_attention"]
+from whet.errors import InvalidParameter
+
+__all__ = ["first_token_query", "refuse_attentions", "scaled_attention"]
+
+
+def refuse_attentions(asked: object) -> None:
+    """Refuse to leave out attention weights that transformers was asked for: it would return those of other blocks.
+
+    Raises:
+        InvalidParameter: output_attentions is true.
+    """
+    if asked:
+        raise InvalidParameter(
+            f"output_attentions must be off where attentions are compressed, but got output_attentions={asked}; ask "
+            "the model that this was made from"
+        )
 
 
 def scaled_attention(

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
-from whet.models.layers._heads import first_token_query, scaled_attention
+from whet.models.layers._heads import first_token_query, refuse_attentions, scaled_attention
 from whet.models.layers.base import CompressedLayer
 
 __all__ = ["CompressedAttention"]
@@ -62,13 +62,17 @@ class CompressedAttention(CompressedLayer):
         self.value = nn.Linear(width, heads * value_width, bias=bias)
         self.output = nn.Linear(heads * value_width, in_features) if output else None
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object) -> tuple[Tensor, None]:
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **others: object
+    ) -> tuple[Tensor, None]:
         """Return (batch, queries, heads * value_width), or (batch, queries, in) after an output projection; and None.
 
         Args:
             hidden_states: (batch, tokens, in).
             attention_mask: (batch, 1, tokens or 1, tokens); see `scaled_attention`.
+            others: what transformers passes on; attention weights may not be asked for.
         """
+        refuse_attentions(others.get("output_attentions"))
         z = hidden_states if self.shared is None else self.shared(hidden_states)
         query_input, mask = (z, attention_mask) if self.queries == "all" else first_token_query(z, attention_mask)
         out = scaled_attention(
@@ -81,6 +85,11 @@ class CompressedAttention(CompressedLayer):
             scaling=self.scaling,
         )
         return (out if self.output is None else self.output(out)), None
+
+    @property
+    def hides_attentions(self) -> bool:
+        """See `SavedLayer.hides_attentions`."""
+        return True
 
     @property
     def reads_all(self) -> tuple[str, ...]:

@@ -35,6 +35,11 @@ class SavedLayer(nn.Module, ABC):
     saved_as: ClassVar[str] = ""
     """The kind in config.json if it is not the class name; it keeps files of older versions loadable."""
 
+    @property
+    def hides_attentions(self) -> bool:
+        """Whether the layer stands for a self-attention, but returns no attention weights."""
+        return False
+
     @classmethod
     def kind(cls) -> str:
         """Return the name of this kind of layer in config.json: `saved_as`, or the class name, such as `low_rank`."""

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from whet.models.layers._heads import refuse_attentions
 from whet.models.layers.base import CompressedLayer
 
 __all__ = ["Constant"]
@@ -36,11 +37,17 @@ class Constant(CompressedLayer):
         layer.bias.data.copy_(bias)
         return layer
 
-    def forward(self, inputs: Tensor, *_: object, **__: object) -> Any:
+    def forward(self, inputs: Tensor, *_: object, **others: object) -> Any:
         """Return (batch, tokens or 1, features) for `inputs` of shape (batch, tokens, in), or its pair with None."""
+        refuse_attentions(self.hides_attentions and others.get("output_attentions"))
         rows = inputs if self.rows == "all" else inputs[:, :1]
         output = self.bias.expand(*rows.shape[:-1], -1)
         return output if self.returns == "tensor" else (output, None)
+
+    @property
+    def hides_attentions(self) -> bool:
+        """See `SavedLayer.hides_attentions`."""
+        return self.returns == "pair"
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""

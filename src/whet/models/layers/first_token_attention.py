@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from whet.models.layers._heads import first_token_query, scaled_attention
+from whet.models.layers._heads import first_token_query, refuse_attentions, scaled_attention
 from whet.models.layers.base import SavedLayer
 
 __all__ = ["FirstTokenAttention"]
@@ -42,13 +42,17 @@ class FirstTokenAttention(SavedLayer, nn.ModuleDict):
         self.attention_head_size = attention_head_size
         self.scaling = scaling
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object) -> tuple[Tensor, None]:
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **others: object
+    ) -> tuple[Tensor, None]:
         """Return (batch, 1, width of all heads), or (batch, 1, hidden) after an output projection; and None.
 
         Args:
             hidden_states: (batch, tokens, in).
             attention_mask: (batch, 1, tokens or 1, tokens); see `scaled_attention`.
+            others: what transformers passes on; attention weights may not be asked for.
         """
+        refuse_attentions(others.get("output_attentions"))
         first, mask = first_token_query(hidden_states, attention_mask)
         out = scaled_attention(
             self._part("query")(first),
@@ -60,6 +64,11 @@ class FirstTokenAttention(SavedLayer, nn.ModuleDict):
             scaling=self.scaling,
         )
         return (out if self.names["output"] is None else self._part("output")(out)), None
+
+    @property
+    def hides_attentions(self) -> bool:
+        """See `SavedLayer.hides_attentions`."""
+        return True
 
     @property
     def reads_all(self) -> tuple[str, ...]:

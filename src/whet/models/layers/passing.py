@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
+from whet.models.layers._heads import refuse_attentions
 from whet.models.layers.base import CompressedLayer
 
 __all__ = ["PassThrough"]
@@ -21,10 +22,16 @@ class PassThrough(CompressedLayer):
         self.rows = rows
         self.returns = returns
 
-    def forward(self, inputs: Tensor, *_: object, **__: object) -> Any:
+    def forward(self, inputs: Tensor, *_: object, **others: object) -> Any:
         """Return `inputs`, (batch, tokens, in), or only the first token's rows, (batch, 1, in)."""
+        refuse_attentions(self.hides_attentions and others.get("output_attentions"))
         kept = inputs if self.rows == "all" else inputs[:, :1]
         return kept if self.returns == "tensor" else (kept, None)
+
+    @property
+    def hides_attentions(self) -> bool:
+        """See `SavedLayer.hides_attentions`."""
+        return self.returns == "pair"
 
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
