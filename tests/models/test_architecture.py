@@ -155,3 +155,8 @@ def test_subclasses_of_linear_are_not_ordinary():
     assert is_dense(Conv1D(2, 2))
     assert not is_dense(Special(2, 2))
     assert not is_dense(nn.Embedding(2, 2))
+
+
+def test_a_compressed_layer_has_no_dense_weight_to_give():
+    with pytest.raises(TypeError, match="must have one dense weight, but got LowRank; take the layer inside it"):
+        dense_weight(LowRank(4, 4, 2, bias=True))

@@ -42,9 +42,7 @@ class WhetQuantizer(HfQuantizer):
         from_storage(model)
         if any(isinstance(layer, SavedLayer) and layer.hides_attentions for layer in model.modules()):
             refuse_attentions(getattr(model.config, "output_attentions", False))
-        model.is_quantized = (
-            False  # all weights are ordinary now, so that half(), float() and to(dtype) may change them
-        )
+        model.is_quantized = False  # weights are ordinary now: half(), float() and to(dtype) may change them
         return model
 
     def get_state_dict_and_metadata(self, model: "PreTrainedModel") -> tuple[dict[str, Any] | None, dict[str, str]]:
