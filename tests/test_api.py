@@ -155,7 +155,7 @@ def test_a_model_that_is_replaced_while_it_is_measured_gets_no_row(root, tmp_pat
 def test_an_output_has_one_writer_and_never_holds_what_is_read(root, tmp_path):
     recipe = whet.Recipe.from_list([{"method": "svd", "keep": 0.5}])
     with ThreadPoolExecutor(1) as other, claimed(tmp_path / "out", overwrite=False):
-        refused = other.submit(whet.compress, root / "dense", recipe, tmp_path / "out").exception()
+        refused = other.submit(whet.compress, "nowhere", recipe, tmp_path / "out").exception()  # before any work
     assert isinstance(refused, whet.OutputExists) and "must have one writer, but process" in str(refused)
     shutil.copytree(root, tmp_path / "data")
     with pytest.raises(whet.OutputExists, match=r"must be one of its own, but got .*data, which holds .*train\.csv"):

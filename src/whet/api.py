@@ -39,6 +39,7 @@ from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Epoch, TrainingSettings, train
 from whet.utils.calls import checked
 from whet.utils.distributed import from_first_process
+from whet.utils.files import check_path
 from whet.utils.outputs import holding_output
 from whet.utils.progress import progress_bar
 from whet.utils.ranges import Device, Seed
@@ -155,6 +156,8 @@ def distill(
         WhetError: anything wrong with the teacher, the student, the data or the place, before any training.
     """
     folder, kept = Path(out), None if cache is None else Path(cache)
+    if kept is not None:
+        check_path(kept, "the cache")
     if kept is not None and folder.resolve() in (kept.resolve(), *kept.resolve().parents):
         raise InvalidParameter(f"the cache must lie outside of the new model, but got cache={cache}; name another")
     goal = objective or Objective()

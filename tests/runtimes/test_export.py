@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import shutil
+import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -345,13 +346,18 @@ def test_products_of_the_blocks_are_in_8_bits_and_no_others(family: Family, tmp_
         [*((family, INT8) for family in FAMILIES), ("bert", STATIC_INT8)], lambda case: case[0] in ("bert", "llama")
     ),
 )
-def test_word_embeddings_are_in_8_bits(family: Family, precision: str, tmp_path):
-    """They are most of a small model, and runtimes would leave them in 32."""
+def test_word_embeddings_are_in_8_bits(family: Family, precision: str, tmp_path, monkeypatch):
+    """They are most of a small model, and runtimes would leave them in 32; no temporary folder may outlive a kill."""
     model = small(family)
     to_onnx(model, NAMES, tmp_path / "m.onnx")
     shape = list(model.get_input_embeddings().weight.shape)
     conversion = Conversion(tmp_path / "m.onnx", precision, tiny_batches().batches[:1], dense_layers_in_blocks(model))
+    made, mkdtemp = [], tempfile.mkdtemp
+    monkeypatch.setattr(
+        tempfile, "mkdtemp", lambda *names, **more: made.append((names, more)) or mkdtemp(*names, **more)
+    )
     runtime_named("onnxruntime").convert(conversion, tmp_path)
+    assert not made
     graph = onnx.load(next(tmp_path.glob("*quantized.onnx"))).graph
     kinds = [one.data_type for one in graph.initializer if list(one.dims) == shape]
     assert kinds == [onnx.TensorProto.INT8]

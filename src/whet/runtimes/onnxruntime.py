@@ -6,9 +6,11 @@ per word. Layer norms, attention and the head stay in fp32.
 """
 
 import contextlib
+import importlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +27,7 @@ from whet.runtimes._onnx import (
 from whet.runtimes.base import Conversion, ExportRuntime, Session
 from whet.utils.hardware import supports_products
 from whet.utils.precision import FP32, INT8, STATIC_INT8
+from whet.utils.scratch import temporary_folder
 
 __all__ = ["OnnxRuntime"]
 
@@ -72,6 +75,11 @@ class OnnxRuntime(ExportRuntime):
 
 def _quantize(model: Any, path: Path, conversion: Conversion) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
+
+    for name in ("quantize", "quant_utils"):
+        # it keeps copies of the model in temporary folders, which would stay after a kill
+        module: Any = importlib.import_module(f"onnxruntime.quantization.{name}")
+        module.tempfile = SimpleNamespace(TemporaryDirectory=lambda prefix: temporary_folder())
 
     class Reader(CalibrationDataReader):
         def __init__(self, names: list[str]) -> None:
