@@ -1,6 +1,8 @@
 """Splits of a task for a search: no training text contains, or is contained in, a text of the selection split."""
 
-from collections import defaultdict
+import sys
+from array import array
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,30 +67,101 @@ class ResplitTask(Task):
 
 Words = tuple[str, ...]
 """A text, word by word."""
-KEYS = (8, 4, 2, 1)
-"""Numbers of first words by which texts are indexed; a text is indexed by the largest number that it has."""
 
 
 def overlaps(texts: Collection[Words]) -> dict[Words, set[Words]]:
     """Return, for each text that contains shorter texts as runs of its words, the texts that it contains.
 
-    Texts without words are ignored. The work grows with the number of words, and with the number of different lengths
-    among texts that begin alike.
+    Texts without words are ignored. The work is linear in the number of words and of results, however much the texts
+    repeat themselves or each other; see `_PrefixTree`.
     """
-    unique = {text for text in texts if text}
-    lengths: dict[Words, set[int]] = defaultdict(set)
-    for text in unique:
-        lengths[text[: next(size for size in KEYS if size <= len(text))]].add(len(text))
-    key_sizes = {len(key) for key in lengths}
-    contained: dict[Words, set[Words]] = defaultdict(set)
-    for text in unique:
-        for size in key_sizes:
+    unique = sorted(_involved({text for text in texts if text}), key=len, reverse=True)
+    tree = _PrefixTree(unique)
+    found = {text: tree.inside(i) for i, text in enumerate(unique)}
+    return {text: {unique[i] for i in inside} for text, inside in found.items() if inside}
+
+
+KEYS = (8, 4, 2, 1)
+"""Numbers of first words by which texts are told apart; a text by the largest number that it has."""
+
+
+def _involved(texts: Collection[Words]) -> list[Words]:
+    """Return the texts that may contain others or be contained: of most data so few that their tree is a small one."""
+    # (a text is never looked up itself: its hash takes as long as it has words)
+    begin = [text[: next(size for size in KEYS if size <= len(text))] for text in texts]
+    beginnings = Counter(begin)
+    sizes = {len(words) for words in beginnings}
+    contained: set[Words] = set()
+    containing = []
+    for text, own in zip(texts, begin, strict=True):
+        others = False
+        for size in sizes:
             for start in range(len(text) - size + 1):
-                for length in lengths.get(text[start : start + size], ()):
-                    run = text[start : start + length]
-                    if len(run) < len(text) and run in unique:
-                        contained[text].add(run)
-    return dict(contained)
+                run = text[start : start + size]
+                if run in beginnings and (start or run != own or beginnings[run] > 1):
+                    contained.add(run)
+                    others = True
+        containing.append(others)
+    involved = zip(texts, begin, containing, strict=True)
+    return [text for text, own, others in involved if others or own in contained]
+
+
+class _PrefixTree:
+    """All beginnings of some texts as nodes of a tree, each with the longest beginning that it ends with.
+
+    The texts inside of a text are those that its beginnings end with. From each such text the next shorter one is one
+    step away, so that those of a text are found without looking at any twice.
+
+    Source: Aho, Corasick, "Efficient string matching: an aid to bibliographic search", Communications of the ACM 18,
+    1975.
+    """
+
+    def __init__(self, texts: Sequence[Words]) -> None:
+        """Build the tree level by level, in which all that a node needs to know is there before it.
+
+        Args:
+            texts: different from each other, the longest first.
+        """
+        numbers: dict[str, int] = {}
+        parents, suffixes, shorter = array("q", [0]), array("q", [0]), array("q", [0])
+        children: dict[int, int] = {}
+        ended: dict[int, int] = {}
+        nodes = [0] * len(texts)
+        width = 1 + sum(map(len, texts))
+        longer = len(texts)
+        for depth in range(len(texts[0]) if texts else 0):
+            while len(texts[longer - 1]) <= depth:
+                longer -= 1
+            for i in range(longer):
+                text, node = texts[i], nodes[i]
+                word = numbers.setdefault(text[depth], len(numbers))
+                key = node * width + word
+                child = children.get(key)
+                if child is None:
+                    suffix = 0
+                    while node and not suffix:
+                        node = suffixes[node]
+                        suffix = children.get(node * width + word, 0)
+                    children[key] = child = len(parents)
+                    parents.append(nodes[i])
+                    suffixes.append(suffix)
+                    shorter.append(suffix if suffix in ended else shorter[suffix])
+                nodes[i] = child
+                if len(text) == depth + 1:
+                    ended[child] = i
+        self._parents, self._shorter, self._texts, self._ends = parents, shorter, ended, nodes
+
+    def inside(self, text: int) -> list[int]:
+        """Return the indices of the texts that a text contains, itself left out."""
+        node, nodes = self._ends[text], set()
+        end = self._shorter[node]
+        while node:
+            while end and end not in nodes:
+                nodes.add(end)
+                end = self._shorter[end]
+            node = self._parents[node]
+            end = node if node in self._texts else self._shorter[node]
+        return [self._texts[node] for node in nodes]
 
 
 ENOUGH_HELD_OUT = 900
@@ -138,4 +211,5 @@ def _words(examples: Examples) -> list[Words]:
     """Return the words of each example; those of a pair have a separator between them."""
     pairs = examples.pairs
     texts = examples.texts if pairs is None else [f"{a} \0 {b}" for a, b in zip(examples.texts, pairs, strict=True)]
-    return [tuple(text.lower().split()) for text in texts]
+    # every word once in memory, however often it occurs
+    return [tuple(map(sys.intern, text.lower().split())) for text in texts]
