@@ -4,6 +4,7 @@ Importing transformers is slow, so that each function imports what it needs of i
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from whet.models.plain_loading import compared_already
 from whet.models.weights import SAFE, check_finite, check_run, load_checkpoint
 from whet.tasks.base import Task
 from whet.tasks.kinds.base import kind_of_labels
+from whet.utils.distributed import is_first
 from whet.utils.progress import say
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def load_model(source: str | Path) -> "PreTrainedModel":
     checkpoint = Checkpoint.of(source)
     if checkpoint.adapter is not None:
         model = load_merged(checkpoint)
-        say(f"the adapter {source} is merged into its base {base_of(checkpoint).source}")
+        _say_merged(checkpoint.source, base_of(checkpoint).source)
     else:
         checkpoint.require_classifier()
         with compared_already():
@@ -104,6 +106,13 @@ def load_model(source: str | Path) -> "PreTrainedModel":
         model.config.pad_token_id = load_tokenizer(source).pad_token_id
     check_run(model, str(source))
     return model
+
+
+@cache
+def _say_merged(adapter: str, base: str) -> None:
+    """Say it once."""
+    if is_first():
+        say(f"the adapter {adapter} is merged into its base {base}")
 
 
 def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
