@@ -153,3 +153,15 @@ def test_a_failed_run_leaves_whole_checkpoints_alone(scratch, error):
         raise error
     assert list(scratch.iterdir()) == [newest]
     assert json.loads((newest / "complete.json").read_text())["settings"] == {"seed": 0}
+
+
+def test_digests_are_told_only_where_nothing_else_differs(scratch):
+    folder = scratch / "checkpoint-1"
+    new_checkpoint(folder)
+    complete_checkpoint(folder, {"model_sha256": "12", "seed": 0})
+    for settings, told in (
+        ({"model_sha256": "34", "seed": 1}, "seed=1"),
+        ({"model_sha256": "34", "seed": 0}, "model_sha256=34"),
+    ):
+        with pytest.raises(InvalidParameter, match=f"but got {told}, which"):
+            claim_folder(scratch, settings)
