@@ -45,6 +45,16 @@ def test_load_refuses_a_folder_that_was_altered(root, tmp_path):
         whet.load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["measurements.jsonl", "recipe.yaml", "manifest.json"])
+def test_what_cannot_be_recorded_is_noticed_before_a_measurement(root, tmp_path, monkeypatch, name):
+    for path in (root / "small").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / name).write_text("{")
+    monkeypatch.setattr(whet.Benchmark, "run", lambda *_: pytest.fail("work had begun"))
+    with pytest.raises(whet.InvalidArtifact, match=name):
+        whet.measure([root / "dense", tmp_path], own_task(root))
+
+
 def test_load_reads_a_folder_that_whet_did_not_write(root):
     assert type(whet.load(root / "dense")).__name__ == "BertForSequenceClassification"
 

@@ -88,3 +88,11 @@ def test_a_model_card_means_the_same_whatever_names_it_shows(text: str):
 )
 def test_a_model_card_names_no_folder_of_a_machine(origin: str, shown: str):
     assert f"Made from `{shown}` by whet" in card("small", [], origin, [])
+
+
+def test_a_model_card_shows_scores_as_they_are():
+    """Pipelines would squash a single output."""
+    assert 'score = pipeline("text-classification", model="small", function_to_apply="none")' in card(
+        "small", [], "base", [], outputs=1
+    )
+    assert 'classify = pipeline("text-classification", model="small")' in card("small", [], "base", [], outputs=3)

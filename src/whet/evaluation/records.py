@@ -5,19 +5,21 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
+from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet.errors import FiguresNotKept, InvalidArtifact, WhetError
 from whet.evaluation.formatting import comparison, interval_of, markdown_code, markdown_text, number, with_unit
 from whet.evaluation.trial import Trial
 from whet.models import artifact
-from whet.models.manifest import CARD, MEASUREMENTS, RECIPE, read_manifest
+from whet.models.manifest import CARD, CONFIG, MEASUREMENTS, RECIPE, read_manifest
 from whet.utils.files import write_text
 from whet.utils.inputs import read_yaml, require_file
 from whet.utils.outputs import adding_to, check_inputs, claimed, files_of_others, kind_of, new_folder
+from whet.utils.schema import from_json
 
 __all__ = [
     "card",
@@ -64,7 +66,10 @@ def save_model(
         OutputExists, OutputNotWritten: the folder exists or cannot be written.
     """
     steps, origin = [dict(step) for step in recipe], _public(origin)
-    notes = {RECIPE: yaml.safe_dump(steps, sort_keys=False), **_notes(folder.name, steps, origin, [])}
+    notes = {
+        RECIPE: yaml.safe_dump(steps, sort_keys=False),
+        **_notes(_About(folder.name, steps, origin, model.config.num_labels), []),
+    }
     files = {**(extras or {}), **{name: text.encode() for name, text in notes.items()}}
     artifact.save_files(
         model, tokenizer, folder, about={"origin": origin, "seed": seed}, files=files, overwrite=overwrite
@@ -94,7 +99,7 @@ def copy_model(
         InvalidArtifact: it was not exported for that.
         OutputExists, OutputNotWritten: the folder exists or cannot be written.
     """
-    notes = _notes(to.name, read_steps(folder), read_manifest(folder).origin, trials)
+    notes = _notes(_about(folder)._replace(name=to.name), trials)
     artifact.copy_files(folder, to, export=export, about=about, notes=notes, overwrite=overwrite)
 
 
@@ -125,7 +130,7 @@ def record(folder: Path, trial: Trial) -> None:
                 f"a row must be of the model in its folder, but {folder} was replaced meanwhile; measure it again"
             )
         known = [*trials(folder), trial]
-        artifact.write_notes(folder, _notes(folder.name, read_steps(folder), read_manifest(folder).origin, known))
+        artifact.write_notes(folder, _notes(_about(folder), known))
 
 
 def keep(
@@ -226,8 +231,18 @@ def read_steps(folder: Path) -> list[dict[str, Any]]:
     return steps
 
 
-def card(name: str, recipe: Steps, origin: str | None, measured: Sequence[Trial]) -> str:
-    """Return the model card: what it is, how to load it, how it was made, what was measured last."""
+def card(name: str, recipe: Steps, origin: str | None, measured: Sequence[Trial], *, outputs: int = 2) -> str:
+    """Return the model card: what it is, how to load it, how it was made, what was measured last.
+
+    Args:
+        name: of the model.
+        recipe: the steps that made it.
+        origin: folder or hub name of the model that it was made from; None if that is not known.
+        measured: what was measured of it.
+        outputs: of its head; a single one is a score, which pipelines would squash between 0 and 1.
+    """
+    shown = json.dumps(name, ensure_ascii=not name.isprintable())
+    as_it_is = ', function_to_apply="none"' if outputs == 1 else ""
     made_from = "Made" if origin is None else f"Made from {markdown_code(_public(origin))}"
     lines = [
         "---",
@@ -242,7 +257,7 @@ def card(name: str, recipe: Steps, origin: str | None, measured: Sequence[Trial]
         "import whet  # makes the structure known to transformers",
         "from transformers import pipeline",
         "",
-        f'classify = pipeline("text-classification", model={json.dumps(name, ensure_ascii=not name.isprintable())})',
+        f'{"score" if outputs == 1 else "classify"} = pipeline("text-classification", model={shown}{as_it_is})',
         "```",
         "",
         "## Measured",
@@ -263,9 +278,31 @@ def measured_table(trial: Trial) -> list[str]:
     return [*rows, "", f"Conditions: {markdown_text(conditions)}."]
 
 
-def _notes(name: str, recipe: Steps, origin: str | None, measured: Sequence[Trial]) -> dict[str, str]:
+class _About(NamedTuple):
+    """What a model card says besides measurements."""
+
+    name: str
+    recipe: Steps
+    origin: str | None
+    outputs: int
+
+
+class _Head(BaseModel):
+    """What a configuration says of the head."""
+
+    id2label: dict[str, str] = {"0": "", "1": ""}
+
+
+def _about(folder: Path) -> _About:
+    config = folder / CONFIG
+    head = from_json(_Head, config.read_bytes(), what=str(config), error=InvalidArtifact, remedy="copy it again")
+    return _About(folder.name, read_steps(folder), read_manifest(folder).origin, len(head.id2label))
+
+
+def _notes(about: _About, measured: Sequence[Trial]) -> dict[str, str]:
     lines = "".join(f"{trial.to_json()}\n" for trial in measured)
-    return {MEASUREMENTS: lines, CARD: card(name, recipe, origin, measured)}
+    text = card(about.name, about.recipe, about.origin, measured, outputs=about.outputs)
+    return {MEASUREMENTS: lines, CARD: text}
 
 
 def _told(recipe: Steps) -> str:
