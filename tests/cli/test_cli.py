@@ -122,7 +122,7 @@ def test_finetune_keeps_the_order_of_a_head_that_the_base_has(place, run):
     with torch.inference_mode():
         logits = torch.cat([said(**tokenizer(text, return_tensors="pt")).logits for text in texts])
         said.classifier.bias -= logits.mean(0)
-    said.config.id2label, said.config.label2id = {0: "yes", 1: "no"}, {"yes": 0, "no": 1}
+    said.config.id2label, said.config.label2id = {0: "Yes", 1: "No"}, {"Yes": 0, "No": 1}
     said.save_pretrained("model")
     answers = (logits - logits.mean(0)).argmax(1).tolist()
     rows = [f"{text},{['yes', 'no'][answer]}" for text, answer in zip(texts, answers, strict=True)]

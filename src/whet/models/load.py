@@ -3,7 +3,7 @@
 Importing transformers is slow, so that each function imports what it needs of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from whet.models.plain_loading import compared_already
 from whet.models.weights import SAFE, check_finite, check_run, load_checkpoint
 from whet.tasks.base import Task
 from whet.tasks.kinds.base import kind_of_labels
+from whet.tasks.pairing import folded
 from whet.utils.distributed import is_first
 from whet.utils.progress import say
 
@@ -165,8 +166,8 @@ def load_with_new_head(
                 f"the base must have no head, or one for the task's {len(names)} classes, but {source} has "
                 f"num_labels={config.num_labels}; name the base that it was trained from"
             )
-        if checkpoint.is_classifier and {*config.id2label.values()} == {*names}:
-            names = tuple(config.id2label[i] for i in range(len(names)))  # so that each row keeps its class
+        if checkpoint.is_classifier:
+            names = _in_order_of(config.id2label, names)
         config = AutoConfig.from_pretrained(
             str(source),
             num_labels=len(names),
@@ -181,6 +182,13 @@ def load_with_new_head(
     check_finite(model)
     check_run(model, str(source))
     return model
+
+
+def _in_order_of(head: Mapping[int, str], names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of classes in the order of a head that has them, so that each of its rows keeps its class."""
+    own = {folded(name): name for name in names}
+    rows = [folded(str(head[index])) for index in sorted(head)]
+    return tuple(own[row] for row in rows) if len(own) == len(names) and sorted(own) == sorted(rows) else names
 
 
 def common_max_length(wanted: int, *models: "PreTrainedModel") -> int:
