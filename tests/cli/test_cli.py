@@ -926,6 +926,11 @@ BAD = {
         [*MEASURE, "--label-map", "bad=no,good=yes"],
         r"--label-map must name every label of the data, no, yes, but got none for no, yes; add them",
     ),
+    "an option of data without data": (
+        nothing,
+        [*COMPRESS, *BLIND, "--label", "topic"],
+        r"one of --task and --train-file must be given, but got both or none; give one",
+    ),
     "a label map for a new head": (
         nothing,
         [*FINETUNE, "--label-map", "no=0,yes=1"],

@@ -106,9 +106,12 @@ class TaskOptions:
         )
 
     def load_if_given(self) -> "Task | None":
-        """Return the task, or None where no option names data."""
-        given = (self.task, self.data_dir, self.train_file, self.dev_file)
-        return None if all(one is None for one in given) else self.load()
+        """Return the task, or None where no option is given.
+
+        Raises:
+            InvalidParameter, UnknownName: see `load`.
+        """
+        return None if all(getattr(self, field.name) == field.default for field in fields(self)) else self.load()
 
     def words(self) -> list[str]:
         """Return the words that name the same data for `measure`, with a placeholder where some are missing."""
