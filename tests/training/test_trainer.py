@@ -260,7 +260,7 @@ def test_a_resumed_run_executes_nothing_that_its_checkpoint_holds(learn, tmp_pat
         ({"settings": TrainingSettings(epochs=3, learning_rate=1e-3, batch_size=1, max_length=16)}, "epochs=3"),
         (
             {"settings": TrainingSettings(epochs=1, learning_rate=1e-3, batch_size=1, max_length=8)},
-            "max_length=8, data_sha256=.*",
+            "max_length=8",
         ),
         ({"name": "another"}, "model=another"),
         ({"start": tiny_model("bert", blocks=1, seed=1)}, "model_sha256=[0-9a-f]{64}"),
