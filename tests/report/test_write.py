@@ -41,6 +41,9 @@ def test_the_next_report_replaces_the_last_and_equal_ones_are_equal(run):
     first = tree(run)
     write_report([run])
     assert tree(run) == first
+    for _ in range(2):  # also where there is nothing but a report, or a note beside it
+        write_report([run], run.parent / "out")
+        (run.parent / "out" / "notes.txt").touch()
     keep(run, DENSE, SMALL, trial("third", speedup=3.0))
     write_report([run])
     assert "third" in (run / "report.html").read_text()

@@ -254,6 +254,7 @@ PLACES = {
     "a control character": (lambda folder: folder / "a\x1b[31m", r"plain text"),
     "a null": (lambda folder: folder / "a\0b", r"plain text"),
     "/proc": (lambda folder: Path("/proc/whet/out"), r"/proc/whet/out must be writable.*; check its rights"),
+    "right in /proc": (lambda folder: Path("/proc/whet"), r"/proc/whet must be writable.*; check its rights"),
 }
 
 

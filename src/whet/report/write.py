@@ -59,7 +59,8 @@ def write_report(
     target = Path(out) if out is not None else _only_folder(sources)
     _check_output(target, overwrite=overwrite)
     with adding_to(target):
-        others = [] if overwrite or _is_one_of(target, sources) else files_of_others(target)
+        expected = overwrite or _is_one_of(target, sources) or (target / PAGE).is_file()
+        others = [] if expected else files_of_others(target)
         if others:
             raise OutputExists(
                 f"a report must have its own folder, or that of what was measured, but {target} holds {others[0]}; "

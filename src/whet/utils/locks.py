@@ -75,6 +75,9 @@ def _acquire(lock: FileLock, path: Path, folder: Path, *, wait: bool) -> None:
         except FileNotFoundError:
             continue  # another run has just removed the parent that it had made
         except Timeout as error:
+            if not path.exists():
+                path.touch()  # fails where no file can be made, as in /proc, which looks like a lock that others hold
+                continue
             writer = _text(path)
             by = f"process {writer}" if writer.isdigit() else "another process"
             if not wait:
