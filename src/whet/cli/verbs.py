@@ -50,8 +50,8 @@ __all__ = ["app"]
 
 app = App(
     name="whet",
-    help="Make fine-tuned NLP Transformers smaller and faster, and prove what that cost. Every verb takes --debug, which "
-    "shows the traceback of an error.",
+    help="Make fine-tuned NLP Transformers smaller and faster, and prove what that cost. Every verb takes --debug, "
+    "which shows the traceback of an error.",
     version=lambda: f"whet {importlib.metadata.version('whet')}",
     version_flags=("--version",),
     default_parameter=Parameter(negative=()),
