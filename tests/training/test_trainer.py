@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import numpy as np
@@ -23,7 +24,7 @@ from whet.models.inference import predict_logits
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, tokenize
 from whet.tasks.kinds.base import kl_divergences
-from whet.training import checkpoints, loop
+from whet.training import checkpoints, loop, teacher_cache
 from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, attach_lora
 from whet.training.objective import Objective
@@ -660,3 +661,12 @@ def test_products_in_bf16_learn_the_same_and_leave_a_model_in_float32(learn, mon
 def test_training_has_two_precisions():
     with pytest.raises(InvalidParameter, match="precision must be one of fp32, bf16, but got precision='fp16'"):
         TrainingSettings(precision="fp16")
+
+
+def test_runs_that_share_a_cache_ask_the_teacher_once(tmp_path, tokenizer, monkeypatch):
+    """The others wait for the first, and read what it wrote."""
+    teacher, rows, asked = tiny_model("bert", 3), tokenize(examples(4), tokenizer, max_length=16), []
+    monkeypatch.setattr(teacher_cache, "teacher_logits", lambda *given: asked.append(1) or teacher_logits(*given))
+    with ThreadPoolExecutor(3) as runs:
+        shared = list(runs.map(lambda _: cached_logits(tmp_path / "cache", teacher, tokenizer, rows), range(3)))
+    assert len(asked) == 1 and all(torch.equal(logits, shared[0]) for logits in shared)
