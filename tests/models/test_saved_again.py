@@ -26,6 +26,7 @@ from whet.errors import InvalidArtifact
 from whet.methods.base import method_from
 from whet.methods.recipe import Recipe
 from whet.models import artifact
+from whet.models.sixteen_bits import has_sixteen_bits, round_to_sixteen_bits
 from whet.models.surgery import describe
 from whet.utils.files import digest
 
@@ -204,3 +205,35 @@ def test_whet_reads_every_file_for_its_digest_once(folder, tmp_path, tokenizer, 
     assert seen.count(own / "model.safetensors") == 1
     AutoModelForSequenceClassification.from_pretrained(own)
     assert seen.count(own / "model.safetensors") == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("steps", [STEPS, STEPS[:1], STEPS[1:3], STEPS[3:4]], ids=["all", "svd", "pruned", "integers"])
+def test_a_checkpoint_of_sixteen_bits_stays_one(tmp_path, tokenizer, monkeypatch, dtype, steps):
+    dense = tiny_model("bert", blocks=4).to(dtype)
+    dense.save_pretrained(tmp_path / "dense")
+    original = AutoModelForSequenceClassification.from_pretrained(tmp_path / "dense", dtype=torch.float32)
+    recipe = Recipe(tuple(method_from(step) for step in steps))
+    compressed = recipe.apply(original, Resources())
+    assert all(torch.equal(weight, dense.state_dict()[name].float()) for name, weight in original.state_dict().items())
+    artifact.save_files(compressed, tokenizer, tmp_path / "own", about={}, files={})
+    size = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("own", "dense")]
+    assert size[0] < size[1]
+    for read in (AutoModelForSequenceClassification.from_pretrained, whet.load):
+        again = read(tmp_path / "own")
+        assert again.dtype == torch.float32
+        assert torch.equal(logits(again), logits(compressed))
+    monkeypatch.setattr("whet.methods.recipe.has_sixteen_bits", lambda model: False)
+    wide = logits(recipe.apply(original, Resources()))
+    assert (logits(compressed) - wide).norm() < 0.01 * wide.norm()
+
+
+def test_rounding_takes_the_nearer_dtype_and_stays_finite():
+    layer = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    layer[0].weight.data = torch.tensor([[1.0009765625, 0.1], [0.2, 0.3]])
+    layer[1].weight.data = torch.tensor([[1e6, 1.0], [2.0, 3.0]])
+    expected = [layer[0].weight.half().float(), layer[1].weight.bfloat16().float()]
+    assert not has_sixteen_bits(layer)
+    round_to_sixteen_bits(layer)
+    assert all(torch.equal(one.weight, wanted) for one, wanted in zip(layer, expected, strict=True))
+    assert has_sixteen_bits(layer)

@@ -13,6 +13,7 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidRecipe, MissingResource
 from whet.methods.base import Method, Stage, method_from
 from whet.models.layers.base import count_weights
+from whet.models.sixteen_bits import has_sixteen_bits, round_to_sixteen_bits
 from whet.models.surgery import copy_sharing_parameters, describe, unshare_parameters
 from whet.utils.calls import checked
 from whet.utils.inputs import exists, read_yaml
@@ -173,6 +174,8 @@ class Recipe:
             changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
             report(Step(method, changed, before, count_weights(compressed), time.perf_counter() - start))
         unshare_parameters(compressed, model)
+        if has_sixteen_bits(model):
+            round_to_sixteen_bits(compressed)
         return compressed
 
     def tokenizer(self, tokenizer: "PreTrainedTokenizerBase", resources: Resources) -> "PreTrainedTokenizerBase":

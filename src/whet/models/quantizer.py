@@ -47,6 +47,7 @@ class WhetQuantizer(HfQuantizer):
 
     def get_state_dict_and_metadata(self, model: "PreTrainedModel") -> tuple[dict[str, Any] | None, dict[str, str]]:
         """Return what `save_pretrained` writes: the weights in their stored form, described in the configuration."""
+        from whet.models.sixteen_bits import has_sixteen_bits, in_sixteen_bits
         from whet.models.surgery import describe, to_storage
 
         if getattr(model, "_hf_peft_config_loaded", False):  # adapters alone are saved, and transformers finds them
@@ -58,7 +59,8 @@ class WhetQuantizer(HfQuantizer):
             config.quantization_config = self.quantization_config = WhetConfig(structure)
         elif hasattr(config, "quantization_config"):
             del config.quantization_config
-        return stored.state_dict(), {}
+        weights = stored.state_dict()
+        return in_sixteen_bits(weights) if has_sixteen_bits(model) else weights, {}
 
     def is_serializable(self) -> bool:
         """True: a loaded model can be saved again."""
