@@ -61,9 +61,11 @@ SECOND = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127
         ({"MASTER_PORT": "70000"}, "MASTER_PORT must be below 65536, but got MASTER_PORT=70000"),
         (
             {"RANK": None},
-            "RANK must be set with WORLD_SIZE=2, but got none; unset WORLD_SIZE, or start with accelerate",
+            "RANK must be set with LOCAL_RANK=1, but got none; unset LOCAL_RANK, or start with accelerate",
         ),
-        ({"MASTER_ADDR": None}, "MASTER_ADDR must be set with WORLD_SIZE=2, but got none"),
+        ({"MASTER_ADDR": None}, "MASTER_ADDR must be set with LOCAL_RANK=1, but got none"),
+        ({"LOCAL_RANK": None}, "LOCAL_RANK must be set with WORLD_SIZE=2, but got none; unset WORLD_SIZE"),
+        ({"WORLD_SIZE": None, "LOCAL_RANK": "0"}, "WORLD_SIZE must be set with LOCAL_RANK=0, but got none"),
         ({"WORLD_SIZE": None, "RANK": "0", "LOCAL_RANK": "x"}, "LOCAL_RANK must be a whole number"),
     ],
 )

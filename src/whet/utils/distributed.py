@@ -134,15 +134,20 @@ def _processes_started() -> int:
     """Return how many processes accelerate launch or torchrun started, after a look at what else they say."""
     advice = "unset it, or start with accelerate launch"
     given = {name: os.environ[name] for name in ("WORLD_SIZE", *_OF_A_PROCESS) if name in os.environ}
+    if given.get("LOCAL_RANK") == "-1":  # as launchers of old say that there is one process
+        del given["LOCAL_RANK"]
     numbers = {name: whole_number_in(text) for name, text in given.items()}
     for name, number in numbers.items():
         if number is None:
             raise InvalidParameter(f"{name} must be a whole number, but got {name}={shown(given[name])}; {advice}")
     count = numbers.get("WORLD_SIZE") or 1
-    if count > 1 and (absent := [name for name in (*_OF_A_PROCESS, "MASTER_ADDR") if name not in os.environ]):
+    # accelerate takes the first of them for a sign of several processes, even without WORLD_SIZE
+    sign = "LOCAL_RANK" if "LOCAL_RANK" in given else "WORLD_SIZE"
+    together = ("WORLD_SIZE", *_OF_A_PROCESS, "MASTER_ADDR") if count > 1 or sign == "LOCAL_RANK" else ()
+    if absent := [name for name in together if name not in os.environ]:
         raise InvalidParameter(
-            f"{absent[0]} must be set with WORLD_SIZE={count}, but got none; unset WORLD_SIZE, or "
-            "start with accelerate launch"
+            f"{absent[0]} must be set with {sign}={given[sign]}, but got none; unset {sign}, or start with "
+            "accelerate launch"
         )
     for name, limit in {"RANK": count, "LOCAL_RANK": count, "MASTER_PORT": 2**16}.items():
         if (numbers.get(name) or 0) >= limit:
