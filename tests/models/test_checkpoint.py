@@ -81,6 +81,7 @@ BAD_VALUES = [
     *[("vocab_size", value) for value in (0, -1, 98, 10**12)],
     *[("max_position_embeddings", value) for value in (0, 41, 10**12)],
     *[("id2label", value) for value in (["a", "b"], "ab", {}, {"1": "a", "2": "b"}, {"x": "a"}, {"0": "a"})],
+    *[("num_labels", value) for value in (0, "2", 3, 10**12)],
     *[("label2id", value) for value in (["a"], "b", 3)],
     *[("dtype", value) for value in ("float7", 5)],
     *[("model_type", value) for value in (["bert"], "t5", None, 5, "no_such", "gpt2")],

@@ -39,9 +39,10 @@ _SIZES = {
     **dict.fromkeys(("hidden_size", "intermediate_size", "n_embd", "n_inner", "dim", "hidden_dim"), 10_000_000),
     **dict.fromkeys(("d_model", "d_ff", "d_kv", "head_dim", "embedding_size"), 10_000_000),
     "vocab_size": 100_000_000,
+    "num_labels": 1_000_000,
 }
 """The largest value of each size that a configuration may have; all are at least 1. Building a model of a million
-layers takes hours, and transformers builds it before it looks at the weights."""
+layers takes hours, and transformers builds it, and names every label, before it looks at the weights."""
 _DTYPES = {name for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 
 
