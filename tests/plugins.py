@@ -94,7 +94,7 @@ class ToyKind(TaskKind):
     """Fits nothing."""
 
     problem_type, has_classes = "toy", False
-    output_names = label_names = read_labels = renumbered = predictions = divergence = _wanted = None
+    output_names = label_names = read_labels = renumbered = predictions = divergence = pairing = None
     noise = softened = loss = distillation_loss = None
 
     def fits_labels(self, label_names):
