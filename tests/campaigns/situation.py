@@ -16,7 +16,8 @@ __all__ = ["DATA", "TRAIN", "VERBS", "Verb", "copied", "prepare"]
 DATA = ("--train-file", "train.csv", "--threads", "1")
 """Own data without those for the final measurement."""
 MEASURED = (*DATA, "--dev-file", "dev.csv", "--rounds", "6")
-TRAIN = (*DATA, "--epochs", "2", "--batch-size", "8", "--max-length", "16")
+# (so many steps that a checkpoint comes within an epoch)
+TRAIN = (*DATA, "--epochs", "2", "--batch-size", "1", "--max-length", "16")
 RECOVERED = """
 - {method: kfac, keep: 0.5}
 - {method: recovery.distillation, epochs: 1, hidden_states: 0}
