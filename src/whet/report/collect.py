@@ -161,7 +161,8 @@ def _inside(folder: Path, name: str) -> Iterator[Path]:
     while waiting:
         inner = waiting.pop()
         with suppress(OSError):  # no right to read it, or a path that is too long
-            entries = [entry for entry in os.scandir(inner) if not entry.name.startswith(".")]
+            with os.scandir(inner) as found:
+                entries = [entry for entry in found if not entry.name.startswith(".")]
             waiting += [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
             if any(entry.name == name and entry.is_file() for entry in entries):
                 yield inner

@@ -116,7 +116,8 @@ def litter(path: Path, ending: str) -> list[Path]:
     """
     pattern = re.compile(rf"\.{re.escape(path.name)}\.\d+\.{ending}")
     try:
-        left = [entry for entry in os.scandir(path.parent) if pattern.fullmatch(entry.name)]
+        with os.scandir(path.parent) as entries:
+            left = [entry for entry in entries if pattern.fullmatch(entry.name)]
         return [Path(entry) for entry in sorted(left, key=lambda entry: -entry.stat(follow_symlinks=False).st_mtime)]
     except OSError:
         return []
