@@ -497,7 +497,8 @@ def test_measure_keeps_all_rows_for_the_report(place, run, no_memory):
     kept = records.trials(Path("measured"))
     assert [trial.name for trial in kept] == ["model", "small"]
     assert all(trial.conditions["baseline"] == "model" and trial.conditions["measured"] for trial in kept)
-    assert run(*words).code == 2 and run(*words, "--overwrite").code == 0
+    assert run(*words).code == 0 and len(records.trials(Path("measured"))) == 4  # it adds
+    assert run(*words, "--overwrite").code == 0 and len(records.trials(Path("measured"))) == 2
     done = run("report", "measured", "small", "--out", "shown", "--only", "threads=1")
     assert (done.code, done.err, done.out.strip()) == (0, "", "see shown/report.html")
     page = Path("shown/report.html").read_text()

@@ -50,10 +50,14 @@ def test_the_first_wildcard_that_matches_counts():
         ({"*.query": 17}, InvalidParameter, r"1 <= rank <= 16 must hold for .*query \(32x32\), .* but got 17"),
         ({"*.query": 33}, InvalidParameter, r"1 <= rank <= 16 must hold for .*query"),
         ({"*.query": -1}, InvalidParameter, r"1 <= rank <= 16 must hold"),
-        ({"*.query": True}, InvalidParameter, r"1 <= rank <= 16 must hold"),
+        (
+            {"*.query": True},
+            InvalidParameter,
+            r"ranks must be a mapping from text to numbers, .*such as ranks={\"\*\": 96}",
+        ),
         ({"*.query": 2.5}, InvalidParameter, r"1 <= rank <= 16 must hold .* but got 2.5"),
         ({"*.query": 0.01}, InvalidParameter, r"1 <= rank <= 16 must hold .* but got 0.01"),
-        ({"*.query": "half"}, InvalidParameter, r"ranks must hold numbers, but got '\*\.query': 'half'"),
+        ({"*.query": "half"}, InvalidParameter, r"ranks must be a mapping from text to numbers, but got .*half"),
         (
             {"*.conv": 3},
             NothingToCompress,

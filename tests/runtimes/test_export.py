@@ -474,7 +474,9 @@ def test_a_runtime_takes_the_precisions_that_it_knows(folder):
         InvalidParameter, match=r"onnxruntime must know the precision, but got bf16; it knows fp32, int8, static_int8"
     ):
         export(folder, ["onnxruntime"], precisions=["bf16"])
-    found = export(folder, RUNTIMES, precisions=[FP32, "static"])
+    with pytest.raises(UnknownName, match="did you mean static_int8"):
+        export(folder, RUNTIMES, precisions=[FP32, "static"])
+    found = export(folder, RUNTIMES)
     assert list(found) == [("onnxruntime", FP32), ("openvino", FP32)]
 
 

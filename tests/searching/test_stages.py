@@ -85,7 +85,8 @@ def test_a_structure_is_made_once_and_measured_everywhere(evaluation_of, baselin
     trial = evaluate(evaluation, tmp_path / "m")
     assert trial.state == FINISHED and len(made) == 1 and not trial.left_out
     assert [Target.of(candidate) for candidate in trial.candidates] == [TORCH, ONNX, INT8]
-    assert SearchTrial.from_json(trial.to_json()) == trial
+    (tmp_path / "trial.json").write_text(trial.to_json())
+    assert SearchTrial.read(tmp_path / "trial.json") == trial
     model = artifact.load_verified(tmp_path / "m").eval()
     wanted = baseline.measure(model, folder=tmp_path / "m", files=[], name="it")
     for candidate, name in zip(trial.candidates, ("pytorch", "onnxruntime fp32", "onnxruntime int8"), strict=True):
@@ -168,7 +169,7 @@ def test_a_runtime_that_fails_ends_that_target_alone(evaluation_of, tmp_path, mo
 
 
 def test_a_model_without_a_form_in_onnx_still_runs_in_pytorch(evaluation_of, tmp_path, monkeypatch):
-    def fail(*args):
+    def fail(*args, **rest):
         raise InvalidModel("no form")
 
     monkeypatch.setattr("whet.runtimes.export.to_onnx", fail)

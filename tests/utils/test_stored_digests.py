@@ -8,8 +8,7 @@ import torch
 from whet.models import artifact
 from whet.searching.search import _weights_digest
 from whet.tasks.data import Examples
-from whet.training.teacher_cache import _weights
-from whet.utils.files import digest
+from whet.training.states import weights_digest
 
 
 def test_the_digest_of_data():
@@ -27,7 +26,9 @@ def test_the_digest_of_an_artifact(tmp_path: Path):
 
 
 def test_the_digest_of_a_plain_folder_in_a_search(tmp_path: Path):
-    for name, content in {"config.json": b"{}", "a.safetensors": b"abc", "b.safetensors": b"d"}.items():
+    shards = {"model-00001-of-00002.safetensors": b"abc", "model-00002-of-00002.safetensors": b"d"}
+    index = json.dumps({"weight_map": dict(zip("vw", shards, strict=True))}).encode()
+    for name, content in {"config.json": b"{}", "model.safetensors.index.json": index, **shards}.items():
         (tmp_path / name).write_bytes(content)
     assert _weights_digest(tmp_path) == "c982c672167ac45aee90c82feabfb354b3400d51b72f1c4a0e0cebc9f8b11db5"
 
@@ -35,4 +36,4 @@ def test_the_digest_of_a_plain_folder_in_a_search(tmp_path: Path):
 def test_the_digest_of_a_teacher_in_its_cache():
     layer = torch.nn.Linear(2, 1)
     layer.load_state_dict({"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])})
-    assert digest(_weights(layer)) == "97bb47583a84927bc91c30aa61464d063ec59a2b196ce06aab65db81f8535739"
+    assert weights_digest(layer) == "97bb47583a84927bc91c30aa61464d063ec59a2b196ce06aab65db81f8535739"

@@ -18,6 +18,8 @@ from whet.models.folder import find_file, reading, weight_names
 from whet.models.plain_loading import compared_already
 from whet.models.weights import SAFE, check_finite, check_run, load_checkpoint
 from whet.tasks.base import Task
+from whet.tasks.data import Examples
+from whet.tasks.encoding import encode
 from whet.tasks.kinds.base import kind_of_labels
 from whet.tasks.pairing import folded
 from whet.utils.distributed import is_first
@@ -68,7 +70,7 @@ def load_tokenizer(source: str | Path) -> "PreTrainedTokenizerBase":
             raise InvalidModel(f"the tokenizer must have a padding or an end token, but {source} has neither; add one")
         tokenizer.pad_token = tokenizer.eos_token
     with reading(source):
-        tokenizer(["a", "a b"], padding=True)
+        encode(Examples(["a", "a b"], [0, 0]), tokenizer, max_length=8, batch_size=2)
     rows = checkpoint.config.get("vocab_size")
     if isinstance(rows, int) and max(words.values()) >= rows:
         token = max(words, key=words.__getitem__)

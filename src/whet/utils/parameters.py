@@ -96,7 +96,7 @@ class Parameter(NamedTuple):
         """What to give instead of a wrong value."""
         if self.choices:
             return "choose one of these"
-        named = re.search(r"e\.g\. ([-\w.*/]*\w)", self.meaning)
+        named = re.search(r"e\.g\. (\{[^}]*\}|[-\w.*/]*\w)", self.meaning)
         example = self.default if self.default is not None else named and named[1]
         return "correct it" if example in (None, "") else f"give one such as {self.name}={example}"
 

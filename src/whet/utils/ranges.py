@@ -61,9 +61,9 @@ Temperature = Annotated[float, Interval(gt=0, le=1000)]
 """What logits are divided by."""
 Weight = Annotated[float, Interval(ge=0, le=1_000_000)]
 """Weight of one loss among others."""
-Damping = Annotated[float, Interval(gt=0, le=1_000_000)]
+Damping = Annotated[float, Interval(gt=0, le=1e12)]
 """What is added to variances."""
 Speedup = Annotated[float, Interval(gt=1, le=10_000)]
 """How many times as fast."""
-MaxKl = Annotated[float, Interval(gt=0, le=100)]
+MaxKl = Annotated[float, Interval(gt=0, le=10_000)]
 """Mean KL divergence from the baseline, in nats."""

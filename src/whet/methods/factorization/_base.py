@@ -68,8 +68,8 @@ class Factorization(KeepsShare):
     """For algorithm_2: cumulative lets a layer spend the KL that earlier layers left over, fixed holds the total KL
     to the layer's own share."""
     ranks: Mapping[str, int | float] | None = None
-    """Ranks for the allocation ranks: maps a wildcard over layer names to a rank, e.g. 96, or to a fraction of the
-    layer's narrower side, e.g. 0.25."""
+    """Ranks for the allocation ranks, e.g. {"*": 96}: maps a wildcard over layer names to a rank, or to a fraction of
+    the layer's narrower side, such as 0.25."""
     calibration: Literal["one_shot", "sequential"] = "one_shot"
     """How to fit the factors: one_shot uses the baseline's inputs; sequential then fits them again in forward order, to
     the inputs from the compressed layers before them and the outputs of the baseline."""
