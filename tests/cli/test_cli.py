@@ -868,7 +868,7 @@ BAD = {
             [*COMPRESS, *BLIND, "--device", device],
             rf"device must be one that torch can use, but got device='{device}'; try cpu",
         )
-        for device in ("cuda:99", "banana", "meta", "")
+        for device in ("cuda:99", "banana", "meta")
     },
     "few rounds": (nothing, [*MEASURE, "--rounds", "5"], r"6 <= rounds <= 10000 must hold, but got rounds=5; "),
     "no tokens": (
@@ -972,7 +972,16 @@ BAD = {
         ["compress", "model/config.json", "--out", "new", *BLIND],
         r"the model must be a folder or hub name, but got the file model/config.json; name its folder",
     ),
-    "an empty name": (nothing, ["compress", "", "--out", "new", *BLIND], r"model must name a file or folder, but got"),
+    "an empty name": (
+        nothing,
+        ["compress", "", "--out", "new", *BLIND],
+        r"got: an empty value after compress; see whet",
+    ),
+    "a name that is too long": (
+        nothing,
+        ["measure", "model", *OWN, "--rounds", "6", "--out", "a" * 5000],
+        r"the output must have a name of at most \d+ bytes, but got 5000",
+    ),
     "a missing model for a runtime": (
         nothing,
         ["measure", "nowhere", *OWN, "--runtime", "onnxruntime"],
@@ -1040,7 +1049,7 @@ BAD = {
     "an empty name of a file": (
         nothing,
         [*COMPRESS, *DATA, "--train-file", "", *OWN[2:]],
-        r"the data file must be a file, but got ., which is a folder",
+        r"the command line must be one that whet knows, but got: an empty value after --train-file; see whet",
     ),
     "a missing file": (
         lambda place: (place / "train.csv").unlink(),

@@ -57,6 +57,21 @@ def test_an_unexpected_error_is_one_sentence_and_a_file(run, monkeypatch, tmp_pa
     assert file.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("words", [["report", ""], ["measure", "", "--out", "x"], ["compress", "m", "--out", ""], [""]])
+def test_an_empty_word_is_no_folder(run, words):
+    """Paths are made of words, and that of an empty one is the working folder."""
+    before = words[words.index("") - 1] if words[0] else "whet"
+    assert run(*words)[0] == 2 and f"an empty value after {before}" in run(*words)[1]
+
+
+def test_a_working_folder_that_is_gone_is_told(run, monkeypatch, tmp_path):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, err = run("compress", "m", "--method", "svd", "--keep", ".5", "--out", "o")
+    assert code == 2 and err.startswith("InvalidParameter: the working folder must exist")
+
+
 @pytest.mark.parametrize("words", [["--debug", "measure"], ["measure", "--debug", "x"], ["measure", "x", "--debug"]])
 def test_debug_shows_the_traceback(run, monkeypatch, tmp_path, words):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

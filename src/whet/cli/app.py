@@ -1,8 +1,7 @@
 """The entry of the command line: Ctrl-C and errors are answered from its first moment on, and the verbs come after."""
 
+import sys
 from typing import TYPE_CHECKING
-
-from whet.cli.shell import run_command_line
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -12,6 +11,10 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and leave; see `shell` for the exit codes."""
+    try:
+        from whet.cli.shell import run_command_line
+    except KeyboardInterrupt:
+        sys.exit(130)
     run_command_line(_verbs)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from whet.errors import OutputExists, OutputNotWritten
 from whet.evaluation.formatting import number, percent, points, ratio, value_of
 from whet.searching.goal import quality_difference
 from whet.utils.distributed import is_first
-from whet.utils.files import check_path, write_files
+from whet.utils.files import can_write, check_path, write_files
 from whet.utils.outputs import adding_to, has_mark
 from whet.utils.parameters import parameters
 from whet.utils.streams import console
@@ -77,7 +76,7 @@ def check_picture(path: Path | None) -> None:
     check_path(path, "--picture")
     if not path.parent.is_dir() or (path.exists() and not path.is_file()):
         raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {path}; name another")
-    if not os.access(path.parent, os.W_OK):
+    if not can_write(path.parent):
         raise OutputNotWritten(f"--picture must be in a folder that can be written, but got {path}; name another")
     if path.exists() and path.stat().st_size and not has_mark(path, PNG):
         raise OutputExists(f"--picture must be new or a picture, but {path} is another file; name another")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from whet.cli.signals import STOPPED, Stops, stopped_by_signals
-from whet.errors import WhetError
+from whet.errors import InvalidParameter, WhetError
 from whet.utils.distributed import leave_processes
 from whet.utils.progress import say
 from whet.utils.streams import OutputFailure, safe_streams
@@ -81,8 +81,21 @@ def _code(app: "App", words: Sequence[str]) -> int:
 
     if not words:
         raise CycloptsError(msg="no command")
+    if "" in words:  # which would be a number to nobody, and the working folder as a path
+        before = words[words.index("") - 1] if words[0] else "whet"
+        raise CycloptsError(msg=f"an empty value after {before}", command_chain=tuple(words[:1]))
+    _require_working_folder()
     code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     return code if isinstance(code, int) else 0
+
+
+def _require_working_folder() -> None:
+    try:
+        os.getcwd()  # noqa: PTH109  # pathlib is slow to import
+    except FileNotFoundError as error:
+        raise InvalidParameter(
+            "the working folder must exist, but it was deleted or moved; change to another and run it again"
+        ) from error
 
 
 def _without_debug(words: Sequence[str]) -> tuple[list[str], bool]:

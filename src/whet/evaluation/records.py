@@ -16,9 +16,10 @@ from whet.evaluation.formatting import comparison, interval_of, markdown_code, m
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.manifest import CARD, CONFIG, MEASUREMENTS, RECIPE, read_manifest
-from whet.utils.files import write_text
+from whet.utils.files import check_path, write_text
 from whet.utils.inputs import read_yaml, require_file
 from whet.utils.outputs import adding_to, check_inputs, claimed, files_of_others, kind_of, new_folder
+from whet.utils.progress import say
 from whet.utils.schema import from_json
 
 __all__ = [
@@ -152,6 +153,8 @@ def keep(
         if os.access(folder, os.W_OK):
             with _noted(failures):
                 record(folder, trial)
+        else:
+            say(f"note: {folder} cannot be written, so it keeps no record of this measurement; --out DIR keeps one")
     if out is not None:
         lines = "".join(f"{one.to_json()}\n" for one in measured)
         with _noted(failures):
@@ -187,6 +190,8 @@ def holding_run(folder: Path | None, *, overwrite: bool, inputs: Sequence[Path])
         InvalidArtifact: what was kept there before cannot be read.
         OutputExists, OutputNotWritten: it holds something else, is being written, or cannot be written.
     """
+    if folder is not None:
+        check_path(folder)
     with ExitStack() as stack:
         if folder is not None and is_run(folder) and not overwrite:
             check_inputs(folder, inputs)

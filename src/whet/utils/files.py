@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import unicodedata
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,7 +15,17 @@ from typing import Any
 
 from whet.errors import OutputNotWritten
 
-__all__ = ["check_path", "digest", "json_digest", "litter", "not_written", "remove", "write_files", "write_text"]
+__all__ = [
+    "can_write",
+    "check_path",
+    "digest",
+    "json_digest",
+    "litter",
+    "not_written",
+    "remove",
+    "write_files",
+    "write_text",
+]
 
 _DRAFT = 24
 """Bytes that the name of a draft is longer than that of its file, at most."""
@@ -54,6 +65,15 @@ def check_path(path: Path, what: str = "the output") -> None:
         raise OutputNotWritten(
             f"{what} must be a path that can be written, but {shown}: {error.strerror}; name another"
         ) from error
+
+
+def can_write(folder: Path) -> bool:
+    """Return whether files can be made in a folder, by making one: rights do not tell of a disk that is read-only."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def not_written(path: Path, error: BaseException) -> OutputNotWritten:
