@@ -7,6 +7,7 @@ with an error of whet's, or give exactly the answers that the untouched folder g
 What it cannot tell is out of its reach by design: a manifest is not signed, and measurements are notes.
 """
 
+import argparse
 import contextlib
 import io
 import json
@@ -15,10 +16,7 @@ import pickle
 import random
 import shutil
 import sys
-import tempfile
-import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,9 +26,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from campaigns.command import options, told
-from campaigns.forked import import_everything
-from campaigns.pool import in_processes
+from campaigns.command import Plan, run_campaign
 from folders import classifier
 from helpers import word_tokenizer
 from measured import trial
@@ -409,24 +405,15 @@ def _in_silence() -> Any:
         yield
 
 
+def _plan(given: argparse.Namespace, scratch: Path) -> Plan:
+    situation = prepare_models(scratch)
+    cases = alterations(given.count, given.seed, given.only)
+    return Plan(cases, lambda case: case.kind, lambda case, own: problems_of(case, situation, own))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaign; return 1 if something did not hold."""
-    given = options(__doc__, arguments, count=1000, kinds=KINDS)
-    import_everything()
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="whet.altered.") as folder:
-        scratch = Path(folder)
-        situation = prepare_models(scratch)
-
-        def attempt(case: Alteration) -> list[str]:
-            own = scratch / str(os.getpid())
-            own.mkdir(exist_ok=True)
-            return problems_of(case, situation, own)
-
-        cases = alterations(given.count, given.seed, given.only)
-        found = in_processes(attempt, cases, processes=given.processes)
-    counts = Counter(case.kind for case in cases)
-    return told("altered artifacts", given, counts, found, time.monotonic() - begun)
+    return run_campaign("altered artifacts", __doc__, arguments, count=1000, kinds=KINDS, plan=_plan)
 
 
 if __name__ == "__main__":

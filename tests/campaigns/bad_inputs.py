@@ -6,18 +6,16 @@ A bad input must end with a documented exit code and one sentence, in time, and 
 input that turns out to be good must leave a whole artifact. It ends with an error unless all of that holds.
 """
 
+import argparse
 import os
 import random
 import shutil
 import sys
-import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from campaigns.command import options, told
-from campaigns.forked import Job, Outcome, import_everything, run
+from campaigns.command import Plan, run_campaign
+from campaigns.forked import Job, Outcome, run
 from campaigns.grammar.base import BadInput
 from campaigns.grammar.data import data_inputs
 from campaigns.grammar.environments import environment_inputs
@@ -25,7 +23,6 @@ from campaigns.grammar.models import artifact_inputs, model_inputs
 from campaigns.grammar.options import option_inputs
 from campaigns.grammar.paths import path_inputs
 from campaigns.grammar.recipes import recipe_inputs
-from campaigns.pool import in_processes
 from campaigns.situation import copied, prepare
 from whet.errors import WhetError
 from whet.models import artifact
@@ -119,24 +116,15 @@ def _tree(folder: Path) -> dict[str, str]:
     }
 
 
+def _plan(given: argparse.Namespace, scratch: Path) -> Plan:
+    root = prepare(scratch)
+    cases = inputs(given.count, given.seed, given.only)
+    return Plan(cases, lambda case: case.kind, lambda case, own: problems_of(case, root, own))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaign; return 1 if something did not hold."""
-    given = options(__doc__, arguments, count=2000, kinds=KINDS)
-    import_everything()
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="whet.inputs.") as folder:
-        scratch = Path(folder)
-        root = prepare(scratch)
-
-        def attempt(case: BadInput) -> list[str]:
-            own = scratch / str(os.getpid())
-            own.mkdir(exist_ok=True)
-            return problems_of(case, root, own)
-
-        cases = inputs(given.count, given.seed, given.only)
-        found = in_processes(attempt, cases, processes=given.processes)
-    counts = Counter(case.kind for case in cases)
-    return told("bad inputs", given, counts, found, time.monotonic() - begun)
+    return run_campaign("bad inputs", __doc__, arguments, count=2000, kinds=KINDS, plan=_plan)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,74 @@
-"""The command line of a campaign, and its figures, which stay in `campaigns.json` beside the benchmarks."""
+"""Run a campaign from the command line: try its cases, print what failed, and keep its figures.
+
+The figures stay in `campaigns.json` beside the benchmarks.
+"""
 
 import argparse
 import importlib.metadata
 import json
-from collections.abc import Collection, Mapping, Sequence
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
-__all__ = ["options", "told"]
+from campaigns.forked import import_everything
+from campaigns.pool import in_processes
+
+__all__ = ["Plan", "run_campaign"]
 
 FIGURES = Path(__file__).resolve().parents[2] / "benchmarks" / "campaigns.json"
 
 
-def options(about: str, arguments: Sequence[str] | None, *, count: int, kinds: Collection[str]) -> argparse.Namespace:
-    """Return what the command line of a campaign says: count, seed, only, processes, keep.
+class Plan(NamedTuple):
+    """What a campaign tries."""
+
+    cases: Sequence[Any]
+    kind: Callable[[Any], str]
+    """Returns the kind of a case, which the figures count by."""
+    problems: Callable[[Any, Path], list[str]]
+    """Tries a case in a folder that no other process uses, and returns what does not hold."""
+
+
+def run_campaign(
+    name: str,
+    about: str,
+    arguments: Sequence[str] | None,
+    *,
+    count: int,
+    kinds: Collection[str],
+    plan: Callable[[argparse.Namespace, Path], Plan],
+) -> int:
+    """Run a campaign; return 1 if something did not hold in one of its cases.
 
     Args:
+        name: of the campaign, in the figures.
         about: the docstring of its module.
         arguments: the words of the command line; those of this process if None.
         count: how many cases are tried if nothing is said.
         kinds: names of the kinds of cases.
+        plan: makes the plan from the options (count, seed, only) and a folder, in which it may prepare something.
     """
+    given = _options(about, arguments, count=count, kinds=kinds)
+    import_everything()
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="whet.campaign.") as folder:
+        scratch = Path(folder)
+        cases, kind, problems = plan(given, scratch)
+
+        def attempt(case: Any) -> list[str]:
+            own = scratch / str(os.getpid())
+            own.mkdir(exist_ok=True)
+            return problems(case, own)
+
+        found = in_processes(attempt, cases, processes=given.processes)
+    return _told(name, given, Counter(map(kind, cases)), found, time.monotonic() - begun)
+
+
+def _options(about: str, arguments: Sequence[str] | None, *, count: int, kinds: Collection[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--count", type=int, default=count, help="cases")
     parser.add_argument("--seed", type=int, default=0)
@@ -32,18 +80,10 @@ def options(about: str, arguments: Sequence[str] | None, *, count: int, kinds: C
     return given
 
 
-def told(
+def _told(
     name: str, given: argparse.Namespace, counts: Mapping[str, int], problems: Sequence[Sequence[str]], seconds: float
 ) -> int:
-    """Print the counts of a campaign, keep them if that is wanted, and return its exit code.
-
-    Args:
-        name: of the campaign.
-        given: what `options` returned.
-        counts: how many cases of each kind were tried.
-        problems: for each case, what did not hold.
-        seconds: how long it took.
-    """
+    """Print the counts of a campaign, keep them if that is wanted, and return its exit code."""
     for kind, number in sorted(counts.items()):
         print(f"{number:>6}  {kind}")
     failed = sum(map(bool, problems))

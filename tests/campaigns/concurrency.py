@@ -7,18 +7,16 @@ after the other. Of two that add to one folder, what both added is there. What i
 makes alone, and nothing else is left. The campaign ends with an error unless all of that holds.
 """
 
+import argparse
 import random
 import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from campaigns.command import options, told
-from campaigns.forked import Job, Outcome, finish, import_everything, run, start
-from campaigns.pool import in_processes
+from campaigns.command import Plan, run_campaign
+from campaigns.forked import Job, Outcome, finish, run, start
 from campaigns.situation import DATA, TRAIN, copied, done, prepare
 from whet.errors import WhetError
 from whet.evaluation.records import trials
@@ -141,23 +139,21 @@ def _weights(folder: Path) -> set[str]:
     return {digest(path) for path in folder.glob("model.safetensors")}
 
 
+def _plan(given: argparse.Namespace, scratch: Path) -> Plan:
+    root, chance = prepare(scratch), random.Random(given.seed)
+    alone = {name: weights_alone(PAIRS[name], root, scratch / name) for name in given.only}
+    cases = [(given.only[i % len(given.only)], chance.uniform(0, 1)) for i in range(given.count)]
+
+    def problems(case: tuple[str, float], own: Path) -> list[str]:
+        name, wait = case
+        return problems_of(PAIRS[name], wait, alone[name], root, own)
+
+    return Plan(cases, lambda case: case[0], problems)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaign; return 1 if something did not hold."""
-    given = options(__doc__, arguments, count=60, kinds=PAIRS)
-    import_everything()
-    begun = time.monotonic()
-    chance = random.Random(given.seed)
-    with tempfile.TemporaryDirectory(prefix="whet.concurrency.") as folder:
-        root = prepare(Path(folder))
-        alone = {name: weights_alone(PAIRS[name], root, Path(folder) / name) for name in given.only}
-        cases = [(given.only[i % len(given.only)], chance.uniform(0, 1)) for i in range(given.count)]
-
-        def attempt(case: tuple[str, float]) -> list[str]:
-            name, wait = case
-            return problems_of(PAIRS[name], wait, alone[name], root, Path(folder) / name)
-
-        found = in_processes(attempt, cases, processes=given.processes)
-    return told("concurrency", given, Counter(name for name, _ in cases), found, time.monotonic() - begun)
+    return run_campaign("concurrency", __doc__, arguments, count=60, kinds=PAIRS, plan=_plan)
 
 
 if __name__ == "__main__":

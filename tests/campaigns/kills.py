@@ -7,22 +7,18 @@ call again succeeds; what it makes equals what an uninterrupted run makes, bit b
 left, neither beside it nor among temporary files. It ends with an error unless all of that holds.
 """
 
+import argparse
 import csv
-import os
 import random
 import shutil
 import signal
 import sys
-import tempfile
-import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from campaigns.command import options, told
-from campaigns.forked import FileOperations, Job, Outcome, finish, import_everything, run, start
-from campaigns.pool import in_processes
+from campaigns.command import Plan, run_campaign
+from campaigns.forked import FileOperations, Job, Outcome, finish, run, start
 from campaigns.situation import VERBS, Verb, copied, done, prepare
 from whet.errors import WhetError
 from whet.models import artifact
@@ -180,27 +176,24 @@ def _left(streams: Path) -> frozenset[str]:
     return frozenset(path.name for path in (streams / "tmp").iterdir())
 
 
+def _plan(given: argparse.Namespace, scratch: Path) -> Plan:
+    root = prepare(scratch)
+    wholes = {name: uninterrupted(root, VERBS[name], scratch / f"{name} at first") for name in given.only}
+    kills = [
+        kill
+        for name, whole in wholes.items()
+        for kill in kills_of(VERBS[name], whole, -(-given.count // len(wholes)), random.Random(given.seed))
+    ]
+
+    def problems(kill: Kill, own: Path) -> list[str]:
+        return problems_after(kill, root, wholes[kill.verb.name], own)
+
+    return Plan(kills, lambda kill: f"{kill.verb.name}, {signal.Signals(kill.signal).name}", problems)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the campaign; return the number of kills after which something did not hold, at most 1."""
-    given = options(__doc__, arguments, count=500, kinds=VERBS)
-    import_everything()
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="whet.kills.") as folder:
-        scratch = Path(folder)
-        root = prepare(scratch)
-        wholes = {name: uninterrupted(root, VERBS[name], scratch / f"{name} at first") for name in given.only}
-        kills = [
-            kill
-            for name, whole in wholes.items()
-            for kill in kills_of(VERBS[name], whole, -(-given.count // len(wholes)), random.Random(given.seed))
-        ]
-
-        def attempt(kill: Kill) -> list[str]:
-            return problems_after(kill, root, wholes[kill.verb.name], scratch / str(os.getpid()))
-
-        found = in_processes(attempt, kills, processes=given.processes)
-    counts = Counter(f"{kill.verb.name}, {signal.Signals(kill.signal).name}" for kill in kills)
-    return told("kills", given, counts, found, time.monotonic() - begun)
+    """Run the campaign; return 1 if something did not hold."""
+    return run_campaign("kills", __doc__, arguments, count=500, kinds=VERBS, plan=_plan)
 
 
 if __name__ == "__main__":
