@@ -545,11 +545,15 @@ def test_cached_logits_teach_like_the_teacher(learn, cached):
     assert (told - known).abs().mean() < 0.01 * (untold - known).abs().mean()
 
 
-def test_the_teacher_runs_once(cached, monkeypatch):
+def test_the_teacher_runs_once(cached, monkeypatch, tmp_path):
+    """And a cache that is read leaves nothing of the killed run that wrote it."""
     taught = lesson()
     first = cached(taught)
     monkeypatch.setattr(taught.teacher, "forward", None)
+    (tmp_path / ".cache.lock").touch()
+    (tmp_path / ".cache.123.partial").mkdir()
     assert torch.equal(cached(taught).logits, first.logits)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 def test_a_cache_of_another_teacher_or_data_is_refused(cached, tmp_path, tokenizer):

@@ -21,7 +21,7 @@ from whet.errors import InvalidParameter
 from whet.models.inference import predict_logits
 from whet.tasks.encoding import pad_batches
 from whet.training.states import weights_digest
-from whet.utils.files import digest
+from whet.utils.files import can_write, digest
 from whet.utils.outputs import adding_to, new_folder
 
 __all__ = ["cached_logits", "teacher_logits"]
@@ -65,10 +65,10 @@ def cached_logits(
         teacher_sha256=weights_digest(teacher), tokens_sha256=digest(json.dumps(unlabeled).encode()), logits_sha256=None
     )
     shape = (len(rows), teacher.config.num_labels)
-    if (folder / ABOUT).is_file():
+    if (folder / ABOUT).is_file() and not can_write(folder.parent):
         return _read(folder, about, shape)
-    with adding_to(folder, wait=True):
-        if (folder / ABOUT).is_file():  # another run has just written it
+    with adding_to(folder, wait=True):  # which removes what a killed run left, also where the cache was whole by then
+        if (folder / ABOUT).is_file():
             return _read(folder, about, shape)
         with new_folder(folder, overwrite=False) as draft:
             logits = teacher_logits(teacher, tokenizer, rows)
