@@ -29,8 +29,10 @@ __all__ = ["Kill", "Uninterrupted", "kills_of", "problems_after", "uninterrupted
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 TIMED = {"curve.csv", "curve.png", "measurements.jsonl", "README.md", "manifest.json"}
 """Files that hold times, or digests of those that do."""
-STOPPED = {-signal.SIGKILL, 128 + signal.SIGINT, 128 + signal.SIGTERM, 0}
-"""Exit codes of a call that a signal may have reached; 0 where it had ended before."""
+DONE = {0, 3}
+"""Exit codes of a call that ends by itself; 3 is that of a search that finds nothing."""
+STOPPED = {-signal.SIGKILL, 128 + signal.SIGINT, 128 + signal.SIGTERM, *DONE}
+"""Exit codes of a call that a signal may have reached: it may have ended before, and a search gives what it has."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def problems_after(kill: Kill, root: Path, whole: Uninterrupted, scratch: Path) 
         problems.append(f"inputs changed: {changed}")
     problems += _broken_output(verb, folder)
     again = run(_job(verb, folder, streams, overwrite=(folder / verb.out / artifact.MANIFEST).exists()))
-    if again.code != 0:
+    if again.code not in DONE:
         return [*problems, f"the same call again ended with {again.code}: {again.sentence}"]
     return problems + _differences(verb, folder, streams, whole)
 
