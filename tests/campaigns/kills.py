@@ -19,7 +19,7 @@ from pathlib import Path
 
 from campaigns.command import Plan, run_campaign
 from campaigns.forked import FileOperations, Job, Outcome, finish, run, start
-from campaigns.situation import VERBS, Verb, copied, done, prepare
+from campaigns.situation import DONE, VERBS, Verb, copied, done, prepare
 from whet.errors import WhetError
 from whet.models import artifact
 from whet.utils.files import digest
@@ -29,8 +29,6 @@ __all__ = ["Kill", "Uninterrupted", "kills_of", "problems_after", "uninterrupted
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 TIMED = {"curve.csv", "curve.png", "measurements.jsonl", "README.md", "manifest.json"}
 """Files that hold times, or digests of those that do."""
-DONE = {0, 3}
-"""Exit codes of a call that ends by itself; 3 is that of a search that finds nothing."""
 STOPPED = {-signal.SIGKILL, 128 + signal.SIGINT, 128 + signal.SIGTERM, *DONE}
 """Exit codes of a call that a signal may have reached: it may have ended before, and a search gives what it has."""
 
