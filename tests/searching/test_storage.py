@@ -189,6 +189,8 @@ def test_folders_of_others_are_left_alone(tmp_path):
     with pytest.raises(OutputExists, match="must be a folder"), opened(tmp_path / "file"):
         pass
     assert (tmp_path / "mine" / "precious").read_text() == "x"
+    with pytest.raises(OutputNotWritten, match="must have a name of at most"), opened(tmp_path / ("a" * 5000)):
+        pass
 
 
 @pytest.mark.parametrize("name", ["search.json", "trials/0000.json"])

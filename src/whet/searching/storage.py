@@ -31,7 +31,7 @@ from whet.evaluation.trial import Trial
 from whet.models.manifest import MEASUREMENTS
 from whet.searching._version_0_1 import current_search, current_trial
 from whet.searching.space import Structure
-from whet.utils.files import not_written, remove, write_text
+from whet.utils.files import check_path, not_written, remove, write_text
 from whet.utils.inputs import read_text
 from whet.utils.outputs import adding_to, check_output
 from whet.utils.schema import from_json, from_values
@@ -162,6 +162,7 @@ class SearchStorage:
             OutputExists: the folder holds something else, or another worker is at work in it.
             OutputNotWritten: the folder cannot be written.
         """
+        check_path(folder)
         check_output(folder, overwrite=overwrite or (folder / SEARCH).is_file(), inputs=inputs)
         with ExitStack() as stack:
             cls._keep_others_out(folder, stack, join=join)
