@@ -9,6 +9,7 @@ left, neither beside it nor among temporary files. It ends with an error unless 
 
 import argparse
 import csv
+import math
 import random
 import shutil
 import signal
@@ -179,10 +180,11 @@ def _left(streams: Path) -> frozenset[str]:
 def _plan(given: argparse.Namespace, scratch: Path) -> Plan:
     root = prepare(scratch)
     wholes = {name: uninterrupted(root, VERBS[name], scratch / f"{name} at first") for name in given.only}
+    each = given.count / sum(VERBS[name].weight for name in wholes)
     kills = [
         kill
         for name, whole in wholes.items()
-        for kill in kills_of(VERBS[name], whole, -(-given.count // len(wholes)), random.Random(given.seed))
+        for kill in kills_of(VERBS[name], whole, math.ceil(each * VERBS[name].weight), random.Random(given.seed))
     ]
 
     def problems(kill: Kill, own: Path) -> list[str]:

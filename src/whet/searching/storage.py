@@ -247,8 +247,10 @@ class SearchStorage:
         """Return the structures that the workers that are alive are trying."""
         with self.lock:
             files = [self._proposal_file(worker) for worker in sorted({self.worker, *self.other_workers()})]
-            entries = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
-        return [Proposal(entry["number"], Structure(**entry["structure"])) for entry in entries]
+            texts = [(file, file.read_bytes()) for file in files if file.is_file()]
+        return [
+            from_json(Proposal, text, what=str(file), error=InvalidData, remedy="delete it") for file, text in texts
+        ]
 
     def trials(self) -> list[SearchTrial]:
         """Return all outcomes, by number.
