@@ -64,6 +64,12 @@ def test_an_empty_word_is_no_folder(run, words):
     assert run(*words)[0] == 2 and f"an empty value after {before}" in run(*words)[1]
 
 
+@pytest.mark.parametrize("words", [["inspect", "m", "--length", "[" * 50_000], ["inspect", "m", "b" * 50_000]])
+def test_long_words_do_not_fill_the_screen(run, words):
+    code, err = run(*words)
+    assert code == 2 and err.startswith("UsageError: ") and len(err) < 1000
+
+
 def test_a_working_folder_that_is_gone_is_told(run, monkeypatch, tmp_path):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

@@ -67,6 +67,11 @@ SECOND = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127
         ({"LOCAL_RANK": None}, "LOCAL_RANK must be set with WORLD_SIZE=2, but got none; unset WORLD_SIZE"),
         ({"WORLD_SIZE": None, "LOCAL_RANK": "0"}, "WORLD_SIZE must be set with LOCAL_RANK=0, but got none"),
         ({"WORLD_SIZE": None, "RANK": "0", "LOCAL_RANK": "x"}, "LOCAL_RANK must be a whole number"),
+        ({"ACCELERATE_MIXED_PRECISION": "fp8"}, "ACCELERATE_MIXED_PRECISION must be no, .* give whet --precision bf16"),
+        (
+            {"ACCELERATE_USE_FSDP": "true"},
+            "must hold the whole model, but got ACCELERATE_USE_FSDP='true'",
+        ),
     ],
 )
 def test_broken_variables_of_the_environment_are_refused_before_anything_waits(monkeypatch, changes, message):

@@ -134,11 +134,13 @@ def _usage(error: "CycloptsError") -> str:
 def _problem(error: "CycloptsError") -> str:
     from cyclopts import MissingArgumentError, UnusedCliTokensError
 
+    from whet.utils.inputs import one_line
+
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         return f"nothing for {error.argument.name}"
     if isinstance(error, UnusedCliTokensError):
-        return f"words that belong to no option: {' '.join(error.unused_tokens or ())}"
-    sentence = " ".join(str(error).split()).rstrip(".")
+        return f"words that belong to no option: {one_line(' '.join(error.unused_tokens or ()))}"
+    sentence = one_line(error).rstrip(".")
     return sentence[:1].lower() + sentence[1:]
 
 

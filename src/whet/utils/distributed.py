@@ -132,6 +132,7 @@ def wait_for_all() -> None:
 
 def _processes_started() -> int:
     """Return how many processes accelerate launch or torchrun started, after a look at what else they say."""
+    _refuse_other_ways_to_train()
     advice = "unset it, or start with accelerate launch"
     given = {name: os.environ[name] for name in ("WORLD_SIZE", *_OF_A_PROCESS) if name in os.environ}
     if given.get("LOCAL_RANK") == "-1":  # as launchers of old say that there is one process
@@ -153,6 +154,20 @@ def _processes_started() -> int:
         if (numbers.get(name) or 0) >= limit:
             raise InvalidParameter(f"{name} must be below {limit}, but got {name}={given[name]}; {advice}")
     return count
+
+
+def _refuse_other_ways_to_train() -> None:
+    """Refuse what accelerate launch may ask for and whet does otherwise or not at all; its trainer would obey."""
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision != "no":
+        raise InvalidParameter(
+            f"ACCELERATE_MIXED_PRECISION must be no, but got {shown(precision)}; give whet --precision bf16 instead"
+        )
+    for name in ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_MEGATRON_LM"):
+        if os.environ.get(name, "false").lower() not in ("false", "0", ""):
+            raise InvalidParameter(
+                f"every process must hold the whole model, but got {name}={shown(os.environ[name])}; unset it"
+            )
 
 
 def _group() -> Any:
