@@ -86,7 +86,7 @@ BAD_VALUES = [
     *[("dtype", value) for value in ("float7", 5)],
     *[("model_type", value) for value in (["bert"], "t5", None, 5, "no_such", "gpt2")],
     *[("architectures", value) for value in ("BertForSequenceClassification", [1], {})],
-    ("problem_type", "multi_label_classification"),
+    *[("problem_type", value) for value in ("multi_label_classification", "regression", "32", 5, ["regression"])],
     ("transformers_weights", "../model.safetensors"),
     ("configuration_files", ["/config.9.json"]),
     ("attn_implementation", "someone/kernel"),

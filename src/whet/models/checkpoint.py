@@ -30,7 +30,8 @@ _PRETRAINED = (
     "ForNextSentencePrediction",
 )
 """How classes end whose head pretraining made, or that have none; fine-tuning gives them a new one."""
-_MULTI_LABEL = "multi_label_classification"
+_PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
+_MULTI_LABEL = _PROBLEMS[-1]
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _SIZES = {
     **dict.fromkeys(_LAYERS, 1_000),
@@ -219,6 +220,9 @@ def _check_config(source: str, config: Mapping[str, Any]) -> None:
     numbered = isinstance(labels, dict) and set(labels) == {str(i) for i in range(len(labels))}
     require(labels is None or (numbered and len(labels) > 0), "an id2label from 0, 1, 2 ... to names", "id2label")
     require(indices is None or isinstance(indices, dict), "a label2id from names to numbers", "label2id")
+    problem, outputs = config.get("problem_type"), len(labels) if labels else config.get("num_labels", 1)
+    require(problem in _PROBLEMS, f"a problem_type that is one of {', '.join(_PROBLEMS[1:])}", "problem_type")
+    require(problem != "regression" or outputs == 1, "one output for a regression", "problem_type")
     for name in ("attn_implementation", "_attn_implementation"):  # such a name is a hub's, which code comes from
         require("/" not in str(config.get(name)), "attention that is built in", name)
     _check_quantization(source, config.get("quantization_config"))
