@@ -53,10 +53,10 @@ def run_campaign(
         plan: makes the plan from the options (count, seed, only) and a folder, in which it may prepare something.
     """
     given = _options(about, arguments, count=count, kinds=kinds)
-    import_everything()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="whet.campaign.") as folder:
         scratch = Path(folder)
+        import_everything(scratch / "timing.lock")
         cases, kind, problems = plan(given, scratch)
 
         def attempt(case: Any) -> list[str]:

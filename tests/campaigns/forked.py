@@ -33,8 +33,12 @@ CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.syml
 _WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
-def import_everything() -> None:
-    """Import all that the verbs need, so that no child has to."""
+def import_everything(lock: Path) -> None:
+    """Import all that the verbs need, so that no child has to.
+
+    Args:
+        lock: the file under which children take times, for nobody, so that they wait for nobody who takes some.
+    """
     torch.set_num_threads(1)
     for name in (
         "datasets", "matplotlib.pyplot", "onnxruntime", "onnxscript", "openvino", "pandas", "peft", "scipy.stats",
@@ -48,9 +52,7 @@ def import_everything() -> None:
 
     # it starts processes, which import everything once more
     Memory.measure = lambda self, subjects: [[] for _ in subjects]
-
-    # campaigns take times for nobody, and wait for nobody who does
-    timing.LOCK = Path(tempfile.gettempdir()) / f"whet.campaign.{os.getpid()}.lock"
+    timing.LOCK = lock
 
 
 @dataclass(frozen=True, kw_only=True)
