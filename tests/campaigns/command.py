@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ def run_campaign(
             return problems(case, own)
 
         found = in_processes(attempt, cases, processes=given.processes)
-    return _told(name, given, Counter(map(kind, cases)), found, time.monotonic() - begun)
+    return _told(name, given, list(map(kind, cases)), found, time.monotonic() - begun)
 
 
 def _options(about: str, arguments: Sequence[str] | None, *, count: int, kinds: Collection[str]) -> argparse.Namespace:
@@ -81,23 +81,23 @@ def _options(about: str, arguments: Sequence[str] | None, *, count: int, kinds: 
 
 
 def _told(
-    name: str, given: argparse.Namespace, counts: Mapping[str, int], problems: Sequence[Sequence[str]], seconds: float
+    name: str, given: argparse.Namespace, kinds: Sequence[str], problems: Sequence[Sequence[str]], seconds: float
 ) -> int:
     """Print the counts of a campaign, keep them if that is wanted, and return its exit code."""
-    for kind, number in sorted(counts.items()):
-        print(f"{number:>6}  {kind}")
-    failed = sum(map(bool, problems))
-    print(f"{name}: {len(problems)} tried, {failed} failed, {seconds:.0f} s")
+    tried, failed = Counter(kinds), Counter(kind for kind, some in zip(kinds, problems, strict=True) if some)
+    for kind, number in sorted(tried.items()):
+        print(f"{number:>6}  {kind}" + (f", {failed[kind]} failed" if failed[kind] else ""))
+    print(f"{name}: {tried.total()} tried, {failed.total()} failed, {seconds:.0f} s")
     if given.keep:
         known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
-        known[name] = {
-            "tried": len(problems),
-            "failed": failed,
+        conditions = {
             "seed": given.seed,
-            "seconds": round(seconds),
             "date": datetime.now(UTC).date().isoformat(),
             "version": importlib.metadata.version("whet"),
-            "counts": dict(counts),
+        }
+        # kinds that were not tried this time keep their figures
+        known[name] = known.get(name, {}) | {
+            kind: {"tried": number, "failed": failed[kind], **conditions} for kind, number in tried.items()
         }
         FIGURES.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    return int(failed > 0)
+    return int(failed.total() > 0)

@@ -190,7 +190,7 @@ def _plan(given: argparse.Namespace, scratch: Path) -> Plan:
     def problems(kill: Kill, own: Path) -> list[str]:
         return problems_after(kill, root, wholes[kill.verb.name], own)
 
-    return Plan(kills, lambda kill: f"{kill.verb.name}, {signal.Signals(kill.signal).name}", problems)
+    return Plan(kills, lambda kill: kill.verb.name, problems)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -140,7 +140,10 @@ NESTED = struct.pack("<Q", 10**5) + b"[" * 10**5
 BAD_TEXTS = [
     *[("config.json", text) for text in ("", "null", "[]", '"x"', "{", "[" * 10**5, '{"a":' * 10**5, "\x00", "1e999")],
     *[("tokenizer.json", text) for text in ("", "[]", "5", "{", '{"model": {"type": "no_such"}}', "[" * 10**5)],
-    *[("tokenizer_config.json", text) for text in ("", "[]", "{", '{"fast_tokenizer_files": ["../tokenizer.1.json"]}')],
+    *[
+        ("tokenizer_config.json", text)
+        for text in ("", "[]", "{", '{"model_max_length": {}}', '{"fast_tokenizer_files": ["../tokenizer.1.json"]}')
+    ],
     *[("model.safetensors", content) for content in (b"", b"x" * 99, HUGE, LONG, NESTED, b"\x80\x04.")],
     ("adapter_config.json", "{}"),
     ("adapter_config.json", "[]"),

@@ -36,6 +36,18 @@ def test_a_missing_output_folder_is_created(run, tmp_path):
     assert tree(run) == before
 
 
+@pytest.mark.parametrize("left", [["report.png"], ["report.png", ".report.md.123.partial"]])
+def test_what_a_killed_report_left_is_no_obstacle(run, tmp_path, left):
+    """The page comes last; the files before it are known by their mark."""
+    write_report([run], tmp_path / "out")
+    for name in ("report.html", "report.md"):
+        (tmp_path / "out" / name).unlink()
+    for name in left[1:]:
+        (tmp_path / "out" / name).touch()
+    write_report([run], tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.md", "report.png"]
+
+
 def test_the_next_report_replaces_the_last_and_equal_ones_are_equal(run):
     write_report([run])
     first = tree(run)

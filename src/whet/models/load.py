@@ -69,6 +69,12 @@ def load_tokenizer(source: str | Path) -> "PreTrainedTokenizerBase":
         if tokenizer.eos_token is None:
             raise InvalidModel(f"the tokenizer must have a padding or an end token, but {source} has neither; add one")
         tokenizer.pad_token = tokenizer.eos_token
+    length = tokenizer.model_max_length
+    if not isinstance(length, int | float) or length < 1:
+        raise InvalidModel(
+            f"the tokenizer must have a length of texts, but {source} has model_max_length={length!r:.80}; correct it "
+            "in tokenizer_config.json"
+        )
     with reading(source):
         encode(Examples(["a", "a b"], [0, 0]), tokenizer, max_length=8, batch_size=2)
     rows = checkpoint.config.get("vocab_size")

@@ -11,7 +11,7 @@ from whet.report.markdown import markdown_page
 from whet.report.plots import trade_off_picture
 from whet.report.view import ReportView, report_view
 from whet.utils.calls import checked
-from whet.utils.files import write_files
+from whet.utils.files import litter, write_files
 from whet.utils.outputs import adding_to, check_files, files_of_others
 
 __all__ = ["PAGE", "save_report", "write_report"]
@@ -60,7 +60,7 @@ def write_report(
     _check_output(target, overwrite=overwrite)
     with adding_to(target):
         expected = overwrite or _is_one_of(target, sources) or (target / PAGE).is_file()
-        others = [] if expected else files_of_others(target)
+        others = [] if expected else sorted({*files_of_others(target)} - _of_a_report(target))
         if others:
             raise OutputExists(
                 f"a report must have its own folder, or that of what was measured, but {target} holds {others[0]}; "
@@ -107,6 +107,12 @@ def _picture(view: ReportView) -> bytes:
 
 def _is_one_of(target: Path, folders: Sequence[Path]) -> bool:
     return target.resolve() in [folder.resolve() for folder in folders]
+
+
+def _of_a_report(target: Path) -> set[str]:
+    """The names of a report's files, and of what one that was killed left of them."""
+    names = {PAGE, MARKDOWN, PICTURE}
+    return names | {draft.name for name in names for draft in litter(target / name, "partial")}
 
 
 def _only_folder(folders: Sequence[Path]) -> Path:
