@@ -21,6 +21,7 @@ from campaigns.situation import DATA, TRAIN, copied, done, prepare
 from whet.errors import WhetError
 from whet.evaluation.records import trials
 from whet.models import artifact
+from whet.models.manifest import read_manifest
 from whet.utils.files import digest
 
 __all__ = ["PAIRS", "Pair", "problems_of", "weights_alone"]
@@ -128,7 +129,7 @@ def _told_badly(outcome: Outcome) -> list[str]:
 def _unfit(out: Path, alone: set[str]) -> list[str]:
     try:
         artifact.verify(out)
-        for target in artifact.about(out).get("exports", {}):
+        for target in read_manifest(out).exports:
             artifact.exported(out, *target.split(" "))
     except WhetError as error:
         return [f"it is broken: {error}"]
