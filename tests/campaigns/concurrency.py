@@ -17,7 +17,7 @@ from pathlib import Path
 
 from campaigns.command import Plan, run_campaign
 from campaigns.forked import Job, Outcome, finish, run, start
-from campaigns.situation import DATA, TRAIN, copied, done, prepare
+from campaigns.situation import DATA, DONE, TRAIN, copied, done, prepare
 from whet.errors import WhetError
 from whet.evaluation.records import trials
 from whet.models import artifact
@@ -95,9 +95,9 @@ def problems_of(pair: Pair, wait: float, alone: set[str], root: Path, scratch: P
     outcomes = [finish(first, jobs[0]), finish(second, jobs[1])]
     problems = [problem for outcome in outcomes for problem in _told_badly(outcome)]
     codes = [outcome.code for outcome in outcomes]
-    if 0 not in codes:
+    if DONE.isdisjoint(codes):
         problems.append(f"none succeeded: {[outcome.sentence for outcome in outcomes]}")
-    if codes == [0, 0] and not pair.both:
+    if DONE.issuperset(codes) and not pair.both:
         problems.append("both succeeded, and one result is lost")
     out = folder / pair.out
     if artifact.is_artifact(out):
@@ -119,7 +119,7 @@ def _rows(pair: Pair, codes: Sequence[int]) -> int:
 def _told_badly(outcome: Outcome) -> list[str]:
     if outcome.hanging:
         return [f"it hangs: {outcome.sentence}"]
-    if outcome.has_traceback or outcome.code not in (0, 2, 3):
+    if outcome.has_traceback or outcome.code not in {2, *DONE}:
         return [f"it ended with {outcome.code}: {outcome.sentence}"]
     if outcome.code == 2 and not outcome.sentence.startswith("OutputExists: "):
         return [f"it says another reason: {outcome.sentence}"]
