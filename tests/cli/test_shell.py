@@ -219,7 +219,15 @@ main()
 """
 
 
-def test_ctrl_c_during_imports():
+@pytest.fixture
+def ctrl_c():
+    """SIGINT arrives, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_during_imports(ctrl_c):
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "stopped; nothing half-written was left\n")
 
@@ -256,7 +264,7 @@ def test_a_stop_that_a_library_swallowed_is_raised_again():
         stops.handle(signal.SIGINT, None)
 
 
-def test_a_stop_within_an_import_waits_for_it(tmp_path, monkeypatch):
+def test_a_stop_within_an_import_waits_for_it(ctrl_c, tmp_path, monkeypatch):
     """C++ that imports a module may have no way to pass an exception on."""
     (tmp_path / "slow_module.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhole = True\n")
     monkeypatch.syspath_prepend(tmp_path)

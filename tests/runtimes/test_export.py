@@ -463,7 +463,7 @@ def test_layers_that_cost_too_much_stay_in_fp32(folder, task):
     assert strict.in_fp32
     kinds = Counter(node.op_type for node in onnx.load(folder / "model_quantized.onnx").graph.node)
     assert kinds["MatMulInteger"] == len(dense_layers_in_blocks(small("bert"))) - len(strict.in_fp32)
-    with pytest.raises(InvalidParameter, match=r"0 < max_kl <= 100 must hold, but got max_kl=0"):
+    with pytest.raises(InvalidParameter, match=r"0 < max_kl <= 10000 must hold, but got max_kl=0"):
         export(folder, ["onnxruntime"], precisions=[INT8], task=task, max_kl=0)
     with pytest.raises(MissingResource, match=r"max_kl needs held-out training data, but got none; give --task"):
         export(folder, ["onnxruntime"], precisions=[INT8], max_kl=1)

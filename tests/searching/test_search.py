@@ -613,7 +613,10 @@ def test_the_verb_ends_with_three_where_nothing_holds(run, monkeypatch, tmp_path
         (["--goal", "speed"], "InvalidParameter: best must be one of latency, size, both, but got"),
         (["--time", "soon"], "InvalidParameter: --time must be a number with s, m or h, but got 'soon'"),
         (["--time", "0m"], "InvalidParameter: 0 < time <= 100000000 must hold"),
-        (["--time", ""], "InvalidParameter: --time must be a number"),
+        (
+            ["--time", ""],
+            "UsageError: the command line must be one that whet knows, but got: an empty value after --time",
+        ),
         (["--task", "agreement"], "InvalidParameter: one of --task and --train-file must be given"),
     ],
 )

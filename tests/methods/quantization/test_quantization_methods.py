@@ -269,7 +269,7 @@ def test_int8_layers_are_not_exported(tmp_path: Path):
         (lambda: WeightOnly(group_size=1), "2 <= group_size <= 1000000 must hold, but got group_size=1"),
         (lambda: WeightOnly(coding="gzip"), "coding must be one of fixed, entropy"),
         (lambda: Half(dtype="float8"), "dtype must be one of bfloat16, float16, but got dtype='float8'"),
-        (lambda: DynamicInt8(max_kl=0), "0 < max_kl <= 100 must hold, but got max_kl=0"),
+        (lambda: DynamicInt8(max_kl=0), "0 < max_kl <= 10000 must hold, but got max_kl=0"),
     ],
 )
 def test_bad_parameters_are_refused(make, match):
