@@ -63,7 +63,6 @@ def main() -> None:
             rows[f"{verb}, {options.rows:,} rows"] = {**many._asdict(), "over_few_mib": many.peak_mib - few.peak_mib}
         for data in ("long", "classes"):
             rows[f"finetune, {data}"] = run(folder, "finetune", data)._asdict()
-        rows["search, long"] = run(folder, "search", "long")._asdict()
     document = {"machine": current_machine().to_dict(), "rows": rows}
     RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

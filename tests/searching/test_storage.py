@@ -239,7 +239,9 @@ def test_a_search_that_was_killed_before_anything_was_known_is_no_obstacle(tmp_p
     """Neither to the same search nor to another, at whatever file it was killed."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".lock").touch()
+    (tmp_path / "out" / ".search.json.123.partial").touch()
     with opened(tmp_path / "out") as storage:
+        assert not (storage.folder / ".search.json.123.partial").exists()
         whole = tree(storage.folder)
         storage.share(recovery_share=0.5)
     shutil.rmtree(tmp_path / "out")

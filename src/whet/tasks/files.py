@@ -184,6 +184,7 @@ def _read_frame(path: Path, header: Sequence[str] | None) -> "pd.DataFrame":
         ) from error
     except InvalidData:
         raise
+    # what pandas and pyarrow raise for files that they cannot read
     except (ValueError, TypeError, NotImplementedError, OverflowError, OSError, EOFError, zlib.error) as error:
         raise InvalidData(
             f"{one_line(path)} must be readable as {ending[1:]}, but got {one_line(error)}; repair or convert it"

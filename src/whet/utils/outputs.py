@@ -80,7 +80,7 @@ def check_output(folder: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) 
             f"the output folder must not be a disk of its own, but {folder} is; name a folder inside it"
         )
     try:
-        filled = target.is_dir() and any(path.name != LOCK for path in target.iterdir())
+        filled = target.is_dir() and any(path.name != LOCK and not _is_left(path.name) for path in target.iterdir())
         others = files_of_others(target)
     except OSError as error:
         raise not_written(folder, error) from error
@@ -125,7 +125,13 @@ def files_of_others(folder: Path) -> list[str]:
     kind = kind_of(folder)
     known = {LOCK} if kind is None else {kind, *_KINDS[kind], LOCK, *_REPORT, *_listed(folder / kind)}
     beside = {name for name in names if (match := _BESIDE.fullmatch(name)) and match[1] in known}
-    return sorted(names - known - beside)
+    return sorted(name for name in names - known - beside if not _is_left(name))
+
+
+def _is_left(name: str) -> bool:
+    """Return whether a name is a draft of a file that tells a kind: a killed run may have left no more."""
+    match = _BESIDE.fullmatch(name)
+    return match is not None and match[1] in _KINDS
 
 
 @contextmanager
