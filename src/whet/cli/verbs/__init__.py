@@ -1,0 +1,31 @@
+"""The verbs of the command line: those of `whet.api`, with progress bars, and tables or JSON.
+
+A verb imports what it needs when it runs, so that `whet --help` answers without torch.
+"""
+
+import importlib.metadata
+
+from cyclopts import App, Parameter
+
+from whet.cli.verbs.compress import compress
+from whet.cli.verbs.demo import demo
+from whet.cli.verbs.export import export
+from whet.cli.verbs.inspect import inspect, methods
+from whet.cli.verbs.measure import measure, report
+from whet.cli.verbs.search import search
+from whet.cli.verbs.training import distill, finetune
+
+__all__ = ["app"]
+
+app = App(
+    name="whet",
+    help="Make fine-tuned NLP Transformers smaller and faster, and prove what that cost. Every verb takes --debug, "
+    "which shows the traceback of an error.",
+    version=lambda: f"whet {importlib.metadata.version('whet')}",
+    version_flags=("--version",),
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
+)
+
+for verb in (finetune, distill, compress, measure, report, export, search, inspect, methods, demo):
+    app.command(verb)

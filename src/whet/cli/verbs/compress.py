@@ -1,0 +1,47 @@
+"""The verb `compress` of the command line."""
+
+from whet.cli.console import print_json, print_step, show
+from whet.cli.options import InputLength, MachineOptions, OutputOptions, TaskOptions, in_words
+from whet.cli.recipes import RecipeOptions
+
+
+def compress(
+    model: str,
+    /,
+    *,
+    output: OutputOptions,
+    steps: RecipeOptions = RecipeOptions(),
+    data: TaskOptions = TaskOptions(),
+    calibration: int = 512,
+    batch_size: int = 4,
+    max_length: InputLength = 128,
+    machine: MachineOptions = MachineOptions(),
+) -> None:
+    """Make a model smaller by a recipe or by one method, and save it.
+
+    Args:
+        model: Folder or hub name of a fine-tuned model.
+        calibration: Training examples that methods look at.
+        batch_size: Calibration examples in one batch.
+    """
+    from whet import api
+    from whet.calibration.resources import Calibration
+
+    device = machine.use()
+    recipe = steps.load()
+    output.keep(steps.recipe)
+    done = api.compress(
+        model,
+        recipe,
+        output.out,
+        task=data.load_if_given(),
+        calibration=Calibration(examples=calibration, batch_size=batch_size, max_length=max_length),
+        seed=machine.seed,
+        device=device,
+        overwrite=output.overwrite,
+        report=(lambda step: None) if output.as_json else print_step,
+    )
+    if output.as_json:
+        print_json([{**step._asdict(), "method": step.method.to_dict()} for step in done.steps])
+    else:
+        show(f"saved to {output.out}; measure it: {in_words('whet', 'measure', model, output.out, *data.words())}")

@@ -1,0 +1,45 @@
+"""`inspect` and `methods`: the verbs that change nothing."""
+
+from whet.cli.console import print_inspection, print_json, print_methods
+from whet.cli.options import Json, ThreadOptions
+
+
+def inspect(
+    model: str,
+    /,
+    *,
+    batch_size: int = 32,
+    length: int = 64,
+    machine: ThreadOptions = ThreadOptions(),
+    as_json: Json = False,
+) -> None:
+    """Show where a model's parameters and time are, and which methods can help on this machine.
+
+    Args:
+        model: Folder or hub name.
+        batch_size: Examples in the batch that is timed.
+        length: Tokens in each example.
+    """
+    from whet.evaluation.inspection import inspect as inspect_model
+
+    machine.use_cpu()
+    inspection = inspect_model(model, batch=(batch_size, length))
+    if as_json:
+        print_json(inspection.to_dict())
+    else:
+        print_inspection(inspection)
+
+
+def methods(*names: str, as_json: Json = False) -> None:
+    """List methods with their parameters, ranges and sources.
+
+    Args:
+        names: Methods to show; all if not given.
+    """
+    from whet.methods.base import all_methods, method_named
+
+    chosen = {method.name(): method for method in map(method_named, names)} or all_methods()
+    if as_json:
+        print_json({name: method.about() for name, method in chosen.items()})
+    else:
+        print_methods(chosen)

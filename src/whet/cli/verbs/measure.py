@@ -1,0 +1,109 @@
+"""`measure` and `report`: the verbs that show what models are worth."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whet.cli.console import check_picture, print_json, show, write_picture
+from whet.cli.options import (
+    Flag,
+    InputLength,
+    Json,
+    MachineOptions,
+    Precisions,
+    TaskOptions,
+    Texts,
+    conditions_in,
+    names_in,
+    silence_transformers,
+)
+from whet.utils.progress import say
+
+if TYPE_CHECKING:
+    from whet.evaluation.trial import Trial
+
+
+def measure(
+    baseline: str,
+    /,
+    *models: str,
+    data: TaskOptions = TaskOptions(),
+    batch_size: int | None = None,
+    batch_tokens: int | None = None,
+    max_length: InputLength = 128,
+    rounds: int = 10,
+    runtime: str = "pytorch",
+    precision: Precisions = "fp32",
+    picture: Path | None = None,
+    out: Path | None = None,
+    overwrite: Flag = False,
+    machine: MachineOptions = MachineOptions(),
+    as_json: Json = False,
+) -> None:
+    """Measure models side by side: quality, fidelity, speed, size, memory; each with its interval and a paired test.
+
+    Args:
+        baseline: Folder or hub name of the model that the others are compared with.
+        models: Folders or hub names of the others.
+        batch_size: Examples in one batch; 32 if not given.
+        batch_tokens: Tokens in one batch, padding included, instead of --batch-size.
+        rounds: Interleaved rounds of timing.
+        runtime: Where the models run, separated by commas: pytorch, onnxruntime, openvino.
+        picture: PNG file to write, with quality against latency.
+        out: Folder that keeps all that was measured, for `whet report`.
+        overwrite: Replace the output folder.
+    """
+    from whet import api
+    from whet.evaluation.benchmark import Benchmark
+    from whet.report.plots import trade_off_picture
+    from whet.report.tables import trial_table
+
+    device = machine.use(processes="one")
+    task = data.load()
+    benchmark = Benchmark(
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
+        max_length=max_length,
+        rounds=rounds,
+        seed=machine.seed,
+        device=device,
+        runtimes=names_in(runtime),
+        precisions=names_in(precision),
+    )
+    check_picture(picture)
+
+    def print_trials(trials: "Sequence[Trial]") -> None:
+        if as_json:
+            print_json([trial.to_dict() for trial in trials])
+        else:
+            show(trial_table(trials, title=f"{task.name}, {len(task.splits.dev)} dev examples"))
+
+    trials = api.measure(
+        [baseline, *models], task, benchmark=benchmark, out=out, overwrite=overwrite, report=print_trials
+    )
+    if picture is not None:
+        drawn = trade_off_picture(trials, quality=task.metrics[0], costs=("latency_median", "throughput"))
+        write_picture(picture, drawn)
+
+
+def report(folder: Path, /, *folders: Path, out: Path | None = None, only: Texts = (), overwrite: Flag = False) -> None:
+    """Write what was measured as a web page, a picture and Markdown: report.html, report.png, report.md.
+
+    Args:
+        folder: Folder with models that were measured, at any depth.
+        folders: More such folders.
+        out: Folder to write to; FOLDER itself if it is the only one.
+        only: Show only what was measured under this condition, as NAME=VALUE, e.g. threads=2; repeatable.
+        overwrite: Also replace files of these names that are not reports.
+    """
+    from whet.report.write import write_report
+
+    silence_transformers()
+    page = write_report(
+        [folder, *folders],
+        out,
+        only=conditions_in(only),
+        overwrite=overwrite,
+        warn=lambda sentence: say(f"note: not shown: {sentence}"),
+    )
+    show(f"see {page}")

@@ -1,0 +1,100 @@
+"""`finetune` and `distill`: the verbs that train."""
+
+from pathlib import Path
+
+from whet.cli.console import print_curve, show
+from whet.cli.options import LoraOptions, MachineOptions, OutputOptions, TaskOptions, TrainingOptions
+
+
+def finetune(
+    base: str,
+    /,
+    *,
+    output: OutputOptions,
+    data: TaskOptions = TaskOptions(),
+    training: TrainingOptions = TrainingOptions(),
+    adapters: LoraOptions = LoraOptions(),
+    machine: MachineOptions = MachineOptions(),
+) -> None:
+    """Train a base model for a task; an interrupted run goes on where it stopped.
+
+    Args:
+        base: Folder or hub name of a base model.
+    """
+    from whet import api
+
+    device = machine.use()
+    settings = training.settings(machine.seed)
+    task, lora = data.load(), adapters.settings()
+    curve = api.finetune(
+        base,
+        task,
+        output.out,
+        settings=settings,
+        lora=lora,
+        device=device,
+        overwrite=output.overwrite,
+        report_to=training.report_to,
+        report=lambda share: None if output.as_json or lora is None else show(str(share)),
+    )
+    print_curve(curve, f"{output.out}: {task.metrics[0]} on held-out training data", as_json=output.as_json)
+
+
+def distill(
+    teacher: str,
+    /,
+    *,
+    student: str,
+    output: OutputOptions,
+    data: TaskOptions = TaskOptions(),
+    alpha: float = 0.5,
+    temperature: float = 2,
+    hidden_states: float = 0,
+    cosine: float = 0,
+    relations: float = 0,
+    unlabeled: Path | None = None,
+    cache: Path | None = None,
+    training: TrainingOptions = TrainingOptions(),
+    machine: MachineOptions = MachineOptions(),
+) -> None:
+    """Train a smaller model from a fine-tuned one; an interrupted run goes on where it stopped.
+
+    Args:
+        teacher: Folder or hub name of a fine-tuned model.
+        student: What to train: layer_subset:odd, :even, :top:3, :bottom:3, :evenly_spaced:3, :influence:3, :kl:3 or
+            :0,2,4; recurrent:lstm:256, :bilstm:256:2 or :rnn:128:own; transformer:layers=2,width=128 or :NAME.
+        alpha: Weight of the teacher's predictions; the labels get the rest.
+        temperature: Divides the logits of both models.
+        hidden_states: Weight of the hidden states' error.
+        cosine: Weight of 1 - cosine of the last hidden states.
+        relations: Weight of the relations in the last attention.
+        unlabeled: File with more text, in the columns --text and --text-pair; its labels are not read.
+        cache: Folder that keeps the teacher's predictions for more runs.
+    """
+    from whet import api
+    from whet.training.objective import Objective
+    from whet.training.students.base import student_from
+
+    device = machine.use()
+    settings = training.settings(machine.seed)
+    objective = Objective(
+        alpha=alpha, temperature=temperature, hidden_states=hidden_states, cosine=cosine, relations=relations
+    )
+    wanted = student_from(student)
+    task = data.load()
+    output.keep(unlabeled)
+    curve = api.distill(
+        teacher,
+        wanted,
+        task,
+        output.out,
+        settings=settings,
+        objective=objective,
+        cache=cache,
+        unlabeled=None if unlabeled is None else data.more_text(unlabeled, task),
+        device=device,
+        overwrite=output.overwrite,
+        report_to=training.report_to,
+        report=lambda built: None if output.as_json else show(f"student: {built.plan}"),
+    )
+    print_curve(curve, f"{output.out}: {task.metrics[0]} on held-out training data", as_json=output.as_json)
