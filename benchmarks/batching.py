@@ -53,7 +53,7 @@ def main() -> None:
     for task in TASKS:
         folder = options.models / f"glue_{task}" / "dense"
         dev = spread(whet.load_task(f"glue/{task}", data_dir=options.data_dir).splits.dev, options.examples)
-        found[task] = measure(whet.load(folder), ways(dev, load_tokenizer(folder)), len(dev), options.rounds)
+        found[task] = measure(whet.load_model(folder), ways(dev, load_tokenizer(folder)), len(dev), options.rounds)
         show(task, found[task])
     result = {"machine": current_machine().to_dict(), "rounds": options.rounds, "tasks": found}
     (HERE / "batching.json").write_text(json.dumps(result, indent=1) + "\n")

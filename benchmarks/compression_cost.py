@@ -74,7 +74,7 @@ def loader(name: str, model: Path | None, task: str, data_dir: Path | None) -> C
 
     def real() -> tuple[nn.Module, Batches]:
         assert model is not None
-        loaded = whet.load(model)
+        loaded = whet.load_model(model)
         chosen = whet.load_task(task, data_dir=data_dir)
         calibration = Calibration(examples=96)
         found = prepare_resources(loaded, load_tokenizer(model), chosen, calibration, seed=0, device="cpu").calibration

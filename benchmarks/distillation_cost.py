@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    teacher, tokenizer = whet.load(options.model), load_tokenizer(options.model)
+    teacher, tokenizer = whet.load_model(options.model), load_tokenizer(options.model)
     examples = whet.load_task("glue/mrpc", data_dir=options.data_dir).splits.train.sample(
         BATCH * options.rounds, seed=0
     )

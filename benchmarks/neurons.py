@@ -72,7 +72,7 @@ def _moment(size: int, rank: int, generator: torch.Generator) -> Tensor:
 
 def _pruned(options: argparse.Namespace) -> dict[str, Any]:
     task = whet.load_task(options.task, data_dir=options.data_dir)
-    model, tokenizer = whet.load(options.model), load_tokenizer(options.model)
+    model, tokenizer = whet.load_model(options.model), load_tokenizer(options.model)
     calibration = Calibration()
     resources = prepare_resources(model, tokenizer, task, calibration, seed=SEED, device="cpu")
     neurons: Any = whet.method_named("neurons")

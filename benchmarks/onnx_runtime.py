@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    model, tokenizer = whet.load(options.model), load_tokenizer(options.model)
+    model, tokenizer = whet.load_model(options.model), load_tokenizer(options.model)
     dev = whet.load_task(options.task, data_dir=options.data_dir).splits.dev.take(np.arange(options.examples))
     batches = encode(shortest_first(dev, tokenizer, max_length=128), tokenizer, batch_size=8, max_length=128).batches
     names = input_names(model, tokenizer.model_input_names)

@@ -90,7 +90,7 @@ def held_out(folders: list[Path], task: whet.Task) -> list[dict[str, Any]]:
     tokenizer = load_tokenizer(folders[0])
     rows = shortest_first(task.splits.validation.sample(MOST, seed=SEED), tokenizer, max_length=128)
     batches = encode(rows, tokenizer, max_length=128, batch_size=32)
-    said = [predict_logits(whet.load(folder).eval(), batches, name=folder.name) for folder in folders]
+    said = [predict_logits(whet.load_model(folder).eval(), batches, name=folder.name) for folder in folders]
     return [
         {
             "name": folder.name,

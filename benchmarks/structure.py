@@ -69,7 +69,7 @@ def main() -> None:
 
 def _at_one_speed(options: argparse.Namespace) -> dict[str, Any]:
     task = whet.load_task(options.task, data_dir=options.data_dir)
-    model, tokenizer = whet.load(options.model).eval(), load_tokenizer(options.model)
+    model, tokenizer = whet.load_model(options.model).eval(), load_tokenizer(options.model)
     needs = frozenset({"calibration", "validation"})
     resources = prepare_resources(model, tokenizer, task, Calibration(), seed=SEED, device="cpu", needs=needs)
     assert resources.calibration is not None and resources.validation is not None

@@ -51,7 +51,7 @@ def main() -> None:
 
 def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[str, Any]:
     """Return size and KL both ways, and how many times as fast 8 bits are, in one runtime."""
-    model, tokenizer = whet.load(options.model).eval(), load_tokenizer(options.model)
+    model, tokenizer = whet.load_model(options.model).eval(), load_tokenizer(options.model)
     equalize_low_rank_layers(model, dense_layers_in_blocks(model))
     needs = frozenset({"calibration"})
     resources = prepare_resources(model, tokenizer, task, CALIBRATION, seed=0, device="cpu", needs=needs)

@@ -24,7 +24,7 @@ METRICS = ("matthews", "accuracy")
 
 def predictions(folder: Path, task: whet.Task) -> Array:
     """Return (examples,) what a model says of the dev split, in its order."""
-    model, tokenizer = whet.load(folder), load_tokenizer(folder)
+    model, tokenizer = whet.load_model(folder), load_tokenizer(folder)
     batches = encode(task.splits.dev, tokenizer, max_length=common_max_length(128, model), batch_size=32)
     logits = predict_logits(model, batches, name=folder.name)[:, class_order(model, task)]
     return quality_named(task.metrics[0]).predict(logits)

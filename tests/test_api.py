@@ -31,7 +31,7 @@ def own_task(root):
 
 
 def test_load_gives_the_compressed_model(root):
-    model = whet.load(str(root / "small"))
+    model = whet.load_model(str(root / "small"))
     assert type(model.bert.encoder.layer[0].intermediate.dense).__name__ == "LowRank"
     assert not model.training
     assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
@@ -42,7 +42,7 @@ def test_load_refuses_a_folder_that_was_altered(root, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text() + " ")
     with pytest.raises(whet.InvalidArtifact, match="files must match the manifest"):
-        whet.load(tmp_path)
+        whet.load_model(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["measurements.jsonl", "recipe.yaml", "manifest.json"])
@@ -56,7 +56,7 @@ def test_what_cannot_be_recorded_is_noticed_before_a_measurement(root, tmp_path,
 
 
 def test_load_reads_a_folder_that_whet_did_not_write(root):
-    assert type(whet.load(root / "dense")).__name__ == "BertForSequenceClassification"
+    assert type(whet.load_model(root / "dense")).__name__ == "BertForSequenceClassification"
 
 
 def test_a_known_task_has_its_name(tmp_path):

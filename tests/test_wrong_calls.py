@@ -17,7 +17,7 @@ SETTINGS = whet.TrainingSettings()
 STUDENT = whet.student_from("layer_subset:odd")
 
 GOOD = {
-    whet.load: {"model": MODEL},
+    whet.load_model: {"model": MODEL},
     whet.load_task: {"train_file": "train.csv"},
     whet.finetune: {"base": MODEL, "task": TASK, "out": OUT, "settings": SETTINGS},
     whet.distill: {"teacher": MODEL, "student": STUDENT, "task": TASK, "out": OUT, "settings": SETTINGS},
@@ -57,7 +57,7 @@ WRONG = {
 }
 """Values that are wrong for a kind of argument."""
 KINDS = {
-    whet.load: {"model": "path"},
+    whet.load_model: {"model": "path"},
     whet.load_task: {"text": "text", "label": "text", "metric": "text or none"},
     whet.finetune: {
         "base": "path", "task": "task", "out": "path", "settings": "settings", "lora": "settings or none",
@@ -113,7 +113,7 @@ def test_a_wrong_argument_is_one_sentence_that_names_it(function, name):
     assert not list(Path().iterdir())
 
 
-@pytest.mark.parametrize("function", [whet.load, whet.inspect, whet.compress, whet.export, whet.search])
+@pytest.mark.parametrize("function", [whet.load_model, whet.inspect, whet.compress, whet.export, whet.search])
 def test_a_model_in_memory_is_to_be_saved_first(function):
     with pytest.raises(whet.InvalidParameter, match=r"save it first, with its tokenizer: model\.save_pre"):
         function(**{**GOOD[function], "model": tiny_model("bert")})

@@ -4,7 +4,7 @@ from .api import Compressed as Compressed
 from .api import compress as compress
 from .api import distill as distill
 from .api import finetune as finetune
-from .api import load as load
+from .api import load_model as load_model
 from .api import measure as measure
 from .calibration.resources import Calibration as Calibration
 from .calibration.resources import Resources as Resources

@@ -44,11 +44,11 @@ from whet.utils.outputs import holding_output
 from whet.utils.progress import progress_bar
 from whet.utils.ranges import Device, Seed
 
-__all__ = ["Compressed", "compress", "distill", "finetune", "load", "measure"]
+__all__ = ["Compressed", "compress", "distill", "finetune", "load_model", "measure"]
 
 
 @checked
-def load(model: str | Path) -> PreTrainedModel:
+def load_model(model: str | Path) -> PreTrainedModel:
     """Return a model in fp32 and eval mode, as transformers has it, with its compressed layers in place.
 
     Args:

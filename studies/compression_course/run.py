@@ -215,7 +215,7 @@ def available(rows: tuple[Row, ...], runs: Path) -> list[Row]:
 def subject(row: Row, runs: Path, task: whet.Task, timing: Timing) -> tuple[ModelUnderTest, dict[str, float]]:
     """Return one model with its answers to the whole test set, with its sizes and the seconds that they took, once."""
     folder = runs / row.model
-    loaded, tokenizer = whet.load(folder).eval(), load_tokenizer(folder)
+    loaded, tokenizer = whet.load_model(folder).eval(), load_tokenizer(folder)
     model = loaded if row.change is None else row.change(copy.deepcopy(loaded)).eval()
     runtime = runtime_named(row.runtime)
     files = tuple(runtime.files(folder, row.precision))

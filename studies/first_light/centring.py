@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--task", default="glue/mrpc")
     parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args()
-    model, tokenizer = whet.load(options.model), load_tokenizer(options.model)
+    model, tokenizer = whet.load_model(options.model), load_tokenizer(options.model)
     task = whet.load_task(options.task, data_dir=options.data_dir)
     batches = prepare_resources(model, tokenizer, task, Calibration(examples=128), seed=0, device="cpu").calibration
     assert batches is not None

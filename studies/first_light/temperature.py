@@ -42,7 +42,7 @@ def main() -> None:
 
 def table(task: whet.Task, folder: Path) -> dict[str, dict[str, float]]:
     """Return KL on held-out training data by temperature and share kept."""
-    model, tokenizer = whet.load(folder), load_tokenizer(folder)
+    model, tokenizer = whet.load_model(folder), load_tokenizer(folder)
     resources = prepare_resources(model, tokenizer, task, Calibration(examples=366), seed=0, device="cpu")
     held_out = encode(task.splits.validation, tokenizer, max_length=128, batch_size=16)
     original = predict_logits(model, held_out, name="the original")

@@ -111,7 +111,7 @@ def choose(dense: Path, task: whet.Task) -> None:
     """Try learning rates on a part of the training data, and write what held-out training data say of each."""
     if (HERE / "chosen.json").is_file():
         return
-    model, tokenizer = whet.load(dense), load_tokenizer(dense)
+    model, tokenizer = whet.load_model(dense), load_tokenizer(dense)
     needs = frozenset({"calibration", "train", "teacher"})
     resources = prepare_resources(model, tokenizer, task, CALIBRATION, seed=0, device="cpu", needs=needs)
     rows = shortest_first(task.splits.validation.sample(HELD_OUT, seed=0), tokenizer, max_length=128)

@@ -152,7 +152,7 @@ def last(folders: list[Path]) -> dict[str, float]:
 
 def size(folder: Path) -> int:
     """Return how many parameters a model has."""
-    return int(sum(weight.numel() for weight in whet.load(folder).parameters()))
+    return int(sum(weight.numel() for weight in whet.load_model(folder).parameters()))
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> str:

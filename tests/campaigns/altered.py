@@ -88,7 +88,7 @@ def _loaded(folder: Path, scratch: Path) -> Any:
 
 
 def _plain(folder: Path, scratch: Path) -> Any:
-    return _logits(api.load(folder), {"input_ids": torch.tensor([[2, 5, 6, 3]])})
+    return _logits(api.load_model(folder), {"input_ids": torch.tensor([[2, 5, 6, 3]])})
 
 
 def _by_transformers(folder: Path, scratch: Path) -> Any:

@@ -26,7 +26,7 @@ from folders import classifier, edit_json, save
 from helpers import VOCAB, tiny_batches, tiny_model
 from whet import api
 from whet.errors import InvalidModel, WhetError
-from whet.models.load import load_model, load_tokenizer, load_with_new_head, weight_files
+from whet.models.load import load_tokenizer, load_unverified, load_with_new_head, weight_files
 from whet.models.weights import check_run
 
 SIZES = {
@@ -123,7 +123,7 @@ BAD_VALUES = [
 @pytest.mark.parametrize(("name", "value"), BAD_VALUES, ids=lambda value: json.dumps(value)[:40])
 def test_a_bad_value_in_a_configuration_is_one_sentence(name, value, folder):
     edit_json(folder / "config.json", **{name: value})
-    refusal(lambda: api.load(folder))
+    refusal(lambda: api.load_model(folder))
 
 
 def test_plain_loading_says_what_is_wrong_with_a_structure(folder):
@@ -153,14 +153,14 @@ BAD_TEXTS = [
 @pytest.mark.parametrize(("name", "text"), BAD_TEXTS, ids=lambda text: ascii(text)[:20])
 def test_a_broken_file_is_one_sentence(name, text, folder):
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    refusal(lambda: (api.load(folder), load_tokenizer(folder)))
+    refusal(lambda: (api.load_model(folder), load_tokenizer(folder)))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_truncated_weights_are_one_sentence(share, folder):
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: int(share * len(whole))])
-    refusal(lambda: load_model(folder))
+    refusal(lambda: load_unverified(folder))
 
 
 @pytest.mark.parametrize(
@@ -179,21 +179,21 @@ def test_truncated_weights_are_one_sentence(share, folder):
 def test_an_index_names_files_of_its_folder(index, folder, tmp_path):
     shutil.move(folder / "model.safetensors", tmp_path / "w.safetensors")
     (folder / "model.safetensors.index.json").write_text(index.replace("ROOT", str(tmp_path)))
-    refusal(lambda: load_model(folder))
+    refusal(lambda: load_unverified(folder))
 
 
 def test_shards_are_read(saved, tmp_path, tokenizer):
-    model = load_model(saved)
+    model = load_unverified(saved)
     model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     tokenizer.save_pretrained(tmp_path / "shards")
     assert len(weight_files(tmp_path / "shards")) > 2
-    assert torch.equal(logits(load_model(tmp_path / "shards")), logits(model))
+    assert torch.equal(logits(load_unverified(tmp_path / "shards")), logits(model))
 
 
 @pytest.mark.parametrize("source", ["x" * 300, "no/such/folder", "/no/such", "no_such_folder", "", "a\0b", "."])
 def test_a_name_of_nothing_is_one_sentence(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refusal(lambda: api.load(source))
+    refusal(lambda: api.load_model(source))
     refusal(lambda: load_tokenizer(source))
 
 
@@ -203,7 +203,7 @@ def test_a_name_of_nothing_is_one_sentence(source, tmp_path, monkeypatch):
 def test_pipes_and_devices_are_not_read(name, make, folder):
     (folder / name).unlink()
     make(folder / name)
-    assert "ordinary files" in refusal(lambda: api.load(folder))
+    assert "ordinary files" in refusal(lambda: api.load_model(folder))
     assert "ordinary files" in refusal(lambda: load_tokenizer(folder))
 
 
@@ -217,11 +217,11 @@ def test_links_may_lead_into_the_hubs_cache_and_nowhere_else(folder, tmp_path):
         (revision / path.name).symlink_to(f"../../blobs/{path.name}")
         (tmp_path / "linked" / path.name).symlink_to(path)
     (tmp_path / "folder").symlink_to(folder)
-    whole = logits(load_model(folder))
+    whole = logits(load_unverified(folder))
     for source in (revision, tmp_path / "folder"):
-        assert torch.equal(logits(load_model(source)), whole)
+        assert torch.equal(logits(load_unverified(source)), whole)
         assert len(load_tokenizer(source)) == VOCAB
-    assert "must lie in its folder" in refusal(lambda: load_model(tmp_path / "linked"))
+    assert "must lie in its folder" in refusal(lambda: load_unverified(tmp_path / "linked"))
 
 
 # kinds
@@ -275,7 +275,7 @@ OTHERS = {
 def test_only_text_classifiers_are_compressed(name, tmp_path, tokenizer):
     model = (BASES | OTHERS)[name]()
     save(model, tokenizer, tmp_path / "model")
-    sentence = refusal(lambda: load_model(tmp_path / "model"))
+    sentence = refusal(lambda: load_unverified(tmp_path / "model"))
     assert f"must be a text classifier or regressor, but {tmp_path / 'model'} holds {name};" in sentence
     assert ("whet finetune" in sentence) == (name in BASES)
 
@@ -302,7 +302,7 @@ def test_heads_for_something_else_are_no_bases(name, tmp_path, tokenizer):
 def test_sentence_transformers_are_named(folder):
     edit_json(folder / "config.json", architectures=["BertModel"])
     (folder / "modules.json").write_text("[]")
-    assert "holds a model of sentence embeddings; fine-tune it" in refusal(lambda: load_model(folder))
+    assert "holds a model of sentence embeddings; fine-tune it" in refusal(lambda: load_unverified(folder))
 
 
 # weights that are left over
@@ -320,12 +320,15 @@ def with_weights(folder, change):
 def test_a_weight_without_a_place_is_refused(tmp_path, tokenizer):
     folder = save(qwen(AutoModelForTokenClassification), tokenizer, tmp_path / "model")
     edit_json(folder / "config.json", architectures=["Qwen3ForSequenceClassification"])
-    assert "holds score.bias, for which its Qwen3ForSequenceClassification" in refusal(lambda: load_model(folder))
+    assert "holds score.bias, for which its Qwen3ForSequenceClassification" in refusal(lambda: load_unverified(folder))
 
 
 def test_layers_are_not_dropped_in_silence(folder, tmp_path, tokenizer):
     base = save(classifier().base_model, tokenizer, tmp_path / "base")
-    for source, load in ((folder, load_model), (base, lambda path: load_with_new_head(path, ("a", "b"), tokenizer))):
+    for source, load in (
+        (folder, load_unverified),
+        (base, lambda path: load_with_new_head(path, ("a", "b"), tokenizer)),
+    ):
         edit_json(source / "config.json", num_hidden_layers=1)
         assert "encoder.layer.1.attention" in refusal(lambda load=load, source=source: load(source))
         edit_json(source / "config.json", num_hidden_layers=3)
@@ -333,10 +336,10 @@ def test_layers_are_not_dropped_in_silence(folder, tmp_path, tokenizer):
 
 
 def test_weights_that_no_class_reads_do_no_harm(folder):
-    expected = logits(load_model(folder))
+    expected = logits(load_unverified(folder))
     more = ("bert.embeddings.position_ids", "cls.predictions.bias", "cls.seq_relationship.weight")
     with_weights(folder, lambda weights: weights.update({name: torch.zeros(2) for name in more}))
-    assert torch.equal(logits(load_model(folder)), expected)
+    assert torch.equal(logits(load_unverified(folder)), expected)
 
 
 # adapters
@@ -360,9 +363,9 @@ def adapter(saved, tmp_path, tokenizer):
 def test_an_adapter_is_merged_into_its_base(adapter, saved, tmp_path, capsys):
     folder, expected = adapter
     edit_json(folder / "adapter_config.json", base_model_name_or_path=str(saved))
-    model = load_model(folder)
+    model = load_unverified(folder)
     assert torch.allclose(logits(model), expected, atol=1e-5)
-    assert not torch.allclose(logits(load_model(saved)), expected, atol=1e-1)
+    assert not torch.allclose(logits(load_unverified(saved)), expected, atol=1e-1)
     assert type(model).__name__ == "BertForSequenceClassification" and model.config.id2label == {0: "no", 1: "yes"}
     assert f"the adapter {folder} is merged into its base {saved}\n" in capsys.readouterr().err
     assert [path.parent for path in weight_files(folder)] == [saved, folder]
@@ -375,7 +378,7 @@ def test_an_adapter_brings_the_head_of_a_base_without_one(adapter, saved, tmp_pa
     folder, expected = adapter
     base = save(classifier().base_model, tokenizer, tmp_path / "base")
     edit_json(folder / "adapter_config.json", base_model_name_or_path=str(base))
-    assert torch.allclose(logits(load_model(folder)), expected, atol=1e-5)
+    assert torch.allclose(logits(load_unverified(folder)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +399,7 @@ def test_a_bad_value_in_an_adapter_is_one_sentence(name, value, adapter, saved):
     folder, _ = adapter
     values = {"base_model_name_or_path": str(saved), name: str(folder) if value == "HERE" else value}
     edit_json(folder / "adapter_config.json", **values)
-    refusal(lambda: load_model(folder))
+    refusal(lambda: load_unverified(folder))
 
 
 def test_an_adapter_is_no_base_and_stays_out_of_models(adapter, saved, folder, tokenizer):
@@ -404,5 +407,5 @@ def test_an_adapter_is_no_base_and_stays_out_of_models(adapter, saved, folder, t
     assert "must be a whole model" in refusal(lambda: load_with_new_head(source, ("a", "b"), tokenizer))
     for path in source.glob("adapter*"):
         shutil.copy(path, folder)
-    assert "must hold a model or an adapter" in refusal(lambda: load_model(folder))
+    assert "must hold a model or an adapter" in refusal(lambda: load_unverified(folder))
     assert "must hold a model or an adapter" in refusal(lambda: load_tokenizer(folder))

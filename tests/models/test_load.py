@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 from folders import classifier, edit_json, save
 from helpers import FAMILIES, PAD, VOCAB, tiny_batches, tiny_model
 from whet.errors import InvalidModel
-from whet.models.load import load_model, load_tokenizer, load_with_new_head, max_positions, weight_files
+from whet.models.load import load_tokenizer, load_unverified, load_with_new_head, max_positions, weight_files
 from whet.models.weights import check_finite
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode
@@ -23,7 +23,7 @@ def logits(model, batches=None):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_models_are_loaded_as_they_were_saved(family, tmp_path, tokenizer):
     model = tiny_model(family)
-    loaded = load_model(save(model, tokenizer, tmp_path / "model"))
+    loaded = load_unverified(save(model, tokenizer, tmp_path / "model"))
     assert not loaded.training
     assert torch.equal(logits(loaded), logits(model))
 
@@ -31,7 +31,7 @@ def test_models_are_loaded_as_they_were_saved(family, tmp_path, tokenizer):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_halves_are_loaded_in_full_precision(dtype, tmp_path, tokenizer):
     save(tiny_model("bert").to(dtype), tokenizer, tmp_path / "model")
-    assert {weight.dtype for weight in load_model(tmp_path / "model").parameters()} == {torch.float32}
+    assert {weight.dtype for weight in load_unverified(tmp_path / "model").parameters()} == {torch.float32}
 
 
 def test_a_base_is_no_classifier(tmp_path, tokenizer):
@@ -39,14 +39,14 @@ def test_a_base_is_no_classifier(tmp_path, tokenizer):
     with pytest.raises(
         InvalidModel, match=r"must be a text classifier or regressor, but .*base holds a BertModel; fine-tune it"
     ):
-        load_model(tmp_path / "base")
+        load_unverified(tmp_path / "base")
 
 
 def test_pickles_are_never_read(tmp_path, tokenizer):
     save(tiny_model("bert"), tokenizer, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
     torch.save(tiny_model("bert").state_dict(), tmp_path / "model" / "pytorch_model.bin")
-    for load in (load_model, lambda source: load_with_new_head(source, ("a", "b", "c"), tokenizer)):
+    for load in (load_unverified, lambda source: load_with_new_head(source, ("a", "b", "c"), tokenizer)):
         with pytest.raises(
             InvalidModel, match=r"in safetensors, but .* holds only pytorch_model.bin, .*; if you trust it"
         ):
@@ -59,11 +59,11 @@ def test_code_of_a_checkpoint_is_never_run(tmp_path, tokenizer):
     code = {"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.Model"}
     edit_json(folder / "config.json", auto_map=code)
     edit_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Model", "evil.Model"]})
-    assert type(load_model(folder)).__name__ == "BertForSequenceClassification"
+    assert type(load_unverified(folder)).__name__ == "BertForSequenceClassification"
     assert len(load_tokenizer(folder)) == VOCAB
     edit_json(folder / "config.json", model_type="evil")
     with pytest.raises(InvalidModel):
-        load_model(folder)
+        load_unverified(folder)
     assert not (tmp_path / "ran").exists()
 
 
@@ -86,7 +86,7 @@ def test_code_of_a_checkpoint_is_never_run(tmp_path, tokenizer):
 def test_what_cannot_be_read_is_refused_in_one_line(spoil, message, tmp_path, tokenizer):
     folder = save(tiny_model("bert"), tokenizer, tmp_path / "model")
     spoil(folder)
-    for load in (load_model, lambda source: load_with_new_head(source, ("a", "b", "c"), tokenizer)):
+    for load in (load_unverified, lambda source: load_with_new_head(source, ("a", "b", "c"), tokenizer)):
         with pytest.raises(InvalidModel, match=message) as refused:
             load(folder)
         assert "\n" not in str(refused.value)
@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(spoil, message, tmp_path, to
 
 def test_a_file_is_no_model(tmp_path, tokenizer):
     save(tiny_model("bert"), tokenizer, tmp_path / "model")
-    for load in (load_model, lambda source: load_with_new_head(source, ("a",), tokenizer)):
+    for load in (load_unverified, lambda source: load_with_new_head(source, ("a",), tokenizer)):
         with pytest.raises(InvalidModel, match=r"but got the file .*config.json; name its folder"):
             load(tmp_path / "model" / "config.json")
 
@@ -109,7 +109,7 @@ def test_weights_must_be_finite(value, tmp_path, tokenizer):
         check_finite(model)
     save(model, tokenizer, tmp_path / "model")
     with pytest.raises(InvalidModel, match=message):
-        load_model(tmp_path / "model")
+        load_unverified(tmp_path / "model")
     with pytest.raises(InvalidModel, match=message):
         load_with_new_head(tmp_path / "model", ("a", "b", "c"), tokenizer)
 
@@ -163,7 +163,7 @@ def test_a_decoder_without_padding_gives_a_batch_the_logits_of_single_examples(f
     model.config.pad_token_id = None
     model.save_pretrained(tmp_path)
     spoilt_tokenizer(tokenizer, tmp_path, eos_token="[MASK]")
-    loaded, words = load_model(tmp_path), load_tokenizer(tmp_path)
+    loaded, words = load_unverified(tmp_path), load_tokenizer(tmp_path)
     examples = Examples(["w5 w6 w7 w8 w9", "w10", "w11 w12"], [0, 1, 0])
     together, alone = (encode(examples, words, max_length=40, batch_size=size) for size in (3, 1))
     assert torch.allclose(logits(loaded, together), logits(loaded, alone), atol=1e-5)

@@ -168,7 +168,7 @@ def test_shards_are_compared_and_none_is_added(folder, tmp_path, tokenizer, monk
     monkeypatch.setattr(BertForSequenceClassification, "save_pretrained", saving, raising=False)
     own = artifact_of(folder, tmp_path / "own", tokenizer)
     expected = logits(AutoModelForSequenceClassification.from_pretrained(own))
-    assert torch.equal(logits(whet.load(own)), expected)
+    assert torch.equal(logits(whet.load_model(own)), expected)
     last = max(own.glob("model-*.safetensors"))
     added = last.with_name("model-extra.safetensors")
     shutil.copy(last, added)
@@ -190,18 +190,18 @@ def test_a_model_saved_over_another_is_told_from_it(folder, tmp_path, tokenizer)
     assert torch.equal(logits(AutoModelForSequenceClassification.from_pretrained(own)), logits(model)), "the same bytes"
     model.classifier.bias.data += 1
     model.save_pretrained(own)
-    for read in (AutoModelForSequenceClassification.from_pretrained, whet.load):
+    for read in (AutoModelForSequenceClassification.from_pretrained, whet.load_model):
         with pytest.raises(InvalidArtifact, match=r"remove manifest.json if you saved another model over"):
             read(own)
     (own / "manifest.json").unlink()
-    for read in (AutoModelForSequenceClassification.from_pretrained, whet.load):
+    for read in (AutoModelForSequenceClassification.from_pretrained, whet.load_model):
         assert torch.equal(logits(read(own)), logits(model))
 
 
 def test_whet_reads_every_file_for_its_digest_once(folder, tmp_path, tokenizer, monkeypatch):
     own, seen = artifact_of(folder, tmp_path / "own", tokenizer), []
     monkeypatch.setattr("whet.models.manifest.digest", lambda path: seen.append(path) or digest(path))
-    whet.load(own)
+    whet.load_model(own)
     assert seen.count(own / "model.safetensors") == 1
     AutoModelForSequenceClassification.from_pretrained(own)
     assert seen.count(own / "model.safetensors") == 2
@@ -219,7 +219,7 @@ def test_a_checkpoint_of_sixteen_bits_stays_one(tmp_path, tokenizer, monkeypatch
     artifact.save_files(compressed, tokenizer, tmp_path / "own", about={}, files={})
     size = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("own", "dense")]
     assert size[0] < size[1]
-    for read in (AutoModelForSequenceClassification.from_pretrained, whet.load):
+    for read in (AutoModelForSequenceClassification.from_pretrained, whet.load_model):
         again = read(tmp_path / "own")
         assert again.dtype == torch.float32
         assert torch.equal(logits(again), logits(compressed))

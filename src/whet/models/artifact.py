@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from whet.errors import InvalidArtifact, InvalidModel
-from whet.models.load import load_model, load_tokenizer
+from whet.models.load import load_tokenizer, load_unverified
 from whet.models.manifest import (
     CONFIG,
     COPY_OR_RENEW,
@@ -110,13 +110,13 @@ def load_any(source: str | Path) -> "PreTrainedModel":
         InvalidModel: it cannot be loaded.
     """
     check_source(source)
-    return load_model(source)
+    return load_unverified(source)
 
 
 def load_with_tokenizer(source: str | Path, *, device: str = "cpu") -> LoadedModel:
     """Load a model with its tokenizer, after one check of the digests of both; see `load_any`."""
     check_source(source)
-    model, tokenizer = load_model(source), load_tokenizer(source)
+    model, tokenizer = load_unverified(source), load_tokenizer(source)
     model.to(device)
     return LoadedModel(model, tokenizer)
 
@@ -129,7 +129,7 @@ def load_verified(folder: Path) -> "PreTrainedModel":
         InvalidModel: it cannot be loaded.
     """
     verify(folder)
-    return load_model(folder)
+    return load_unverified(folder)
 
 
 def check_source(source: str | Path) -> str | Path:

@@ -33,8 +33,8 @@ __all__ = [
     "class_order",
     "common_max_length",
     "empty_model",
-    "load_model",
     "load_tokenizer",
+    "load_unverified",
     "load_with_new_head",
     "max_positions",
     "weight_files",
@@ -87,10 +87,10 @@ def load_tokenizer(source: str | Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_model(source: str | Path) -> "PreTrainedModel":
+def load_unverified(source: str | Path) -> "PreTrainedModel":
     """Return the sequence classifier or regressor of a folder or hub name, in fp32 and eval mode.
 
-    An adapter is merged into its base.
+    An adapter is merged into its base. Digests are not compared; `whet.load_model` does that first.
 
     Raises:
         InvalidModel: it holds another kind of model, which the message names, or cannot be loaded; a weight such as
