@@ -1,11 +1,11 @@
 """The public names, which `__init__.py` imports when they are first used."""
 
-from .api import Compressed as Compressed
-from .api import compress as compress
-from .api import distill as distill
-from .api import finetune as finetune
-from .api import load_model as load_model
-from .api import measure as measure
+from .api.compressing import Compressed as Compressed
+from .api.compressing import compress as compress
+from .api.loading import load_model as load_model
+from .api.measuring import measure as measure
+from .api.training import distill as distill
+from .api.training import finetune as finetune
 from .calibration.resources import Calibration as Calibration
 from .calibration.resources import Resources as Resources
 from .errors import FiguresNotKept as FiguresNotKept

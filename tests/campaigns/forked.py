@@ -43,8 +43,8 @@ def import_everything(lock: Path) -> None:
     for name in (
         "datasets", "matplotlib.pyplot", "onnxruntime", "onnxscript", "openvino", "pandas", "peft", "scipy.stats",
         "torch.onnx", "transformers.integrations", "transformers.models.bert.modeling_bert",
-        "whet.api", "whet.cli.app", "whet.evaluation.benchmark", "whet.report.write", "whet.runtimes.export",
-        "whet.searching.search",
+        "whet.api.compressing", "whet.api.loading", "whet.api.measuring", "whet.api.training", "whet.cli.app",
+        "whet.evaluation.benchmark", "whet.report.write", "whet.runtimes.export", "whet.searching.search",
     ):  # fmt: skip
         importlib.import_module(name)
     from whet.evaluation import timing

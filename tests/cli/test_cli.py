@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from folders import classifier, edit_json, save, tree, write_rows
 from helpers import tiny_model
 from whet import api
+from whet.api import training
 from whet.calibration.resources import Resources
 from whet.cli import app
 from whet.cli.options import label_map_in
@@ -252,8 +253,10 @@ def test_distill_reads_text_without_labels(place, run, monkeypatch):
     """The teacher labels it; what its own columns say beside the text is not read."""
     labels = write_rows(place / "more.csv", 30, seed=5, labels=("x", "y", "z"))
     seen = []
-    train = api.train
-    monkeypatch.setattr(api, "train", lambda *args, **given: seen.append(given["examples"]) or train(*args, **given))
+    train = training.train
+    monkeypatch.setattr(
+        training, "train", lambda *args, **given: seen.append(given["examples"]) or train(*args, **given)
+    )
     words = [*OWN, "--student", "layer_subset:odd", "--epochs", "1"]
     assert run("distill", "model", "--out", "plain", *words).code == 0
     assert run("distill", "model", "--out", "more", *words, "--unlabeled", str(labels), "--cache", "kept").code == 0
@@ -268,7 +271,7 @@ def test_distill_reads_text_without_labels(place, run, monkeypatch):
 def test_distill_asks_the_teacher_once_for_text_without_labels(place, run, monkeypatch):
     """Its predictions say the labels too, where they are kept."""
     write_rows(place / "more.csv", 30, seed=5)
-    monkeypatch.setattr(api, "teacher_logits", None)
+    monkeypatch.setattr(training, "teacher_logits", None)
     words = ["--student", "layer_subset:odd", "--epochs", "1", "--unlabeled", "more.csv", "--cache", "kept"]
     assert run("distill", "model", "--out", "new", *OWN, *words).code == 0
 
@@ -1396,7 +1399,7 @@ def stop(server, place):
 
 
 MOMENTS = {
-    "reading the model": ("whet.api:load_with_tokenizer", "before"),
+    "reading the model": ("whet.api.compressing:load_with_tokenizer", "before"),
     "in a method": (f"{NEEDS_NOTHING.__module__}:{NEEDS_NOTHING.__name__}.apply", "before"),
     "between method and saving": ("whet.methods.recipe:Recipe.apply", "after"),
     "before the weights": ("transformers:PreTrainedModel.save_pretrained", "before"),

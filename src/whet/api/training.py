@@ -1,30 +1,20 @@
-"""The verbs of the command line as functions: load, fine-tune, distil, compress, measure."""
+"""Fine-tuning and distilling from Python."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet.calibration.resources import Calibration, Resources, prepare_resources, require_held_out
 from whet.errors import InvalidParameter
 from whet.evaluation import records
-from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.metrics.base import task_qualities
-from whet.evaluation.trial import Trials
-from whet.methods.recipe import Recipe, Step
-from whet.models.artifact import check_source, load_any, load_with_tokenizer
-from whet.models.load import (
-    check_head,
-    class_order,
-    common_max_length,
-    load_tokenizer,
-    load_with_new_head,
-)
+from whet.models.artifact import check_source, load_with_tokenizer
+from whet.models.load import class_order, common_max_length, load_tokenizer, load_with_new_head
 from whet.models.weights import check_finite
 from whet.report.plots import curve_files
 from whet.tasks.base import Task
@@ -42,23 +32,9 @@ from whet.utils.distributed import from_first_process
 from whet.utils.files import check_path
 from whet.utils.outputs import holding_output
 from whet.utils.progress import progress_bar
-from whet.utils.ranges import Device, Seed
+from whet.utils.ranges import Device
 
-__all__ = ["Compressed", "compress", "distill", "finetune", "load_model", "measure"]
-
-
-@checked
-def load_model(model: str | Path) -> PreTrainedModel:
-    """Return a model in fp32 and eval mode, as transformers has it, with its compressed layers in place.
-
-    Args:
-        model: folder or hub name; of a folder that whet wrote, every file is first compared with its digest.
-
-    Raises:
-        InvalidArtifact: a file of the folder is missing, truncated or altered.
-        InvalidModel: the model cannot be loaded.
-    """
-    return load_any(model)
+__all__ = ["distill", "finetune"]
 
 
 @checked
@@ -271,109 +247,3 @@ def _trained(
 
     from_first_process(save)
     return curve
-
-
-class Compressed(NamedTuple):
-    """What compressing a model gave."""
-
-    model: nn.Module
-    """The compressed model, in eval mode."""
-    steps: list[Step]
-    """What each method did."""
-
-
-@checked
-@holding_output("model", "task")
-def compress(
-    model: str | Path,
-    recipe: Recipe,
-    out: str | Path,
-    *,
-    task: Task | None = None,
-    calibration: Calibration | None = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    overwrite: bool = False,
-    report: Callable[[Step], None] = lambda step: None,
-) -> Compressed:
-    """Compress a fine-tuned model by a recipe and save the result to `out`.
-
-    Args:
-        model: folder or hub name.
-        recipe: what to do.
-        out: folder of the new model.
-        task: gives the calibration data, from training data only; needed where a method needs data.
-        calibration: how much of it.
-        seed: of the sample and of every random choice.
-        device: where to compute, as torch names it.
-        overwrite: whether `out` may be replaced.
-        report: called after each step.
-
-    Raises:
-        WhetError: anything wrong with the model, the recipe, the data or the place, before any work.
-    """
-    folder = Path(out)
-    texts = None if task is None else task.unlabeled()  # no method reads labels
-    if texts is None:
-        recipe.check(Resources(seed=seed))
-    else:
-        _ = texts.splits  # bad data are refused before anything is loaded
-    original, tokenizer = load_with_tokenizer(model, device=device)
-    resources = Resources(seed=seed)
-    if texts is not None:
-        check_head(original, texts)
-        resources = prepare_resources(
-            original, tokenizer, texts, calibration or Calibration(), seed=seed, device=device, needs=recipe.needs
-        )
-    steps: list[Step] = []
-
-    def done(step: Step) -> None:
-        steps.append(step)
-        report(step)
-
-    compressed = recipe.apply(original, resources, report=done)
-    check_finite(compressed)
-    tokenizer = recipe.tokenizer(tokenizer, resources)
-    from_first_process(
-        lambda: records.save_model(
-            compressed, tokenizer, folder, recipe=recipe.to_list(), origin=str(model), seed=seed, overwrite=overwrite
-        )
-    )
-    return Compressed(compressed, steps)
-
-
-@checked
-def measure(
-    models: Sequence[str | Path],
-    task: Task,
-    *,
-    benchmark: Benchmark | None = None,
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    report: Callable[[Trials], None] = lambda trials: None,
-) -> Trials:
-    """Measure models side by side; the first is the baseline, and compressed ones keep their row in their folder.
-
-    Args:
-        models: folders or hub names.
-        task: gives the dev examples.
-        benchmark: how.
-        out: folder that keeps the rows of all of them, those of models from elsewhere too; what was measured into it
-            before stays.
-        overwrite: whether `out` is replaced instead.
-        report: called with what was measured, before it is written.
-
-    Raises:
-        FiguresNotKept: a row could not be written; the others were, and the error's `trials` has all of them.
-        WhetError: anything wrong with a model, the data or the place, before any timing.
-    """
-    folder = None if out is None else Path(out)
-    inputs = [Path(model) for model in models]
-    read = [*inputs, *task.files]
-    with records.holding_run(folder, overwrite=overwrite, inputs=read):
-        recorded = records.recordable(models)
-        trials = Trials((benchmark or Benchmark()).run(models, task))
-        report(trials)
-        rows = [(model, trial) for model, trial in zip(cycle(inputs), trials, strict=False) if model in recorded]
-        records.keep(trials, rows, folder, overwrite=overwrite)
-    return trials

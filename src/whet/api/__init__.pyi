@@ -1,0 +1,8 @@
+"""The verbs, each imported when it is first used."""
+
+from .compressing import Compressed as Compressed
+from .compressing import compress as compress
+from .loading import load_model as load_model
+from .measuring import measure as measure
+from .training import distill as distill
+from .training import finetune as finetune

@@ -1,0 +1,90 @@
+"""Compressing from Python."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from whet.calibration.resources import Calibration, Resources, prepare_resources
+from whet.evaluation import records
+from whet.methods.recipe import Recipe, Step
+from whet.models.artifact import load_with_tokenizer
+from whet.models.load import check_head
+from whet.models.weights import check_finite
+from whet.tasks.base import Task
+from whet.utils.calls import checked
+from whet.utils.distributed import from_first_process
+from whet.utils.outputs import holding_output
+from whet.utils.ranges import Device, Seed
+
+__all__ = ["Compressed", "compress"]
+
+
+class Compressed(NamedTuple):
+    """What compressing a model gave."""
+
+    model: nn.Module
+    """The compressed model, in eval mode."""
+    steps: list[Step]
+    """What each method did."""
+
+
+@checked
+@holding_output("model", "task")
+def compress(
+    model: str | Path,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    task: Task | None = None,
+    calibration: Calibration | None = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    overwrite: bool = False,
+    report: Callable[[Step], None] = lambda step: None,
+) -> Compressed:
+    """Compress a fine-tuned model by a recipe and save the result to `out`.
+
+    Args:
+        model: folder or hub name.
+        recipe: what to do.
+        out: folder of the new model.
+        task: gives the calibration data, from training data only; needed where a method needs data.
+        calibration: how much of it.
+        seed: of the sample and of every random choice.
+        device: where to compute, as torch names it.
+        overwrite: whether `out` may be replaced.
+        report: called after each step.
+
+    Raises:
+        WhetError: anything wrong with the model, the recipe, the data or the place, before any work.
+    """
+    folder = Path(out)
+    texts = None if task is None else task.unlabeled()  # no method reads labels
+    if texts is None:
+        recipe.check(Resources(seed=seed))
+    else:
+        _ = texts.splits  # bad data are refused before anything is loaded
+    original, tokenizer = load_with_tokenizer(model, device=device)
+    resources = Resources(seed=seed)
+    if texts is not None:
+        check_head(original, texts)
+        resources = prepare_resources(
+            original, tokenizer, texts, calibration or Calibration(), seed=seed, device=device, needs=recipe.needs
+        )
+    steps: list[Step] = []
+
+    def done(step: Step) -> None:
+        steps.append(step)
+        report(step)
+
+    compressed = recipe.apply(original, resources, report=done)
+    check_finite(compressed)
+    tokenizer = recipe.tokenizer(tokenizer, resources)
+    from_first_process(
+        lambda: records.save_model(
+            compressed, tokenizer, folder, recipe=recipe.to_list(), origin=str(model), seed=seed, overwrite=overwrite
+        )
+    )
+    return Compressed(compressed, steps)
