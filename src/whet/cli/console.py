@@ -13,7 +13,7 @@ from rich.table import Table
 
 from whet.errors import OutputExists, OutputNotWritten
 from whet.evaluation.formatting import number, percent, points, ratio, value_of
-from whet.searching.goal import quality_difference
+from whet.evaluation.headline import quality_difference
 from whet.utils.distributed import is_first
 from whet.utils.files import can_write, check_path, write_files
 from whet.utils.outputs import adding_to, has_mark

@@ -10,11 +10,12 @@ import yaml
 from whet.errors import InvalidData
 from whet.evaluation.formatting import TIMES
 from whet.evaluation.frontier import Frontier
+from whet.evaluation.headline import fastest_that_holds
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
 from whet.methods.base import all_methods
 from whet.report.collect import Result, flat_conditions
-from whet.report.tables import TABLE_METRICS, fastest_as_good
+from whet.report.tables import TABLE_METRICS
 from whet.utils.parameters import parameters
 from whet.utils.precision import FP32
 
@@ -81,7 +82,7 @@ class ReportView:
     series_of: tuple[int, ...]
     """For each trial, the index of its group in `series`."""
     best: int | None
-    """Index of the fastest trial without a significant loss of quality; None if nothing can be compared."""
+    """Index of the fastest trial shown to lose less than the bar, or else of the baseline; None without comparisons."""
     common: Mapping[str, str]
     """Conditions with the same value for all trials."""
     differing: Mapping[str, tuple[str, ...]]
@@ -132,7 +133,7 @@ def report_view(results: Sequence[Result], *, notes: Sequence[str] = ()) -> Repo
         columns=(quality, *(name for name in shown if name != quality and any(name in each for each in metrics))),
         series=names,
         series_of=tuple(map(names.index, series)),
-        best=trials.index(fastest_as_good(trials, speed=SPEEDUP)) if baseline and timed else None,
+        best=trials.index(fastest_that_holds(trials)) if baseline and timed else None,
         **_conditions(trials),
         notes=tuple(notes),
     )

@@ -1,7 +1,7 @@
 """What a search looks for: the bar that a candidate must hold, and what makes one candidate better than another.
 
 A candidate holds the bar if the lower end of the paired 95 % interval of its difference from the baseline is above
--max_drop: a larger loss is then unlikely. It is not enough that a larger loss was not shown.
+-max_drop: a larger loss is then unlikely. It is not enough that a larger loss was not shown (`evaluation/headline.py`).
 """
 
 import math
@@ -12,14 +12,12 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 from whet.evaluation.frontier import Frontier
-from whet.evaluation.measurement import Comparison
+from whet.evaluation.headline import MAX_DROP, POINTS, holds_bar, quality_difference
 from whet.evaluation.trial import Trial
 from whet.utils.parameters import check
 
-__all__ = ["POINTS", "Goal", "quality_difference"]
+__all__ = ["Goal"]
 
-POINTS = 100
-"""Points in one: differences of metrics are given in hundredths."""
 RULE_OF_THREE = 3
 """If none of n examples changed, up to 3 / n of all may (95 %)."""
 
@@ -28,7 +26,7 @@ RULE_OF_THREE = 3
 class Goal:
     """The bar, and what counts above it."""
 
-    max_drop: Annotated[float, Interval(gt=0, le=POINTS)] = 1.0
+    max_drop: Annotated[float, Interval(gt=0, le=POINTS)] = MAX_DROP
     """Points of the task's first metric, hundredths, that a candidate may lose against the baseline."""
     max_size: Annotated[float | None, Interval(gt=0, le=1_000_000_000)] = None
     """Largest size on disk of the files that the runtime reads, in MiB; no limit if None."""
@@ -51,7 +49,7 @@ class Goal:
 
     def holds(self, candidate: Trial) -> bool:
         """Return whether a candidate holds the bar."""
-        return quality_difference(candidate).low > self.bar
+        return holds_bar(candidate, max_drop=self.max_drop)
 
     def score(self, candidate: Trial, baseline: Trial) -> float:
         """Return how many times better than the baseline a candidate is in what counts."""
@@ -104,10 +102,3 @@ class Goal:
 
     def _excess(self, candidate: Trial) -> float:
         return max(0.0, candidate.get("disk").value - (self.max_size or math.inf))
-
-
-def quality_difference(candidate: Trial) -> Comparison:
-    """Return a candidate's difference from the baseline in the task's first metric."""
-    versus = candidate.measurements[0].versus
-    assert versus is not None, "only candidates are compared with the baseline"
-    return versus

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 from whet.evaluation.frontier import Frontier
+from whet.evaluation.headline import POINTS, quality_difference
 from whet.evaluation.trial import Trial
-from whet.searching.goal import POINTS, Goal, quality_difference
+from whet.searching.goal import Goal
 from whet.searching.storage import SearchTrial
 
 __all__ = ["BEST", "SearchResult", "result_of"]

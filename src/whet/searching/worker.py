@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from whet.calibration.resources import Calibration, Resources, prepare_resources
 from whet.errors import InvalidParameter
+from whet.evaluation.headline import POINTS, quality_difference
 from whet.evaluation.trial import Trial
 from whet.searching.baseline import Baseline
-from whet.searching.goal import POINTS, Goal, quality_difference
+from whet.searching.goal import Goal
 from whet.searching.recipe_cache import CachedRecipes
 from whet.searching.result import SearchResult, result_of
 from whet.searching.sampler import next_structure
