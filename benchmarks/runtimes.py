@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 import whet
-from whet.models import MANIFEST, load_tokenizer, predict_logits
+from whet.models import load_tokenizer, predict_logits
 from whet.tasks import encode, kl_divergences, shortest_first
-from whet.utils import FP32, INT8
+from whet.utils import FP32, INT8, MANIFEST
 
 RESULTS = Path(__file__).with_suffix(".json")
 RUNTIMES = ("onnxruntime", "openvino")

@@ -14,7 +14,7 @@ from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.trial import Trial
 from whet.methods.recipe import Recipe
 from whet.models import artifact
-from whet.models.manifest import MEASUREMENTS
+from whet.utils.manifests import MEASUREMENTS
 
 CONDITIONS: dict[str, Any] = {
     "task": "glue/mrpc",

@@ -36,12 +36,12 @@ from whet.errors import InvalidArtifact, WhetError
 from whet.evaluation import records
 from whet.methods.recipe import Recipe
 from whet.models import artifact
-from whet.models.manifest import MANIFEST, MEASUREMENTS, RECIPE
 from whet.report.collect import collect_results
 from whet.report.html import html_page
 from whet.report.view import report_view
 from whet.runtimes.base import runtime_named
 from whet.runtimes.export import export
+from whet.utils.manifests import MANIFEST, MEASUREMENTS, RECIPE
 
 __all__ = ["KINDS", "Alteration", "Situation", "alterations", "prepare_models", "problems_of"]
 

@@ -15,8 +15,9 @@ from folders import classifier
 from whet.errors import InvalidArtifact
 from whet.evaluation import records
 from whet.models import artifact
-from whet.models.manifest import Manifest, read_by_a_load, read_manifest
+from whet.models.manifest import Manifest, read_manifest
 from whet.utils.files import digest, json_digest
+from whet.utils.manifests import read_by_a_load
 
 HEX = "0" * 64
 FILES = {"config.json": HEX, "model.safetensors": HEX}

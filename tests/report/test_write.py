@@ -9,10 +9,10 @@ from measured import keep, saved, trial
 from whet.errors import InvalidData, InvalidParameter, OutputExists, OutputNotWritten
 from whet.evaluation import records
 from whet.models import artifact
-from whet.models.manifest import MEASUREMENTS
 from whet.report import write
 from whet.report.collect import Result
 from whet.report.write import save_report, write_report
+from whet.utils.manifests import MEASUREMENTS
 
 FILES = ["report.html", "report.md", "report.png"]
 DENSE, SMALL = trial("dense"), trial("small", speedup=2.0)

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from whet.errors import InvalidRecipe
-from whet.utils.inputs import one_line, read_yaml
+from whet.utils.inputs import one_line
+from whet.utils.yaml_files import read_yaml
 
 
 def read(tmp_path, text: str):

@@ -15,12 +15,14 @@ from whet.errors import FiguresNotKept, InvalidArtifact, WhetError
 from whet.evaluation.formatting import comparison, interval_of, markdown_code, markdown_text, number, with_unit
 from whet.evaluation.trial import Trial
 from whet.models import artifact
-from whet.models.manifest import CARD, CONFIG, MEASUREMENTS, RECIPE, read_manifest
+from whet.models.manifest import read_manifest
 from whet.utils.files import check_path, write_text
-from whet.utils.inputs import read_yaml, require_file
+from whet.utils.inputs import require_file
+from whet.utils.manifests import CARD, CONFIG, MEASUREMENTS, RECIPE
 from whet.utils.outputs import adding_to, check_inputs, claimed, files_of_others, kind_of, new_folder
 from whet.utils.progress import say
 from whet.utils.schema import from_json
+from whet.utils.yaml_files import read_yaml
 
 __all__ = [
     "card",

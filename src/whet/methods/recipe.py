@@ -16,8 +16,9 @@ from whet.models.layers.base import count_weights
 from whet.models.sixteen_bits import has_sixteen_bits, round_to_sixteen_bits
 from whet.models.surgery import copy_sharing_parameters, describe, unshare_parameters
 from whet.utils.calls import checked
-from whet.utils.inputs import exists, read_yaml
+from whet.utils.inputs import exists
 from whet.utils.parameters import shown
+from whet.utils.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

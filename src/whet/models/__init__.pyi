@@ -18,7 +18,6 @@ from .load import common_max_length as common_max_length
 from .load import load_tokenizer as load_tokenizer
 from .load import load_with_new_head as load_with_new_head
 from .load import weight_files as weight_files
-from .manifest import MANIFEST as MANIFEST
 from .surgery import copy_sharing_parameters as copy_sharing_parameters
 from .surgery import describe as describe
 from .surgery import replace_module as replace_module

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.models.load import load_tokenizer, load_unverified
-from whet.models.manifest import (
+from whet.models.manifest import ExportEntry, Manifest, ShardIndex, read_manifest, unlisted
+from whet.models.registration import save_as_stored
+from whet.models.surgery import copy_sharing_parameters
+from whet.utils.files import digest, not_written, remove, write_text
+from whet.utils.inputs import exists, require_folder
+from whet.utils.manifests import (
     CONFIG,
     COPY_OR_RENEW,
     MANIFEST,
@@ -22,18 +27,9 @@ from whet.models.manifest import (
     RECIPE,
     SHARDS,
     WEIGHTS,
-    ExportEntry,
-    Manifest,
-    ShardIndex,
     fault_of,
     read_by_a_load,
-    read_manifest,
-    unlisted,
 )
-from whet.models.registration import save_as_stored
-from whet.models.surgery import copy_sharing_parameters
-from whet.utils.files import digest, not_written, remove, write_text
-from whet.utils.inputs import exists, require_folder
 from whet.utils.outputs import new_folder
 from whet.utils.precision import FP32
 from whet.utils.schema import from_json

@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from whet.errors import InvalidArtifact
-from whet.models.manifest import CONFIG, COPY_OR_RENEW, MANIFEST, SHARDS, fault_of, read_manifest, unlisted
+from whet.models.manifest import read_manifest, unlisted
+from whet.utils.manifests import CONFIG, COPY_OR_RENEW, MANIFEST, SHARDS, fault_of
 
 __all__ = ["compare_with_manifest", "compared_already"]
 

@@ -12,7 +12,7 @@ from whet.errors import InvalidArtifact, InvalidData, InvalidParameter, WhetErro
 from whet.evaluation import records
 from whet.evaluation.trial import Trial, current_names
 from whet.models import artifact
-from whet.models.manifest import MANIFEST, MEASUREMENTS
+from whet.utils.manifests import MANIFEST, MEASUREMENTS
 
 __all__ = ["SHARED_CONDITIONS", "Result", "collect_results", "flat_conditions"]
 

@@ -28,11 +28,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from whet.errors import InvalidData, InvalidParameter, OutputExists, WhetError
 from whet.evaluation.trial import Trial
-from whet.models.manifest import MEASUREMENTS
 from whet.searching._version_0_1 import current_search, current_trial
 from whet.searching.space import Structure
 from whet.utils.files import check_path, not_written, remove, write_text
 from whet.utils.inputs import read_text
+from whet.utils.manifests import MEASUREMENTS
 from whet.utils.outputs import adding_to, check_output
 from whet.utils.schema import from_json, from_values
 
