@@ -39,6 +39,7 @@ from .models.configs import LstmConfig as LstmConfig
 from .models.configs import RecurrentConfig as RecurrentConfig
 from .models.lstm import LstmForCausalLM as LstmForCausalLM
 from .models.recurrent import RecurrentForSequenceClassification as RecurrentForSequenceClassification
+from .report.pictures import draw as draw
 from .report.write import write_report as write_report
 from .runtimes.base import Agreement as Agreement
 from .runtimes.export import export as export

@@ -1,5 +1,6 @@
 """How results print: a line or a table in a shell, a table in a notebook."""
 
+import dataclasses
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -29,6 +30,15 @@ def trial(name, accuracy, disk, *, p_value=None):
     return Trial(name, [], 0, rows)
 
 
+def full(name):
+    """A trial with everything that a table shows."""
+    ratio = Comparison(kind="ratio", value=12.34, low=11.1, high=13.9, p_value=1e-6, test="Wilcoxon")
+    first = measured("accuracy", 0.8123, better="higher", versus=worse(0.01))
+    rows = [first, measured("kl", 0.123, unit="nats"), measured("throughput", 12345.6, unit="1/s", versus=ratio)]
+    rows += [measured("latency_median", 123.45, unit="ms", versus=ratio), measured("disk", 123.45, unit="MiB")]
+    return Trial(name, [], 0, rows)
+
+
 TRIALS = Trials([trial("dense", 0.9, 40.0), trial("a<b>", 0.8, 20.0, p_value=0.01), trial("c", 0.7, 30.0, p_value=0.5)])
 
 
@@ -50,15 +60,39 @@ def test_a_trial_shows_everything_in_a_notebook():
 
 
 def test_trials_print_as_an_aligned_table():
-    header, *lines = repr(TRIALS).splitlines()
-    assert header.split() == ["model", "accuracy", "disk"]
+    header, units, *lines, legend = repr(TRIALS).splitlines()
+    assert header.split() == ["model", "accuracy", "change", "size"] and units.split() == ["points", "MiB"]
     assert [line.split()[0] for line in lines] == ["dense", "a<b>", "c"]
-    assert len({line.index("MiB") for line in lines}) == 1
+    assert len({line.rindex(" ±") for line in lines}) == 1 and "95 % interval" in legend
+
+
+@pytest.mark.parametrize("length", [3, 30, 300])
+def test_trials_print_in_80_columns_with_the_ends_of_long_names(length):
+    named = Trials(dataclasses.replace(full(f"{i}{'x' * length}{i}"), seed=i) for i in range(3))
+    lines = repr(named).splitlines()
+    assert max(map(len, lines)) <= 80
+    header, _, *rows, _ = lines
+    assert header.split()[:5] == ["model", "accuracy", "change", "speedup", "latency"]
+    assert [(row[0], row.split()[0][-1]) for row in rows] == [(str(i), str(i)) for i in range(3)]
+    assert len({tuple(row.split()[1:]) for row in rows}) == 1, "no number is cut"
 
 
 def test_a_star_marks_what_differs_from_the_baseline():
     starred = [row[0] for row in cells(TRIALS._repr_html_())[1:] if row[1].endswith("*")]
     assert starred == ["a<b>"]
+
+
+def test_a_frame_has_a_row_per_trial_with_values_and_ends():
+    frame = Trials([TRIALS[0], full("b")]).to_frame()
+    assert list(frame.index) == ["dense", "b"]
+    for trial in (TRIALS[0], full("b")):
+        for metric in ("accuracy", "disk", "change"):
+            one = trial.get(metric)
+            row = frame.loc[trial.name, [metric, f"{metric}_low", f"{metric}_high"]]
+            assert tuple(row) == (one.value, one.low, one.high)
+    assert frame.loc["b", "speedup"] == 12.34 and frame["speedup"].isna()["dense"]
+    assert frame.attrs["units"]["disk"] == "MiB"
+    assert len(Trials().to_frame()) == 0
 
 
 def test_trials_stay_a_list():
@@ -78,7 +112,7 @@ def test_a_frontier_shows_what_is_traded():
     frontier = Frontier.of(TRIALS, ["accuracy", "disk"])
     assert repr(frontier).splitlines()[0] == "Frontier of accuracy and disk:"
     header, *rows = cells(frontier._repr_html_())
-    assert header == ["model", "accuracy", "disk"]
+    assert header == ["model", "accuracy", "size (MiB)"]
     assert [row[0] for row in rows] == ["dense", "a<b>"]
 
 

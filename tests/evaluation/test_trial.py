@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -67,8 +68,35 @@ def test_the_recipe_of_a_line_can_be_run_again():
 
 def test_measurements_are_got_by_name():
     assert full().get("latency") is MEASUREMENTS[1]
-    with pytest.raises(
-        UnknownName,
-        match=r"the metric must have been measured, but got 'f1'; choose one of accuracy, latency, parameters",
-    ):
+    with pytest.raises(UnknownName, match=r"the metric must have been measured, but got 'f1'; choose one of accuracy,"):
         full().get("f1")
+    with pytest.raises(UnknownName, match=r"got 'accurracy'; did you mean accuracy\?"):
+        full().get("accurracy")
+
+
+def measured(metric: str, **changes) -> Measurement:
+    return dataclasses.replace(MEASUREMENTS[1], metric=metric, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("latency", "latency_median"), ("size", "disk"), ("Size on Disk", "disk"), ("latency-p95", "latency_p95"),
+        ("time for a single text, median", "latency_median"), ("KL divergence from the baseline", "kl"),
+    ],
+)  # fmt: skip
+def test_the_heads_of_columns_are_names(name: str, metric: str):
+    trial = Trial("x", [], 0, [measured(one) for one in ("kl", "latency_median", "latency_p95", "disk")])
+    assert trial.get(name).metric == metric
+
+
+def test_speedups_and_the_change_of_quality_follow_from_what_was_measured():
+    trial = Trial("x", [], 0, [MEASUREMENTS[0], measured("latency_median"), measured("throughput", better="higher")])
+    for name in ("speedup", "speedup_single"):
+        found = trial.get(name)
+        assert (found.value, found.low, found.high) == (RATIO.value, RATIO.low, RATIO.high)
+        assert (found.better, found.unit, found.versus) == ("higher", "×", RATIO)
+    change = trial.get("change")
+    assert (change.value, change.unit) == (100 * DIFFERENCE.value, "points")
+    alone = Trial("baseline", [], 0, [dataclasses.replace(one, versus=None) for one in trial.measurements])
+    assert [alone.get(name).value for name in ("change", "speedup", "speedup_single")] == [0, 1, 1]

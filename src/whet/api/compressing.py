@@ -61,6 +61,7 @@ def compress(
         WhetError: anything wrong with the model, the recipe, the data or the place, before any work.
     """
     folder = Path(out)
+    steps = recipe.to_list()  # a step that cannot be recorded is refused before it costs anything
     texts = None if task is None else task.unlabeled()  # no method reads labels
     if texts is None:
         recipe.check(Resources(seed=seed))
@@ -73,18 +74,18 @@ def compress(
         resources = prepare_resources(
             original, tokenizer, texts, calibration or Calibration(), seed=seed, device=device, needs=recipe.needs
         )
-    steps: list[Step] = []
+    done: list[Step] = []
 
-    def done(step: Step) -> None:
-        steps.append(step)
+    def note(step: Step) -> None:
+        done.append(step)
         report(step)
 
-    compressed = recipe.apply(original, resources, report=done)
+    compressed = recipe.apply(original, resources, report=note)
     check_finite(compressed)
     tokenizer = recipe.tokenizer(tokenizer, resources)
     from_first_process(
         lambda: records.save_model(
-            compressed, tokenizer, folder, recipe=recipe.to_list(), origin=str(model), seed=seed, overwrite=overwrite
+            compressed, tokenizer, folder, recipe=steps, origin=str(model), seed=seed, overwrite=overwrite
         )
     )
-    return Compressed(compressed, steps)
+    return Compressed(compressed, done)

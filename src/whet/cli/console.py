@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from whet.errors import OutputExists, OutputNotWritten
 from whet.evaluation.formatting import number, percent, points, ratio, value_of
 from whet.evaluation.headline import quality_difference
 from whet.utils.distributed import is_first
-from whet.utils.files import can_write, check_path, write_files
-from whet.utils.outputs import adding_to, has_mark
 from whet.utils.parameters import parameters
 from whet.utils.streams import console
 
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from whet.training.trainer import Epoch
 
 __all__ = [
-    "check_picture",
     "print_agreements",
     "print_curve",
     "print_inspection",
@@ -40,11 +36,8 @@ __all__ = [
     "print_search_trial",
     "print_step",
     "show",
-    "write_picture",
 ]
 
-PNG = b"\x89PNG"
-"""The first bytes of every picture."""
 _WIDE = 1000
 """Columns that every table fits into."""
 
@@ -62,35 +55,6 @@ def show(*parts: str | Table) -> None:
     for part in parts:
         line = isinstance(part, str)
         terminal.print(part, markup=not line, soft_wrap=line)
-
-
-def check_picture(path: Path | None) -> None:
-    """Refuse a place where no picture can be written, before there is one.
-
-    Raises:
-        OutputExists: there is a file that is no picture.
-        OutputNotWritten: it is a folder, or in none, or one that cannot be written.
-    """
-    if path is None:
-        return
-    check_path(path, "--picture")
-    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
-        raise OutputNotWritten(f"--picture must be a file in a folder that exists, but got {path}; name another")
-    if not can_write(path.parent):
-        raise OutputNotWritten(f"--picture must be in a folder that can be written, but got {path}; name another")
-    if path.exists() and path.stat().st_size and not has_mark(path, PNG):
-        raise OutputExists(f"--picture must be new or a picture, but {path} is another file; name another")
-
-
-def write_picture(path: Path, content: bytes) -> None:
-    """Write a picture, as a whole or not at all.
-
-    Raises:
-        OutputNotWritten: it cannot be written.
-    """
-    place = path.resolve()
-    with adding_to(place, wait=True):
-        write_files(place.parent, {place.name: content})
 
 
 def print_curve(curve: Sequence[Epoch], title: str, *, as_json: bool) -> None:

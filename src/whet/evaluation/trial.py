@@ -3,13 +3,19 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from whet.errors import InvalidArtifact, UnknownName
+from whet.evaluation.derived import derived
 from whet.evaluation.display import models_grid, summary, trial_grid
 from whet.evaluation.formatting import with_interval
 from whet.evaluation.measurement import Measurement
+from whet.evaluation.words import metric_in_words
+from whet.utils.lookup import advice_on
 from whet.utils.schema import from_json, from_values
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Trial", "Trials", "current_names"]
 
@@ -17,6 +23,8 @@ RENAMED_METRICS = {"changed": "disagreement"}
 RENAMED_CONDITIONS = {"dtype": "precision", "waiting": "omp_wait_policy"}
 RENAMED_PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 """What version 0.1.0 called metrics, conditions and precisions, and what they are called now."""
+ALIASES = {"latency": "latency_median", "one text": "latency_median", "size": "disk"}
+"""Short names of metrics, as tables have them in the heads of their columns."""
 REMEDY = "remove it, and measure again"
 """What to do about a trial that cannot be read."""
 
@@ -41,14 +49,25 @@ class Trial:
     def get(self, metric: str) -> Measurement:
         """Return the measurement of that metric.
 
+        Args:
+            metric: its name, such as `latency_median` or `disk`, or what a table calls it: `latency`, `size`,
+                `size on disk`; also `speedup` in batches, `speedup_single` for single texts, and `change`, the points
+                of quality gained, which follow from the others.
+
         Raises:
-            UnknownName: it was not measured.
+            UnknownName: it was not measured; the message gives the nearest.
         """
         for measurement in self.measurements:
             if measurement.metric == metric:
                 return measurement
-        known = ", ".join(measurement.metric for measurement in self.measurements)
-        raise UnknownName(f"the metric must have been measured, but got {metric!r}; choose one of {known}")
+        rows, wanted = [*self.measurements, *derived(self.measurements)], _folded(metric)
+        for row in rows:
+            if wanted in map(_folded, (row.metric, row.title, metric_in_words(row))):
+                return row
+        if wanted in ALIASES and any(row.metric == ALIASES[wanted] for row in rows):
+            return self.get(ALIASES[wanted])
+        known = advice_on(metric, [row.metric for row in rows])
+        raise UnknownName(f"the metric must have been measured, but got {metric!r}; {known}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the trial as JSON values."""
@@ -85,7 +104,8 @@ class Trial:
         return cls.from_dict(entry, what=what)
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{one.metric} {with_interval(one)}" for one in summary(self.measurements))
+        told = [one for one in summary(self.measurements) if one in self.measurements or one.versus is not None]
+        shown = ", ".join(f"{one.metric} {with_interval(one)}" for one in told)
         return f"Trial({self.name}: {shown})"
 
     def _repr_html_(self) -> str:
@@ -97,7 +117,29 @@ class Trials(list[Trial]):
     """Trials that print as a table; the first is the baseline, and a star marks what differs from it (p < 0.05)."""
 
     def __repr__(self) -> str:
-        return models_grid(self._named()).text()
+        legend = "± half of the 95 % interval; * differs from the first row, p < 0.05"
+        table = models_grid(self._named()).text()
+        return f"{table}\n{legend}" if self else table
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a table for analysis: one row per trial, by its name, with all that was measured and what follows.
+
+        Each metric has three columns: its value, and the ends of its 95 % interval, as in `accuracy`, `accuracy_low`
+        and `accuracy_high`. `frame.attrs["units"]` has the units.
+        """
+        import pandas as pd
+
+        rows, units = [], {}
+        for trial in self:
+            places = {key: (trial.conditions or {}).get(key) for key in ("runtime", "precision")}
+            row: dict[str, Any] = {"model": trial.name, **places}
+            for one in (*trial.measurements, *derived(trial.measurements)):
+                row |= {one.metric: one.value, f"{one.metric}_low": one.low, f"{one.metric}_high": one.high}
+                units[one.metric] = one.unit
+            rows.append(row)
+        frame = pd.DataFrame(rows, columns=None if rows else ["model"]).set_index("model")
+        frame.attrs["units"] = units
+        return frame
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the summary of every trial."""
@@ -105,6 +147,11 @@ class Trials(list[Trial]):
 
     def _named(self) -> list[tuple[str, Sequence[Measurement]]]:
         return [(trial.name, trial.measurements) for trial in self]
+
+
+def _folded(name: object) -> str:
+    """A name as people may write it: case, underscores and hyphens do not count."""
+    return " ".join(str(name).lower().replace("_", " ").replace("-", " ").split())
 
 
 def _with_current_names(entry: Mapping[str, Any]) -> Mapping[str, Any]:

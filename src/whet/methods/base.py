@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 import re
 import sys
 import warnings
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import nn
 
 from whet.calibration.resources import Resources
-from whet.errors import InvalidParameter
+from whet.errors import InvalidParameter, InvalidRecipe
 from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.parameters import check, parameters, shown
 
@@ -43,10 +44,11 @@ class Stage(IntEnum):
 
 
 class _Renaming(ABCMeta):
-    """Takes parameters under their old names too, with a warning."""
+    """Takes parameters under their old names too, with a warning, and refuses classes that are incomplete."""
 
     def __call__(cls, **given: Any) -> Any:
         method: Any = cls
+        _check_complete(method)
         renewed = method.renewed(given)
         if renewed != given:
             warnings.warn(
@@ -56,6 +58,29 @@ class _Renaming(ABCMeta):
                 stacklevel=2,
             )
         return super().__call__(**renewed)
+
+
+def _check_complete(method: "type[Method]") -> None:
+    """Refuse a class that its author has not finished, before a recipe stumbles over it.
+
+    Raises:
+        InvalidParameter: it has no stage or needs, or has parameters that no dataclass takes.
+    """
+    if inspect.isabstract(method):
+        return
+    name = method.__qualname__
+    for missing in (attribute for attribute in ("stage", "needs") if not hasattr(method, attribute)):
+        example = {"stage": "whet.Stage.STRUCTURE", "needs": "frozenset()"}[missing]
+        raise InvalidParameter(
+            f"a method must say its {missing}, but got none in {name}; add the line `{missing}: ClassVar = {example}`"
+        )
+    known = {field.name for field in dataclasses.fields(method)}
+    for parameter, hint in inspect.get_annotations(method).items():
+        if parameter not in known and "ClassVar" not in str(hint):
+            raise InvalidParameter(
+                f"a method with parameters must be a dataclass, but got {parameter} in {name}, which is none; put "
+                f"@dataclass(frozen=True, kw_only=True) above class {name}"
+            )
 
 
 def _only_in(parameters: Mapping[str, Any], others: Mapping[str, Any]) -> str:
@@ -157,12 +182,20 @@ class Method(metaclass=_Renaming):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the step of a recipe as JSON values: the method's name and all its parameters."""
-        given = dataclasses.asdict(self).items()
-        return {
-            "method": self.name(),
-            **{key: list(value) if isinstance(value, tuple) else value for key, value in given},
-        }
+        """Return the step of a recipe as JSON values: the method's name and all its parameters.
+
+        Raises:
+            InvalidRecipe: a class from elsewhere has the name of another method, or a parameter that no file can hold.
+        """
+        _check_own_name(type(self))
+        try:
+            given: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        except (TypeError, ValueError) as error:
+            raise InvalidRecipe(
+                f"parameters of a method must be numbers, texts or lists of them, which a recipe's file can hold, but "
+                f"got {self}: {error}; change them"
+            ) from error
+        return {"method": self.name(), **given}
 
     def __str__(self) -> str:
         shown = ", ".join(f"{key}={value}" for key, value in dataclasses.asdict(self).items())
@@ -181,13 +214,47 @@ def all_methods() -> dict[str, type[Method]]:
 def method_named(name: str) -> type[Method]:
     """Return the method of that full or last name: `factorization.drone` or `drone`.
 
+    A class that this process defines, in a script or a notebook, is found too: `MyMethod` as `my_method`.
+
     Raises:
         UnknownName: there is none; the message gives the nearest.
     """
-    known = all_methods()
-    short = by_name(known.values(), lambda method: (method.name().rpartition(".")[2],))
-    choose(name, [*short, *known] if "." in name else short, what="the method")
-    return short.get(name) or known[name]
+    known, short, own = all_methods(), _short_names(), _defined_here()
+    choose(name, [*short, *own, *known] if "." in name else [*short, *own], what="the method")
+    return short.get(name) or known.get(name) or own[name]
+
+
+def _short_names() -> dict[str, type[Method]]:
+    """Every method by its last name."""
+    return by_name(all_methods().values(), lambda method: (method.name().rpartition(".")[2],))
+
+
+def _defined_here() -> dict[str, type[Method]]:
+    """The methods that scripts and notebooks define, by name; where a cell ran twice, the class of its last run."""
+    classes = [Method]
+    for method in classes:
+        classes += method.__subclasses__()
+    return {method.name(): method for method in classes if not _is_ours(method) and not inspect.isabstract(method)}
+
+
+def _is_ours(method: type[Method]) -> bool:
+    return method.__module__.startswith(f"{PACKAGE}.")
+
+
+def _check_own_name(method: type[Method]) -> None:
+    """Refuse a class from elsewhere whose name in recipes already means another method.
+
+    Raises:
+        InvalidRecipe: it does.
+    """
+    if _is_ours(method):
+        return
+    other = (all_methods() | _short_names()).get(method.name(), method)
+    if other is not method:
+        raise InvalidRecipe(
+            f"a method must have a name of its own, but got class {method.__qualname__}, which recipes call "
+            f"{method.name()!r} like {other.name()}; rename the class"
+        )
 
 
 def method_from(entry: Mapping[str, Any]) -> Method:

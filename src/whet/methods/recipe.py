@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from whet.calibration.resources import Resources
-from whet.errors import InvalidRecipe, MissingResource
+from whet.errors import InvalidRecipe, MissingResource, UnknownName
 from whet.methods.base import Method, Stage, method_from
 from whet.models.layers.base import count_weights
 from whet.models.sixteen_bits import has_sixteen_bits, round_to_sixteen_bits
@@ -114,10 +114,17 @@ class Recipe:
                 f"a recipe must be a list of steps, but got {shown(entries)}; give one such as "
                 "[{'method': 'kfac', 'keep': 0.4}]"
             )
-        return cls(tuple(method_from(entry) for entry in entries))
+        try:
+            return cls(tuple(method_from(entry) for entry in entries))
+        except UnknownName as error:
+            raise UnknownName(f"{error}; a method of your own must be defined or imported first") from error
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Return the steps as JSON values."""
+        """Return the steps as JSON values.
+
+        Raises:
+            InvalidRecipe: a step cannot be recorded; see `Method.to_dict`.
+        """
         return [method.to_dict() for method in self.methods]
 
     def to_yaml(self) -> str:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -94,12 +95,19 @@ def curve_picture(curves: Mapping[str, Sequence[Epoch]], *, metric: str) -> byte
     losses.set(xlabel="epoch", ylabel="loss")
     losses.legend(fontsize="small")
     quality.set(xlabel="epoch", ylabel=f"{metric} on held-out training data")
-    return _png(figure)
+    return _file(figure)
 
 
 @_plain_text()
-def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[str], software: str = "whet") -> bytes:
-    """Return a PNG of quality against each cost, with 95 % intervals on both axes.
+def trade_off_picture(
+    trials: Sequence[Trial],
+    *,
+    quality: str,
+    costs: Sequence[str],
+    software: str = "whet",
+    form: Literal["png", "svg"] = "png",
+) -> bytes:
+    """Return a picture of quality against each cost, with 95 % intervals on both axes.
 
     Marks differ in color and shape; their area is the size on disk, if all trials have it. A line joins the trials that
     no other trial dominates.
@@ -109,6 +117,7 @@ def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[
         quality: metric of the vertical axis.
         costs: metrics of the horizontal axes, one panel each.
         software: name of the generator in the file's metadata.
+        form: of the file.
     """
     figure = Figure(figsize=(4.6 * len(costs) + 2.2, 4.2), layout="constrained")
     panels = figure.subplots(1, len(costs), squeeze=False)[0]
@@ -127,7 +136,7 @@ def trade_off_picture(trials: Sequence[Trial], *, quality: str, costs: Sequence[
         axes.set(xlabel=f"{cost} ({unit})" if unit else cost, ylabel=quality)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small", markerscale=0.7)
-    return _png(figure, software)
+    return _file(figure, software, form)
 
 
 def mark_sizes(trials: Sequence[Trial]) -> list[float]:
@@ -149,9 +158,10 @@ def _label(name: str) -> str:
     return f" {short}" if short.startswith("_") else short
 
 
-def _png(figure: Figure, software: str = "whet") -> bytes:
+def _file(figure: Figure, software: str = "whet", form: Literal["png", "svg"] = "png") -> bytes:
     buffer = io.BytesIO()
-    # a fixed software tag makes the file reproducible
+    # a fixed tag and ids, and no date, make the file reproducible
+    about = {"Software": software} if form == "png" else {"Creator": software, "Date": None}
     with mpl.rc_context({"svg.hashsalt": "whet"}):
-        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": software})
+        figure.savefig(buffer, format=form, dpi=130, metadata=about)
     return buffer.getvalue()

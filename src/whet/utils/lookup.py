@@ -20,7 +20,7 @@ from typing import TypeVar
 from whet.errors import InvalidPlugin, UnknownName
 from whet.utils.parameters import shown
 
-__all__ = ["by_name", "choose", "member_name", "members"]
+__all__ = ["advice_on", "by_name", "choose", "member_name", "members"]
 
 T = TypeVar("T")
 
@@ -113,6 +113,11 @@ def choose(name: str, names: Iterable[str], *, what: str) -> str:
     known = sorted(names)
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    advice = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(known)}"
-    raise UnknownName(f"{what} must be a known name, but got {shown(name)}; {advice}")
+    raise UnknownName(f"{what} must be a known name, but got {shown(name)}; {advice_on(name, known)}")
+
+
+def advice_on(name: str, known: Iterable[str]) -> str:
+    """Return what to write in the place of an unknown name: the nearest, or any of all."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    return f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names)}"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whet.cli.console import check_picture, print_json, show, write_picture
+from whet.cli.console import print_json, show
 from whet.cli.options import (
     Flag,
     InputLength,
@@ -49,13 +49,13 @@ def measure(
         batch_tokens: Tokens in one batch, padding included, instead of --batch-size.
         rounds: Interleaved rounds of timing.
         runtime: Where the models run, separated by commas: pytorch, onnxruntime, openvino.
-        picture: PNG file to write, with quality against latency.
+        picture: PNG or SVG file to write, with quality against speed.
         out: Folder that keeps all that was measured, for `whet report`.
         overwrite: Replace the output folder.
     """
     from whet import api
     from whet.evaluation.benchmark import Benchmark
-    from whet.report.plots import trade_off_picture
+    from whet.report.pictures import check_picture, draw
     from whet.report.tables import trial_table
 
     device = machine.use(processes="one")
@@ -70,7 +70,8 @@ def measure(
         runtimes=names_in(runtime),
         precisions=names_in(precision),
     )
-    check_picture(picture)
+    if picture is not None:
+        check_picture(picture, name="--picture")
 
     def print_trials(trials: "Sequence[Trial]") -> None:
         if as_json:
@@ -82,8 +83,7 @@ def measure(
         [baseline, *models], task, benchmark=benchmark, out=out, overwrite=overwrite, report=print_trials
     )
     if picture is not None:
-        drawn = trade_off_picture(trials, quality=task.metrics[0], costs=("latency_median", "throughput"))
-        write_picture(picture, drawn)
+        draw(trials, picture)
 
 
 def report(folder: Path, /, *folders: Path, out: Path | None = None, only: Texts = (), overwrite: Flag = False) -> None:

@@ -1,0 +1,38 @@
+"""Numbers that tables show and that follow from what was measured: speedups, and the change of quality."""
+
+from collections.abc import Sequence
+
+from whet.evaluation.measurement import Comparison, Measurement
+
+__all__ = ["derived"]
+
+_SPEEDUPS = {"throughput": "speedup", "latency_median": "speedup_single"}
+"""Names of the ratios of times to the baseline's: in batches, and for single texts."""
+_HUNDREDTHS = 100
+
+
+def derived(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Return the speedups of a model, and how many points its quality changed; 1 and 0 for the baseline.
+
+    Args:
+        measurements: of one model; the first is its quality.
+    """
+    found = []
+    if measurements:
+        found.append(_as_measurement(measurements[0], "change", "points", even=0.0, scale=_HUNDREDTHS))
+    for one in measurements:
+        if one.metric in _SPEEDUPS:
+            found.append(_as_measurement(one, _SPEEDUPS[one.metric], "×", even=1.0, scale=1))
+    return found
+
+
+def _as_measurement(one: Measurement, metric: str, unit: str, *, even: float, scale: float) -> Measurement:
+    """How a measurement compares with the baseline's, as one of its own; `even` for the baseline itself."""
+    versus: Comparison | None = one.versus
+    ends = (even,) * 3 if versus is None else tuple(scale * end for end in (versus.value, versus.low, versus.high))
+    value, low, high = ends
+    better = "higher" if one.metric in _SPEEDUPS else one.better
+    return Measurement(
+        metric=metric, value=value, unit=unit, low=low, high=high, n=one.n, better=better, conditions=one.conditions,
+        versus=versus,
+    )  # fmt: skip
