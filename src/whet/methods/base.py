@@ -231,8 +231,8 @@ def _short_names() -> dict[str, type[Method]]:
 
 def _defined_here() -> dict[str, type[Method]]:
     """The methods that scripts and notebooks define, by name; where a cell ran twice, the class of its last run."""
-    classes = [Method]
-    for method in classes:
+    classes = Method.__subclasses__()
+    for method in classes:  # which grows meanwhile
         classes += method.__subclasses__()
     return {method.name(): method for method in classes if not _is_ours(method) and not inspect.isabstract(method)}
 
