@@ -2,6 +2,7 @@
 
 from .api.compressing import Compressed as Compressed
 from .api.compressing import compress as compress
+from .api.exporting import export as export
 from .api.loading import load_model as load_model
 from .api.measuring import measure as measure
 from .api.training import distill as distill
@@ -42,7 +43,6 @@ from .models.recurrent import RecurrentForSequenceClassification as RecurrentFor
 from .report.pictures import draw as draw
 from .report.write import write_report as write_report
 from .runtimes.base import Agreement as Agreement
-from .runtimes.export import export as export
 from .searching.goal import Goal as Goal
 from .searching.result import SearchResult as SearchResult
 from .searching.search import search as search

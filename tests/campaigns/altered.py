@@ -31,6 +31,7 @@ from folders import classifier
 from helpers import word_tokenizer
 from measured import trial
 from whet import api
+from whet.api.exporting import export
 from whet.calibration.resources import Resources
 from whet.errors import InvalidArtifact, WhetError
 from whet.evaluation import records
@@ -40,7 +41,6 @@ from whet.report.collect import collect_results
 from whet.report.html import html_page
 from whet.report.view import report_view
 from whet.runtimes.base import runtime_named
-from whet.runtimes.export import export
 from whet.utils.manifests import MANIFEST, MEASUREMENTS, RECIPE
 
 __all__ = ["KINDS", "Alteration", "Situation", "alterations", "prepare_models", "problems_of"]

@@ -23,6 +23,7 @@ from whet.evaluation.records import trials
 from whet.models import artifact
 from whet.models.manifest import read_manifest
 from whet.utils.files import digest
+from whet.utils.manifests import is_artifact
 
 __all__ = ["PAIRS", "Pair", "problems_of", "weights_alone"]
 
@@ -100,7 +101,7 @@ def problems_of(pair: Pair, wait: float, alone: set[str], root: Path, scratch: P
     if DONE.issuperset(codes) and not pair.both:
         problems.append("both succeeded, and one result is lost")
     out = folder / pair.out
-    if artifact.is_artifact(out):
+    if is_artifact(out):
         problems += _unfit(out, alone)
     if pair.first is MEASURED and (added := len(trials(folder / "kf")) - before) != _rows(pair, codes):
         problems.append(f"{added} rows were added")

@@ -33,6 +33,7 @@ from whet.models import artifact
 from whet.models.layers.low_rank import LowRank
 from whet.report import plots
 from whet.utils import distributed
+from whet.utils.manifests import is_artifact
 
 PNG = b"\x89PNG\r\n\x1a\n"
 OWN = ["--train-file", "train.csv", "--dev-file", "dev.csv"]
@@ -111,7 +112,7 @@ def test_finetune_saves_a_model_with_its_curve(place, run):
     assert model.config.id2label == {0: "no", 1: "yes"}
     assert Path("new/curve.png").read_bytes().startswith(PNG)
     assert Path("new/curve.csv").read_text().startswith("epoch,training_loss,validation_loss,validation_metric\n1.0,")
-    assert artifact.is_artifact("new")
+    assert is_artifact("new")
     assert not [path.name for path in place.iterdir() if path.name.startswith(".")]
 
 
@@ -787,7 +788,13 @@ BAD = {
     "an export of a model that whet did not write": (
         nothing,
         ["export", "model", "--to", "onnxruntime"],
-        r"the folder must be one that whet wrote, but got model; fine-tune, distil or compress the model first",
+        r"a folder that whet wrote, but got model; give one for a copy of the model with its export: "
+        r"whet export model --to onnxruntime --out model-exported",
+    ),
+    "the options of such an export": (
+        nothing,
+        ["export", "model", "--to", "onnx,openvino", "--precision", "int8", *OWN[:2], "--seed", "3"],
+        r"whet export model --to onnx,openvino --precision int8 --train-file train.csv --seed 3 --out model-exported",
     ),
     "another runtime for a model that whet did not write": (
         nothing,

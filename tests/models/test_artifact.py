@@ -33,6 +33,7 @@ from whet.models import artifact
 from whet.models.surgery import describe
 from whet.tasks.data import TrainingText
 from whet.utils.files import digest
+from whet.utils.manifests import is_artifact
 
 METHODS = sorted(all_methods())
 UNTIED = {"factorization.embedding", "pruning.vocabulary"}
@@ -142,7 +143,7 @@ def test_the_manifest_lists_every_file_and_none_is_a_pickle(saved, name):
 def test_a_dense_baseline_is_an_artifact_too(tmp_path, tokenizer):
     model = tiny_model("distilbert")
     records.save_model(model, tokenizer, tmp_path / "dense", recipe=[], origin="tiny", seed=0)
-    assert artifact.is_artifact(tmp_path / "dense")
+    assert is_artifact(tmp_path / "dense")
     assert "quantization_config" not in json.loads((tmp_path / "dense" / "config.json").read_text())
     assert torch.equal(logits(artifact.load_verified(tmp_path / "dense")), logits(model))
     assert Recipe.read(tmp_path / "dense" / "recipe.yaml") == Recipe()
@@ -150,9 +151,9 @@ def test_a_dense_baseline_is_an_artifact_too(tmp_path, tokenizer):
 
 def test_other_folders_are_no_artifacts(tmp_path, tokenizer):
     save(tiny_model("bert"), tokenizer, tmp_path / "plain")
-    assert not artifact.is_artifact(tmp_path / "plain")
-    assert not artifact.is_artifact(tmp_path / "nowhere")
-    assert not artifact.is_artifact("hub/name")
+    assert not is_artifact(tmp_path / "plain")
+    assert not is_artifact(tmp_path / "nowhere")
+    assert not is_artifact("hub/name")
 
 
 def _truncate(folder: Path) -> None:

@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from covering import covering
-from folders import classifier, tree, write_rows
+from folders import classifier, save, tree, write_rows
 from helpers import FAMILIES, Family, tiny_batches, tiny_model
+from whet.api.exporting import export
 from whet.calibration.resources import Resources
 from whet.errors import (
     InvalidArtifact,
@@ -42,7 +43,6 @@ from whet.models.inference import input_names
 from whet.models.layers.low_rank import LowRank
 from whet.runtimes._onnx import flat_attention, to_onnx
 from whet.runtimes.base import SHAPES, Conversion, Session, compare, export_runtimes, runtime_named
-from whet.runtimes.export import export
 from whet.tasks.base import task_from_files
 from whet.training.students.base import student_from
 from whet.utils.outputs import adding_to
@@ -300,7 +300,7 @@ def test_bad_input_is_answered(folder, tmp_path, monkeypatch):
     ):
         export(folder, ["onnxrun"])
     (tmp_path / "plain").mkdir()
-    with pytest.raises(InvalidArtifact, match=r"must be one that whet wrote, but got .*plain; fine-tune, distil or"):
+    with pytest.raises(InvalidArtifact, match=r"without out, the folder must be one that whet wrote, but got"):
         export(tmp_path / "plain", ["onnxruntime"])
     monkeypatch.setattr(export_runtimes()["openvino"], "package", "no_such_package")
     with pytest.raises(InvalidParameter, match=r"not installed; pip install 'whet\[openvino\]'"):
@@ -501,3 +501,32 @@ def test_attention_is_read_without_splitting_heads(family: Family, tmp_path):
     assert {table.name for table in flat.initializer} <= {name for node in flat.node for name in node.input}
     before = Counter(node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node)
     assert before["Transpose"] - sum(node.op_type == "Transpose" for node in flat.node) == 4
+
+
+def test_a_folder_of_others_is_exported_into_a_copy(task, tmp_path, tokenizer):
+    """The copy is an artifact with the model's answers; the original stays as it is, and a failure leaves nothing."""
+    foreign = save(classifier(blocks=1), tokenizer, tmp_path / "foreign")
+    before, out = tree(foreign), tmp_path / "config.json"  # which is also the name of a file in it
+    found = export(foreign, ["onnxruntime"], precisions=[FP32, INT8], out=out)
+    assert list(found) == [("onnxruntime", FP32), ("onnxruntime", INT8)]
+    assert tree(foreign) == before
+    artifact.verify(out)
+    for precision in (FP32, INT8):
+        assert runtime_named("onnxruntime").files(out, precision)
+    assert (out / "README.md").read_text().splitlines()[4] == "# config.json" and not list(out.glob(".*"))
+    again = export(out, ["openvino"], out=tmp_path / "again")
+    assert list(again) == [("openvino", FP32)] and not (tmp_path / "again" / "model.onnx").exists()
+    assert artifact.model_digest(tmp_path / "again") == artifact.model_digest(out)
+    with pytest.raises(OutputExists, match=r"must be new or empty, but .*again holds files"):
+        export(foreign, ["onnxruntime"], out=tmp_path / "again")
+    with pytest.raises(OutputExists, match=r"must be one of its own, but got .*foreign, which holds"):
+        export(foreign, ["onnxruntime"], out=foreign, overwrite=True)
+    assert tree(foreign) == before
+
+
+def test_an_export_that_fails_leaves_no_copy(tmp_path, tokenizer, monkeypatch):
+    foreign = save(classifier(blocks=1), tokenizer, tmp_path / "foreign")
+    monkeypatch.setattr("whet.runtimes.export.TOLERANCE", 0.0)
+    with pytest.raises(InvalidModel, match=r"must give the model's own answers to 0"):
+        export(foreign, ["onnxruntime"], out=tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["foreign"]

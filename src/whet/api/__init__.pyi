@@ -2,6 +2,7 @@
 
 from .compressing import Compressed as Compressed
 from .compressing import compress as compress
+from .exporting import export as export
 from .loading import load_model as load_model
 from .measuring import measure as measure
 from .training import distill as distill

@@ -6,9 +6,10 @@ for: the task, the settings, the recipe. What that needs is imported when it is 
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -37,6 +38,7 @@ __all__ = [
     "ThreadOptions",
     "TrainingOptions",
     "conditions_in",
+    "given_words",
     "in_words",
     "label_map_in",
     "names_in",
@@ -115,13 +117,7 @@ class TaskOptions:
 
     def words(self) -> list[str]:
         """Return the words that name the same data for `measure`, with a placeholder where some are missing."""
-        words: list[str] = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
-                values = value if isinstance(value, tuple) else [value]
-                option = f"--{field.name.replace('_', '-')}"
-                words += [word for one in values for word in ([option] if one is True else [option, str(one)])]
+        words = given_words({field.name: (getattr(self, field.name), field.default) for field in fields(self)})
         if self.task is None and self.train_file is None:
             return ["--task", "TASK"]
         return words if self.task is not None or self.dev_file is not None else [*words, "--dev-file", "DEV_FILE"]
@@ -307,6 +303,21 @@ def _use(device: str, threads: int | None, *, processes: Literal["one", "several
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names in a text with commas between, each once."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def given_words(options: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """Return the words of the options that are not at their default.
+
+    Args:
+        options: value and default of each, by the name of its parameter.
+    """
+    words: list[str] = []
+    for name, (value, default) in options.items():
+        if value != default:
+            values = value if isinstance(value, tuple) else [value]
+            option = f"--{name.replace('_', '-')}"
+            words += [word for one in values for word in ([option] if one is True else [option, str(one)])]
+    return words
 
 
 def in_words(*words: str | Path) -> str:

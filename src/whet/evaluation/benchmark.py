@@ -27,6 +27,7 @@ from whet.tasks.files import listed
 from whet.tasks.pairing import folded
 from whet.utils.hardware import current_machine
 from whet.utils.lookup import choose
+from whet.utils.manifests import is_artifact
 from whet.utils.parameters import check
 from whet.utils.precision import FP32, PYTORCH
 from whet.utils.ranges import BatchSize, Device, MaxLength, Seed
@@ -271,8 +272,8 @@ def _spread(examples: Examples, count: int) -> Examples:
 
 
 def _recipe(source: str | Path) -> list[dict[str, Any]]:
-    return records.read_steps(Path(source)) if artifact.is_artifact(source) else []
+    return records.read_steps(Path(source)) if is_artifact(source) else []
 
 
 def _digest(source: str | Path) -> str | None:
-    return artifact.model_digest(Path(source)) if artifact.is_artifact(source) else None
+    return artifact.model_digest(Path(source)) if is_artifact(source) else None

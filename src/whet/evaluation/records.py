@@ -18,7 +18,7 @@ from whet.models import artifact
 from whet.models.manifest import read_manifest
 from whet.utils.files import check_path, write_text
 from whet.utils.inputs import require_file
-from whet.utils.manifests import CARD, CONFIG, MEASUREMENTS, RECIPE
+from whet.utils.manifests import CARD, CONFIG, MEASUREMENTS, RECIPE, is_artifact
 from whet.utils.outputs import adding_to, check_inputs, claimed, files_of_others, kind_of, new_folder
 from whet.utils.progress import say
 from whet.utils.schema import from_json
@@ -112,7 +112,7 @@ def recordable(models: Sequence[str | Path]) -> list[Path]:
     Raises:
         InvalidArtifact: what one of them holds already cannot be read.
     """
-    folders = [Path(model) for model in models if artifact.is_artifact(model)]
+    folders = [Path(model) for model in models if is_artifact(model)]
     for folder in folders:
         read_manifest(folder)
         read_steps(folder)

@@ -18,7 +18,7 @@ from whet.models.manifest import ExportEntry, Manifest, ShardIndex, read_manifes
 from whet.models.registration import save_as_stored
 from whet.models.surgery import copy_sharing_parameters
 from whet.utils.files import digest, not_written, remove, write_text
-from whet.utils.inputs import exists, require_folder
+from whet.utils.inputs import require_folder
 from whet.utils.manifests import (
     CONFIG,
     COPY_OR_RENEW,
@@ -28,6 +28,7 @@ from whet.utils.manifests import (
     SHARDS,
     WEIGHTS,
     fault_of,
+    is_artifact,
     read_by_a_load,
 )
 from whet.utils.outputs import new_folder
@@ -43,7 +44,6 @@ __all__ = [
     "check_source",
     "copy_files",
     "exported",
-    "is_artifact",
     "load_any",
     "load_verified",
     "load_with_tokenizer",
@@ -137,12 +137,6 @@ def check_source(source: str | Path) -> str | Path:
     if is_artifact(source):
         verify(Path(source))
     return source
-
-
-def is_artifact(folder: str | Path) -> bool:
-    """Return whether a folder was written by `save_files`; a manifest that is no file is not read, but counts."""
-    manifest = Path(folder) / MANIFEST
-    return exists(Path(folder)) and (exists(manifest) or manifest.is_symlink())
 
 
 def verify(folder: Path) -> None:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.models.folder import check_folder, find_file, is_folder, read_object, reading, weight_names
 
@@ -44,7 +42,7 @@ _SIZES = {
 }
 """The largest value of each size that a configuration may have; all are at least 1. Building a model of a million
 layers takes hours, and transformers builds it, and names every label, before it looks at the weights."""
-_DTYPES = {name for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
+_USUAL_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 @dataclass(frozen=True)
@@ -211,7 +209,7 @@ def _check_config(source: str, config: Mapping[str, Any]) -> None:
         require(value is None or (isinstance(value, float) and value > 0), f"0 < {name}", name)
     for name in ("dtype", "torch_dtype"):
         value = config.get(name)
-        known = value in (None, "auto") or (isinstance(value, str) and value.removeprefix("torch.") in _DTYPES)
+        known = value in (None, "auto") or (isinstance(value, str) and _is_dtype(value.removeprefix("torch.")))
         require(known or isinstance(value, dict), f"a {name} that torch has", name)
     words, pad = config.get("vocab_size"), config.get("pad_token_id")
     if type(words) is int and pad is not None:
@@ -226,6 +224,14 @@ def _check_config(source: str, config: Mapping[str, Any]) -> None:
     for name in ("attn_implementation", "_attn_implementation"):  # such a name is a hub's, which code comes from
         require("/" not in str(config.get(name)), "attention that is built in", name)
     _check_quantization(source, config.get("quantization_config"))
+
+
+def _is_dtype(name: str) -> bool:
+    if name in _USUAL_DTYPES:
+        return True
+    import torch  # slow to import
+
+    return isinstance(getattr(torch, name, None), torch.dtype)
 
 
 def _check_quantization(source: str, quantization: Any) -> None:

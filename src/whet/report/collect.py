@@ -12,7 +12,7 @@ from whet.errors import InvalidArtifact, InvalidData, InvalidParameter, WhetErro
 from whet.evaluation import records
 from whet.evaluation.trial import Trial, current_names
 from whet.models import artifact
-from whet.utils.manifests import MANIFEST, MEASUREMENTS
+from whet.utils.manifests import MANIFEST, MEASUREMENTS, is_artifact
 
 __all__ = ["SHARED_CONDITIONS", "Result", "collect_results", "flat_conditions"]
 
@@ -147,7 +147,7 @@ def _trials(folder: Path) -> list[Trial]:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / MEASUREMENTS).is_file() and not artifact.is_artifact(folder)
+    return (folder / MEASUREMENTS).is_file() and not is_artifact(folder)
 
 
 def _folders_with(name: str, folders: Sequence[Path]) -> list[Path]:

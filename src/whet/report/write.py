@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from whet.errors import InvalidParameter, OutputExists
-from whet.models import artifact
 from whet.report.collect import Result, collect_results
 from whet.report.html import html_page
 from whet.report.markdown import markdown_page
@@ -12,6 +11,7 @@ from whet.report.plots import trade_off_picture
 from whet.report.view import ReportView, report_view
 from whet.utils.calls import checked
 from whet.utils.files import litter, write_files
+from whet.utils.manifests import is_artifact
 from whet.utils.outputs import adding_to, check_files, files_of_others
 
 __all__ = ["PAGE", "save_report", "write_report"]
@@ -122,7 +122,7 @@ def _only_folder(folders: Sequence[Path]) -> Path:
 
 
 def _check_output(out: Path, *, overwrite: bool) -> None:
-    if artifact.is_artifact(out):
+    if is_artifact(out):
         raise InvalidParameter(
             f"a report must lie outside of a model's folder, whose manifest lists its files, but got {out}; "
             "give --out FOLDER"

@@ -1,12 +1,13 @@
 """From a model to what other runtimes run, in four steps: write ONNX, convert it, open the result, compare logits.
 
-`export` takes the model from a folder and leaves the files there, once their logits are the model's own.
+`made_exports` gives files once their logits are the model's own, and `export_to` leaves them beside the weights.
 `load_unsaved` leaves no files and compares nothing; it serves models that are only timed.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from torch import nn
 
 from whet.calibration.resources import Calibration, prepare_resources, require_calibration
 from whet.calibration.sensitivity import choose_fp32_layers, equalize_low_rank_layers, quantization_sensitivity
-from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, MissingResource, WhetError
+from whet.errors import InvalidModel, InvalidParameter, MissingResource, WhetError
 from whet.models import artifact
 from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names, predict_logits
@@ -31,25 +32,65 @@ from whet.runtimes.base import (
     Runtime,
     Session,
     compare,
-    exporter_named,
 )
 from whet.tasks.base import Task
 from whet.tasks.data import Batch, Batches
 from whet.tasks.kinds.base import kl_divergences
-from whet.utils.calls import checked
 from whet.utils.files import not_written, remove
 from whet.utils.inputs import require_folder
 from whet.utils.locks import EXPORT_DRAFT
 from whet.utils.outputs import adding_to, set_rights
 from whet.utils.precision import FP32
 from whet.utils.progress import track
-from whet.utils.ranges import MaxKl, Seed, Threads
 from whet.utils.scratch import temporary_folder
 
-__all__ = ["CALIBRATION", "export", "export_to", "load_unsaved"]
+__all__ = ["CALIBRATION", "ExportSettings", "MadeExport", "export_to", "load_unsaved", "made_exports"]
 
 CALIBRATION = Calibration(examples=300, batch_size=8)
 """The sample that ranges are taken from, if no other is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """How models are exported."""
+
+    task: Task | None = None
+    """Gives calibration data and held-out training data; labels are not read, so that `unlabeled` tasks will do."""
+    calibration: Calibration = CALIBRATION
+    """The sample that ranges are taken from."""
+    seed: int = 0
+    """Of the sample."""
+    max_kl: float | None = None
+    """Largest mean KL on the held-out data, in nats."""
+    threads: int | None = None
+    """Of the comparison; as many as torch uses, if None."""
+    opset: int | None = None
+    """Version of ONNX's operators; the one that runs fastest, if None."""
+    held_out: bool = True
+    """Whether logits are compared on the held-out data too, where there is a task."""
+
+    def check(self, chosen: Sequence[tuple[ExportRuntime, str]]) -> None:
+        """Check all that can be checked before any work.
+
+        Raises:
+            InvalidParameter: a value is out of range.
+            MissingResource: a precision or `max_kl` needs data, and there is no task.
+            InvalidData: the task's data cannot be used.
+        """
+        check_opset(self.opset)
+        if self.max_kl is not None and not 0 < self.max_kl < math.inf:
+            raise InvalidParameter(f"0 < max_kl must hold, but got max_kl={self.max_kl}; give nats, such as 0.01")
+        if self.task is not None:
+            _ = self.task.splits  # bad data are refused before anything is loaded
+            return
+        for runtime, precision in chosen:
+            if precision in runtime.calibrated:
+                raise MissingResource(
+                    f"{runtime.name()} needs calibration data for {precision}, but got none; give --task or "
+                    "--train-file"
+                )
+        if self.max_kl is not None:
+            raise MissingResource("max_kl needs held-out training data, but got none; give --task or --train-file")
 
 
 class _Source(NamedTuple):
@@ -66,56 +107,6 @@ class _Source(NamedTuple):
     """Training data that no method saw; None without a task."""
     logits: np.ndarray[Any, Any] | None
     """The model's own logits of the held-out data."""
-
-
-@checked
-def export(
-    model: str | Path,
-    runtimes: Sequence[str],
-    *,
-    precisions: Sequence[str] = (FP32,),
-    task: Task | None = None,
-    calibration: Calibration | None = None,
-    seed: Seed = 0,
-    max_kl: MaxKl | None = None,
-    threads: Threads | None = None,
-    opset: int | None = None,
-) -> dict[tuple[str, str], Agreement]:
-    """Export a model for runtimes, and return how near their logits are to PyTorch's.
-
-    The files lie beside the model's weights.
-
-    Args:
-        model: folder of a model that whet wrote.
-        runtimes: names, such as onnxruntime, or the formats that they read, such as onnx.
-        precisions: such as int8; each runtime takes those that it knows.
-        task: gives calibration data and held-out training data; int8 with calibration, and `max_kl`, need it.
-        calibration: the sample that ranges are taken from.
-        seed: of the sample.
-        max_kl: largest mean KL on the held-out data, in nats. The layers that harm most stay in fp32 until it is met.
-        threads: of the comparison; as many as torch uses, if None.
-        opset: version of ONNX's operators, for older versions of a runtime; the one that runs fastest, if None.
-
-    Returns:
-        An agreement for every runtime and precision.
-
-    Raises:
-        WhetError: the folder, a name, a package or the data cannot be used, which is found before any work; or a
-            runtime cannot run the model or gives other logits, and then nothing of it is written.
-    """
-    exporters = {exporter.name(): exporter for exporter in map(exporter_named, runtimes)}
-    chosen = [(one, precision) for one in exporters.values() for precision in one.supported(precisions)]
-    return export_to(
-        Path(model),
-        chosen,
-        task=task,
-        calibration=calibration,
-        seed=seed,
-        max_kl=max_kl,
-        threads=threads,
-        opset=opset,
-        failed=_refuse,
-    )
 
 
 def load_unsaved(
@@ -154,54 +145,82 @@ def _converted(runtime: ExportRuntime, conversion: Conversion, folder: Path, thr
     return runtime.open(folder, precision=conversion.precision, threads=threads)
 
 
-def _refuse(runtime: str, precision: str, error: Exception) -> None:
-    raise error
+class MadeExport(NamedTuple):
+    """What one runtime runs, made and compared, but nowhere to stay yet."""
+
+    runtime: str
+    """Name of the runtime."""
+    precision: str
+    """As the runtime names it."""
+    files: list[Path]
+    """Everything that a session reads, in a folder of its own inside the draft."""
+    agreement: Agreement
+    """How near its logits are to the model's."""
+    needs: Mapping[str, Any]
+    """What it needs to run; see `ExportRuntime.needs`."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a manifest says of it, besides its files."""
+        return {**self.agreement._asdict(), **self.needs}
 
 
 def export_to(
     folder: Path,
     chosen: Sequence[tuple[ExportRuntime, str]],
     *,
-    task: Task | None,
-    calibration: Calibration | None = None,
-    seed: int = 0,
-    max_kl: float | None = None,
-    threads: int | None = None,
-    opset: int | None = None,
+    settings: ExportSettings,
     failed: Callable[[str, str, Exception], None],
 ) -> dict[tuple[str, str], Agreement]:
-    """Export a model for each of these runtimes and precisions; see `export`.
+    """Export an artifact for each of these runtimes and precisions; the files lie beside its weights.
 
     If one of them fails, `failed` is called with the name of the runtime, the precision and the error. If `failed`
     returns, the export goes on with the next.
+
+    Raises:
+        WhetError: what can be checked before the work is wrong.
     """
-    task = None if task is None else task.unlabeled()  # labels are not read
-    _check(chosen, task, max_kl)
-    check_opset(opset)
+    settings.check(chosen)
     require_folder(folder, what="the model", error=InvalidModel)
-    if not artifact.is_artifact(folder):
-        raise InvalidArtifact(
-            f"the folder must be one that whet wrote, but got {folder}; fine-tune, distil or compress the model first"
-        )
-    threads = threads or torch.get_num_threads()
     agreements = {}
     with adding_to(folder), _draft(folder) as draft:
-        source = _source(folder, draft / "whole.onnx", task, calibration or CALIBRATION, seed, opset)
-        for runtime, precision in track(chosen, "converting"):
-            place = draft / runtime.name() / precision
-            place.mkdir(parents=True)
-            try:
-                agreement = _verified(runtime, precision, source, place, max_kl, threads)
-            except OSError:
-                raise
-            except Exception as error:
-                failed(runtime.name(), precision, error)
-                continue
-            set_rights(draft)
-            about = {**agreement._asdict(), **runtime.needs(place, precision)}
-            artifact.add_export(folder, runtime.name(), precision, sorted(place.iterdir()), about)
-            agreements[runtime.name(), precision] = agreement
+        for one in made_exports(folder, chosen, draft, settings=settings, failed=failed):
+            artifact.add_export(folder, one.runtime, one.precision, one.files, one.about)
+            agreements[one.runtime, one.precision] = one.agreement
     return agreements
+
+
+def made_exports(
+    model: str | Path,
+    chosen: Sequence[tuple[ExportRuntime, str]],
+    draft: Path,
+    *,
+    settings: ExportSettings,
+    failed: Callable[[str, str, Exception], None],
+) -> Iterator[MadeExport]:
+    """Yield an export for each of these runtimes and precisions, once it gives the model's own answers.
+
+    Args:
+        model: folder or hub name of any model that whet loads.
+        chosen: runtimes, each with a precision that it knows.
+        draft: an empty folder for all files; the caller moves those that stay.
+        settings: how, after their check.
+        failed: see `export_to`.
+    """
+    threads = settings.threads or torch.get_num_threads()
+    source = _source(model, draft / "whole.onnx", settings)
+    for runtime, precision in track(chosen, "converting"):
+        place = draft / runtime.name() / precision
+        place.mkdir(parents=True)
+        try:
+            agreement = _verified(runtime, precision, source, place, settings.max_kl, threads)
+        except OSError:
+            raise
+        except Exception as error:
+            failed(runtime.name(), precision, error)
+            continue
+        set_rights(draft)
+        yield MadeExport(runtime.name(), precision, sorted(place.iterdir()), agreement, runtime.needs(place, precision))
 
 
 @contextmanager
@@ -221,37 +240,23 @@ def _draft(folder: Path) -> Iterator[Path]:
         remove(draft)
 
 
-def _source(
-    folder: Path, onnx: Path, task: Task | None, calibration: Calibration, seed: int, opset: int | None
-) -> _Source:
+def _source(model: str | Path, onnx: Path, settings: ExportSettings) -> _Source:
     """Load the model, write it as ONNX, and compute its logits of the held-out data."""
-    model, tokenizer = artifact.load_with_tokenizer(folder)
-    equalize_low_rank_layers(model, dense_layers_in_blocks(model))  # changes no logits, and int8 loses less
-    names = input_names(model, tokenizer.model_input_names)
-    to_onnx(model, names, onnx, opset=opset)
-    if task is None:
-        return _Source(model, names, onnx, (), None, None)
-    check_head(model, task)
-    needs = frozenset({"calibration", "validation"})
-    resources = prepare_resources(model, tokenizer, task, calibration, seed=seed, device="cpu", needs=needs)
-    held_out = resources.validation
-    assert held_out is not None
-    return _Source(
-        model, names, onnx, require_calibration(resources).batches, held_out, predict_logits(model, held_out)
-    )
-
-
-def _check(chosen: Sequence[tuple[ExportRuntime, str]], task: Task | None, max_kl: float | None) -> None:
-    if max_kl is not None and not 0 < max_kl < math.inf:
-        raise InvalidParameter(f"0 < max_kl must hold, but got max_kl={max_kl}; give nats, such as 0.01")
+    loaded, tokenizer = artifact.load_with_tokenizer(model)
+    equalize_low_rank_layers(loaded, dense_layers_in_blocks(loaded))  # changes no logits, and int8 loses less
+    names, task = input_names(loaded, tokenizer.model_input_names), settings.task
     if task is not None:
-        _ = task.splits  # bad data are refused before anything is loaded
-        return
-    for runtime, precision in chosen:
-        if precision in runtime.calibrated:
-            raise MissingResource(f"{runtime.name()} needs calibration data for {precision}, but got none; give --task")
-    if max_kl is not None:
-        raise MissingResource("max_kl needs held-out training data, but got none; give --task")
+        check_head(loaded, task)
+    to_onnx(loaded, names, onnx, opset=settings.opset)
+    if task is None:
+        return _Source(loaded, names, onnx, (), None, None)
+    needs = frozenset({"calibration", "validation"} if settings.held_out else {"calibration"})
+    resources = prepare_resources(
+        loaded, tokenizer, task, settings.calibration, seed=settings.seed, device="cpu", needs=needs
+    )
+    held_out = resources.validation
+    logits = None if held_out is None else predict_logits(loaded, held_out)
+    return _Source(loaded, names, onnx, require_calibration(resources).batches, held_out, logits)
 
 
 def _verified(

@@ -25,6 +25,7 @@ from whet.utils.calls import checked
 from whet.utils.distributed import process_count
 from whet.utils.files import digest
 from whet.utils.hardware import current_machine
+from whet.utils.manifests import is_artifact
 from whet.utils.ranges import BatchSize, Duration, MaxLength, Seed
 
 __all__ = ["search"]
@@ -105,7 +106,7 @@ def _checked(task: Task) -> ResplitTask:
 
 def _weights_digest(model: str | Path) -> str:
     """The digest of all files that the model's logits depend on."""
-    if artifact.is_artifact(model):
+    if is_artifact(model):
         return artifact.model_digest(Path(model))
     return digest(bytes.fromhex(digest(path)) for path in weight_files(model))
 

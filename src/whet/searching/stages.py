@@ -27,7 +27,7 @@ from whet.evaluation.trial import Trial
 from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.runtimes.base import exporter_named, runtime_named
-from whet.runtimes.export import export_to
+from whet.runtimes.export import ExportSettings, export_to
 from whet.searching.baseline import FULL_ROUNDS, SHORT_ROUNDS, Baseline, ProxyScore
 from whet.searching.goal import Goal
 from whet.searching.recipe_cache import CachedRecipes
@@ -156,9 +156,7 @@ class StagedEvaluation:
             export_to(
                 folder,
                 [(exporter_named(target.runtime), target.precision) for target in targets],
-                task=self.baseline.export_task,
-                seed=self.baseline.seed,
-                threads=torch.get_num_threads(),
+                settings=ExportSettings(task=self.baseline.export_task, seed=self.baseline.seed),
                 failed=lambda runtime, precision, error: outcomes.fail(Target(runtime, precision), error),
             )
         except OutputNotWritten:

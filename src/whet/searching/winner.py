@@ -8,12 +8,12 @@ from typing import Any
 from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark, BenchmarkRow
 from whet.evaluation.trial import Trial
-from whet.models import artifact
 from whet.searching.baseline import Baseline
 from whet.searching.goal import Goal
 from whet.searching.result import BEST
 from whet.searching.storage import SearchStorage
 from whet.searching.targets import Target
+from whet.utils.manifests import is_artifact
 
 __all__ = ["confirm", "confirmation_seconds", "keep_best"]
 
@@ -34,7 +34,7 @@ def keep_best(storage: SearchStorage, baseline: Baseline, baseline_trial: Trial,
         best = goal.winner(candidates, baseline_trial)
         number, target = _number(best), Target.of(best)
         folder = storage.folder / BEST
-        if storage.shared.get("best") != [number, *target] or not artifact.is_artifact(folder):
+        if storage.shared.get("best") != [number, *target] or not is_artifact(folder):
             _save(best, storage, baseline, folder)
             storage.share(best=[number, *target])
         frontier = goal.frontier([baseline_trial, *candidates]).trials

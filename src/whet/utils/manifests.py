@@ -10,6 +10,7 @@ from pathlib import Path
 
 from whet.errors import InvalidArtifact
 from whet.utils.files import digest, json_digest
+from whet.utils.inputs import exists
 
 __all__ = [
     "CARD",
@@ -25,6 +26,7 @@ __all__ = [
     "fault_of",
     "file_name",
     "files_digest",
+    "is_artifact",
     "is_inside",
     "made_from",
     "read_by_a_load",
@@ -120,6 +122,12 @@ def made_from(files: Mapping[str, str], model: str) -> bool:
 def read_by_a_load(name: str) -> bool:
     """Return whether loading a model or its tokenizer may read a file of this name."""
     return any(fnmatchcase(name, pattern) for pattern in _READ)
+
+
+def is_artifact(folder: str | Path) -> bool:
+    """Return whether whet wrote a folder as a model; a manifest that is no file is not read, but counts."""
+    manifest = Path(folder) / MANIFEST
+    return exists(Path(folder)) and (exists(manifest) or manifest.is_symlink())
 
 
 def fault_of(folder: Path, name: str, known: str | None) -> str | None:

@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from helpers import FAMILIES, VOCAB, padded, tiny_batches, tiny_model
 from laws import draw, relative_tail
+from whet.api.exporting import export
 from whet.calibration.importance import token_counts
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, NothingToCompress
@@ -27,7 +28,6 @@ from whet.models.layers.quantized import Quantized
 from whet.models.lstm import LstmConfig, LstmForCausalLM
 from whet.numerics.linalg import root_and_inverse
 from whet.report.layer_sizes import model_sizes
-from whet.runtimes.export import export
 from whet.tasks.data import Batches
 from whet.utils.precision import FP32
 

@@ -12,6 +12,7 @@ from covering import covering
 from exported import assert_exports
 from folders import classifier
 from helpers import Family, padded, tiny_batches, tiny_model, tokens_seen
+from whet.api.exporting import export
 from whet.calibration.resources import Resources
 from whet.errors import InvalidArtifact, InvalidModel, NothingToCompress
 from whet.evaluation import records
@@ -24,7 +25,6 @@ from whet.models.architecture import Architecture
 from whet.models.layers.attention import CompressedAttention as NarrowAttention
 from whet.models.surgery import copy_sharing_parameters, describe, rebuild
 from whet.runtimes.base import export_runtimes
-from whet.runtimes.export import export
 from whet.tasks.data import Batch, Batches
 from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, attach_lora, merge_lora

@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import folders
 from helpers import FAMILIES, VOCAB, tiny_batches, tiny_model, word_tokenizer, words_of
 from whet import Benchmark, Recipe, compress, load_task, measure
+from whet.api.exporting import export
 from whet.calibration.resources import Calibration, Resources
 from whet.errors import InvalidModel, InvalidRecipe, MissingResource, NothingToCompress
 from whet.methods.pruning.vocabulary import Vocabulary
@@ -16,7 +17,6 @@ from whet.models.architecture import word_vectors
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.layers.masked import MaskedEmbedding
 from whet.models.lstm import LstmConfig, LstmForCausalLM
-from whet.runtimes.export import export
 from whet.tasks.data import Examples, TrainingText
 from whet.tasks.encoding import encode
 

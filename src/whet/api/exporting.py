@@ -1,0 +1,110 @@
+"""Exporting from Python."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from whet.calibration.resources import Calibration
+from whet.errors import InvalidArtifact
+from whet.evaluation import records
+from whet.models import artifact
+from whet.models.checkpoint import Checkpoint
+from whet.runtimes.base import Agreement, exporter_named
+from whet.runtimes.export import CALIBRATION, ExportSettings, export_to
+from whet.tasks.base import Task
+from whet.utils.calls import checked
+from whet.utils.files import remove
+from whet.utils.manifests import is_artifact
+from whet.utils.outputs import claimed, new_folder
+from whet.utils.precision import FP32
+from whet.utils.ranges import MaxKl, Seed, Threads
+
+__all__ = ["export"]
+
+_COPY = ".copy"
+"""Where the copy is made inside its draft, under its own name, which its card shows."""
+
+
+@checked
+def export(
+    model: str | Path,
+    runtimes: Sequence[str],
+    *,
+    precisions: Sequence[str] = (FP32,),
+    task: Task | None = None,
+    calibration: Calibration | None = None,
+    seed: Seed = 0,
+    max_kl: MaxKl | None = None,
+    threads: Threads | None = None,
+    opset: int | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> dict[tuple[str, str], Agreement]:
+    """Export a model for runtimes, and return how near their logits are to PyTorch's.
+
+    The files lie beside the model's weights, or with a copy of the model in `out`.
+
+    Args:
+        model: folder of a model that whet wrote; with `out`, any folder or hub name.
+        runtimes: names, such as onnxruntime, or the formats that they read, such as onnx.
+        precisions: such as int8; each runtime takes those that it knows.
+        task: gives calibration data and held-out training data; int8 with calibration, and `max_kl`, need it.
+        calibration: the sample that ranges are taken from.
+        seed: of the sample.
+        max_kl: largest mean KL on the held-out data, in nats. The layers that harm most stay in fp32 until it is met.
+        threads: of the comparison; as many as torch uses, if None.
+        opset: version of ONNX's operators, for older versions of a runtime; the one that runs fastest, if None.
+        out: folder to write, with the model, its tokenizer and these exports; it appears whole or not at all.
+        overwrite: whether `out` may be replaced.
+
+    Returns:
+        An agreement for every runtime and precision.
+
+    Raises:
+        WhetError: the model, a name, a package or the data cannot be used, which is found before any work; or a
+            runtime cannot run the model or gives other logits, and then nothing of it is written.
+    """
+    exporters = {exporter.name(): exporter for exporter in map(exporter_named, runtimes)}
+    chosen = [(one, precision) for one in exporters.values() for precision in one.supported(precisions)]
+    settings = ExportSettings(
+        task=None if task is None else task.unlabeled(),
+        calibration=calibration or CALIBRATION,
+        seed=seed,
+        max_kl=max_kl,
+        threads=threads,
+        opset=opset,
+    )
+    settings.check(chosen)
+    if out is not None:
+        inputs = [Path(model), *(() if task is None else task.files)]
+        with claimed(Path(out), overwrite=overwrite, inputs=inputs), _copy(model, Path(out), overwrite) as copy:
+            return export_to(copy, chosen, settings=settings, failed=_refuse)
+    if not is_artifact(model):
+        Checkpoint.of(model)  # a name that nothing has is told to be one
+        raise InvalidArtifact(
+            f"without out, the folder must be one that whet wrote, but got {model}; give out=FOLDER, which gets a copy "
+            "of the model with its export"
+        )
+    return export_to(Path(model), chosen, settings=settings, failed=_refuse)
+
+
+@contextmanager
+def _copy(model: str | Path, out: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield an artifact of the model, in a folder of that name, which becomes `out` at the end of the block."""
+    with new_folder(out, overwrite=overwrite) as draft:
+        copy = draft / _COPY / out.resolve().name
+        if is_artifact(model):
+            artifact.verify(Path(model))
+            no_target = {"target": None}  # of the search that the original won
+            records.copy_model(Path(model), copy, export=None, about=no_target, trials=records.trials(Path(model)))
+        else:
+            loaded, tokenizer = artifact.load_with_tokenizer(model)
+            records.save_model(loaded, tokenizer, copy, recipe=[], origin=str(model), seed=0)
+        yield copy
+        for path in copy.iterdir():
+            path.rename(draft / path.name)
+        remove(draft / _COPY)
+
+
+def _refuse(runtime: str, precision: str, error: Exception) -> None:
+    raise error
