@@ -88,7 +88,8 @@ def test_debug_shows_the_traceback(run, monkeypatch, tmp_path, words):
 
 
 def test_debug_after_two_dashes_is_a_word(monkeypatch):
-    assert shell._without_debug(["measure", "--", "--debug"]) == (["measure", "--", "--debug"], False)
+    words, options = shell.GlobalOptions.of(["measure", "--quiet", "--", "--debug"])
+    assert words == ["measure", "--", "--debug"] and not options.debug and options.verbosity == "quiet"
 
 
 def test_a_traceback_that_cannot_be_kept_is_no_second_error(run, monkeypatch, tmp_path):

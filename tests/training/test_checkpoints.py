@@ -114,7 +114,7 @@ def test_only_the_same_run_resumes(scratch, capsys):
     assert last_checkpoint(scratch) == newest
     capsys.readouterr()
     assert claim_folder(scratch, {"seed": 2}, overwrite=True) is None
-    assert capsys.readouterr().err == f"the interrupted run in {scratch} had other settings; it is thrown away\n"
+    assert capsys.readouterr().err == f"note: the interrupted run in {scratch} had other settings; it is thrown away\n"
     assert not list(scratch.iterdir())
 
 

@@ -377,7 +377,7 @@ def test_a_tracker_that_fails_does_not_end_the_training(learn, monkeypatch, tmp_
     _, curve, _ = learn(report_to=["tensorboard"], logs=tmp_path / "logs")
     assert len(curve) == 2
     assert capsys.readouterr().err == (
-        "TensorBoard failed and gets no more figures: ConnectionError('no network'); the training goes on\n"
+        "note: TensorBoard failed and gets no more figures: ConnectionError('no network'); the training goes on\n"
     )
 
 

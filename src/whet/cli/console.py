@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
-from whet.evaluation.formatting import number, percent, points, ratio, value_of
+from whet.evaluation.formatting import number, percent, points, points_with_arm, ratio, times, value_of
 from whet.evaluation.headline import quality_difference
+from whet.report.tables import WIDTH, TableColumn, fitted_table, trial_table
 from whet.utils.distributed import is_first
 from whet.utils.parameters import parameters
+from whet.utils.progress import aside, quiet
 from whet.utils.streams import console
 
 if TYPE_CHECKING:
@@ -35,26 +38,53 @@ __all__ = [
     "print_search_result",
     "print_search_trial",
     "print_step",
+    "print_trials",
     "show",
+    "table_width",
+    "tell",
+    "wide_tables",
 ]
 
-_WIDE = 1000
-"""Columns that every table fits into."""
+_ANY = 100_000
+"""Characters that every table fits into."""
+_ALL_COLUMNS: ContextVar[bool] = ContextVar("all columns", default=False)
+
+
+@contextmanager
+def wide_tables(*, wanted: bool) -> Iterator[None]:
+    """Print tables with all their columns in the block, or only with those that fit."""
+    token = _ALL_COLUMNS.set(wanted)
+    try:
+        yield
+    finally:
+        _ALL_COLUMNS.reset(token)
+
+
+def table_width() -> int | None:
+    """Return how wide a table may be, in characters: as wide as the terminal, and as usual in a log; None: any."""
+    if _ALL_COLUMNS.get():
+        return None
+    terminal = console()
+    return terminal.width if terminal.is_terminal else WIDTH
 
 
 def show(*parts: str | Table) -> None:
-    """Print lines as they are, and tables as wide as they need to be where no terminal limits them.
+    """Print lines and tables as they are; no table is broken where it is too wide.
 
     The first process speaks for all.
     """
     if not is_first():
         return
-    terminal = console()
-    if not terminal.is_terminal:
-        terminal = console(width=_WIDE)
-    for part in parts:
-        line = isinstance(part, str)
-        terminal.print(part, markup=not line, soft_wrap=line)
+    with aside():
+        for part in parts:
+            line = isinstance(part, str)
+            console(width=None if line else _ANY).print(part, markup=not line, soft_wrap=line)
+
+
+def tell(*parts: str | Table) -> None:
+    """Print what is no result: steps, and what to do next; not where nothing but results is wanted."""
+    if not quiet():
+        show(*parts)
 
 
 def print_curve(curve: Sequence[Epoch], title: str, *, as_json: bool) -> None:
@@ -62,18 +92,21 @@ def print_curve(curve: Sequence[Epoch], title: str, *, as_json: bool) -> None:
     if as_json:
         print_json([row._asdict() for row in curve])
         return
-    shown = Table(title=escape(title))
-    for name in curve[0]._fields:
-        shown.add_column(name.replace("_", " "), justify="right")
-    for row in curve:
-        shown.add_row(f"{row.epoch:g}", *map(number, row[1:]))
-    show(shown)
+    columns = [TableColumn("epoch", [f"{row.epoch:g}" for row in curve])]
+    for name in curve[0]._fields[1:]:
+        columns.append(TableColumn(name.replace("_", " "), [number(getattr(row, name)) for row in curve]))
+    show(fitted_table(columns, title=title, width=table_width()))
+
+
+def print_trials(trials: Sequence[Trial], title: str) -> None:
+    """Print what was measured, one row a model."""
+    show(trial_table(trials, title=title, width=table_width()))
 
 
 def print_step(step: Step) -> None:
     """Print what one method of a recipe did."""
     share = step.parameters_after / step.parameters_before
-    show(
+    tell(
         f"{step.method}: {step.layers} layers changed, parameters {number(step.parameters_before)} → "
         f"{number(step.parameters_after)} ({percent(share)}), {number(step.seconds, places=1)} s"
     )
@@ -82,27 +115,31 @@ def print_step(step: Step) -> None:
 def print_methods(known: Mapping[str, type[Method]]) -> None:
     """Print methods with their parameters and sources."""
     for name, method in known.items():
-        shown = Table(
-            "parameter", "range", "default", "meaning", title=f"{name} ({method.stage.name})", title_justify="left"
-        )
-        for row in parameters(method):
-            shown.add_row(
-                row.name, row.stated or row.kind, "" if row.default is None else str(row.default), row.meaning
-            )
-        show(method.summary(), shown, f"Source: {method.source()}\n" if method.source() else "")
+        rows = parameters(method)
+        columns = [
+            TableColumn("parameter", [row.name for row in rows], "word"),
+            TableColumn("default", ["" if row.default is None else str(row.default) for row in rows], "name"),
+            TableColumn("meaning", [row.meaning for row in rows], "text"),
+            TableColumn("range", [row.stated or row.kind for row in rows], "text"),
+        ]
+        title = f"{name} ({method.stage.name}): {method.summary()}"
+        source = f"Source: {method.source()}\n" if method.source() else ""
+        show(title, fitted_table(columns, width=table_width()), source)
 
 
 def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
     """Print how near the answers of runtimes are to PyTorch's."""
-    shown = Table("runtime", "precision", "computes in", title="against PyTorch")
-    for name in ("largest difference", "equal predictions", "KL, held out", "layers in fp32"):
-        shown.add_column(name, justify="right")
-    for (runtime, precision), one in found.items():
-        kl = "" if one.kl is None else number(one.kl)
-        equal = percent(one.equal_predictions, places=0)
-        cells = (number(one.largest_difference), equal, kl, number(len(one.in_fp32)))
-        shown.add_row(runtime, precision, one.precision, *cells)
-    show(shown)
+    rows = list(found.values())
+    columns = [
+        TableColumn("runtime", [runtime for runtime, _ in found], "word"),
+        TableColumn("precision", [precision for _, precision in found], "word"),
+        TableColumn("equal\npredictions", [percent(row.equal_predictions, places=0) for row in rows]),
+        TableColumn("KL,\nheld out", ["" if row.kl is None else number(row.kl) for row in rows]),
+        TableColumn("largest\ndifference", [number(row.largest_difference) for row in rows]),
+        TableColumn("computes\nin", [row.precision for row in rows], "word"),
+        TableColumn("layers\nin fp32", [number(len(row.in_fp32)) for row in rows]),
+    ]
+    show(fitted_table(columns, title="against PyTorch", width=table_width()))
 
 
 def print_search_trial(trial: SearchTrial) -> None:
@@ -112,7 +149,7 @@ def print_search_trial(trial: SearchTrial) -> None:
         for candidate in trial.candidates
     ]
     outcome = "; ".join(candidates) or f"{trial.state}: {trial.message}"
-    show(f"{trial.number}: {outcome}; {number(trial.seconds, places=0)} s")
+    tell(f"{trial.number}: {outcome}; {number(trial.seconds, places=0)} s")
 
 
 def print_search_result(result: SearchResult, out: Path) -> None:
@@ -136,24 +173,32 @@ def print_search_result(result: SearchResult, out: Path) -> None:
 
 
 def _frontier_table(result: SearchResult) -> Table:
-    baseline, mark = result.baseline, "◀ best" if result.accepted else "◀ nearest"
+    baseline = result.baseline
     quality = baseline.measurements[0]
-    table = Table(
-        title=escape(f"{baseline.name}: {number(quality.n)} examples that the search chose by"),
-        caption="points: the difference from the baseline; speedup: sentences a second over the baseline's; "
-        "in brackets, 95 % intervals",
+    frontier = list(result.frontier.trials)
+    trials = frontier if result.best in frontier else [*frontier, result.best]
+    marks = [" ◀" if trial is result.best else "" for trial in trials]
+    changes = [trial.measurements[0].versus for trial in trials]
+    columns = [
+        TableColumn("model", [trial.name for trial in trials], "name"),
+        TableColumn(quality.metric, [value_of(trial.measurements[0]) for trial in trials]),
+        TableColumn("change,\npoints", ["" if one is None else points_with_arm(one) for one in changes]),
+        TableColumn(
+            "throughput,\ntimes",
+            [f"{times(trial.get('throughput').versus)}{mark}" for trial, mark in zip(trials, marks, strict=True)],
+        ),
+        TableColumn("disk,\nMiB", [value_of(trial.get("disk")) for trial in trials]),
+        TableColumn("KL,\nnats", [value_of(trial.get("kl")) for trial in trials]),
+        TableColumn("95 % interval\nof change", ["" if one is None else points(one) for one in changes]),
+        TableColumn("95 % interval\nof throughput", [_speedup(trial) for trial in trials]),
+    ]
+    return fitted_table(
+        columns,
+        title=f"{baseline.name}: {number(quality.n)} examples that the search chose by",
+        caption=f"± half of the 95 % interval; * differs from the baseline, p < 0.05; ◀ the "
+        f"{'best' if result.accepted else 'nearest'}",
+        width=table_width(),
     )
-    table.add_column("model", overflow="fold")
-    for name in (quality.metric, "points", "KL", "speedup", "MiB"):
-        table.add_column(name, justify="right", overflow="fold")
-    trials = list(result.frontier.trials)
-    for trial in trials if result.best in trials else [*trials, result.best]:
-        quality = trial.measurements[0]
-        versus = "" if quality.versus is None else points(quality.versus)
-        kl, size = value_of(trial.get("kl")), value_of(trial.get("disk"))
-        name = escape(trial.name) + (f" {mark}" if trial is result.best else "")
-        table.add_row(name, value_of(quality), versus, kl, _speedup(trial), size)
-    return table
 
 
 def _speedup(trial: Trial) -> str:
@@ -163,26 +208,31 @@ def _speedup(trial: Trial) -> str:
 def print_inspection(found: Inspection) -> None:
     """Print where parameters and time are, and what can help."""
     size, length = found.batch
-    modules = Table("module", "kind", "shape", title=f"{size} sentences of {length} tokens")
-    for name in ("parameters", "share", "ms", "time"):
-        modules.add_column(name, justify="right")
-    for row in found.modules:
-        modules.add_row(
-            row.name, row.kind, row.shape, number(row.parameters), percent(row.share),
-            number(row.milliseconds, places=2), percent(row.time_share),
-        )  # fmt: skip
-    evens = Table("layers", "shape", title="where two thin products pay")
-    for name in ("fewer parameters below rank", "faster up to rank", "speedup of the smallest rank"):
-        evens.add_column(name, justify="right")
-    for even in found.break_evens:
-        evens.add_row(
-            str(even.layers),
-            even.shape,
-            str(even.by_parameters),
-            str(even.by_time or "none"),
-            number(even.best_speedup, places=2),
-        )
-    show(modules, evens, *(f"• {line}" for line in found.advice))
+    rows, evens = found.modules, found.break_evens
+    modules = [
+        TableColumn("module", [row.name for row in rows], "name"),
+        TableColumn("shape", [row.shape for row in rows], "word"),
+        TableColumn("parameters", [number(row.parameters) for row in rows]),
+        TableColumn("share", [percent(row.share) for row in rows]),
+        TableColumn("ms", [number(row.milliseconds, places=2) for row in rows]),
+        TableColumn("time", [percent(row.time_share) for row in rows]),
+        TableColumn("kind", [row.kind for row in rows], "word"),
+    ]
+    products = [
+        TableColumn("shape", [even.shape for even in evens], "word"),
+        TableColumn("layers", [str(even.layers) for even in evens]),
+        TableColumn("fewer parameters\nbelow rank", [str(even.by_parameters) for even in evens]),
+        TableColumn("faster up\nto rank", [str(even.by_time or "none") for even in evens]),
+        TableColumn("speedup of the\nsmallest rank", [number(even.best_speedup, places=2) for even in evens]),
+    ]
+    width = table_width()
+    show(
+        fitted_table(modules, title=f"{size} sentences of {length} tokens", width=width),
+        "",
+        fitted_table(products, title="where two thin products pay", width=width),
+        "",
+        *(f"• {line}" for line in found.advice),
+    )
 
 
 def print_json(value: Any) -> None:

@@ -14,21 +14,28 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from whet.cli.signals import STOPPED, Stops, stopped_by_signals
 from whet.errors import InvalidParameter, WhetError
 from whet.utils.distributed import leave_processes
-from whet.utils.progress import say
+from whet.utils.progress import Verbosity, activity, say, speaking
 from whet.utils.streams import OutputFailure, safe_streams
 
 if TYPE_CHECKING:
     from cyclopts import App, CycloptsError
 
-__all__ = ["run_command_line"]
+__all__ = ["GLOBAL_OPTIONS", "GlobalOptions", "run_command_line"]
 
 REFUSED, FAULT, NOT_PRINTED = 2, 70, 74
 DEBUG = "--debug"
+GLOBAL_OPTIONS = {
+    "--quiet": "print results and errors only",
+    "--verbose": "say every step, with its time",
+    "--wide": "all columns of tables",
+    DEBUG: "show the traceback of an error",
+}
+"""What every command takes, before or after its name."""
 _NEW_LINE = re.compile(r"\s*\n\s*")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "cannot allocate memory")
@@ -41,11 +48,11 @@ def run_command_line(load: Callable[[], "App"]) -> NoReturn:
     Args:
         load: imports the verbs.
     """
-    words, debug = _without_debug(sys.argv[1:])
-    with safe_streams() as output, stopped_by_signals() as stops:
+    words, options = GlobalOptions.of(sys.argv[1:])
+    with safe_streams() as output, stopped_by_signals() as stops, speaking(options.verbosity):
         # without a home folder it says at every start that it takes a temporary one
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
-        code = _run(load, words, stops, debug=debug)
+        code = _run(load, words, stops, options)
         if code == stops.exit_code and stops.first is not None:
             stops.leave()
         if code == stops.exit_code:
@@ -54,11 +61,40 @@ def run_command_line(load: Callable[[], "App"]) -> NoReturn:
     sys.exit(code)
 
 
-def _run(load: Callable[[], "App"], words: Sequence[str], stops: Stops, *, debug: bool) -> int:
+class GlobalOptions(NamedTuple):
+    """Which of the options that every command takes were given."""
+
+    given: frozenset[str]
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> tuple[list[str], "GlobalOptions"]:
+        """Return the other words, and which of these options are among the words; after `--`, none is."""
+        end = words.index("--") if "--" in words else len(words)
+        given = frozenset(words[:end]) & GLOBAL_OPTIONS.keys()
+        return [word for i, word in enumerate(words) if word not in given or i > end], cls(given)
+
+    @property
+    def verbosity(self) -> Verbosity:
+        """How much is said; a wish for more wins."""
+        return "verbose" if "--verbose" in self.given else "quiet" if "--quiet" in self.given else "normal"
+
+    @property
+    def debug(self) -> bool:
+        """Whether the traceback of an error is shown."""
+        return DEBUG in self.given
+
+    @property
+    def wide(self) -> bool:
+        """Whether tables have all their columns."""
+        return "--wide" in self.given
+
+
+def _run(load: Callable[[], "App"], words: Sequence[str], stops: Stops, options: GlobalOptions) -> int:
     """Run the words and return the exit code; every error ends as a sentence here."""
     try:
         try:
-            code = _code(load(), words)
+            with activity(_command(words)):
+                code = _code(load(), words, wide=options.wide)
         finally:
             leave_processes()
         sys.stdout.flush()
@@ -66,7 +102,7 @@ def _run(load: Callable[[], "App"], words: Sequence[str], stops: Stops, *, debug
     except SystemExit:
         raise
     except BaseException as error:
-        if debug:
+        if options.debug:
             traceback.print_exc()
         # a library may turn the exception of a signal into one of its own
         if stops.first is not None or isinstance(error, KeyboardInterrupt):
@@ -76,8 +112,10 @@ def _run(load: Callable[[], "App"], words: Sequence[str], stops: Stops, *, debug
         return code
 
 
-def _code(app: "App", words: Sequence[str]) -> int:
+def _code(app: "App", words: Sequence[str], *, wide: bool) -> int:
     from cyclopts import CycloptsError
+
+    from whet.cli.console import wide_tables
 
     if not words:
         raise CycloptsError(msg="no command")
@@ -85,7 +123,8 @@ def _code(app: "App", words: Sequence[str]) -> int:
         before = words[words.index("") - 1] if words[0] else "whet"
         raise CycloptsError(msg=f"an empty value after {before}", command_chain=tuple(words[:1]))
     _require_working_folder()
-    code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    with wide_tables(wanted=wide):
+        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     return code if isinstance(code, int) else 0
 
 
@@ -96,13 +135,6 @@ def _require_working_folder() -> None:
         raise InvalidParameter(
             "the working folder must exist, but it was deleted or moved; change to another and run it again"
         ) from error
-
-
-def _without_debug(words: Sequence[str]) -> tuple[list[str], bool]:
-    """Return the words without `--debug`, which every verb takes anywhere, and whether it was there."""
-    end = words.index("--") if "--" in words else len(words)
-    kept = [word for i, word in enumerate(words) if word != DEBUG or i > end]
-    return kept, len(kept) < len(words)
 
 
 def _told(error: BaseException, words: Sequence[str]) -> tuple[int, str]:

@@ -21,8 +21,10 @@ __all__ = [
     "p_value",
     "percent",
     "points",
+    "points_with_arm",
     "ratio",
     "star",
+    "times",
     "value_of",
     "with_arm",
     "with_interval",
@@ -112,6 +114,17 @@ def ratio(versus: Comparison | None) -> str:
 def points(versus: Comparison) -> str:
     """Return a difference of two shares in points, which are hundredths, with its 95 % interval."""
     return interval(100 * versus.value, 100 * versus.low, 100 * versus.high, places=1, signed=True)
+
+
+def points_with_arm(versus: Comparison) -> str:
+    """Return a difference of two shares in points, ± half of its 95 % interval, and a star where it is significant."""
+    arm = number(50 * (versus.high - versus.low), places=1)
+    return f"{number(100 * versus.value, places=1, signed=True)} ±{arm}{star(versus)}"
+
+
+def times(versus: Comparison | None) -> str:
+    """Return a ratio without its interval, and a star where it differs significantly from 1."""
+    return f"1 {TIMES}" if versus is None else f"{number(versus.value, places=2)} {TIMES}{star(versus)}"
 
 
 def change(measurement: Measurement) -> str:

@@ -20,7 +20,7 @@ from whet.utils.files import check_path, write_text
 from whet.utils.inputs import require_file
 from whet.utils.manifests import CARD, CONFIG, MEASUREMENTS, RECIPE, is_artifact
 from whet.utils.outputs import adding_to, check_inputs, claimed, files_of_others, kind_of, new_folder
-from whet.utils.progress import say
+from whet.utils.progress import note
 from whet.utils.schema import from_json
 from whet.utils.yaml_files import read_yaml
 
@@ -156,7 +156,7 @@ def keep(
             with _noted(failures):
                 record(folder, trial)
         else:
-            say(f"note: {folder} cannot be written, so it keeps no record of this measurement; --out DIR keeps one")
+            note(f"{folder} cannot be written, so it keeps no record of this measurement; --out DIR keeps one")
     if out is not None:
         lines = "".join(f"{one.to_json()}\n" for one in measured)
         with _noted(failures):

@@ -31,7 +31,7 @@ from whet.runtimes.export import load_unsaved
 from whet.tasks.data import Batch, Batches
 from whet.utils.distributed import from_first_process
 from whet.utils.precision import FP32, PYTORCH
-from whet.utils.progress import progress_bar, say
+from whet.utils.progress import note, progress_bar
 
 __all__ = [
     "Latencies",
@@ -83,7 +83,7 @@ def machine_lock() -> Iterator[None]:
     except Timeout:
         holder = _holder(LOCK)
         by = "another program" if holder is None else f"process {holder}"
-        say(f"waiting for {by}, which takes times on this machine; times that are taken together would be wrong")
+        note(f"waiting for {by}, which takes times on this machine; times that are taken together would be wrong")
         lock.acquire()
     except OSError as error:
         raise OutputNotWritten(

@@ -23,7 +23,7 @@ from whet.tasks.encoding import encode
 from whet.tasks.kinds.base import kind_of_labels
 from whet.tasks.pairing import folded
 from whet.utils.distributed import is_first
-from whet.utils.progress import say
+from whet.utils.progress import note
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -121,7 +121,7 @@ def load_unverified(source: str | Path) -> "PreTrainedModel":
 def _say_merged(adapter: str, base: str) -> None:
     """Say it once."""
     if is_first():
-        say(f"the adapter {adapter} is merged into its base {base}")
+        note(f"the adapter {adapter} is merged into its base {base}")
 
 
 def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:

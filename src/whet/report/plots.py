@@ -19,7 +19,7 @@ from whet.evaluation.frontier import Frontier
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
 from whet.training.trainer import Epoch
-from whet.utils.progress import say
+from whet.utils.progress import note
 
 __all__ = ["curve_csv", "curve_files", "curve_picture", "mark_sizes", "read_curve", "trade_off_picture"]
 
@@ -57,7 +57,7 @@ def curve_files(curve: Sequence[Epoch], name: str, *, metric: str, teacher: Path
         files["curve.png"] = curve_picture(shown, metric=metric)
     except Exception as error:
         # whatever is wrong with a picture, it is not worth a trained model
-        say(f"the learning curve of {name} is saved as {CURVE} alone; it could not be drawn: {error!r}")
+        note(f"the learning curve of {name} is saved as {CURVE} alone; it could not be drawn: {error!r}")
     return files
 
 

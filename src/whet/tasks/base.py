@@ -22,7 +22,7 @@ from whet.tasks.pairing import Pairing, PositiveClass
 from whet.utils.distributed import is_first
 from whet.utils.inputs import require_folder
 from whet.utils.lookup import by_name, choose, members
-from whet.utils.progress import say
+from whet.utils.progress import note
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -171,7 +171,7 @@ class Task(ABC):
         """
         if sentence and about not in self._said and is_first():
             self._said.add(about)
-            say(f"note: {sentence}")
+            note(sentence)
 
     @cached_property
     def _said(self) -> set[str]:

@@ -14,7 +14,7 @@ from transformers.integrations import (
 )
 
 from whet.errors import InvalidParameter
-from whet.utils.progress import ProgressBar, say
+from whet.utils.progress import ProgressBar, note
 
 __all__ = ["AfterStep", "CallAfterStep", "SaveWholeEpochs", "ShowProgress", "trackers_named"]
 
@@ -109,7 +109,7 @@ def _keep_going(tracker: TrainerCallback) -> None:
             except Exception as error:
                 failed = True
                 kind = type(tracker).__name__.removesuffix("Callback")
-                say(f"{kind} failed and gets no more figures: {error!r}; the training goes on")
+                note(f"{kind} failed and gets no more figures: {error!r}; the training goes on")
                 return None
 
         return call

@@ -17,7 +17,7 @@ from transformers.trainer_callback import TrainerState
 
 from whet.errors import InvalidModel, InvalidParameter, OutputExists, WhetError
 from whet.utils.files import digest, not_written, write_text
-from whet.utils.progress import say
+from whet.utils.progress import note
 
 __all__ = [
     "checkpoint_folder",
@@ -106,12 +106,12 @@ def _last_of(scratch: Path, settings: Mapping[str, Any], *, overwrite: bool) -> 
                 "not hold; give the settings of that file, or give --overwrite to throw the run away"
             )
         if changed:
-            say(f"the interrupted run in {scratch} had other settings; it is thrown away")
+            note(f"the interrupted run in {scratch} had other settings; it is thrown away")
             discard(scratch)
             return None
     if faults:
         step = f"goes on from {last.name}" if last else "starts anew"
-        say(f"not every checkpoint in {scratch} is whole: {', '.join(faults)}; the training {step}")
+        note(f"not every checkpoint in {scratch} is whole: {', '.join(faults)}; the training {step}")
     return last
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from whet.errors import OutputExists, WhetError
 from whet.utils.files import litter, not_written, remove
-from whet.utils.progress import say
+from whet.utils.progress import note
 
 __all__ = ["EXPORT_DRAFT", "LOCK", "holding", "holds", "is_new"]
 
@@ -84,7 +84,7 @@ def _acquire(lock: FileLock, path: Path, folder: Path, *, wait: bool) -> None:
                 raise OutputExists(
                     f"an output folder must have one writer, but {by} is writing {folder}; wait for it, or name another"
                 ) from error
-            say(f"waiting for {by}, which is writing {folder}")
+            note(f"waiting for {by}, which is writing {folder}")
             lock.acquire()
     path.write_text(str(os.getpid()), encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """The verb `compress` of the command line."""
 
-from whet.cli.console import print_json, print_step, show
+from whet.cli.console import print_json, print_step, show, tell
 from whet.cli.options import InputLength, MachineOptions, OutputOptions, TaskOptions, in_words
 from whet.cli.recipes import RecipeOptions
 
@@ -44,4 +44,5 @@ def compress(
     if output.as_json:
         print_json([{**step._asdict(), "method": step.method.to_dict()} for step in done.steps])
     else:
-        show(f"saved to {output.out}; measure it: {in_words('whet', 'measure', model, output.out, *data.words())}")
+        show(f"saved to {output.out}")
+        tell(f"measure it: {in_words('whet', 'measure', model, output.out, *data.words())}")

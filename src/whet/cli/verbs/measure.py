@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whet.cli.console import print_json, show
+from whet.cli.console import print_json, print_trials, show
 from whet.cli.options import (
     Flag,
     InputLength,
@@ -17,7 +17,7 @@ from whet.cli.options import (
     names_in,
     silence_transformers,
 )
-from whet.utils.progress import say
+from whet.utils.progress import note
 
 if TYPE_CHECKING:
     from whet.evaluation.trial import Trial
@@ -56,7 +56,6 @@ def measure(
     from whet import api
     from whet.evaluation.benchmark import Benchmark
     from whet.report.pictures import check_picture, draw
-    from whet.report.tables import trial_table
 
     device = machine.use(processes="one")
     task = data.load()
@@ -73,14 +72,14 @@ def measure(
     if picture is not None:
         check_picture(picture, name="--picture")
 
-    def print_trials(trials: "Sequence[Trial]") -> None:
+    def print_measured(trials: "Sequence[Trial]") -> None:
         if as_json:
             print_json([trial.to_dict() for trial in trials])
         else:
-            show(trial_table(trials, title=f"{task.name}, {len(task.splits.dev)} dev examples"))
+            print_trials(trials, f"{task.name}, {len(task.splits.dev)} dev examples")
 
     trials = api.measure(
-        [baseline, *models], task, benchmark=benchmark, out=out, overwrite=overwrite, report=print_trials
+        [baseline, *models], task, benchmark=benchmark, out=out, overwrite=overwrite, report=print_measured
     )
     if picture is not None:
         draw(trials, picture)
@@ -104,6 +103,6 @@ def report(folder: Path, /, *folders: Path, out: Path | None = None, only: Texts
         out,
         only=conditions_in(only),
         overwrite=overwrite,
-        warn=lambda sentence: say(f"note: not shown: {sentence}"),
+        warn=lambda sentence: note(f"not shown: {sentence}"),
     )
     show(f"see {page}")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from whet.cli.console import print_json, print_search_result, print_search_trial
 from whet.cli.options import Flag, InputLength, OutputOptions, SeedOptions, TaskOptions, names_in, seconds_in
-from whet.utils.progress import say
+from whet.utils.progress import note
 
 if TYPE_CHECKING:
     from whet.searching.result import SearchResult
@@ -64,7 +64,7 @@ def search(
         join=join,
         overwrite=output.overwrite,
         report=(lambda trial: None) if output.as_json else print_search_trial,
-        warn=lambda sentence: say(f"note: {sentence}"),
+        warn=note,
     )
     if output.as_json:
         print_json(_as_json(result))
