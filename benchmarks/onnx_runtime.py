@@ -27,7 +27,8 @@ import torch
 import whet
 from whet.evaluation import paired_ratio, time_interleaved
 from whet.models import dense_layers_in_blocks, input_names, load_tokenizer
-from whet.runtimes import MODEL_FILES, SLOW_FUSIONS, Conversion, OnnxRuntime, flat_attention, to_onnx
+from whet.run import ONNX_FILES, SLOW_FUSIONS
+from whet.runtimes import Conversion, OnnxRuntime, flat_attention, to_onnx
 from whet.tasks import encode, shortest_first
 from whet.utils import INT8, current_machine
 
@@ -108,7 +109,7 @@ def exported(model: torch.nn.Module, names: list[str], folder: Path, *, flat: bo
     to_onnx(model, names, whole)
     with mock.patch("whet.runtimes.onnxruntime.flat_attention", flat_attention if flat else as_exported):
         OnnxRuntime().convert(Conversion(whole, INT8, layers=dense_layers_in_blocks(model)), folder)
-    return folder / MODEL_FILES[INT8]
+    return folder / ONNX_FILES[INT8]
 
 
 def as_exported(path: Path) -> onnx.ModelProto:

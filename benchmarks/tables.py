@@ -23,7 +23,8 @@ import whet
 from whet.calibration import equalize_low_rank_layers, prepare_resources
 from whet.evaluation import bootstrap, paired_ratio, representative_batches, time_interleaved
 from whet.models import dense_layers_in_blocks, input_names, load_tokenizer, predict_logits
-from whet.runtimes import CALIBRATION, Conversion, Session, exporter_named, to_onnx
+from whet.run import Session
+from whet.runtimes import CALIBRATION, Conversion, exporter_named, to_onnx
 from whet.tasks import Batch, encode, kl_divergences, shortest_first
 from whet.utils import INT8, current_machine
 

@@ -44,7 +44,8 @@ CODE = (
 import shutil
 from pathlib import Path
 
-from whet.runtimes.base import ExportRuntime, Session
+from whet.run.sessions import Session
+from whet.runtimes.base import ExportRuntime
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.kinds.base import TaskKind

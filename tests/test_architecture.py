@@ -23,6 +23,7 @@ WINGS = (
     ("tasks",),
     ("models",),
     ("calibration",),
+    ("run",),
     ("runtimes", "training"),
     ("evaluation",),
     ("methods",),

@@ -20,7 +20,7 @@ import torch
 import whet
 from whet.evaluation import paired_ratio, time_interleaved
 from whet.models import load_tokenizer
-from whet.runtimes import INT8_FILES
+from whet.run import OPENVINO_FILES
 from whet.tasks import encode, shortest_first
 from whet.utils import current_machine
 
@@ -66,7 +66,7 @@ def ready(options: argparse.Namespace, more: dict[str, Any]) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         **more,
     }
-    return openvino.Core().compile_model(options.model / INT8_FILES[0], "CPU", wanted)
+    return openvino.Core().compile_model(options.model / OPENVINO_FILES["int8"][0], "CPU", wanted)
 
 
 def answer_all(compiled: Any, inputs: list[dict[str, Any]]) -> None:

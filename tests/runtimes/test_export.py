@@ -41,8 +41,9 @@ from whet.models import artifact
 from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names
 from whet.models.layers.low_rank import LowRank
+from whet.run.sessions import Session
 from whet.runtimes._onnx import flat_attention, to_onnx
-from whet.runtimes.base import SHAPES, Conversion, Session, compare, export_runtimes, runtime_named
+from whet.runtimes.base import SHAPES, Conversion, compare, export_runtimes, runtime_named
 from whet.tasks.base import task_from_files
 from whet.training.students.base import student_from
 from whet.utils.outputs import adding_to

@@ -15,7 +15,8 @@ from whet.evaluation.metrics.base import quality_named
 from whet.evaluation.timing import RuntimeTimer
 from whet.models import artifact
 from whet.models.layers.base import count_weights
-from whet.runtimes.base import ExportedModel, Session, runtime_named
+from whet.run.sessions import Session
+from whet.runtimes.base import ExportedModel, runtime_named
 from whet.runtimes.onnxruntime import OnnxRuntime
 from whet.searching import baseline as baseline_module
 from whet.searching.baseline import Baseline

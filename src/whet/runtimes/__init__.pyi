@@ -3,11 +3,7 @@
 from ._onnx import flat_attention as flat_attention
 from ._onnx import to_onnx as to_onnx
 from .base import Conversion as Conversion
-from .base import Session as Session
 from .base import exporter_named as exporter_named
 from .base import runtime_named as runtime_named
 from .export import CALIBRATION as CALIBRATION
-from .onnxruntime import MODEL_FILES as MODEL_FILES
-from .onnxruntime import SLOW_FUSIONS as SLOW_FUSIONS
 from .onnxruntime import OnnxRuntime as OnnxRuntime
-from .openvino import INT8_FILES as INT8_FILES

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, WhetError
 from whet.models import artifact
 from whet.models.inference import example_batch, predict_logits
+from whet.run.sessions import Session
 from whet.utils.inputs import one_line
 from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.precision import FP32, PYTORCH
@@ -35,7 +36,6 @@ __all__ = [
     "ExportRuntime",
     "ExportedModel",
     "Runtime",
-    "Session",
     "all_runtimes",
     "compare",
     "export_runtimes",
@@ -80,31 +80,6 @@ class Conversion(NamedTuple):
     """Calibration inputs, for precisions that need them."""
     layers: tuple[str, ...] | None = None
     """Modules whose matrix products are in int8; all that can be, if None."""
-
-
-class Session(ABC):
-    """An exported model, ready to run."""
-
-    precision: str
-    """The precision that it computes in, such as fp32."""
-
-    def __call__(self, batch: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
-        """Return the logits of a batch, (examples, classes).
-
-        Raises:
-            InvalidParameter: the batch is empty.
-        """
-        if empty := [name for name, values in batch.items() if values.numel() == 0]:
-            raise InvalidParameter(f"a batch must hold a token at least, but got {', '.join(empty)} without any")
-        return self.run({name: values.numpy() for name, values in batch.items()})
-
-    @abstractmethod
-    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        """Return the logits, (examples, classes).
-
-        Args:
-            inputs: by name; the model may read only some of them.
-        """
 
 
 class ExportedModel(nn.Module):

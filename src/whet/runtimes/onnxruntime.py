@@ -13,8 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import numpy as np
-
+from whet.run.sessions import ONNX_FILES, OnnxSession, Session
 from whet.runtimes._onnx import (
     external_files,
     flat_attention,
@@ -24,20 +23,16 @@ from whet.runtimes._onnx import (
     quantize_embeddings,
     save_graph,
 )
-from whet.runtimes.base import Conversion, ExportRuntime, Session
+from whet.runtimes.base import Conversion, ExportRuntime
 from whet.utils.hardware import supports_products
 from whet.utils.precision import FP32, INT8, STATIC_INT8
 from whet.utils.scratch import temporary_folder
 
 __all__ = ["OnnxRuntime"]
 
-MODEL_FILES = {FP32: "model.onnx", INT8: "model_quantized.onnx", STATIC_INT8: "model_static_quantized.onnx"}
 LEAST_VERSIONS = {18: "1.18", 19: "1.18", 20: "1.18", 21: "1.18", 22: "1.22", 23: "1.23"}
 """A version of ONNX Runtime that runs each version of ONNX's operators in files as torch writes them."""
 QUANTIZED_OPERATORS = ("MatMul", "Gemm", "LSTM")
-SLOW_FUSIONS = ("SkipLayerNormFusion",)
-"""Fusions that make models slower: the fused operator takes five times as long as the two it replaces (1.31,
-AVX-512)."""
 
 
 class OnnxRuntime(ExportRuntime):
@@ -46,12 +41,12 @@ class OnnxRuntime(ExportRuntime):
     extra: ClassVar[str] = "onnx"
     reads: ClassVar[str] = "onnx"
     package: ClassVar[str] = "onnxruntime"
-    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {name: (file,) for name, file in MODEL_FILES.items()}
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {name: (file,) for name, file in ONNX_FILES.items()}
     calibrated: ClassVar[frozenset[str]] = frozenset({STATIC_INT8})
 
     def convert(self, conversion: Conversion, folder: Path) -> None:
         """See `ExportRuntime.convert`."""
-        flat, path = flat_attention(conversion.onnx), folder / MODEL_FILES[conversion.precision]
+        flat, path = flat_attention(conversion.onnx), folder / ONNX_FILES[conversion.precision]
         if conversion.precision == FP32:
             save_graph(flat, path)
             return
@@ -61,16 +56,16 @@ class OnnxRuntime(ExportRuntime):
 
     def needs(self, folder: Path, precision: str) -> dict[str, Any]:
         """See `ExportRuntime.needs`."""
-        opset = opset_of(folder / MODEL_FILES[precision])
+        opset = opset_of(folder / ONNX_FILES[precision])
         return {"opset": opset, "onnxruntime": f">={LEAST_VERSIONS[opset]}"}
 
     def reads_besides(self, folder: Path, precision: str) -> set[str]:
         """See `ExportRuntime.reads_besides`."""
-        return external_files(folder / MODEL_FILES[precision])
+        return external_files(folder / ONNX_FILES[precision])
 
     def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Session:
         """See `ExportRuntime.open`."""
-        return _OnnxSession(folder / MODEL_FILES[precision], precision, threads)
+        return OnnxSession(folder / ONNX_FILES[precision], precision, threads)
 
 
 def _quantize(model: Any, path: Path, conversion: Conversion) -> None:
@@ -116,22 +111,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-class _OnnxSession(Session):
-    def __init__(self, path: Path, precision: str, threads: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self.precision = precision
-        self._session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS)
-        )
-        self._names = [value.name for value in self._session.get_inputs()]
-
-    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        """See `Session.run`."""
-        logits: np.ndarray[Any, Any] = self._session.run(None, {name: inputs[name] for name in self._names})[0]
-        return logits
