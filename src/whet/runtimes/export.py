@@ -22,6 +22,7 @@ from whet.models import artifact
 from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names, predict_logits
 from whet.models.load import check_head
+from whet.run.sessions import Session
 from whet.runtimes._onnx import check_opset, to_onnx
 from whet.runtimes.base import (
     TOLERANCE,
@@ -30,7 +31,6 @@ from whet.runtimes.base import (
     ExportedModel,
     ExportRuntime,
     Runtime,
-    Session,
     compare,
 )
 from whet.tasks.base import Task
