@@ -1,7 +1,8 @@
 # make demo: set up and run the main job.  make test: set up and run the tests.
 # make test-all: also run the cases that `make test` leaves out of its covering sets.  make check: linters and types.
+# make docs: build the documentation into build/site.
 # make campaigns: kill whet, give it bad inputs, alter its files, run it twice at once, load it; takes an hour.
-.PHONY: demo test test-all campaigns check clean
+.PHONY: demo test test-all campaigns check docs clean
 
 PYTHON ?= python3
 # threads that wait asleep lose little on a quiet machine, and nearly everything is lost without on a busy one
@@ -33,6 +34,15 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: .venv/docs
+	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/pages.py build/pages
+	$(BIN)/zensical build --clean --strict
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

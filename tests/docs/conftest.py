@@ -1,0 +1,43 @@
+"""What the pages of the documentation start from: the models and files that their commands name, all of them tiny."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from folders import classifier, save, write_rows
+from helpers import linears, tiny_model
+from searches import made_up, stop_after
+from whet.evaluation.metrics.memory import Memory
+from whet.evaluation.timing import RuntimeTimer
+from whet.searching.stages import StagedEvaluation
+
+LABELS = ("negative", "positive")
+BASE = "sentence-transformers/all-MiniLM-L6-v2"
+"""The base model of the pages, by its name on the hub, which is a folder here."""
+
+
+@pytest.fixture(scope="session")
+def named_by_pages(tmp_path_factory, tokenizer) -> Path:
+    """A folder with all that pages name without making it; never changed."""
+    root = tmp_path_factory.mktemp("named_by_pages")
+    save(classifier("bert", LABELS), tokenizer, root / "mymodel")
+    save(tiny_model("bert").base_model, tokenizer, root / BASE)
+    write_rows(root / "train.csv", 120, labels=LABELS)
+    write_rows(root / "dev.csv", 12, seed=1, labels=LABELS)
+    write_rows(root / "more.csv", 40, seed=2, labels=LABELS)
+    return root
+
+
+@pytest.fixture
+def working_folder(named_by_pages, tmp_path, monkeypatch) -> Path:
+    """A copy of `named_by_pages` as the working folder, in which nothing depends on this machine's speed."""
+    shutil.copytree(named_by_pages, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(Memory, "measure", lambda self, subjects: [[] for _ in subjects])
+    monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)
+    monkeypatch.setattr(RuntimeTimer, "time", lambda _, models: np.array([[linears(one) for one in models]]))
+    monkeypatch.setattr(StagedEvaluation, "run", made_up())
+    stop_after(monkeypatch, 4)
+    return tmp_path / "work"

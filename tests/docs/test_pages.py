@@ -1,0 +1,70 @@
+"""Links lead somewhere, pages can be reached, generated pages say what the code says, and README.md stays short."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import whet
+from generate import FOLDER
+from generate import pages as reference_pages
+from pages import HOME, ROOT, anchors, links, pages, target_of
+from whet.cli import shell
+
+GENERATED = reference_pages()
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for link in links(page):
+        if not link.is_local:
+            assert link.target.startswith(("https://", "mailto:")), f"line {link.line}: {link.target}"
+            continue
+        target = target_of(page, link)
+        assert target.is_file(), f"line {link.line}: {link.target} is no file"
+        _, _, anchor = link.target.partition("#")
+        assert not anchor or anchor in anchors(target), f"line {link.line}: no heading makes #{anchor}"
+
+
+def test_every_page_can_be_reached_and_is_in_the_menu():
+    assert set(DOCS) <= set(pages())
+    menu = str(tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"])
+    listed = set(re.findall(r"'(docs/[^']+\.md)'", menu))
+    assert {str(page.relative_to(ROOT)) for page in DOCS} == listed
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_pages_say_what_the_code_says(name):
+    path = FOLDER / name
+    said = path.read_text(encoding="utf-8") if path.exists() else ""
+    assert said == GENERATED[name], f"{name} is old; run: python docs/generate.py"
+
+
+def test_the_api_page_has_every_public_name():
+    listed = set(
+        re.findall(r"^::: whet\.[\w.]+\.(\w+)$", (FOLDER / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    assert listed == set(whet.__all__)
+
+
+def test_readme_can_be_read_in_minutes():
+    text = HOME.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert len(lines) <= 120
+    assert len(text.split()) <= 1300
+    assert max(map(len, lines)) <= 100
+
+
+def test_exit_codes_of_the_page_are_those_of_the_command_line():
+    text = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
+    listed = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
+    stated = set(map(int, re.findall(r"(?<![\w.])(\d+)(?=[,: ])", (shell.__doc__ or "").partition("Exit codes:")[2])))
+    assert listed - {1} == stated | {129, 130, 143}
+
+
+def test_anchors_are_those_of_github(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# `whet search`: bars\n\n## Two, words_here\n\n<!-- # none -->\n", encoding="utf-8")
+    assert anchors(Path(page)) == {"whet-search-bars", "two-words_here"}
