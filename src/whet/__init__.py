@@ -23,7 +23,14 @@ _FORMER = {"task_named": "load_task(name)", "task_from_files": "load_task(train_
 def __getattr__(name: str) -> Any:
     """Return a public name, imported from where the stub says, or a former one with a warning."""
     if name not in _FORMER:
-        return _public(name)
+        try:
+            return _public(name)
+        except ModuleNotFoundError as error:
+            if (error.name or "whet").split(".")[0] == "whet":
+                raise
+            raise errors.MissingPackage(
+                f"whet.{name} needs the package {error.name}, but it is not installed; pip install 'whet[compress]'"
+            ) from error
     warnings.warn(f"whet.{name} is now whet.{_FORMER[name]}; 0.3 drops the old name", FutureWarning, stacklevel=2)
     return getattr(importlib.import_module("whet.tasks.base"), name)
 

@@ -15,6 +15,7 @@ from .errors import InvalidData as InvalidData
 from .errors import InvalidModel as InvalidModel
 from .errors import InvalidParameter as InvalidParameter
 from .errors import InvalidRecipe as InvalidRecipe
+from .errors import MissingPackage as MissingPackage
 from .errors import MissingResource as MissingResource
 from .errors import NothingToCompress as NothingToCompress
 from .errors import OutputExists as OutputExists
@@ -42,6 +43,9 @@ from .models.lstm import LstmForCausalLM as LstmForCausalLM
 from .models.recurrent import RecurrentForSequenceClassification as RecurrentForSequenceClassification
 from .report.pictures import draw as draw
 from .report.write import write_report as write_report
+from .run.predictor import Prediction as Prediction
+from .run.predictor import Predictor as Predictor
+from .run.predictor import load as load
 from .runtimes.base import Agreement as Agreement
 from .searching.goal import Goal as Goal
 from .searching.result import SearchResult as SearchResult

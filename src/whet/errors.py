@@ -9,6 +9,7 @@ Each also derives from the built-in it refines, so that callers may catch either
     ├── InvalidModel       (ValueError)        a model that cannot be loaded, or with weights that are not finite
     ├── InvalidArtifact    (ValueError)        a saved model that is truncated, altered or incomplete
     ├── InvalidPlugin      (ImportError)       an entry point of an installed package that cannot be used
+    ├── MissingPackage     (ImportError)       a package that is not installed, and what installs it
     ├── UnknownName        (LookupError)       no task, method, metric or layer of that name
     ├── MissingResource    (LookupError)       a method needs data or a teacher that nobody gave
     ├── NothingToCompress  (ValueError)        no layer is left for the method to work on
@@ -30,6 +31,7 @@ __all__ = [
     "InvalidParameter",
     "InvalidPlugin",
     "InvalidRecipe",
+    "MissingPackage",
     "MissingResource",
     "NothingToCompress",
     "OutputExists",
@@ -65,6 +67,10 @@ class InvalidModel(WhetError, ValueError):
 
 class InvalidArtifact(WhetError, ValueError):
     """A saved model is truncated, altered or incomplete."""
+
+
+class MissingPackage(WhetError, ImportError):
+    """A package that is needed is not installed."""
 
 
 class UnknownName(WhetError, LookupError):

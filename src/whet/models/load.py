@@ -23,6 +23,7 @@ from whet.tasks.encoding import encode
 from whet.tasks.kinds.base import kind_of_labels
 from whet.tasks.pairing import folded
 from whet.utils.distributed import is_first
+from whet.utils.lengths import longest_input
 from whet.utils.progress import note
 
 if TYPE_CHECKING:
@@ -206,11 +207,7 @@ def common_max_length(wanted: int, *models: "PreTrainedModel") -> int:
 
 def max_positions(model: "PreTrainedModel") -> int | None:
     """Return the largest number of tokens that the model can read, or None if its configuration does not say."""
-    config = model.config
-    positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    # RoBERTa numbers positions from padding_idx + 1, so that padding_idx + 1 positions are never used
-    offset = config.model_type in ("roberta", "xlm-roberta", "camembert")
-    return positions - config.pad_token_id - 1 if positions and offset else positions
+    return longest_input(model.config.to_dict())
 
 
 def weight_files(source: str | Path) -> list[Path]:

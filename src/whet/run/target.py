@@ -1,0 +1,85 @@
+"""Which of a model's forms runs: what was asked for, what the folder was made for, or what was measured fastest."""
+
+from importlib.util import find_spec
+
+from whet.errors import InvalidParameter
+from whet.run.folder import ModelFolder
+from whet.utils.inputs import one_line
+from whet.utils.precision import FP32, PYTORCH
+
+__all__ = ["ONNX_RUNTIME", "OPENVINO", "choose_target", "target_name"]
+
+ONNX_RUNTIME, OPENVINO = "onnxruntime", "openvino"
+_NEEDED = {ONNX_RUNTIME: ("onnxruntime",), OPENVINO: ("openvino",), PYTORCH: ("torch", "transformers")}
+"""The packages of each runtime, by which of them are installed, in the order in which they are tried."""
+_REMEDIES = {ONNX_RUNTIME: "'whet[run]'", OPENVINO: "'whet[run]' openvino", PYTORCH: "'whet[compress]'"}
+"""What installs each runtime."""
+_FORMATS = {"onnx": ONNX_RUNTIME}
+"""Other names of runtimes."""
+
+Target = tuple[str, str]
+
+
+def choose_target(folder: ModelFolder, runtime: str | None = None, precision: str | None = None) -> Target:
+    """Return the runtime and precision to run a model in.
+
+    In this order: what is asked for; the target that the folder was made for; the fastest for single texts among those
+    that were measured; fp32; any other export. The last three count as far as their packages are installed.
+
+    Raises:
+        InvalidParameter: the folder has no such form, or its package is not installed.
+    """
+    forms = _forms(folder)
+    asked = None if runtime is None else _FORMATS.get(runtime, runtime)
+    if asked is not None and asked not in _NEEDED:
+        raise InvalidParameter(
+            f"the runtime must be one of {', '.join(_NEEDED)}, but got runtime={one_line(asked, 40)!r}; correct it"
+        )
+    fitting = [one for one in forms if asked in (None, one[0]) and precision in (None, one[1])]
+    if not fitting:
+        wanted = " ".join(word for word in (asked, precision) if word)
+        raise InvalidParameter(
+            f"the model must be exported for what it is to run in, but {folder.path} has no {wanted or 'form'}; it has "
+            f"{', '.join(map(target_name, forms)) or 'none that can run'}; whet export {folder.path} --to "
+            f"{asked or ONNX_RUNTIME} --precision {precision or FP32}"
+        )
+    made_for = folder.target
+    if made_for in fitting and asked is None and precision is None:
+        fitting = [made_for]
+    installed = [one for one in fitting if _is_installed(one[0])]
+    if not installed:
+        names = ", ".join(dict.fromkeys(package for one in fitting for package in _missing(one[0])))
+        raise InvalidParameter(
+            f"{' or '.join(map(target_name, fitting))} must be installed to run {folder.path}, but got no {names}; "
+            f"pip install {_REMEDIES[fitting[0][0]]}"
+        )
+    return _fastest(folder, installed) or installed[0]
+
+
+def target_name(target: Target) -> str:
+    """Return how people call a target, such as `onnxruntime int8`."""
+    return target[0] if target[0] == PYTORCH else " ".join(target)
+
+
+def _forms(folder: ModelFolder) -> list[Target]:
+    """Everything that a folder can run in, by what it holds: fp32 first, in the order of `_NEEDED`."""
+    forms = [one for one in folder.exports if one[0] in _NEEDED]
+    if folder.has_weights:
+        forms.append((PYTORCH, FP32))
+    order = list(_NEEDED)
+    return sorted(forms, key=lambda one: (one[1] != FP32, order.index(one[0])))
+
+
+def _fastest(folder: ModelFolder, targets: list[Target]) -> Target | None:
+    """The target with the lowest latency in its last measurement; None if fewer than all that differ were measured."""
+    latencies = {row[:2]: row.latency for row in folder.recorded if row.latency is not None}
+    measured = [one for one in targets if one in latencies]
+    return min(measured, key=lambda one: latencies[one], default=None)
+
+
+def _is_installed(runtime: str) -> bool:
+    return not _missing(runtime)
+
+
+def _missing(runtime: str) -> list[str]:
+    return [package for package in _NEEDED[runtime] if find_spec(package) is None]

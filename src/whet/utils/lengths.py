@@ -1,0 +1,17 @@
+"""How long an input a model can read, from its configuration."""
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["longest_input"]
+
+_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")
+"""Families that number positions from the padding token's id + 1, so that as many positions are never used."""
+
+
+def longest_input(config: Mapping[str, Any]) -> int | None:
+    """Return the largest number of tokens that a model can read, or None if its configuration does not say."""
+    positions: int | None = config.get("max_position_embeddings") or config.get("n_positions")
+    padding = config.get("pad_token_id", 1)
+    offset = config.get("model_type") in _AFTER_PADDING and isinstance(padding, int)
+    return positions - padding - 1 if positions and offset else positions
