@@ -86,6 +86,7 @@ TEXTS = [
     ("comparison", (EQUAL,), "+0.000 (-0.010 to +0.010), p = 1"),
     ("markdown_text", ("a|b\n# <c> www.d.org me@e",), r"a\|b \# \<c\> www\.d.org me\@e"),
     ("markdown_text", ("http://x \x1b[2J \udcff",), r"http\://x �\[2J ?"),
+    ("plain_line", ("a|b\n# \x1b[2J \udcff",), "a|b # �[2J ?"),
     ("markdown_code", ("a\nb",), "`a b`"),
     ("markdown_code", ("a`b",), "`` a`b ``"),
     ("comparison", (FASTER,), "2.00 × (1.80 to 2.20), p = 1e-05"),

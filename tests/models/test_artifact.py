@@ -338,10 +338,10 @@ def test_unreadable_measurements_are_refused_before_a_benchmark(folder, line, me
 def test_the_card_says_how_to_load_it(saved):
     for name, path in saved.items():
         card = (path / "README.md").read_text()
-        assert card.startswith("---\nlibrary_name: transformers")
-        assert f"whet: `{name}(" in card or name == "dense"
-        assert "`tiny`" in card
-        assert "import whet" in card
+        config = json.loads((path / "config.json").read_text())
+        assert ("import whet" in card) == ("quantization_config" in config)
+        assert f"Recipe: `{name}(" in card or name == "dense"
+        assert " tiny: " in card or "made from tiny" in card
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "- {}", "- [kfac]", "kfac", "- {method: 3}"])
@@ -355,7 +355,7 @@ def test_a_method_that_is_unknown_here_is_told_by_its_name(folder):
     (folder / "recipe.yaml").write_text("- {method: somebody.elses, strength: 2}")
     records.recordable([folder])
     records.record(folder, trial(1))
-    assert "by whet: `somebody.elses(strength=2)`." in (folder / "README.md").read_text()
+    assert "Recipe: `somebody.elses(strength=2)`." in (folder / "README.md").read_text()
 
 
 def test_extra_files_are_saved_and_listed(tmp_path, tokenizer):

@@ -9,7 +9,7 @@ from whet.errors import InvalidArtifact
 from whet.evaluation import records
 from whet.models import artifact
 from whet.models.checkpoint import Checkpoint
-from whet.runtimes.base import Agreement, exporter_named
+from whet.runtimes.base import Agreement, ExportRuntime, exporter_named
 from whet.runtimes.export import CALIBRATION, ExportSettings, export_to
 from whet.tasks.base import Task
 from whet.utils.calls import checked
@@ -78,14 +78,22 @@ def export(
     if out is not None:
         inputs = [Path(model), *(() if task is None else task.files)]
         with claimed(Path(out), overwrite=overwrite, inputs=inputs), _copy(model, Path(out), overwrite) as copy:
-            return export_to(copy, chosen, settings=settings, failed=_refuse)
+            return _exported(copy, chosen, settings)
     if not is_artifact(model):
         Checkpoint.of(model)  # a name that nothing has is told to be one
         raise InvalidArtifact(
             f"without out, the folder must be one that whet wrote, but got {model}; give out=FOLDER, which gets a copy "
             "of the model with its export"
         )
-    return export_to(Path(model), chosen, settings=settings, failed=_refuse)
+    return _exported(Path(model), chosen, settings)
+
+
+def _exported(
+    folder: Path, chosen: Sequence[tuple[ExportRuntime, str]], settings: ExportSettings
+) -> dict[tuple[str, str], Agreement]:
+    agreements = export_to(folder, chosen, settings=settings, failed=_refuse)
+    records.renew_card(folder)
+    return agreements
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from whet.evaluation import records
 from whet.evaluation.metrics.base import task_qualities
 from whet.models.artifact import check_source, load_with_tokenizer
 from whet.models.load import class_order, common_max_length, load_tokenizer, load_with_new_head
+from whet.models.manifest import DISTILLED, FINE_TUNED, Made
 from whet.models.weights import check_finite
 from whet.report.plots import curve_files
 from whet.tasks.base import Task
@@ -87,7 +88,8 @@ def finetune(
     fitting = replace(settings, max_length=common_max_length(settings.max_length, model))
     order = class_order(model, task)
     train_on, held_out = _numbered(task, order)
-    return _trained(model, tokenizer, task, place, fitting, train_on, held_out, order=order, lora=lora)
+    made = Made(how=FINE_TUNED, task=task.name)
+    return _trained(model, tokenizer, task, place, fitting, train_on, held_out, order=order, made=made, lora=lora)
 
 
 @checked
@@ -174,7 +176,10 @@ def distill(
             said = logits[len(train_on) :]
         labels = task.kind.predictions(said.numpy())
         whole = replace(whole, labels=[*train_on.labels, *labels.tolist()])
-    return _trained(built.model, tokenizer, task, place, fitting, whole, held_out, order=order, teacher=distillation)
+    made = Made(how=DISTILLED, task=task.name, student=built.title)
+    return _trained(
+        built.model, tokenizer, task, place, fitting, whole, held_out, order=order, made=made, teacher=distillation
+    )
 
 
 def _numbered(task: Task, order: Sequence[int]) -> list[Examples]:
@@ -202,6 +207,7 @@ def _trained(
     held_out: Examples,
     *,
     order: Sequence[int],
+    made: Made,
     teacher: Teacher | None = None,
     lora: LoraSettings | None = None,
 ) -> list[Epoch]:
@@ -240,6 +246,7 @@ def _trained(
             recipe=[],
             origin=place.origin,
             seed=settings.seed,
+            made=made,
             overwrite=place.overwrite,
             extras=files,
         )

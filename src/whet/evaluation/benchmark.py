@@ -114,7 +114,7 @@ class Benchmark:
         if not len(dev):
             raise InvalidData("--dev-file must be given with --train-file, but got none; add it")
         length = self.max_length
-        artifacts = {source: (_recipe(source), _digest(source)) for source in sources}  # they may be replaced meanwhile
+        artifacts = {source: _saved(source) for source in sources}  # they may be replaced meanwhile
         loaded = {source: load_with_tokenizer(source) for source in sources}
         first = loaded[sources[0]].tokenizer
         say_cut(task, dev, first, max_length=common_max_length(length, *(model.model for model in loaded.values())))
@@ -133,19 +133,22 @@ class Benchmark:
         for metric in chosen:
             for own, found in zip(measured, metric.measure(subjects), strict=True):
                 own.extend(found)
-        baseline = {"baseline": subjects[0].name, "baseline_artifact": artifacts[subjects[0].source][1]}
+        baseline = {"baseline": subjects[0].name, "baseline_artifact": artifacts[subjects[0].source].digest}
+        sizes = [one.value for one in measured[0] if one.metric == "disk"]
+        baseline |= {"baseline_disk": sizes[0]} if sizes else {}
         conditions = {**self._conditions(task, dev), **_scored_class(task, qualities), **baseline, "measured": now}
         return [
             Trial(
                 subject.name,
-                recipe,
+                saved.recipe,
                 self.seed,
                 own,
-                model,
+                saved.digest,
                 {**conditions, "runtime": subject.runtime, "precision": subject.precision},
+                saved.made,
             )
             for subject, own in zip(subjects, measured, strict=True)
-            for recipe, model in [artifacts[subject.source]]
+            for saved in [artifacts[subject.source]]
         ]
 
     def _places(self) -> list[tuple[str, str]]:
@@ -271,9 +274,16 @@ def _spread(examples: Examples, count: int) -> Examples:
     return examples.take(np.unique(np.linspace(0, len(examples) - 1, min(count, len(examples))).round().astype(int)))
 
 
-def _recipe(source: str | Path) -> list[dict[str, Any]]:
-    return records.read_steps(Path(source)) if is_artifact(source) else []
+class _Saved(NamedTuple):
+    """What an artifact says of its model; nothing for models from elsewhere."""
+
+    recipe: list[dict[str, Any]]
+    digest: str | None
+    made: str | None
 
 
-def _digest(source: str | Path) -> str | None:
-    return artifact.model_digest(Path(source)) if is_artifact(source) else None
+def _saved(source: str | Path) -> _Saved:
+    if not is_artifact(source):
+        return _Saved([], None, None)
+    folder = Path(source)
+    return _Saved(records.read_steps(folder), artifact.model_digest(folder), records.description_in(folder))

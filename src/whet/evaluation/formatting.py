@@ -20,6 +20,7 @@ __all__ = [
     "number",
     "p_value",
     "percent",
+    "plain_line",
     "points",
     "points_with_arm",
     "ratio",
@@ -172,18 +173,18 @@ def _places(value: float) -> int:
     return 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 2 else 3 if size >= 0.01 or size == 0 else 4
 
 
+def plain_line(text: str) -> str:
+    """Return a text on one line that can be written as UTF-8; names of models may contain anything."""
+    return printable(" ".join(text.split())).encode("utf-8", "replace").decode()
+
+
 def markdown_text(text: str) -> str:
-    """Return a text on one line with Markdown and HTML escaped; names of models may contain anything."""
-    return _MARKUP.sub(r"\\\g<0>", _encodable(" ".join(text.split())))
+    """Return a text on one line with Markdown and HTML escaped."""
+    return _MARKUP.sub(r"\\\g<0>", plain_line(text))
 
 
 def markdown_code(text: str) -> str:
     """Return a text as code within a line of Markdown, where no sign has a meaning but backticks."""
-    line = _encodable(" ".join(text.split()))
+    line = plain_line(text)
     longest = max(map(len, re.findall("`+", line)), default=0)
     return f"`{line}`" if longest == 0 else f"{'`' * (longest + 1)} {line} {'`' * (longest + 1)}"
-
-
-def _encodable(text: str) -> str:
-    """Return a text that can be written as UTF-8; names of files need not be."""
-    return printable(text).encode("utf-8", "replace").decode()

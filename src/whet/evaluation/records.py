@@ -1,45 +1,50 @@
 """What an artifact says of itself: how the model was made, what was measured of it, and its model card."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet.errors import FiguresNotKept, InvalidArtifact, WhetError
-from whet.evaluation.formatting import comparison, interval_of, markdown_code, markdown_text, number, with_unit
+from whet.evaluation.card import CardFacts, Form, model_card
+from whet.evaluation.description import Steps, description
 from whet.evaluation.trial import Trial
 from whet.models import artifact
-from whet.models.manifest import read_manifest
+from whet.models.lineage import FINETUNE, QUANTIZED, lineage_from, public_name
+from whet.models.manifest import DISTILLED, Lineage, Made, Manifest, read_manifest
+from whet.models.surgery import describe
+from whet.tasks.base import hub_dataset
 from whet.utils.files import check_path, write_text
 from whet.utils.inputs import require_file
-from whet.utils.manifests import CARD, CONFIG, MEASUREMENTS, RECIPE, is_artifact
+from whet.utils.manifests import CARD, CONFIG, MEASUREMENTS, RECIPE, WEIGHTS, is_artifact
 from whet.utils.outputs import adding_to, check_inputs, claimed, files_of_others, kind_of, new_folder
+from whet.utils.precision import FP32, PYTORCH
 from whet.utils.progress import note
 from whet.utils.schema import from_json
 from whet.utils.yaml_files import read_yaml
 
 __all__ = [
-    "card",
     "copy_model",
+    "description_in",
     "holding_run",
     "is_run",
     "keep",
-    "measured_table",
     "read_steps",
     "record",
     "recordable",
+    "renew_card",
     "save_model",
     "trials",
 ]
 
-Steps = Sequence[Mapping[str, Any]]
-"""A recipe's file form: each method's name and parameters."""
+_OWN_MODELS = "whet_"
+"""Begins the types of the models that transformers does not have."""
 
 
 def save_model(
@@ -50,6 +55,7 @@ def save_model(
     recipe: Steps,
     origin: str,
     seed: int,
+    made: Made | None = None,
     overwrite: bool = False,
     extras: Mapping[str, bytes] | None = None,
 ) -> None:
@@ -59,24 +65,26 @@ def save_model(
         model: dense or compressed.
         tokenizer: saved beside it.
         folder: the artifact to write.
-        recipe: the steps that made it; empty for a baseline.
+        recipe: the steps that compressed it; empty for a baseline.
         origin: folder or hub name of the model that it was made from.
         seed: the seed of every random choice.
+        made: how it was trained, if it was.
         overwrite: whether an existing folder may be replaced.
         extras: contents of more files, by name.
 
     Raises:
         OutputExists, OutputNotWritten: the folder exists or cannot be written.
     """
-    steps, origin = [dict(step) for step in recipe], _public(origin)
-    notes = {
-        RECIPE: yaml.safe_dump(steps, sort_keys=False),
-        **_notes(_About(folder.name, steps, origin, model.config.num_labels), []),
-    }
+    steps, name = [dict(step) for step in recipe], public_name(origin)
+    lineage, config = _lineage(origin, steps, made), model.config
+    structured = bool(describe(model)) or config.model_type.startswith(_OWN_MODELS)
+    facts = CardFacts(folder.name, steps, name, made, lineage, config.num_labels, structured)
+    notes = {RECIPE: yaml.safe_dump(steps, sort_keys=False), **_notes(facts, [])}
     files = {**(extras or {}), **{name: text.encode() for name, text in notes.items()}}
-    artifact.save_files(
-        model, tokenizer, folder, about={"origin": origin, "seed": seed}, files=files, overwrite=overwrite
-    )
+    about: dict[str, Any] = {"origin": name, "seed": seed}
+    about |= {} if made is None else {"made": made}
+    about |= {} if lineage == Lineage() else {"lineage": lineage}
+    artifact.save_files(model, tokenizer, folder, about=about, files=files, overwrite=overwrite)
 
 
 def copy_model(
@@ -102,7 +110,10 @@ def copy_model(
         InvalidArtifact: it was not exported for that.
         OutputExists, OutputNotWritten: the folder exists or cannot be written.
     """
-    notes = _notes(_about(folder)._replace(name=to.name), trials)
+    facts = _facts(folder)
+    forms = [form for form in facts.forms if form.runtime == PYTORCH or form == export]
+    target = about.get("target") and Form(**about["target"])
+    notes = _notes(facts._replace(name=to.name, forms=forms, target=target), trials)
     artifact.copy_files(folder, to, export=export, about=about, notes=notes, overwrite=overwrite)
 
 
@@ -133,7 +144,28 @@ def record(folder: Path, trial: Trial) -> None:
                 f"a row must be of the model in its folder, but {folder} was replaced meanwhile; measure it again"
             )
         known = [*trials(folder), trial]
-        artifact.write_notes(folder, _notes(_about(folder), known))
+        artifact.write_notes(folder, _notes(_facts(folder), known))
+
+
+def renew_card(folder: Path) -> None:
+    """Write the model card of an artifact anew, after it got another form, such as an export.
+
+    Raises:
+        InvalidArtifact: what the artifact holds cannot be read.
+        OutputNotWritten: the folder cannot be written.
+    """
+    with adding_to(folder, wait=True):
+        artifact.write_notes(folder, {CARD: model_card(_facts(folder), trials(folder))})
+
+
+def description_in(folder: Path) -> str:
+    """Return what the model of an artifact is, in words; see `description`.
+
+    Raises:
+        InvalidArtifact: its manifest or recipe cannot be read.
+    """
+    manifest = read_manifest(folder)
+    return description(read_steps(folder), origin=manifest.origin, made=manifest.made)
 
 
 def keep(
@@ -238,95 +270,59 @@ def read_steps(folder: Path) -> list[dict[str, Any]]:
     return steps
 
 
-def card(name: str, recipe: Steps, origin: str | None, measured: Sequence[Trial], *, outputs: int = 2) -> str:
-    """Return the model card: what it is, how to load it, how it was made, what was measured last.
-
-    Args:
-        name: of the model.
-        recipe: the steps that made it.
-        origin: folder or hub name of the model that it was made from; None if that is not known.
-        measured: what was measured of it.
-        outputs: of its head; a single one is a score, which pipelines would squash between 0 and 1.
-    """
-    shown = json.dumps(name, ensure_ascii=not name.isprintable())
-    as_it_is = ', function_to_apply="none"' if outputs == 1 else ""
-    made_from = "Made" if origin is None else f"Made from {markdown_code(_public(origin))}"
-    lines = [
-        "---",
-        "library_name: transformers",
-        "tags: [whet, compressed]",
-        "---",
-        f"# {markdown_text(name)}",
-        "",
-        f"{made_from} by whet: {_told(recipe)}.",
-        "",
-        "```python",
-        "import whet  # makes the structure known to transformers",
-        "from transformers import pipeline",
-        "",
-        f'{"score" if outputs == 1 else "classify"} = pipeline("text-classification", model={shown}{as_it_is})',
-        "```",
-        "",
-        "## Measured",
-        "",
-    ]
-    unmeasured = ["Not yet: `whet measure ORIGINAL THIS --task TASK` fills this in."]
-    lines += measured_table(measured[-1]) if measured else unmeasured
-    return "\n".join(lines) + "\n"
-
-
-def measured_table(trial: Trial) -> list[str]:
-    """Return the lines of a Markdown table of everything measured, and of its conditions."""
-    rows = ["| metric | value | 95 % interval | n | against the baseline |", "|---|---|---|---|---|"]
-    for one in trial.measurements:
-        cells = (one.title, with_unit(one), interval_of(one), number(one.n), comparison(one.versus))
-        rows.append(f"| {' | '.join(map(markdown_text, cells))} |")
-    conditions = ", ".join(f"{key}: {value}" for key, value in (trial.conditions or {}).items())
-    return [*rows, "", f"Conditions: {markdown_text(conditions)}."]
-
-
-class _About(NamedTuple):
-    """What a model card says besides measurements."""
-
-    name: str
-    recipe: Steps
-    origin: str | None
-    outputs: int
-
-
-class _Head(BaseModel):
-    """What a configuration says of the head."""
+class _Config(BaseModel):
+    """What a card says of a configuration."""
 
     id2label: dict[str, str] = {"0": "", "1": ""}
+    model_type: str = ""
+    quantization_config: dict[str, Any] | None = None
+
+    @property
+    def needs_whet(self) -> bool:
+        """Whether transformers knows the model only after `import whet`."""
+        return self.quantization_config is not None or self.model_type.startswith(_OWN_MODELS)
 
 
-def _about(folder: Path) -> _About:
-    config = folder / CONFIG
-    head = from_json(_Head, config.read_bytes(), what=str(config), error=InvalidArtifact, remedy="copy it again")
-    return _About(folder.name, read_steps(folder), read_manifest(folder).origin, len(head.id2label))
+def _facts(folder: Path) -> CardFacts:
+    """Return what a card says of an artifact besides measurements."""
+    path, manifest = folder / CONFIG, read_manifest(folder)
+    config = from_json(_Config, path.read_bytes(), what=str(path), error=InvalidArtifact, remedy="copy it again")
+    target = (manifest.model_extra or {}).get("target")
+    return CardFacts(
+        name=folder.resolve().name,
+        recipe=read_steps(folder),
+        origin=manifest.origin,
+        made=manifest.made,
+        lineage=manifest.lineage,
+        outputs=len(config.id2label),
+        needs_whet=config.needs_whet,
+        forms=_forms(manifest),
+        target=Form(**target) if isinstance(target, dict) and target.keys() == set(Form._fields) else None,
+    )
 
 
-def _notes(about: _About, measured: Sequence[Trial]) -> dict[str, str]:
+def _forms(manifest: Manifest) -> list[Form]:
+    """Return the forms that an artifact holds."""
+    plain = [Form(PYTORCH)] if any(fnmatchcase(name, WEIGHTS) for name in manifest.files) else []
+    exports = [key.partition(" ") for key in manifest.exports]
+    return [*plain, *(Form(runtime, precision or FP32) for runtime, _, precision in exports)]
+
+
+def _lineage(origin: str, recipe: Steps, made: Made | None) -> Lineage:
+    """Return where a model comes from as the hub tells it."""
+    quantized = bool(recipe) and all(step["method"].startswith("quantization.") for step in recipe)
+    relation = FINETUNE if made is not None else QUANTIZED if quantized else None
+    data = None if made is None or made.task is None else hub_dataset(made.task)
+    lineage = lineage_from(origin, relation=relation, datasets=[data] if data else [])
+    if made is not None and made.how == DISTILLED:  # a student need not have the weights of the base
+        return lineage.model_copy(update={"base_model_relation": None})
+    return lineage
+
+
+def _notes(facts: CardFacts, measured: Sequence[Trial]) -> dict[str, str]:
     lines = "".join(f"{trial.to_json()}\n" for trial in measured)
-    text = card(about.name, about.recipe, about.origin, measured, outputs=about.outputs)
-    return {MEASUREMENTS: lines, CARD: text}
-
-
-def _told(recipe: Steps) -> str:
-    """The steps by the names of their methods, which need not be known here."""
-    steps = []
-    for step in recipe:
-        shown = ", ".join(f"{key}={value}" for key, value in step.items() if key != "method")
-        steps.append(markdown_code(f"{step['method']}({shown})"))
-    return " → ".join(steps) or "nothing"
+    return {MEASUREMENTS: lines, CARD: model_card(facts, measured)}
 
 
 def _has_name(step: Mapping[str, Any]) -> bool:
     return isinstance(step.get("method"), str)
-
-
-def _public(origin: str) -> str:
-    """A model's name without where it lies on this machine: a hub name stays, of any other path the last name."""
-    path = Path(origin)
-    hub_name = len(path.parts) <= 2 and not path.is_absolute() and not origin.startswith((".", "~"))
-    return origin if hub_name else path.name or path.resolve().name

@@ -45,6 +45,9 @@ class Trial:
     """Digest of the model's files; None if it was not saved."""
     conditions: Mapping[str, Any] | None = None
     """Machine, threads, versions, task, data: what all measurements have in common."""
+    made: str | None = None
+    """How whet made the model, in words, such as `DistilBERT-like student: layers 1, 3, 5 of base`; None if it did not,
+    or if that is not known."""
 
     def get(self, metric: str) -> Measurement:
         """Return the measurement of that metric.
@@ -76,6 +79,7 @@ class Trial:
             "recipe": list(self.recipe),
             "seed": self.seed,
             "artifact": self.artifact,
+            "made": self.made,
             "conditions": self.conditions,
             "measurements": [measurement.to_dict() for measurement in self.measurements],
         }

@@ -24,12 +24,19 @@ from whet.utils.manifests import (
 from whet.utils.schema import from_json
 
 __all__ = [
+    "DISTILLED",
+    "FINE_TUNED",
     "ExportEntry",
+    "Lineage",
+    "Made",
     "Manifest",
     "ShardIndex",
     "read_manifest",
     "unlisted",
 ]
+
+FINE_TUNED, DISTILLED = "fine-tuned", "distilled"
+"""How whet trains models: on labels, or from a teacher."""
 
 FileName = Annotated[str, AfterValidator(file_name)]
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
@@ -56,6 +63,36 @@ class ExportEntry(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
+class Made(BaseModel):
+    """How whet trained a model."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    how: str
+    """FINE_TUNED or DISTILLED."""
+    task: str | None = None
+    """Name of the task whose data it was trained on."""
+    student: str | None = None
+    """What a distilled model is, such as `DistilBERT-like student: layers 1, 3, 5`; see `BuiltStudent.title`."""
+
+
+class Lineage(BaseModel):
+    """Where a model comes from as the hub tells it; what is not known is left out."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    base_model: str | None = None
+    """Hub name of the nearest model on the hub that it was made from."""
+    base_model_relation: str | None = None
+    """What was done to that model in all, `finetune` or `quantized`; None if the hub has no word for it."""
+    license: str | None = None
+    """Licence of that model, as its card says."""
+    language: tuple[str, ...] = ()
+    """Languages of that model, as its card says."""
+    datasets: tuple[str, ...] = ()
+    """Hub names of the data that it was trained on since, and before as far as cards say."""
+
+
 class ShardIndex(BaseModel):
     """The index of weights that are split into several files."""
 
@@ -76,6 +113,10 @@ class Manifest(BaseModel):
     """What results depend on."""
     exports: dict[str, ExportEntry] = {}
     """By runtime and precision, with a space between."""
+    made: Made | None = None
+    """How whet trained it; None where it was compressed, or where version 0.1.0 trained it."""
+    lineage: Lineage = Lineage()
+    """Where it comes from as the hub tells it."""
     files: dict[FileName, Sha256]
     """Digests by name of the files that were saved with the model; what is put beside them later is no part of it."""
 

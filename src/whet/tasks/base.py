@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Splits",
     "Task",
+    "hub_dataset",
     "local_folder",
     "read_hub",
     "split_official",
@@ -79,6 +80,8 @@ class Task(ABC):
     """Number of consecutive examples that belong together and stay in one split."""
     generated: ClassVar[bool] = False
     """Whether the data are generated, so that no folder has them."""
+    hub_name: ClassVar[str | None] = None
+    """Name of the data set on the hub; None if it is not there."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a folder that nothing is read from."""
@@ -280,6 +283,12 @@ def task_named(
         label_map=_pairs(label_map),
         positive=positive,
     )
+
+
+def hub_dataset(name: str) -> str | None:
+    """Return the name on the hub of a task's data, or None if the task is unknown here or its data are not there."""
+    task = _all_tasks().get(name)
+    return None if task is None else task.hub_name
 
 
 def _all_tasks() -> dict[str, type[Task]]:

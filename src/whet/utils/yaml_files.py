@@ -13,7 +13,7 @@ import yaml
 from whet.errors import WhetError
 from whet.utils.inputs import one_line, read_text
 
-__all__ = ["read_yaml"]
+__all__ = ["parse_yaml", "read_yaml"]
 
 _DEEPEST = 20
 """Levels of the most deeply nested value."""
@@ -32,12 +32,26 @@ def read_yaml(path: Path, *, what: str, error: type[WhetError]) -> Any:
     Raises:
         WhetError: of the type `error`: it is no readable file, not YAML, gives a key twice, or is beyond a limit.
     """
-    text = read_text(path, what=what, error=error)
+    return parse_yaml(read_text(path, what=what, error=error), what=what, source=path, error=error)
+
+
+def parse_yaml(text: str, *, what: str, source: object, error: type[WhetError]) -> Any:
+    """Return what YAML or JSON says.
+
+    Args:
+        text: the YAML.
+        what: what its file is to be, for the message, such as "the recipe".
+        source: the file, for the message.
+        error: what to raise.
+
+    Raises:
+        WhetError: of the type `error`: it is not YAML, gives a key twice, or is beyond a limit.
+    """
     try:
         return yaml.load(text, _Loader)  # a safe loader
     except (yaml.YAMLError, ValueError) as problem:
         raise error(
-            f"{what} must be a YAML or JSON file, but got {one_line(path)}: {one_line(problem)}; correct it"
+            f"{what} must be a YAML or JSON file, but got {one_line(source)}: {one_line(problem)}; correct it"
         ) from problem
 
 

@@ -103,6 +103,7 @@ class Glue(Task):
     """A GLUE task; `data_dir` holds the folders CoLA, MRPC, ..., or a folder glue with them."""
 
     names: ClassVar[tuple[str, ...]] = tuple(GLUE_LAYOUTS)
+    hub_name: ClassVar[str] = "nyu-mll/glue"
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -131,6 +132,6 @@ class Glue(Task):
 
     def _read_hub(self, split: str) -> Examples:
         layout = GLUE_LAYOUTS[self.name]
-        rows = read_hub("nyu-mll/glue", split, name=self.name.removeprefix("glue/"))
+        rows = read_hub(self.hub_name, split, name=self.name.removeprefix("glue/"))
         columns = [list(rows[column]) for column in layout.hub_columns]
         return Examples(columns[0], list(rows["label"]), columns[1] if len(columns) > 1 else None)

@@ -17,6 +17,7 @@ class Imdb(Task):
     """Film reviews in two classes; `data_dir` holds train.csv.gz and test.csv.gz, or a folder imdb with them."""
 
     names: ClassVar[tuple[str, ...]] = ("imdb",)
+    hub_name: ClassVar[str] = "stanfordnlp/imdb"
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -34,7 +35,7 @@ class Imdb(Task):
 
     def _read(self, split: str) -> Examples:
         if self.data_dir is None:
-            rows = read_hub("stanfordnlp/imdb", split)
+            rows = read_hub(self.hub_name, split)
             return Examples(list(rows["text"]), list(rows["label"]))
         folder = local_folder(self.data_dir, self.name, files=("train.csv.gz", "test.csv.gz"))
         path = folder / f"{split}.csv.gz"

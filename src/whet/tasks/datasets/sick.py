@@ -25,6 +25,7 @@ class Sick(Task):
     """Pairs of sentences in three classes; `data_dir` holds SICK.txt, or a folder sick with it."""
 
     names: ClassVar[tuple[str, ...]] = ("sick",)
+    hub_name: ClassVar[str] = "RobZamp/sick"
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -50,5 +51,5 @@ class Sick(Task):
 
 
 def _read_hub(split: str) -> Examples:
-    rows = read_hub("RobZamp/sick", split)
+    rows = read_hub(Sick.hub_name, split)
     return Examples(list(rows["sentence_A"]), list(rows["label"]), list(rows["sentence_B"]))

@@ -23,6 +23,7 @@ class TweetSentiment(Task):
     """Tweets in three classes; `data_dir` holds train.csv and test.csv, or a folder tweet_sentiment with them."""
 
     names: ClassVar[tuple[str, ...]] = ("tweet_sentiment",)
+    hub_name: ClassVar[str] = _HUB
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -43,6 +43,8 @@ class TaskKind(ABC):
 
     problem_type: ClassVar[str]
     """The name of the kind in the configurations of transformers."""
+    pipeline_tag: ClassVar[str] = "text-classification"
+    """The name of the kind's pipeline in transformers and on the hub."""
     has_classes: ClassVar[bool]
     """Whether predictions are classes, so that two predictions agree or disagree."""
     metrics: ClassVar[tuple[str, ...]] = ()

@@ -33,6 +33,8 @@ class BuiltStudent(NamedTuple):
     """The student, in eval mode; it shares no weights with the teacher."""
     plan: str
     """Description of the student, for users and for the record of the run."""
+    title: str = "student"
+    """Short name of the student, such as `DistilBERT-like student: layers 1, 3, 5`, which ` of TEACHER` may follow."""
 
 
 @dataclass(frozen=True, kw_only=True)

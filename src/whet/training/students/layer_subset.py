@@ -12,6 +12,7 @@ Differs: the influence leaves padding out; the KL is measured again after each r
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -105,19 +106,20 @@ class LayerSubset(Student):
         keep_blocks(student, chosen)
         numbers = ", ".join(map(str, chosen))
         plan = f"blocks {numbers} of 0 to {blocks - 1} ({self.pattern or 'as listed'})"
+        title = _title(chosen, blocks, self.width)
         if self.width is None:
-            return BuiltStudent(student, plan)
+            return BuiltStudent(student, plan, title)
         assert isinstance(student, PreTrainedModel)
         narrowed = narrowed_student(student, self.width, require_calibration(resources))
         narrowed.name_or_path = student.name_or_path
-        return BuiltStudent(narrowed, f"{plan} of width {self.width}")
+        return BuiltStudent(narrowed, f"{plan} of width {self.width}", title)
 
     def _chosen(self, teacher: nn.Module, blocks: int, resources: Resources) -> list[int]:
         if self.layers is not None:
             return list(self.layers)
-        halves = {"odd": range(0, blocks, 2), "even": range(1, blocks, 2)}
+        halves = _every_other(blocks)
         if self.pattern in halves:
-            kept = list(halves[self.pattern])
+            kept = halves[self.pattern]
             if self.count not in (None, len(kept)):
                 raise InvalidParameter(
                     f"count must be {len(kept)} for the {self.pattern} ones of {blocks} blocks, but got "
@@ -138,6 +140,18 @@ class LayerSubset(Student):
         if self.pattern in ends:
             return list(ends[self.pattern])
         return [round(position) for position in np.linspace(0, blocks - 1, self.count)]
+
+
+def _every_other(blocks: int) -> dict[str | None, list[int]]:
+    """Return the blocks of the patterns that keep every other one."""
+    return {"odd": list(range(0, blocks, 2)), "even": list(range(1, blocks, 2))}
+
+
+def _title(chosen: Sequence[int], blocks: int, width: int | None) -> str:
+    """Return the short name of a student, which counts layers from 1 as publications do; DistilBERT has every other."""
+    kind = "DistilBERT-like student" if list(chosen) in _every_other(blocks).values() else "student"
+    narrow = "" if width is None else f" with hidden size {width}"
+    return f"{kind}{narrow}: {'layer' if len(chosen) == 1 else 'layers'} {', '.join(str(i + 1) for i in chosen)}"
 
 
 def block_influences(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]:

@@ -99,7 +99,9 @@ class Recurrent(Student):
         directions = "both directions" if self.bidirectional else "one direction"
         sizes = f"{self.layers} {self.cell} of width {self.hidden_size} in {directions}"
         plan = f"{sizes}, {self.embeddings} embeddings of {width}"
-        return BuiltStudent(student.to(words.device).eval(), plan)
+        name = f"{'Bi' if self.bidirectional else ''}{self.cell.upper()}"
+        title = f"{name} student ({self.layers} {'layer' if self.layers == 1 else 'layers'}, width {self.hidden_size})"
+        return BuiltStudent(student.to(words.device).eval(), plan, title)
 
 
 def _principal_components(words: torch.Tensor, width: int) -> torch.Tensor:

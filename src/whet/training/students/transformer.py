@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models.architecture import word_vectors
+from whet.models.lineage import public_name
 from whet.models.load import load_tokenizer, load_with_new_head
 from whet.tasks.kinds.base import kind_of_head
 from whet.training.students._narrowing import resized_config
@@ -89,7 +90,11 @@ class Transformer(Student):
         student.name_or_path = teacher.name_or_path
         sizes = ", ".join(f"{key} {getattr(student.config, name, None)}" for key, name in SIZES.items())
         start = "random weights" if self.base is None else f"pretrained as {self.base}"
-        return BuiltStudent(student.to(teacher.device).eval(), f"{type(student).__name__} with {sizes}, {start}")
+        plan = f"{type(student).__name__} with {sizes}, {start}"
+        known = [f"{key} {size}" for key, name in SIZES.items() if (size := getattr(student.config, name, None))]
+        start = start if self.base is None else f"pretrained as {public_name(self.base)}"
+        title = f"{student.config.model_type} student ({', '.join([*known, start])})"
+        return BuiltStudent(student.to(teacher.device).eval(), plan, title)
 
     def _sized(self, teacher: PreTrainedModel) -> PreTrainedModel:
         config = self._config(teacher)

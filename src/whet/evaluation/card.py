@@ -1,0 +1,289 @@
+"""The model card: what was won, how to load each form of the model, how it was made, and what was measured.
+
+A card is the README.md of a model's folder, and the page of the model on the hub. Beside each figure stands the code
+that reaches it: a speed that was measured in ONNX Runtime is that of no PyTorch pipeline. The code names the folder by
+its last name, since a card travels with its folder; no path of a machine is in it.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import yaml
+
+from whet.evaluation.description import Steps, description
+from whet.evaluation.formatting import (
+    comparison,
+    interval_of,
+    markdown_code,
+    markdown_text,
+    number,
+    plain_line,
+    ratio,
+    with_unit,
+)
+from whet.evaluation.headline import headline, least_speedup
+from whet.evaluation.measurement import Measurement
+from whet.evaluation.metrics.base import Quality, all_metrics
+from whet.evaluation.trial import Trial
+from whet.evaluation.words import metric_in_words
+from whet.models.manifest import Lineage, Made
+from whet.runtimes.base import all_runtimes
+from whet.tasks.base import hub_dataset
+from whet.tasks.kinds.base import kind_of_head
+from whet.utils.precision import FP32, INT8, PYTORCH
+
+__all__ = ["CardFacts", "Form", "measured_table", "model_card"]
+
+HUB_METRICS = {
+    "macro_f1": "f1",
+    "matthews": "matthews_correlation",
+    "pearson": "pearsonr",
+    "spearman": "spearmanr",
+    "weighted_f1": "f1",
+}
+"""What the hub calls metrics, where it calls them otherwise."""
+_TEXT = "The text to classify."
+
+
+class Form(NamedTuple):
+    """One of the forms in which a folder holds its model."""
+
+    runtime: str
+    """The runtime that reads it."""
+    precision: str = FP32
+    """The precision that the runtime computes in."""
+
+    def __str__(self) -> str:
+        return self.runtime if self.runtime == PYTORCH else f"{self.runtime} {self.precision}"
+
+
+class CardFacts(NamedTuple):
+    """What a model card says besides measurements."""
+
+    name: str
+    """Name of the model's folder."""
+    recipe: Steps = ()
+    """The steps that compressed it."""
+    origin: str | None = None
+    """Public name of the model that it was made from; None if that is not known."""
+    made: Made | None = None
+    """How it was trained, if whet did."""
+    lineage: Lineage = Lineage()
+    """Where it comes from as the hub tells it."""
+    outputs: int = 2
+    """Of its head; a single one is a score, which pipelines would squash between 0 and 1."""
+    needs_whet: bool = False
+    """Whether transformers can load it only after `import whet`."""
+    forms: Sequence[Form] = (Form(PYTORCH),)
+    """The forms that the folder holds."""
+    target: Form | None = None
+    """The form that it was made for, if it was made for one."""
+
+
+def model_card(facts: CardFacts, measured: Sequence[Trial]) -> str:
+    """Return the model card, as Markdown with the hub's metadata at its head.
+
+    Args:
+        facts: what is known of the model.
+        measured: what was measured of it, oldest first; of each form, the newest counts.
+    """
+    newest = {_form_of(trial): trial for trial in measured}
+    forms = sorted(facts.forms, key=lambda form: _rank(form, facts.target, newest.get(form)))
+    made = description(facts.recipe, origin=facts.origin, made=facts.made)
+    lines = ["---", *_head(facts, newest).splitlines(), "---", f"# {markdown_text(facts.name)}", ""]
+    if forms and (won := _won(newest.get(forms[0]))):
+        lines += [won, ""]
+    lines += [f"Made by whet: {markdown_text(made)}."]
+    if facts.recipe:
+        lines += ["", f"Recipe: {_told(facts.recipe)}."]
+    lines += ["", "## Load it", "", _where(facts)]
+    for form in forms:
+        lines += ["", *_loading(form, facts, newest.get(form))]
+    lines += ["", "## Measured", ""]
+    if not measured:
+        lines += [f"Not yet: {_measure_it(facts, Form(PYTORCH))} measures it."]
+    ordered = sorted(newest, key=lambda form: _rank(form, facts.target, newest[form]))
+    for i, form in enumerate(ordered):
+        title = [f"### Measured in {markdown_text(str(form))}", ""] if len(ordered) > 1 else []
+        lines += [*[""][:i], *title, *measured_table(newest[form])]
+    return "\n".join(lines) + "\n"
+
+
+def measured_table(trial: Trial) -> list[str]:
+    """Return the lines of a Markdown table of everything measured, and of its conditions."""
+    rows = ["| metric | value | 95 % interval | n | against the baseline |", "|---|---|---|---|---|"]
+    for one in trial.measurements:
+        cells = (metric_in_words(one), with_unit(one), interval_of(one), number(one.n), comparison(one.versus))
+        rows.append(f"| {' | '.join(map(markdown_text, cells))} |")
+    conditions = ", ".join(f"{key}: {value}" for key, value in (trial.conditions or {}).items())
+    return [*rows, "", f"Conditions: {markdown_text(conditions)}."]
+
+
+def _form_of(trial: Trial) -> Form:
+    conditions = trial.conditions or {}
+    runtime = str(conditions.get("runtime", PYTORCH))
+    return Form(runtime) if runtime == PYTORCH else Form(runtime, str(conditions.get("precision", FP32)))
+
+
+def _rank(form: Form, target: Form | None, trial: Trial | None) -> tuple[bool, float]:
+    """Sort the form that the model was made for first, then the fastest; what was not measured comes last."""
+    return form != target, -((least_speedup(trial) if trial else None) or 0.0)
+
+
+def _won(trial: Trial | None) -> str:
+    """Say in one sentence what the form of this trial wins; nothing for the baseline, and without measurements."""
+    if trial is None or all(one.versus is None for one in trial.measurements):
+        return ""
+    conditions = trial.conditions or {}
+    size = conditions.get("baseline_disk")
+    sizes = [Measurement.count("disk", size, "MiB")] if isinstance(size, int | float) else []
+    words = markdown_text(headline(Trial("", [], 0, sizes), trial))
+    against = f"against {markdown_code(str(conditions['baseline']))}" if "baseline" in conditions else ""
+    where = f"in {markdown_text(str(_form_of(trial)))}"
+    data = markdown_text(f"on {conditions.get('task', 'own data')}, {conditions.get('split', 'dev split')}")
+    return f"**{words[0].upper()}{words[1:]}**: {' '.join(filter(None, (where, against, data)))}."
+
+
+def _where(facts: CardFacts) -> str:
+    copy = '`huggingface_hub.snapshot_download("OWNER/NAME")` gives the path of a copy'
+    return (
+        f"The code names this folder {markdown_code(facts.name)}: run it in the folder that holds it, or put the path "
+        f"there. On the hub, {copy}."
+    )
+
+
+def _loading(form: Form, facts: CardFacts, trial: Trial | None) -> list[str]:
+    """Return how to load one form, after what was measured of it."""
+    told = [f"### In {markdown_text(str(form))}", "", _speed(form, facts, trial), ""]
+    if form.runtime == PYTORCH:
+        return [*told, "```python", *_pipeline(facts), "```"]
+    name = _literal(facts.name)
+    code = [
+        "import whet",
+        "",
+        f"predictor = whet.load({name}, runtime={_literal(form.runtime)}, precision={_literal(form.precision)})",
+        f"print(predictor.predict([{_literal(_TEXT)}]))",
+    ]
+    note = (
+        ["", "In int8, an answer may depend a little on the other texts of its batch."]
+        if form.precision == INT8
+        else []
+    )
+    return [*told, *_install(form), "```python", *code, "```", *note]
+
+
+def _speed(form: Form, facts: CardFacts, trial: Trial | None) -> str:
+    """Say which speed was measured of a form."""
+    timed = {one.metric: one.versus for one in trial.measurements} if trial else {}
+    conditions = (trial.conditions if trial else None) or {}
+    size = f"{conditions['batch_size']} texts" if "batch_size" in conditions else "many texts"
+    places = {"latency_median": "for single texts", "throughput": f"in batches of {size} sorted by length"}
+    told = [f"{ratio(versus)} {places[metric]}" for metric in places if (versus := timed.get(metric))]
+    if told:
+        baseline = markdown_code(str(conditions.get("baseline", "the baseline")))
+        return f"Speed, as a multiple of that of {baseline}: {', '.join(told)}."
+    if any(metric in timed for metric in places):
+        return "Other models were measured against this one."
+    return f"Its speed is not measured yet: {_measure_it(facts, form)} measures it."
+
+
+def _measure_it(facts: CardFacts, form: Form) -> str:
+    where = "" if form.runtime == PYTORCH else f" --runtime {form.runtime} --precision {form.precision}"
+    return markdown_code(f"whet measure ORIGINAL {facts.name} --task TASK{where}")
+
+
+def _install(form: Form) -> list[str]:
+    runtime = all_runtimes().get(form.runtime)
+    extra = "" if runtime is None else f"[{runtime.extra}]"
+    return ["```bash", f"pip install 'whet{extra}'", "```", ""] if extra not in ("", "[]") else []
+
+
+def _pipeline(facts: CardFacts) -> list[str]:
+    name, tag = _literal(facts.name), kind_of_head(facts.outputs).pipeline_tag
+    score, options = ("score", ', function_to_apply="none"') if facts.outputs == 1 else ("classify", "")
+    structure = ["import whet  # makes the structure known to transformers"] if facts.needs_whet else []
+    return [
+        *structure,
+        "from transformers import pipeline",
+        "",
+        f'{score} = pipeline("{tag}", model={name}{options})',
+        f"print({score}({_literal(_TEXT)}))",
+    ]
+
+
+def _literal(text: str) -> str:
+    """Return a text as a literal of Python."""
+    return json.dumps(text, ensure_ascii=False) if text.isprintable() else ascii(text)
+
+
+def _told(recipe: Steps) -> str:
+    """Return the steps by the names of their methods, which need not be known here."""
+    steps = []
+    for step in recipe:
+        shown = ", ".join(f"{key}={value}" for key, value in step.items() if key != "method")
+        steps.append(markdown_code(f"{step['method']}({shown})"))
+    return " → ".join(steps)
+
+
+def _head(facts: CardFacts, newest: Mapping[Form, Trial]) -> str:
+    """Return the hub's metadata as YAML."""
+    lineage, tag = facts.lineage, kind_of_head(facts.outputs).pipeline_tag
+    results = {form: qualities for form, trial in newest.items() if (qualities := _qualities(trial))}
+    how = ["compressed"] if facts.recipe else [facts.made.how] if facts.made else []
+    tags = ["whet", *how, *dict.fromkeys(form.runtime for form in facts.forms if form.runtime != PYTORCH)]
+    known: dict[str, Any] = {
+        "library_name": "whet" if facts.needs_whet else "transformers",
+        "pipeline_tag": tag,
+        "tags": tags,
+        **lineage.model_dump(include=set(Lineage.model_fields), mode="json"),
+        "metrics": list(dict.fromkeys(_hub_metric(one) for each in results.values() for one in each)),
+        "model-index": [
+            {
+                "name": facts.name,
+                "results": [_result(tag, newest[form], form, each) for form, each in results.items()],
+            }
+        ]
+        if results
+        else [],
+    }
+    told = {key: _on_one_line(value) for key, value in known.items() if value}
+    text: str = yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=math.inf)
+    return text
+
+
+def _on_one_line(value: Any) -> Any:
+    """Return JSON values with texts that take one line each: a line of dashes would end the head."""
+    if isinstance(value, dict):
+        return {key: _on_one_line(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_on_one_line(inner) for inner in value]
+    return plain_line(value) if isinstance(value, str) else value
+
+
+def _qualities(trial: Trial) -> list[Measurement]:
+    """Return what was measured on the dev split of how good the answers are."""
+    if "split" in (trial.conditions or {}):
+        return []  # a slice of the training data, by which a search chose
+    names = {name for name, metric in all_metrics().items() if issubclass(metric, Quality)}
+    return [one for one in trial.measurements if one.metric in names and math.isfinite(one.value)]
+
+
+def _result(tag: str, trial: Trial, form: Form, qualities: Sequence[Measurement]) -> dict[str, Any]:
+    """Return an entry of the hub's model-index."""
+    task = str((trial.conditions or {}).get("task", "own data"))
+    dataset: dict[str, Any] = {"name": f"{task}, dev split", "type": hub_dataset(task) or task, "split": "dev"}
+    metrics = [
+        {
+            "type": _hub_metric(one),
+            "value": one.value,
+            "name": f"{metric_in_words(one)} on the dev split, in {form}",
+        }
+        for one in qualities
+    ]
+    return {"task": {"type": tag}, "dataset": dataset, "metrics": metrics}
+
+
+def _hub_metric(one: Measurement) -> str:
+    return HUB_METRICS.get(one.metric, one.metric)
