@@ -7,6 +7,7 @@ import pytest
 
 import whet
 from folders import classifier, save
+from whet.cli.app import main
 
 HEAVY = (
     "transformers.trainer",
@@ -142,4 +143,15 @@ def test_the_source_of_a_hooked_module_can_be_read():
     python(
         "import inspect, whet\nfrom transformers.quantizers import auto\n"
         "assert 'AUTO_QUANTIZER_MAPPING' in inspect.getsource(auto)"
+    )
+
+
+def test_the_command_says_what_installs_it_where_only_the_runner_is(monkeypatch, capsys):
+    monkeypatch.setattr("whet.cli.app.find_spec", lambda name: None if name in ("torch", "transformers") else object())
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert (
+        said.count("\n") == 1 and "needs torch, transformers, which" in said and "pip install 'whet[compress]'" in said
     )

@@ -1,6 +1,7 @@
 """The entry of the command line: Ctrl-C and errors are answered from its first moment on, and the verbs come after."""
 
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -8,9 +9,19 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+NEEDED = ("cyclopts", "pydantic", "torch", "transformers")
+"""Some of the packages that only making models needs."""
+
 
 def main() -> None:
     """Run the command line and leave; see `shell` for the exit codes."""
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        print(
+            f"MissingPackage: the whet command needs {', '.join(missing)}, which whet alone and whet[run] leave out; "
+            "pip install 'whet[compress]', or run a model in Python: whet.load(FOLDER)",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     try:
         from whet.cli.shell import run_command_line
     except KeyboardInterrupt:
