@@ -122,12 +122,17 @@ def recipes() -> str:
 def api() -> str:
     """Return the page of the Python API, which mkdocstrings fills in."""
     homes = {name: module for module, name in _FROM.findall(STUB.read_text(encoding="utf-8"))}
-    rows = [f"| `{name}` | {_cell(_first_line(module, name))} |" for name, module in sorted(homes.items())]
-    parts = [
-        f"# Python API\n\n{MADE}`import whet` gives these names. Paths may be text or `pathlib.Path`.\n",
-        "| name | what it is |\n|---|---|\n" + "\n".join(rows) + "\n",
-    ]
-    parts += [f"::: whet.{module}.{name}\n" for name, module in sorted(homes.items())]
+    found = {name: getattr(importlib.import_module(f"whet.{module}"), name) for name, module in homes.items()}
+    parts = [f"# Python API\n\n{MADE}`import whet` gives these names. Paths may be text or `pathlib.Path`.\n"]
+    for title, belongs in (
+        ("Functions", inspect.isfunction),
+        ("Classes", lambda value: inspect.isclass(value) and not issubclass(value, BaseException)),
+        ("Errors", lambda value: inspect.isclass(value) and issubclass(value, BaseException)),
+    ):
+        names = sorted(name for name, value in found.items() if belongs(value))
+        rows = [f"| `{name}` | {_cell(_summary(inspect.getdoc(found[name])))} |" for name in names]
+        parts.append(f"## {title}\n\n| name | what it is |\n|---|---|\n" + "\n".join(rows) + "\n")
+        parts += [f"::: whet.{homes[name]}.{name}\n" for name in names]
     return "\n".join(parts)
 
 
@@ -145,10 +150,6 @@ def _short(method: type[Method]) -> str:
 
 def _data(method: type[Method]) -> str:
     return "training text" if method.needs else "none"
-
-
-def _first_line(module: str, name: str) -> str:
-    return _summary(inspect.getdoc(getattr(importlib.import_module(f"whet.{module}"), name)))
 
 
 def _summary(text: str | None) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import picture
 import whet
 from generate import FOLDER
 from generate import pages as reference_pages
@@ -55,6 +56,12 @@ def test_readme_can_be_read_in_minutes():
     assert len(lines) <= 120
     assert len(text.split()) <= 1300
     assert max(map(len, lines)) <= 100
+
+
+def test_the_table_of_readme_is_what_was_measured():
+    lines = HOME.read_text(encoding="utf-8").splitlines()
+    for row in picture.rows():
+        assert f"| {' | '.join(picture.cells(row))} |" in lines
 
 
 def test_exit_codes_of_the_page_are_those_of_the_command_line():
