@@ -43,7 +43,7 @@ from whet.models.inference import input_names
 from whet.models.layers.low_rank import LowRank
 from whet.run.sessions import Session
 from whet.runtimes._onnx import flat_attention, to_onnx
-from whet.runtimes.base import SHAPES, Conversion, compare, export_runtimes, runtime_named
+from whet.runtimes.base import SHAPES, Conversion, agreement_with, export_runtimes, runtime_named
 from whet.tasks.base import task_from_files
 from whet.training.students.base import student_from
 from whet.utils.outputs import adding_to
@@ -256,9 +256,9 @@ def test_other_answers_are_an_error_and_nothing_is_written(folder, monkeypatch):
 def test_a_difference_is_told_with_its_shape():
     model = small("bert")
     honest = Scaled(model, [])
-    assert compare(model, honest, NAMES, runtime="x").largest_difference == 0
+    assert agreement_with(model, honest, NAMES, runtime="x").largest_difference == 0
     with pytest.raises(InvalidModel, match=r"at 3 x 16 they differ by 0\.02; nothing was written"):
-        compare(model, Scaled(model, [0, 0, 2e-2]), NAMES, runtime="x")
+        agreement_with(model, Scaled(model, [0, 0, 2e-2]), NAMES, runtime="x")
 
 
 NAMES = ["input_ids", "attention_mask"]

@@ -1,8 +1,8 @@
 """A runtime: where a model runs.
 
 PyTorch runs the model itself. An `ExportRuntime` runs files that are made from the model, in one of the precisions that
-the runtime knows. In fp32 its logits must be those of PyTorch: `compare` runs both at several shapes and refuses an
-export that differs by more than the tolerance. In fewer bits logits differ; by how much is measured on the task's text.
+the runtime knows. In fp32 its logits must be those of PyTorch: `agreement_with` runs both at several shapes and refuses
+an export that differs by more than the tolerance. In fewer bits logits differ; by how much is measured on the task's text.
 
 A new runtime is one module beside this one, or a class of an installed package with an entry point in the group
 `whet.runtimes`. No other module needs to change.
@@ -36,8 +36,8 @@ __all__ = [
     "ExportRuntime",
     "ExportedModel",
     "Runtime",
+    "agreement_with",
     "all_runtimes",
-    "compare",
     "export_runtimes",
     "exporter_named",
     "runtime_named",
@@ -290,7 +290,7 @@ def exporter_named(name: str) -> ExportRuntime:
     return known[choose(by_format.get(name, name), known, what="the runtime")]()
 
 
-def compare(
+def agreement_with(
     model: nn.Module, session: Session, names: Sequence[str], *, runtime: str, tolerance: float = TOLERANCE
 ) -> Agreement:
     """Return how near the logits of an export are to PyTorch's, at shapes other than the exporter's example.

@@ -31,7 +31,7 @@ from whet.runtimes.base import (
     ExportedModel,
     ExportRuntime,
     Runtime,
-    compare,
+    agreement_with,
 )
 from whet.tasks.base import Task
 from whet.tasks.data import Batch, Batches
@@ -284,7 +284,7 @@ def _verified(
 def _agreement(runtime: ExportRuntime, source: _Source, session: Session, precision: str) -> Agreement:
     """Compare the logits of a session with the model's own."""
     tolerance = TOLERANCE if precision == FP32 else math.inf
-    agreement = compare(source.model, session, source.input_names, runtime=runtime.name(), tolerance=tolerance)
+    agreement = agreement_with(source.model, session, source.input_names, runtime=runtime.name(), tolerance=tolerance)
     if source.held_out is None or source.logits is None:
         return agreement
     logits = predict_logits(ExportedModel(source.model, session), source.held_out)
