@@ -1,5 +1,7 @@
 """The public names, which `__init__.py` imports when they are first used."""
 
+from .api.comparing import Compared as Compared
+from .api.comparing import compare as compare
 from .api.compressing import Compressed as Compressed
 from .api.compressing import compress as compress
 from .api.exporting import export as export

@@ -528,6 +528,20 @@ def test_figures_that_cannot_be_kept_are_shown_and_the_others_are_kept(place, ru
     assert [trial.name for trial in records.trials(Path("kept"))] == ["model", "small"]
 
 
+def test_compare_makes_measures_and_reports_in_one_command(place, run, no_memory):
+    """A recipe that fails is told below the table, and by the exit code."""
+    Path("hopeless.yaml").write_text("- method: svd\n  keep: 0.5\n  include: nothing.of.this.name\n")
+    words = ["compare", "model", "--out", "out", *OWN, "--rounds", "6", *DATA]
+    done = run(*words, "--recipe", "hopeless.yaml")
+    assert (done.code, done.err) == (2, "")
+    assert re.search(rf"{NEEDS_DATA.name().rpartition('.')[2]}-0.5: made in", done.out)
+    assert re.search(r"(?s)hopeless: not in the table: .*nothing\.of\.this\.name.*see out/report\.html", done.out)
+    again = run(*words, "--json")
+    found = json.loads(again.out)
+    assert (again.code, found["failures"]) == (0, {})
+    assert [trial["name"] for trial in found["trials"]] == ["model", f"{NEEDS_DATA.name().rpartition('.')[2]}-0.5"]
+
+
 def test_measure_as_json(place, run, no_memory):
     found = json.loads(run("measure", "model", *OWN, "--rounds", "6", "--json").out)
     assert [trial["name"] for trial in found] == ["model"]

@@ -93,6 +93,27 @@ def test_recipes_survive_json(recipe: Recipe, tmp_path: Path):
     assert Recipe.read(tmp_path / "recipe.json") == recipe
 
 
+def test_several_recipes_are_read_by_name_and_one_by_the_name_of_its_file(tmp_path: Path):
+    several = {f"number {i}": recipe for i, recipe in enumerate(RECIPES)}
+    (tmp_path / "set.json").write_text(json.dumps({name: one.to_list() for name, one in several.items()}))
+    assert Recipe.read_several(tmp_path / "set.json") == several
+    for recipe in RECIPES:
+        (tmp_path / "mine.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+        assert Recipe.read_several(tmp_path / "mine.yaml") == {"mine": recipe}
+    with pytest.raises(
+        InvalidRecipe, match=r"one recipe must be given, but .*set\.json holds several: number 0, .*compare"
+    ):
+        Recipe.read(tmp_path / "set.json")
+
+
+def test_every_recipe_of_the_course_works():
+    course = Recipe.read_several("course")
+    assert len(course) == len(set(course.values())) >= 6
+    resources = Resources(calibration=tiny_batches(), seed=0)
+    for recipe in course.values():
+        assert recipe.apply(tiny_model("bert"), resources) is not None
+
+
 @pytest.mark.parametrize("number", ["1e-5", "1E-5", "1.0e-05", "0.00001"])
 def test_numbers_are_read_however_they_are_written(number: str, tmp_path: Path):
     (tmp_path / "recipe.yaml").write_text(f"- method: kfac\n  keep: 0.5\n  damping: {number}\n", encoding="utf-8")
@@ -111,12 +132,16 @@ def test_every_method_survives_its_file_form():
 
 @pytest.mark.parametrize(
     "text",
-    ["method: svd", "- svd", "3", "", "- - method: svd", "{unclosed", "\x00"],
-    ids=["no list", "a name", "a number", "nothing", "a list in a list", "no YAML", "bytes"],
+    ["method: svd", "- svd", "3", "", "- - method: svd", "a: [svd]", "{unclosed", "\x00"],
+    ids=["no list", "a name", "a number", "nothing", "a list in a list", "names in a set", "no YAML", "bytes"],
 )
 def test_files_that_are_no_recipe_are_refused(text: str, tmp_path: Path):
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InvalidRecipe, match="the recipe must be a"):
+        Recipe.read_several(tmp_path / "recipe.yaml")
+    with pytest.raises(
+        InvalidRecipe, match="one recipe must be given" if text == "a: [svd]" else "the recipe must be a"
+    ):
         Recipe.read(tmp_path / "recipe.yaml")
 
 
@@ -337,8 +362,8 @@ def test_recipes_read_like_sentences():
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_found_by_name(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    recipe = Recipe.read(Path(path.stem))
-    assert len(recipe.methods) > 1
+    recipes = Recipe.read_several(Path(path.stem))
+    assert len(recipes) > 1 or len(Recipe.read(Path(path.stem)).methods) > 1
     # a file of one's own goes first
     Path(path.stem).write_text("[]")
     assert Recipe.read(Path(path.stem)) == Recipe()

@@ -1,5 +1,7 @@
 """The verbs, each imported when it is first used."""
 
+from .comparing import Compared as Compared
+from .comparing import compare as compare
 from .compressing import Compressed as Compressed
 from .compressing import compress as compress
 from .exporting import export as export

@@ -1,6 +1,7 @@
-"""The options that say how a model is compressed, and the recipe that they make."""
+"""The options that say how a model is compressed, and the recipe or the recipes that they make."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ from whet.utils.parameters import parameters, require, shown
 if TYPE_CHECKING:
     from whet.methods.recipe import Recipe
 
-__all__ = ["RecipeOptions"]
+__all__ = ["RecipeOptions", "RecipesOptions"]
 
 DEFAULT_METHOD, DEFAULT_FOR_SPEED = "kfac", "structure"
 """Which methods --keep and --speedup alone ask for."""
@@ -94,6 +95,68 @@ class RecipeOptions:
         if speedup is not None and any("by_time" in parameter.choices for parameter in parameters(method)):
             entry.setdefault("allocation", "by_time")
         return Recipe((method_from(entry),))
+
+
+@Parameter(name="*", group="Compression: recipes, methods, or both")
+@dataclass(frozen=True, kw_only=True)
+class RecipesOptions:
+    """What is done to a model, in several ways."""
+
+    recipe: Texts = ()
+    """YAML or JSON file with a recipe, or with several by name; or the name of one that comes with whet, e.g. course
+    (one model of each kind); repeatable."""
+    method: str | None = None
+    """Methods, separated by commas, e.g. svd,drone,kfac; `whet methods` lists them."""
+    keep: str | None = None
+    """Fractions of parameters to keep, separated by commas, e.g. 0.5,0.25; each method makes a model of each."""
+    speedup: str | None = None
+    """How many times as fast models must become on this machine, separated by commas, e.g. 2,3; instead of --keep."""
+
+    def load(self) -> "dict[str, Recipe]":
+        """Return the recipes that these options make, by the name of the model that each makes.
+
+        Raises:
+            InvalidRecipe, InvalidParameter, UnknownName: they do not go together, or are wrong in themselves.
+        """
+        from whet.methods.recipe import Recipe
+
+        recipes: dict[str, Recipe] = {}
+        for name, recipe in [
+            *(entry for source in self.recipe for entry in Recipe.read_several(source).items()),
+            *self._of_methods(),
+        ]:
+            if name in recipes:
+                raise InvalidRecipe(f"every recipe must have a name of its own, but got {name} twice; rename one")
+            recipes[name] = recipe
+        if not recipes:
+            raise InvalidRecipe("--recipe or --method must be given, but got none; try --recipe course")
+        return recipes
+
+    def _of_methods(self) -> "Iterator[tuple[str, Recipe]]":
+        if self.keep is not None and self.speedup is not None:
+            raise InvalidRecipe("one of --keep and --speedup must be given, but got both; leave one out")
+        budgets = {"keep": self.keep, "speedup": self.speedup}
+        given = [(name, _number(part)) for name, text in budgets.items() if text for part in text.split(",")]
+        if self.method is None:
+            if given:
+                raise InvalidRecipe("--keep and --speedup belong to --method, but got none; add one, such as kfac")
+            return
+        for method in (name.strip() for name in self.method.split(",")):
+            short = method.rpartition(".")[2]
+            if not given:
+                yield short, RecipeOptions(method=method).load()
+            for budget, value in given:
+                if budget == "keep":
+                    yield f"{short}-{value:g}", RecipeOptions(method=method, keep=value).load()
+                else:
+                    yield f"{short}-{value:g}x", RecipeOptions(method=method, speedup=value).load()
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InvalidParameter(f"--keep and --speedup must be numbers, but got {shown(text)}; correct it") from error
 
 
 def _value(text: str) -> Any:

@@ -32,7 +32,7 @@ from whet.utils.parameters import check
 from whet.utils.precision import FP32, PYTORCH
 from whet.utils.ranges import BatchSize, Device, MaxLength, Seed
 
-__all__ = ["Benchmark", "BenchmarkRow"]
+__all__ = ["Benchmark", "BenchmarkRow", "require_dev"]
 
 BATCH_SIZE = 32
 """Examples a batch, where nothing else is asked for."""
@@ -111,8 +111,7 @@ class Benchmark:
         files = [self._files(row) for row in rows]
         sources = list(dict.fromkeys(str(row.source) for row in rows))
         dev = task.splits.dev
-        if not len(dev):
-            raise InvalidData("--dev-file must be given with --train-file, but got none; add it")
+        require_dev(task)
         length = self.max_length
         artifacts = {source: _saved(source) for source in sources}  # they may be replaced meanwhile
         loaded = {source: load_with_tokenizer(source) for source in sources}
@@ -238,6 +237,16 @@ class Benchmark:
             "rounds": self.rounds,
             "versions": artifact.versions(),
         }
+
+
+def require_dev(task: Task) -> None:
+    """Check that the task has examples for the final measurement.
+
+    Raises:
+        InvalidData: it has none.
+    """
+    if not len(task.splits.dev):
+        raise InvalidData("--dev-file must be given with --train-file, but got none; add it")
 
 
 def _scored_class(task: Task, qualities: Sequence[Quality]) -> dict[str, Any]:

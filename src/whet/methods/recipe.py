@@ -92,15 +92,37 @@ class Recipe:
             InvalidRecipe: the file is missing or is not a list of steps.
             UnknownName, InvalidParameter: a step is wrong.
         """
-        shipped = SHIPPED / f"{path}.yaml"
-        own = Path(path)
-        source = shipped if not exists(own) and own.name == str(path) and exists(shipped) else own
-        entries = read_yaml(source, what="the recipe", error=InvalidRecipe)
+        return cls._of_entries(_read(path), path)
+
+    @classmethod
+    def _of_entries(cls, entries: Any, path: str | Path) -> Self:
+        if _are_several(entries):
+            raise InvalidRecipe(
+                f"one recipe must be given, but {path} holds several: {', '.join(map(str, entries))}; whet compare "
+                "takes them all"
+            )
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise InvalidRecipe(
                 f"the recipe must be a list of steps such as `- method: kfac`, but {path} is not; correct it"
             )
         return cls.from_list(entries)
+
+    @classmethod
+    @checked
+    def read_several(cls, path: str | Path) -> dict[str, Self]:
+        """Return the recipes in a file by name: a mapping from names to lists of steps, or one list, named as its file.
+
+        Args:
+            path: YAML or JSON file, or the name of one that comes with whet, such as `course`.
+
+        Raises:
+            InvalidRecipe: the file is missing, or is neither.
+            UnknownName, InvalidParameter: a step is wrong.
+        """
+        entries = _read(path)
+        if not _are_several(entries):
+            return {Path(path).stem: cls._of_entries(entries, path)}
+        return {str(name): cls._of_entries(steps, f"{name} in {path}") for name, steps in entries.items()}
 
     @classmethod
     def from_list(cls, entries: Iterable[dict[str, Any]]) -> Self:
@@ -194,3 +216,16 @@ class Recipe:
 
     def __str__(self) -> str:
         return " → ".join(map(str, self.methods)) or "nothing"
+
+
+def _are_several(entries: Any) -> bool:
+    """Return whether a file holds recipes by name, and not one."""
+    return isinstance(entries, dict) and all(isinstance(steps, list) for steps in entries.values())
+
+
+def _read(path: str | Path) -> Any:
+    """Return what a file of recipes holds, or the shipped one of that name."""
+    shipped = SHIPPED / f"{path}.yaml"
+    own = Path(path)
+    source = shipped if not exists(own) and own.name == str(path) and exists(shipped) else own
+    return read_yaml(source, what="the recipe", error=InvalidRecipe)

@@ -2,7 +2,8 @@
 
 PyTorch runs the model itself. An `ExportRuntime` runs files that are made from the model, in one of the precisions that
 the runtime knows. In fp32 its logits must be those of PyTorch: `agreement_with` runs both at several shapes and refuses
-an export that differs by more than the tolerance. In fewer bits logits differ; by how much is measured on the task's text.
+an export that differs by more than the tolerance. In fewer bits logits differ; by how much is measured
+on the task's text.
 
 A new runtime is one module beside this one, or a class of an installed package with an entry point in the group
 `whet.runtimes`. No other module needs to change.

@@ -47,6 +47,7 @@ _REPORT = ("report.html", "report.md", "report.png")
 _KINDS = {
     "manifest.json": ("README.md", "measurements.jsonl", "recipe.yaml", EXPORT_DRAFT),
     "search.json": ("trials", "models", "best", "workers", "measurements.jsonl", "journal", "journal.lock"),
+    "comparison.json": ("measurements.jsonl",),
     "measurements.jsonl": (),
 }
 """The file that tells each kind of folder that whet writes, and what else is in it besides what a manifest lists."""

@@ -7,6 +7,7 @@ import importlib.metadata
 
 from cyclopts import App, Parameter
 
+from whet.cli.verbs.compare import compare
 from whet.cli.verbs.compress import compress
 from whet.cli.verbs.demo import demo
 from whet.cli.verbs.export import export
@@ -27,5 +28,5 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-for verb in (finetune, distill, compress, measure, report, export, search, inspect, methods, demo):
+for verb in (finetune, distill, compress, compare, measure, report, export, search, inspect, methods, demo):
     app.command(verb)

@@ -1,0 +1,80 @@
+"""The verb `compare` of the command line."""
+
+from whet.cli.console import print_json, show
+from whet.cli.options import (
+    InputLength,
+    MachineOptions,
+    OutputOptions,
+    Precisions,
+    TaskOptions,
+    names_in,
+)
+from whet.cli.recipes import RecipesOptions
+
+FAILED = 2
+"""Exit code where a recipe failed, after the others were measured."""
+
+
+def compare(
+    model: str,
+    /,
+    *,
+    output: OutputOptions,
+    steps: RecipesOptions = RecipesOptions(),
+    data: TaskOptions = TaskOptions(),
+    runtime: str = "pytorch",
+    precision: Precisions = "fp32",
+    batch_size: int = 32,
+    max_length: InputLength = 128,
+    rounds: int = 10,
+    calibration: int = 512,
+    machine: MachineOptions = MachineOptions(),
+) -> int:
+    """Make a model by several recipes, measure all of them beside it, and write one table and one report.
+
+    Each model goes to OUT/NAME. The same command again keeps the models that are there. A recipe that fails is told
+    below the table, the others go on, and the exit code is 2.
+
+    Args:
+        model: Folder or hub name of a fine-tuned model, the baseline.
+        runtime: Where the models run, separated by commas: pytorch, onnxruntime, openvino. What is missing is exported.
+        batch_size: Examples in one batch that is timed.
+        rounds: Interleaved rounds of timing.
+        calibration: Training examples that methods look at.
+    """
+    from whet import api
+    from whet.calibration.resources import Calibration
+    from whet.evaluation.benchmark import Benchmark
+    from whet.report.tables import trial_table
+
+    device = machine.use(processes="one")
+    recipes, task = steps.load(), data.load()
+    benchmark = Benchmark(
+        batch_size=batch_size,
+        max_length=max_length,
+        rounds=rounds,
+        seed=machine.seed,
+        device=device,
+        runtimes=names_in(runtime),
+        precisions=names_in(precision),
+    )
+    found = api.compare(
+        model,
+        recipes,
+        task,
+        output.out,
+        benchmark=benchmark,
+        calibration=Calibration(examples=calibration, max_length=max_length),
+        seed=machine.seed,
+        overwrite=output.overwrite,
+        report=(lambda line: None) if output.as_json else show,
+    )
+    if output.as_json:
+        trials = [trial.to_dict() for trial in found.trials]
+        print_json({"trials": trials, "failures": found.failures, "report": str(found.page)})
+    else:
+        show(trial_table(found.trials, title=f"{task.name}, {len(task.splits.dev)} dev examples"))
+        for name, reason in found.failures.items():
+            show(f"{name}: not in the table: {reason}")
+        show(f"see {found.page}")
+    return FAILED if found.failures else 0
