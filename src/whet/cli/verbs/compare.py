@@ -1,6 +1,6 @@
 """The verb `compare` of the command line."""
 
-from whet.cli.console import print_json, show
+from whet.cli.console import print_json, print_trials, show, tell
 from whet.cli.options import (
     InputLength,
     MachineOptions,
@@ -45,7 +45,6 @@ def compare(
     from whet import api
     from whet.calibration.resources import Calibration
     from whet.evaluation.benchmark import Benchmark
-    from whet.report.tables import trial_table
 
     device = machine.use(processes="one")
     recipes, task = steps.load(), data.load()
@@ -67,13 +66,13 @@ def compare(
         calibration=Calibration(examples=calibration, max_length=max_length),
         seed=machine.seed,
         overwrite=output.overwrite,
-        report=(lambda line: None) if output.as_json else show,
+        report=(lambda line: None) if output.as_json else tell,
     )
     if output.as_json:
         trials = [trial.to_dict() for trial in found.trials]
         print_json({"trials": trials, "failures": found.failures, "report": str(found.page)})
     else:
-        show(trial_table(found.trials, title=f"{task.name}, {len(task.splits.dev)} dev examples"))
+        print_trials(found.trials, f"{task.name}, {len(task.splits.dev)} dev examples")
         for name, reason in found.failures.items():
             show(f"{name}: not in the table: {reason}")
         show(f"see {found.page}")
