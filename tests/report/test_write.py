@@ -14,7 +14,7 @@ from whet.report.collect import Result
 from whet.report.write import save_report, write_report
 from whet.utils.manifests import MEASUREMENTS
 
-FILES = ["report.html", "report.md", "report.png"]
+FILES = ["report.html", "report.md", "report.png", "report.svg"]
 DENSE, SMALL = trial("dense"), trial("small", speedup=2.0)
 
 
@@ -23,7 +23,7 @@ def run(tmp_path) -> Path:
     return keep(tmp_path / "run", DENSE, SMALL)
 
 
-def test_three_files_are_written_into_the_measured_folder(run):
+def test_four_files_are_written_into_the_measured_folder(run):
     assert write_report([run]) == run / "report.html"
     assert sorted(path.name for path in run.iterdir()) == sorted([*FILES, MEASUREMENTS])
     assert image.imread(io.BytesIO((run / "report.png").read_bytes())).std() > 0.01
@@ -45,7 +45,7 @@ def test_what_a_killed_report_left_is_no_obstacle(run, tmp_path, left):
     for name in left[1:]:
         (tmp_path / "out" / name).touch()
     write_report([run], tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.md", "report.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
 
 
 def test_the_next_report_replaces_the_last_and_equal_ones_are_equal(run):

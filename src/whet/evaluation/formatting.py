@@ -53,7 +53,9 @@ def number(value: float, *, places: int | None = None, signed: bool = False) -> 
         return f"{value:{sign},}"
     if places is None and 0 < abs(value) < TINY:
         return f"{value:{sign}.2g}"
-    return f"{value:{sign},.{_places(value) if places is None else places}f}"
+    places = _places(value) if places is None else places
+    shown = 0.0 if round(value, places) == 0 else value  # and never -0.0
+    return f"{shown:{sign},.{places}f}"
 
 
 def percent(share: float, *, places: int = 1) -> str:

@@ -6,6 +6,7 @@ is above -max_drop. It is not enough that a larger loss was not shown, since few
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from whet.evaluation.formatting import number, points
 from whet.evaluation.measurement import Comparison, Measurement
@@ -16,10 +17,13 @@ __all__ = [
     "MAX_DROP",
     "POINTS",
     "SPEEDS",
+    "Verdict",
     "fastest_that_holds",
     "headline",
     "holds_bar",
+    "judged",
     "least_speedup",
+    "points_in_words",
     "quality_difference",
     "verdict",
 ]
@@ -34,6 +38,24 @@ _ALIKE = 1.1
 """Speedups whose ratio is below this are told as one."""
 _EVEN = 0.05
 """A speedup nearer to 1 is none."""
+
+
+class Verdict(NamedTuple):
+    """What the best of some trials wins."""
+
+    trial: Trial
+    """The trial that the sentences are about."""
+    won: bool
+    """Whether it is faster than the baseline and holds the bar."""
+    sentence: str
+    """What it wins, or that nothing is won; without a full stop."""
+    detail: str = ""
+    """What it may lose, where that is more than the bar."""
+
+    def __str__(self) -> str:
+        """Return all of it as text."""
+        name = f"{self.trial.name}: " if self.won else ""
+        return name + " ".join(f"{part}." for part in (self.sentence, self.detail) if part)
 
 
 def quality_difference(candidate: Trial) -> Comparison:
@@ -87,31 +109,48 @@ def headline(baseline: Trial, trial: Trial) -> str:
     return ", ".join(part for part in (_speed_in_words(trial), _quality(trial), _size(baseline, trial)) if part)
 
 
-def verdict(trials: Sequence[Trial], *, max_drop: float = MAX_DROP) -> str:
-    """Return in words what the best of some trials wins, or why none wins anything; nothing if none was timed.
+def judged(trials: Sequence[Trial], *, max_drop: float = MAX_DROP) -> Verdict | None:
+    """Return what the best of some trials wins, or why none wins anything; None if none was timed.
 
-    Where none that is faster holds the bar, the sentence is about the one that comes nearest to it, and states how much
+    Where none that is faster holds the bar, the verdict is about the one that comes nearest to it, and states how much
     it may lose.
 
     Args:
-        trials: the trials, the baseline first, and at least one more.
+        trials: the trials, the baseline first.
         max_drop: points that a trial may lose; see `holds_bar`.
     """
     baseline, best = trials[0], fastest_that_holds(trials, max_drop=max_drop)
     if all(least_speedup(trial) is None for trial in trials):
-        return ""
+        return None
     if best is not baseline:
-        return f"{best.name}: {headline(baseline, best)}."
+        return Verdict(best, True, headline(baseline, best))
     faster = [trial for trial in trials[1:] if _speed(trial) > 1]  # and none of them holds the bar
     if not faster:
         gains = any(versus.value > 1 for trial in trials for _, versus in _speedups(trial))
-        return f"No model is faster than {baseline.name}{' both for single texts and in batches' if gains else ''}."
+        both = " both for single texts and in batches" if gains else ""
+        return Verdict(baseline, False, f"No model is faster than {baseline.name}{both}")
     nearest = max(faster, key=lambda trial: quality_difference(trial).low)
     quality, lost = nearest.measurements[0], -POINTS * quality_difference(nearest).low
-    return (
-        f"No faster model is shown to lose less than {_points(max_drop)} of {metric_in_words(quality)}. {nearest.name} "
-        f"may lose {_points(lost)} on the {number(quality.n)} examples measured: {headline(baseline, nearest)}."
+    return Verdict(
+        nearest,
+        False,
+        f"No faster model is shown to lose less than {points_in_words(max_drop)} of {metric_in_words(quality)}",
+        f"{nearest.name} may lose {points_in_words(lost)} on the {number(quality.n)} examples measured: "
+        f"{headline(baseline, nearest)}",
     )
+
+
+def verdict(trials: Sequence[Trial], *, max_drop: float = MAX_DROP) -> str:
+    """Return the verdict of `judged` in one or two sentences; nothing if no trial was timed."""
+    found = judged(trials, max_drop=max_drop)
+    return "" if found is None else str(found)
+
+
+def points_in_words(value: float) -> str:
+    """Return a number of points, such as `1 point` or `2.8 points`."""
+    shown = number(value, places=1)
+    shown = shown.removesuffix(".0") if value >= 1 else shown
+    return f"{shown} point{'' if shown == '1' else 's'}"
 
 
 def _speed(trial: Trial) -> float:
@@ -165,12 +204,7 @@ def _quality(trial: Trial) -> str:
     if float(size) == 0:
         return f"{name} the same {ends}".rstrip()
     way = "higher" if versus.value > 0 else "lower"
-    return f"{name} {_points(float(size))} {way} {ends}".rstrip()
-
-
-def _points(value: float) -> str:
-    shown = f"{value:.1f}".removesuffix(".0") if value >= 1 else f"{value:.1f}"
-    return f"{shown} point{'' if shown == '1' else 's'}"
+    return f"{name} {points_in_words(float(size))} {way} {ends}".rstrip()
 
 
 def _size(baseline: Trial, trial: Trial) -> str:
@@ -185,4 +219,4 @@ def _size(baseline: Trial, trial: Trial) -> str:
 
 
 def _short(one: Measurement) -> str:
-    return number(one.value, places=0 if one.value >= 10 else 1 if one.value >= 1 else 2)
+    return number(one.value, places=0 if one.value >= 10 else 1 if one.value >= 1 else 2 if one.value >= 0.1 else None)

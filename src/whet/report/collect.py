@@ -14,7 +14,7 @@ from whet.evaluation.trial import Trial, current_names
 from whet.models import artifact
 from whet.utils.manifests import MANIFEST, MEASUREMENTS, is_artifact
 
-__all__ = ["SHARED_CONDITIONS", "Result", "collect_results", "flat_conditions"]
+__all__ = ["SHARED_CONDITIONS", "Confirmation", "Result", "collect_results", "find_confirmations", "flat_conditions"]
 
 SHARED_CONDITIONS = (
     "task",
@@ -46,6 +46,15 @@ class Result(NamedTuple):
     """The measurements."""
     folder: Path | None = None
     """The measured artifact; None if it no longer exists, or the model was not an artifact."""
+
+
+class Confirmation(NamedTuple):
+    """What a model that a run chose did on other examples than those that it was chosen by."""
+
+    trial: Trial
+    """The measurements, compared with the same baseline."""
+    chosen: str | None
+    """Name of the model among the results; None if it is not one of them."""
 
 
 def collect_results(
@@ -86,6 +95,39 @@ def collect_results(
     return _with_unique_names(
         sorted(newest, key=lambda result: (not _is_baseline(result.trial), -_speed(result.trial)))
     )
+
+
+def find_confirmations(folders: Sequence[Path], results: Sequence[Result]) -> list[Confirmation]:
+    """Return what the models that searches keep did on the dev split, the newest trial of each.
+
+    A search chooses by a slice of the training data, which its trials name as their `split`, and measures the best once
+    on the dev split.
+
+    Args:
+        folders: the folders that the results were collected from.
+        results: the results.
+    """
+    names = {_identity(result.trial): result.trial.name for result in results if _split(result.trial) is not None}
+    found: list[Confirmation] = []
+    for folder in _folders_with(MEASUREMENTS, [folder for folder in folders if names and _is_run(folder)]):
+        if not is_artifact(folder):
+            continue
+        with suppress(InvalidArtifact):
+            measured = records.trials(folder)
+            on_dev = [trial for trial in measured if _split(trial) is None and not _is_baseline(trial)]
+            chosen = (names.get(_identity(trial)) for trial in reversed(measured))
+            if on_dev:
+                found.append(Confirmation(on_dev[-1], next((name for name in chosen if name is not None), None)))
+    return found
+
+
+def _split(trial: Trial) -> str | None:
+    return (trial.conditions or {}).get("split")
+
+
+def _identity(trial: Trial) -> tuple[str | None, ...]:
+    """What tells a candidate of a search from the others."""
+    return (trial.artifact, *(_condition(trial, key) for key in ("candidate", "runtime", "precision", "split")))
 
 
 def flat_conditions(conditions: Mapping[str, Any]) -> dict[str, str]:

@@ -16,31 +16,47 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from whet.errors import InvalidArtifact, InvalidData, InvalidModel
-from whet.evaluation.formatting import change, comparison, interval_of, percent, value_of, with_interval, with_unit
+from whet.evaluation.formatting import (
+    TIMES,
+    change,
+    comparison,
+    interval_of,
+    number,
+    percent,
+    points,
+    value_of,
+    with_unit,
+)
+from whet.evaluation.headline import headline, points_in_words
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
+from whet.evaluation.words import metric_in_words
 from whet.models.artifact import check_source
+from whet.report.again import RECIPE_FILE, commands_again
 from whet.report.collect import Result
 from whet.report.layer_sizes import LayerSize, ModelSizes, model_sizes, vocabulary_size
 from whet.report.plots import read_curve
 from whet.report.view import (
-    SPEEDUP,
+    SPEED_OF,
     ReportView,
+    differing_in_words,
     find_measurement,
     names_by_recipe,
     reader_notes,
     step_text,
-    title_of,
     unit_of,
+    what_it_is,
+    words_of,
 )
 from whet.utils.files import digest
 
 __all__ = ["html_page"]
 
 CURVE_FILE = "curve.csv"
-_FIGURES = (SPEEDUP, "latency_median", "kl", "disk")
+_FIGURES = (*SPEED_OF, "latency_median", "kl", "disk")
 """Metrics that the tooltip of a mark shows besides its quality."""
-
+_COLUMNS = 6
+"""Columns of a table that fit a small window, besides the names."""
 
 T = TypeVar("T")
 _Curve = list[list[float | None]]
@@ -79,17 +95,27 @@ def html_page(view: ReportView, results: Sequence[Result], *, mark: str) -> str:
             script=Markup(script),
             mark=mark,
             view=view,
-            best=_best(view),
+            summary=_summary(view),
             notes=reader_notes(replace(view, notes=(*view.notes, *dict.fromkeys(notes)))),
-            columns=[
-                {"label": "model", "unit": ""},
-                *({"label": title_of(view, name), "unit": unit_of(view, name)} for name in view.columns),
+            bar=points_in_words(view.max_drop),
+            words=words_of(view, view.quality),
+            columns=_columns(view, view.columns),
+            rows=_rows(view, view.columns),
+            tables=_tables(view),
+            confirmations=[
+                {
+                    "name": one.chosen or one.trial.name,
+                    "sentence": headline(view.trials[0], one.trial),
+                    "n": number(one.trial.measurements[0].n),
+                }
+                for one in view.confirmations
             ],
-            rows=[_row(view, i) for i in range(len(view.trials))],
             layers=[model for model in layers if not model.kept.whole],
             whole=[model.name for model in layers if model.kept.whole],
             curves=bool(curves),
-            recipes=[{"names": names, "text": recipe} for recipe, names in names_by_recipe(view).items()],
+            again=_again(view),
+            recipe_file=RECIPE_FILE,
+            differing=differing_in_words(view),
             data=_data(view, curves),
         )
     )
@@ -131,50 +157,108 @@ def _models(view: ReportView, results: Sequence[Result]) -> dict[str, Path]:
     return {name: folder for folder, name in folders.items()}
 
 
-def _best(view: ReportView) -> dict[str, Any] | None:
-    """Return the headline of the page, or None if nothing is compared."""
-    if view.best is None:
-        return None
-    baseline, best = view.trials[0], view.trials[view.best]
-    if view.best == 0:
-        return {
-            "title": f"No model is faster without a significant loss of {view.quality}",
-            "name": baseline.name,
-            "tiles": [],
-        }
-    speedup, quality = best.get(SPEEDUP), best.get(view.quality)
-    tiles = [
-        {"label": "sentences per second", "value": with_unit(speedup), "note": interval_of(speedup)},
-        {"label": view.quality, "value": value_of(quality), "note": comparison(quality.versus)},
-    ]
-    sizes = [find_measurement(trial, "disk") for trial in (baseline, best)]
-    if sizes[0] is not None and sizes[1] is not None:
-        tiles.append({"label": "on disk", "value": with_interval(sizes[1]), "note": f"of {with_interval(sizes[0])}"})
-    title = f"The fastest model that is not significantly worse than {baseline.name}"
-    return {"title": title, "name": best.name, "tiles": tiles}
-
-
-def _row(view: ReportView, i: int) -> dict[str, Any]:
-    trial = view.trials[i]
+def _summary(view: ReportView) -> dict[str, Any]:
+    """Return what the top of the page says: the sentence, what it is about, and the figures behind it."""
+    verdict, measured = view.verdict, view.evidence
+    if verdict is None or measured is None:
+        shown = [find_measurement(view.trials[0], metric) for metric in view.columns]
+        figures = [f"{metric_in_words(one)} {_absolute(one)}" for one in shown if one is not None]
+        sentence = f"{view.trials[0].name}: {', '.join(figures)}" if len(view.trials) == 1 else view.task
+        return {"sentence": sentence, "detail": "", "won": None, "tiles": []}
     return {
-        "name": trial.name,
-        "recipe": " → ".join(map(step_text, trial.recipe)),
-        "series": view.series_of[i],
-        "best": i == view.best,
-        "cells": [_cell(find_measurement(trial, name), is_quality=name == view.quality) for name in view.columns],
+        "sentence": verdict.sentence,
+        "detail": verdict.detail,
+        "won": {"name": verdict.trial.name, "what": what_it_is(verdict.trial)} if verdict.won else None,
+        "confirmed": number(measured.measurements[0].n) if measured is not verdict.trial else "",
+        "tiles": _tiles(view, measured) if verdict.won else [],
     }
 
 
-def _cell(measurement: Measurement | None, *, is_quality: bool) -> dict[str, Any]:
+def _tiles(view: ReportView, measured: Trial) -> list[dict[str, str]]:
+    """Return the figures behind the sentence, with their intervals."""
+    tiles = []
+    for name, metric in SPEED_OF.items():
+        speedup, timed = find_measurement(measured, name), find_measurement(measured, metric)
+        if speedup is not None and timed is not None:
+            note = f"{interval_of(speedup)}; {_absolute(timed)}"
+            tiles.append({"label": metric_in_words(speedup), "value": with_unit(speedup), "note": note})
+    quality = measured.measurements[0]
+    if quality.versus is not None:
+        note = f"{points(quality.versus)} points"
+        tiles.append({"label": metric_in_words(quality), "value": value_of(quality), "note": note})
+    sizes = [find_measurement(trial, "disk") for trial in (view.trials[0], measured)]
+    if sizes[0] is not None and sizes[1] is not None:
+        note = f"instead of {with_unit(sizes[0])}"
+        tiles.append({"label": metric_in_words(sizes[1]), "value": with_unit(sizes[1]), "note": note})
+    return tiles
+
+
+def _rows(view: ReportView, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": trial.name,
+            "what": what_it_is(trial),
+            "series": series,
+            "best": i == view.best,
+            "cells": [_cell(view, trial, metric) for metric in metrics],
+        }
+        for i, (trial, series) in enumerate(zip(view.trials, view.series_of, strict=True))
+    ]
+
+
+def _columns(view: ReportView, metrics: Sequence[str]) -> list[dict[str, str]]:
+    units = {"1/s": "", TIMES: "times the baseline"}
+    return [
+        {"label": words_of(view, one), "unit": units.get(unit_of(view, one), unit_of(view, one))} for one in metrics
+    ]
+
+
+def _cell(view: ReportView, trial: Trial, metric: str) -> dict[str, Any]:
+    measurement = find_measurement(trial, metric)
     if measurement is None:
-        return {"value": "", "text": "–", "ends": "", "change": "", "versus": ""}
+        return {"value": "", "text": "–", "notes": [], "versus": ""}
+    versus, own = measurement.versus, ""
+    timed = find_measurement(trial, SPEED_OF.get(metric, ""))
+    if timed is not None:
+        own = _absolute(timed)
+    elif metric == view.quality and versus is not None:
+        own = f"{points(versus)} points"
     return {
         "value": repr(float(measurement.value)),
-        "text": value_of(measurement),
-        "ends": interval_of(measurement),
-        "change": change(measurement) if is_quality else "",
-        "versus": comparison(versus) if (versus := measurement.versus) is not None and versus.significant else "",
+        "text": with_unit(measurement) if measurement.unit == TIMES else value_of(measurement),
+        "notes": [note for note in (interval_of(measurement), own) if note],
+        "versus": comparison(versus) if versus is not None and versus.significant else "",
     }
+
+
+def _absolute(timed: Measurement) -> str:
+    return with_unit(replace(timed, unit="texts/s") if timed.unit == "1/s" else timed)
+
+
+def _tables(view: ReportView) -> list[dict[str, Any]]:
+    """Return the tables of all that the first one leaves out, each narrow enough for a small window."""
+    names = {True: "Times", False: "Answers and sizes"}
+    groups = [[one for one in view.others if _is_a_time(view, one) is timed] for timed in names]
+    return [
+        {"title": title, "columns": _columns(view, some), "rows": _rows(view, some)}
+        for title, group in zip(names.values(), groups, strict=True)
+        for some in (group[k : k + _COLUMNS] for k in range(0, len(group), _COLUMNS))
+    ]
+
+
+def _is_a_time(view: ReportView, metric: str) -> bool:
+    return unit_of(view, metric) in ("ms", "1/s")
+
+
+def _again(view: ReportView) -> list[dict[str, Any]]:
+    """Return the recipe of every model that has one, and the commands that make it again."""
+    best = None if view.best is None else view.trials[view.best].name
+    made = []
+    for text, names in names_by_recipe(view).items():
+        trials = [trial for trial in view.trials if trial.name in names]
+        commands = commands_again(view, trials) if trials[0].recipe else ""
+        made.append({"names": names, "text": text, "commands": commands, "open": best in names})
+    return [one for one in made if one["commands"]]
 
 
 def _read(read: Callable[[Path], T], paths: Mapping[str, Path], notes: list[str]) -> dict[str, T]:
@@ -192,7 +276,11 @@ def _data(view: ReportView, curves: Mapping[str, _Curve]) -> dict[str, Any]:
     """Return the data that the page's script draws."""
     metrics = (view.quality, *(axis.metric for axis in view.axes))
     return {
-        "quality": {"metric": view.quality, "better": view.trials[0].get(view.quality).better},
+        "quality": {
+            "metric": view.quality,
+            "words": words_of(view, view.quality),
+            "better": view.trials[0].get(view.quality).better,
+        },
         "axes": [axis._asdict() for axis in view.axes],
         "series": view.series,
         "best": view.best,
@@ -230,8 +318,8 @@ def _ends_of(measurement: Measurement) -> list[float]:
 def _figures(trial: Trial, quality: str) -> list[tuple[str, str, str]]:
     """Return the figures in the tooltip of a mark: names, values and intervals."""
     main = trial.get(quality)
-    shown = [(quality, value_of(main), interval_of(main))]
+    shown = [(metric_in_words(main), value_of(main), interval_of(main))]
     if main.versus is not None:
         shown.append(("against the baseline", change(main), ""))
-    others = [(name, one) for name in _FIGURES if (one := find_measurement(trial, name)) is not None]
-    return shown + [(name, with_unit(one), interval_of(one)) for name, one in others]
+    others = [one for name in _FIGURES if (one := find_measurement(trial, name)) is not None]
+    return shown + [(metric_in_words(one), with_unit(one), interval_of(one)) for one in others]

@@ -4,42 +4,41 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from whet.evaluation.formatting import TIMES, comparison, markdown_text, number, with_interval
+from whet.evaluation.headline import headline
 from whet.evaluation.trial import Trial
-from whet.report.view import ReportView, find_measurement, names_by_recipe, reader_notes, step_text, title_of, unit_of
+from whet.report.tables import TABLE_METRICS
+from whet.report.view import ReportView, find_measurement, names_by_recipe, reader_notes, unit_of, what_it_is, words_of
 
 __all__ = ["markdown_page"]
 
 
 def markdown_page(view: ReportView, *, mark: str, picture: str) -> str:
-    """Return the Markdown text: a table with intervals and paired tests, the recipes and the conditions.
+    """Return the Markdown text: what was won, a table with intervals and paired tests, the recipes and the conditions.
 
     Args:
         view: the contents of the report.
         mark: name of the generator, in a comment at the beginning.
         picture: file name of the picture.
     """
-    metrics = [name for name in view.columns if name != view.quality]
-    heads = [
-        "model",
-        f"{title_of(view, view.quality)} (95 %)",
-        "against the baseline",
-        *(_head(view, name) for name in metrics),
-    ]
+    words = words_of(view, view.quality)
+    metrics = [*view.columns[1:], *(name for name in TABLE_METRICS if name in view.others)]
+    heads = ["model", f"{words} (95 %)", "against the baseline", *(_head(view, name) for name in metrics)]
     conditions = "; ".join(f"{key}: {value}" for key, value in view.common.items())
     return "\n".join(
         [
             f"<!-- {mark} -->",
             "",
-            f"# {markdown_text(view.task)}: {markdown_text(view.quality)} against speed and size",
+            f"# {markdown_text(view.task)}: {markdown_text(words)} against speed and size",
             "",
-            f"![{markdown_text(view.quality)} against speed, with 95 % intervals]({picture})",
+            *([] if view.verdict is None else [markdown_text(str(view.verdict)), ""]),
+            f"![{markdown_text(words)} against speed, with 95 % intervals]({picture})",
             "",
             _line(heads),
             f"|{'---|' * len(heads)}",
             *(_line(_cells(trial, view.quality, metrics)) for trial in view.trials),
             "",
-            f"{number(view.examples)} dev examples; in brackets, 95 % intervals.",
-            *(f"{markdown_text(note)}" for note in reader_notes(view)),
+            f"{markdown_text(view.examples)}; in brackets, 95 % intervals.",
+            *(markdown_text(note) for note in (*_confirmed(view), *reader_notes(view))),
             "",
             *_recipes(view),
             "",
@@ -49,10 +48,18 @@ def markdown_page(view: ReportView, *, mark: str, picture: str) -> str:
     )
 
 
+def _confirmed(view: ReportView) -> list[str]:
+    return [
+        f"On {number(one.trial.measurements[0].n)} dev examples, {one.chosen or one.trial.name} is "
+        f"{headline(view.trials[0], one.trial)}."
+        for one in view.confirmations
+    ]
+
+
 def _head(view: ReportView, metric: str) -> str:
     unit = unit_of(view, metric)
-    title = title_of(view, metric)
-    return f"{title} ({unit})" if unit not in ("", TIMES) else title
+    words = words_of(view, metric)
+    return f"{words} ({unit})" if unit not in ("", "1/s", TIMES) else words
 
 
 def _cells(trial: Trial, quality: str, metrics: Sequence[str]) -> list[str]:
@@ -70,8 +77,9 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _recipes(view: ReportView) -> list[str]:
-    steps = {trial.name: " → ".join(map(step_text, trial.recipe)) for trial in view.trials}
+    texts = {trial.name: what_it_is(trial) for trial in view.trials}
     return [
-        f"- {markdown_text(', '.join(names))}: {markdown_text(steps[names[0]] or 'nothing')}"
+        f"- {markdown_text(', '.join(names))}: {markdown_text(texts[names[0]])}"
         for names in names_by_recipe(view).values()
+        if texts[names[0]]
     ]

@@ -15,9 +15,11 @@ from typing import Literal
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from whet.evaluation.formatting import TIMES
 from whet.evaluation.frontier import Frontier
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
+from whet.evaluation.words import metric_in_words
 from whet.training.trainer import Epoch
 from whet.utils.progress import note
 
@@ -107,7 +109,7 @@ def trade_off_picture(
     software: str = "whet",
     form: Literal["png", "svg"] = "png",
 ) -> bytes:
-    """Return a picture of quality against each cost, with 95 % intervals on both axes.
+    """Return a picture of quality against each cost, with 95 % intervals on both axes; the same trials, the same bytes.
 
     Marks differ in color and shape; their area is the size on disk, if all trials have it. A line joins the trials that
     no other trial dominates.
@@ -132,8 +134,11 @@ def trade_off_picture(
         best = sorted(Frontier.of(trials, (quality, cost)).trials, key=lambda trial: trial.get(cost).value)
         xs, ys = ([trial.get(metric).value for trial in best] for metric in (cost, quality))
         axes.plot(xs, ys, color="0.6", linestyle="--", zorder=0, label="not dominated")
-        unit = trials[0].get(cost).unit
-        axes.set(xlabel=f"{cost} ({unit})" if unit else cost, ylabel=quality)
+        first = trials[0].get(cost)
+        unit = "times the baseline" if first.unit == TIMES else first.unit
+        words = metric_in_words(first)
+        shown = f"{words} ({unit})" if unit not in ("", "1/s") else words
+        axes.set(xlabel=shown, ylabel=metric_in_words(trials[0].get(quality)))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small", markerscale=0.7)
     return _file(figure, software, form)

@@ -1,47 +1,55 @@
 """The contents of a report of several models, which its page, Markdown and picture share."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import yaml
 
 from whet.errors import InvalidData
-from whet.evaluation.formatting import TIMES
+from whet.evaluation.derived import derived
+from whet.evaluation.formatting import TIMES, number
 from whet.evaluation.frontier import Frontier
-from whet.evaluation.headline import fastest_that_holds
+from whet.evaluation.headline import (
+    MAX_DROP,
+    POINTS,
+    Verdict,
+    headline,
+    holds_bar,
+    judged,
+    points_in_words,
+    quality_difference,
+)
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
+from whet.evaluation.words import metric_in_words
 from whet.methods.base import all_methods
-from whet.report.collect import Result, flat_conditions
+from whet.report.collect import Confirmation, Result, flat_conditions
 from whet.report.tables import TABLE_METRICS
 from whet.utils.parameters import parameters
 from whet.utils.precision import FP32
 
 __all__ = [
-    "SPEEDUP",
+    "SPEED_OF",
     "Axis",
     "ReportView",
+    "differing_in_words",
     "find_measurement",
     "names_by_recipe",
     "reader_notes",
     "report_view",
     "step_text",
-    "title_of",
     "unit_of",
+    "what_it_is",
+    "words_of",
 ]
 
-SPEEDUP = "speedup"
-COSTS = {
-    "latency_median": "latency of one sentence, median",
-    "latency_p95": "latency of one sentence, 95th percentile",
-    SPEEDUP: "speedup in sentences per second",
-    "throughput": "sentences per second",
-    "disk": "size on disk",
-    "parameters": "parameters",
-}
-"""Metrics of the horizontal axis, with their labels."""
+SPEEDUP, SPEEDUP_SINGLE = "speedup", "speedup_single"
+SPEED_OF = {SPEEDUP_SINGLE: "latency_median", SPEEDUP: "throughput"}
+"""Times the baseline, for single texts and in batches, with the metric that each is the ratio of."""
+COSTS = (SPEEDUP_SINGLE, SPEEDUP, "disk", "latency_median", "latency_p95", "throughput", "parameters")
+"""Metrics of the horizontal axis; what a user waits for comes first."""
 _TARGET = ("runtime", "precision")
 """Conditions that differ between trials on purpose."""
 
@@ -65,8 +73,8 @@ class ReportView:
 
     task: str
     """Name of the task."""
-    examples: int
-    """Number of dev examples on which quality was measured."""
+    examples: str
+    """What quality was measured on, such as `408 dev examples`."""
     quality: str
     """The task's main metric."""
     trials: tuple[Trial, ...]
@@ -76,13 +84,21 @@ class ReportView:
     axes: tuple[Axis, ...]
     """One axis for every cost that all trials have."""
     columns: tuple[str, ...]
-    """Metrics of the table."""
+    """Metrics of the table: quality, speed and size."""
+    others: tuple[str, ...]
+    """Everything else that was measured."""
     series: tuple[str, ...]
     """Groups of trials by colour and shape: their runtimes and precisions, or the methods that made them."""
     series_of: tuple[int, ...]
     """For each trial, the index of its group in `series`."""
-    best: int | None
-    """Index of the fastest trial shown to lose less than the bar, or else of the baseline; None without comparisons."""
+    max_drop: float
+    """Points of quality that a model may lose; see `evaluation.headline.holds_bar`."""
+    verdict: Verdict | None
+    """What is won; None without comparisons."""
+    evidence: Trial | None
+    """The measurements that the verdict tells; of the model that a search chose, those on the dev split."""
+    confirmations: tuple[Confirmation, ...]
+    """What the best models of searches did on the dev split, which chose nothing."""
     common: Mapping[str, str]
     """Conditions with the same value for all trials."""
     differing: Mapping[str, tuple[str, ...]]
@@ -90,53 +106,121 @@ class ReportView:
     notes: tuple[str, ...] = ()
     """What could not be read, a sentence each."""
 
+    @property
+    def best(self) -> int | None:
+        """Index of the trial that wins; None if none does."""
+        verdict = self.verdict
+        if verdict is None or not verdict.won:
+            return None
+        return next(i for i, trial in enumerate(self.trials) if trial is verdict.trial)
 
-def report_view(results: Sequence[Result], *, notes: Sequence[str] = ()) -> ReportView:
+
+def report_view(
+    results: Sequence[Result],
+    *,
+    notes: Sequence[str] = (),
+    confirmations: Sequence[Confirmation] = (),
+    max_drop: float | None = None,
+) -> ReportView:
     """Return the contents of a report.
 
     Args:
         results: trials, the baseline first.
         notes: what could not be read, a sentence each.
+        confirmations: what the best models of searches did on the dev split.
+        max_drop: points of quality that a model may lose; if None, as many as a search was given, or else `MAX_DROP`.
 
     Raises:
         InvalidData: there are no results, or they have no quality metric or no cost in common.
     """
     if not results:
         raise InvalidData("a report must have one trial at least, but got none; measure a model")
-    trials = tuple(_with_speedup(result.trial) for result in results)
+    trials = tuple(result.trial for result in results)
+    if len(trials) > 1:
+        trials = tuple(map(_with_speedups, trials))
     quality = trials[0].measurements[0].metric
     metrics = [{one.metric for one in trial.measurements if _is_finite(one)} for trial in trials]
+    _check_common(trials, quality, metrics)
+    series = [_series(trial, trials) for trial in trials]
+    names = tuple(dict.fromkeys(series))
+    baseline = trials[0].get(quality).versus is None
+    max_drop = _bar(trials) if max_drop is None else max_drop
+    compared = baseline and len(trials) > 1
+    verdict, evidence = _verdict(trials, confirmations, max_drop) if compared else (None, None)
+    measured = dict.fromkeys(one.metric for trial in trials for one in trial.measurements)
+    main = (quality, *(SPEED_OF if len(trials) > 1 else SPEED_OF.values()), "disk")
+    columns = tuple(name for name in main if name in measured)
+    return ReportView(
+        task=str((trials[0].conditions or {}).get("task", "own data")),
+        examples=_examples(trials[0]),
+        quality=quality,
+        trials=trials,
+        baseline=baseline,
+        axes=tuple(_axis(trials, quality, cost) for cost in COSTS if all(cost in each for each in metrics)),
+        columns=columns,
+        others=tuple(sorted({*measured} - {*columns}, key=_place)),
+        series=names,
+        series_of=tuple(map(names.index, series)),
+        max_drop=max_drop,
+        verdict=verdict,
+        evidence=evidence,
+        confirmations=tuple(confirmations),
+        **_conditions(trials),
+        notes=tuple(notes),
+    )
+
+
+def _check_common(trials: Sequence[Trial], quality: str, metrics: Sequence[Collection[str]]) -> None:
+    """Refuse trials that nothing can be drawn of.
+
+    Raises:
+        InvalidData: they have no quality metric or no cost in common.
+    """
     for trial, measured in zip(trials, metrics, strict=True):
         if quality not in measured:
             raise InvalidData(
                 f"all models must have been measured in {quality}, but {trial.name} was not; measure them in one run"
             )
-    axes = tuple(_axis(trials, quality, cost) for cost in COSTS if all(cost in measured for measured in metrics))
-    if not axes:
-        without = [trial.name for trial, measured in zip(trials, metrics, strict=True) if not measured & set(COSTS)]
+    if not any(all(cost in measured for measured in metrics) for cost in COSTS):
+        without = [trial.name for trial, measured in zip(trials, metrics, strict=True) if not {*measured} & {*COSTS}]
         raise InvalidData(
             f"all models must have a time or a size in common, but {', '.join(without[:4]) or 'they'} have none; "
             "measure them in one run"
         )
-    series = [_series(trial, trials) for trial in trials]
-    names = tuple(dict.fromkeys(series))
-    baseline = trials[0].get(quality).versus is None
-    timed = all(SPEEDUP in measured for measured in metrics) and len(trials) > 1
-    shown = (*TABLE_METRICS, SPEEDUP)
-    return ReportView(
-        task=str((trials[0].conditions or {}).get("task", "own data")),
-        examples=trials[0].get(quality).n,
-        quality=quality,
-        trials=trials,
-        baseline=baseline,
-        axes=axes,
-        columns=(quality, *(name for name in shown if name != quality and any(name in each for each in metrics))),
-        series=names,
-        series_of=tuple(map(names.index, series)),
-        best=trials.index(fastest_that_holds(trials)) if baseline and timed else None,
-        **_conditions(trials),
-        notes=tuple(notes),
-    )
+
+
+def _bar(trials: Sequence[Trial]) -> float:
+    """The points that a search was given, or the usual number."""
+    given = [(trial.conditions or {}).get("max_drop") for trial in trials]
+    return next((float(one) for one in given if isinstance(one, int | float)), MAX_DROP)
+
+
+def _place(metric: str) -> tuple[int, str]:
+    """Where a metric stands: those that the command line shows first, in its order."""
+    return (TABLE_METRICS.index(metric) if metric in TABLE_METRICS else len(TABLE_METRICS), metric)
+
+
+def _examples(trial: Trial) -> str:
+    count = trial.measurements[0].n
+    slice_of = (trial.conditions or {}).get("split")
+    return f"{number(count)} {'dev ' if slice_of is None else ''}examples" + (f" of the {slice_of}" if slice_of else "")
+
+
+def _verdict(
+    trials: Sequence[Trial], confirmations: Sequence[Confirmation], max_drop: float
+) -> tuple[Verdict | None, Trial | None]:
+    """What is won, and the measurements that tell it: of what a search chose, those on the dev split."""
+    chosen = [one for one in confirmations if one.chosen is not None]
+    own = next((trial for trial in trials if len(chosen) == 1 and trial.name == chosen[0].chosen), None)
+    if own is None or not holds_bar(own, max_drop=max_drop):
+        found = judged(trials, max_drop=max_drop)
+        return found, None if found is None else found.trial
+    on_dev = _with_speedups(chosen[0].trial)
+    quality, detail = on_dev.measurements[0], ""
+    if not holds_bar(on_dev, max_drop=max_drop):
+        lost = points_in_words(-POINTS * quality_difference(on_dev).low)
+        detail = f"On the {number(quality.n)} dev examples it may lose {lost}, more than {points_in_words(max_drop)}"
+    return Verdict(own, True, headline(trials[0], on_dev), detail), on_dev
 
 
 def find_measurement(trial: Trial, metric: str) -> Measurement | None:
@@ -149,9 +233,9 @@ def unit_of(view: ReportView, metric: str) -> str:
     return next(one.unit for trial in view.trials if (one := find_measurement(trial, metric)) is not None)
 
 
-def title_of(view: ReportView, metric: str) -> str:
-    """Return the title of a metric, which at least one trial must have."""
-    return next(one.title for trial in view.trials if (one := find_measurement(trial, metric)) is not None)
+def words_of(view: ReportView, metric: str) -> str:
+    """Return the name of a metric in words, which at least one trial must have."""
+    return next(metric_in_words(one) for trial in view.trials if (one := find_measurement(trial, metric)) is not None)
 
 
 def reader_notes(view: ReportView) -> list[str]:
@@ -180,6 +264,22 @@ def names_by_recipe(view: ReportView) -> dict[str, list[str]]:
     return names
 
 
+def what_it_is(trial: Trial) -> str:
+    """Return what a model is, in words: the steps of its recipe, or how it was trained."""
+    return " → ".join(map(step_text, trial.recipe))
+
+
+def differing_in_words(view: ReportView) -> dict[str, list[tuple[str, list[str]]]]:
+    """Return, for each condition that differs, its values, with the names of the trials that have each."""
+    found: dict[str, list[tuple[str, list[str]]]] = {}
+    for key, values in view.differing.items():
+        names: dict[str, list[str]] = {}
+        for trial, value in zip(view.trials, values, strict=True):
+            names.setdefault(value, []).append(trial.name)
+        found[key] = list(names.items())
+    return found
+
+
 def step_text(step: Mapping[str, Any]) -> str:
     """Return a step of a recipe in one line: the method, and the parameters that differ from its defaults."""
     name = str(step.get("method", "?"))
@@ -190,15 +290,10 @@ def step_text(step: Mapping[str, Any]) -> str:
     return " ".join([name.rpartition(".")[2], *changed])
 
 
-def _with_speedup(trial: Trial) -> Trial:
-    """Return the trial with its speedup, the ratio of its throughput to the baseline's in the same rounds."""
-    timed = next((one for one in trial.measurements if one.metric == "throughput"), None)
-    if timed is None:
-        return trial
-    ends = (1.0, 1.0, 1.0) if timed.versus is None else (timed.versus.value, timed.versus.low, timed.versus.high)
-    value, low, high = ends
-    speedup = Measurement(metric=SPEEDUP, value=value, low=low, high=high, unit=TIMES, n=timed.n, better="higher")
-    return replace(trial, measurements=[*trial.measurements, speedup])
+def _with_speedups(trial: Trial) -> Trial:
+    """Return the trial with how many times as fast it is as the baseline in the same rounds."""
+    speedups = [one for one in derived(trial.measurements) if one.metric in SPEED_OF]
+    return replace(trial, measurements=[*trial.measurements, *speedups])
 
 
 def _is_finite(measurement: Measurement) -> bool:
@@ -209,8 +304,8 @@ def _axis(trials: Sequence[Trial], quality: str, cost: str) -> Axis:
     first = trials[0].get(cost)
     frontier = Frontier.of(trials, (quality, cost)).trials
     order = sorted((i for i, trial in enumerate(trials) if trial in frontier), key=lambda i: trials[i].get(cost).value)
-    label = f"{COSTS[cost]} ({first.unit})" if first.unit not in ("", "1/s", TIMES) else COSTS[cost]
-    return Axis(cost, label, first.better, tuple(order))
+    label, unit = metric_in_words(first), "times the baseline" if first.unit == TIMES else first.unit
+    return Axis(cost, f"{label} ({unit})" if unit not in ("", "1/s") else label, first.better, tuple(order))
 
 
 def _series(trial: Trial, trials: Sequence[Trial]) -> str:

@@ -256,7 +256,7 @@ class StagedEvaluation:
             self.baseline.seed,
             [quality, throughput, *others],
             artifact.model_digest(folder),
-            {**self.baseline.conditions, **target._asdict(), "candidate": trial.number},
+            {**self.baseline.conditions, **target._asdict(), "candidate": trial.number, "max_drop": self.goal.max_drop},
         )
 
 

@@ -12,7 +12,8 @@ from whet.cli.verbs.compress import compress
 from whet.cli.verbs.demo import demo
 from whet.cli.verbs.export import export
 from whet.cli.verbs.inspect import inspect, methods
-from whet.cli.verbs.measure import measure, report
+from whet.cli.verbs.measure import measure
+from whet.cli.verbs.report import report
 from whet.cli.verbs.search import search
 from whet.cli.verbs.training import distill, finetune
 

@@ -1,10 +1,10 @@
-"""`measure` and `report`: the verbs that show what models are worth."""
+"""The verb `measure` of the command line."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whet.cli.console import print_json, print_trials, show
+from whet.cli.console import print_json, print_trials
 from whet.cli.options import (
     Flag,
     InputLength,
@@ -12,12 +12,8 @@ from whet.cli.options import (
     MachineOptions,
     Precisions,
     TaskOptions,
-    Texts,
-    conditions_in,
     names_in,
-    silence_transformers,
 )
-from whet.utils.progress import note
 
 if TYPE_CHECKING:
     from whet.evaluation.trial import Trial
@@ -83,26 +79,3 @@ def measure(
     )
     if picture is not None:
         draw(trials, picture)
-
-
-def report(folder: Path, /, *folders: Path, out: Path | None = None, only: Texts = (), overwrite: Flag = False) -> None:
-    """Write what was measured as a web page, a picture and Markdown: report.html, report.png, report.md.
-
-    Args:
-        folder: Folder with models that were measured, at any depth.
-        folders: More such folders.
-        out: Folder to write to; FOLDER itself if it is the only one.
-        only: Show only what was measured under this condition, as NAME=VALUE, e.g. threads=2; repeatable.
-        overwrite: Also replace files of these names that are not reports.
-    """
-    from whet.report.write import write_report
-
-    silence_transformers()
-    page = write_report(
-        [folder, *folders],
-        out,
-        only=conditions_in(only),
-        overwrite=overwrite,
-        warn=lambda sentence: note(f"not shown: {sentence}"),
-    )
-    show(f"see {page}")

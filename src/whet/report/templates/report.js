@@ -124,7 +124,7 @@
     const where = (i) => [x.at(data.points[i].values[axis.metric][0]), y.at(data.points[i].values[data.quality.metric][0])];
     const names = {
       x: axis.better === "lower" ? `← better · ${axis.label}` : `${axis.label} · better →`,
-      y: `${data.quality.metric} ${data.quality.better === "lower" ? "↓" : "↑"}`,
+      y: `${data.quality.words} ${data.quality.better === "lower" ? "↓" : "↑"}`,
     };
     const line = svg("polyline", { class: "front", points: axis.frontier.map((i) => where(i).join(",")).join(" ") });
     const order = data.points.map((_, i) => i).sort((a, b) => (data.points[b].mib || 0) - (data.points[a].mib || 0));
@@ -132,7 +132,7 @@
     const drawn = order.map((i) => (marks[i] = mark(i, where(i), x, y, axis, width)));
     const picture = svg(
       "svg",
-      { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${data.quality.metric} against ${axis.label}` },
+      { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${data.quality.words} against ${axis.label}` },
       ...frame(box, x, y, names), line, ...drawn, ...labels(axis, where, box, width),
     );
     tip.hidden = true;
@@ -175,36 +175,49 @@
     return group;
   }
 
-  // names beside the marks of the frontier, where there is room
+  // names beside the marks: the best and the frontier first, the others where there is room, far ones with a line
   function labels(axis, where, box, width) {
-    const wanted = [data.best, 0, ...axis.frontier].filter((i, k, all) => i !== null && all.indexOf(i) === k);
+    const wanted = [data.best, 0, ...axis.frontier, ...data.points.keys()].filter((i, k, all) => i !== null && all.indexOf(i) === k);
     const taken = data.points.map((point, i) => {
       const [left, top] = where(i);
       const r = radius(point, width);
       return { left: left - r, right: left + r, top: top - r, bottom: top + r };
     });
+    const most = width < 500 ? 16 : 36;
     const found = [];
-    for (const i of width < 500 ? wanted.slice(0, 2) : wanted) {
-      const [left, top] = where(i);
-      const r = radius(data.points[i], width) + 8;
-      const long = data.points[i].name.length * 6.9;
-      const places = [
-        ["start", left + r, top - 7], ["end", left - r, top - 7], ["start", left + r, top + 16], ["end", left - r, top + 16],
-        ["middle", left, top - r - 4], ["middle", left, top + r + 12], ["start", left - r, top - r - 4], ["end", left + r, top - r - 4],
-      ];
-      const boxed = places.map(([anchor, at, base]) => {
-        const start = anchor === "start" ? at : anchor === "end" ? at - long : at - long / 2;
-        return { anchor, at, base, left: start, right: start + long, top: base - 11, bottom: base + 3 };
-      });
-      const inside = boxed.filter((own) => own.left >= box.left && own.right <= box.right + 8 && own.top >= box.top - 8 && own.bottom <= box.bottom);
+    for (const i of wanted) {
+      const name = shortened(data.points[i].name, most);
+      const inside = placesAround(where(i), radius(data.points[i], width), name.length * 6.9, width < 500 ? 30 : 100).filter((own) =>
+        own.left >= box.left && own.right <= box.right + 8 && own.top >= box.top - 8 && own.bottom <= box.bottom);
       const free = inside.find((own) => taken.every((one) => own.right < one.left || own.left > one.right || own.bottom < one.top || own.top > one.bottom));
       // the best model always has a label, even one that overlaps others
       const own = free || (i === data.best ? inside[0] : null);
       if (!own) continue;
       taken.push(own);
-      found.push(svg("text", { class: "label", x: own.at, y: own.base, "text-anchor": own.anchor }, data.points[i].name));
+      if (own.line) found.unshift(svg("line", { class: "lead-line", x1: own.line[0], y1: own.line[1], x2: own.line[2], y2: own.line[3] }));
+      found.push(svg("text", { class: "label", x: own.at, y: own.base, "text-anchor": own.anchor }, name));
     }
     return found;
+  }
+
+  const shortened = (name, most) => ([...name].length > most ? `${[...name].slice(0, most - 1).join("")}…` : name);
+
+  function placesAround([left, top], size, long, farthest) {
+    const places = [];
+    for (const away of [8, 26, 46, 70, 100].filter((one) => one <= farthest)) {
+      const r = size + away;
+      places.push(
+        ["start", left + r, top - 7], ["end", left - r, top - 7], ["start", left + r, top + 16], ["end", left - r, top + 16],
+        ["middle", left, top - r - 4], ["middle", left, top + r + 12], ["start", left - r, top - r - 4], ["end", left + r, top - r - 4],
+        ["start", left - r, top + r + 12], ["end", left + r, top + r + 12],
+      );
+    }
+    return places.map(([anchor, at, base], k) => {
+      const start = anchor === "start" ? at : anchor === "end" ? at - long : at - long / 2;
+      const own = { anchor, at, base, left: start, right: start + long, top: base - 11, bottom: base + 3 };
+      const near = [Math.max(own.left, Math.min(own.right, left)), base < top ? own.bottom : own.top];
+      return { ...own, line: k < 10 ? null : [left, top, ...near] };
+    });
   }
 
   const told = ([name, value, ends]) => [
@@ -279,12 +292,35 @@
     return sign * (one - other);
   }
 
+  // recipes and commands, to copy
+
+  function copyable(place) {
+    const text = place.querySelector("pre");
+    const button = html("button", { type: "button", class: "copy" }, "Copy");
+    button.addEventListener("click", async () => {
+      button.textContent = (await copied(text)) ? "Copied" : "Press Ctrl+C";
+      setTimeout(() => (button.textContent = "Copy"), 2000);
+    });
+    place.append(button);
+  }
+
+  // a page from a disk or from a plain http address may have no clipboard; its text is selected then
+  async function copied(text) {
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      return true;
+    } catch {
+      getSelection().selectAllChildren(text);
+      return document.execCommand("copy");
+    }
+  }
+
   // learning curves
 
   function drawCurves() {
     if (!data.curves.length) return;
     drawLines("losses", "loss", [1, 2]);
-    drawLines("scores", data.quality.metric, [3]);
+    drawLines("scores", data.quality.words, [3]);
   }
 
   function drawLines(id, name, columns) {
@@ -317,7 +353,8 @@
 
   drawLegend();
   draw();
-  sortable(document.getElementById("table"));
+  document.querySelectorAll(".figures").forEach(sortable);
+  document.querySelectorAll(".code").forEach(copyable);
   for (const [i, row] of rows) {
     row.addEventListener("pointerenter", () => light(i, true));
     row.addEventListener("pointerleave", () => light(i, false));

@@ -1,0 +1,66 @@
+"""The commands that make the models of a report again."""
+
+import shlex
+from collections.abc import Sequence
+
+from whet.evaluation.trial import Trial
+from whet.report.view import ReportView
+from whet.tasks.base import task_names
+from whet.utils.precision import FP32, PYTORCH
+from whet.utils.streams import printable
+
+__all__ = ["RECIPE_FILE", "commands_again"]
+
+RECIPE_FILE = "recipe.yaml"
+_LENGTH, _SEED, _METRIC = "128", "0", "accuracy"
+"""What the command line takes where nothing else is given."""
+
+
+def commands_again(view: ReportView, trials: Sequence[Trial]) -> str:
+    """Return the commands that make a compressed model and measure it, one a line, as a shell reads them.
+
+    Args:
+        view: the contents of the report.
+        trials: the model's trials, one for each place where it was measured, all made by one recipe.
+    """
+    first = trials[0]
+    conditions = first.conditions or {}
+    baseline, name = _operand(str(conditions.get("baseline") or view.trials[0].name)), _operand(_name(first))
+    data, places = _data_words(view), dict.fromkeys(map(_place, trials))
+    rest = [*_unless("--max-length", conditions.get("max_length"), _LENGTH), *_unless("--seed", first.seed, _SEED)]
+    runtimes, precisions = (",".join(dict.fromkeys(column)) for column in zip(*places, strict=True))
+    lines = [["whet", "compress", baseline, "--recipe", RECIPE_FILE, *data, "--out", name, *rest]]
+    exported = [(runtime, precision) for runtime, precision in places if runtime != PYTORCH]
+    lines += [["whet", "export", name, "--to", runtime, "--precision", each, *data] for runtime, each in exported]
+    where = [*_unless("--runtime", runtimes, PYTORCH), *_unless("--precision", precisions, FP32)]
+    lines.append(["whet", "measure", baseline, name, *data, *where, *rest])
+    return "\n".join(printable(shlex.join(line)) for line in lines)
+
+
+def _operand(name: str) -> str:
+    """A folder's name that no program takes for an option."""
+    return f"./{name}" if name.startswith("-") else name
+
+
+def _place(trial: Trial) -> tuple[str, str]:
+    conditions = trial.conditions or {}
+    return str(conditions.get("runtime") or PYTORCH), str(conditions.get("precision") or FP32)
+
+
+def _name(trial: Trial) -> str:
+    """The model's name, without the runtime that a row may have after it in brackets."""
+    name, _, where = trial.name.removesuffix(")").rpartition(" (")
+    return name if name and where.split(" ")[0] == _place(trial)[0] else trial.name
+
+
+def _data_words(view: ReportView) -> list[str]:
+    """The words that name the data: a known task, or places for the reader's own files."""
+    task, positive = view.task, view.common.get("positive")
+    scored = [] if positive is None else ["--positive", positive]
+    if task in task_names():
+        return ["--task", task, *scored]
+    return ["--train-file", "TRAIN.csv", "--dev-file", "DEV.csv", *_unless("--metric", view.quality, _METRIC), *scored]
+
+
+def _unless(option: str, value: object, usual: str) -> list[str]:
+    return [] if value is None or str(value) == usual else [option, str(value)]

@@ -1,0 +1,48 @@
+"""The commands that a report gives to make a model again are ones that whet takes."""
+
+import shlex
+
+import pytest
+
+from measured import trial
+from whet.cli.verbs import app
+from whet.report.again import commands_again
+from whet.report.collect import Result
+from whet.report.view import report_view
+
+KFAC = [{"method": "factorization.kfac", "keep": 0.4}]
+
+
+def commands(*trials, **dense) -> list[list[str]]:
+    view = report_view([Result(one) for one in (trial("dense", **dense), *trials)])
+    return [shlex.split(line) for line in commands_again(view, view.trials[1:]).splitlines()]
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [{}, {"task": "my data", "positive": "spam"}, {"max_length": 64, "baseline": "a b; rm -rf x"}],
+    ids=["a known task", "own data", "odd names"],
+)
+@pytest.mark.parametrize("name", ["small", "-o", "it's\n$(rm -rf x)", "--out=/"])
+def test_the_command_line_takes_them(conditions, name):
+    places = {"": {}, " (onnxruntime int8)": {"runtime": "onnxruntime", "precision": "int8"}}
+    rows = [trial(name + where, speedup=2.0, recipe=KFAC, **place, **conditions) for where, place in places.items()]
+    lines = commands(*rows, **conditions)
+    assert [line[1] for line in lines] == ["compress", "export", "measure"]
+    for line in lines:
+        command, bound, _ = app.parse_args(line[1:], exit_on_error=False, print_error=False)
+        assert command.__name__ == line[1]
+    assert bound.arguments["models"] == (lines[0][lines[0].index("--out") + 1],)
+
+
+def test_they_name_the_model_without_where_it_runs():
+    """A search names its rows after the runtime too."""
+    row = trial("structure 7 (pytorch)", speedup=2.0, recipe=KFAC)
+    assert commands(row)[0][-1] == "structure 7"
+    assert commands(trial("small (v2)", speedup=2.0, recipe=KFAC))[0][-1] == "small (v2)"
+
+
+def test_seeds_and_lengths_are_told_where_they_are_unusual():
+    [compress, measure] = commands(trial("a", speedup=2.0, recipe=KFAC, max_length=64), max_length=64)
+    assert compress[-2:] == measure[-2:] == ["--max-length", "64"]
+    assert "--seed" not in compress
