@@ -23,7 +23,7 @@ def commands(*trials, **dense) -> list[list[str]]:
     [{}, {"task": "my data", "positive": "spam"}, {"max_length": 64, "baseline": "a b; rm -rf x"}],
     ids=["a known task", "own data", "odd names"],
 )
-@pytest.mark.parametrize("name", ["small", "-o", "it's\n$(rm -rf x)", "--out=/"])
+@pytest.mark.parametrize("name", ["small", "-o", "it's\n$(rm -rf x)\x1b", "--out=/"])
 def test_the_command_line_takes_them(conditions, name):
     places = {"": {}, " (onnxruntime int8)": {"runtime": "onnxruntime", "precision": "int8"}}
     rows = [trial(name + where, speedup=2.0, recipe=KFAC, **place, **conditions) for where, place in places.items()]

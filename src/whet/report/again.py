@@ -7,7 +7,6 @@ from whet.evaluation.trial import Trial
 from whet.report.view import ReportView
 from whet.tasks.base import task_names
 from whet.utils.precision import FP32, PYTORCH
-from whet.utils.streams import printable
 
 __all__ = ["RECIPE_FILE", "commands_again"]
 
@@ -34,7 +33,12 @@ def commands_again(view: ReportView, trials: Sequence[Trial]) -> str:
     lines += [["whet", "export", name, "--to", runtime, "--precision", each, *data] for runtime, each in exported]
     where = [*_unless("--runtime", runtimes, PYTORCH), *_unless("--precision", precisions, FP32)]
     lines.append(["whet", "measure", baseline, name, *data, *where, *rest])
-    return "\n".join(printable(shlex.join(line)) for line in lines)
+    return "\n".join(shlex.join(map(_on_one_line, line)) for line in lines)
+
+
+def _on_one_line(word: str) -> str:
+    """A word without what a terminal obeys, a new line among it; whoever pastes it sees all that runs."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in word)
 
 
 def _operand(name: str) -> str:
