@@ -136,6 +136,20 @@ def to_onnx(model: nn.Module, names: Sequence[str], path: Path, *, opset: int | 
         raise InvalidModel(
             f"ONNX must be able to express the model, but torch says: {reason}; run it in PyTorch"
         ) from error
+    _drop_notes(path)
+
+
+def _drop_notes(path: Path) -> None:
+    """Drop what torch's exporter notes of each node but its scopes: source lines with paths of this machine, mostly."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    for node in model.graph.node:
+        notes = node.metadata_props
+        for i in reversed(range(len(notes))):
+            if notes[i].key != SCOPES:
+                del notes[i]
+    path.write_bytes(model.SerializeToString())
 
 
 def nodes_of(model: "onnx.ModelProto", modules: Collection[str]) -> list[str]:
