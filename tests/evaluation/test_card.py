@@ -102,6 +102,11 @@ def test_the_code_beside_a_speed_runs_what_was_measured():
         assert card.index("**4.4 times as fast") < card.index("## Load it")
 
 
+def test_the_code_loads_only_what_whet_loads():
+    card = model_card(FACTS._replace(forms=[Form("of_another_package")]), [])
+    assert code_of(card) == [] and "The package that brought this runtime says how" in card
+
+
 def test_the_form_that_a_model_was_made_for_comes_first():
     facts = FACTS._replace(forms=[Form("pytorch"), INT8], target=INT8)
     assert [("pipeline" in code) for code in code_of(model_card(facts, []))] == [False, True]

@@ -29,7 +29,7 @@ from whet.evaluation.metrics.base import Quality, all_metrics
 from whet.evaluation.trial import Trial
 from whet.evaluation.words import metric_in_words
 from whet.models.manifest import Lineage, Made
-from whet.runtimes.base import all_runtimes
+from whet.run.target import PACKAGES
 from whet.tasks.base import hub_dataset
 from whet.tasks.kinds.base import kind_of_head
 from whet.utils.precision import FP32, INT8, PYTORCH
@@ -45,6 +45,10 @@ HUB_METRICS = {
 }
 """What the hub calls metrics, where it calls them otherwise."""
 _TEXT = "The text to classify."
+_BATCHES = (
+    "In int8, an answer depends a little on the other texts of its batch; with `whet.load(..., batch_size=1)` it does "
+    "not."
+)
 
 
 class Form(NamedTuple):
@@ -158,7 +162,9 @@ def _loading(form: Form, facts: CardFacts, trial: Trial | None) -> list[str]:
     """Return how to load one form, after what was measured of it."""
     told = [f"### In {markdown_text(str(form))}", "", _speed(form, facts, trial), ""]
     if form.runtime == PYTORCH:
-        return [*told, "```python", *_pipeline(facts), "```"]
+        return [*told, *(_install(form) if facts.needs_whet else []), "```python", *_pipeline(facts), "```"]
+    if form.runtime not in PACKAGES:
+        return [*told, "The package that brought this runtime says how to load it."]
     name = _literal(facts.name)
     code = [
         "import whet",
@@ -166,11 +172,7 @@ def _loading(form: Form, facts: CardFacts, trial: Trial | None) -> list[str]:
         f"predictor = whet.load({name}, runtime={_literal(form.runtime)}, precision={_literal(form.precision)})",
         f"print(predictor.predict([{_literal(_TEXT)}]))",
     ]
-    note = (
-        ["", "In int8, an answer may depend a little on the other texts of its batch."]
-        if form.precision == INT8
-        else []
-    )
+    note = ["", _BATCHES] if form.precision == INT8 else []
     return [*told, *_install(form), "```python", *code, "```", *note]
 
 
@@ -195,9 +197,7 @@ def _measure_it(facts: CardFacts, form: Form) -> str:
 
 
 def _install(form: Form) -> list[str]:
-    runtime = all_runtimes().get(form.runtime)
-    extra = "" if runtime is None else f"[{runtime.extra}]"
-    return ["```bash", f"pip install 'whet{extra}'", "```", ""] if extra not in ("", "[]") else []
+    return ["```bash", f"pip install {PACKAGES[form.runtime]}", "```", ""]
 
 
 def _pipeline(facts: CardFacts) -> list[str]:

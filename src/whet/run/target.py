@@ -7,13 +7,13 @@ from whet.run.folder import ModelFolder
 from whet.utils.inputs import one_line
 from whet.utils.precision import FP32, PYTORCH
 
-__all__ = ["ONNX_RUNTIME", "OPENVINO", "choose_target", "target_name"]
+__all__ = ["ONNX_RUNTIME", "OPENVINO", "PACKAGES", "choose_target", "target_name"]
 
 ONNX_RUNTIME, OPENVINO = "onnxruntime", "openvino"
 _NEEDED = {ONNX_RUNTIME: ("onnxruntime",), OPENVINO: ("openvino",), PYTORCH: ("torch", "transformers")}
 """The packages of each runtime, by which of them are installed, in the order in which they are tried."""
-_REMEDIES = {ONNX_RUNTIME: "'whet[run]'", OPENVINO: "'whet[run]' openvino", PYTORCH: "'whet[compress]'"}
-"""What installs each runtime."""
+PACKAGES = {ONNX_RUNTIME: "'whet[run]'", OPENVINO: "'whet[run]' openvino", PYTORCH: "'whet[compress]'"}
+"""What pip installs for each runtime."""
 _FORMATS = {"onnx": ONNX_RUNTIME}
 """Other names of runtimes."""
 
@@ -51,7 +51,7 @@ def choose_target(folder: ModelFolder, runtime: str | None = None, precision: st
         names = ", ".join(dict.fromkeys(package for one in fitting for package in _missing(one[0])))
         raise InvalidParameter(
             f"{' or '.join(map(target_name, fitting))} must be installed to run {folder.path}, but got no {names}; "
-            f"pip install {_REMEDIES[fitting[0][0]]}"
+            f"pip install {PACKAGES[fitting[0][0]]}"
         )
     return _fastest(folder, installed) or installed[0]
 
