@@ -18,6 +18,8 @@ STUDENT = whet.student_from("layer_subset:odd")
 
 GOOD = {
     whet.load_model: {"model": MODEL},
+    whet.load: {"folder": MODEL},
+    whet.deploy: {"model": MODEL, "out": OUT},
     whet.load_task: {"train_file": "train.csv"},
     whet.finetune: {"base": MODEL, "task": TASK, "out": OUT, "settings": SETTINGS},
     whet.distill: {"teacher": MODEL, "student": STUDENT, "task": TASK, "out": OUT, "settings": SETTINGS},
@@ -32,6 +34,7 @@ GOOD = {
 }
 """Arguments with which each function can be called; the model does not exist."""
 
+FEW = (0, -1, 1.5, float("nan"), "1", True, [1])
 COUNTS = (0, -1, 10**20, 10**5000, 1.5, float("nan"), "1", True, None, [1])
 WRONG = {
     "path": [None, 3, ["a"], "", "a\0b", b"a", print],
@@ -49,6 +52,8 @@ WRONG = {
     "function": [3, "print", None],
     "text or none": [3, ["text"]],
     "text": [3, None, ["text"], b"text"],
+    "few": [*FEW, None],
+    "few or none": FEW,
     "count": COUNTS,
     "count or none": [value for value in COUNTS if value is not None],
     "batch": [3, None, (0, 1), (1, 0), (1, 1, 1), (1.5, 2), (10**20, 1), ("1", "1"), "11"],
@@ -58,6 +63,13 @@ WRONG = {
 """Values that are wrong for a kind of argument."""
 KINDS = {
     whet.load_model: {"model": "path"},
+    whet.load: {
+        "folder": "path", "runtime": "text or none", "precision": "text or none", "threads": "few or none",
+        "max_length": "few or none", "batch_size": "few",
+    },
+    whet.deploy: {
+        "model": "path", "out": "path", "runtime": "text or none", "precision": "text or none", "overwrite": "flag",
+    },
     whet.load_task: {"text": "text", "label": "text", "metric": "text or none"},
     whet.finetune: {
         "base": "path", "task": "task", "out": "path", "settings": "settings", "lora": "settings or none",

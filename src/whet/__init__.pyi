@@ -4,6 +4,8 @@ from .api.comparing import Compared as Compared
 from .api.comparing import compare as compare
 from .api.compressing import Compressed as Compressed
 from .api.compressing import compress as compress
+from .api.deploying import Deployment as Deployment
+from .api.deploying import deploy as deploy
 from .api.exporting import export as export
 from .api.loading import load_model as load_model
 from .api.measuring import measure as measure

@@ -4,6 +4,8 @@ from .comparing import Compared as Compared
 from .comparing import compare as compare
 from .compressing import Compressed as Compressed
 from .compressing import compress as compress
+from .deploying import Deployment as Deployment
+from .deploying import deploy as deploy
 from .exporting import export as export
 from .loading import load_model as load_model
 from .measuring import measure as measure

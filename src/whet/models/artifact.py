@@ -151,6 +151,11 @@ def verify(folder: Path) -> None:
     """
     manifest = read_manifest(folder)
     for pattern in (CONFIG, WEIGHTS):
+        if "deployed_from" in (manifest.model_extra or {}):
+            raise InvalidArtifact(
+                f"the model must have its weights, but {folder} is a deployment, which whet.load runs; give the model "
+                "that it was made from"
+            )
         if not any(fnmatchcase(name, pattern) for name in manifest.files):
             raise InvalidArtifact(
                 f"{folder / MANIFEST} must list the model's files, but it lists no {pattern}; copy it again"

@@ -25,6 +25,7 @@ from whet.run.folder import ModelFolder
 from whet.run.sessions import ONNX_FILES, OPENVINO_FILES, OnnxSession, OpenVinoSession, Session, require_bf16
 from whet.run.target import ONNX_RUNTIME, OPENVINO, choose_target, target_name
 from whet.run.text import Encoder, Text, TokenEncoder, padded_batch
+from whet.utils.calls import checked
 from whet.utils.inputs import exists, one_line
 from whet.utils.lengths import longest_input
 from whet.utils.precision import BF16, PYTORCH
@@ -147,6 +148,7 @@ class Predictor:
         return logits
 
 
+@checked
 def load(
     folder: str | Path,
     *,
@@ -179,7 +181,7 @@ def load(
         InvalidModel: the model cannot be loaded.
     """
     for name, value, least in (("threads", threads, 1), ("max_length", max_length, 2), ("batch_size", batch_size, 1)):
-        if value is not None and (not isinstance(value, int) or value < least):
+        if value is not None and value < least:
             raise InvalidParameter(f"{least} <= {name} must hold, but got {name}={one_line(value, 40)}; give more")
     path = Path(folder)
     if not exists(path):  # the name of a model on the hub

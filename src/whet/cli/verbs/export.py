@@ -1,5 +1,7 @@
 """The verb `export` of the command line."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from whet.cli.options import (
     in_words,
     names_in,
 )
-from whet.errors import InvalidArtifact
+from whet.errors import InvalidArtifact, InvalidParameter
 from whet.utils.manifests import is_artifact
 
 
@@ -23,7 +25,7 @@ def export(
     model: str,
     /,
     *,
-    to: str,
+    to: str | None = None,
     precision: Precisions = "fp32",
     max_kl: float | None = None,
     opset: int | None = None,
@@ -31,6 +33,7 @@ def export(
     data: TaskOptions = TaskOptions(),
     machine: SeedOptions = SeedOptions(),
     out: Path | None = None,
+    deploy: Path | None = None,
     overwrite: Flag = False,
     as_json: Json = False,
 ) -> None:
@@ -39,13 +42,22 @@ def export(
     Args:
         model: Folder of a model that whet wrote, beside whose weights the files go; or, with --out, any folder or hub
             name.
-        to: Runtimes, separated by commas: onnxruntime (or onnx), openvino.
+        to: Runtimes, separated by commas: onnxruntime (or onnx), openvino. Only --deploy does without it: it takes an
+            export that is there.
         max_kl: Largest mean KL on held-out training data, in nats; layers that cost most stay in fp32 until it is met.
         opset: Version of ONNX's operators, 18 to 23, for older versions of ONNX Runtime; the fastest if not given.
         out: Folder to write: the model, its tokenizer and the export.
+        deploy: Folder to write: all that runs the model without torch, with a small server.
         overwrite: Replace the output folder.
     """
-    if out is None and not is_artifact(model):
+    if deploy is not None:
+        _check_deployment(deploy, model, names_in(to or ""), names_in(precision), overwrite=overwrite)
+    elif to is None:
+        raise InvalidParameter("--to must name a runtime, but got nothing; --to onnxruntime exports the model")
+    if to is None:
+        _deployed(model, deploy, overwrite=overwrite, as_json=as_json)
+        return
+    if out is None and deploy is None and not is_artifact(model):
         options = {
             "precision": (precision, "fp32"),
             "max_kl": (max_kl, None),
@@ -60,25 +72,71 @@ def export(
     from whet.runtimes.export import CALIBRATION
 
     machine.use_cpu()
-    agreements = api.export(
-        model,
-        names_in(to),
-        precisions=names_in(precision),
-        task=data.load_if_given(),
-        calibration=replace(CALIBRATION, max_length=max_length),
-        seed=machine.seed,
-        max_kl=max_kl,
-        threads=machine.threads,
-        opset=opset,
-        out=out,
-        overwrite=overwrite,
-    )
+    with _place(model, out) as place:
+        agreements = api.export(
+            model,
+            names_in(to),
+            precisions=names_in(precision),
+            task=data.load_if_given(),
+            calibration=replace(CALIBRATION, max_length=max_length),
+            seed=machine.seed,
+            max_kl=max_kl,
+            threads=machine.threads,
+            opset=opset,
+            out=place,
+            overwrite=overwrite,
+        )
+        if deploy is not None:
+            _deployed(place or model, deploy, *agreements, overwrite=overwrite, as_json=as_json)
+            return
     if as_json:
         print_json({" ".join(target): agreement._asdict() for target, agreement in agreements.items()})
         return
     print_agreements(agreements)
     if out is not None:
         show(f"saved to {out}; measure it: {in_words('whet', 'measure', model, out, *data.words())}")
+
+
+def _check_deployment(
+    folder: Path, model: str, runtimes: Sequence[str], precisions: Sequence[str], *, overwrite: bool
+) -> None:
+    """Refuse what cannot become a deployment before anything is exported."""
+    from whet.utils.outputs import check_output
+
+    if len(runtimes) > 1 or len(precisions) > 1:
+        raise InvalidParameter(
+            f"--deploy must go with one runtime and precision, but got {', '.join(runtimes)} in "
+            f"{', '.join(precisions)}; name one of each"
+        )
+    check_output(folder, overwrite=overwrite, inputs=[Path(model)])
+
+
+@contextmanager
+def _place(model: str, out: Path | None) -> Iterator[Path | None]:
+    """Yield the folder to export into; None for the model's own. That of others, without --out, is a temporary one."""
+    if out is not None or is_artifact(model):
+        yield out
+        return
+    from whet.utils.scratch import temporary_folder
+
+    with temporary_folder() as folder:
+        yield folder / Path(model).resolve().name
+
+
+def _deployed(
+    model: str | Path, folder: Path | None, target: tuple[str, str] | None = None, *, overwrite: bool, as_json: bool
+) -> None:
+    """Write a deployment and show it."""
+    from whet import api
+
+    assert folder is not None
+    runtime, precision = target or (None, None)
+    deployment = api.deploy(model, folder, runtime=runtime, precision=precision, overwrite=overwrite)
+    if as_json:
+        print_json({"folder": str(folder), "target": deployment.target, "bytes": deployment.size})
+        return
+    size = f"{deployment.size / 2**20:.1f} MiB"
+    show(f"saved to {folder}: {deployment.target}, {size}; run it in Python: whet.load({str(folder)!r})")
 
 
 def _require_out(model: str, words: list[str]) -> None:

@@ -1,0 +1,161 @@
+"""Deployments: a folder with the one file that runs, its tokenizer and labels, and all that serving it needs."""
+
+import importlib.metadata
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from whet.errors import InvalidParameter
+from whet.models.artifact import versions
+from whet.run.folder import ModelFolder
+from whet.run.target import OPENVINO, choose_target, target_name
+from whet.run.text import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG
+from whet.utils.calls import checked
+from whet.utils.files import digest
+from whet.utils.lengths import longest_input
+from whet.utils.manifests import CARD, CONFIG, MANIFEST
+from whet.utils.outputs import holding_output, new_folder
+from whet.utils.precision import PYTORCH
+
+__all__ = ["Deployment", "deploy"]
+
+SERVER, REQUIREMENTS = "serve.py", "requirements.txt"
+_SERVE = '''"""Serve the model in this folder: `uvicorn serve:app`, then POST {"texts": ["..."]} to /predict."""
+
+from pathlib import Path
+
+import whet
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+
+app = FastAPI()
+predictor = whet.load(Path(__file__).parent)
+
+
+class Request(BaseModel):
+    """Texts, or pairs of texts."""
+
+    texts: list[str | tuple[str, str]] = Field(max_length=1000)
+
+
+@app.post("/predict")
+def predict(request: Request) -> list[whet.Prediction]:
+    """Return label, score and all scores of each text."""
+    return predictor.predict(request.texts)
+'''
+_CARD = """# {name}
+
+A text classifier or regressor for {target}, {size:.0f} MiB, made by whet {version}{origin}. It needs neither torch nor
+transformers. Outputs: {labels}.
+
+```
+pip install -r requirements.txt
+```
+
+```python
+import whet
+
+predictor = whet.load(".")
+print(predictor(["a text", "another"]))
+```
+
+`uvicorn serve:app` serves it: POST `{{"texts": ["a text"]}}` to `/predict`.
+"""
+
+
+class Deployment(NamedTuple):
+    """What a deployment holds."""
+
+    folder: Path
+    """Where it is."""
+    target: str
+    """Runtime and precision, such as `onnxruntime int8`."""
+    size: int
+    """Bytes of all its files."""
+
+
+@checked
+@holding_output("model")
+def deploy(
+    model: str | Path,
+    out: str | Path,
+    *,
+    runtime: str | None = None,
+    precision: str | None = None,
+    overwrite: bool = False,
+) -> Deployment:
+    """Write a folder that runs a model without torch: one export, tokenizer, labels, a server and its requirements.
+
+    `whet.load(out)` loads it.
+
+    Args:
+        model: folder of a model that was exported.
+        out: folder to write.
+        runtime: onnxruntime or openvino; chosen as `whet.load` chooses, if None.
+        precision: such as int8; chosen in the same way.
+        overwrite: whether `out` may be replaced.
+
+    Raises:
+        InvalidParameter: the model has no such export.
+        InvalidArtifact: a file is missing or altered.
+        OutputExists, OutputNotWritten: `out` exists or cannot be written.
+    """
+    source = ModelFolder(Path(model))
+    target = choose_target(source, runtime, precision)
+    if target[0] == PYTORCH:
+        raise InvalidParameter(
+            f"a deployment must hold an export, but {model} runs in PyTorch; whet export {model} --to onnxruntime "
+            f"--deploy {out}"
+        )
+    entry = source.manifest["exports"][" ".join(target)]
+    listed = [name for name in (CONFIG, TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS) if source.lists(name)]
+    paths = [*map(source.file, listed), *source.export_files(*target)]
+    with new_folder(Path(out), overwrite=overwrite) as draft:
+        for path in paths:
+            shutil.copyfile(path, draft / path.name)
+        (draft / SERVER).write_text(_SERVE, encoding="utf-8")
+        (draft / REQUIREMENTS).write_text(_requirements(target[0]), encoding="utf-8")
+        (draft / CARD).write_text(_card(source, Path(out), target_name(target), paths), encoding="utf-8")
+        manifest = {
+            "target": dict(zip(("runtime", "precision"), target, strict=True)),
+            "max_length": source.measured_length(target) or longest_input(source.config),
+            "deployed_from": entry["model"],
+            "versions": versions(),
+            "exports": {" ".join(target): entry},
+            "files": {name: digest(draft / name) for name in sorted([*listed, SERVER, REQUIREMENTS, CARD])},
+        }
+        (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    size = sum(path.stat().st_size for path in Path(out).iterdir())
+    return Deployment(Path(out), target_name(target), size)
+
+
+def _requirements(runtime: str) -> str:
+    """The packages that run and serve a model, in the versions that are installed here."""
+    packages = ["numpy", "tokenizers", "openvino" if runtime == OPENVINO else "onnxruntime", "fastapi", "uvicorn"]
+    extra = "" if runtime == OPENVINO else "[run]"
+    return "".join(f"{line}\n" for line in [f"whet{extra}=={_version('whet')}", *map(_pinned, packages)])
+
+
+def _pinned(package: str) -> str:
+    version = _version(package)
+    return package if version is None else f"{package}=={version}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _card(source: ModelFolder, out: Path, target: str, paths: list[Path]) -> str:
+    origin: Any = source.manifest.get("origin")
+    return _CARD.format(
+        name=out.resolve().name,
+        target=target,
+        size=sum(path.stat().st_size for path in paths) / 2**20,
+        version=_version("whet"),
+        origin=f" from {source.path.resolve().name}" if origin is None else f" from {origin}",
+        labels=", ".join(source.labels),
+    )
