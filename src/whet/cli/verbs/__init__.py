@@ -8,6 +8,9 @@ import importlib.metadata
 from cyclopts import App, Parameter
 
 from whet.cli.verbs.compare import compare
+
+from whet.cli.shell import GLOBAL_OPTIONS
+from whet.cli.verbs.completion import install_completion
 from whet.cli.verbs.compress import compress
 from whet.cli.verbs.demo import demo
 from whet.cli.verbs.export import export
@@ -21,8 +24,11 @@ __all__ = ["app"]
 
 app = App(
     name="whet",
-    help="Make fine-tuned NLP Transformers smaller and faster, and prove what that cost. Every verb takes --debug, "
-    "which shows the traceback of an error.",
+    help="Make fine-tuned NLP Transformers smaller and faster, and prove what that cost.",
+    help_format="plaintext",  # names with colons and stars mean what they say
+    help_epilogue="Every command takes, before or after its name: "
+    + "; ".join(f"{name}, {meaning}" for name, meaning in GLOBAL_OPTIONS.items())
+    + ".",
     version=lambda: f"whet {importlib.metadata.version('whet')}",
     version_flags=("--version",),
     default_parameter=Parameter(negative=()),
@@ -31,3 +37,4 @@ app = App(
 
 for verb in (finetune, distill, compress, compare, measure, report, export, search, inspect, methods, demo):
     app.command(verb)
+app.command(install_completion, name="--install-completion")
