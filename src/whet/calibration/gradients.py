@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from whet.tasks.data import Batch, Batches
 from whet.tasks.kinds.base import kind_of_head, random_signs
-from whet.utils.distributed import items_of_process
+from whet.utils.distributed import items_of_process, process_count
+from whet.utils.progress import track
 
 __all__ = ["activation_gradients", "backward_fisher_noise", "batches_of_process", "fisher_noise", "noise_generator"]
 
@@ -62,7 +63,7 @@ def batches_of_process(batches: Batches) -> Iterator[tuple[range, Batch]]:
         InvalidData: there are fewer batches than processes.
     """
     ends = np.cumsum([len(batch["input_ids"]) for batch in batches])
-    for i, batch in items_of_process(batches.batches):
+    for i, batch in track(items_of_process(batches.batches), "calibrating", total=len(batches) // process_count()):
         yield range(int(ends[i]) - len(batch["input_ids"]), int(ends[i])), batch
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from whet.evaluation.formatting import number, percent, points, points_with_arm, ratio, times, value_of
-from whet.evaluation.headline import quality_difference
+from whet.evaluation.headline import quality_difference, verdict
 from whet.report.tables import WIDTH, TableColumn, fitted_table, trial_table
 from whet.utils.distributed import is_first
 from whet.utils.parameters import parameters
@@ -101,6 +101,8 @@ def print_curve(curve: Sequence[Epoch], title: str, *, as_json: bool) -> None:
 def print_trials(trials: Sequence[Trial], title: str) -> None:
     """Print what was measured, one row a model."""
     show(trial_table(trials, title=title, width=table_width()))
+    if len(trials) > 1 and (won := verdict(trials)):
+        show(won)
 
 
 def print_step(step: Step) -> None:
@@ -238,7 +240,8 @@ def print_inspection(found: Inspection) -> None:
 def print_json(value: Any) -> None:
     """Print a value as JSON; methods and other dataclasses by their fields."""
     if is_first():
-        print(json.dumps(value, indent=1, default=_plain))
+        with aside():
+            print(json.dumps(value, indent=1, default=_plain))
 
 
 def _plain(value: Any) -> Any:

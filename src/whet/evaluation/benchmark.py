@@ -30,6 +30,7 @@ from whet.utils.lookup import choose
 from whet.utils.manifests import is_artifact
 from whet.utils.parameters import check
 from whet.utils.precision import FP32, PYTORCH
+from whet.utils.progress import track
 from whet.utils.ranges import BatchSize, Device, MaxLength, Seed
 
 __all__ = ["Benchmark", "BenchmarkRow", "require_dev"]
@@ -129,7 +130,7 @@ class Benchmark:
         qualities = task_qualities(task, subjects[0].order)
         chosen = [*qualities, *others]
         measured: list[list[Any]] = [[] for _ in subjects]
-        for metric in chosen:
+        for metric in track(chosen, "measuring"):
             for own, found in zip(measured, metric.measure(subjects), strict=True):
                 own.extend(found)
         baseline = {"baseline": subjects[0].name, "baseline_artifact": artifacts[subjects[0].source].digest}

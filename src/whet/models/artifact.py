@@ -33,6 +33,7 @@ from whet.utils.manifests import (
 )
 from whet.utils.outputs import new_folder
 from whet.utils.precision import FP32
+from whet.utils.progress import detail
 from whet.utils.schema import from_json
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def load_any(source: str | Path) -> "PreTrainedModel":
 def load_with_tokenizer(source: str | Path, *, device: str = "cpu") -> LoadedModel:
     """Load a model with its tokenizer, after one check of the digests of both; see `load_any`."""
     check_source(source)
+    detail(f"loading {source}")
     model, tokenizer = load_unverified(source), load_tokenizer(source)
     model.to(device)
     return LoadedModel(model, tokenizer)

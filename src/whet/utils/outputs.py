@@ -24,6 +24,7 @@ from whet.utils.distributed import from_first_process
 from whet.utils.files import check_path, not_written, remove
 from whet.utils.inputs import exists
 from whet.utils.locks import EXPORT_DRAFT, LOCK, holding, holds, is_new
+from whet.utils.progress import detail
 
 __all__ = [
     "adding_to",
@@ -214,6 +215,7 @@ def new_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
             set_rights(draft)
             check_output(folder, overwrite=overwrite)  # others than whet may have written there meanwhile
             _swap(draft, target)
+            detail(f"wrote {folder}")
         except (OSError, SafetensorError) as error:
             if isinstance(error, WhetError):
                 raise

@@ -7,9 +7,8 @@ import importlib.metadata
 
 from cyclopts import App, Parameter
 
-from whet.cli.verbs.compare import compare
-
 from whet.cli.shell import GLOBAL_OPTIONS
+from whet.cli.verbs.compare import compare
 from whet.cli.verbs.completion import install_completion
 from whet.cli.verbs.compress import compress
 from whet.cli.verbs.demo import demo

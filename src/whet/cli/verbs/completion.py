@@ -19,13 +19,13 @@ def install_completion(*, shell: Literal["bash", "zsh", "fish"] | None = None) -
     from whet.cli.verbs import app
 
     try:
-        chosen = shell or detect_shell()
+        chosen: str = shell or detect_shell()
     except ShellDetectionError:
         chosen = "no shell that is known"
     if chosen not in SHELLS:
         raise InvalidParameter(f"the shell must be {' or '.join(SHELLS)}, but got {chosen}; give --shell bash")
     try:
-        path = app.install_completion(shell=chosen)  # type: ignore[arg-type]  # (checked above)
+        path = app.install_completion(shell=chosen)  # type: ignore[arg-type]  # (it is one of these)
     except OSError as error:
         raise OutputNotWritten(
             f"the home folder must be one that can be written, but {error}; set HOME to one that can"

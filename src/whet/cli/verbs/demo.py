@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from whet.cli.console import show
-from whet.cli.options import SeedOptions
+from whet.cli.console import print_json, show
+from whet.cli.options import Json, SeedOptions
 
 
-def demo(*, out: Path = Path("runs/demo"), machine: SeedOptions = SeedOptions()) -> None:
+def demo(*, out: Path = Path("runs/demo"), machine: SeedOptions = SeedOptions(), as_json: Json = False) -> None:
     """Run the main job on a built-in task: train, compress by three recipes, measure, save, reload.
 
     Args:
@@ -15,4 +15,6 @@ def demo(*, out: Path = Path("runs/demo"), machine: SeedOptions = SeedOptions())
     from whet.cli.demo import run_demo
 
     machine.use_cpu()
-    run_demo(out, seed=machine.seed, say=show)
+    trials = run_demo(out, seed=machine.seed, say=(lambda part: None) if as_json else show)
+    if as_json:
+        print_json([trial.to_dict() for trial in trials])

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
-from whet.cli.console import print_agreements, print_json, show
+from whet.cli.console import print_agreements, print_json, show, tell
 from whet.cli.options import (
     Flag,
     InputLength,
@@ -94,7 +94,8 @@ def export(
         return
     print_agreements(agreements)
     if out is not None:
-        show(f"saved to {out}; measure it: {in_words('whet', 'measure', model, out, *data.words())}")
+        show(f"saved to {out}")
+        tell(f"measure it: {in_words('whet', 'measure', model, out, *data.words())}")
 
 
 def _check_deployment(

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from whet.cli.console import print_curve, show
-from whet.cli.options import LoraOptions, MachineOptions, OutputOptions, TaskOptions, TrainingOptions
+from whet.cli.console import print_curve, show, tell
+from whet.cli.options import LoraOptions, MachineOptions, OutputOptions, TaskOptions, TrainingOptions, in_words
 
 
 def finetune(
@@ -38,6 +38,11 @@ def finetune(
         report=lambda share: None if output.as_json or lora is None else show(str(share)),
     )
     print_curve(curve, f"{output.out}: {task.metrics[0]} on held-out training data", as_json=output.as_json)
+    if not output.as_json:
+        small = output.out.with_name(f"{output.out.name}-small")
+        words = in_words("whet", "compress", output.out, "--speedup", "2", *data.words(), "--out", small)
+        show(f"saved to {output.out}")
+        tell(f"make it smaller: {words}")
 
 
 def distill(
@@ -98,3 +103,6 @@ def distill(
         report=lambda built: None if output.as_json else show(f"student: {built.plan}"),
     )
     print_curve(curve, f"{output.out}: {task.metrics[0]} on held-out training data", as_json=output.as_json)
+    if not output.as_json:
+        show(f"saved to {output.out}")
+        tell(f"measure it: {in_words('whet', 'measure', teacher, output.out, *data.words())}")
