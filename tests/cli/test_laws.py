@@ -1,4 +1,4 @@
-"""What holds for every verb: JSON is one document, help says what is meant, hints are commands with the user's words."""
+"""What holds for every verb: JSON is one document, help says what is meant, hints repeat the user's words."""
 
 import json
 import re
