@@ -139,8 +139,9 @@ def test_bars_on_a_terminal_leave_standard_output_alone(monkeypatch, capsys):
         outer.advance(note="renamed")
         with aside():
             print("a result")
+        print("another")
         say("a sentence")
-    assert capsys.readouterr().out == "a result\n"
+    assert capsys.readouterr().out == "a result\nanother\n"
     assert all(word in terminal.getvalue() for word in ("outer", "inner", "a sentence"))
 
 

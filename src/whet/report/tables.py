@@ -134,7 +134,7 @@ def _without_middle(name: str, width: int, *, start: int = 0) -> str:
     if cell_len(name) <= width:
         return name
     head, tail = name[: max(start, width // 3)], name
-    while cell_len(head) + 1 + cell_len(tail) > width:
+    while tail and cell_len(head) + 1 + cell_len(tail) > width:
         tail = tail[1:]
     return f"{head}…{tail}"
 

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from whet.cli.shell import GLOBAL_OPTIONS
 from whet.cli.verbs.compare import compare
-from whet.cli.verbs.completion import install_completion
+from whet.cli.verbs.completion import completion_of
 from whet.cli.verbs.compress import compress
 from whet.cli.verbs.demo import demo
 from whet.cli.verbs.export import export
@@ -36,4 +36,4 @@ app = App(
 
 for verb in (finetune, distill, compress, compare, measure, report, export, search, inspect, methods, demo):
     app.command(verb)
-app.command(install_completion, name="--install-completion")
+app.command(completion_of(app), name="--install-completion")
