@@ -68,7 +68,7 @@ def check_data(block: Block) -> None:
     elif "method:" in block.text:
         path = Path("block.yaml")
         path.write_text(block.text, encoding="utf-8")
-        assert Recipe.read(path).methods
+        assert Recipe.read_several(path)
     else:
         yaml.safe_load(block.text)
 
