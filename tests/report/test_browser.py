@@ -237,7 +237,7 @@ def test_recipe_and_commands_are_copied(show, secure):
     block.locator("button").click()
     block.get_by_text("Copied").wait_for()
     copied = page.evaluate("navigator.clipboard.readText()") if secure else page.evaluate("window.seen")
-    assert "whet compress dense --recipe recipe.yaml --task glue/mrpc --out small\n" in copied.replace("\r", "")
+    assert "whet compress base --recipe recipe.yaml --task glue/mrpc --out small\n" in copied.replace("\r", "")
     assert copied.splitlines()[1] == "whet export small --to onnxruntime --precision int8 --task glue/mrpc"
 
 
@@ -261,5 +261,5 @@ def test_without_scripts_the_figures_are_shown(show):
     page = show(java_script_enabled=False)
     assert rows(page) == list(NAMES)
     assert "report.svg show the same" in page.locator("noscript").inner_text()
-    assert "whet compress dense" in page.locator("details[open] pre").last.inner_text()
+    assert "whet compress base" in page.locator("details[open] pre").last.inner_text()
     assert page.locator(".copy").count() == 0

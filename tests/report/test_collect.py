@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from folders import classifier, save
 from measured import keep, saved, trial
 from whet.errors import InvalidArtifact, InvalidData, InvalidParameter
 from whet.evaluation import records
-from whet.report.collect import collect_results, flat_conditions
+from whet.report.collect import collect_results, find_confirmations, flat_conditions
 
 SVD = [{"method": "svd", "keep": 0.5}]
 
@@ -199,3 +200,18 @@ def test_other_models_in_the_folder_are_ignored(tmp_path, tokenizer):
     save(classifier(), tokenizer, tmp_path / "plain")
     keep(tmp_path / "run", trial("dense"))
     assert names(collect_results([tmp_path])) == ["dense"]
+
+
+def test_what_a_search_confirmed_on_dev_belongs_to_the_model_that_it_chose():
+    """The folder of a search of 0.1.0: 28 examples chose its best, and 12 others confirm it."""
+    folder = Path(__file__).parents[1] / "fixtures" / "written_by_0_1_0" / "search"
+    results = collect_results([folder])
+    [found] = find_confirmations([folder], results)
+    assert found.chosen in [result.trial.name for result in results[1:]]
+    assert (found.trial.measurements[0].n, results[0].trial.measurements[0].n) == (12, 28)
+    assert find_confirmations([folder / "best"], results) == []
+
+
+def test_models_that_were_measured_without_a_search_confirm_nothing(tmp_path):
+    folder = keep(tmp_path / "run", trial("dense"), trial("small", speedup=2.0))
+    assert find_confirmations([folder], collect_results([folder])) == []

@@ -7,7 +7,15 @@ from measured import trial
 from whet.errors import InvalidData
 from whet.evaluation.measurement import Measurement
 from whet.report.collect import Confirmation, Result
-from whet.report.view import find_measurement, names_by_recipe, reader_notes, report_view, step_text, unit_of
+from whet.report.view import (
+    find_measurement,
+    names_by_recipe,
+    reader_notes,
+    report_view,
+    step_text,
+    unit_of,
+    what_it_is,
+)
 
 KFAC = {"method": "factorization.kfac", "keep": 0.4, "allocation": "by_loss", "damping": 0.001}
 
@@ -123,7 +131,14 @@ def test_series_are_runtimes_or_else_methods():
     assert view_of(DENSE, GOOD, there).series == ("pytorch", "onnxruntime int8")
     made = trial("made", speedup=2.0, recipe=[KFAC, {"method": "representation.half"}])
     view = view_of(DENSE, made, GOOD)
-    assert view.series == ("not compressed", "kfac + half") and view.series_of == (0, 1, 0)
+    assert view.series == ("not changed by whet", "kfac + half") and view.series_of == (0, 1, 0)
+
+
+def test_a_distilled_model_is_called_what_it_is():
+    made = "DistilBERT-like student: layers 1, 3, 5 of base"
+    view = view_of(DENSE, dataclasses.replace(GOOD, made=made))
+    assert what_it_is(view.trials[1]) == made and view.series[1] == "DistilBERT-like student"
+    assert names_by_recipe(view)[made] == ["good"]
 
 
 def test_conditions_are_common_or_listed_per_trial():

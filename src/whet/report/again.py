@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from whet.evaluation.trial import Trial
+from whet.models.lineage import public_name
 from whet.report.view import ReportView
 from whet.tasks.base import task_names
 from whet.utils.precision import FP32, PYTORCH
@@ -15,12 +16,13 @@ _LENGTH, _SEED, _METRIC = "128", "0", "accuracy"
 """What the command line takes where nothing else is given."""
 
 
-def commands_again(view: ReportView, trials: Sequence[Trial]) -> str:
+def commands_again(view: ReportView, trials: Sequence[Trial], *, origin: str | None = None) -> str:
     """Return the commands that make a compressed model and measure it, one a line, as a shell reads them.
 
     Args:
         view: the contents of the report.
         trials: the model's trials, one for each place where it was measured, all made by one recipe.
+        origin: folder or hub name of the model that it was made from; the baseline, if None.
     """
     first = trials[0]
     conditions = first.conditions or {}
@@ -28,7 +30,8 @@ def commands_again(view: ReportView, trials: Sequence[Trial]) -> str:
     data, places = _data_words(view), dict.fromkeys(map(_place, trials))
     rest = [*_unless("--max-length", conditions.get("max_length"), _LENGTH), *_unless("--seed", first.seed, _SEED)]
     runtimes, precisions = (",".join(dict.fromkeys(column)) for column in zip(*places, strict=True))
-    lines = [["whet", "compress", baseline, "--recipe", RECIPE_FILE, *data, "--out", name, *rest]]
+    source = baseline if origin is None else _operand(public_name(origin))
+    lines = [["whet", "compress", source, "--recipe", RECIPE_FILE, *data, "--out", name, *rest]]
     exported = [(runtime, precision) for runtime, precision in places if runtime != PYTORCH]
     lines += [["whet", "export", name, "--to", runtime, "--precision", each, *data] for runtime, each in exported]
     where = [*_unless("--runtime", runtimes, PYTORCH), *_unless("--precision", precisions, FP32)]

@@ -32,6 +32,7 @@ from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
 from whet.evaluation.words import metric_in_words
 from whet.models.artifact import check_source
+from whet.models.manifest import read_manifest
 from whet.report.again import RECIPE_FILE, commands_again
 from whet.report.collect import Result
 from whet.report.layer_sizes import LayerSize, ModelSizes, model_sizes, vocabulary_size
@@ -113,7 +114,7 @@ def html_page(view: ReportView, results: Sequence[Result], *, mark: str) -> str:
             layers=[model for model in layers if not model.kept.whole],
             whole=[model.name for model in layers if model.kept.whole],
             curves=bool(curves),
-            again=_again(view),
+            again=_again(view, intact),
             recipe_file=RECIPE_FILE,
             differing=differing_in_words(view),
             data=_data(view, curves),
@@ -250,13 +251,19 @@ def _is_a_time(view: ReportView, metric: str) -> bool:
     return unit_of(view, metric) in ("ms", "1/s")
 
 
-def _again(view: ReportView) -> list[dict[str, Any]]:
-    """Return the recipe of every model that has one, and the commands that make it again."""
+def _again(view: ReportView, models: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Return the recipe of every model that has one, and the commands that make it again.
+
+    Args:
+        view: the contents of the report.
+        models: folders that can be read, by the names of their trials; they know what a model was made from.
+    """
     best = None if view.best is None else view.trials[view.best].name
     made = []
     for text, names in names_by_recipe(view).items():
         trials = [trial for trial in view.trials if trial.name in names]
-        commands = commands_again(view, trials) if trials[0].recipe else ""
+        origin = next((read_manifest(models[name]).origin for name in names if name in models), None)
+        commands = commands_again(view, trials, origin=origin) if trials[0].recipe else ""
         made.append({"names": names, "text": text, "commands": commands, "open": best in names})
     return [one for one in made if one["commands"]]
 
@@ -287,7 +294,7 @@ def _data(view: ReportView, curves: Mapping[str, _Curve]) -> dict[str, Any]:
         "points": [
             {
                 "name": trial.name,
-                "recipe": [*map(step_text, trial.recipe)],
+                "recipe": [*map(step_text, trial.recipe)] or [what_it_is(trial)],
                 "series": series,
                 "baseline": view.baseline and trial is view.trials[0],
                 "mib": disk.value if (disk := find_measurement(trial, "disk")) and math.isfinite(disk.value) else None,

@@ -9,6 +9,7 @@ import yaml
 
 from whet.errors import InvalidData
 from whet.evaluation.derived import derived
+from whet.evaluation.description import description_of
 from whet.evaluation.formatting import TIMES, number
 from whet.evaluation.frontier import Frontier
 from whet.evaluation.headline import (
@@ -256,17 +257,17 @@ def reader_notes(view: ReportView) -> list[str]:
 
 
 def names_by_recipe(view: ReportView) -> dict[str, list[str]]:
-    """Return every recipe in its file form, with the names of the trials that it made."""
+    """Return every recipe in its file form, or else what a model is, with the names of the trials that are of it."""
     names: dict[str, list[str]] = {}
     for trial in view.trials:
-        text = yaml.safe_dump([*map(dict, trial.recipe)], sort_keys=False) if trial.recipe else "not compressed"
+        text = yaml.safe_dump([*map(dict, trial.recipe)], sort_keys=False) if trial.recipe else description_of(trial)
         names.setdefault(text, []).append(trial.name)
     return names
 
 
 def what_it_is(trial: Trial) -> str:
-    """Return what a model is, in words: the steps of its recipe, or how it was trained."""
-    return " → ".join(map(step_text, trial.recipe))
+    """Return what a model is: the steps of its recipe, or else how it was made, in words."""
+    return " → ".join(map(step_text, trial.recipe)) or description_of(trial)
 
 
 def differing_in_words(view: ReportView) -> dict[str, list[tuple[str, list[str]]]]:
@@ -316,7 +317,7 @@ def _series(trial: Trial, trials: Sequence[Trial]) -> str:
     if len(set(map(target, trials))) > 1:
         return target(trial) or "unknown"
     steps = dict.fromkeys(str(step.get("method", "?")).rpartition(".")[2] for step in trial.recipe)
-    return " + ".join(steps) or "not compressed"
+    return " + ".join(steps) or description_of(trial).partition(":")[0]
 
 
 def _conditions(trials: Sequence[Trial]) -> dict[str, Any]:
