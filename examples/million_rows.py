@@ -32,4 +32,4 @@ def label(model: str, source: str, out: str, *, processes: int) -> None:
 
 if __name__ == "__main__":
     model, source, out = map(os.path.abspath, sys.argv[1:])  # Ray's processes have other working folders
-    label(model, source, out, processes=os.cpu_count() or 1)
+    label(model, source, out, processes=max(1, (os.cpu_count() or 1) - 1))  # one is left to read and write

@@ -122,7 +122,8 @@ def test_many_rows_are_labelled(deployed, tmp_path):
 
     texts = [f"w{5 + i % 90} w{5 + i // 90 % 90}" for i in range(10_000)]
     parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "rows.parquet")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         imported(EXAMPLES / "million_rows.py").label(
             str(deployed[1]), str(tmp_path / "rows.parquet"), str(tmp_path / "out"), processes=1
