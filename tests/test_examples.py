@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import whet
-from folders import classifier, save
+from folders import classifier, edit_json, save
 from helpers import tiny_model
 from whet.cli.app import main
 from whet.errors import InvalidArtifact, InvalidParameter
 from whet.evaluation import records
+from whet.utils.files import digest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TEXTS = ["w5 w6", "w7 w8 w9 w10"]
@@ -90,6 +91,16 @@ def test_the_target_of_a_search_is_deployed(tmp_path, tokenizer, capsys):
     shown = json.loads(capsys.readouterr().out)
     size = sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
     assert shown == {"folder": str(tmp_path / "out"), "target": "onnxruntime int8", "bytes": size}
+
+
+def test_a_tokenizer_of_transformers_alone_is_refused(tmp_path, tokenizer):
+    model = tmp_path / "model"
+    records.save_model(classifier(blocks=1), tokenizer, model, recipe=[], origin="tiny", seed=0)
+    whet.export(model, ["onnxruntime"])
+    edit_json(model / "manifest.json", files={"config.json": digest(model / "config.json")})
+    with pytest.raises(InvalidArtifact, match=r"must have a tokenizer.json to run without transformers, .* has none"):
+        whet.deploy(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("file", ["serve.py", "serve_fastapi.py"])

@@ -166,7 +166,7 @@ def without(monkeypatch, *packages: str) -> None:
         ),
         ({"runtime": "openvino", "precision": "int8"}, "has no openvino int8; it has onnxruntime fp32, openvino fp32,"),
         ({"threads": 0}, "1 <= threads must hold, but got threads=0"),
-        ({"batch_size": 2.5}, "1 <= batch_size must hold"),
+        ({"batch_size": 2.5}, "batch_size must be of type int, but got batch_size=2.5"),
         ({"max_length": 3}, "max_length must leave room"),
     ],
 )

@@ -4,13 +4,13 @@ import importlib.metadata
 import json
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from whet.errors import InvalidParameter
 from whet.models.artifact import versions
 from whet.run.folder import ModelFolder
 from whet.run.target import OPENVINO, choose_target, target_name
-from whet.run.text import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG
+from whet.run.text import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, TokenEncoder
 from whet.utils.calls import checked
 from whet.utils.files import digest
 from whet.utils.lengths import longest_input
@@ -46,8 +46,7 @@ def predict(request: Request) -> list[whet.Prediction]:
 '''
 _CARD = """# {name}
 
-A text classifier or regressor for {target}, {size:.0f} MiB, made by whet {version}{origin}. It needs neither torch nor
-transformers. Outputs: {labels}.
+{kind}, {size:.0f} MiB for {target}, made by whet {version}{origin}. It needs neither torch nor transformers.
 
 ```
 pip install -r requirements.txt
@@ -109,6 +108,7 @@ def deploy(
             f"--deploy {out}"
         )
     entry = source.manifest["exports"][" ".join(target)]
+    TokenEncoder(source, None)  # a tokenizer that only transformers can read is refused here
     listed = [name for name in (CONFIG, TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS) if source.lists(name)]
     paths = [*map(source.file, listed), *source.export_files(*target)]
     with new_folder(Path(out), overwrite=overwrite) as draft:
@@ -132,7 +132,8 @@ def deploy(
 
 def _requirements(runtime: str) -> str:
     """The packages that run and serve a model, in the versions that are installed here."""
-    packages = ["numpy", "tokenizers", "openvino" if runtime == OPENVINO else "onnxruntime", "fastapi", "uvicorn"]
+    own = "openvino" if runtime == OPENVINO else "onnxruntime"
+    packages = ["lazy_loader", "numpy", "tokenizers", own, "fastapi", "uvicorn"]
     extra = "" if runtime == OPENVINO else "[run]"
     return "".join(f"{line}\n" for line in [f"whet{extra}=={_version('whet')}", *map(_pinned, packages)])
 
@@ -150,12 +151,12 @@ def _version(package: str) -> str | None:
 
 
 def _card(source: ModelFolder, out: Path, target: str, paths: list[Path]) -> str:
-    origin: Any = source.manifest.get("origin")
+    origin, labels = source.manifest.get("origin"), source.labels
     return _CARD.format(
         name=out.resolve().name,
         target=target,
         size=sum(path.stat().st_size for path in paths) / 2**20,
         version=_version("whet"),
         origin=f" from {source.path.resolve().name}" if origin is None else f" from {origin}",
-        labels=", ".join(source.labels),
+        kind=f"A text classifier ({', '.join(labels)})" if len(labels) > 1 else "A text regressor",
     )

@@ -36,6 +36,11 @@ def choose_target(folder: ModelFolder, runtime: str | None = None, precision: st
             f"the runtime must be one of {', '.join(_NEEDED)}, but got runtime={one_line(asked, 40)!r}; correct it"
         )
     fitting = [one for one in forms if asked in (None, one[0]) and precision in (None, one[1])]
+    if not fitting and asked == PYTORCH:
+        raise InvalidParameter(
+            f"a model must have its weights, in fp32, to run in pytorch, but got {folder.path}, which has "
+            f"{', '.join(map(target_name, forms)) or 'none'}; give the model that it was made from"
+        )
     if not fitting:
         wanted = " ".join(word for word in (asked, precision) if word)
         raise InvalidParameter(
