@@ -10,6 +10,8 @@ from annotated_types import Interval
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+import whet
+from folders import classifier, save
 from helpers import tiny_batches, tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidParameter, InvalidRecipe, MissingResource, UnknownName
@@ -327,6 +329,21 @@ def test_steps_report_what_they_did():
     assert (steps[0].parameters_before, steps[-1].parameters_after) == tuple(sizes)
     assert steps[0].parameters_after == steps[1].parameters_before > steps[2].parameters_before
     assert all(step.seconds >= 0 for step in steps)
+    assert steps[0].bytes_before == 4 * sizes[0] and steps[-1].bytes_after == 4 * sizes[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("name", ["half", "dynamic_int8", "kmeans", "weight_only", "svd"])
+def test_steps_tell_the_bytes_that_the_file_has(tmp_path, tokenizer, name, dtype):
+    """What is stored in fewer bits has as many parameters as before."""
+    save(classifier().to(dtype), tokenizer, tmp_path / "dense")
+    method = method_named(name)
+    recipe, new = Recipe((method(**method.example),)), tmp_path / "new"
+    [step] = whet.compress(tmp_path / "dense", recipe, new, calibration=None).steps
+    for told, folder in ((step.bytes_before, "dense"), (step.bytes_after, "new")):
+        with (tmp_path / folder / "model.safetensors").open("rb") as file:
+            header = 8 + int.from_bytes(file.read(8), "little")
+        assert told == pytest.approx((tmp_path / folder / "model.safetensors").stat().st_size - header, rel=0.05)
 
 
 def tied(family: str) -> nn.Module:

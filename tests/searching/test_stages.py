@@ -20,10 +20,11 @@ from whet.runtimes.base import ExportedModel, runtime_named
 from whet.runtimes.onnxruntime import OnnxRuntime
 from whet.searching import baseline as baseline_module
 from whet.searching.baseline import Baseline
+from whet.searching.costs import structure_seconds
 from whet.searching.goal import Goal
 from whet.searching.recipe_cache import CachedRecipes
 from whet.searching.space import Space, Structure
-from whet.searching.stages import BEATEN, ENOUGH, StagedEvaluation
+from whet.searching.stages import BEATEN, ENOUGH, StagedEvaluation, _TargetOutcomes
 from whet.searching.storage import FAILED, FINISHED, PRUNED, Proposal, SearchTrial
 from whet.searching.targets import Target, targets
 from whet.tasks.base import task_from_files
@@ -44,6 +45,22 @@ def baseline(tmp_path_factory, tokenizer) -> Baseline:
 @pytest.fixture(scope="module")
 def baseline_trial(baseline):
     return baseline.trial()
+
+
+@pytest.mark.parametrize("fit", [0, 1, 2, 4])
+def test_where_time_is_short_those_that_are_the_fastest_are_tried(baseline, fit):
+    """One export at least, since a search without any finds little."""
+    where = targets(["onnxruntime", "openvino", "pytorch"], ["fp32", "int8"])
+    left = structure_seconds(baseline, exported=fit) + 0.01
+    evaluation = StagedEvaluation(baseline, None, Goal(), Space(), None, where, left=lambda: left)
+    outcomes = _TargetOutcomes({}, {})
+    beyond = evaluation._beyond(outcomes)
+    kept = [target for target in where if target not in beyond]
+    assert len(kept) == 1 + max(1, fit), "PyTorch needs no export"
+    precisions = [target.precision for target in kept if target.exported]
+    assert precisions == sorted(precisions, key=["int8", "fp32"].index) or fit == 4
+    outcomes.leave_out(kept[0], BEATEN)
+    assert kept[0] not in evaluation._beyond(outcomes)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,9 +43,11 @@ __all__ = [
     "show",
     "table_width",
     "tell",
+    "weights_in_mib",
     "wide_tables",
 ]
 
+_MIB = 2**20
 _ANY = 100_000
 """Characters that every table fits into."""
 _ALL_COLUMNS: ContextVar[bool] = ContextVar("all columns", default=False)
@@ -107,11 +110,21 @@ def print_trials(trials: Sequence[Trial], title: str) -> None:
 
 def print_step(step: Step) -> None:
     """Print what one method of a recipe did."""
-    share = step.parameters_after / step.parameters_before
-    tell(
-        f"{step.method}: {step.layers} layers changed, parameters {number(step.parameters_before)} → "
-        f"{number(step.parameters_after)} ({percent(share)}), {number(step.seconds, places=1)} s"
-    )
+    told = [f"{step.layers} layers changed" if step.layers else "the values of weights changed"]
+    if step.parameters_after != step.parameters_before:
+        share = percent(step.parameters_after / step.parameters_before)
+        told.append(f"parameters {number(step.parameters_before)} → {number(step.parameters_after)} ({share})")
+    if step.bytes_after != step.bytes_before:
+        before, after = (number(size / _MIB) for size in (step.bytes_before, step.bytes_after))
+        told.append(f"{before} → {after} MiB ({percent(step.bytes_after / step.bytes_before)})")
+    tell(f"{step.method}: {', '.join(told)}; {number(step.seconds, places=1)} s")
+
+
+def weights_in_mib(model: str | Path) -> str:
+    """Return the size on disk of a model's weights, in MiB."""
+    from whet.models.load import weight_files
+
+    return number(sum(path.stat().st_size for path in weight_files(model)) / _MIB)
 
 
 def print_methods(known: Mapping[str, type[Method]]) -> None:
@@ -169,9 +182,13 @@ def print_search_result(result: SearchResult, out: Path) -> None:
         )
     for note in result.notes:
         show(f"note: {note}")
-    target = result.best.conditions or {}
+    target, best = result.best.conditions or {}, out / BEST
     verdict = "" if result.accepted else "nothing that is better than the baseline holds the bar; the nearest is "
-    show(f"{verdict}saved to {out / BEST}, for {target.get('runtime')} in {target.get('precision')}")
+    needed, stored = result.best.get("disk").value, sum(file.stat().st_size for file in best.iterdir()) / _MIB
+    size = f"{number(stored, places=0)} MiB"
+    size += f", of which {number(needed, places=0)} are needed" if stored > 1.1 * needed else ""
+    show(f"{verdict}saved to {best}, for {target.get('runtime')} in {target.get('precision')} ({size})")
+    tell(f"load it: whet.load({str(best)!r}); what is needed alone: whet export {shlex.quote(str(best))} --deploy DIR")
 
 
 def _frontier_table(result: SearchResult) -> Table:

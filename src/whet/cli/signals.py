@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
+from whet.utils.interruption import importer
 from whet.utils.progress import say
 
 __all__ = ["STOPPED", "Stops", "stopped_by_signals"]
@@ -48,10 +49,10 @@ class Stops:
             os._exit(self.exit_code)
         if self.first is None:
             self.first = number
-        importer = _importer(frame)
-        if importer.startswith("whet.cli."):
+        waiting = importer(frame)
+        if waiting.startswith("whet.cli."):
             self.leave()
-        if importer:
+        if waiting:
             self._repeat()
             return
         if not _stopping(sys.exc_info()[1]):
@@ -118,15 +119,3 @@ def _stopping(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
-
-
-def _importer(frame: FrameType | None) -> str:
-    """Return the module of the outermost code that waits for an import, or nothing if none does."""
-    importer, within = "", False
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib."):
-            within = True
-        elif within:
-            importer, within = str(frame.f_globals.get("__name__")), False
-        frame = frame.f_back
-    return importer

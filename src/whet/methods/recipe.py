@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import yaml
 from torch import nn
@@ -14,7 +14,7 @@ from whet.errors import InvalidRecipe, MissingResource, UnknownName
 from whet.methods.base import Method, Stage, method_from
 from whet.models.layers.base import count_weights
 from whet.models.sixteen_bits import has_sixteen_bits, round_to_sixteen_bits
-from whet.models.surgery import copy_sharing_parameters, describe, unshare_parameters
+from whet.models.surgery import copy_sharing_parameters, describe, stored_bytes, unshare_parameters
 from whet.utils.calls import checked
 from whet.utils.inputs import exists
 from whet.utils.parameters import shown
@@ -44,6 +44,10 @@ class Step(NamedTuple):
     """Number of parameters of the whole model after the step."""
     seconds: float
     """Wall-clock time in seconds."""
+    bytes_before: int
+    """Bytes that the tensors of the whole model take in a file before the step."""
+    bytes_after: int
+    """The same after the step."""
 
 
 @dataclass(frozen=True)
@@ -192,19 +196,22 @@ class Recipe:
         """
         self.check(resources)
         compressed: nn.Module = copy_sharing_parameters(model)
+        bits: Literal[16, 32] = 16 if has_sixteen_bits(model) else 32
         for i, method in enumerate(self.methods):
             if method.stage >= Stage.TRAINING:
                 unshare_parameters(compressed, model)
-            start, before, known = time.perf_counter(), count_weights(compressed), describe(compressed)
+            before, known, stored = count_weights(compressed), describe(compressed), stored_bytes(compressed, bits=bits)
+            start = time.perf_counter()
             readable = resources.only(method.reads)
             if run is None:
                 compressed = method.apply(compressed, readable).eval()
             else:
                 compressed = run(self.methods[:i], method, compressed, readable).eval()
             changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
-            report(Step(method, changed, before, count_weights(compressed), time.perf_counter() - start))
+            seconds, after = time.perf_counter() - start, count_weights(compressed)
+            report(Step(method, changed, before, after, seconds, stored, stored_bytes(compressed, bits=bits)))
         unshare_parameters(compressed, model)
-        if has_sixteen_bits(model):
+        if bits == 16:
             round_to_sixteen_bits(compressed)
         return compressed
 

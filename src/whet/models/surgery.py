@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -25,6 +25,7 @@ __all__ = [
     "rebuild",
     "replace_module",
     "require_all_tokens",
+    "stored_bytes",
     "temporary_submodule",
     "to_storage",
     "unshare_parameters",
@@ -182,6 +183,18 @@ def to_storage(model: Model) -> Model:
         if isinstance(layer, CompressedLayer) and (stored := layer.stored()) is not layer:
             replace_module(copied, name, stored)
     return copied
+
+
+def stored_bytes(model: Model, *, bits: Literal[16, 32] = 32) -> int:
+    """Return how many bytes the tensors of a model take in a file; tied ones count once.
+
+    Args:
+        model: any model.
+        bits: of the weights in the checkpoint that it was made from; fp32 matrices are stored in as many.
+    """
+    weights = to_storage(model).state_dict().values()
+    tensors = {(one.data_ptr(), one.shape): one for one in weights if isinstance(one, torch.Tensor)}.values()
+    return sum(one.nbytes * (bits if one.dtype == torch.float32 and one.dim() > 1 else 32) // 32 for one in tensors)
 
 
 def from_storage(model: nn.Module) -> None:

@@ -85,6 +85,10 @@ class Baseline:
     """(examples, classes) answers to the selection slice, in the order of the task's classes."""
     seconds: float
     """Time for one example of the selection slice."""
+    loading: float
+    """Time to load the model and to encode the slice."""
+    slowness: float
+    """Seconds by the clock for one of computing; above 1 where others use the machine too."""
 
     @classmethod
     def of(cls, source: str | Path, task: ResplitTask, *, max_length: int, batch_size: int, seed: int) -> "Baseline":
@@ -101,20 +105,29 @@ class Baseline:
             InvalidModel, InvalidArtifact: the model cannot be loaded.
             InvalidData: the head of the model does not fit the task.
         """
+        begun = time.perf_counter()
         model, tokenizer = load_with_tokenizer(source)
         classes, length = class_order(model, task), common_max_length(max_length, model)
         say_cut(task, task.splits.train, tokenizer, max_length=length)
         ordered = shortest_first(task.splits.validation, tokenizer, max_length=length)
         selection = encode(ordered, tokenizer, max_length=length, batch_size=SELECTION_BATCH_SIZE)
-        start = time.perf_counter()
+        start, computing = time.perf_counter(), time.process_time()
         logits = predict_logits(model, selection, name="the baseline")[:, classes]
-        seconds = (time.perf_counter() - start) / len(logits)
-        return cls(str(source), model, tokenizer, task, classes, length, batch_size, seed, selection, logits, seconds)
+        spent, computed = time.perf_counter() - start, time.process_time() - computing
+        return cls(
+            str(source), model, tokenizer, task, classes, length, batch_size, seed, selection, logits,
+            seconds=spent / len(logits), loading=start - begun, slowness=max(1.0, spent / max(computed, 1e-3)),
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
         """The name in tables."""
         return Path(self.source).resolve().name if Path(self.source).exists() else self.source
+
+    @cached_property
+    def tokens(self) -> float:
+        """Tokens of an example of the selection slice, on average, padding included."""
+        return sum(batch["input_ids"].numel() for batch in self.selection.batches) / len(self.logits)
 
     @cached_property
     def export_task(self) -> Task:

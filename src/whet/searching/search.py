@@ -26,6 +26,7 @@ from whet.utils.distributed import process_count
 from whet.utils.files import digest
 from whet.utils.hardware import current_machine
 from whet.utils.manifests import is_artifact
+from whet.utils.progress import time_bar, time_in_words
 from whet.utils.ranges import BatchSize, Duration, MaxLength, Seed
 
 __all__ = ["search"]
@@ -74,27 +75,32 @@ def search(
             is full.
     """
     budget = TimeBudget(time.monotonic(), seconds)
-    goal, wanted = goal or Goal(), targets(runtimes, precisions)
-    split = _checked(task)
-    identity = {
-        "model_sha256": _weights_digest(model),
-        "task": task.name,
-        "data_sha256": [part.digest() for part in split.splits],
-        **({"label_map": [list(pair) for pair in task.label_map]} if task.label_map else {}),
-        **({"positive": task.positive} if task.positive else {}),
-        "goal": [goal.max_drop, goal.max_size, goal.best],
-        "runtimes": [str(target) for target in wanted],
-        "batch_size": batch_size,
-        "max_length": max_length,
-        "seed": seed,
-        "machine": _timing_conditions(),
-        "versions": {name: version for name, version in artifact.versions().items() if name != "whet"},
-    }
-    with SearchStorage.opened(
-        Path(out), identity, overwrite=overwrite, join=join, inputs=(Path(model), *task.files)
-    ) as storage:
-        baseline = Baseline.of(model, split, max_length=max_length, batch_size=batch_size, seed=seed)
-        return Worker(storage, baseline, goal, wanted, budget, report, warn).run()
+    with time_bar("search: loading the model and the data", seconds) as bar:
+        goal, wanted = goal or Goal(), targets(runtimes, precisions)
+        split = _checked(task)
+        identity = {
+            "model_sha256": _weights_digest(model),
+            "task": task.name,
+            "data_sha256": [part.digest() for part in split.splits],
+            **({"label_map": [list(pair) for pair in task.label_map]} if task.label_map else {}),
+            **({"positive": task.positive} if task.positive else {}),
+            "goal": [goal.max_drop, goal.max_size, goal.best],
+            "runtimes": [str(target) for target in wanted],
+            "batch_size": batch_size,
+            "max_length": max_length,
+            "seed": seed,
+            "machine": _timing_conditions(),
+            "versions": {name: version for name, version in artifact.versions().items() if name != "whet"},
+        }
+        with SearchStorage.opened(
+            Path(out), identity, overwrite=overwrite, join=join, inputs=(Path(model), *task.files)
+        ) as storage:
+            warn(
+                f"searching for at most {time_in_words(seconds)}: first the model is loaded and timed; each structure "
+                "is told once it is measured"
+            )
+            baseline = Baseline.of(model, split, max_length=max_length, batch_size=batch_size, seed=seed)
+            return Worker(storage, baseline, goal, wanted, budget, report, warn, bar).run()
 
 
 def _checked(task: Task) -> ResplitTask:

@@ -10,6 +10,7 @@ before is both clearly faster and clearly nearer to the baseline. All times are 
 PyTorch, while nothing else on the machine is timed.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from whet.models import artifact
 from whet.runtimes.base import exporter_named, runtime_named
 from whet.runtimes.export import ExportSettings, export_to
 from whet.searching.baseline import FULL_ROUNDS, SHORT_ROUNDS, Baseline, ProxyScore
+from whet.searching.costs import structure_seconds, target_seconds
 from whet.searching.goal import Goal
 from whet.searching.recipe_cache import CachedRecipes
 from whet.searching.space import Space, Structure
@@ -44,6 +46,7 @@ CLEARLY = 1.1
 SAME = 1e-4
 """Mean KL divergence below which answers count as the baseline's, in nats."""
 BEATEN = "beaten by another"
+NO_TIME = "no time for it"
 ENOUGH = 2
 """Structures that must have shown a target to be of no use before it is left out."""
 
@@ -53,6 +56,15 @@ class _Point(NamedTuple):
 
     kl: float
     speedup: float
+
+
+def _no_limit() -> float:
+    """Return the seconds left where there is no limit."""
+    return math.inf
+
+
+def _to_nobody(what: str) -> None:
+    """Tell nobody what is done."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,10 @@ class StagedEvaluation:
     recipes: CachedRecipes
     targets: tuple[Target, ...]
     """Where candidates run."""
+    left: Callable[[], float] = _no_limit
+    """Returns the seconds until the confirmation must begin."""
+    doing: Callable[[str], None] = _to_nobody
+    """Called with what is done next."""
 
     def run(self, proposal: Proposal, folder: Path, past: Sequence[SearchTrial]) -> SearchTrial:
         """Return the outcome of a structure; its model and exports are left in `folder` if it passes the proxies.
@@ -103,7 +119,9 @@ class StagedEvaluation:
 
     def _evaluated(self, trial: SearchTrial, recipe: Recipe, folder: Path, past: Sequence[SearchTrial]) -> SearchTrial:
         baseline = self.baseline
+        self.doing("making the model")
         model = self.recipes.apply(recipe)
+        self.doing("a first look at its quality and speed")
         proxy = baseline.proxy_score(model)
         [speedup] = baseline.speedups([model], rounds=SHORT_ROUNDS)
         trial = trial._replace(proxy_kl=proxy.kl, proxy_speedup=speedup.value)
@@ -113,7 +131,9 @@ class StagedEvaluation:
         records.save_model(model, baseline.tokenizer, folder, **about, overwrite=True)  # type: ignore[arg-type]
         outcomes = _TargetOutcomes({}, {})
         self._load(outcomes, model, folder, past)
+        self.doing("a first look at its quality and speed in each runtime")
         speedups = self._screen(outcomes, past)
+        self.doing("measuring it")
         candidates = self._measure(outcomes, trial, folder, speedups)
         trial = trial._replace(candidates=tuple(candidates), left_out=outcomes.left_out)
         if not candidates:
@@ -139,6 +159,8 @@ class StagedEvaluation:
         for target in self.targets:
             if self._is_useless(target, past):
                 outcomes.leave_out(target, f"{BEATEN} for every structure before")
+        for target in self._beyond(outcomes):
+            outcomes.leave_out(target, NO_TIME)
         targets = [target for target in self.targets if str(target) not in outcomes.left_out]
         self._export(outcomes, folder, [target for target in targets if target.exported])
         threads = torch.get_num_threads()
@@ -149,9 +171,17 @@ class StagedEvaluation:
                 if (loaded := outcomes.attempt(target, load)) is not None:
                     outcomes.models[target] = loaded
 
+    def _beyond(self, outcomes: "_TargetOutcomes") -> list[Target]:
+        """The targets to export for that do not fit into the time, but for the first of them."""
+        exported = [one for one in self.targets if one.exported and str(one) not in outcomes.left_out]
+        spare = self.left() - structure_seconds(self.baseline, exported=1)
+        fit = 1 + max(0.0, spare) / target_seconds(self.baseline)
+        return sorted(exported, key=lambda target: target.rank)[math.floor(min(fit, len(exported))) :]
+
     def _export(self, outcomes: "_TargetOutcomes", folder: Path, targets: Sequence[Target]) -> None:
         if not targets:
             return
+        self.doing(f"exporting for {', '.join(map(str, targets))}")
         try:
             export_to(
                 folder,

@@ -209,7 +209,7 @@ class SearchStorage:
     def leave(self) -> None:
         """End this worker's part: the others see neither it nor its claim any more."""
         with suppress(OSError), self.lock:
-            self._release()
+            self.release()
             self._alive.release()
             self._worker_lock(self.worker).unlink(missing_ok=True)
             if not self.other_workers():
@@ -270,7 +270,7 @@ class SearchStorage:
             write_text(self.folder / TRIALS / f"{trial.number:04}.json", trial.to_json())
             measured = [baseline, *(candidate for trial in self.trials() for candidate in trial.candidates)]
             write_text(self.folder / MEASUREMENTS, "".join(f"{candidate.to_json()}\n" for candidate in measured))
-            self._release()
+            self.release()
 
     # what workers share
 
@@ -351,7 +351,8 @@ class SearchStorage:
                     "give --overwrite to measure all of it again"
                 )
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Give the structure that this worker is trying back, untried."""
         with self.lock:
             self._proposal_file(self.worker).unlink(missing_ok=True)
 

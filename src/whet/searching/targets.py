@@ -13,6 +13,8 @@ __all__ = ["Target", "targets"]
 
 PRECISIONS = (FP32, INT8, BF16)
 """Precisions by default, as far as the runtimes and the processor support them."""
+_QUICKEST = (INT8, BF16, FP32)
+"""The same, those first that are the fastest where they hold the bar."""
 
 
 class Target(NamedTuple):
@@ -23,6 +25,11 @@ class Target(NamedTuple):
 
     def __str__(self) -> str:
         return self.runtime if self.runtime == PYTORCH else f"{self.runtime} {self.precision}"
+
+    @property
+    def rank(self) -> int:
+        """The place in the order in which targets are tried where there is no time for all of them."""
+        return _QUICKEST.index(self.precision) if self.precision in _QUICKEST else len(_QUICKEST)
 
     @property
     def exported(self) -> bool:

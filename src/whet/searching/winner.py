@@ -6,21 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from whet.evaluation import records
-from whet.evaluation.benchmark import Benchmark, BenchmarkRow
+from whet.evaluation.benchmark import BenchmarkRow
 from whet.evaluation.trial import Trial
 from whet.searching.baseline import Baseline
+from whet.searching.costs import CONFIRMATION
 from whet.searching.goal import Goal
 from whet.searching.result import BEST
 from whet.searching.storage import SearchStorage
 from whet.searching.targets import Target
 from whet.utils.manifests import is_artifact
 
-__all__ = ["confirm", "confirmation_seconds", "keep_best"]
-
-CONFIRMATION = Benchmark(singles=20, timed=96, metrics=("fidelity", "latency", "size"))
-"""How the best is measured on the dev split."""
-SINGLE = 4
-"""A sentence alone takes about as long as so many in a batch."""
+__all__ = ["confirm", "keep_best"]
 
 
 def keep_best(storage: SearchStorage, baseline: Baseline, baseline_trial: Trial, goal: Goal) -> None:
@@ -58,12 +54,6 @@ def confirm(storage: SearchStorage, baseline: Baseline) -> list[Trial] | None:
         confirmations |= {key: [trial.to_dict() for trial in trials]}
         storage.share(confirmations=confirmations)
     return [Trial.from_dict(entry) for entry in confirmations[key]]
-
-
-def confirmation_seconds(baseline: Baseline) -> float:
-    """Return about how long `confirm` takes."""
-    timed = CONFIRMATION.rounds * (CONFIRMATION.timed + SINGLE * CONFIRMATION.singles)
-    return 2 * baseline.seconds * (len(baseline.task.splits.dev) + timed)
 
 
 def _save(best: Trial, storage: SearchStorage, baseline: Baseline, folder: Path) -> None:

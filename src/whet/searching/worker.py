@@ -3,36 +3,36 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import NamedTuple
 
-from whet.calibration.resources import Calibration, Resources, prepare_resources
+from whet.calibration.resources import Resources, prepare_resources
 from whet.errors import InvalidParameter
 from whet.evaluation.headline import POINTS, quality_difference
 from whet.evaluation.trial import Trial
 from whet.searching.baseline import Baseline
+from whet.searching.costs import SAMPLE, confirmation_seconds, structure_seconds
 from whet.searching.goal import Goal
 from whet.searching.recipe_cache import CachedRecipes
 from whet.searching.result import SearchResult, result_of
 from whet.searching.sampler import next_structure
 from whet.searching.space import Space
 from whet.searching.stages import StagedEvaluation
-from whet.searching.storage import FINISHED, Proposal, SearchStorage, SearchTrial
+from whet.searching.storage import FAILED, FINISHED, Proposal, SearchStorage, SearchTrial
 from whet.searching.targets import Target
-from whet.searching.winner import confirm, confirmation_seconds, keep_best
+from whet.searching.winner import confirm, keep_best
+from whet.utils.interruption import TimeIsOver, within
+from whet.utils.progress import ProgressBar
 
 __all__ = ["TimeBudget", "Worker"]
 
-CALIBRATION = Calibration()
 RECOVERY_TIME = 0.1
 """Share of the time that one recovery may take."""
 LEAST_RECOVERY = 0.05
 """Share of the training text below which there is no recovery."""
 STEP = 4.0
 """Forward passes that take as long as a step of distillation: two models run, and one of them also backwards."""
-CONVERSION = 20.0
-"""Seconds to export a model to another runtime, before that was measured."""
 
 
 class TimeBudget(NamedTuple):
@@ -68,6 +68,8 @@ class Worker:
     """Called with the outcome of every structure."""
     warn: Callable[[str], None]
     """Called with a sentence on what the user should know early."""
+    bar: ProgressBar
+    """Shows how much of the time has passed, and what is done."""
     warned: bool = False
     """Whether the user knows that there are too few examples."""
 
@@ -80,13 +82,16 @@ class Worker:
         """
         self._check_time()
         self._check_bar()
+        self._do("timing the baseline")
         baseline_trial = self._baseline_trial()
+        self._do("looking at what can become smaller")
         evaluation = self._evaluation(baseline_trial)
         keep_best(self.storage, self.baseline, baseline_trial, self.goal)
         notes: list[str] = []
         confirmation: list[Trial] | None = []
         try:
             notes += self._explore(evaluation)
+            self._do("measuring the best on the dev split")
             confirmation = confirm(self.storage, self.baseline)
             if confirmation is None:
                 notes.append("others are still at work: the last of them confirms the best on the dev split")
@@ -106,7 +111,10 @@ class Worker:
                 proposal = self._propose(evaluation.space, trials)
             if proposal is None:
                 return ["every structure of the space was tried"]
-            trial = evaluation.run(proposal, self.storage.model_folder(proposal.number), trials)
+            trial = self._tried(evaluation, proposal, trials)
+            if trial is None:
+                keep_best(self.storage, self.baseline, evaluation.baseline_trial, self.goal)
+                return [f"the time ended within structure {proposal.number}; the same command with more time tries it"]
             self.storage.record(trial, evaluation.baseline_trial)
             keep_best(self.storage, self.baseline, evaluation.baseline_trial, self.goal)
             self.report(trial)
@@ -114,8 +122,37 @@ class Worker:
             tried += 1
         if tried == 1 and self.budget.left < 0:
             given, spent = f"{self.budget.seconds:.0f} s", f"{self.budget.spent:.0f} s"
-            return [f"the first structure alone did not fit into {given}: with loading it took {spent}"]
+            least = self.budget.spent + confirmation_seconds(self.baseline)
+            return [
+                f"the first structure alone did not fit into {given}: with loading it took {spent}; the least time is "
+                f"about {least:.0f} s here"
+            ]
         return []
+
+    def _tried(
+        self, evaluation: StagedEvaluation, proposal: Proposal, trials: Sequence[SearchTrial]
+    ) -> SearchTrial | None:
+        """The outcome of a structure; None if the time is over first, unless there would be nothing to confirm."""
+        name = evaluation.space.name(proposal.structure)
+        told = replace(
+            evaluation,
+            left=lambda: self.budget.left - confirmation_seconds(self.baseline),
+            doing=lambda what: self._do(f"structure {proposal.number}, {name}: {what}"),
+        )
+        known = any(trial.candidates for trial in trials)
+        limit = self.budget.left - confirmation_seconds(self.baseline) if known else math.inf
+        try:
+            trial = within(limit, lambda: told.run(proposal, self.storage.model_folder(proposal.number), trials))
+        except TimeIsOver:
+            trial = None
+        if trial is None or (known and trial.state == FAILED and told.left() <= 0):  # (C++ makes an error of it)
+            self.storage.release()
+            return None
+        return trial
+
+    def _do(self, what: str) -> None:
+        """Show what is done next."""
+        self.bar.advance(0, note=f"search: {what}")
 
     def _propose(self, space: Space, trials: Sequence[SearchTrial]) -> Proposal | None:
         """The next structure, claimed for this worker; None if there is none."""
@@ -133,9 +170,9 @@ class Worker:
         """Refuse a time in which nothing can be tried, judged by what the baseline has taken."""
         if self.storage.trials():
             return
-        passes = 4 * CALIBRATION.examples + 2 * len(self.baseline.logits)
-        export = CONVERSION * any(target.exported for target in self.targets)
-        needed = self.budget.spent + passes * self.baseline.seconds + export + confirmation_seconds(self.baseline)
+        exported = int(any(target.exported for target in self.targets))
+        needed = self.budget.spent + structure_seconds(self.baseline, exported=exported)
+        needed += confirmation_seconds(self.baseline)
         if needed > self.budget.seconds:
             raise InvalidParameter(
                 f"the time must be enough for one candidate, about {math.ceil(needed)} s here, but got "
@@ -188,7 +225,7 @@ class Worker:
         if recovery:
             needs |= {"train", "teacher"}
         return prepare_resources(
-            baseline.model, baseline.tokenizer, baseline.task, CALIBRATION, seed=baseline.seed, device="cpu",
+            baseline.model, baseline.tokenizer, baseline.task, SAMPLE, seed=baseline.seed, device="cpu",
             needs=frozenset(needs),
         )  # fmt: skip
 

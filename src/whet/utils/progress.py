@@ -28,6 +28,7 @@ __all__ = [
     "quiet",
     "say",
     "speaking",
+    "time_bar",
     "time_in_words",
     "track",
 ]
@@ -64,6 +65,20 @@ class ProgressBar:
     def share(self) -> float:
         """The part that is done, 0 to 1."""
         return min(1.0, self.done / self.total) if self.total else 0.0
+
+
+class _TimeBar(ProgressBar):
+    """How much of a given time has passed."""
+
+    def reach(self, done: float) -> None:
+        """Show how much has passed, whatever is said to be done."""
+        super().reach(time.monotonic() - self.begun)
+
+    @property
+    def share(self) -> float:
+        """The part that has passed, 0 to 1."""
+        self.done = time.monotonic() - self.begun
+        return super().share
 
 
 class _Board:
@@ -228,6 +243,24 @@ def progress_bar(description: str, total: float, *, hidden: bool = False) -> Ite
     bar = ProgressBar(description, total)
     if not hidden:
         _BOARD.add(bar)
+    try:
+        yield bar
+    finally:
+        _BOARD.remove(bar)
+
+
+@contextmanager
+def time_bar(description: str, seconds: float, *, spent: float = 0.0) -> Iterator[ProgressBar]:
+    """Show how much of a given time has passed while the block runs; `advance(0, note=...)` says what it is at.
+
+    Args:
+        description: text beside the bar.
+        seconds: the time.
+        spent: how much of it had passed before.
+    """
+    bar = _TimeBar(description, round(seconds))
+    bar.begun -= spent
+    _BOARD.add(bar)
     try:
         yield bar
     finally:

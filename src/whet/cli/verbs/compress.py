@@ -1,6 +1,6 @@
 """The verb `compress` of the command line."""
 
-from whet.cli.console import print_json, print_step, show, tell
+from whet.cli.console import print_json, print_step, show, tell, weights_in_mib
 from whet.cli.options import InputLength, MachineOptions, OutputOptions, TaskOptions, in_words
 from whet.cli.recipes import RecipeOptions
 
@@ -44,5 +44,6 @@ def compress(
     if output.as_json:
         print_json([{**step._asdict(), "method": step.method.to_dict()} for step in done.steps])
     else:
-        show(f"saved to {output.out}")
+        sizes = [weights_in_mib(source) for source in (model, output.out)]
+        show(f"saved to {output.out}: weights of {sizes[1]} MiB instead of {sizes[0]}")
         tell(f"measure it: {in_words('whet', 'measure', model, output.out, *data.words())}")
