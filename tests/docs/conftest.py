@@ -9,6 +9,8 @@ import pytest
 from folders import classifier, save, write_rows
 from helpers import linears, tiny_model
 from searches import made_up, stop_after
+from whet.evaluation import significance
+from whet.evaluation.metrics import latency
 from whet.evaluation.metrics.memory import Memory
 from whet.evaluation.timing import RuntimeTimer
 from whet.searching.stages import StagedEvaluation
@@ -30,12 +32,19 @@ def named_by_pages(tmp_path_factory, tokenizer) -> Path:
     return root
 
 
+def made_up_seconds(calls, *, rounds: int, **_) -> np.ndarray:
+    """A replacement for `time_batches`: (rounds, batches, models) seconds, in which no model is faster."""
+    return np.random.default_rng(0).uniform(1e-3, 2e-3, (rounds, len(calls), len(calls[0])))
+
+
 @pytest.fixture
 def working_folder(named_by_pages, tmp_path, monkeypatch) -> Path:
     """A copy of `named_by_pages` as the working folder, in which nothing depends on this machine's speed."""
     shutil.copytree(named_by_pages, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(Memory, "measure", lambda self, subjects: [[] for _ in subjects])
+    monkeypatch.setattr(significance, "RESAMPLES", 50)
+    monkeypatch.setattr(latency, "time_batches", made_up_seconds)
     monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)
     monkeypatch.setattr(RuntimeTimer, "time", lambda _, models: np.array([[linears(one) for one in models]]))
     monkeypatch.setattr(StagedEvaluation, "run", made_up())
