@@ -3,6 +3,7 @@
 from .benchmark import BenchmarkRow as BenchmarkRow
 from .metrics.base import ModelUnderTest as ModelUnderTest
 from .metrics.base import quality_named as quality_named
+from .records import record as record
 from .records import save_model as save_model
 from .significance import Estimate as Estimate
 from .significance import bootstrap as bootstrap
