@@ -76,7 +76,7 @@ def test_the_page_begins_with_what_was_won_or_that_nothing_was():
     assert heading_of(lost) == "No faster model is shown to lose less than 1 point of accuracy."
     assert "small may lose 2.2 points on the 408 examples measured" in lost
     assert "measurably" not in gained + lost and "significantly" not in gained + lost
-    assert heading_of(page_of(trial("dense"))).startswith("dense: accuracy 0.800, ")
+    assert heading_of(page_of(trial("dense"))).startswith("dense: accuracy 0.800, 20.0 ms for a single text")
 
 
 def test_everything_that_was_measured_is_shown_in_words():

@@ -56,12 +56,12 @@ def test_the_frontier_holds_the_trials_that_none_dominates_from_left_to_right():
 def test_axes_are_the_costs_that_all_trials_have():
     """What a user waits for comes first, in times of the baseline."""
     assert [axis.metric for axis in view_of(DENSE, GOOD).axes] == [
-        "speedup_single", "speedup", "disk", "latency_median", "throughput", "parameters",
+        "speedup_single", "speedup", "latency_median", "throughput", "disk", "parameters",
     ]  # fmt: skip
     assert [axis.metric for axis in view_of(without(DENSE, "disk"), without(GOOD, "throughput")).axes] == [
         "speedup_single", "latency_median", "parameters",
     ]  # fmt: skip
-    assert view_of(DENSE).axes[0].metric == "disk"  # nothing to compare
+    assert view_of(DENSE).axes[0].metric == "latency_median"  # nothing to compare
 
 
 def test_without_a_cost_or_the_quality_there_is_no_report():
@@ -95,6 +95,13 @@ def test_the_best_is_the_fastest_that_is_shown_to_lose_less_than_the_bar():
 def test_a_search_gives_its_bar():
     far = trial("far", speedup=5.0, accuracy=0.7905, max_drop=1.5)
     assert view_of(DENSE, far).best == 1
+
+
+def test_a_model_without_its_baseline_tells_what_it_wins_all_the_same():
+    view = view_of(GOOD)
+    assert (view.best, view.against) == (0, "dense")
+    assert str(view.verdict) == "good: 2.0 times as fast, accuracy the same."
+    assert view_of(BAD).best is None and view_of(BAD).verdict.sentence.startswith("1.5 times as fast, accuracy 20 p")
 
 
 def searched(*, on_dev):

@@ -1,4 +1,5 @@
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,15 @@ def test_without_times_the_picture_shows_sizes(tmp_path):
     small = [one for one in SMALL.measurements if one.metric in ("accuracy", "disk")]
     save_report([Result(type(SMALL)("small", [], 0, small, None, SMALL.conditions))], tmp_path)
     assert sorted(tree(tmp_path)) == FILES
+
+
+def test_a_report_as_json_has_what_the_page_says(run):
+    report = write.make_report([run], None, only=None, max_drop=None, overwrite=False, warn=print)
+    told = json.loads(json.dumps(report.to_dict()))
+    assert told["headline"] == "small: 2.0 times as fast, accuracy the same, 80 MiB as before."
+    assert (told["best"], told["page"], told["examples"]) == ("small", str(run / "report.html"), "408 dev examples")
+    dense, small = told["rows"]
+    assert (dense["headline"], dense["holds_bar"]) == ("", True) and small["headline"] in told["headline"]
+    assert {one["metric"] for one in small["measurements"]} >= {"accuracy", "speedup", "speedup_single", "disk"}
+    text = (run / "report.html").read_text()
+    assert small["headline"] in text and all(value in text for value in told["conditions"].values())

@@ -97,13 +97,13 @@ def fastest_that_holds(trials: Sequence[Trial], *, max_drop: float = MAX_DROP) -
     return fastest if _speed(fastest) > 1 else trials[0]
 
 
-def headline(baseline: Trial, trial: Trial) -> str:
+def headline(baseline: Trial | None, trial: Trial) -> str:
     """Return in words how a trial differs from the baseline: speed, quality, size, as far as they were measured.
 
     Such as "4.1 times as fast, accuracy 0.3 points lower (-1.1 to +0.5), 14 MiB instead of 87".
 
     Args:
-        baseline: the trial that the other was compared with, in the same run.
+        baseline: the trial that the other was compared with, in the same run; None if it was not kept.
         trial: the other.
     """
     return ", ".join(part for part in (_speed_in_words(trial), _quality(trial), _size(baseline, trial)) if part)
@@ -207,9 +207,10 @@ def _quality(trial: Trial) -> str:
     return f"{name} {points_in_words(float(size))} {way} {ends}".rstrip()
 
 
-def _size(baseline: Trial, trial: Trial) -> str:
+def _size(baseline: Trial | None, trial: Trial) -> str:
     """The size on disk, beside that of the baseline."""
-    sizes = [one for model in (trial, baseline) for one in model.measurements if one.metric == "disk"]
+    models = (trial,) if baseline is None else (trial, baseline)
+    sizes = [one for model in models for one in model.measurements if one.metric == "disk"]
     if len(sizes) < 2 or sizes[0].unit != sizes[1].unit:
         return ""
     own, other = (_short(one) for one in sizes)

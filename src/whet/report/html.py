@@ -106,7 +106,7 @@ def html_page(view: ReportView, results: Sequence[Result], *, mark: str) -> str:
             confirmations=[
                 {
                     "name": one.chosen or one.trial.name,
-                    "sentence": headline(view.trials[0], one.trial),
+                    "sentence": headline(view.trials[0] if view.baseline else None, one.trial),
                     "n": number(one.trial.measurements[0].n),
                 }
                 for one in view.confirmations
@@ -162,10 +162,8 @@ def _summary(view: ReportView) -> dict[str, Any]:
     """Return what the top of the page says: the sentence, what it is about, and the figures behind it."""
     verdict, measured = view.verdict, view.evidence
     if verdict is None or measured is None:
-        shown = [find_measurement(view.trials[0], metric) for metric in view.columns]
-        figures = [f"{metric_in_words(one)} {_absolute(one)}" for one in shown if one is not None]
-        sentence = f"{view.trials[0].name}: {', '.join(figures)}" if len(view.trials) == 1 else view.task
-        return {"sentence": sentence, "detail": "", "won": None, "tiles": []}
+        alone = f"{view.trials[0].name}: {_in_a_line(view)}"
+        return {"sentence": alone if len(view.trials) == 1 else view.task, "detail": "", "won": None, "tiles": []}
     return {
         "sentence": verdict.sentence,
         "detail": verdict.detail,
@@ -173,6 +171,16 @@ def _summary(view: ReportView) -> dict[str, Any]:
         "confirmed": number(measured.measurements[0].n) if measured is not verdict.trial else "",
         "tiles": _tiles(view, measured) if verdict.won else [],
     }
+
+
+def _in_a_line(view: ReportView) -> str:
+    """Return what the first model is, such as `accuracy 0.912, 24.2 ms for a single text, 87.0 MiB on disk`."""
+    uses = {"latency_median": "for a single text", "throughput": "in batches", "disk": "on disk"}
+    shown = [one for metric in view.columns if (one := find_measurement(view.trials[0], metric)) is not None]
+    return ", ".join(
+        f"{_absolute(one)} {uses[one.metric]}" if one.metric in uses else f"{metric_in_words(one)} {_absolute(one)}"
+        for one in shown
+    )
 
 
 def _tiles(view: ReportView, measured: Trial) -> list[dict[str, str]]:
@@ -189,7 +197,7 @@ def _tiles(view: ReportView, measured: Trial) -> list[dict[str, str]]:
         tiles.append({"label": metric_in_words(quality), "value": value_of(quality), "note": note})
     sizes = [find_measurement(trial, "disk") for trial in (view.trials[0], measured)]
     if sizes[0] is not None and sizes[1] is not None:
-        note = f"instead of {with_unit(sizes[0])}"
+        note = f"instead of {with_unit(sizes[0])}" if view.baseline else ""
         tiles.append({"label": metric_in_words(sizes[1]), "value": with_unit(sizes[1]), "note": note})
     return tiles
 

@@ -51,7 +51,7 @@ def markdown_page(view: ReportView, *, mark: str, picture: str) -> str:
 def _confirmed(view: ReportView) -> list[str]:
     return [
         f"On {number(one.trial.measurements[0].n)} dev examples, {one.chosen or one.trial.name} is "
-        f"{headline(view.trials[0], one.trial)}."
+        f"{headline(view.trials[0] if view.baseline else None, one.trial)}."
         for one in view.confirmations
     ]
 

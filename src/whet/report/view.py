@@ -19,6 +19,7 @@ from whet.evaluation.headline import (
     headline,
     holds_bar,
     judged,
+    least_speedup,
     points_in_words,
     quality_difference,
 )
@@ -49,7 +50,7 @@ __all__ = [
 SPEEDUP, SPEEDUP_SINGLE = "speedup", "speedup_single"
 SPEED_OF = {SPEEDUP_SINGLE: "latency_median", SPEEDUP: "throughput"}
 """Times the baseline, for single texts and in batches, with the metric that each is the ratio of."""
-COSTS = (SPEEDUP_SINGLE, SPEEDUP, "disk", "latency_median", "latency_p95", "throughput", "parameters")
+COSTS = (SPEEDUP_SINGLE, SPEEDUP, "latency_median", "throughput", "disk", "latency_p95", "parameters")
 """Metrics of the horizontal axis; what a user waits for comes first."""
 _TARGET = ("runtime", "precision")
 """Conditions that differ between trials on purpose."""
@@ -108,6 +109,11 @@ class ReportView:
     """What could not be read, a sentence each."""
 
     @property
+    def against(self) -> str:
+        """Name of the baseline."""
+        return self.trials[0].name if self.baseline else self.common.get("baseline", "the baseline")
+
+    @property
     def best(self) -> int | None:
         """Index of the trial that wins; None if none does."""
         verdict = self.verdict
@@ -137,7 +143,8 @@ def report_view(
     if not results:
         raise InvalidData("a report must have one trial at least, but got none; measure a model")
     trials = tuple(result.trial for result in results)
-    if len(trials) > 1:
+    compared = len(trials) > 1 or any(one.versus is not None for one in trials[0].measurements)
+    if compared:
         trials = tuple(map(_with_speedups, trials))
     quality = trials[0].measurements[0].metric
     metrics = [{one.metric for one in trial.measurements if _is_finite(one)} for trial in trials]
@@ -146,10 +153,9 @@ def report_view(
     names = tuple(dict.fromkeys(series))
     baseline = trials[0].get(quality).versus is None
     max_drop = _bar(trials) if max_drop is None else max_drop
-    compared = baseline and len(trials) > 1
-    verdict, evidence = _verdict(trials, confirmations, max_drop) if compared else (None, None)
+    verdict, evidence = _verdict(trials, confirmations, max_drop) if baseline or len(trials) == 1 else (None, None)
     measured = dict.fromkeys(one.metric for trial in trials for one in trial.measurements)
-    main = (quality, *(SPEED_OF if len(trials) > 1 else SPEED_OF.values()), "disk")
+    main = (quality, *(SPEED_OF if compared else SPEED_OF.values()), "disk")
     columns = tuple(name for name in main if name in measured)
     return ReportView(
         task=str((trials[0].conditions or {}).get("task", "own data")),
@@ -211,6 +217,8 @@ def _verdict(
     trials: Sequence[Trial], confirmations: Sequence[Confirmation], max_drop: float
 ) -> tuple[Verdict | None, Trial | None]:
     """What is won, and the measurements that tell it: of what a search chose, those on the dev split."""
+    if len(trials) == 1:
+        return _verdict_alone(trials[0], max_drop)
     chosen = [one for one in confirmations if one.chosen is not None]
     own = next((trial for trial in trials if len(chosen) == 1 and trial.name == chosen[0].chosen), None)
     if own is None or not holds_bar(own, max_drop=max_drop):
@@ -222,6 +230,15 @@ def _verdict(
         lost = points_in_words(-POINTS * quality_difference(on_dev).low)
         detail = f"On the {number(quality.n)} dev examples it may lose {lost}, more than {points_in_words(max_drop)}"
     return Verdict(own, True, headline(trials[0], on_dev), detail), on_dev
+
+
+def _verdict_alone(trial: Trial, max_drop: float) -> tuple[Verdict | None, Trial | None]:
+    """What a model wins against a baseline that was not kept; nothing for a baseline."""
+    if trial.measurements[0].versus is None:
+        return None, None
+    speedup = least_speedup(trial)
+    won = speedup is not None and speedup > 1 and holds_bar(trial, max_drop=max_drop)
+    return Verdict(trial, won, headline(None, trial)), trial
 
 
 def find_measurement(trial: Trial, metric: str) -> Measurement | None:
@@ -243,8 +260,7 @@ def reader_notes(view: ReportView) -> list[str]:
     """Return the warnings that a reader must see before the figures."""
     warnings = []
     if not view.baseline:
-        baseline = view.common.get("baseline", "the baseline")
-        warnings.append(f"The baseline, {baseline}, is not shown, because its measurements were not kept.")
+        warnings.append(f"The baseline, {view.against}, is not shown, because its measurements were not kept.")
     if len(set(view.differing.get("measured", ()))) > 1:
         warnings.append(
             "These models were measured in several runs, and the speed of a machine varies over time. Speedups, which "

@@ -44,7 +44,8 @@ class Report(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the report says as JSON values."""
-        view, baseline = self.view, self.view.trials[0]
+        view = self.view
+        baseline = view.trials[0] if view.baseline else None
         return {
             "headline": "" if view.verdict is None else str(view.verdict),
             "best": None if view.best is None else view.trials[view.best].name,
@@ -54,7 +55,7 @@ class Report(NamedTuple):
             "page": str(self.page),
             "rows": [
                 {
-                    "headline": headline(baseline, trial),
+                    "headline": "" if trial is baseline else headline(baseline, trial),
                     "description": what_it_is(trial),
                     "holds_bar": holds_bar(trial, max_drop=view.max_drop),
                     **trial.to_dict(),
