@@ -1,7 +1,6 @@
 """Measuring from Python."""
 
 from collections.abc import Callable, Sequence
-from itertools import cycle
 from pathlib import Path
 
 from whet.evaluation import records
@@ -43,8 +42,9 @@ def measure(
     read = [*inputs, *task.files]
     with records.holding_run(folder, overwrite=overwrite, inputs=read):
         recorded = records.recordable(models)
-        trials = Trials((benchmark or Benchmark()).run(models, task))
+        measured = (benchmark or Benchmark()).measured(models, task)
+        trials = Trials(trial for _, trial in measured)
         report(trials)
-        rows = [(model, trial) for model, trial in zip(cycle(inputs), trials, strict=False) if model in recorded]
+        rows = [(Path(row.source), trial) for row, trial in measured if Path(row.source) in recorded]
         records.keep(trials, rows, folder, overwrite=overwrite)
     return trials

@@ -69,7 +69,7 @@ class TaskOptions:
     data_dir: Path | None = None
     """Folder with the known task's local files; without it, they come from the hub."""
     train_file: Path | None = None
-    """Your own training data: CSV, TSV, JSONL or Parquet."""
+    """Your own training data: CSV, TSV, JSONL or Parquet; measure needs it only to calibrate int8."""
     dev_file: Path | None = None
     """Your own data for the final measurement; only measure needs it."""
     text: str = "text"
@@ -118,7 +118,7 @@ class TaskOptions:
     def words(self) -> list[str]:
         """Return the words that name the same data for `measure`, with a placeholder where some are missing."""
         words = given_words({field.name: (getattr(self, field.name), field.default) for field in fields(self)})
-        if self.task is None and self.train_file is None:
+        if self.task is None and self.train_file is None and self.dev_file is None:
             return ["--task", "TASK"]
         return words if self.task is not None or self.dev_file is not None else [*words, "--dev-file", "DEV_FILE"]
 

@@ -1,10 +1,10 @@
 """What studies, benchmarks and other packages may import from this wing."""
 
-from .benchmark import BenchmarkRow as BenchmarkRow
 from .metrics.base import ModelUnderTest as ModelUnderTest
 from .metrics.base import quality_named as quality_named
 from .records import record as record
 from .records import save_model as save_model
+from .rows import BenchmarkRow as BenchmarkRow
 from .significance import Estimate as Estimate
 from .significance import bootstrap as bootstrap
 from .significance import mcnemar as mcnemar

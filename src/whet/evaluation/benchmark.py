@@ -11,15 +11,27 @@ import torch
 from annotated_types import Interval
 from transformers import PreTrainedTokenizerBase
 
-from whet.errors import InvalidData, InvalidParameter
+from whet.errors import InvalidData, InvalidParameter, MissingResource
 from whet.evaluation import records
 from whet.evaluation.metrics.base import Metric, ModelUnderTest, Quality, all_metrics, quality_named, task_qualities
+from whet.evaluation.rows import (
+    BenchmarkRow,
+    LeftOut,
+    kept_files,
+    require_calibration_data,
+    rows_of,
+    say_left_out,
+    where_exported,
+    where_kept,
+)
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import LoadedModel, load_with_tokenizer
 from whet.models.inference import predict_logits
 from whet.models.load import class_order, common_max_length
 from whet.runtimes.base import ExportedModel, runtime_named
+from whet.runtimes.export import CALIBRATION, ExportSettings
+from whet.runtimes.export_cache import ExportCache, export_cache
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, fitting_batch_sizes, say_cut, shortest_first
@@ -29,11 +41,11 @@ from whet.utils.hardware import current_machine
 from whet.utils.lookup import choose
 from whet.utils.manifests import is_artifact
 from whet.utils.parameters import check
-from whet.utils.precision import FP32, PYTORCH
+from whet.utils.precision import FP32
 from whet.utils.progress import track
 from whet.utils.ranges import BatchSize, Device, MaxLength, Seed
 
-__all__ = ["Benchmark", "BenchmarkRow", "require_dev"]
+__all__ = ["Benchmark", "MeasuredRow", "require_dev"]
 
 BATCH_SIZE = 32
 """Examples a batch, where nothing else is asked for."""
@@ -46,13 +58,11 @@ class _Part(NamedTuple):
     batch_size: int | Sequence[int]
 
 
-class BenchmarkRow(NamedTuple):
-    """One model where it is to run."""
+class MeasuredRow(NamedTuple):
+    """A model where it ran, and what was measured of it."""
 
-    source: str | Path
-    """Folder or hub name."""
-    runtime: str = PYTORCH
-    precision: str = FP32
+    row: BenchmarkRow
+    trial: Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +86,25 @@ class Benchmark:
     """Of resampling and of the order of runs."""
     device: Device = "cpu"
     """Where models run, as torch names it."""
-    runtimes: tuple[str, ...] = (PYTORCH,)
-    """Where every model runs, in turn; others than pytorch and torch_compile need its export."""
-    precisions: tuple[str, ...] = (FP32,)
-    """In which of its precisions each of the others runs it."""
+    runtimes: tuple[str, ...] | None = None
+    """Where every model runs, in turn. None means PyTorch for all, and a further row for each folder that was exported:
+    where the search that made it chose it for, or else each of its exports."""
+    precisions: tuple[str, ...] | None = None
+    """In which of its precisions each of the runtimes but pytorch runs it; fp32 if None."""
+    cache: str | Path | None = None
+    """Folder that keeps the exports of models that have none; if None, the one that WHET_CACHE names, or whet below
+    XDG_CACHE_HOME or ~/.cache."""
     metrics: tuple[str, ...] | None = None
     """Names of what is measured besides the task's own metrics, such as fidelity; everything if None."""
 
     def __post_init__(self) -> None:
-        """Raises InvalidParameter for a value outside its range, or two sizes of a batch."""
+        """Raises InvalidParameter for a value outside its range, two sizes of a batch, or precisions of no runtime."""
         check(self)
+        if self.runtimes is None and self.precisions is not None:
+            raise InvalidParameter(
+                f"--precision must go with --runtime, but got {', '.join(self.precisions)} alone; add --runtime "
+                "onnxruntime, or leave it out"
+            )
         if self.batch_size is not None and self.batch_tokens is not None:
             raise InvalidParameter(
                 f"one of batch_size and batch_tokens must be given, but got batch_size={self.batch_size} and "
@@ -95,83 +114,118 @@ class Benchmark:
     def run(self, sources: Sequence[str | Path], task: Task) -> list[Trial]:
         """Return one trial per runtime, precision and model, models changing first; the first is the baseline.
 
+        A model without an export for a runtime is exported into the cache. A row that cannot be made, for lack of
+        calibration data for one, is left out, which is said.
+
         Raises:
             InvalidData: the task's data cannot be used, or a model's head does not fit it.
-            InvalidModel, InvalidArtifact: a model cannot be loaded, was altered, or was not exported for a runtime.
+            InvalidModel, InvalidArtifact: a model cannot be loaded or was altered.
             UnknownName, InvalidParameter: there is no such runtime here, or it runs elsewhere than on the device.
+            WhetError: the first row cannot be made.
         """
-        places = self._places()
+        return [one.trial for one in self.measured(sources, task)]
+
+    def measured(self, sources: Sequence[str | Path], task: Task) -> list[MeasuredRow]:
+        """Return what `run` returns, each trial with its row."""
         if not sources:
             raise InvalidParameter("a model must be given to measure, but got none; give the baseline first")
-        return self.compare([BenchmarkRow(source, *place) for place in places for source in sources], task)
+        rows = rows_of(sources, self.runtimes, self.precisions or (FP32,), device=self.device)
+
+        def left_out(row: BenchmarkRow, error: Exception) -> None:
+            if row == rows[0]:  # the others are compared with it
+                raise error
+            say_left_out(row, error)
+
+        return self._measured(rows, task, left_out)
 
     def compare(self, rows: Sequence[BenchmarkRow], task: Task) -> list[Trial]:
-        """Return one trial for each row; the first is the baseline. See `run`."""
+        """Return one trial for each row; the first is the baseline. A row that cannot be made is an error."""
+
+        def refuse(row: BenchmarkRow, error: Exception) -> None:
+            raise error
+
+        return [one.trial for one in self._measured(rows, task, refuse)]
+
+    def _measured(self, rows: Sequence[BenchmarkRow], task: Task, left_out: LeftOut) -> list[MeasuredRow]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         others = self._other_metrics(task)
-        files = [self._files(row) for row in rows]
-        sources = list(dict.fromkeys(str(row.source) for row in rows))
+        files = {row: where_exported(row, device=self.device) for row in rows}
         dev = task.splits.dev
         require_dev(task)
-        length = self.max_length
+        rows = _with_data(rows, files, task, left_out)
+        sources = list(dict.fromkeys(str(row.source) for row in rows))
         artifacts = {source: _saved(source) for source in sources}  # they may be replaced meanwhile
-        loaded = {source: load_with_tokenizer(source) for source in sources}
-        first = loaded[sources[0]].tokenizer
-        say_cut(task, dev, first, max_length=common_max_length(length, *(model.model for model in loaded.values())))
-        examples = shortest_first(dev, first, max_length=length)
-        parts = {
-            "dev": self._part(examples, first),
-            "singles": _Part(_spread(examples, self.singles), 1),
-            "timed": self._part(_spread(examples, self.timed), first),
-        }
-        plain = {source: self._subject(source, model, task, parts) for source, model in loaded.items()}
-        subjects = [self._placed(plain[str(row.source)], row, own) for row, own in zip(rows, files, strict=True)]
-        _check_same_classes(subjects, task)
-        qualities = task_qualities(task, subjects[0].order)
-        chosen = [*qualities, *others]
-        measured: list[list[Any]] = [[] for _ in subjects]
-        for metric in track(chosen, "measuring"):
-            for own, found in zip(measured, metric.measure(subjects), strict=True):
-                own.extend(found)
+        with export_cache(self.cache) as cache:
+            plain = self._plain(sources, task, dev)
+            exports = self._exported([row for row in rows if files[row] is None], task, cache, left_out)
+            rows = [row for row in rows if files[row] is not None or row in exports]
+            subjects = [self._placed(plain[str(row.source)], row, files[row] or (), exports.get(row)) for row in rows]
+            _check_same_classes(subjects, task)
+            qualities = task_qualities(task, subjects[0].order)
+            measured: list[list[Any]] = [[] for _ in subjects]
+            for metric in track([*qualities, *others], "measuring"):
+                for own, found in zip(measured, metric.measure(subjects), strict=True):
+                    own.extend(found)
         baseline = {"baseline": subjects[0].name, "baseline_artifact": artifacts[subjects[0].source].digest}
         sizes = [one.value for one in measured[0] if one.metric == "disk"]
         baseline |= {"baseline_disk": sizes[0]} if sizes else {}
         conditions = {**self._conditions(task, dev), **_scored_class(task, qualities), **baseline, "measured": now}
         return [
-            Trial(
-                subject.name,
-                saved.recipe,
-                self.seed,
-                own,
-                saved.digest,
-                {**conditions, "runtime": subject.runtime, "precision": subject.precision},
-                saved.made,
+            MeasuredRow(
+                row,
+                Trial(
+                    subject.name,
+                    saved.recipe,
+                    self.seed,
+                    own,
+                    saved.digest,
+                    {**conditions, "runtime": subject.runtime, "precision": subject.precision},
+                    saved.made,
+                ),
             )
-            for subject, own in zip(subjects, measured, strict=True)
+            for row, subject, own in zip(rows, subjects, measured, strict=True)
             for saved in [artifacts[subject.source]]
         ]
 
-    def _places(self) -> list[tuple[str, str]]:
-        """Every runtime with each of the wanted precisions that it knows."""
-        return [
-            (name, precision)
-            for name in dict.fromkeys(self.runtimes)
-            for precision in runtime_named(name).supported(self.precisions, device=self.device)
-        ]
+    def _plain(self, sources: Sequence[str], task: Task, dev: Examples) -> dict[str, ModelUnderTest]:
+        """Every model in PyTorch, with the same dev examples."""
+        loaded = {source: load_with_tokenizer(source) for source in sources}
+        first, models = loaded[sources[0]].tokenizer, [model.model for model in loaded.values()]
+        say_cut(task, dev, first, max_length=common_max_length(self.max_length, *models))
+        examples = shortest_first(dev, first, max_length=self.max_length)
+        parts = {
+            "dev": self._part(examples, first),
+            "singles": _Part(_spread(examples, self.singles), 1),
+            "timed": self._part(_spread(examples, self.timed), first),
+        }
+        return {source: self._subject(source, model, task, parts) for source, model in loaded.items()}
 
-    def _files(self, row: BenchmarkRow) -> tuple[Path, ...]:
-        """What the runtime reads instead of the model's weights; looked for before anything is loaded."""
-        runtime = runtime_named(row.runtime)
-        runtime.require(row.precision, device=self.device)
-        return tuple(runtime.files(Path(row.source), row.precision))
+    def _exported(
+        self, rows: Sequence[BenchmarkRow], task: Task, cache: ExportCache, left_out: LeftOut
+    ) -> dict[BenchmarkRow, Path]:
+        """The folder of the export in the cache for each row of a model that has none."""
+        settings = ExportSettings(
+            calibration=replace(CALIBRATION, max_length=self.max_length), seed=self.seed, held_out=False
+        )
+        return where_kept(rows, task, cache, settings=settings, left_out=left_out)
 
-    def _placed(self, plain: ModelUnderTest, row: BenchmarkRow, files: tuple[Path, ...]) -> ModelUnderTest:
-        """The same model where it is to run."""
+    def _placed(
+        self, plain: ModelUnderTest, row: BenchmarkRow, files: tuple[Path, ...], kept: Path | None
+    ) -> ModelUnderTest:
+        """The same model where it is to run.
+
+        Args:
+            plain: the model in PyTorch.
+            row: where it is to run.
+            files: what the runtime reads from the model's folder.
+            kept: the folder of its export in the cache, or None.
+        """
         runtime, threads = runtime_named(row.runtime), torch.get_num_threads()
-        model = runtime.load(plain.model, Path(plain.source), precision=row.precision, threads=threads)
+        folder = Path(plain.source) if kept is None else kept
+        model = runtime.load(plain.model, folder, precision=row.precision, threads=threads)
         if model is plain.model:
             return plain
-        name = f"{plain.name} ({row.runtime if row.precision == FP32 else f'{row.runtime} {row.precision}'})"
+        name = f"{plain.name} ({row.place})"
         return replace(
             plain,
             name=name,
@@ -179,7 +233,7 @@ class Benchmark:
             logits=predict_logits(model, plain.dev, name=name)[:, plain.order],
             runtime=row.runtime,
             precision=model.session.precision if isinstance(model, ExportedModel) else plain.precision,
-            files=files,
+            files=files if kept is None else kept_files(kept, row),
         )
 
     def _other_metrics(self, task: Task) -> list[Metric]:
@@ -277,6 +331,22 @@ def _check_same_classes(subjects: Sequence[ModelUnderTest], task: Task) -> None:
                 f"models must have the same classes besides those of the data, but got {' and '.join(got)}; "
                 "measure them on their own"
             )
+
+
+def _with_data(
+    rows: Sequence[BenchmarkRow], files: Mapping[BenchmarkRow, Any], task: Task, left_out: LeftOut
+) -> list[BenchmarkRow]:
+    """Return the rows without those that must be exported and lack the data for it."""
+    kept = []
+    for row in rows:
+        try:
+            if files[row] is None:
+                require_calibration_data(row, task)
+        except MissingResource as error:
+            left_out(row, error)
+        else:
+            kept.append(row)
+    return kept
 
 
 def _spread(examples: Examples, count: int) -> Examples:

@@ -29,10 +29,10 @@ def load_task(
     """Return a known task, or one made of your own data; files are read when they are first needed.
 
     Args:
-        name: a known task, such as glue/mrpc; or give `train_file`.
+        name: a known task, such as glue/mrpc; or give your own data.
         data_dir: folder with the known task's local files; without it, the data come from the hub.
         train_file: your own training examples: a CSV, TSV, JSONL or Parquet file, a pandas.DataFrame or a
-            datasets.Dataset.
+            datasets.Dataset; measuring alone needs none.
         dev_file: your own examples for the final measurement, with the same columns; only `measure` needs them.
         text: column of your files with the text.
         text_pair: column with the second text, if there is one.
@@ -46,7 +46,7 @@ def load_task(
         InvalidParameter: arguments do not go together.
         UnknownName: there is no such task or metric; the message gives the nearest.
     """
-    if (name is None) == (train_file is None):
+    if (name is None) == (train_file is None) and (name is not None or dev_file is None):
         raise InvalidParameter("one of --task and --train-file must be given, but got both or none; give one")
     if name is not None:
         if any(given is not None for given in (dev_file, text_pair, metric)):

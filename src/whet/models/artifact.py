@@ -45,6 +45,7 @@ __all__ = [
     "check_source",
     "copy_files",
     "exported",
+    "has_export",
     "load_any",
     "load_verified",
     "load_with_tokenizer",
@@ -305,6 +306,15 @@ def copy_files(
         kept = {key: entry.to_dict() for key, entry in exports.items()} or None
         copied = manifest.with_entries(files=files, exports=kept, **about)
         (draft / MANIFEST).write_text(copied.to_json(), encoding="utf-8")
+
+
+def has_export(source: str | Path, runtime: str, precision: str) -> bool:
+    """Return whether a source is an artifact whose manifest lists an export; `exported` checks it.
+
+    Raises:
+        InvalidArtifact: the manifest cannot be read.
+    """
+    return is_artifact(source) and f"{runtime} {precision}" in read_manifest(Path(source)).exports
 
 
 def exported(folder: Path, runtime: str, precision: str = FP32) -> ExportEntry:

@@ -14,7 +14,7 @@ from torch import nn
 from whet.errors import InvalidModel
 from whet.models.adapter import base_of, load_merged
 from whet.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint
-from whet.models.folder import find_file, reading, weight_names
+from whet.models.folder import find_file, is_folder, reading, weight_names
 from whet.models.plain_loading import compared_already
 from whet.models.weights import SAFE, check_finite, check_run, load_checkpoint
 from whet.tasks.base import Task
@@ -23,7 +23,9 @@ from whet.tasks.encoding import encode
 from whet.tasks.kinds.base import kind_of_labels
 from whet.tasks.pairing import folded
 from whet.utils.distributed import is_first
+from whet.utils.files import digest, json_digest
 from whet.utils.lengths import longest_input
+from whet.utils.manifests import CONFIG, read_by_a_load
 from whet.utils.progress import note
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ __all__ = [
     "load_unverified",
     "load_with_new_head",
     "max_positions",
+    "source_digest",
     "weight_files",
 ]
 
@@ -217,6 +220,22 @@ def weight_files(source: str | Path) -> list[Path]:
         own = find_file(source, ADAPTER_WEIGHTS)
         return [*weight_files(base_of(checkpoint).source), *([] if own is None else [own])]
     return [path for name in weight_names(source) if (path := find_file(source, name)) is not None]
+
+
+def source_digest(source: str | Path) -> str:
+    """Return one digest of all files that a load of a folder or hub name may read, of an adapter's base too.
+
+    Of a hub name, only files that were loaded before count.
+    """
+    checkpoint = Checkpoint.of(source)
+    folder, base = Path(source), ""
+    if not is_folder(source):
+        found = find_file(source, CONFIG if checkpoint.adapter is None else ADAPTER_WEIGHTS)
+        folder = folder if found is None else found.parent
+    if checkpoint.adapter is not None:
+        base = source_digest(base_of(checkpoint).source)
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and read_by_a_load(path.name)]
+    return json_digest([base, {path.name: digest(path) for path in paths}])
 
 
 def check_head(model: nn.Module, task: Task) -> None:

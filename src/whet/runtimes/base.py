@@ -41,6 +41,7 @@ __all__ = [
     "all_runtimes",
     "export_runtimes",
     "exporter_named",
+    "require_known_precisions",
     "runtime_named",
     "search_runtimes",
 ]
@@ -144,7 +145,7 @@ class Runtime(ABC):
             UnknownName: no runtime knows one of them.
             InvalidParameter: the runtime knows none of them, or `require` refuses one.
         """
-        _require_known(precisions)
+        require_known_precisions(precisions)
         self.require(device=device)
         return list(self.precisions)
 
@@ -193,6 +194,10 @@ class ExportRuntime(Runtime):
         """Return the names, as an export gives them, of files that a session reads besides those of `precisions`."""
         return set()
 
+    def all_read(self, folder: Path, precision: str) -> set[str]:
+        """Return the names, as an export gives them, of all files that a session reads."""
+        return {*self.precisions[precision], *self.reads_besides(folder, precision)}
+
     def load(self, model: nn.Module, folder: Path, *, precision: str = FP32, threads: int) -> ExportedModel:
         """See `Runtime.load`.
 
@@ -213,8 +218,7 @@ class ExportRuntime(Runtime):
     def files(self, folder: Path, precision: str = FP32) -> list[Path]:
         """See `Runtime.files`; the digest of every file that a session reads is checked."""
         checked = artifact.exported(folder, self.name(), precision).files
-        read = {*self.precisions[precision], *self.reads_besides(folder, precision)}
-        if strangers := sorted(read - checked.keys()):
+        if strangers := sorted(self.all_read(folder, precision) - checked.keys()):
             raise InvalidArtifact(
                 f"an export must read only files of its own, but the one for {self.name()} in {folder} reads "
                 f"{strangers[0]!r}, which the manifest does not list; whet export {folder} --to {self.name()}"
@@ -223,7 +227,7 @@ class ExportRuntime(Runtime):
 
     def supported(self, precisions: Sequence[str], *, device: str = "cpu") -> list[str]:
         """See `Runtime.supported`; the order is the runtime's own."""
-        _require_known(precisions)
+        require_known_precisions(precisions)
         known = [own for own in self.precisions if own in precisions]
         if not known:
             raise InvalidParameter(
@@ -262,7 +266,7 @@ def runtime_named(name: str) -> Runtime:
     return known[choose(name, known, what="the runtime")]()
 
 
-def _require_known(precisions: Sequence[str]) -> None:
+def require_known_precisions(precisions: Sequence[str]) -> None:
     """Refuse the name of a precision that no runtime knows."""
     known = {name for runtime in all_runtimes().values() for name in runtime.precisions}
     for precision in precisions:

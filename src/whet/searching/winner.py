@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from whet.evaluation import records
-from whet.evaluation.benchmark import BenchmarkRow
+from whet.evaluation.rows import BenchmarkRow
 from whet.evaluation.trial import Trial
 from whet.searching.baseline import Baseline
 from whet.searching.costs import CONFIRMATION

@@ -189,8 +189,7 @@ class Task(ABC):
         """
         official, dev = self.read()
         for split, examples in (("training", official), ("dev", dev)):
-            required = split == "training" or len(examples) > 0
-            if required:
+            if len(examples) or (split == "training" and not len(dev)):
                 self.kind.check_labels(examples.labels, source=f"{split} data of {self.name}")
         return split_official(official, dev, group_size=self.group_size)
 
@@ -316,7 +315,7 @@ def texts_from(path: Path, *, text: str, text_pair: str | None = None) -> Exampl
 
 
 def task_from_files(
-    train_file: OwnData,
+    train_file: OwnData | None = None,
     dev_file: OwnData | None = None,
     *,
     text: str,
@@ -330,7 +329,7 @@ def task_from_files(
 
     Args:
         train_file: examples for training: a file in any format of `whet.tasks.files.FORMATS`, or a table in memory,
-            a pandas.DataFrame or a datasets.Dataset.
+            a pandas.DataFrame or a datasets.Dataset; measuring alone needs none.
         dev_file: examples for the final measurement, with the same columns; without them, nothing can be measured.
         text: name of the column of the sentences.
         text_pair: name of the column of the second sentences, or None.
@@ -340,11 +339,13 @@ def task_from_files(
         positive: the class that f1 scores; the model's class 1 if None.
 
     Raises:
-        InvalidParameter: something else than a path or a table is given.
+        InvalidParameter: something else than a path or a table is given, or nothing.
     """
+    if train_file is None and dev_file is None:
+        raise InvalidParameter("train_file or dev_file must be given, but got none; give one")
     from_files: Any = next(task for task in members(PACKAGE, Task) if task.reads_files)
     task: Task = from_files(
-        train_file=source_of(train_file, "train_file"),
+        train_file=None if train_file is None else source_of(train_file, "train_file"),
         dev_file=None if dev_file is None else source_of(dev_file, "dev_file"),
         text=text,
         text_pair=text_pair,

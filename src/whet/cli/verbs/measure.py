@@ -28,8 +28,9 @@ def measure(
     batch_tokens: int | None = None,
     max_length: InputLength = 128,
     rounds: int = 10,
-    runtime: str = "pytorch",
-    precision: Precisions = "fp32",
+    runtime: str | None = None,
+    precision: Precisions | None = None,
+    cache: Path | None = None,
     picture: Path | None = None,
     out: Path | None = None,
     overwrite: Flag = False,
@@ -44,7 +45,9 @@ def measure(
         batch_size: Examples in one batch; 32 if not given.
         batch_tokens: Tokens in one batch, padding included, instead of --batch-size.
         rounds: Interleaved rounds of timing.
-        runtime: Where the models run, separated by commas: pytorch, onnxruntime, openvino.
+        runtime: Where the models run, separated by commas: pytorch, onnxruntime, openvino. Models without an export
+            are exported into the cache. If not given: pytorch, and what each folder was exported for.
+        cache: Folder that keeps such exports; if not given, the one that WHET_CACHE names, or ~/.cache/whet.
         picture: PNG or SVG file to write, with quality against speed.
         out: Folder that keeps all that was measured, for `whet report`.
         overwrite: Replace the output folder.
@@ -62,8 +65,9 @@ def measure(
         rounds=rounds,
         seed=machine.seed,
         device=device,
-        runtimes=names_in(runtime),
-        precisions=names_in(precision),
+        runtimes=None if runtime is None else names_in(runtime),
+        precisions=None if precision is None else names_in(precision),
+        cache=cache,
     )
     if picture is not None:
         check_picture(picture, name="--picture")

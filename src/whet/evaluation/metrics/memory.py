@@ -17,6 +17,7 @@ import numpy as np
 from whet.errors import InvalidModel
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics.base import Metric, ModelUnderTest
+from whet.utils.precision import PYTORCH
 
 __all__ = ["Memory"]
 
@@ -25,17 +26,17 @@ RUNS = 3
 
 
 class Memory(Metric):
-    """Peak resident memory in PyTorch on a CPU, median of a few processes; empty if another runtime takes part."""
+    """Peak resident memory in PyTorch on a CPU, median of a few processes; empty for models in other runtimes."""
 
     name: ClassVar[str] = "memory"
 
     def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
-        if subjects[0].device != "cpu" or any(subject.runtime != "pytorch" for subject in subjects):
+        asked = [subject for subject in subjects if _in_plain_pytorch(subject)]
+        if not asked:
             return [[] for _ in subjects]
         jobs: list[dict[str, Any]] = [
-            {"source": subject.source, "shape": list(subject.dev.batches[-1]["input_ids"].shape)}
-            for subject in subjects
+            {"source": subject.source, "shape": list(subject.dev.batches[-1]["input_ids"].shape)} for subject in asked
         ]
         helper = subprocess.run(
             [sys.executable, "-m", __name__], input=json.dumps(jobs), capture_output=True, text=True, check=False
@@ -43,8 +44,15 @@ class Memory(Metric):
         if helper.returncode != 0:
             reason = helper.stderr.strip().rpartition("\n")[2]
             raise InvalidModel(f"every model must run in a fresh process, but got {reason}; try it alone")
-        peaks = json.loads(helper.stdout)
-        return [[_measurement(runs, job["shape"])] for runs, job in zip(peaks, jobs, strict=True)]
+        peaks = zip(json.loads(helper.stdout), jobs, strict=True)
+        found = {
+            id(subject): _measurement(runs, job["shape"]) for subject, (runs, job) in zip(asked, peaks, strict=True)
+        }
+        return [[found[id(subject)]] if id(subject) in found else [] for subject in subjects]
+
+
+def _in_plain_pytorch(subject: ModelUnderTest) -> bool:
+    return subject.device == "cpu" and subject.runtime == PYTORCH
 
 
 def _measurement(runs: list[float], shape: list[int]) -> Measurement:

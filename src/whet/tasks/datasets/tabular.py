@@ -1,7 +1,8 @@
 """A task from the user's own data: files or tables in memory with a column of text and a column of labels.
 
-The classes are the distinct labels of the training data, numbers in their order and others as text; if the metric is a
-correlation, the labels are scores. Each file is read once. Labels are not read where nothing asks for them.
+The classes are the distinct labels of the training data, or of the dev data where there is no other, numbers in their
+order and others as text; if the metric is a correlation, the labels are scores. Each file is read once. Labels are not
+read where nothing asks for them.
 """
 
 import math
@@ -29,8 +30,8 @@ class Tabular(Task):
 
     name: str = field(default="tabular", init=False)
     """Always tabular."""
-    train_file: Source
-    """The examples for training."""
+    train_file: Source | None = None
+    """The examples for training; measuring needs none."""
     dev_file: Source | None = None
     """The examples for the final measurement; fine-tuning and compression need none."""
     text: str
@@ -74,16 +75,20 @@ class Tabular(Task):
         """See `Task.read`."""
         if self.metric == "f1" and self.positive is None and len(self._classes) > 2:
             raise InvalidData(
-                f"f1 must score two classes, but got {len(self._classes)} in {self.train_file}; give metric=macro_f1, "
+                f"f1 must score two classes, but got {len(self._classes)} in {self._first}; give metric=macro_f1, "
                 "or --positive with the class that it scores"
             )
-        train = self._examples(self._train_columns, self.train_file)
+        first = self._examples(self._first_columns, self._first)
+        if self.train_file is None:
+            return self._no_examples(), first
         if self.dev_file is None:
-            return train, self._no_examples()
-        return train, self._examples(self._columns(self.dev_file), self.dev_file)
+            return first, self._no_examples()
+        return first, self._examples(self._columns(self.dev_file), self.dev_file)
 
     def unlabeled(self) -> Task:
         """See `Task.unlabeled`; the labels of the texts are NaN."""
+        if self.train_file is None:
+            raise InvalidData("--train-file must be given, but got --dev-file alone; add it")
         columns = _read(self.train_file, self._text_columns)
         texts = columns[self.text]
         train = Examples(texts, [math.nan] * len(texts), None if self.text_pair is None else columns[self.text_pair])
@@ -93,19 +98,26 @@ class Tabular(Task):
     def _text_columns(self) -> list[str]:
         return [column for column in (self.text, self.text_pair) if column is not None]
 
+    @property
+    def _first(self) -> Source:
+        """What the classes are read from: the training examples, or the others where there are none."""
+        source = self.dev_file if self.train_file is None else self.train_file
+        assert source is not None
+        return source
+
     @cached_property
-    def _train_columns(self) -> Mapping[str, list[str]]:
-        return self._columns(self.train_file)
+    def _first_columns(self) -> Mapping[str, list[str]]:
+        return self._columns(self._first)
 
     @property
     def _numbered_classes(self) -> tuple[str, ...] | None:
-        return self.train_file.class_names(self.label) if isinstance(self.train_file, Frame) else None
+        return self._first.class_names(self.label) if isinstance(self._first, Frame) else None
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
         if self._numbered_classes is not None:
             return self._numbered_classes
-        classes = in_order(self._train_columns[self.label])
+        classes = in_order(self._first_columns[self.label])
         if alike := look_alikes(classes):
             self.say_once("spelling", f"labels that are spelled differently are different classes: {listed(alike)}")
         if self.positive in classes and len(classes) == 2:
