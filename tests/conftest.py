@@ -48,6 +48,14 @@ def export_each_model_once(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def keep_exports_of_the_session(tmp_path_factory):
+    """Measuring exports models into a cache, which is not the user's own here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def collect_no_garbage_of_imports():
     """Libraries collect garbage in every training; looking through all that is imported takes longer than the rest."""

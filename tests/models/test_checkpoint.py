@@ -197,6 +197,28 @@ def test_a_name_of_nothing_is_one_sentence(source, tmp_path, monkeypatch):
     refusal(lambda: load_tokenizer(source))
 
 
+@pytest.fixture
+def asked(monkeypatch) -> list[str]:
+    """The addresses that the hub is asked for, of which it answers none."""
+    urls: list[str] = []
+
+    def ask(url, **options):
+        urls.append(url)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", ask)
+    return urls
+
+
+@pytest.mark.parametrize(("source", "times"), [("modl", 1), ("me/modl", 1), ("./modl", 0), ("a/b/modl", 0), ("~/m", 0)])
+def test_a_mistyped_folder_asks_the_hub_once_at_most(source, times, asked, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    said = refusal(lambda: api.load_model(source))
+    assert len(asked) == times
+    assert ("is it model?" in said) == (source in ("modl", "./modl"))
+    assert ("the hub cannot be asked: no network" in said) == (times == 1)
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
 @pytest.mark.timeout(60)

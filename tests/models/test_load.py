@@ -1,4 +1,5 @@
 import json
+import shlex
 import shutil
 
 import pytest
@@ -42,15 +43,36 @@ def test_a_base_is_no_classifier(tmp_path, tokenizer):
         load_unverified(tmp_path / "base")
 
 
-def test_pickles_are_never_read(tmp_path, tokenizer):
-    save(tiny_model("bert"), tokenizer, tmp_path / "model")
-    (tmp_path / "model" / "model.safetensors").unlink()
-    torch.save(tiny_model("bert").state_dict(), tmp_path / "model" / "pytorch_model.bin")
+@pytest.mark.parametrize("shards", [1, 2])
+def test_pickles_are_never_read_and_the_command_converts_them(shards, tmp_path, tokenizer):
+    folder = save(tiny_model("bert"), tokenizer, tmp_path / "it's [mine]")
+    (folder / "model.safetensors").unlink()
+    weights = list(tiny_model("bert").state_dict().items())
+    for shard in range(shards):
+        name = "pytorch_model.bin" if shards == 1 else f"pytorch_model-{shard + 1:05}-of-{shards:05}.bin"
+        torch.save(dict(weights[shard::shards]), folder / name)
+    torch.save([1], folder / "training_args.bin")
+    message = ""
     for load in (load_unverified, lambda source: load_with_new_head(source, ("a", "b", "c"), tokenizer)):
         with pytest.raises(
-            InvalidModel, match=r"in safetensors, but .* holds only pytorch_model.bin, .*; if you trust it"
-        ):
-            load(tmp_path / "model")
+            InvalidModel, match=r"in safetensors, but .* holds only pytorch_model.*bin, .*; if you trust it"
+        ) as refused:
+            load(folder)
+        message = str(refused.value)
+    python, option, code = shlex.split(message.partition("convert it: ")[2])
+    assert (python, option) == ("python", "-c")
+    exec(code, {})
+    [batch] = tiny_batches().batches[:1]
+    assert torch.equal(load_unverified(folder)(**batch).logits, tiny_model("bert")(**batch).logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_16_bits_are_read_in_fp32(dtype, tmp_path, tokenizer):
+    model = tiny_model("bert").to(dtype)
+    loaded = load_unverified(save(model, tokenizer, tmp_path / "model"))
+    for name, weight in model.state_dict().items():
+        assert loaded.state_dict()[name].dtype == torch.float32
+        assert torch.equal(loaded.state_dict()[name], weight.float())
 
 
 def test_code_of_a_checkpoint_is_never_run(tmp_path, tokenizer):

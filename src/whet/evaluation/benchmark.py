@@ -27,6 +27,7 @@ from whet.evaluation.rows import (
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import LoadedModel, load_with_tokenizer
+from whet.models.checkpoint import Checkpoint
 from whet.models.inference import predict_logits
 from whet.models.load import class_order, common_max_length
 from whet.runtimes.base import ExportedModel, runtime_named
@@ -129,6 +130,8 @@ class Benchmark:
         """Return what `run` returns, each trial with its row."""
         if not sources:
             raise InvalidParameter("a model must be given to measure, but got none; give the baseline first")
+        for source in sources:
+            Checkpoint.of(source)  # a wrong name or a broken configuration is told before data are read
         rows = rows_of(sources, self.runtimes, self.precisions or (FP32,), device=self.device)
 
         def left_out(row: BenchmarkRow, error: Exception) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint
-from whet.models.folder import find_file, reading
+from whet.models.folder import conversion, find_file, reading
 from whet.models.weights import SAFE, load_checkpoint
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ def _adapter_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     if path is None:
         raise InvalidModel(
             f"an adapter's weights must be in safetensors, but {checkpoint.source} lacks {ADAPTER_WEIGHTS}; save it "
-            "again with peft"
+            f"again with peft, or convert it if you trust it: "
+            f"{conversion(checkpoint.source, 'adapter_model*.bin', ADAPTER_WEIGHTS)}"
         )
     with reading(checkpoint.source):
         weights: dict[str, Tensor] = load_file(path)

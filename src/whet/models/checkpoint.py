@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from whet.errors import InvalidArtifact, InvalidModel
-from whet.models.folder import check_folder, find_file, is_folder, read_object, reading, weight_names
+from whet.models.folder import check_folder, conversion, find_file, is_folder, read_object, reading, weight_names
 
 __all__ = ["ADAPTER_WEIGHTS", "Checkpoint"]
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PICKLES = "pytorch_model*.bin"
 _CLASSIFIER = "ForSequenceClassification"
 _PRETRAINED = (
     "Model",
@@ -157,12 +158,11 @@ class Checkpoint:
             _refuse_without_config(self.source)
         if not is_folder(self.source) or _has_weights(self.source):
             return
-        pickles = sorted(path.name for path in Path(self.source).glob("*.bin"))
+        pickles = sorted(path.name for path in Path(self.source).glob(_PICKLES))
         if pickles:
             raise InvalidModel(
                 f"the weights must be in safetensors, but {self.source} holds only {pickles[0]}, a pickle that can run "
-                f"code; if you trust it, convert it in Python: transformers.AutoModelForSequenceClassification."
-                f"from_pretrained({self.source!r}).save_pretrained({self.source!r})"
+                f"code; if you trust it, convert it: {conversion(self.source, _PICKLES, 'model.safetensors')}"
             )
         raise InvalidModel(
             f"the model's folder must hold model.safetensors, but {self.source} holds no weights; copy it again"

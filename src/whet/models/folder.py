@@ -5,8 +5,10 @@ folders. A link must lead to a file in the same folder, or in the `blobs` of the
 (`snapshots/REVISION/NAME -> ../../blobs/DIGEST`). Names in JSON files are names of files in the folder.
 """
 
+import difflib
 import json
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from whet.utils.inputs import one_line, read_text
 
 __all__ = [
     "check_folder",
+    "conversion",
     "find_file",
     "is_folder",
     "read_object",
@@ -27,6 +30,11 @@ __all__ = [
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_CONFIG = "config.json"
+_FIRST = (_CONFIG, "adapter_config.json")
+"""The files that say what a folder or hub name holds."""
+_PATIENCE = 10.0
+"""Seconds to wait for the hub."""
 _LARGEST_JSON = 64 * 2**20
 """In bytes. The index of the largest models has a few MB; tokenizer.json is not read here."""
 _LARGEST_HEADER = 16 * 2**20
@@ -105,18 +113,55 @@ def check_folder(source: str | Path) -> None:
 
 
 def _check_name(source: str | Path) -> None:
-    """Check that a source that is no folder can be the name of a model on the hub."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
+    """Check that a source that is no folder is the name of a model on the hub, which is asked once at most."""
+    name = str(source)
     if os.path.lexists(source):
         raise InvalidModel(f"the model must be a folder or hub name, but got the file {source}; name its folder")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+        raise _no_folder(source)
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
     try:
-        validate_repo_id(str(source))
+        if any(isinstance(try_to_load_from_cache(name, file), str) for file in _FIRST):
+            return
+        get_hf_file_metadata(hf_hub_url(name, _FIRST[0]), timeout=_PATIENCE)
     except HFValidationError as error:
+        raise _no_folder(source) from error
+    except EntryNotFoundError:
+        return
+    except Exception as error:  # of the network, in many classes
+        why = f"the hub cannot be asked: {_reason(error)}"
+        if isinstance(error, RepositoryNotFoundError):
+            why = "the hub has no such model"
+        elif isinstance(error, OfflineModeIsEnabled):
+            why = "HF_HUB_OFFLINE is set"
         raise InvalidModel(
-            f"the model must be a folder that is there, but there is none at {one_line(source)}; check the name"
+            f"the model must be a folder or hub name that transformers can read, but got {name}: there is no such "
+            f"folder{_near(Path(name))}, and {why}; check the name"
         ) from error
+
+
+def _no_folder(source: str | Path) -> InvalidModel:
+    return InvalidModel(
+        f"the model must be a folder that is there, but there is none at {one_line(source)}{_near(Path(source))}; "
+        "check the name"
+    )
+
+
+def _near(path: Path) -> str:
+    """Name the folders beside a missing one that it may be meant for."""
+    try:
+        beside = [entry.name for entry in path.parent.iterdir() if (entry / _CONFIG).is_file()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.6)
+    return f" (is it {' or '.join(near)}?)" if near else ""
 
 
 def _check_entry(folder: Path, name: str) -> None:
@@ -164,6 +209,24 @@ def _check_header(path: Path) -> None:
             f"the header of the weights must have at most {_LARGEST_HEADER:,} bytes, but {path} says {header:,}; "
             "check where it comes from"
         )
+
+
+def conversion(folder: str | Path, pattern: str, weights: str) -> str:
+    """Return the command that turns pickles into safetensors; torch reads nothing but tensors from them.
+
+    Args:
+        folder: where they are.
+        pattern: of their names.
+        weights: the name of the file to write.
+    """
+    code = (
+        f"import glob, torch, safetensors.torch as s; d = {json.dumps(str(folder))}; "
+        f'f = glob.glob(glob.escape(d) + "/{pattern}"); '
+        'l = lambda p: torch.load(p, map_location="cpu", weights_only=True).items(); '
+        "w = {k: v.clone().contiguous() for p in f for k, v in l(p)}; "
+        f's.save_file(w, d + "/{weights}", {{"format": "pt"}})'
+    )
+    return shlex.join(["python", "-c", code])
 
 
 def find_file(source: str | Path, name: str) -> Path | None:

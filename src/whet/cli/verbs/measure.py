@@ -52,6 +52,10 @@ def measure(
         out: Folder that keeps all that was measured, for `whet report`.
         overwrite: Replace the output folder.
     """
+    from whet.models.checkpoint import Checkpoint
+
+    for model in (baseline, *models):
+        Checkpoint.of(model)  # before slow imports
     from whet import api
     from whet.evaluation.benchmark import Benchmark
     from whet.report.pictures import check_picture, draw
