@@ -17,7 +17,8 @@ from whet.api.exporting import export
 from whet.calibration.resources import Calibration, require_held_out
 from whet.errors import InvalidArtifact, InvalidParameter, OutputExists, OutputNotWritten
 from whet.evaluation import records
-from whet.evaluation.benchmark import Benchmark, BenchmarkRow, require_dev
+from whet.evaluation.benchmark import Benchmark, require_dev
+from whet.evaluation.rows import BenchmarkRow
 from whet.evaluation.trial import Trials
 from whet.methods.recipe import Recipe
 from whet.models import artifact
