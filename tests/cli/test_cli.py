@@ -956,12 +956,12 @@ BAD = {
     "a missing model for a runtime": (
         nothing,
         ["measure", "nowhere", *OWN, "--runtime", "onnxruntime"],
-        r"the model must be a folder, but got nowhere, which does not exist; check the path",
+        r"but got nowhere: there is no such folder, and HF_HUB_OFFLINE is set; check the name",
     ),
     "a missing model to export": (
         nothing,
         ["export", "nowhere", "--to", "onnx"],
-        r"the model must be a folder, but got nowhere, which does not exist; check the path",
+        r"but got nowhere: there is no such folder, and HF_HUB_OFFLINE is set; check the name",
     ),
     "a folder without config": (
         lambda place: (place / "model" / "config.json").unlink(),
