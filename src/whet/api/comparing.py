@@ -195,7 +195,9 @@ class _Making:
         with suppress(InvalidArtifact):
             artifact.exported(self.folder / name, runtime, precision)
             return
+        begun = time.perf_counter()
         export(self.folder / name, [runtime], precisions=[precision], task=self.task, seed=self.seed)
+        self.report(f"{name}: exported for {runtime} {precision} in {time.perf_counter() - begun:.0f} s")
 
     @contextmanager
     def _step(self, name: str, failures: dict[str, str]) -> Iterator[None]:

@@ -7,7 +7,7 @@ from whet.cli.options import Json, SeedOptions
 
 
 def demo(*, out: Path = Path("runs/demo"), machine: SeedOptions = SeedOptions(), as_json: Json = False) -> None:
-    """Run the main job on a built-in task: train, compress by three recipes, measure, save, reload.
+    """Show on a built-in task what whet does, in minutes: train a model, compress it, measure, keep the best, use it.
 
     Args:
         out: Folder to write.
