@@ -195,6 +195,9 @@ def test_nothing_is_told_to_the_hub_that_is_not_known():
     assert head_of(model_card(FACTS, [])).keys() == {"library_name", "pipeline_tag", "tags"}
     chosen_by = measured_trial("s", split="selection slice of the training data")
     assert "model-index" not in head_of(model_card(FACTS, [chosen_by]))
+    own = measured_trial("s", task="tabular", speedup=2.0)
+    assert head_of(model_card(FACTS, [own]))["model-index"][0]["results"][0]["dataset"]["name"] == "own data, dev split"
+    assert "on own data, dev split." in model_card(FACTS, [own])
     unknown = measured_trial("s", task="my task")
     assert head_of(model_card(FACTS, [unknown]))["model-index"][0]["results"][0]["dataset"]["type"] == "my task"
 
@@ -208,13 +211,13 @@ def test_nothing_is_told_to_the_hub_that_is_not_known():
             "DistilBERT-like student: layers 1, 3, 5 of base",
         ),
         ([], Made(how="fine-tuned", task="glue/mrpc"), "fine-tuned from base"),
-        ([{"method": "quantization.dynamic_int8"}], None, "quantized base: dynamic_int8"),
+        ([{"method": "quantization.dynamic_int8"}], None, "base, quantized by dynamic_int8"),
         (
             [{"method": "pruning.heads"}, {"method": "quantization.dynamic_int8"}],
             None,
-            "compressed base: heads, dynamic_int8",
+            "base, compressed by heads, dynamic_int8",
         ),
-        ([{"method": "somebody.elses", "strength": 2}], None, "compressed base: elses"),
+        ([{"method": "somebody.elses", "strength": 2}], None, "base, compressed by elses"),
         ([], None, "made from base"),
     ],
 )
@@ -230,8 +233,8 @@ def test_what_made_a_model_is_told_in_words(recipe, made, words):
 
 def test_a_trial_of_an_earlier_version_tells_its_recipe():
     recipe = [{"method": "factorization.kfac", "keep": 0.4}]
-    assert description_of(Trial("small", recipe, 0, [])) == "factorised model: kfac"
+    assert description_of(Trial("small", recipe, 0, [])) == "factorised by kfac"
     assert description_of(Trial("tuned", [], 0, [])) == "not changed by whet"
     assert description_of(Trial("small", recipe, 0, []), step_text=lambda step: f"kfac keep={step['keep']}") == (
-        "factorised model: kfac keep=0.4"
+        "factorised by kfac keep=0.4"
     )

@@ -341,7 +341,7 @@ def test_the_card_says_how_to_load_it(saved):
         config = json.loads((path / "config.json").read_text())
         assert ("import whet" in card) == ("quantization_config" in config)
         assert f"Recipe: `{name}(" in card or name == "dense"
-        assert " tiny: " in card or "made from tiny" in card
+        assert " tiny, " in card or "made from tiny" in card
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "- {}", "- [kfac]", "kfac", "- {method: 3}"])

@@ -82,7 +82,7 @@ def test_lineage_is_handed_down(tmp_path, tokenizer):
         "student": ("nyu-mll/glue",),
         "only": (),
     }
-    assert records.description_in(tmp_path / "small") == "quantized tuned: dynamic_int8"
+    assert records.description_in(tmp_path / "small") == "tuned, quantized by dynamic_int8"
     assert records.description_in(tmp_path / "student") == "student: layer 1 of tuned"
 
 

@@ -44,6 +44,8 @@ HUB_METRICS = {
     "weighted_f1": "f1",
 }
 """What the hub calls metrics, where it calls them otherwise."""
+FROM_FILES = "tabular"
+"""The name of every task from a user's own files."""
 _TEXT = "The text to classify."
 _BATCHES = (
     "In int8, an answer depends a little on the other texts of its batch; with `whet.load(..., batch_size=1)` it does "
@@ -146,7 +148,7 @@ def _won(trial: Trial | None) -> str:
     words = markdown_text(headline(Trial("", [], 0, sizes), trial))
     against = f"against {markdown_code(str(conditions['baseline']))}" if "baseline" in conditions else ""
     where = f"in {markdown_text(str(_form_of(trial)))}"
-    data = markdown_text(f"on {conditions.get('task', 'own data')}, {conditions.get('split', 'dev split')}")
+    data = markdown_text(f"on {_data_of(trial)}, {conditions.get('split', 'dev split')}")
     return f"**{words[0].upper()}{words[1:]}**: {' '.join(filter(None, (where, against, data)))}."
 
 
@@ -222,7 +224,8 @@ def _told(recipe: Steps) -> str:
     """Return the steps by the names of their methods, which need not be known here."""
     steps = []
     for step in recipe:
-        shown = ", ".join(f"{key}={value}" for key, value in step.items() if key != "method")
+        given = {key: value for key, value in step.items() if key != "method" and value is not None}
+        shown = ", ".join(f"{key}={value}" for key, value in given.items())
         steps.append(markdown_code(f"{step['method']}({shown})"))
     return " → ".join(steps)
 
@@ -272,7 +275,7 @@ def _qualities(trial: Trial) -> list[Measurement]:
 
 def _result(tag: str, trial: Trial, form: Form, qualities: Sequence[Measurement]) -> dict[str, Any]:
     """Return an entry of the hub's model-index."""
-    task = str((trial.conditions or {}).get("task", "own data"))
+    task = _data_of(trial)
     dataset: dict[str, Any] = {"name": f"{task}, dev split", "type": hub_dataset(task) or task, "split": "dev"}
     metrics = [
         {
@@ -283,6 +286,12 @@ def _result(tag: str, trial: Trial, form: Form, qualities: Sequence[Measurement]
         for one in qualities
     ]
     return {"task": {"type": tag}, "dataset": dataset, "metrics": metrics}
+
+
+def _data_of(trial: Trial) -> str:
+    """Return the name of the data that a trial was measured on."""
+    task = str((trial.conditions or {}).get("task", FROM_FILES))
+    return "own data" if task == FROM_FILES else task
 
 
 def _hub_metric(one: Measurement) -> str:

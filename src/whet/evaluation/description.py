@@ -30,7 +30,7 @@ def description(
     made: Made | None,
     step_text: Callable[[Mapping[str, Any]], str] = _last_name,
 ) -> str:
-    """Return what a model is, such as `DistilBERT-like student: layers 1, 3, 5 of base`, or `quantized tuned: kmeans`.
+    """Return what a model is, such as `DistilBERT-like student: layers 1, 3, 5 of base`, or `tuned, pruned by heads`.
 
     Args:
         recipe: the steps that compressed it; empty if none did. Their methods need not be known here.
@@ -43,7 +43,8 @@ def description(
     if made is not None:
         return f"{made.how} from {origin or 'a base model'}"
     if recipe:
-        return f"{_verb(recipe)} {origin or 'model'}: {', '.join(map(step_text, recipe))}"
+        how = f"{_verb(recipe)} by {', '.join(map(step_text, recipe))}"
+        return f"{origin}, {how}" if origin else how
     return f"made from {origin}" if origin else "not changed by whet"
 
 
