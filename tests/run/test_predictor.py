@@ -189,6 +189,14 @@ def test_a_search_is_told_from_its_best(tmp_path):
         whet.load(tmp_path)
 
 
+def test_what_is_nowhere_is_not_looked_for_in_pytorch(monkeypatch):
+    with pytest.raises(InvalidModel, match="the model must be a folder, but got no/where, which does not exist"):
+        whet.load("no/where", runtime="onnxruntime")
+    without(monkeypatch, "torch")
+    with pytest.raises(InvalidModel, match="the model must be a folder, but got no/where, which does not exist"):
+        whet.load("no/where")
+
+
 # files are those that were saved
 
 

@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from whet.errors import InvalidArtifact, InvalidParameter
+from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter
 from whet.run.folder import ModelFolder
 from whet.run.sessions import ONNX_FILES, OPENVINO_FILES, OnnxSession, OpenVinoSession, Session, require_bf16
-from whet.run.target import ONNX_RUNTIME, OPENVINO, choose_target, target_name
+from whet.run.target import ONNX_RUNTIME, OPENVINO, choose_target, missing_packages, target_name
 from whet.run.text import Encoder, Text, TokenEncoder, padded_batch
 from whet.utils.calls import checked
-from whet.utils.inputs import exists, one_line
+from whet.utils.inputs import exists, one_line, require_folder
 from whet.utils.lengths import longest_input
-from whet.utils.precision import BF16, PYTORCH
+from whet.utils.precision import BF16, FP32, PYTORCH
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -184,7 +184,9 @@ def load(
         if value is not None and value < least:
             raise InvalidParameter(f"{least} <= {name} must hold, but got {name}={one_line(value, 40)}; give more")
     path = Path(folder)
-    if not exists(path):  # the name of a model on the hub
+    if not exists(path):  # the name of a model on the hub, which PyTorch alone can run
+        if runtime not in (None, PYTORCH) or precision not in (None, FP32) or missing_packages(PYTORCH):
+            require_folder(path, what="the model", error=InvalidModel)
         return _in_pytorch(str(folder), max_length, threads, batch_size)
     files = ModelFolder(path)
     target = choose_target(files, runtime, precision)

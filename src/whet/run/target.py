@@ -7,7 +7,7 @@ from whet.run.folder import ModelFolder
 from whet.utils.inputs import one_line
 from whet.utils.precision import FP32, PYTORCH
 
-__all__ = ["ONNX_RUNTIME", "OPENVINO", "PACKAGES", "choose_target", "target_name"]
+__all__ = ["ONNX_RUNTIME", "OPENVINO", "PACKAGES", "choose_target", "missing_packages", "target_name"]
 
 ONNX_RUNTIME, OPENVINO = "onnxruntime", "openvino"
 _NEEDED = {ONNX_RUNTIME: ("onnxruntime",), OPENVINO: ("openvino",), PYTORCH: ("torch", "transformers")}
@@ -53,7 +53,7 @@ def choose_target(folder: ModelFolder, runtime: str | None = None, precision: st
         fitting = [made_for]
     installed = [one for one in fitting if _is_installed(one[0])]
     if not installed:
-        names = ", ".join(dict.fromkeys(package for one in fitting for package in _missing(one[0])))
+        names = ", ".join(dict.fromkeys(package for one in fitting for package in missing_packages(one[0])))
         raise InvalidParameter(
             f"{' or '.join(map(target_name, fitting))} must be installed to run {folder.path}, but got no {names}; "
             f"pip install {PACKAGES[fitting[0][0]]}"
@@ -83,8 +83,9 @@ def _fastest(folder: ModelFolder, targets: list[Target]) -> Target | None:
 
 
 def _is_installed(runtime: str) -> bool:
-    return not _missing(runtime)
+    return not missing_packages(runtime)
 
 
-def _missing(runtime: str) -> list[str]:
+def missing_packages(runtime: str) -> list[str]:
+    """Return the packages that a runtime needs and that are not installed."""
     return [package for package in _NEEDED[runtime] if find_spec(package) is None]
