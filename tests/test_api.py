@@ -114,6 +114,22 @@ def test_a_model_is_compressed_with_texts_alone_and_scored_with_the_users_pairin
         whet.finetune(nameless, task, tmp_path / "new", settings=whet.TrainingSettings())
 
 
+@pytest.mark.parametrize("orient", ["records", "list"])
+def test_rows_and_columns_of_python_are_data_too(root, orient):
+    """A list of dicts, or a dict of lists."""
+    frame = pd.read_csv(root / "train.csv")
+    given, wanted = (whet.load_task(train_file=data).splits for data in (frame.to_dict(orient), frame))
+    assert [part.digest() for part in given] == [part.digest() for part in wanted]
+
+
+@pytest.mark.parametrize("given", [[], [1, 2], {}, {"text": ["a"], "label": 1}, [{"text": "a"}, 3]])
+def test_what_is_no_table_is_refused(given):
+    with pytest.raises(whet.InvalidParameter, match=r"train_file must be .*; give pandas\.DataFrame\(\.\.\.\) of it"):
+        whet.load_task(train_file=given)
+    with pytest.raises(whet.InvalidData, match="the columns of train_file must be equally long"):
+        whet.load_task(train_file={"text": ["a"], "label": [1, 2]})
+
+
 def test_unknown_names_are_refused_before_files_are_read():
     with pytest.raises(whet.UnknownName, match="did you mean glue/rte"):
         whet.load_task("glue/rt")

@@ -131,6 +131,13 @@ def test_a_model_in_memory_is_to_be_saved_first(function):
         function(**{**GOOD[function], "model": tiny_model("bert")})
 
 
+def test_models_are_a_list_of_folders():
+    with pytest.raises(whet.InvalidParameter, match=r"got models=\['a', a BertForSeq\w+\]; save it first"):
+        whet.measure(**{**GOOD[whet.measure], "models": ["a", tiny_model("bert")]})
+    with pytest.raises(whet.InvalidParameter, match=r"give a list: \['a'\]"):
+        whet.measure(**{**GOOD[whet.measure], "models": "a"})
+
+
 STEP = {"method": "svd", "keep": 0.5}
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["Frame", "OwnData", "Source", "source_of"]
 
 OwnData = Any
-"""A path as str or Path, a pandas.DataFrame, a datasets.Dataset, or another table with a method `to_pandas`."""
+"""A path as str or Path, a pandas.DataFrame, a datasets.Dataset, another table with a method `to_pandas`, a list of
+dicts that are rows, or a dict of lists that are columns."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def source_of(given: OwnData, name: str) -> Source:
     """Return the source of a user's own data.
 
     Args:
-        given: a path as text or Path, or a table in memory.
+        given: a path as text or Path, or a table in memory: rows as a list of dicts, or columns as a dict of lists too.
         name: the argument that gave it, for messages.
 
     Raises:
@@ -83,9 +84,26 @@ def source_of(given: OwnData, name: str) -> Source:
         return Path(given)
     if callable(getattr(given, "to_pandas", None)) or (hasattr(given, "iloc") and hasattr(given, "columns")):
         return Frame(given, name)
+    rows = isinstance(given, list | tuple) and given and all(isinstance(row, Mapping) for row in given)
+    if rows or (isinstance(given, Mapping) and given and all(isinstance(column, list) for column in given.values())):
+        return Frame(_made_of(given, name), name)
     advice = "give pandas.DataFrame(...) of it, with columns of text and labels"
     if isinstance(given, Mapping) and any(callable(getattr(split, "to_pandas", None)) for split in given.values()):
         advice = f"give one of its splits, such as {name}=data[{next(iter(given))!r}]"
     raise InvalidParameter(
         f"{name} must be a path, a pandas.DataFrame or a datasets.Dataset, but got {type(given).__name__}; {advice}"
     )
+
+
+def _made_of(given: Any, name: str) -> "pd.DataFrame":
+    """The table of rows or columns in Python's own types.
+
+    Raises:
+        InvalidData: columns differ in length.
+    """
+    import pandas as pd
+
+    try:
+        return pd.DataFrame(given)
+    except ValueError as error:
+        raise InvalidData(f"the columns of {name} must be equally long, but {error}; correct them") from error

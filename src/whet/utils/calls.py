@@ -54,7 +54,7 @@ def _parameters(function: Callable[..., Any]) -> tuple[Parameter, ...]:
 
 def _check(parameter: Parameter, value: Any) -> None:
     if broken := parameter.broken(value):
-        raise InvalidParameter(f"{broken}, but got {parameter.name}={shown(value)}; {_advice(parameter, value)}")
+        raise InvalidParameter(f"{broken}, but got {parameter.name}={_told(value)}; {_advice(parameter, value)}")
     if Path in _parts(parameter.type) and not all(map(_is_path, value if isinstance(value, list | tuple) else [value])):
         raise InvalidParameter(
             f"{parameter.name} must name a file or folder, but got {parameter.name}={shown(value)}; correct it"
@@ -63,12 +63,25 @@ def _check(parameter: Parameter, value: Any) -> None:
 
 def _advice(parameter: Parameter, value: Any) -> str:
     wanted = _parts(parameter.type)
-    if Path in wanted and hasattr(value, "save_pretrained"):
+    if Path in wanted and any(map(_is_model, value if isinstance(value, list | tuple) else [value])):
         return "save it first, with its tokenizer: model.save_pretrained(DIR), tokenizer.save_pretrained(DIR); give DIR"
+    if Path in wanted and isinstance(value, str | Path):
+        return f"give a list: [{str(value)!r}]"
     if isinstance(parameter.type, type) and parameter.type not in (int, float, str, bool):
         name = parameter.type.__name__
         return f"make one by {_MADE_BY.get(name, f'whet.{name}(...)')}"
     return parameter.advice
+
+
+def _is_model(value: Any) -> bool:
+    return hasattr(value, "save_pretrained")
+
+
+def _told(value: Any) -> str:
+    """A value as messages show it: of a model or a table, which take pages, the type alone."""
+    if isinstance(value, list | tuple) and any(map(_is_model, value)):
+        return f"[{', '.join(map(_told, value))}]"
+    return f"a {type(value).__name__}" if _is_model(value) or hasattr(value, "iloc") else shown(value)
 
 
 def _parts(hint: Any) -> set[Any]:
