@@ -54,7 +54,11 @@ def commands() -> str:
     sections = dict(re.findall(r"^## whet (\w+)\n(.*?)(?=^## whet |\Z)", text, re.MULTILINE | re.DOTALL))
     verbs = [verb for verb in app if verb in sections]
     lines = [f"- [`whet {verb}`](#whet-{verb}): {_plain(_summary(app[verb].help))}" for verb in verbs]
-    parts = [f"# Commands\n\n{MADE}{app.help}\n\nExit codes: [one table](exit-codes.md).\n", "\n".join(lines) + "\n"]
+    common = re.sub(r"(--\w+)", r"`\1`", app.help_epilogue or "")
+    parts = [
+        f"# Commands\n\n{MADE}{app.help}\n\n{common}\n\nExit codes: [one table](exit-codes.md).\n",
+        "\n".join(lines) + "\n",
+    ]
     for verb in verbs:
         # usage is no command to run, and wildcards in help texts are no emphasis
         text = re.sub(r"^```console$", "```text", sections[verb].strip(), flags=re.MULTILINE)
