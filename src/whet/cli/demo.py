@@ -40,8 +40,8 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     "drone": [{"method": "drone", "keep": 0.5}],
     "kfac": [{"method": "kfac", "keep": 0.25}],
     "structure": [
-        {"method": "structure", "speedup": 3},
         {"method": "first_token"},
+        {"method": "structure", "speedup": 3},
         {"method": "distillation", "epochs": 1, "learning_rate": 3e-4, "share": 0.5},
     ],
 }

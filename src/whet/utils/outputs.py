@@ -44,7 +44,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _HEAD = 4096
 """Bytes at the beginning of a file that must contain its mark."""
-_REPORT = ("report.html", "report.md", "report.png")
+_REPORT = ("report.html", "report.md", "report.png", "report.svg")
 _KINDS = {
     "manifest.json": ("README.md", "measurements.jsonl", "recipe.yaml", EXPORT_DRAFT),
     "search.json": ("trials", "models", "best", "workers", "measurements.jsonl", "journal", "journal.lock"),
