@@ -15,12 +15,14 @@ from whet.searching.baseline import (
     Baseline,
 )
 
-__all__ = ["CONFIRMATION", "SAMPLE", "confirmation_seconds", "structure_seconds", "target_seconds"]
+__all__ = ["CONFIRMATION", "LEAST_ROUNDS", "SAMPLE", "confirmation_seconds", "structure_seconds", "target_seconds"]
 
 SAMPLE = Calibration()
 """The sample that methods look at."""
 CONFIRMATION = Benchmark(singles=20, timed=96, metrics=("fidelity", "latency", "size"))
 """How the best is measured on the dev split."""
+LEAST_ROUNDS = 6
+"""Rounds of timing below which no difference can be significant."""
 SINGLE = 4
 """A sentence alone takes about as long as so many in a batch."""
 LENGTH, FULL_TOKENS = 128, 9 * 128

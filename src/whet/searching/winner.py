@@ -9,7 +9,7 @@ from whet.evaluation import records
 from whet.evaluation.rows import BenchmarkRow
 from whet.evaluation.trial import Trial
 from whet.searching.baseline import Baseline
-from whet.searching.costs import CONFIRMATION
+from whet.searching.costs import CONFIRMATION, LEAST_ROUNDS, confirmation_seconds
 from whet.searching.goal import Goal
 from whet.searching.result import BEST
 from whet.searching.storage import SearchStorage
@@ -37,10 +37,15 @@ def keep_best(storage: SearchStorage, baseline: Baseline, baseline_trial: Trial,
         storage.keep_models(_numbers([*frontier, best]))
 
 
-def confirm(storage: SearchStorage, baseline: Baseline) -> list[Trial] | None:
+def confirm(storage: SearchStorage, baseline: Baseline, *, left: float) -> list[Trial] | None:
     """Return the baseline and the best model measured on the dev split, once for each best model.
 
     Empty if the best model is the baseline; None if other workers are still at work, of which the last confirms.
+
+    Args:
+        storage: of the search.
+        baseline: the model that the best is compared with.
+        left: seconds that there are for it; where they are few, fewer rounds are timed.
     """
     number, *target = storage.shared["best"]
     if number is None:
@@ -50,7 +55,7 @@ def confirm(storage: SearchStorage, baseline: Baseline) -> list[Trial] | None:
     if key not in confirmations:
         if not storage.is_last():
             return None
-        trials = _measured_on_dev(storage.folder / BEST, target, baseline)
+        trials = _measured_on_dev(storage.folder / BEST, target, baseline, left)
         confirmations |= {key: [trial.to_dict() for trial in trials]}
         storage.share(confirmations=confirmations)
     return [Trial.from_dict(entry) for entry in confirmations[key]]
@@ -67,9 +72,11 @@ def _save(best: Trial, storage: SearchStorage, baseline: Baseline, folder: Path)
     records.copy_model(storage.model_folder(number), folder, export=export, about=about, trials=[best], overwrite=True)
 
 
-def _measured_on_dev(folder: Path, target: Sequence[str], baseline: Baseline) -> list[Trial]:
+def _measured_on_dev(folder: Path, target: Sequence[str], baseline: Baseline, left: float) -> list[Trial]:
+    fitting = int(CONFIRMATION.rounds * left / confirmation_seconds(baseline))
+    rounds = max(LEAST_ROUNDS, min(CONFIRMATION.rounds, fitting))
     benchmark = replace(
-        CONFIRMATION, batch_size=baseline.batch_size, max_length=baseline.max_length, seed=baseline.seed
+        CONFIRMATION, rounds=rounds, batch_size=baseline.batch_size, max_length=baseline.max_length, seed=baseline.seed
     )
     trials = benchmark.compare([BenchmarkRow(baseline.source), BenchmarkRow(folder, *target)], baseline.task)
     records.record(folder, trials[1])

@@ -92,7 +92,7 @@ class Worker:
         try:
             notes += self._explore(evaluation)
             self._do("measuring the best on the dev split")
-            confirmation = confirm(self.storage, self.baseline)
+            confirmation = confirm(self.storage, self.baseline, left=self.budget.left)
             if confirmation is None:
                 notes.append("others are still at work: the last of them confirms the best on the dev split")
         except KeyboardInterrupt:
