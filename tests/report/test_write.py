@@ -14,6 +14,7 @@ from whet.report import write
 from whet.report.collect import Result
 from whet.report.write import save_report, write_report
 from whet.utils.manifests import MEASUREMENTS
+from whet.utils.outputs import files_of_others
 
 FILES = ["report.html", "report.md", "report.png", "report.svg"]
 DENSE, SMALL = trial("dense"), trial("small", speedup=2.0)
@@ -27,6 +28,7 @@ def run(tmp_path) -> Path:
 def test_four_files_are_written_into_the_measured_folder(run):
     assert write_report([run]) == run / "report.html"
     assert sorted(path.name for path in run.iterdir()) == sorted([*FILES, MEASUREMENTS])
+    assert files_of_others(run) == []  # what measures or searches there again takes them for a report
     assert image.imread(io.BytesIO((run / "report.png").read_bytes())).std() > 0.01
 
 

@@ -17,15 +17,11 @@ from whet.report.view import ReportView, reader_notes, report_view, what_it_is
 from whet.utils.calls import checked
 from whet.utils.files import litter, write_files
 from whet.utils.manifests import is_artifact
-from whet.utils.outputs import adding_to, check_files, files_of_others
+from whet.utils.outputs import REPORT_FILES, adding_to, check_files, files_of_others
 
 __all__ = ["PAGE", "Report", "make_report", "save_report", "write_report"]
 
-PAGE = "report.html"
-PICTURE = "report.png"
-DRAWING = "report.svg"
-MARKDOWN = "report.md"
-FILES = (PAGE, PICTURE, DRAWING, MARKDOWN)
+PAGE, PICTURE, DRAWING, MARKDOWN = REPORT_FILES
 MARK = "whet report"
 """Text near the start of every file, by which the next report recognises files that it may replace."""
 MaxDrop = Annotated[float, Interval(gt=0, le=POINTS)]
@@ -172,7 +168,7 @@ def _is_one_of(target: Path, folders: Sequence[Path]) -> bool:
 
 def _of_a_report(target: Path) -> set[str]:
     """The names of a report's files, and of what one that was killed left of them."""
-    return {*FILES} | {draft.name for name in FILES for draft in litter(target / name, "partial")}
+    return {*REPORT_FILES} | {draft.name for name in REPORT_FILES for draft in litter(target / name, "partial")}
 
 
 def _only_folder(folders: Sequence[Path]) -> Path:
@@ -187,4 +183,4 @@ def _check_output(out: Path, *, overwrite: bool) -> None:
             f"a report must lie outside of a model's folder, whose manifest lists its files, but got {out}; "
             "give --out FOLDER"
         )
-    check_files(out, FILES, mark=MARK.encode(), overwrite=overwrite)
+    check_files(out, REPORT_FILES, mark=MARK.encode(), overwrite=overwrite)

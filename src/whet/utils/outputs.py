@@ -27,6 +27,7 @@ from whet.utils.locks import EXPORT_DRAFT, LOCK, holding, holds, is_new
 from whet.utils.progress import detail
 
 __all__ = [
+    "REPORT_FILES",
     "adding_to",
     "check_files",
     "check_inputs",
@@ -44,7 +45,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _HEAD = 4096
 """Bytes at the beginning of a file that must contain its mark."""
-_REPORT = ("report.html", "report.md", "report.png", "report.svg")
+REPORT_FILES = ("report.html", "report.png", "report.svg", "report.md")
+"""What a report may add to any folder: the page, the picture in two forms, the Markdown."""
 _KINDS = {
     "manifest.json": ("README.md", "measurements.jsonl", "recipe.yaml", EXPORT_DRAFT),
     "search.json": ("trials", "models", "best", "workers", "measurements.jsonl", "journal", "journal.lock"),
@@ -125,7 +127,7 @@ def files_of_others(folder: Path) -> list[str]:
         return []
     names = {path.name for path in folder.iterdir()}
     kind = kind_of(folder)
-    known = {LOCK} if kind is None else {kind, *_KINDS[kind], LOCK, *_REPORT, *_listed(folder / kind)}
+    known = {LOCK} if kind is None else {kind, *_KINDS[kind], LOCK, *REPORT_FILES, *_listed(folder / kind)}
     beside = {name for name in names if (match := _BESIDE.fullmatch(name)) and match[1] in known}
     return sorted(name for name in names - known - beside if not _is_left(name))
 
