@@ -158,9 +158,9 @@ def test_completion_is_installed_and_knows_every_verb(run, monkeypatch, tmp_path
 def test_bash_completes(run, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert run("--install-completion", "--shell", "bash").code == 0
-    asked = '. "$HOME/.bashrc"; COMP_WORDS=(whet comp); COMP_CWORD=1; _whet; echo "${COMPREPLY[@]}"'
+    asked = '. "$HOME/.bashrc"; COMP_WORDS=(whet fine); COMP_CWORD=1; _whet; echo "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["compress"]
+    assert done.stdout.split() == ["finetune"]
 
 
 def test_a_shell_that_is_not_known_is_refused(run, monkeypatch, tmp_path):
