@@ -62,5 +62,5 @@ from .training.lora import LoraSettings as LoraSettings
 from .training.objective import Objective as Objective
 from .training.students.base import Student as Student
 from .training.students.base import student_from as student_from
-from .training.trainer import Epoch as Epoch
+from .training.curve import Epoch as Epoch
 from .training.trainer import TrainingSettings as TrainingSettings

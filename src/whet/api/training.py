@@ -27,7 +27,8 @@ from whet.training.lora import LoraSettings, TrainableCount, attach_lora, merge_
 from whet.training.objective import Objective
 from whet.training.students.base import BuiltStudent, Student
 from whet.training.teacher_cache import cached_logits, teacher_logits
-from whet.training.trainer import Epoch, TrainingSettings, train
+from whet.training.curve import Epoch
+from whet.training.trainer import TrainingSettings, train
 from whet.utils.calls import checked
 from whet.utils.distributed import from_first_process
 from whet.utils.files import check_path

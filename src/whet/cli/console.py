@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from whet.runtimes.base import Agreement
     from whet.searching.result import SearchResult
     from whet.searching.storage import SearchTrial
-    from whet.training.trainer import Epoch
+    from whet.training.curve import Epoch
 
 __all__ = [
     "print_agreements",

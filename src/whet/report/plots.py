@@ -20,7 +20,7 @@ from whet.evaluation.frontier import Frontier
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.trial import Trial
 from whet.evaluation.words import metric_in_words
-from whet.training.trainer import Epoch
+from whet.training.curve import Epoch
 from whet.utils.progress import note
 
 __all__ = ["curve_csv", "curve_files", "curve_picture", "mark_sizes", "read_curve", "trade_off_picture"]

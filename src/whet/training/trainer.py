@@ -23,6 +23,7 @@ from transformers.trainer_utils import EvalPrediction
 
 from whet.tasks.data import Batches, Examples
 from whet.tasks.encoding import pad, tokenize
+from whet.training.curve import Epoch
 from whet.training.callbacks import AfterStep, CallAfterStep, ShowProgress, trackers_named
 from whet.training.checkpoints import claim_folder, guarding_checkpoints, is_finished
 from whet.training.distiller import TEACHER_LOGITS, Teacher
@@ -37,7 +38,7 @@ from whet.utils.precision import ComputePrecision
 from whet.utils.progress import ProgressBar, progress_bar
 from whet.utils.ranges import BatchSize, Epochs, LearningRate, MaxLength, Seed
 
-__all__ = ["Epoch", "Scorer", "TrainingSettings", "distil", "train"]
+__all__ = ["Scorer", "TrainingSettings", "distil", "train"]
 
 Scorer = Callable[[Any, Any], float]
 """Takes labels and logits, both (examples, ...), and returns the task's main metric."""
@@ -67,19 +68,6 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range."""
         check(self)
-
-
-class Epoch(NamedTuple):
-    """One row of the learning curve."""
-
-    epoch: float
-    """Number of epochs trained so far."""
-    training_loss: float
-    """Mean loss of the steps of this epoch."""
-    validation_loss: float
-    """Mean loss on the held-out examples."""
-    validation_metric: float
-    """The task's main metric on the held-out examples."""
 
 
 def train(

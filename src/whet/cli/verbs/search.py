@@ -47,15 +47,18 @@ def search(
         join: Help another search that is at work in the folder.
     """
     from whet.searching.goal import Goal
+
+    # what is wrong with options is said before what is slow to import
+    bar, seconds, task = Goal(max_drop=max_drop, max_size=max_size, best=goal), seconds_in(time), data.load()  # type: ignore[arg-type]
+    machine.use_cpu()
     from whet.searching.search import search as search_for
 
-    machine.use_cpu()
     result = search_for(
         model,
-        data.load(),
+        task,
         output.out,
-        goal=Goal(max_drop=max_drop, max_size=max_size, best=goal),  # type: ignore[arg-type]
-        seconds=seconds_in(time),
+        goal=bar,
+        seconds=seconds,
         runtimes=None if runtime is None else names_in(runtime),
         precisions=None if precision is None else names_in(precision),
         batch_size=batch_size,
