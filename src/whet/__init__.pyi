@@ -58,9 +58,9 @@ from .tasks.base import Splits as Splits
 from .tasks.base import Task as Task
 from .tasks.data import Batches as Batches
 from .tasks.data import Examples as Examples
+from .training.curve import Epoch as Epoch
 from .training.lora import LoraSettings as LoraSettings
 from .training.objective import Objective as Objective
 from .training.students.base import Student as Student
 from .training.students.base import student_from as student_from
-from .training.curve import Epoch as Epoch
 from .training.trainer import TrainingSettings as TrainingSettings

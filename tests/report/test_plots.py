@@ -10,7 +10,7 @@ from whet.errors import UnknownName
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.trial import Trial
 from whet.report.plots import curve_csv, curve_files, curve_picture, mark_sizes, read_curve, trade_off_picture
-from whet.training.trainer import Epoch
+from whet.training.curve import Epoch
 
 CURVE = [Epoch(1.0, 0.7, 0.6, 0.5), Epoch(2.0, 0.5, 0.55, 0.75)]
 

@@ -22,12 +22,12 @@ from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.encoding import say_cut, tokenize
 from whet.training.checkpoints import discard, scratch_of
+from whet.training.curve import Epoch
 from whet.training.distiller import Teacher
 from whet.training.lora import LoraSettings, TrainableCount, attach_lora, merge_lora, trainable_count
 from whet.training.objective import Objective
 from whet.training.students.base import BuiltStudent, Student
 from whet.training.teacher_cache import cached_logits, teacher_logits
-from whet.training.curve import Epoch
 from whet.training.trainer import TrainingSettings, train
 from whet.utils.calls import checked
 from whet.utils.distributed import from_first_process

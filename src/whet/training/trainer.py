@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Interval
@@ -23,9 +23,9 @@ from transformers.trainer_utils import EvalPrediction
 
 from whet.tasks.data import Batches, Examples
 from whet.tasks.encoding import pad, tokenize
-from whet.training.curve import Epoch
 from whet.training.callbacks import AfterStep, CallAfterStep, ShowProgress, trackers_named
 from whet.training.checkpoints import claim_folder, guarding_checkpoints, is_finished
+from whet.training.curve import Epoch
 from whet.training.distiller import TEACHER_LOGITS, Teacher
 from whet.training.loop import ByLength, Loop, on_device, shared_arguments
 from whet.training.lora import LoraSettings

@@ -24,12 +24,12 @@ def compress(
         calibration: Training examples that methods look at.
         batch_size: Calibration examples in one batch.
     """
+    recipe = steps.load()  # what is wrong with options is said before what is slow to import
+    device = machine.use()
+    output.keep(steps.recipe)
     from whet import api
     from whet.calibration.resources import Calibration
 
-    device = machine.use()
-    recipe = steps.load()
-    output.keep(steps.recipe)
     done = api.compress(
         model,
         recipe,

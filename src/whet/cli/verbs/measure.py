@@ -56,12 +56,12 @@ def measure(
 
     for model in (baseline, *models):
         Checkpoint.of(model)  # before slow imports
+    task = data.load()  # what is wrong with options is said before what is slow to import
+    device = machine.use(processes="one")
     from whet import api
     from whet.evaluation.benchmark import Benchmark
     from whet.report.pictures import check_picture, draw
 
-    device = machine.use(processes="one")
-    task = data.load()
     benchmark = Benchmark(
         batch_size=batch_size,
         batch_tokens=batch_tokens,
