@@ -42,15 +42,19 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="folder with exports")
     parser.add_argument("--dev-file", type=Path, required=True)
     parser.add_argument("--text", default="text", help="column of the sentences")
-    parser.add_argument("--singles", type=int, default=30)
+    parser.add_argument("--singles", type=int, default=50, help="texts that are timed one by one")
+    parser.add_argument("--timed", type=int, default=256, help="texts that are timed in batches")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # what a predictor in a container of that size sees
     task = whet.load_task(train_file=options.dev_file, dev_file=options.dev_file, text=options.text)
-    trials = measured(options.baseline, options.model, task, options.rounds)
-    texts = list(task.splits.dev.texts)
+    benchmark = Benchmark(
+        rounds=options.rounds, singles=options.singles, timed=options.timed, metrics=("latency", "size")
+    )
+    trials = measured(options.baseline, options.model, task, benchmark)
+    texts = list(task.splits.dev.texts)[: options.timed]
     rows = {}
     for form, code in blocks_of(options.model).items():
         told, own = trials[form], loaded(options.model, code)
@@ -65,9 +69,8 @@ def main() -> None:
     (HERE / "card.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
-def measured(baseline: Path, model: Path, task: whet.Task, rounds: int) -> dict[str, Trial]:
+def measured(baseline: Path, model: Path, task: whet.Task, benchmark: Benchmark) -> dict[str, Trial]:
     """Measure a model in each of its forms, as `whet measure` does, and return the newest trial of each."""
-    benchmark = Benchmark(rounds=rounds, metrics=("latency", "size"))
     forms = list(blocks_of(model))
     targets = [BenchmarkRow(model, *form.split()) for form in forms]
     trials = benchmark.compare([BenchmarkRow(baseline), *targets], task)[1:]
