@@ -66,6 +66,7 @@ def test_an_export_is_made_once_and_the_model_stays_as_it_is(foreign, made, tmp_
 
 FAULTS = {
     "a file cut short": lambda folder: (folder / "model.onnx").write_bytes(b"x"),
+    "an empty file, which ONNX can read": lambda folder: (folder / "model.onnx").write_bytes(b""),
     "a missing file": lambda folder: (folder / "model.onnx").unlink(),
     "no list": lambda folder: (folder / "export.json").unlink(),
     "a list of nothing": lambda folder: (folder / "export.json").write_text('{"files": {}}'),
