@@ -322,6 +322,7 @@ def asked(monkeypatch) -> list[Recipe]:
         return api.Compressed(torch.nn.Identity(), [])
 
     monkeypatch.setattr(api, "compress", note)
+    monkeypatch.setattr("whet.cli.verbs.compress.weights_in_mib", lambda source: "1")
     return recipes
 
 
