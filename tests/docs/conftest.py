@@ -40,8 +40,9 @@ def made_up_seconds(calls, *, rounds: int, **_) -> np.ndarray:
 @pytest.fixture
 def working_folder(named_by_pages, tmp_path, monkeypatch) -> Path:
     """A copy of `named_by_pages` as the working folder, in which nothing depends on this machine's speed."""
-    shutil.copytree(named_by_pages, tmp_path / "work")
+    shutil.copytree(named_by_pages, tmp_path / "work", ignore=shutil.ignore_patterns("cache"))
     monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("WHET_CACHE", str(named_by_pages / "cache"))  # pages share what measure exports
     monkeypatch.setattr(Memory, "measure", lambda self, subjects: [[] for _ in subjects])
     monkeypatch.setattr(significance, "RESAMPLES", 50)
     monkeypatch.setattr(latency, "time_batches", made_up_seconds)
