@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import importlib
 import importlib.metadata
 import json
 import os
@@ -322,7 +323,8 @@ def asked(monkeypatch) -> list[Recipe]:
         return api.Compressed(torch.nn.Identity(), [])
 
     monkeypatch.setattr(api, "compress", note)
-    monkeypatch.setattr("whet.cli.verbs.compress.weights_in_mib", lambda source: "1")
+    verb = importlib.import_module("whet.cli.verbs.compress")  # (the package has the function under this name)
+    monkeypatch.setattr(verb, "weights_in_mib", lambda source: "1")
     return recipes
 
 
