@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("src", "tests", "studies", "benchmarks", "docs")
+COPIED = ("src", "tests", "studies", "benchmarks", "docs", "examples")
+FILES = ("pyproject.toml", "zensical.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 TOO_LONG = 600
 """Seconds after which a test that a fault has put into a loop is ended."""
 
@@ -157,7 +158,8 @@ def own_copy(scratch: Path) -> Path:
     if not copy.exists():
         for name in COPIED:
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", copy)
+        for name in FILES:
+            shutil.copy(ROOT / name, copy)
     return copy
 
 
@@ -188,7 +190,7 @@ def run(copy: Path, tests: Any, options: tuple[str, ...], result: Path) -> None:
     import pytest
 
     os.chdir(copy)
-    sys.path[:0] = [str(copy / "src"), str(copy / "tests"), str(copy / "studies")]
+    sys.path[:0] = [str(copy / "src"), str(copy / "tests"), str(copy / "studies"), str(copy / "docs")]
     os.environ["PYTHONPATH"] = str(copy / "src")
     failures = Failures()
     words = [
