@@ -18,6 +18,7 @@ from transformers import (
     LlamaForCausalLM,
     pipeline,
 )
+from transformers.utils import logging as transformers_logging
 
 import whet
 from folders import LABELS, classifier, edit_json, save
@@ -459,3 +460,15 @@ def test_tied_weights_stay_tied(family, name, tmp_path, tokenizer):
 def logits_of_tokens(model: nn.Module) -> torch.Tensor:
     with torch.inference_mode():
         return model(**tiny_batches(seed=2).batches[0]).logits
+
+
+def test_loading_and_saving_print_nothing(tmp_path, capsys, monkeypatch):
+    """Transformers' own bars fill a log; whether the user wants them elsewhere is the user's choice."""
+    monkeypatch.setattr(transformers_logging, "_tqdm_active", True)
+    save(classifier(), word_tokenizer(), tmp_path / "given")
+    assert "shards" in capsys.readouterr().err
+    loaded = artifact.load_with_tokenizer(tmp_path / "given")
+    artifact.save_files(*loaded, tmp_path / "saved", about={}, files={})
+    artifact.load_any(tmp_path / "saved")
+    assert capsys.readouterr().err == ""
+    assert transformers_logging.is_progress_bar_enabled()

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from whet.evaluation.formatting import points_with_arm, times, with_arm
 from whet.evaluation.measurement import Comparison, Measurement
-from whet.evaluation.trial import Trial
+from whet.evaluation.trial import Trial, Trials
 from whet.report.tables import TableColumn, fitted_table, shortened, trial_table
 
 LONG = "distilbert-base-uncased-finetuned-sst-2-english"
@@ -140,3 +140,33 @@ def test_text_is_broken_between_words_and_columns_leave_from_the_right():
     assert "1" * 30 in "".join(lines)
     narrow = lines_of(fitted_table(columns, width=40))
     assert "1" * 30 not in "".join(narrow) and "--wide shows all columns" in " ".join(" ".join(narrow).split())
+
+
+PLACES = [("pytorch", "fp32", "PyTorch"), ("onnxruntime", "int8", "ORT int8"), ("openvino", "bf16", "OV bf16")]
+PLACES += [("mine", "fp32", "mine")]
+
+
+@pytest.mark.parametrize("width", [80, None])
+def test_where_models_run_has_a_column_of_its_own(width):
+    """However long names are: the model's own loses its middle, and is the same in every place."""
+    rows, told = [], []
+    for model in ("small", LONG):
+        for runtime, precision, short in PLACES:
+            place = runtime if precision == "fp32" else f"{runtime} {precision}"
+            name = model if runtime == "pytorch" else f"{model} ({place})"
+            one = trial(name, first=not rows)
+            rows.append(Trial(name, [], 0, one.measurements, None, {"runtime": runtime, "precision": precision}))
+            told.append(short)
+    shown = rows_of(rows, width)
+    assert all(short in row for row, short in zip(shown, told, strict=True))
+    assert len({row.split()[0] for row in shown}) == 2 and not any("(" in row for row in shown)
+    said = " ".join(" ".join(lines_of(trial_table(rows, title="t", width=width))).split())
+    assert "ORT: ONNX Runtime; OV: OpenVINO" in said
+    lines = repr(Trials(rows)).splitlines()
+    assert max(map(len, lines)) <= 80 and all(f"({short})" in " ".join(lines) for short in told[1:4])
+
+
+def test_there_is_no_such_column_where_all_run_in_pytorch():
+    assert "runs in" not in " ".join(
+        lines_of(trial_table([trial("a", first=True), trial("b (2)", first=False)], title=""))
+    )

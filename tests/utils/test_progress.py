@@ -2,9 +2,12 @@
 
 import io
 import sys
+import threading
 import time
+from contextlib import ExitStack
 
 import pytest
+from transformers.utils import logging
 
 from whet.utils import progress
 from whet.utils.progress import (
@@ -19,6 +22,7 @@ from whet.utils.progress import (
     speaking,
     time_in_words,
     track,
+    without_foreign_bars,
 )
 
 
@@ -155,3 +159,28 @@ def test_work_may_end_in_any_order(monkeypatch, soon):
     assert waited_for(log, "inner: ")
     inner.close()
     assert not progress._BOARD._bars and progress._BOARD._ended is None
+
+
+@pytest.mark.parametrize("first_out", [0, 1])
+def test_bars_of_transformers_come_back_whichever_block_ends_first(first_out):
+    """Blocks of two threads may overlap; a hook of the user's own is the one that comes back."""
+    shown = []
+
+    def own(factory, args, kwargs):
+        shown.append(args)
+        return logging.EmptyTqdm(*args, **kwargs)
+
+    before = logging.set_tqdm_hook(own)
+    try:
+        blocks = [ExitStack(), ExitStack()]
+        for block in blocks:
+            block.enter_context(without_foreign_bars())
+        assert list(logging.tqdm([1, 2])) == [1, 2] and not shown
+        other = threading.Thread(target=blocks[first_out].close)
+        other.start()
+        other.join()
+        assert list(logging.tqdm([3])) == [3] and not shown
+        blocks[1 - first_out].close()
+        assert list(logging.tqdm([4])) == [4] and shown == [([4],)]
+    finally:
+        assert logging.set_tqdm_hook(before) is own

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from whet.evaluation.formatting import number, percent, points, points_with_arm, ratio, times, value_of
 from whet.evaluation.headline import quality_difference, verdict
-from whet.report.tables import WIDTH, TableColumn, fitted_table, trial_table
+from whet.evaluation.places import short_places_in_words
+from whet.report.tables import WIDTH, TableColumn, fitted_table, name_columns, trial_table
 from whet.utils.distributed import is_first
 from whet.utils.parameters import parameters
 from whet.utils.progress import aside, quiet
@@ -199,7 +200,7 @@ def _frontier_table(result: SearchResult) -> Table:
     marks = [" ◀" if trial is result.best else "" for trial in trials]
     changes = [trial.measurements[0].versus for trial in trials]
     columns = [
-        TableColumn("model", [trial.name for trial in trials], "name"),
+        *name_columns(trials),
         TableColumn(quality.metric, [value_of(trial.measurements[0]) for trial in trials]),
         TableColumn("change,\npoints", ["" if one is None else points_with_arm(one) for one in changes]),
         TableColumn(
@@ -214,8 +215,13 @@ def _frontier_table(result: SearchResult) -> Table:
     return fitted_table(
         columns,
         title=f"{baseline.name}: {number(quality.n)} examples that the search chose by",
-        caption=f"± half of the 95 % interval; * differs from the baseline, p < 0.05; ◀ the "
-        f"{'best' if result.accepted else 'nearest'}",
+        caption="; ".join(
+            [
+                "± half of the 95 % interval; * differs from the baseline, p < 0.05",
+                f"◀ the {'best' if result.accepted else 'nearest'}",
+                *short_places_in_words(trial.conditions for trial in trials),
+            ]
+        ),
         width=table_width(),
     )
 

@@ -10,6 +10,7 @@ from whet.evaluation.derived import derived
 from whet.evaluation.display import models_grid, summary, trial_grid
 from whet.evaluation.formatting import with_interval
 from whet.evaluation.measurement import Measurement
+from whet.evaluation.places import short_name, short_places_in_words
 from whet.evaluation.words import metric_in_words
 from whet.utils.lookup import advice_on
 from whet.utils.schema import from_json, from_values
@@ -122,7 +123,10 @@ class Trials(list[Trial]):
 
     def __repr__(self) -> str:
         legend = "± half of the 95 % interval; * differs from the first row, p < 0.05"
-        table = models_grid(self._named()).text()
+        names = [short_name(trial.name, trial.conditions) for trial in self]
+        if names != [trial.name for trial in self]:
+            legend = "\n".join([legend, *short_places_in_words(trial.conditions for trial in self)])
+        table = models_grid([(name, trial.measurements) for name, trial in zip(names, self, strict=True)]).text()
         return f"{table}\n{legend}" if self else table
 
     def to_frame(self) -> "pd.DataFrame":
@@ -147,10 +151,7 @@ class Trials(list[Trial]):
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the summary of every trial."""
-        return models_grid(self._named()).html()
-
-    def _named(self) -> list[tuple[str, Sequence[Measurement]]]:
-        return [(trial.name, trial.measurements) for trial in self]
+        return models_grid([(trial.name, trial.measurements) for trial in self]).html()
 
 
 def _folded(name: object) -> str:

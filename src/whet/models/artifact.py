@@ -33,7 +33,7 @@ from whet.utils.manifests import (
 )
 from whet.utils.outputs import new_folder
 from whet.utils.precision import FP32
-from whet.utils.progress import detail
+from whet.utils.progress import detail, without_foreign_bars
 from whet.utils.schema import from_json
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def save_files(
     """
     saved = copy_sharing_parameters(model)  # saving writes to the configuration
     save_as_stored(saved)
-    with new_folder(folder, overwrite=overwrite) as draft:
+    with new_folder(folder, overwrite=overwrite) as draft, without_foreign_bars():
         saved.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         for name, content in files.items():

@@ -10,6 +10,7 @@ from torch import nn
 from whet.errors import InvalidModel
 from whet.models.checkpoint import Checkpoint
 from whet.models.folder import reading
+from whet.utils.progress import without_foreign_bars
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,7 +53,7 @@ def load_checkpoint(checkpoint: Checkpoint, *, head: Literal["own", "new"], conf
     from transformers import AutoModelForSequenceClassification
 
     given = {} if config is None else {"config": config}
-    with reading(checkpoint.source):
+    with reading(checkpoint.source), without_foreign_bars():
         model, report = AutoModelForSequenceClassification.from_pretrained(
             checkpoint.source,
             dtype=torch.float32,

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
+from whet.evaluation.places import place_of, without_place
 from whet.evaluation.trial import Trial
 from whet.models.lineage import public_name
 from whet.report.view import ReportView
@@ -26,8 +27,11 @@ def commands_again(view: ReportView, trials: Sequence[Trial], *, origin: str | N
     """
     first = trials[0]
     conditions = first.conditions or {}
-    baseline, name = _operand(str(conditions.get("baseline") or view.trials[0].name)), _operand(_name(first))
-    data, places = _data_words(view), dict.fromkeys(map(_place, trials))
+    baseline, name = (
+        _operand(str(conditions.get("baseline") or view.trials[0].name)),
+        _operand(without_place(first.name, conditions)),
+    )
+    data, places = _data_words(view), dict.fromkeys(place_of(trial.conditions) for trial in trials)
     rest = [*_unless("--max-length", conditions.get("max_length"), _LENGTH), *_unless("--seed", first.seed, _SEED)]
     runtimes, precisions = (",".join(dict.fromkeys(column)) for column in zip(*places, strict=True))
     source = baseline if origin is None else _operand(public_name(origin))
@@ -47,17 +51,6 @@ def _on_one_line(word: str) -> str:
 def _operand(name: str) -> str:
     """A folder's name that no program takes for an option."""
     return f"./{name}" if name.startswith("-") else name
-
-
-def _place(trial: Trial) -> tuple[str, str]:
-    conditions = trial.conditions or {}
-    return str(conditions.get("runtime") or PYTORCH), str(conditions.get("precision") or FP32)
-
-
-def _name(trial: Trial) -> str:
-    """The model's name, without the runtime that a row may have after it in brackets."""
-    name, _, where = trial.name.removesuffix(")").rpartition(" (")
-    return name if name and where.split(" ")[0] == _place(trial)[0] else trial.name
 
 
 def _data_words(view: ReportView) -> list[str]:

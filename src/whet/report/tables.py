@@ -10,10 +10,11 @@ from rich.table import Table
 
 from whet.evaluation.formatting import points_with_arm, times, with_arm
 from whet.evaluation.headline import MAX_DROP, fastest_that_holds
+from whet.evaluation.places import short_place, short_places_in_words, without_place
 from whet.evaluation.trial import Trial
 from whet.evaluation.words import metric_in_words
 
-__all__ = ["TABLE_METRICS", "WIDTH", "TableColumn", "fitted_table", "shortened", "trial_table"]
+__all__ = ["TABLE_METRICS", "WIDTH", "TableColumn", "fitted_table", "name_columns", "shortened", "trial_table"]
 
 
 TABLE_METRICS = (
@@ -115,16 +116,18 @@ def _least_width(columns: Sequence[TableColumn]) -> int:
 
 
 def shortened(names: Sequence[str], width: int) -> list[str]:
-    """Return names of at most `width` characters: long ones lose their middle; equal ones get their row's number.
+    """Return names of at most `width` characters: long ones lose their middle, and get their row's number if alike.
 
     Args:
         names: one a row.
         width: at least 8.
     """
     short = [_without_middle(name, width) for name in names]
-    alike = {one for one, name in zip(short, names, strict=True) if one != name and short.count(one) > 1}
+    meant: dict[str, set[str]] = {}
+    for one, name in zip(short, names, strict=True):
+        meant.setdefault(one, set()).add(name)
     return [
-        _without_middle(f"{row}: {name}", width, start=len(f"{row}: ")) if one in alike else one
+        _without_middle(f"{row}: {name}", width, start=len(f"{row}: ")) if len(meant[one]) > 1 and one != name else one
         for row, (one, name) in enumerate(zip(short, names, strict=True), start=1)
     ]
 
@@ -155,14 +158,18 @@ def trial_table(trials: Sequence[Trial], *, title: str, width: int | None = WIDT
     if len(trials) > 1:
         legend += f"; ◀ the fastest {bar}" if best is not trials[0] else f"; no faster model is {bar}"
     marks = [" ◀" if trial is best and trial is not trials[0] else "" for trial in trials]
-    return fitted_table(_columns(trials, marks), title=title, caption=legend, width=width)
+    caption = "; ".join([legend, *short_places_in_words(trial.conditions for trial in trials)])
+    return fitted_table(_columns(trials, marks), title=title, caption=caption, width=width)
 
 
 def _columns(trials: Sequence[Trial], marks: Sequence[str]) -> list[TableColumn]:
     """Everything that was measured; what a reader looks for first is on the left."""
     measured = {one.metric: one for one in trials[0].measurements}
     quality = trials[0].measurements[0]
-    columns = [_names(trials), TableColumn(_in_two_lines(metric_in_words(quality)), _values(trials, quality.metric))]
+    columns = [
+        *name_columns(trials),
+        TableColumn(_in_two_lines(metric_in_words(quality)), _values(trials, quality.metric)),
+    ]
     if len(trials) > 1:
         changes = [trial.measurements[0].versus for trial in trials]
         columns.append(TableColumn("change,\npoints", ["" if one is None else points_with_arm(one) for one in changes]))
@@ -183,8 +190,13 @@ def _values(trials: Sequence[Trial], metric: str) -> list[str]:
     return [with_arm(trial.get(metric)) for trial in trials]
 
 
-def _names(trials: Sequence[Trial]) -> TableColumn:
-    return TableColumn("model", [trial.name for trial in trials], "name")
+def name_columns(trials: Sequence[Trial]) -> list[TableColumn]:
+    """Return the names of models, and where they run in a column of its own, unless that is PyTorch for all."""
+    own = [without_place(trial.name, trial.conditions) for trial in trials]
+    columns = [TableColumn("model", own, "name")]
+    if own != [trial.name for trial in trials]:
+        columns.append(TableColumn("runs in", [short_place(trial.conditions) for trial in trials], "word"))
+    return columns
 
 
 def _speedups(trials: Sequence[Trial], marks: Sequence[str]) -> TableColumn:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from whet.utils.distributed import is_first
 from whet.utils.streams import console, printable
@@ -31,6 +31,7 @@ __all__ = [
     "time_bar",
     "time_in_words",
     "track",
+    "without_foreign_bars",
 ]
 
 T = TypeVar("T")
@@ -280,6 +281,41 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
         for item in items:
             yield item
             bar.advance()
+
+
+class _ForeignBars:
+    """Whether transformers may show its own bars; blocks of several threads may overlap."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._before: Any = None
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        from transformers.utils import logging  # slow to import
+
+        with self._lock:
+            if self._blocks == 0:
+                self._before = logging.set_tqdm_hook(lambda factory, args, kwargs: logging.EmptyTqdm(*args, **kwargs))
+            self._blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+                if self._blocks == 0:
+                    logging.set_tqdm_hook(self._before)
+
+
+_FOREIGN = _ForeignBars()
+
+
+@contextmanager
+def without_foreign_bars() -> Iterator[None]:
+    """Keep transformers from showing its own bars in the block; the user's settings of them, and downloads, stay."""
+    with _FOREIGN.hidden():
+        yield
 
 
 def _new_screen() -> "Progress":
