@@ -10,8 +10,8 @@ from whet.cli.console import show
 from whet.methods.recipe import Recipe
 from whet.tasks.base import task_from_files
 from whet.training.objective import Objective
+from whet.training.settings import TrainingSettings
 from whet.training.students.base import student_from
-from whet.training.trainer import TrainingSettings
 from whet.utils.distributed import join_processes, leave_processes, process_count
 
 MADE = ("tuned", "student", "recovered")

@@ -12,6 +12,7 @@ import pytest
 import whet
 from folders import classifier, edit_json, save
 from helpers import tiny_model
+from measured import keep, trial
 from whet.cli.app import main
 from whet.errors import InvalidArtifact, InvalidParameter
 from whet.evaluation import records
@@ -66,6 +67,20 @@ def test_the_card_of_a_deployment_runs(deployed, monkeypatch, capsys):
     assert "onnxruntime int8" in card and "no, yes" in card
     required = (deployed[1] / "requirements.txt").read_text(encoding="utf-8").split()
     assert required[0].startswith("whet[run]==") and any(one.startswith("onnxruntime==") for one in required)
+
+
+def test_the_card_of_a_deployment_says_what_was_won_and_shows_names_as_they_are(tmp_path, tokenizer):
+    model, out = tmp_path / "a*b*", tmp_path / "<b>out"
+    records.save_model(classifier(labels=("<i>", "_x_")), tokenizer, model, recipe=[], origin="a_b_", seed=0)
+    whet.export(model, ["onnxruntime"])
+    place = {"runtime": "onnxruntime", "precision": "fp32", "baseline_disk": 87.0}
+    keep(model, trial("a*b*", speedup=1.1), trial("a*b*", speedup=3.0, **place))
+    card = (whet.deploy(model, out).folder / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# \\<b\\>out\n\n**3.0 times as fast, accuracy the same, 80 MiB instead of 87**: in onnx")
+    assert r"(\<i\>, \_x\_)" in card and r"from a\_b\_." in card
+    (model / "measurements.jsonl").write_text("{}\n")
+    card = (whet.deploy(model, out, overwrite=True).folder / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# \\<b\\>out\n\nA text classifier")
 
 
 def test_an_altered_deployment_is_refused(deployed, tmp_path):

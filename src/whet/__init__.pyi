@@ -59,8 +59,8 @@ from .tasks.base import Task as Task
 from .tasks.data import Batches as Batches
 from .tasks.data import Examples as Examples
 from .training.curve import Epoch as Epoch
-from .training.lora import LoraSettings as LoraSettings
 from .training.objective import Objective as Objective
+from .training.settings import LoraSettings as LoraSettings
+from .training.settings import TrainingSettings as TrainingSettings
 from .training.students.base import Student as Student
 from .training.students.base import student_from as student_from
-from .training.trainer import TrainingSettings as TrainingSettings

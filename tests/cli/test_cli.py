@@ -524,13 +524,14 @@ def test_methods_by_name(run):
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
-        ([], "--task TASK"),
+        ([], "--dev-file DEV_FILE"),
         (["--train-file", "train.csv"], "--train-file train.csv --dev-file DEV_FILE"),
         ([*OWN, "--metric", "f1"], "--train-file train.csv --dev-file dev.csv --metric f1"),
         (["--task", "agreement"], "--task agreement"),
     ],
 )
-def test_the_hint_has_the_users_own_data(run, asked, given, hint):
+def test_the_hint_has_the_users_own_data(place, run, asked, given, hint):
+    (place / "model").rename("the model")
     done = run("compress", "the model", "--out", "new", *BLIND, *given)
     assert done.out == f"saved to new\nmeasure it: whet measure 'the model' new {hint}\n"
 
@@ -889,12 +890,12 @@ BAD = {
     "labels that the head does not know": (
         lambda place: edit_json(place / "model" / "config.json", id2label={"0": "bad", "1": "good"}),
         MEASURE,
-        r"head must know the labels no, yes, but it knows bad, good; say which .*--label-map no=bad,yes=good",
+        r"head must know the labels no, yes, but it knows bad, good; say which .*--label-map no=CLASS,yes=CLASS, with",
     ),
     "a head without names": (
         lambda place: edit_json(place / "model" / "config.json", id2label={"0": "LABEL_0", "1": "LABEL_1"}),
         [*DISTILL, "layer_subset:odd"],
-        r"head must know the labels no, yes, but it knows LABEL_0, LABEL_1; say .*--label-map no=LABEL_0,yes=LABEL_1",
+        r"head must know the labels no, yes, but it knows LABEL_0, LABEL_1; say .*--label-map no=CLASS,yes=CLASS, with",
     ),
     "a label map of other labels": (
         nothing,

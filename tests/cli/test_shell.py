@@ -1,6 +1,7 @@
 """How a command line ends: exit codes, streams that take nothing, signals, and errors that nobody expected."""
 
 import io
+import json
 import os
 import re
 import signal
@@ -207,6 +208,19 @@ def test_a_result_is_saved_though_nothing_can_be_printed(run, monkeypatch, tmp_p
 # signals
 
 
+WRONG = """
+import json, sys
+from whet.cli.app import main
+
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["whet", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 2, words
+    assert "torch" not in sys.modules, words
+"""
+"""A program of wrong command lines."""
 INTERRUPTED = """
 import os, signal, sys
 from importlib.abc import MetaPathFinder
@@ -231,6 +245,30 @@ def ctrl_c():
 def test_ctrl_c_during_imports(ctrl_c):
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "stopped; nothing half-written was left\n")
+
+
+def test_what_is_wrong_is_said_before_what_is_slow_to_import(place):
+    """In a new process, which has nothing imported yet."""
+    rows = ["--train-file", "train.csv", "--out", "new"]
+    wrong = [
+        ["finetune", "base", *rows, "--epochs", "-1"],
+        ["finetune", "none", *rows],
+        ["finetune", "base", "--train-file", "none.csv", "--out", "new"],
+        ["distill", "model", *rows, "--student", "layer_subset:odd", "--batch-size", "0"],
+        ["distill", "model", "--train-file", "none.csv", "--out", "new", "--student", "layer_subset:odd"],
+        ["compress", "none", *rows, "--method", "svd"],
+        ["compress", "model", "--train-file", "none.csv", "--out", "new", "--method", "svd"],
+        ["compare", "model", "--train-file", "none.csv", "--out", "new", "--recipe", "course"],
+        ["search", "none", *rows],
+        ["search", "model", *rows, "--time", "7x"],
+        ["search", "model", "--train-file", "none.csv", "--out", "new"],
+        ["measure", "model", "--dev-file", "none.csv"],
+        ["report", "none"],
+    ]
+    done = subprocess.run([sys.executable, "-c", WRONG, json.dumps(wrong)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == len(wrong)
+    assert not (place / "new").exists()
 
 
 def test_what_the_parent_ignores_stays_ignored():

@@ -57,6 +57,15 @@ def test_a_run_shows_its_own_trials_and_not_those_of_its_models(tmp_path, tokeni
         collect_results([tmp_path])
 
 
+def test_a_model_that_was_chosen_shows_what_the_dev_split_says(tmp_path, tokenizer):
+    digest = saved(tmp_path / "best", tokenizer, SVD)
+    chosen = trial("0003", speedup=2.0, model=digest, data_sha256="0ther", split="selection")
+    records.record(tmp_path / "best", chosen)
+    assert names(collect_results([tmp_path / "best"])) == ["0003"]
+    records.record(tmp_path / "best", trial("best", speedup=1.9, model=digest))
+    assert names(collect_results([tmp_path / "best"])) == names(collect_results([tmp_path])) == ["best"]
+
+
 def test_the_newest_trial_with_times_counts(tmp_path):
     old = trial("small", speedup=2.0, measured="2026-11-01")
     new = trial("small", speedup=3.0, measured="2026-11-02")
@@ -134,7 +143,7 @@ def test_drafts_and_scratch_folders_are_ignored(tmp_path):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(InvalidParameter, match=r"folders that exist, but got .*nowhere"):
+    with pytest.raises(InvalidParameter, match=r"must be a folder, but got .*nowhere, which does not exist"):
         collect_results([tmp_path / "nowhere"])
 
 

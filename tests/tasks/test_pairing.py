@@ -66,9 +66,13 @@ def test_a_known_order_decides_for_a_head_without_names_only():
 
 @pytest.mark.parametrize("head", [nameless(2), ["0", "1"], ["bad", "good"]])
 def test_words_are_not_paired_by_the_alphabet(head):
-    example = f"--label-map no={head[0]},yes={head[1]}"
-    with pytest.raises(InvalidData, match=f"must know the labels no, yes, but it knows .*; say .*such as {example}$"):
+    with pytest.raises(InvalidData, match="must know the labels no, yes, but it knows .*; say .*no=CLASS,yes=CLASS, "):
         paired(head, ("no", "yes"))
+
+
+def test_an_example_that_is_copied_pairs_nothing_by_its_place():
+    with pytest.raises(InvalidData, match="--label-map bad=Bad,good=CLASS,so-so=CLASS, "):
+        paired(["neutral", "positive", "Bad"], ("bad", "good", "so-so"))
 
 
 def test_numbers_that_may_count_other_classes_are_not_positions():

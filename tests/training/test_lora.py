@@ -12,7 +12,8 @@ from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import Recipe
 from whet.models.architecture import Architecture
 from whet.models.inference import predict_logits
-from whet.training.lora import LoraSettings, attach_lora, merge_lora, trainable_count
+from whet.training.lora import attach_lora, merge_lora, trainable_count
+from whet.training.settings import LoraSettings
 
 families = pytest.mark.parametrize("family", FAMILIES)
 

@@ -27,11 +27,12 @@ from whet.tasks.kinds.base import kl_divergences
 from whet.training import checkpoints, loop, teacher_cache
 from whet.training.curve import Epoch
 from whet.training.distiller import Teacher
-from whet.training.lora import LoraSettings, attach_lora
+from whet.training.lora import attach_lora
 from whet.training.objective import Objective
+from whet.training.settings import LoraSettings, TrainingSettings
 from whet.training.students.base import student_from
 from whet.training.teacher_cache import cached_logits, teacher_logits
-from whet.training.trainer import TrainingSettings, train
+from whet.training.trainer import train
 from whet.utils.files import digest
 from whet.utils.progress import progress_bar
 

@@ -3,10 +3,14 @@
 import importlib.metadata
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from whet.errors import InvalidParameter
+from whet.errors import InvalidArtifact, InvalidParameter
+from whet.evaluation.card import Form, won_by
+from whet.evaluation.formatting import markdown_text
+from whet.evaluation.records import trials
 from whet.models.artifact import versions
 from whet.run.folder import ModelFolder
 from whet.run.target import OPENVINO, choose_target, target_name
@@ -14,7 +18,7 @@ from whet.run.text import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, TokenEnco
 from whet.utils.calls import checked
 from whet.utils.files import digest
 from whet.utils.lengths import longest_input
-from whet.utils.manifests import CARD, CONFIG, MANIFEST
+from whet.utils.manifests import CARD, CONFIG, MANIFEST, MEASUREMENTS
 from whet.utils.outputs import holding_output, new_folder
 from whet.utils.precision import PYTORCH
 
@@ -46,7 +50,7 @@ def predict(request: Request) -> list[whet.Prediction]:
 '''
 _CARD = """# {name}
 
-{kind}, {size:.0f} MiB for {target}, made by whet {version}{origin}. It needs neither torch nor transformers.
+{won}{kind}, {size:.0f} MiB for {target}, made by whet {version} from {origin}. It needs neither torch nor transformers.
 
 ```
 pip install -r requirements.txt
@@ -116,7 +120,7 @@ def deploy(
             shutil.copyfile(path, draft / path.name)
         (draft / SERVER).write_text(_SERVE, encoding="utf-8")
         (draft / REQUIREMENTS).write_text(_requirements(target[0]), encoding="utf-8")
-        (draft / CARD).write_text(_card(source, Path(out), target_name(target), paths), encoding="utf-8")
+        (draft / CARD).write_text(_card(source, Path(out), target, paths), encoding="utf-8")
         manifest = {
             "target": dict(zip(("runtime", "precision"), target, strict=True)),
             "max_length": source.measured_length(target) or longest_input(source.config),
@@ -150,13 +154,24 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _card(source: ModelFolder, out: Path, target: str, paths: list[Path]) -> str:
-    origin, labels = source.manifest.get("origin"), source.labels
+def _card(source: ModelFolder, out: Path, target: tuple[str, str], paths: list[Path]) -> str:
+    origin, labels = source.manifest.get("origin") or source.path.resolve().name, source.labels
+    won = _won(source.path, target)
     return _CARD.format(
-        name=out.resolve().name,
-        target=target,
+        name=markdown_text(out.resolve().name),
+        target=target_name(target),
         size=sum(path.stat().st_size for path in paths) / 2**20,
         version=_version("whet"),
-        origin=f" from {source.path.resolve().name}" if origin is None else f" from {origin}",
-        kind=f"A text classifier ({', '.join(labels)})" if len(labels) > 1 else "A text regressor",
+        origin=markdown_text(str(origin)),
+        kind=f"A text classifier ({markdown_text(', '.join(labels))})" if len(labels) > 1 else "A text regressor",
+        won=won and f"{won}\n\n",
     )
+
+
+def _won(model: Path, target: tuple[str, str]) -> str:
+    """What the form that is deployed won where it was measured; a damaged record is passed over, as everywhere here."""
+    if not (model / MEASUREMENTS).is_file():
+        return ""
+    with suppress(InvalidArtifact):
+        return won_by(Form(*target), trials(model))
+    return ""

@@ -24,11 +24,12 @@ from whet.tasks.encoding import say_cut, tokenize
 from whet.training.checkpoints import discard, scratch_of
 from whet.training.curve import Epoch
 from whet.training.distiller import Teacher
-from whet.training.lora import LoraSettings, TrainableCount, attach_lora, merge_lora, trainable_count
+from whet.training.lora import TrainableCount, attach_lora, merge_lora, trainable_count
 from whet.training.objective import Objective
+from whet.training.settings import LoraSettings, TrainingSettings
 from whet.training.students.base import BuiltStudent, Student
 from whet.training.teacher_cache import cached_logits, teacher_logits
-from whet.training.trainer import TrainingSettings, train
+from whet.training.trainer import train
 from whet.utils.calls import checked
 from whet.utils.distributed import from_first_process
 from whet.utils.files import check_path

@@ -25,7 +25,7 @@ from whet.methods.recipe import Recipe
 from whet.report.tables import trial_table
 from whet.run.predictor import Predictor, load
 from whet.tasks.base import Task
-from whet.training.trainer import TrainingSettings
+from whet.training.settings import TrainingSettings
 from whet.utils.files import not_written, remove
 from whet.utils.hardware import current_machine
 from whet.utils.outputs import adding_to, check_inputs, check_output, new_folder

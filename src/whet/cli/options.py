@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from whet.errors import InvalidParameter
+from whet.errors import InvalidData, InvalidParameter
+from whet.utils.inputs import require_file
 from whet.utils.parameters import require
 from whet.utils.ranges import Device, Duration, Threads
 
 if TYPE_CHECKING:
     from whet.tasks.base import Task
     from whet.tasks.data import Examples
-    from whet.training.lora import LoraSettings
-    from whet.training.trainer import TrainingSettings
+    from whet.training.settings import LoraSettings, TrainingSettings
 
 __all__ = [
     "Flag",
@@ -90,8 +90,12 @@ class TaskOptions:
         """Return the task that these options name.
 
         Raises:
+            InvalidData: there is no such file.
             InvalidParameter, UnknownName: options do not go together, or there is no such task or metric.
         """
+        for path in (self.train_file, self.dev_file):
+            if path is not None:
+                require_file(path, what="the data file", error=InvalidData)  # before slow imports
         from whet.evaluation.load_task import load_task
 
         return load_task(
@@ -111,15 +115,13 @@ class TaskOptions:
         """Return the task, or None where no option is given.
 
         Raises:
-            InvalidParameter, UnknownName: see `load`.
+            InvalidData, InvalidParameter, UnknownName: see `load`.
         """
         return None if all(getattr(self, field.name) == field.default for field in fields(self)) else self.load()
 
     def words(self) -> list[str]:
         """Return the words that name the same data for `measure`, with a placeholder where some are missing."""
         words = given_words({field.name: (getattr(self, field.name), field.default) for field in fields(self)})
-        if self.task is None and self.train_file is None and self.dev_file is None:
-            return ["--task", "TASK"]
         return words if self.task is not None or self.dev_file is not None else [*words, "--dev-file", "DEV_FILE"]
 
     def more_text(self, path: Path, task: "Task") -> "Examples":
@@ -154,7 +156,7 @@ class TrainingOptions:
         Raises:
             InvalidParameter: one is out of range.
         """
-        from whet.training.trainer import TrainingSettings
+        from whet.training.settings import TrainingSettings
 
         return TrainingSettings(
             epochs=self.epochs,
@@ -188,7 +190,7 @@ class LoraOptions:
         Raises:
             InvalidParameter: one is given without a rank, or is out of range.
         """
-        from whet.training.lora import LoraSettings
+        from whet.training.settings import LoraSettings
 
         others = {
             "alpha": self.lora_alpha,

@@ -34,7 +34,7 @@ from whet.tasks.base import hub_dataset
 from whet.tasks.kinds.base import kind_of_head
 from whet.utils.precision import FP32, INT8, PYTORCH
 
-__all__ = ["CardFacts", "Form", "measured_table", "model_card"]
+__all__ = ["CardFacts", "Form", "measured_table", "model_card", "won_by"]
 
 HUB_METRICS = {
     "macro_f1": "f1",
@@ -95,7 +95,7 @@ def model_card(facts: CardFacts, measured: Sequence[Trial]) -> str:
         facts: what is known of the model.
         measured: what was measured of it, oldest first; of each form, the newest counts.
     """
-    newest = {_form_of(trial): trial for trial in measured}
+    newest = _newest(measured)
     forms = sorted(facts.forms, key=lambda form: _rank(form, facts.target, newest.get(form)))
     made = description(facts.recipe, origin=facts.origin, made=facts.made)
     lines = ["---", *_head(facts, newest).splitlines(), "---", f"# {markdown_text(facts.name)}", ""]
@@ -117,6 +117,16 @@ def model_card(facts: CardFacts, measured: Sequence[Trial]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def won_by(form: Form, measured: Sequence[Trial]) -> str:
+    """Return what a form wins, in one sentence of Markdown; nothing for the baseline, and without measurements.
+
+    Args:
+        form: the form.
+        measured: what was measured of the model, oldest first; the newest of the form counts.
+    """
+    return _won(_newest(measured).get(form))
+
+
 def measured_table(trial: Trial) -> list[str]:
     """Return the lines of a Markdown table of everything measured, and of its conditions."""
     rows = ["| metric | value | 95 % interval | n | against the baseline |", "|---|---|---|---|---|"]
@@ -125,6 +135,10 @@ def measured_table(trial: Trial) -> list[str]:
         rows.append(f"| {' | '.join(map(markdown_text, cells))} |")
     conditions = ", ".join(f"{key}: {value}" for key, value in (trial.conditions or {}).items())
     return [*rows, "", f"Conditions: {markdown_text(conditions)}."]
+
+
+def _newest(measured: Sequence[Trial]) -> dict[Form, Trial]:
+    return {_form_of(trial): trial for trial in measured}
 
 
 def _form_of(trial: Trial) -> Form:

@@ -12,6 +12,7 @@ from whet.errors import InvalidArtifact, InvalidData, InvalidParameter, WhetErro
 from whet.evaluation import records
 from whet.evaluation.trial import Trial, current_names
 from whet.models import artifact
+from whet.utils.inputs import require_folder
 from whet.utils.manifests import MANIFEST, MEASUREMENTS, is_artifact
 
 __all__ = ["SHARED_CONDITIONS", "Confirmation", "Result", "collect_results", "find_confirmations", "flat_conditions"]
@@ -76,8 +77,7 @@ def collect_results(
         InvalidData: there are no measurements, or trials differ in the conditions of `SHARED_CONDITIONS`.
     """
     for folder in folders:
-        if not folder.is_dir():
-            raise InvalidParameter(f"a report must be of folders that exist, but got {folder}; check the path")
+        require_folder(folder, what="what a report is of", error=InvalidParameter)
     models = _models(folders, warn)
     measured = [result for result in _all_results(folders, models, warn) if result.trial.measurements]
     if not measured:
@@ -159,6 +159,7 @@ def _all_results(folders: Sequence[Path], models: Mapping[str, Path], warn: Call
     """Return every trial, in the order of each file, without duplicates.
 
     A folder with the trials of a whole run, such as a search, gives these, and not the trials of the models inside it.
+    A model that was chosen and then measured on the dev split gives the latter alone.
     """
     results: dict[str, Result] = {}
     failures: list[WhetError] = []
@@ -166,7 +167,7 @@ def _all_results(folders: Sequence[Path], models: Mapping[str, Path], warn: Call
     others = [folder for folder in folders if folder not in runs]
     for folder in (*runs, *_folders_with(MEASUREMENTS, others)):
         try:
-            for trial in _trials(folder):
+            for trial in _trials(folder) if folder in runs else _of_its_best_split(_trials(folder)):
                 results.setdefault(trial.to_json(), Result(trial, models.get(trial.artifact or "")))
         except (InvalidArtifact, InvalidData) as error:
             if folder in folders:
@@ -186,6 +187,11 @@ def _trials(folder: Path) -> list[Trial]:
             f"a trial must have conditions, but one in {folder / MEASUREMENTS} has none; measure the model again"
         )
     return trials
+
+
+def _of_its_best_split(trials: Sequence[Trial]) -> Sequence[Trial]:
+    """The trials on the dev split, or all where there are none: those by which a model was chosen flatter it."""
+    return [trial for trial in trials if _split(trial) is None] or trials
 
 
 def _is_run(folder: Path) -> bool:

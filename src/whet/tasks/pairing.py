@@ -198,9 +198,15 @@ def _other_count(names: Sequence[str], classes: Sequence[str]) -> InvalidData:
 
 
 def _unknown(names: Sequence[str], classes: Sequence[str]) -> InvalidData:
-    example = ",".join(f"{name}={own}" for name, own in zip(classes[:4], names[:4], strict=True))
+    example = ",".join(f"{name}={_known(names, name)}" for name in classes[:4])
     more = ",..." if len(classes) > 4 else ""
     return InvalidData(
-        f"the model's head must know the labels {listed(classes)}, but it knows {listed(names)}; say which is which, "
-        f"such as --label-map {example}{more}"
+        f"the model's head must know the labels {listed(classes)}, but it knows {listed(names)}; say which class of the "
+        f"model each label is: --label-map {example}{more}, with a name or a number from 0 for each CLASS"
     )
+
+
+def _known(names: Sequence[str], wanted: str) -> str:
+    """The class that a label is known to be, or a placeholder: a guess would be copied."""
+    index = _matching(names, wanted)
+    return "CLASS" if index is None else names[index]

@@ -7,41 +7,18 @@ Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, a
 """
 
 import warnings
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from annotated_types import Interval
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from whet.errors import InvalidParameter, NothingToCompress
 from whet.models.architecture import Architecture, dense_weight, is_dense
-from whet.utils.parameters import check
+from whet.training.settings import LoraSettings
 
-__all__ = ["LoraSettings", "TrainableCount", "attach_lora", "merge_lora", "trainable_count"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraSettings:
-    """The size of the adapters, and the layers that get one."""
-
-    rank: Annotated[int, Interval(ge=1, le=65_536)] = 8
-    """Rank of every adapter, e.g. 8."""
-    alpha: Annotated[float, Interval(gt=0, le=1_000_000)] = 16
-    """Scale of the adapters, e.g. 16; their outputs are multiplied by alpha / rank."""
-    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Dropout probability of the adapters' inputs during training, e.g. 0.1."""
-    targets: str = "*"
-    """Wildcard over the names of linear layers in the blocks, including the factors of compressed layers, e.g.
-    *.query."""
-    norms: bool = False
-    """Whether to train layer norms too."""
-
-    def __post_init__(self) -> None:
-        """Raises InvalidParameter for a value outside its range."""
-        check(self)
+__all__ = ["TrainableCount", "attach_lora", "merge_lora", "trainable_count"]
 
 
 class TrainableCount(NamedTuple):

@@ -9,13 +9,11 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Interval
 from torch import nn
 from torch.utils.data import RandomSampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -28,46 +26,18 @@ from whet.training.checkpoints import claim_folder, guarding_checkpoints, is_fin
 from whet.training.curve import Epoch
 from whet.training.distiller import TEACHER_LOGITS, Teacher
 from whet.training.loop import ByLength, Loop, on_device, shared_arguments
-from whet.training.lora import LoraSettings
 from whet.training.objective import Objective
+from whet.training.settings import LoraSettings, TrainingSettings
 from whet.training.states import rows_digest, weights_digest
 from whet.utils.distributed import from_first_process, process_count
 from whet.utils.files import json_digest
-from whet.utils.parameters import check
 from whet.utils.precision import ComputePrecision
 from whet.utils.progress import ProgressBar, progress_bar
-from whet.utils.ranges import BatchSize, Epochs, LearningRate, MaxLength, Seed
 
-__all__ = ["Scorer", "TrainingSettings", "distil", "train"]
+__all__ = ["Scorer", "distil", "train"]
 
 Scorer = Callable[[Any, Any], float]
 """Takes labels and logits, both (examples, ...), and returns the task's main metric."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """The hyperparameters of a training run."""
-
-    epochs: Epochs = 5
-    """Epochs of training, e.g. 3."""
-    learning_rate: LearningRate = 5e-5
-    """Peak learning rate of AdamW, e.g. 5e-5; it falls linearly to zero."""
-    batch_size: BatchSize = 32
-    """Examples per step, e.g. 32."""
-    weight_decay: Annotated[float, Interval(ge=0, le=100)] = 0.01
-    """Decoupled weight decay of AdamW, e.g. 0.01."""
-    warmup: Annotated[float, Interval(ge=0, lt=1)] = 0.06
-    """Fraction of the steps over which the learning rate rises, e.g. 0.06."""
-    max_length: MaxLength = 128
-    """Largest number of tokens of an input, e.g. 128; longer inputs are truncated."""
-    seed: Seed = 0
-    """Seed of the new head, the order of the examples and dropout."""
-    precision: ComputePrecision = "fp32"
-    """Precision of matrix products; bf16 is about twice as fast on processors with AMX."""
-
-    def __post_init__(self) -> None:
-        """Raises InvalidParameter for a value outside its range."""
-        check(self)
 
 
 def train(

@@ -27,8 +27,9 @@ from whet.models.surgery import copy_sharing_parameters, describe, rebuild
 from whet.runtimes.base import export_runtimes
 from whet.tasks.data import Batch, Batches
 from whet.training.distiller import Teacher
-from whet.training.lora import LoraSettings, attach_lora, merge_lora
+from whet.training.lora import attach_lora, merge_lora
 from whet.training.objective import Objective
+from whet.training.settings import LoraSettings
 from whet.training.students.base import student_from
 
 encoders = pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])

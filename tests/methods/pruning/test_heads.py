@@ -17,7 +17,8 @@ from whet.methods.pruning.neurons import Neurons
 from whet.methods.recipe import Recipe
 from whet.models.attention import SelfAttention
 from whet.models.layers.attention import CompressedAttention
-from whet.training.lora import LoraSettings, attach_lora, merge_lora
+from whet.training.lora import attach_lora, merge_lora
+from whet.training.settings import LoraSettings
 
 ENCODERS: tuple[Family, ...] = ("bert", "roberta", "distilbert")
 encoders = pytest.mark.parametrize("family", ENCODERS)

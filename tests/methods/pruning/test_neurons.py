@@ -21,7 +21,8 @@ from whet.models.architecture import dense_bias, dense_weight
 from whet.models.feed_forward import FeedForward
 from whet.models.layers.resized import Resized
 from whet.tasks.data import Batches
-from whet.training.lora import LoraSettings, attach_lora, merge_lora
+from whet.training.lora import attach_lora, merge_lora
+from whet.training.settings import LoraSettings
 
 CALIBRATION = Resources(calibration=tiny_batches())
 families = pytest.mark.parametrize("family", FAMILIES)

@@ -42,12 +42,15 @@ def compare(
         rounds: Interleaved rounds of timing.
         calibration: Training examples that methods look at.
     """
+    from whet.models.checkpoint import Checkpoint
+
+    Checkpoint.of(model)
+    task, recipes = data.load(), steps.load()
+    device = machine.use(processes="one")  # what is wrong so far is said before what is slow to import
     from whet import api
     from whet.calibration.resources import Calibration
     from whet.evaluation.benchmark import Benchmark
 
-    device = machine.use(processes="one")
-    recipes, task = steps.load(), data.load()
     benchmark = Benchmark(
         batch_size=batch_size,
         max_length=max_length,

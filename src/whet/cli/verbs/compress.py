@@ -24,9 +24,12 @@ def compress(
         calibration: Training examples that methods look at.
         batch_size: Calibration examples in one batch.
     """
-    recipe = steps.load()  # what is wrong with options is said before what is slow to import
-    device = machine.use()
+    from whet.models.checkpoint import Checkpoint
+
+    Checkpoint.of(model)
     output.keep(steps.recipe)
+    task, recipe = data.load_if_given(), steps.load()
+    device = machine.use()  # what is wrong so far is said before what is slow to import
     from whet import api
     from whet.calibration.resources import Calibration
 
@@ -34,7 +37,7 @@ def compress(
         model,
         recipe,
         output.out,
-        task=data.load_if_given(),
+        task=task,
         calibration=Calibration(examples=calibration, batch_size=batch_size, max_length=max_length),
         seed=machine.seed,
         device=device,

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from whet.cli.console import print_json, show
 from whet.cli.options import Flag, Json, Texts, conditions_in, silence_transformers
+from whet.errors import InvalidParameter
+from whet.utils.inputs import require_folder
 from whet.utils.progress import note
 
 
@@ -27,6 +29,8 @@ def report(
         max_drop: Points of quality that the model on top may lose; if not given, as many as the search was given, or 1.
         overwrite: Also replace files of these names that are not reports.
     """
+    for source in (folder, *folders):  # before slow imports
+        require_folder(source, what="what a report is of", error=InvalidParameter)
     from whet.report.write import make_report
 
     silence_transformers()

@@ -21,11 +21,14 @@ def finetune(
     Args:
         base: Folder or hub name of a base model.
     """
+    from whet.models.checkpoint import Checkpoint
+
+    settings, lora = training.settings(machine.seed), adapters.settings()
+    Checkpoint.of(base)
+    task = data.load()
+    device = machine.use()  # what is wrong so far is said before what is slow to import
     from whet import api
 
-    device = machine.use()
-    settings = training.settings(machine.seed)
-    task, lora = data.load(), adapters.settings()
     curve = api.finetune(
         base,
         task,
@@ -76,18 +79,22 @@ def distill(
         unlabeled: File with more text, in the columns --text and --text-pair; its labels are not read.
         cache: Folder that keeps the teacher's predictions for more runs.
     """
-    from whet import api
+    from whet.models.checkpoint import Checkpoint
+
+    settings = training.settings(machine.seed)
+    Checkpoint.of(teacher)
+    task = data.load()
+    output.keep(unlabeled)
     from whet.training.objective import Objective
     from whet.training.students.base import student_from
 
-    device = machine.use()
-    settings = training.settings(machine.seed)
     objective = Objective(
         alpha=alpha, temperature=temperature, hidden_states=hidden_states, cosine=cosine, relations=relations
     )
     wanted = student_from(student)
-    task = data.load()
-    output.keep(unlabeled)
+    device = machine.use()  # what is wrong so far is said before what is slow to import
+    from whet import api
+
     curve = api.distill(
         teacher,
         wanted,
