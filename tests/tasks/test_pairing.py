@@ -66,7 +66,7 @@ def test_a_known_order_decides_for_a_head_without_names_only():
 
 @pytest.mark.parametrize("head", [nameless(2), ["0", "1"], ["bad", "good"]])
 def test_words_are_not_paired_by_the_alphabet(head):
-    with pytest.raises(InvalidData, match="must know the labels no, yes, but it knows .*; say .*no=CLASS,yes=CLASS, "):
+    with pytest.raises(InvalidData, match=r"must know the labels no, yes, but it knows .*; say .*no=CLASS,yes=CLASS, "):
         paired(head, ("no", "yes"))
 
 

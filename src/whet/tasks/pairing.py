@@ -201,8 +201,8 @@ def _unknown(names: Sequence[str], classes: Sequence[str]) -> InvalidData:
     example = ",".join(f"{name}={_known(names, name)}" for name in classes[:4])
     more = ",..." if len(classes) > 4 else ""
     return InvalidData(
-        f"the model's head must know the labels {listed(classes)}, but it knows {listed(names)}; say which class of the "
-        f"model each label is: --label-map {example}{more}, with a name or a number from 0 for each CLASS"
+        f"the model's head must know the labels {listed(classes)}, but it knows {listed(names)}; say which class "
+        f"of the model each label is: --label-map {example}{more}, with a name or a number from 0 for each CLASS"
     )
 
 
