@@ -107,6 +107,14 @@ def test_the_frontier_is_drawn(show):
         assert any(name.startswith(label.removesuffix("…")) for label in labels), name
 
 
+def test_a_short_label_loses_where_the_model_runs_before_its_name(show):
+    """The mark's own colour and shape tell that."""
+    page = show(viewport={"width": 390, "height": 844})
+    assert page.evaluate("document.querySelector('#frontier').clientWidth") < 400
+    labels = page.locator("#frontier .label").all_text_contents()
+    assert "small" in labels and not any("(" in label for label in labels)
+
+
 def test_marks_lie_at_their_values(show):
     """Faster is further right, better is higher, and more MiB is a larger area."""
     page = show()

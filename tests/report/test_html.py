@@ -91,6 +91,8 @@ def test_the_examples_of_a_search_are_named_for_what_they_are():
     split = {"split": "selection slice of the training data"}
     page = page_of(trial("dense", **split), trial("small", speedup=2.0, **split))
     assert "408 examples of the selection slice of the training data" in page and "dev examples" not in page
+    [beside_rows] = re.findall(r'id="rows-on">(.*?)</p>', page)
+    assert beside_rows == "Accuracy on 408 examples of the selection slice of the training data."
 
 
 def test_layers_and_curves_come_from_the_models(tmp_path, tokenizer):

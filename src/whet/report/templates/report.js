@@ -200,7 +200,11 @@
     return found;
   }
 
-  const shortened = (name, most) => ([...name].length > most ? `${[...name].slice(0, most - 1).join("")}…` : name);
+  // the colour and shape of a mark tell the runtime that a name may have after it in brackets
+  function shortened(name, most) {
+    const kept = [...name].length > most ? name.replace(/(.) \([^()]*\)$/, "$1") : name;
+    return [...kept].length > most ? `${[...kept].slice(0, most - 1).join("")}…` : kept;
+  }
 
   function placesAround([left, top], size, long, farthest) {
     const places = [];
