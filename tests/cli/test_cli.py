@@ -533,7 +533,7 @@ def test_methods_by_name(run):
 def test_the_hint_has_the_users_own_data(place, run, asked, given, hint):
     (place / "model").rename("the model")
     done = run("compress", "the model", "--out", "new", *BLIND, *given)
-    assert done.out == f"saved to new\nmeasure it: whet measure 'the model' new {hint}\n"
+    assert done.out == f"saved to new: weights of 1 MiB instead of 1\nmeasure it: whet measure 'the model' new {hint}\n"
 
 
 def test_version(run):
@@ -1240,7 +1240,11 @@ BAD = {
         ["report", "small", "--out", "new"],
         r"models must have been measured, but small were not; run whet measure BASELINE MODEL --task TASK",
     ),
-    "a report of a folder that is not there": (nothing, ["report", "nowhere"], r"folders that exist, but got nowhere"),
+    "a report of a folder that is not there": (
+        nothing,
+        ["report", "nowhere"],
+        r"a report is of must be a folder, but got nowhere, which",
+    ),
     "a report of several folders to nowhere": (
         nothing,
         ["report", "model", "small"],

@@ -227,7 +227,7 @@ from importlib.abc import MetaPathFinder
 from whet.cli.app import main
 class Finder(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "cyclopts":
+        if name == NAME:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
 main()
@@ -242,9 +242,12 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_during_imports(ctrl_c):
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (130, "stopped; nothing half-written was left\n")
+@pytest.mark.parametrize(("name", "said"), [("torch", ""), ("rich", "stopped; nothing half-written was left\n")])
+def test_ctrl_c_during_imports(ctrl_c, name, said):
+    """While the packages are looked for, and while they are imported."""
+    program = INTERRUPTED.replace("NAME", repr(name))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, said)
 
 
 def test_what_is_wrong_is_said_before_what_is_slow_to_import(place):

@@ -15,17 +15,19 @@ NEEDED = ("cyclopts", "pydantic", "torch", "transformers")
 
 def main() -> None:
     """Run the command line and leave; see `shell` for the exit codes."""
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
+    try:
+        missing = [name for name in NEEDED if find_spec(name) is None]
+        if not missing:
+            from whet.cli.shell import run_command_line
+    except KeyboardInterrupt:
+        sys.exit(130)
+    if missing:
         print(
             f"MissingPackage: the whet command needs {', '.join(missing)}, which whet alone and whet[run] leave out; "
             "pip install 'whet[compress]', or run a model in Python: whet.load(FOLDER)",
             file=sys.stderr,
         )
         sys.exit(2)
-    try:
-        from whet.cli.shell import run_command_line
-    except KeyboardInterrupt:
-        sys.exit(130)
     run_command_line(_verbs)
 
 
