@@ -56,7 +56,21 @@ def bar(description: str, total: float | None, done: float, begun: float) -> Pro
 )
 def test_a_line_says_how_far_the_outermost_work_is(bars, line):
     said = progress_line([bar(*one) for one in bars], 300.0)
-    assert said == line or (said.startswith(line) and line.endswith("(logits") and said.endswith("(logits of a)"))
+    assert said == line or (
+        said.startswith(line) and line.endswith("(logits") and said.endswith("(logits of a: 100 %)")
+    )
+
+
+def test_the_time_left_does_not_grow_during_one_long_step():
+    """Where a step takes longer than all before it made likely, nothing is foretold, but how far the step is."""
+    outer, inner = bar("measuring", 10, 4, 0), bar("timing", 10, 3, 120)
+    outer.reached = 120.0
+    said = [progress_line([outer, inner], now) for now in (120.0, 180.0, 600.0)]
+    assert said[0] == "measuring: 40 % after 2 min, about 3 min left (timing: 30 %)"
+    assert said[1:] == [
+        "measuring: 40 % after 3 min, about 2 min left (timing: 30 %)",
+        "measuring: 40 % after 10 min (timing: 30 %)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +110,7 @@ def test_a_log_gets_lines_and_no_bar(monkeypatch, soon):
         with progress_bar("measuring", 10) as outer:
             outer.advance(4)
             with progress_bar("a part", 3):
-                assert waited_for(log, "measuring: 40 % after") and waited_for(log, "left (a part)\n")
+                assert waited_for(log, "measuring: 40 % after") and waited_for(log, "(a part: 0 %)\n")
     said = log.getvalue()
     time.sleep(0.05)
     assert log.getvalue() == said, "nothing is said once the work has ended"

@@ -51,6 +51,7 @@ class ProgressBar:
         self.total = total
         self.done = 0.0
         self.begun = time.monotonic()
+        self.reached: float | None = None
 
     def advance(self, steps: float = 1, *, note: str | None = None) -> None:
         """Advance the bar by `steps`; `note` replaces its description."""
@@ -59,7 +60,7 @@ class ProgressBar:
 
     def reach(self, done: float) -> None:
         """Set the number of completed steps."""
-        self.done = done
+        self.done, self.reached = done, time.monotonic()
         _BOARD.changed(self)
 
     @property
@@ -74,6 +75,7 @@ class _TimeBar(ProgressBar):
     def reach(self, done: float) -> None:
         """Show how much has passed, whatever is said to be done."""
         super().reach(time.monotonic() - self.begun)
+        self.reached = None
 
     @property
     def share(self) -> float:
@@ -168,9 +170,11 @@ def progress_line(bars: Sequence[ProgressBar], now: float) -> str:
         return f"{bars[0].description}: at work for {time_in_words(now - bars[0].begun)}"
     outer, spent = known[0], now - known[0].begun
     line = f"{outer.description}: {outer.share:.0%} after {time_in_words(spent)}".replace("%", " %")
-    if _LEAST_SHARE <= outer.share < 1:
-        line += f", about {time_in_words(spent * (1 - outer.share) / outer.share)} left"
-    return f"{line} ({known[-1].description})" if len(known) > 1 else line
+    since = 0.0 if outer.reached is None else now - outer.reached
+    if _LEAST_SHARE <= outer.share < 1 and (left := (spent - since) * (1 - outer.share) / outer.share - since) > 0:
+        line += f", about {time_in_words(left)} left"
+    inner = known[-1]
+    return f"{line} ({inner.description}: {inner.share:.0%})".replace("%)", " %)") if inner is not outer else line
 
 
 def time_in_words(seconds: float) -> str:
