@@ -623,7 +623,7 @@ BAD = {
     "an unknown command": (
         nothing,
         ["squash"],
-        r'got: unknown command "squash"\. Available commands: .*; see whet --help',
+        r'got: unknown command "squash"\. Available commands: .*[a-z], \.\.\.; see whet --help',
     ),
     "an unknown option": (nothing, ["compress", "--nope"], r"got: unknown option: --nope; see whet compress --help"),
     "no model": (nothing, ["compress"], r"got: nothing for MODEL; see whet compress --help"),

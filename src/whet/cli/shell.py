@@ -172,7 +172,9 @@ def _problem(error: "CycloptsError") -> str:
         return f"nothing for {error.argument.name}"
     if isinstance(error, UnusedCliTokensError):
         return f"words that belong to no option: {one_line(' '.join(error.unused_tokens or ()))}"
-    sentence = one_line(error).rstrip(".")
+    sentence = one_line(error)
+    if not sentence.endswith("..."):  # of a list that goes on
+        sentence = sentence.rstrip(".")
     return sentence[:1].lower() + sentence[1:]
 
 
