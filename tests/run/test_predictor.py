@@ -183,6 +183,12 @@ def test_what_is_no_text_is_named(exported, text):
         whet.load(exported)(["a", text])
 
 
+def test_several_texts_in_a_tuple_are_told_to_be_a_list(exported):
+    """Two would be taken for a pair."""
+    with pytest.raises(InvalidParameter, match="give several texts as a list$"):
+        whet.load(exported)(("a", "b", "c"))
+
+
 def test_a_search_is_told_from_its_best(tmp_path):
     (tmp_path / "search.json").touch()
     with pytest.raises(InvalidModel, match=r"its best model is in .*best"):

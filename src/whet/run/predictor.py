@@ -235,9 +235,10 @@ def _checked_texts(texts: Text | Iterable[Text]) -> list[Text]:
     for i, text in enumerate(listed):
         parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)
         if not all(isinstance(part, str) and _is_encodable(part) for part in parts):
+            advice = "give several texts as a list" if isinstance(text, tuple) else "correct it"
             raise InvalidParameter(
                 f"texts must be texts, or pairs of them as tuples, but got texts[{i}]={one_line(repr(text), 60)}; "
-                "correct it"
+                f"{advice}"
             )
     return listed
 
