@@ -185,7 +185,7 @@ def test_what_is_no_text_is_named(exported, text):
 
 def test_several_texts_in_a_tuple_are_told_to_be_a_list(exported):
     """Two would be taken for a pair."""
-    with pytest.raises(InvalidParameter, match="give several texts as a list$"):
+    with pytest.raises(InvalidParameter, match=r"give several texts as a list$"):
         whet.load(exported)(("a", "b", "c"))
 
 
