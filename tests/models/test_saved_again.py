@@ -200,7 +200,7 @@ def test_a_model_saved_over_another_is_told_from_it(folder, tmp_path, tokenizer)
 
 def test_whet_reads_every_file_for_its_digest_once(folder, tmp_path, tokenizer, monkeypatch):
     own, seen = artifact_of(folder, tmp_path / "own", tokenizer), []
-    monkeypatch.setattr("whet.models.manifest.digest", lambda path: seen.append(path) or digest(path))
+    monkeypatch.setattr("whet.utils.manifests.digest", lambda path: seen.append(path) or digest(path))
     whet.load_model(own)
     assert seen.count(own / "model.safetensors") == 1
     AutoModelForSequenceClassification.from_pretrained(own)
