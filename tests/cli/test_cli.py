@@ -155,7 +155,7 @@ def test_measure_in_every_runtime_and_precision(place, run):
     places = ["--runtime", "pytorch,onnxruntime,openvino", "--precision", "fp32,int8"]
     done = run("measure", "small", *OWN, "--rounds", "6", *places, "--wide")
     assert done.code == 0 and len(re.findall(r"^small.* ×", done.out, re.MULTILINE)) == 5
-    assert len(re.findall(r"small \((onnxruntime|openvino) int8\)", done.out)) == 2
+    assert len(re.findall(r"^small +(ORT|OV) int8 ", done.out, re.MULTILINE)) == 2
     kept = {(one.conditions["runtime"], one.conditions["precision"]) for one in records.trials(Path("small"))}
     both = ("onnxruntime", "openvino")
     assert kept == {("pytorch", "fp32"), *((name, kind) for name in both for kind in ("fp32", "int8"))}
