@@ -514,7 +514,7 @@ def test_a_folder_of_others_is_exported_into_a_copy(task, tmp_path, tokenizer):
     artifact.verify(out)
     for precision in (FP32, INT8):
         assert runtime_named("onnxruntime").files(out, precision)
-    assert (out / "README.md").read_text().splitlines()[4] == "# config.json" and not list(out.glob(".*"))
+    assert "# config.json" in (out / "README.md").read_text().splitlines() and not list(out.glob(".*"))
     again = export(out, ["openvino"], out=tmp_path / "again")
     assert list(again) == [("openvino", FP32)] and not (tmp_path / "again" / "model.onnx").exists()
     assert artifact.model_digest(tmp_path / "again") == artifact.model_digest(out)
