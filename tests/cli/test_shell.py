@@ -332,9 +332,3 @@ def test_a_stop_that_a_library_turned_into_another_error_is_a_stop(run, monkeypa
     monkeypatch.setattr(verbs, "app", turn)
     monkeypatch.setattr(Stops, "leave", leave)
     assert run("measure")[0] == 143
-
-
-def test_exit_codes_are_in_the_readme():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    for code in (0, 2, 3, 70, 74, 129, 130, 143):
-        assert re.search(rf"^\| {code} \|", readme, re.MULTILINE), code

@@ -327,12 +327,15 @@ def test_representative_batches_are_full_and_spread_over_the_lengths():
 
 CLOCKS = {"perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time", "thread_time", "timeit"}
 STEPS = {
+    "api/comparing.py": "how long each model of a comparison took to make",
+    "cli/demo.py": "how long each step of the demo took",
     "evaluation/timing.py": "the clock itself",
     "methods/recipe.py": "how long each step of a recipe took",
     "searching/baseline.py": "how long the original took for the selection slice, by which a search is planned",
     "searching/search.py": "when a search began",
     "searching/stages.py": "how long each structure of a search took",
     "searching/worker.py": "how much of the time of a search has gone",
+    "utils/progress.py": "how far a job is, for lines of progress",
 }
 """Modules that read a clock, and what of: all but the first report whole steps, and compare no models by them."""
 

@@ -44,7 +44,7 @@ def test_the_last_checkpoint_is_the_newest_whole_one(scratch, capsys):
     checkpoint(scratch, 150, whole=False)
     assert last_checkpoint(scratch) == newest == claim_folder(scratch, {"seed": 0})
     assert capsys.readouterr().err == (
-        f"not every checkpoint in {scratch} is whole: checkpoint-150 was not written to its end; "
+        f"note: not every checkpoint in {scratch} is whole: checkpoint-150 was not written to its end; "
         "the training goes on from checkpoint-100\n"
     )
 
@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(scratch, capsys, da
     change(checkpoint(scratch, 100) / name)
     assert claim_folder(scratch, {"seed": 0}) == before
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith(f"not every checkpoint in {scratch} is whole: checkpoint-100 ")
+    assert said.count("\n") == 1 and said.startswith(f"note: not every checkpoint in {scratch} is whole: checkpoint-100 ")
     assert said.endswith("starts anew\n" if alone else "goes on from checkpoint-50\n")
 
 

@@ -118,8 +118,6 @@ def test_the_classes_of_a_data_set_have_names_and_numbers():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([{"text": "a"}], "a datasets.Dataset, but got list; give pandas.DataFrame"),
-        ({"text": ["a"]}, "but got dict; give pandas.DataFrame"),
         (
             datasets.DatasetDict(train=dataset([0, 1])),
             r"but got DatasetDict; give one .* such as dev_file=data\['train'\]",
