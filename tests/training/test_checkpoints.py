@@ -96,7 +96,8 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(scratch, capsys, da
     change(checkpoint(scratch, 100) / name)
     assert claim_folder(scratch, {"seed": 0}) == before
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith(f"note: not every checkpoint in {scratch} is whole: checkpoint-100 ")
+    assert said.count("\n") == 1
+    assert said.startswith(f"note: not every checkpoint in {scratch} is whole: checkpoint-100 ")
     assert said.endswith("starts anew\n" if alone else "goes on from checkpoint-50\n")
 
 
