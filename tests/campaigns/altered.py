@@ -12,7 +12,7 @@ import contextlib
 import io
 import json
 import os
-import pickle
+import pickle  # only to write traps, which nothing may read
 import random
 import shutil
 import sys

@@ -306,7 +306,7 @@ def test_works_with_exactly_what_it_declares(method):
 @every_method
 def test_asks_for_what_is_missing_before_any_work(method, monkeypatch):
     if not method.needs:
-        pytest.skip("it needs nothing")
+        pytest.skip("it needs nothing, so that nothing can be missing")
     monkeypatch.setattr("whet.methods.recipe.copy_sharing_parameters", lambda model: pytest.fail("work had begun"))
     with pytest.raises(MissingResource, match=rf"{method.name()} needs .*, but got none; give --task"):
         Recipe((method(**method.example),)).apply(tiny_model("bert"), Resources())

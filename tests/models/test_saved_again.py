@@ -132,7 +132,7 @@ def test_saving_changes_nothing(loaded, tmp_path):
 
 
 def test_adapters_are_saved_alone(loaded, tmp_path):
-    peft = pytest.importorskip("peft")
+    peft = pytest.importorskip("peft", reason="adapters need peft, an extra of whet")
     loaded.add_adapter(peft.LoraConfig(target_modules=["linear"], init_lora_weights=False))
     loaded.save_pretrained(tmp_path / "adapter")
     assert {path.name for path in (tmp_path / "adapter").iterdir()} == {

@@ -115,7 +115,7 @@ def test_what_an_export_is_made_from_names_its_folder(foreign, tmp_path, tokeniz
             folder_of(cache, foreign, [calibrated], task=task(tmp_path), seed=1),
             folder_of(cache, foreign, [calibrated], task=task(tmp_path), calibration=small),
         ]
-        monkeypatch.setattr(cached, "versions", lambda: {"torch": "1"})
+        monkeypatch.setattr(cached, "versions", lambda *more: {"torch": "1"})
         different.append(folder_of(cache, foreign))
         edit_json(foreign / "tokenizer_config.json", model_max_length=7)
         different.append(folder_of(cache, foreign))

@@ -18,7 +18,7 @@ from whet.calibration.resources import Calibration, require_held_out
 from whet.errors import InvalidArtifact, InvalidParameter, OutputExists, OutputNotWritten
 from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark, require_dev
-from whet.evaluation.rows import BenchmarkRow
+from whet.evaluation.rows import BenchmarkRow, usable_targets
 from whet.evaluation.trial import Trials
 from whet.methods.recipe import Recipe
 from whet.models import artifact
@@ -123,7 +123,8 @@ class _Making:
 
     def rows(self, recipes: Mapping[str, Recipe]) -> tuple[list[BenchmarkRow], dict[str, str]]:
         """Return what to measure, the baseline first and then runtime by runtime, and what failed."""
-        targets = self._targets()
+        how = self.benchmark
+        targets = usable_targets(how.runtimes or (PYTORCH,), how.precisions or (FP32,), device=how.device)
         baseline = weights_digest(artifact.load_any(self.model))
         data = self.task.splits
         same = {
@@ -152,14 +153,6 @@ class _Making:
             if _row_name(name, target) not in failures
         ]
         return rows, failures
-
-    def _targets(self) -> list[Target]:
-        precisions = self.benchmark.precisions or (FP32,)
-        return [
-            (runtime, precision)
-            for runtime in dict.fromkeys(self.benchmark.runtimes or (PYTORCH,))
-            for precision in runtime_named(runtime).supported(precisions, device=self.benchmark.device)
-        ]
 
     def _baseline(self, exported: Sequence[Target]) -> str | Path:
         """Return where the baseline is measured: where it lies, or in a copy with its exports."""
@@ -264,7 +257,7 @@ def _note(folder: Path, wanted: Mapping[str, Any]) -> None:
 
 
 def _row_name(name: str, target: Target) -> str:
-    return f"{name} ({' '.join(target)})"
+    return f"{name} ({BenchmarkRow(name, *target).place})"
 
 
 def _is_whole(folder: Path) -> bool:

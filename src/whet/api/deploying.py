@@ -1,7 +1,5 @@
 """Deployments: a folder with the one file that runs, its tokenizer and labels, and all that serving it needs."""
 
-import importlib.metadata
-import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +10,7 @@ from whet.evaluation.card import Form, won_by
 from whet.evaluation.formatting import markdown_text
 from whet.evaluation.records import trials
 from whet.models.artifact import versions
+from whet.models.manifest import Manifest
 from whet.run.folder import ModelFolder
 from whet.run.target import OPENVINO, choose_target, target_name
 from whet.run.text import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, TokenEncoder
@@ -121,15 +120,15 @@ def deploy(
         (draft / SERVER).write_text(_SERVE, encoding="utf-8")
         (draft / REQUIREMENTS).write_text(_requirements(target[0]), encoding="utf-8")
         (draft / CARD).write_text(_card(source, Path(out), target, paths), encoding="utf-8")
-        manifest = {
+        about = {
             "target": dict(zip(("runtime", "precision"), target, strict=True)),
             "max_length": source.measured_length(target) or longest_input(source.config),
             "deployed_from": entry["model"],
             "versions": versions(),
             "exports": {" ".join(target): entry},
-            "files": {name: digest(draft / name) for name in sorted([*listed, SERVER, REQUIREMENTS, CARD])},
+            "files": {name: digest(draft / name) for name in [*listed, SERVER, REQUIREMENTS, CARD]},
         }
-        (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        (draft / MANIFEST).write_text(Manifest.model_validate(about).to_json(), encoding="utf-8")
     size = sum(path.stat().st_size for path in Path(out).iterdir())
     return Deployment(Path(out), target_name(target), size)
 
@@ -137,21 +136,10 @@ def deploy(
 def _requirements(runtime: str) -> str:
     """The packages that run and serve a model, in the versions that are installed here."""
     own = "openvino" if runtime == OPENVINO else "onnxruntime"
-    packages = ["lazy_loader", "numpy", "tokenizers", own, "fastapi", "uvicorn"]
-    extra = "" if runtime == OPENVINO else "[run]"
-    return "".join(f"{line}\n" for line in [f"whet{extra}=={_version('whet')}", *map(_pinned, packages)])
-
-
-def _pinned(package: str) -> str:
-    version = _version(package)
-    return package if version is None else f"{package}=={version}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    packages = ("whet", "lazy_loader", "numpy", "tokenizers", own, "fastapi", "uvicorn")
+    known, extras = versions(*packages), {"whet": "" if runtime == OPENVINO else "[run]"}
+    pinned = (f"=={known[package]}" if package in known else "" for package in packages)
+    return "".join(f"{package}{extras.get(package, '')}{pin}\n" for package, pin in zip(packages, pinned, strict=True))
 
 
 def _card(source: ModelFolder, out: Path, target: tuple[str, str], paths: list[Path]) -> str:
@@ -161,7 +149,7 @@ def _card(source: ModelFolder, out: Path, target: tuple[str, str], paths: list[P
         name=markdown_text(out.resolve().name),
         target=target_name(target),
         size=sum(path.stat().st_size for path in paths) / 2**20,
-        version=_version("whet"),
+        version=versions()["whet"],
         origin=markdown_text(str(origin)),
         kind=f"A text classifier ({markdown_text(', '.join(labels))})" if len(labels) > 1 else "A text regressor",
         won=won and f"{won}\n\n",

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from whet.evaluation.measurement import Comparison, Measurement
 
-__all__ = ["derived"]
+__all__ = ["SPEEDUPS", "derived"]
 
-_SPEEDUPS = {"throughput": "speedup", "latency_median": "speedup_single"}
-"""Names of the ratios of times to the baseline's: in batches, and for single texts."""
+SPEEDUPS = {"latency_median": "speedup_single", "throughput": "speedup"}
+"""Names of the ratios of times to the baseline's: for single texts, and in batches."""
 _HUNDREDTHS = 100
 
 
@@ -21,8 +21,8 @@ def derived(measurements: Sequence[Measurement]) -> list[Measurement]:
     if measurements:
         found.append(_as_measurement(measurements[0], "change", "points", even=0.0, scale=_HUNDREDTHS))
     for one in measurements:
-        if one.metric in _SPEEDUPS:
-            found.append(_as_measurement(one, _SPEEDUPS[one.metric], "×", even=1.0, scale=1))
+        if one.metric in SPEEDUPS:
+            found.append(_as_measurement(one, SPEEDUPS[one.metric], "×", even=1.0, scale=1))
     return found
 
 
@@ -31,7 +31,7 @@ def _as_measurement(one: Measurement, metric: str, unit: str, *, even: float, sc
     versus: Comparison | None = one.versus
     ends = (even,) * 3 if versus is None else tuple(scale * end for end in (versus.value, versus.low, versus.high))
     value, low, high = ends
-    better = "higher" if one.metric in _SPEEDUPS else one.better
+    better = "higher" if one.metric in SPEEDUPS else one.better
     return Measurement(
         metric=metric, value=value, unit=unit, low=low, high=high, n=one.n, better=better, conditions=one.conditions,
         versus=versus,

@@ -25,6 +25,7 @@ __all__ = [
     "require_calibration_data",
     "rows_of",
     "say_left_out",
+    "usable_targets",
     "where_exported",
     "where_kept",
 ]
@@ -65,13 +66,22 @@ def rows_of(
     if runtimes is None:
         deployed = [row for source in dict.fromkeys(sources) for row in deployments(source, device=device)]
         return [*map(BenchmarkRow, sources), *deployed]
+    targets = usable_targets(runtimes, precisions, device=device)
+    return [BenchmarkRow(source, *target) for target in targets for source in sources]
+
+
+def usable_targets(runtimes: Sequence[str], precisions: Sequence[str], *, device: str) -> list[tuple[str, str]]:
+    """Return each runtime with those of the precisions that it knows and this machine can compute in.
+
+    Raises:
+        UnknownName, InvalidParameter: see `rows_of`.
+    """
     require_known_precisions(precisions)
-    places = [
+    return [
         (name, precision)
         for name in dict.fromkeys(runtimes)
         for precision in _usable(runtime_named(name), precisions, device)
     ]
-    return [BenchmarkRow(source, *place) for place in places for source in sources]
 
 
 def _usable(runtime: Runtime, precisions: Sequence[str], device: str) -> list[str]:

@@ -8,6 +8,7 @@ import importlib.metadata
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -345,9 +346,13 @@ def exported(folder: Path, runtime: str, precision: str = FP32) -> ExportEntry:
     return entry
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that results depend on."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}
+def versions(*more: str) -> dict[str, str]:
+    """Return the versions that results depend on, and those of more packages as far as they are installed."""
+    known = {"python": platform.python_version()}
+    for name in (*_PACKAGES, *more):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            known[name] = importlib.metadata.version(name)
+    return known
 
 
 def _digests(folder: Path) -> dict[str, str]:

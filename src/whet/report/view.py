@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from whet.errors import InvalidData
-from whet.evaluation.derived import derived
+from whet.evaluation.derived import SPEEDUPS, derived
 from whet.evaluation.description import description_of
 from whet.evaluation.formatting import TIMES, number
 from whet.evaluation.frontier import Frontier
@@ -47,10 +47,9 @@ __all__ = [
     "words_of",
 ]
 
-SPEEDUP, SPEEDUP_SINGLE = "speedup", "speedup_single"
-SPEED_OF = {SPEEDUP_SINGLE: "latency_median", SPEEDUP: "throughput"}
+SPEED_OF = {speedup: metric for metric, speedup in SPEEDUPS.items()}
 """Times the baseline, for single texts and in batches, with the metric that each is the ratio of."""
-COSTS = (SPEEDUP_SINGLE, SPEEDUP, "latency_median", "throughput", "disk", "latency_p95", "parameters")
+COSTS = (*SPEED_OF, "latency_median", "throughput", "disk", "latency_p95", "parameters")
 """Metrics of the horizontal axis; what a user waits for comes first."""
 _TARGET = ("runtime", "precision")
 """Conditions that differ between trials on purpose."""

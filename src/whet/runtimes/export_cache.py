@@ -5,7 +5,6 @@ whole; one that does not match its digests is made anew. Any folder may be delet
 model.
 """
 
-import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -153,16 +152,9 @@ def _key(model: str, runtime: ExportRuntime, precision: str, settings: ExportSet
         "calibration": calibration,
         "opset": settings.opset,
         "int8 instructions": supports_products("int8"),  # without them, weights get 7 bits
-        "versions": versions() | {name: _version(name) for name in _CONVERTERS},
+        "versions": versions(*_CONVERTERS),
     }
     return json_digest(made_from)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _is_whole(place: Path, runtime: ExportRuntime, precision: str) -> bool:
