@@ -1,6 +1,7 @@
 """The tasks that read published files: small files of the same form, a hub in memory, and the real data."""
 
 import gzip
+import re
 
 import datasets
 import pytest
@@ -18,6 +19,12 @@ FILES = {
     "imdb": {
         f"{split}.csv.gz": gzip.compress(b'id,label,rating,text\nneg/0,0,3,"bad, ""bad"""\npos/1,1,9,good\n')
         for split in ("train", "test")
+    },
+    "banking77": {
+        "train.csv.gz": gzip.compress(
+            b'text,category\n"\nTwo\nlines, ""quoted""\n",age_limit\nb,Refund_not_showing_up\n'
+        ),
+        "test.csv": b"text,category\na,reverted_card_payment?\nb,age_limit\nc,age_limit\n",
     },
     "sick": {
         "SICK.txt": (
@@ -65,6 +72,15 @@ def test_reviews_keep_their_quotes(tmp_path):
     assert (dev.texts, dev.labels) == (['bad, "bad"', "good"], [0, 1])
 
 
+def test_questions_keep_their_line_breaks_and_classes_are_in_the_order_of_the_hub(tmp_path):
+    write(tmp_path, "banking77")
+    task = task_named("banking77", data_dir=tmp_path)
+    train, dev = task.read()
+    assert (train.texts, train.labels) == (['\nTwo\nlines, "quoted"\n', "b"], [1, 51])
+    assert dev.labels == [53, 1, 1]
+    assert sorted(task.label_names, key=str.casefold) == list(task.label_names) and len(task.label_names) == 77
+
+
 def test_sick_is_cut_by_seed_into_four_fifths_and_one(tmp_path):
     write(tmp_path, "sick")
     train, dev = task_named("sick", data_dir=tmp_path).read()
@@ -76,11 +92,13 @@ def test_sick_is_cut_by_seed_into_four_fifths_and_one(tmp_path):
     assert train.texts != [f"A {i}" for i in range(80)]
 
 
-@pytest.mark.parametrize(("name", "file"), [("tweet_sentiment", "test.csv"), ("sick", "SICK.txt")])
+@pytest.mark.parametrize(
+    ("name", "file"), [("tweet_sentiment", "test.csv"), ("banking77", "test.csv"), ("sick", "SICK.txt")]
+)
 def test_foreign_labels_are_refused(tmp_path, name, file):
     write(tmp_path, name)
     content = (tmp_path / file).read_bytes()
-    (tmp_path / file).write_bytes(content.replace(b"neutral", b"mixed").replace(b"NEUTRAL", b"MIXED"))
+    (tmp_path / file).write_bytes(re.sub(b"neutral|NEUTRAL|age_limit", b"mixed", content))
     with pytest.raises(InvalidData, match=f"labels in .*{file} must be .*, but got mixed; correct or remove"):
         task_named(name, data_dir=tmp_path).read()
 
@@ -92,6 +110,7 @@ HUB = {
         (["a", "b", "c"], [1, 0, 2], None),
     ),
     "imdb": ("stanfordnlp/imdb", {"text": ["a", "b"], "label": [0, 1]}, (["a", "b"], [0, 1], None)),
+    "banking77": ("legacy-datasets/banking77", {"text": ["a", "b"], "label": [0, 76]}, (["a", "b"], [0, 76], None)),
     "sick": (
         "RobZamp/sick",
         {"sentence_A": ["a", "b", "c"], "sentence_B": ["d", "e", "f"], "label": [0, 2, 1]},
@@ -125,6 +144,7 @@ ROWS = {
     "glue/sst2": (67_349, 872),
     "tweet_sentiment": (27_480, 3_534),
     "imdb": (25_000, 25_000),
+    "banking77": (10_003, 3_080),
     "sick": (7_941, 1_986),
 }
 
@@ -138,7 +158,7 @@ def test_real_data_have_the_published_size(data_dir, name):
     assert (official, len(splits.dev)) == ROWS[name]
     assert len(splits.validation) == min(1000, int(official * 0.05))
     if task.label_names is not None:
-        for part in splits:
+        for part in (splits.train, splits.dev):
             assert set(part.labels) == set(range(len(task.label_names)))
     assert splits == task_named(name, data_dir=data_dir).splits
 
