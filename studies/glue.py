@@ -1,4 +1,4 @@
-"""What the studies on GLUE share: the fine-tuned models that they start from, and how a measurement is written."""
+"""What studies share: the fine-tuned models that they start from, and how a measurement is written."""
 
 import csv
 import json
@@ -18,6 +18,7 @@ FINE_TUNING: dict[str, list[dict[str, Any]]] = {
     "glue/stsb": [{"epochs": 3, "learning_rate": 1e-4}],
     "glue/sst2": [{"epochs": 0.5, "learning_rate": 1e-4}],
     "glue/wnli": [{"epochs": 5, "learning_rate": 1e-4}],
+    "goemotions": [{"epochs": 4, "learning_rate": 1e-4}],
 }
 """Settings tried; where there are several, the loss on the held-out training examples decides, since the metric of so
 few examples cannot tell settings apart. STS-B and SST-2 are trained for less time than would be best."""

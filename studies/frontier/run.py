@@ -11,26 +11,19 @@ measuring to another time.
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 import whet
-from whet import InvalidArtifact
-from whet.evaluation import BenchmarkRow
-from whet.models import exported
-from whet.utils import supports_products
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import glue  # noqa: E402  (beside this folder)
+import deployments  # noqa: E402  (beside this folder)
+import glue  # noqa: E402
 
 TASKS = ("glue/mrpc", "glue/rte", "glue/cola", "glue/stsb", "glue/sst2", "tweet_sentiment")
 ELSEWHERE = {"tweet_sentiment": Path("runs/compression_course/original")}
@@ -45,39 +38,8 @@ EQUAL_SPEED: dict[str, list[dict[str, Any]]] = {
         {"method": "structure", "speedup": SPEEDUP, "structures": ["neurons", "heads", "ranks", "drop"]}
     ],
 }
-FIRST = {"method": "first_token"}
-IN_INT8 = {"runtime": "onnxruntime", "precision": "int8"}
-RECOVERY = {"method": "recovery.distillation", "epochs": 3, "learning_rate": 1e-4, "precision": "bf16"}
-WHOLE: dict[str, list[dict[str, Any]]] = {
-    "dense": [],
-    "drone 1.7": [FIRST, {"method": "drone", "speedup": 1.7}],
-    "kfac 1.7": [FIRST, {"method": "kfac", "speedup": 1.7}],
-    "structure 1.7": [FIRST, {"method": "structure", "speedup": 1.7, **IN_INT8}],
-    "structure 1.7, low rank too": [
-        FIRST,
-        {
-            "method": "structure",
-            "speedup": 1.7,
-            "structures": ["neurons", "heads", "ranks", "drop"],
-            **IN_INT8,
-        },
-    ],
-    "structure 2.2": [FIRST, {"method": "structure", "speedup": 2.2, **IN_INT8}],
-    "structure 2, recovered": [FIRST, {"method": "structure", "speedup": 2.0, **IN_INT8}, RECOVERY],
-    "structure 3, recovered": [FIRST, {"method": "structure", "speedup": 3.0, **IN_INT8}, RECOVERY],
-}
-"""The second stage. The speed of low rank alone counts in PyTorch, that of the others in ONNX Runtime int8."""
 IN_PYTORCH_INT8 = {"dense, int8": [{"method": "dynamic_int8"}]}
 """By PyTorch's own kernels."""
-PLACES = {
-    ("onnxruntime", "int8"): "ONNX Runtime int8",
-    ("openvino", "bf16"): "OpenVINO bf16",
-    ("openvino", "int8"): "OpenVINO int8 (NNCF)",
-}
-"""Where models run besides PyTorch, and what tables call it."""
-HERE_TOO = [(runtime, precision) for runtime, precision in PLACES if precision != "bf16" or supports_products("bf16")]
-"""Those that this processor has instructions for."""
-RUNTIMES, PRECISIONS = (list(dict.fromkeys(names)) for names in zip(*HERE_TOO, strict=True))
 
 
 def main() -> None:
@@ -112,7 +74,7 @@ def main() -> None:
 
 def made_equal(task: whet.Task, dense: Path, runs: Path) -> list[Path]:
     """Return the folders of the first stage's models, the dense one's first."""
-    return [dense, *(made(task, dense, runs / label, steps) for label, steps in EQUAL_SPEED.items())]
+    return [dense, *(deployments.made(task, dense, runs / label, steps) for label, steps in EQUAL_SPEED.items())]
 
 
 def equal_speed(folders: list[Path], task: whet.Task, rounds: int) -> list[dict[str, Any]]:
@@ -123,33 +85,14 @@ def equal_speed(folders: list[Path], task: whet.Task, rounds: int) -> list[dict[
 
 def made_whole(task: whet.Task, dense: Path, runs: Path) -> list[Path]:
     """Return the folders of the second stage's models, exported, the dense one's first and PyTorch's int8 last."""
-    folders = [made(task, dense, runs / label, steps) for label, steps in WHOLE.items()]
-    for folder in folders:
-        try:
-            for place in HERE_TOO:
-                exported(folder, *place)
-        except InvalidArtifact:
-            whet.export(folder, RUNTIMES, precisions=PRECISIONS, task=task)
-    return [*folders, *(made(task, dense, runs / label, steps) for label, steps in IN_PYTORCH_INT8.items())]
+    folders = [deployments.made(task, dense, runs / label, steps) for label, steps in deployments.WHOLE.items()]
+    deployments.export_all(folders, task)
+    return [*folders, *(deployments.made(task, dense, runs / label, steps) for label, steps in IN_PYTORCH_INT8.items())]
 
 
 def in_runtimes(folders: list[Path], task: whet.Task, rounds: int) -> list[dict[str, Any]]:
     """Return the rows of the second stage: all in PyTorch, dense first; then all but PyTorch's int8 elsewhere."""
-    benchmark = whet.Benchmark(
-        batch_size=8, rounds=rounds, timed=128, singles=10, metrics=("fidelity", "latency", "size")
-    )
-    rows = [BenchmarkRow(folder) for folder in folders] + [
-        BenchmarkRow(folder, *place) for place in HERE_TOO for folder in folders[:-1]
-    ]
-    return [trial.to_dict() for trial in benchmark.compare(rows, task)]
-
-
-def made(task: whet.Task, dense: Path, out: Path, steps: list[dict[str, Any]]) -> Path:
-    """Return the folder of a recipe's model, compressed where it is missing."""
-    if not out.is_dir():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        whet.compress(dense, whet.Recipe.from_list(steps), out, task=task)
-    return out
+    return deployments.in_runtimes(folders[:-1], task, rounds, in_pytorch_alone=folders[-1:])
 
 
 def write(results: Path, found: dict[str, dict[str, Any]]) -> None:
@@ -160,8 +103,13 @@ def write(results: Path, found: dict[str, dict[str, Any]]) -> None:
     if equal := found.get("equal_speed"):
         tables += ["## equal_speed", "", summed(equal), *(glue.table(name, rows) for name, rows in equal.items())]
     if whole := found.get("whole"):
-        tables += ["## whole", "", *by_place(whole), *(sizes(name, rows) for name, rows in whole.items())]
-        picture(whole).savefig(results.with_suffix(".png"), dpi=110, metadata={"Software": "whet"})
+        tables += [
+            "## whole",
+            "",
+            *deployments.by_place(whole),
+            *(deployments.sizes(name, rows) for name, rows in whole.items()),
+        ]
+        deployments.picture(whole).savefig(results.with_suffix(".png"), dpi=110, metadata={"Software": "whet"})
     results.with_suffix(".md").write_text("\n".join(tables))
 
 
@@ -175,88 +123,6 @@ def summed(tasks: dict[str, list[dict[str, Any]]]) -> str:
         name = next(iter(tasks.values()))[place]["name"]
         lines.append(f"| {name} | {total:.4f} | {min(speeds):.2f} to {max(speeds):.2f} |")
     return "\n".join([*lines, ""])
-
-
-def named(row: dict[str, Any]) -> tuple[str, str]:
-    """Return a row's model, and where it ran."""
-    model, _, place = row["name"].partition(" (")
-    places = {" ".join(key): said for key, said in PLACES.items()}
-    return model, places[place.rstrip(")")] if place else "PyTorch"
-
-
-def known(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return a row's measurements by name; the task's own metric, which is the first, as `quality` too."""
-    return {"quality": row["measurements"][0], **{one["metric"]: one for one in row["measurements"]}}
-
-
-def by_place(tasks: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """Return a table for every place, of all tasks: times dense PyTorch, and the difference from it."""
-    cells: dict[str, dict[str, dict[str, str]]] = {}
-    for task, rows in tasks.items():
-        for row in rows:
-            model, place = named(row)
-            cells.setdefault(place, {}).setdefault(model, {})[task] = against_dense(row)
-    tables = []
-    for place, models in cells.items():
-        tables += [f"### {place}", "", f"| model | {' | '.join(tasks)} |", "|---" * (1 + len(tasks)) + "|"]
-        tables += [f"| {model} | {' | '.join(own.get(task, '') for task in tasks)} |" for model, own in models.items()]
-        tables.append("")
-    return tables
-
-
-def against_dense(row: dict[str, Any]) -> str:
-    """Return how many times as fast as dense PyTorch a row is, and how its quality differs; dense itself: its own."""
-    found = known(row)
-    speed, quality = found["throughput"]["versus"], found["quality"]["versus"]
-    if speed is None:
-        return f"{found['quality']['metric']} {glue.interval(found['quality'], 3)}"
-    differs = f"{quality['value']:+.3f} ({quality['low']:+.3f} to {quality['high']:+.3f})"
-    return f"{glue.interval(speed, 2).replace(' ', 'x ', 1)}, {differs}"
-
-
-def sizes(name: str, rows: list[dict[str, Any]]) -> str:
-    """Return the rest of what was measured of one task's models, as a Markdown table."""
-    lines = [
-        f"### {name}",
-        "",
-        "| model | where | quality (95 % interval) | KL (95 % interval) | MiB |",
-        "|---" * 5 + "|",
-    ]
-    for row in rows:
-        found, (model, place) = known(row), named(row)
-        quality, kl = glue.interval(found["quality"], 3), glue.interval(found["kl"], 4)
-        lines.append(f"| {model} | {place} | {quality} | {kl} | {found['disk']['value']:.1f} |")
-    return "\n".join([*lines, ""])
-
-
-def picture(tasks: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Return quality over speed, one panel a task: a colour for every model, a mark for every place."""
-    models = list(dict.fromkeys(named(row)[0] for rows in tasks.values() for row in rows))
-    marks = dict(zip(["PyTorch", *PLACES.values()], "osD^", strict=False))
-    figure = Figure(figsize=(13, 9), layout="constrained")
-    panels = figure.subplots(2, math.ceil(len(tasks) / 2), squeeze=False).flat
-    for panel, (task, rows) in zip(panels, tasks.items(), strict=False):
-        dense = rows[0]["measurements"][0]
-        panel.axhspan(dense["low"], dense["high"], color="0.92")
-        for row in rows[1:]:
-            model, place = named(row)
-            quality, speed = known(row)["quality"], known(row)["throughput"]["versus"]
-            panel.errorbar(
-                speed["value"],
-                quality["value"],
-                xerr=[[speed["value"] - speed["low"]], [speed["high"] - speed["value"]]],
-                yerr=[[quality["value"] - quality["low"]], [quality["high"] - quality["value"]]],
-                marker=marks[place],
-                color=f"C{models.index(model)}",
-                elinewidth=0.6,
-            )
-        panel.set(title=task, xlabel="sentences/s, times dense PyTorch", ylabel=dense["metric"])
-    shown = [Line2D([], [], color=f"C{i}", linewidth=3, label=model) for i, model in enumerate(models)]
-    shown += [Line2D([], [], color="0.4", linestyle="", marker=mark, label=name) for name, mark in marks.items()]
-    figure.legend(
-        handles=[*shown, Patch(color="0.92", label="dense PyTorch, 95 % interval")], loc="outside lower center", ncols=5
-    )
-    return figure
 
 
 if __name__ == "__main__":

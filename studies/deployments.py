@@ -1,0 +1,172 @@
+"""What the studies of whole deployments share: models made by recipes, measured in every runtime in one run."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+import glue
+import whet
+from whet import InvalidArtifact
+from whet.evaluation import BenchmarkRow
+from whet.models import exported
+from whet.utils import supports_products
+
+FIRST = {"method": "first_token"}
+IN_INT8 = {"runtime": "onnxruntime", "precision": "int8"}
+RECOVERY = {"method": "recovery.distillation", "epochs": 3, "learning_rate": 1e-4, "precision": "bf16"}
+WHOLE: dict[str, list[dict[str, Any]]] = {
+    "dense": [],
+    "drone 1.7": [FIRST, {"method": "drone", "speedup": 1.7}],
+    "kfac 1.7": [FIRST, {"method": "kfac", "speedup": 1.7}],
+    "structure 1.7": [FIRST, {"method": "structure", "speedup": 1.7, **IN_INT8}],
+    "structure 1.7, low rank too": [
+        FIRST,
+        {
+            "method": "structure",
+            "speedup": 1.7,
+            "structures": ["neurons", "heads", "ranks", "drop"],
+            **IN_INT8,
+        },
+    ],
+    "structure 2.2": [FIRST, {"method": "structure", "speedup": 2.2, **IN_INT8}],
+    "structure 2, recovered": [FIRST, {"method": "structure", "speedup": 2.0, **IN_INT8}, RECOVERY],
+    "structure 3, recovered": [FIRST, {"method": "structure", "speedup": 3.0, **IN_INT8}, RECOVERY],
+}
+"""What a user would take. The speed of low rank alone counts in PyTorch, that of the others in ONNX Runtime int8."""
+PLACES = {
+    ("onnxruntime", "int8"): "ONNX Runtime int8",
+    ("openvino", "bf16"): "OpenVINO bf16",
+    ("openvino", "int8"): "OpenVINO int8 (NNCF)",
+}
+"""Where models run besides PyTorch, and what tables call it."""
+HERE_TOO = [(runtime, precision) for runtime, precision in PLACES if precision != "bf16" or supports_products("bf16")]
+"""Those that this processor has instructions for."""
+RUNTIMES, PRECISIONS = (list(dict.fromkeys(names)) for names in zip(*HERE_TOO, strict=True))
+Rows = list[dict[str, Any]]
+"""What was measured of one task, a row for each model and place, dense PyTorch first."""
+
+
+def made(task: whet.Task, dense: Path, out: Path, steps: list[dict[str, Any]]) -> Path:
+    """Return the folder of a recipe's model, compressed where it is missing."""
+    if not out.is_dir():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        whet.compress(dense, whet.Recipe.from_list(steps), out, task=task)
+    return out
+
+
+def export_all(folders: Sequence[Path], task: whet.Task) -> None:
+    """Export to every place the models that are not."""
+    for folder in folders:
+        try:
+            for place in HERE_TOO:
+                exported(folder, *place)
+        except InvalidArtifact:
+            whet.export(folder, RUNTIMES, precisions=PRECISIONS, task=task)
+
+
+def in_runtimes(
+    folders: Sequence[Path], task: whet.Task, rounds: int, *, in_pytorch_alone: Sequence[Path] = ()
+) -> Rows:
+    """Return the rows of all models in PyTorch, dense first, and then of those that are exported in every other place.
+
+    Args:
+        folders: of exported models, the dense one first.
+        task: what they are for.
+        rounds: how often each timed batch runs.
+        in_pytorch_alone: folders of models that are not exported.
+    """
+    benchmark = whet.Benchmark(
+        batch_size=8, rounds=rounds, timed=128, singles=10, metrics=("fidelity", "latency", "size")
+    )
+    rows = [BenchmarkRow(folder) for folder in (*folders, *in_pytorch_alone)]
+    rows += [BenchmarkRow(folder, *place) for place in HERE_TOO for folder in folders]
+    return [trial.to_dict() for trial in benchmark.compare(rows, task)]
+
+
+def named(row: dict[str, Any]) -> tuple[str, str]:
+    """Return a row's model, and where it ran."""
+    model, _, place = row["name"].partition(" (")
+    places = {" ".join(key): said for key, said in PLACES.items()}
+    return model, places[place.rstrip(")")] if place else "PyTorch"
+
+
+def known(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return a row's measurements by name; the task's own metric, which is the first, as `quality` too."""
+    return {"quality": row["measurements"][0], **{one["metric"]: one for one in row["measurements"]}}
+
+
+def by_place(tasks: dict[str, Rows]) -> list[str]:
+    """Return a table for every place, of all tasks: times dense PyTorch, and the difference from it."""
+    cells: dict[str, dict[str, dict[str, str]]] = {}
+    for task, rows in tasks.items():
+        for row in rows:
+            model, place = named(row)
+            cells.setdefault(place, {}).setdefault(model, {})[task] = against_dense(row)
+    tables = []
+    for place, models in cells.items():
+        tables += [f"### {place}", "", f"| model | {' | '.join(tasks)} |", "|---" * (1 + len(tasks)) + "|"]
+        tables += [f"| {model} | {' | '.join(own.get(task, '') for task in tasks)} |" for model, own in models.items()]
+        tables.append("")
+    return tables
+
+
+def against_dense(row: dict[str, Any]) -> str:
+    """Return how many times as fast as dense PyTorch a row is, and how its quality differs; dense itself: its own."""
+    found = known(row)
+    speed, quality = found["throughput"]["versus"], found["quality"]["versus"]
+    if speed is None:
+        return f"{found['quality']['metric']} {glue.interval(found['quality'], 3)}"
+    differs = f"{quality['value']:+.3f} ({quality['low']:+.3f} to {quality['high']:+.3f})"
+    return f"{glue.interval(speed, 2).replace(' ', 'x ', 1)}, {differs}"
+
+
+def sizes(name: str, rows: Rows) -> str:
+    """Return the rest of what was measured of one task's models, as a Markdown table."""
+    lines = [
+        f"### {name}",
+        "",
+        "| model | where | quality (95 % interval) | KL (95 % interval) | MiB |",
+        "|---" * 5 + "|",
+    ]
+    for row in rows:
+        found, (model, place) = known(row), named(row)
+        quality, kl = glue.interval(found["quality"], 3), glue.interval(found["kl"], 4)
+        lines.append(f"| {model} | {place} | {quality} | {kl} | {found['disk']['value']:.1f} |")
+    return "\n".join([*lines, ""])
+
+
+def picture(tasks: dict[str, Rows]) -> Figure:
+    """Return quality over speed, one panel a task: a colour for every model, a mark for every place."""
+    models = list(dict.fromkeys(named(row)[0] for rows in tasks.values() for row in rows))
+    marks = dict(zip(["PyTorch", *PLACES.values()], "osD^", strict=False))
+    figure = Figure(figsize=(13, 9) if len(tasks) > 1 else (8, 6), layout="constrained")
+    panels = figure.subplots(min(2, len(tasks)), math.ceil(len(tasks) / 2), squeeze=False).flat
+    for panel, (task, rows) in zip(panels, tasks.items(), strict=False):
+        dense = rows[0]["measurements"][0]
+        panel.axhspan(dense["low"], dense["high"], color="0.92")
+        for row in rows[1:]:
+            model, place = named(row)
+            quality, speed = known(row)["quality"], known(row)["throughput"]["versus"]
+            panel.errorbar(
+                speed["value"],
+                quality["value"],
+                xerr=[[speed["value"] - speed["low"]], [speed["high"] - speed["value"]]],
+                yerr=[[quality["value"] - quality["low"]], [quality["high"] - quality["value"]]],
+                marker=marks[place],
+                color=f"C{models.index(model)}",
+                elinewidth=0.6,
+            )
+        panel.set(title=task, xlabel="sentences/s, times dense PyTorch", ylabel=dense["metric"])
+    shown = [Line2D([], [], color=f"C{i}", linewidth=3, label=model) for i, model in enumerate(models)]
+    shown += [Line2D([], [], color="0.4", linestyle="", marker=mark, label=name) for name, mark in marks.items()]
+    figure.legend(
+        handles=[*shown, Patch(color="0.92", label="dense PyTorch, 95 % interval")],
+        loc="outside lower center",
+        ncols=min(5, 2 * len(tasks) + 1),
+    )
+    return figure
