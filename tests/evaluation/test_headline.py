@@ -87,6 +87,26 @@ def test_quality_of_every_metric_is_told_in_points(drop, told, metric, name):
     assert f", {name} {told}, 14 MiB" in headline(DENSE, differing(drop=drop, metric=metric))
 
 
+def with_perplexity(factor, low, high, name="small"):
+    """A trial of a language model, whose perplexity is the baseline's divided by this factor."""
+    perplexity = Measurement(
+        metric="perplexity", value=20, unit="", low=18, high=22, n=90, better="lower",
+        versus=Comparison(kind="ratio", value=factor, low=low, high=high, p_value=0.01, test="none"),
+    )  # fmt: skip
+    one = differing(name)
+    return dataclasses.replace(one, measurements=[perplexity, *one.measurements[1:]])
+
+
+def test_a_metric_of_which_lower_is_better_is_told_and_judged_by_its_factor():
+    worse, better = with_perplexity(0.98, 0.97, 0.995), with_perplexity(1.012, 1.001, 1.02)
+    assert ", perplexity 2 % worse (-3.0 to -0.5), 14 MiB" in headline(DENSE, worse)
+    assert ", perplexity 1.2 % better (+0.1 to +2.0), 14 MiB" in headline(DENSE, better)
+    assert holds_bar(better) and not holds_bar(worse) and holds_bar(worse, max_drop=3.1)
+    assert "is shown to lose less than 1 % of perplexity. small may lose 3 % on the 90 examples" in verdict(
+        [DENSE, worse]
+    )
+
+
 def test_the_class_that_a_metric_scores_is_told():
     f1 = Measurement(
         metric="f1", value=0.8, unit="", low=0.8, high=0.8, n=9, better="higher", conditions={"class": "spam"}

@@ -7,7 +7,7 @@ from scipy import stats
 
 from whet.errors import InvalidParameter
 from whet.evaluation.measurement import Comparison, Measurement
-from whet.evaluation.significance import bootstrap, mcnemar, paired_bootstrap, paired_ratio
+from whet.evaluation.significance import bootstrap, mcnemar, paired_bootstrap, paired_factor, paired_ratio
 
 
 def test_bootstrap_intervals_of_normal_means_hold_the_truth_about_19_times_in_20():
@@ -33,6 +33,22 @@ def test_bootstrap_depends_on_the_seed_alone():
         return float(sample[drawn].mean())
 
     assert bootstrap(mean, 30, seed=1) == bootstrap(mean, 30, seed=1) != bootstrap(mean, 30, seed=2)
+
+
+def test_a_factor_is_paired_and_above_one_where_the_model_is_better():
+    random = np.random.default_rng(0)
+    baseline = random.normal(3, 1, size=200)
+    worse, noisy = baseline + 0.02, baseline + random.normal(0, 0.01, size=200)
+
+    def compared(model):
+        means = [lambda drawn, of=of: float(np.exp(of[drawn].mean())) for of in (model, baseline)]
+        return paired_factor(*means, 200, seed=0)
+
+    found = compared(worse)
+    assert found.kind == "ratio" and found.value == pytest.approx(math.exp(-0.02))
+    assert found.low == pytest.approx(found.high)  # every example lost the same, however different they are
+    assert found.p_value < 0.01 < compared(noisy).p_value
+    assert found.gain.value == pytest.approx(math.exp(-0.02) - 1) and found.gain.kind == "difference"
 
 
 def exact_two_sided(gained: int, lost: int) -> float:

@@ -115,12 +115,14 @@ def ratio(versus: Comparison | None) -> str:
 
 
 def points(versus: Comparison) -> str:
-    """Return a difference of two shares in points, which are hundredths, with its 95 % interval."""
+    """Return a gain in points, which are hundredths, with its 95 % interval; see `Comparison.gain`."""
+    versus = versus.gain
     return interval(100 * versus.value, 100 * versus.low, 100 * versus.high, places=1, signed=True)
 
 
 def points_with_arm(versus: Comparison) -> str:
-    """Return a difference of two shares in points, ± half of its 95 % interval, and a star where it is significant."""
+    """Return a gain in points, ± half of its 95 % interval, and a star where it is significant."""
+    versus = versus.gain
     arm = number(50 * (versus.high - versus.low), places=1)
     return f"{number(100 * versus.value, places=1, signed=True)} ±{arm}{star(versus)}"
 

@@ -59,10 +59,10 @@ class Verdict(NamedTuple):
 
 
 def quality_difference(candidate: Trial) -> Comparison:
-    """Return a candidate's difference from the baseline in the task's first metric."""
+    """Return a candidate's gain over the baseline in the task's first metric, negative if it lost; see `gain`."""
     versus = candidate.measurements[0].versus
     assert versus is not None, "only candidates are compared with the baseline"
-    return versus
+    return versus.gain
 
 
 def holds_bar(trial: Trial, *, max_drop: float = MAX_DROP) -> bool:
@@ -73,7 +73,7 @@ def holds_bar(trial: Trial, *, max_drop: float = MAX_DROP) -> bool:
         max_drop: points that it may lose.
     """
     versus = trial.measurements[0].versus
-    return versus is None or versus.low > -max_drop / POINTS
+    return versus is None or versus.gain.low > -max_drop / POINTS
 
 
 def least_speedup(trial: Trial) -> float | None:
@@ -131,11 +131,12 @@ def judged(trials: Sequence[Trial], *, max_drop: float = MAX_DROP) -> Verdict | 
         return Verdict(baseline, False, f"No model is faster than {baseline.name}{both}")
     nearest = max(faster, key=lambda trial: quality_difference(trial).low)
     quality, lost = nearest.measurements[0], -POINTS * quality_difference(nearest).low
+    bar = f"{points_in_words(max_drop, quality)} of {metric_in_words(quality)}"
     return Verdict(
         nearest,
         False,
-        f"No faster model is shown to lose less than {points_in_words(max_drop)} of {metric_in_words(quality)}",
-        f"{nearest.name} may lose {points_in_words(lost)} on the {number(quality.n)} examples measured: "
+        f"No faster model is shown to lose less than {bar}",
+        f"{nearest.name} may lose {points_in_words(lost, quality)} on the {number(quality.n)} examples measured: "
         f"{headline(baseline, nearest)}",
     )
 
@@ -146,10 +147,17 @@ def verdict(trials: Sequence[Trial], *, max_drop: float = MAX_DROP) -> str:
     return "" if found is None else str(found)
 
 
-def points_in_words(value: float) -> str:
-    """Return a number of points, such as `1 point` or `2.8 points`."""
+def points_in_words(value: float, quality: Measurement) -> str:
+    """Return a number of points, such as `1 point` or `2.8 points`; `1 %` of a metric that is compared by ratios.
+
+    Args:
+        value: the points.
+        quality: a measurement of the metric that they are points of.
+    """
     shown = number(value, places=1)
     shown = shown.removesuffix(".0") if value >= 1 else shown
+    if quality.better == "lower":
+        return f"{shown} %"
     return f"{shown} point{'' if shown == '1' else 's'}"
 
 
@@ -195,16 +203,17 @@ def _times(versus: Comparison) -> str:
 
 def _quality(trial: Trial) -> str:
     """The difference of the first metric in points, with its interval."""
-    quality = trial.measurements[0]
-    versus, name = quality.versus, metric_in_words(quality)
-    if versus is None:
+    quality, name = trial.measurements[0], metric_in_words(trial.measurements[0])
+    if quality.versus is None:
         return ""
+    versus = quality.versus.gain
     ends = points(versus).partition(" ")[2]  # the brackets, if there are any
     size = number(abs(versus.value) * POINTS, places=1)
     if float(size) == 0:
         return f"{name} the same {ends}".rstrip()
-    way = "higher" if versus.value > 0 else "lower"
-    return f"{name} {points_in_words(float(size))} {way} {ends}".rstrip()
+    ways = ("higher", "lower") if quality.better == "higher" else ("better", "worse")
+    way = ways[0] if versus.value > 0 else ways[1]
+    return f"{name} {points_in_words(float(size), quality)} {way} {ends}".rstrip()
 
 
 def _size(baseline: Trial | None, trial: Trial) -> str:

@@ -1,7 +1,7 @@
 """A measured number: never without its unit, its 95 % interval, the number of observations and its conditions."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from whet.errors import InvalidArtifact, InvalidParameter
@@ -17,7 +17,7 @@ class Comparison:
     """How a model differs from the baseline, on the same examples or in the same interleaved runs."""
 
     kind: Literal["difference", "ratio"]
-    """Model minus baseline, or the factor by which the model is better than the baseline."""
+    """Model minus baseline, where more is better; or the factor by which the model is better than the baseline."""
     value: float
     """The difference or ratio."""
     low: float
@@ -33,6 +33,13 @@ class Comparison:
     def significant(self) -> bool:
         """Whether chance alone is an unlikely explanation: p < 0.05."""
         return self.p_value < 0.05
+
+    @property
+    def gain(self) -> "Comparison":
+        """The comparison as a difference, positive where the model is better: a ratio of 0.98 is a gain of -0.02."""
+        if self.kind == "difference":
+            return self
+        return replace(self, kind="difference", value=self.value - 1, low=self.low - 1, high=self.high - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

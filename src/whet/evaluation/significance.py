@@ -7,7 +7,7 @@ import numpy as np
 
 from whet.evaluation.measurement import Comparison
 
-__all__ = ["Estimate", "bootstrap", "mcnemar", "paired_bootstrap", "paired_ratio", "speedup"]
+__all__ = ["Estimate", "bootstrap", "mcnemar", "paired_bootstrap", "paired_factor", "paired_ratio", "speedup"]
 
 
 Array = np.ndarray[Any, Any]
@@ -47,6 +47,26 @@ def paired_bootstrap(
     estimate = _estimate(statistic(everyone) - baseline(everyone), differences)
     p_value = _two_sided(np.asarray(differences))
     return Comparison(kind="difference", **estimate._asdict(), p_value=p_value, test="paired bootstrap")
+
+
+def paired_factor(
+    statistic: Callable[[Array], float], baseline: Callable[[Array], float], count: int, *, seed: int
+) -> Comparison:
+    """Return the baseline's statistic over the model's, of which lower is better, over the same resampled examples.
+
+    So a value below 1 says that the model is worse. The p-value is that of `paired_bootstrap`.
+
+    Args:
+        statistic: takes indices of examples, (count,), and gives a positive number.
+        baseline: the same of the baseline.
+        count: the number of examples.
+        seed: of the resampling.
+    """
+    factors = [baseline(drawn) / statistic(drawn) for drawn in _resamples(count, seed)]
+    everyone = np.arange(count)
+    estimate = _estimate(baseline(everyone) / statistic(everyone), factors)
+    p_value = _two_sided(np.asarray(factors) - 1)
+    return Comparison(kind="ratio", **estimate._asdict(), p_value=p_value, test="paired bootstrap")
 
 
 def mcnemar(right: Array, baseline_right: Array, *, seed: int) -> Comparison:

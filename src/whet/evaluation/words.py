@@ -14,6 +14,8 @@ _WORDS = {
     "f1": "F1",
     "macro_f1": "macro F1",
     "weighted_f1": "weighted F1",
+    "perplexity": "perplexity",
+    "bits_per_byte": "bits per byte",
     "kl": "KL divergence from the baseline",
     "disagreement": "changed answers",
     "latency_median": "time for a single text, median",

@@ -98,7 +98,7 @@ def html_page(view: ReportView, results: Sequence[Result], *, mark: str) -> str:
             view=view,
             summary=_summary(view),
             notes=reader_notes(replace(view, notes=(*view.notes, *dict.fromkeys(notes)))),
-            bar=points_in_words(view.max_drop),
+            bar=points_in_words(view.max_drop, view.trials[0].get(view.quality)),
             words=words_of(view, view.quality),
             columns=_columns(view, view.columns),
             rows=_rows(view, view.columns),

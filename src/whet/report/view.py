@@ -226,8 +226,9 @@ def _verdict(
     on_dev = _with_speedups(chosen[0].trial)
     quality, detail = on_dev.measurements[0], ""
     if not holds_bar(on_dev, max_drop=max_drop):
-        lost = points_in_words(-POINTS * quality_difference(on_dev).low)
-        detail = f"On the {number(quality.n)} dev examples it may lose {lost}, more than {points_in_words(max_drop)}"
+        lost, bar = -POINTS * quality_difference(on_dev).low, points_in_words(max_drop, quality)
+        shown = f"{points_in_words(lost, quality)}, more than {bar}"
+        detail = f"On the {number(quality.n)} dev examples it may lose {shown}"
     return Verdict(own, True, headline(trials[0], on_dev), detail), on_dev
 
 

@@ -142,8 +142,9 @@ class StagedEvaluation:
 
     def _hopeless(self, proxy: ProxyScore, speedup: Comparison, others: Iterable[_Point]) -> str:
         """The reason why full measurements are not worth their time; empty if they are."""
-        if proxy.versus.high <= self.goal.bar:
-            return f"below the bar: {proxy.versus.value:+.3f}, at most {proxy.versus.high:+.3f}, on a few batches"
+        gain = proxy.versus.gain
+        if gain.high <= self.goal.bar:
+            return f"below the bar: {gain.value:+.3f}, at most {gain.high:+.3f}, on a few batches"
         if self.goal.bytes_count:
             return ""  # a model that is slower and further from the baseline may be smaller
         for other in others:
