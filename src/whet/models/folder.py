@@ -23,6 +23,7 @@ __all__ = [
     "conversion",
     "find_file",
     "is_folder",
+    "read_list",
     "read_object",
     "reading",
     "weight_names",
@@ -252,14 +253,30 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         InvalidModel: it cannot be read, or holds something else.
     """
-    text = read_text(path, what="a model's JSON file", error=InvalidModel, largest=_LARGEST_JSON)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidModel(f"{path} must be a valid JSON file, but {error}; copy it again") from error
+    value = _read_json(path)
     if not isinstance(value, dict):
         raise InvalidModel(f"{path} must hold a JSON object, but it holds {value!r:.40}; copy it again")
     return value
+
+
+def read_list(path: Path) -> list[Any]:
+    """Return the list of a JSON file that belongs to a model.
+
+    Raises:
+        InvalidModel: it cannot be read, or holds something else.
+    """
+    value = _read_json(path)
+    if not isinstance(value, list):
+        raise InvalidModel(f"{path} must hold a JSON list, but it holds {value!r:.40}; copy it again")
+    return value
+
+
+def _read_json(path: Path) -> Any:
+    text = read_text(path, what="a model's JSON file", error=InvalidModel, largest=_LARGEST_JSON)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidModel(f"{path} must be a valid JSON file, but {error}; copy it again") from error
 
 
 def weight_names(source: str | Path) -> list[str]:
