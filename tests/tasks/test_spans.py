@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from whet.tasks.spans import Span, Window, WindowLogits, best_span, token_span, window_of
+from whet.tasks.spans import AnswerSpan, Window, WindowLogits, best_span, token_span, window_of
 
 WORDS = ("to", "be", "or", "not", "to", "be")
 CONTEXT = " ".join(WORDS)
@@ -68,7 +68,7 @@ def test_one_window_that_sees_an_answer_suffices():
 
 def test_a_window_without_context_answers_nothing():
     empty = WindowLogits(window_of([None, 0, None], [(0, 0)] * 3), np.zeros(3), np.zeros(3))
-    assert best_span([empty]) == Span(0, 0, 1.0)
+    assert best_span([empty]) == AnswerSpan(0, 0, 1.0)
     assert best_span([empty, window(3, 0, 4, seed=1)]).end > 0
 
 
@@ -93,4 +93,4 @@ def test_a_span_within_a_token_is_that_token():
 
 
 def test_spaces_around_an_answer_are_left_out():
-    assert Span(2, 6, 1.0).text(CONTEXT) == "be"
+    assert AnswerSpan(2, 6, 1.0).text(CONTEXT) == "be"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["LONGEST_ANSWER", "Span", "Window", "WindowLogits", "best_span", "overlap", "token_span", "window_of"]
+__all__ = ["LONGEST_ANSWER", "AnswerSpan", "Window", "WindowLogits", "best_span", "overlap", "token_span", "window_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -44,7 +44,7 @@ class WindowLogits(NamedTuple):
     """The same of the end."""
 
 
-class Span(NamedTuple):
+class AnswerSpan(NamedTuple):
     """An answer."""
 
     start: int
@@ -103,7 +103,9 @@ def token_span(window: Window, start: int, end: int) -> tuple[int, int]:
     return window.first + first, window.first + max(first, last)
 
 
-def best_span(windows: Sequence[WindowLogits], *, longest: int = LONGEST_ANSWER, may_lack_answer: bool = False) -> Span:
+def best_span(
+    windows: Sequence[WindowLogits], *, longest: int = LONGEST_ANSWER, may_lack_answer: bool = False
+) -> AnswerSpan:
     """Return the best answer over all windows of a question.
 
     Args:
@@ -119,10 +121,10 @@ def best_span(windows: Sequence[WindowLogits], *, longest: int = LONGEST_ANSWER,
     chosen = max(found, key=lambda i: totals[i].total, default=None)  # type: ignore[union-attr]
     span = None if chosen is None else totals[chosen]
     if chosen is None or span is None or (may_lack_answer and lack > span.total):
-        return Span(0, 0, _probability(windows[none], 0, 0))
+        return AnswerSpan(0, 0, _probability(windows[none], 0, 0))
     window = windows[chosen].window
     start, end = int(window.offsets[span.start, 0]), int(window.offsets[span.end, 1])
-    return Span(start, end, _probability(windows[chosen], window.first + span.start, window.first + span.end))
+    return AnswerSpan(start, end, _probability(windows[chosen], window.first + span.start, window.first + span.end))
 
 
 def _best_tokens(logits: WindowLogits, longest: int) -> _TokenSpan | None:
