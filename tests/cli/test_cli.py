@@ -920,7 +920,7 @@ BAD = {
     "several labels for a text": (
         _rows("train.jsonl", b'{"text": "w5", "label": [0, 1]}\n' * 40),
         ["finetune", "base", "--out", "new", "--train-file", "train.jsonl"],
-        r"column label must hold text or numbers, but row 1 of train.jsonl holds a list; .*several labels .* not supp",
+        r"column label must hold text or numbers, but row 1 of train.jsonl holds a list; .* --kind multi_label if",
     ),
     "a folder for data that are generated": (
         nothing,

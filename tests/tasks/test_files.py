@@ -185,3 +185,31 @@ def test_finite_scores_are_the_numbers():
 def test_other_scores_are_refused(bad):
     with pytest.raises(InvalidData, match=f"scores in here must be finite numbers, but got '{bad}' in row 2; "):
         finite_scores(["1", bad], source="here")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_cells_of_a_column_of_lists_are_texts_or_tuples_of_them(tmp_path, ending):
+    rows = {"text": ["a", "b", "c"], "tags": [["x", "y"], [], ["z"]]}
+    path = tmp_path / f"a{ending}"
+    if ending == ".jsonl":
+        path.write_text(
+            "".join(json.dumps(dict(zip(rows, row, strict=True))) + "\n" for row in zip(*rows.values(), strict=True))
+        )
+    else:
+        pd.DataFrame(rows).to_parquet(path)
+    table = read_table(path, ("text", "tags"), lists=("tags",))
+    assert table == {"text": ["a", "b", "c"], "tags": [("x", "y"), (), ("z",)]}
+
+
+def test_cells_of_a_column_of_lists_may_be_empty_or_single(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"t": "x,y"}\n{"t": null}\n{"t": 4}\n{"t": [4, "a"]}\n')
+    assert read_table(tmp_path / "a.jsonl", ("t",), lists=("t",))["t"] == ["x,y", "", "4", ("4", "a")]
+    write(tmp_path / "a.csv", {"t": ["x", ""]})
+    assert read_table(tmp_path / "a.csv", ("t",), lists=("t",))["t"] == ["x", ""]
+
+
+@pytest.mark.parametrize("cell", ['["a", null]', '["a", ["b"]]', '{"a": 1}'])
+def test_other_things_in_a_column_of_lists_are_refused(tmp_path, cell):
+    (tmp_path / "a.jsonl").write_text(f'{{"t": ["a"]}}\n{{"t": {cell}}}\n')
+    with pytest.raises(InvalidData, match=r"column t must hold texts or lists of them, but row 2 of .*; convert it"):
+        read_table(tmp_path / "a.jsonl", ("t",), lists=("t",))

@@ -8,7 +8,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,8 +27,13 @@ _NO_TEXT: dict[type, str] = {bytes: "bytes", list: "a list", dict: "a mapping", 
 
 
 def read_table(
-    path: Path, columns: Sequence[str], *, header: Sequence[str] | None = None, missing_as: str | None = None
-) -> Mapping[str, list[str]]:
+    path: Path,
+    columns: Sequence[str],
+    *,
+    header: Sequence[str] | None = None,
+    missing_as: str | None = None,
+    lists: Sequence[str] = (),
+) -> Mapping[str, list[Any]]:
     """Return the named columns of a file, each a list of strings with one per row.
 
     Args:
@@ -37,6 +42,7 @@ def read_table(
         columns: names of the columns to read.
         header: names of all columns of a file without a header line.
         missing_as: text that replaces an empty cell; None makes empty cells an error.
+        lists: columns whose cells may hold several texts; see `text_columns`.
 
     Raises:
         InvalidData: the file is missing, empty, unreadable or not UTF-8, or is no regular file; or it lacks a column,
@@ -47,12 +53,17 @@ def read_table(
         raise InvalidData(f"the name of a column must not be empty, but got '' for {one_line(path)}; give its name")
     if path.stat().st_size == 0:
         raise InvalidData(f"the data file must hold rows, but {one_line(path)} is empty; write it again")
-    return text_columns(_read_frame(path, header), columns, source=path, missing_as=missing_as)
+    return text_columns(_read_frame(path, header), columns, source=path, missing_as=missing_as, lists=lists)
 
 
 def text_columns(
-    frame: "pd.DataFrame", columns: Sequence[str], *, source: object, missing_as: str | None = None
-) -> Mapping[str, list[str]]:
+    frame: "pd.DataFrame",
+    columns: Sequence[str],
+    *,
+    source: object,
+    missing_as: str | None = None,
+    lists: Sequence[str] = (),
+) -> Mapping[str, list[Any]]:
     """Return the named columns of a table, each a list of strings with one per row.
 
     Args:
@@ -60,6 +71,7 @@ def text_columns(
         columns: names of the columns to read.
         source: the source of the table, for error messages.
         missing_as: text that replaces an empty cell; None makes empty cells an error.
+        lists: columns whose cells may hold several texts: then a tuple of them stands for the cell. They may be empty.
 
     Raises:
         InvalidData: the table has no rows, lacks a column or has it twice, or a cell is empty or holds no text.
@@ -76,7 +88,12 @@ def text_columns(
     twice = [column for column in columns if names.count(column) > 1]
     if twice:
         raise InvalidData(f"each column must be in {one_line(source)} once, but got {twice[0]} twice; rename one")
-    return {column: _strings(frame[column], column, source, missing_as) for column in columns}
+    return {
+        column: _lists(frame[column], column, source)
+        if column in lists
+        else _strings(frame[column], column, source, missing_as)
+        for column in columns
+    }
 
 
 def class_indices(labels: Sequence[str], names: Sequence[str], *, source: Path | str) -> list[int]:
@@ -130,13 +147,29 @@ def listed(names: Sequence[str], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def _lists(values: "pd.Series", column: str, source: object) -> list[str | tuple[str, ...]]:
+    cells: list[str | tuple[str, ...]] = []
+    for row, (value, empty) in enumerate(zip(values, values.isna(), strict=True), start=1):
+        several = isinstance(value, list | tuple | np.ndarray)
+        parts = list(value) if several else [] if empty else [value]
+        if any(part is None or type(part) in _NO_TEXT for part in parts):
+            raise InvalidData(
+                f"column {column} must hold texts or lists of them, but row {row} of {one_line(source)} holds "
+                f"{one_line(value):.60}; convert it"
+            )
+        texts = tuple(map(str, parts))
+        cells.append(texts if several else "".join(texts))
+    _refuse_half_characters([cell if isinstance(cell, str) else " ".join(cell) for cell in cells], column, source)
+    return cells
+
+
 def _strings(values: "pd.Series", column: str, source: object, missing_as: str | None) -> list[str]:
     # a list, or the like, is neither empty nor text; pandas would look for empty values inside of it
     for row, value in enumerate(values, start=1):
         if type(value) in _NO_TEXT:
             raise InvalidData(
                 f"column {column} must hold text or numbers, but row {row} of {one_line(source)} holds "
-                f"{_NO_TEXT[type(value)]}; convert it (several labels for a text are not supported yet)"
+                f"{_NO_TEXT[type(value)]}; convert it, or give --kind multi_label if a text has several labels"
             )
     texts = [str(value) for value in values]
     _refuse_half_characters(texts, column, source)

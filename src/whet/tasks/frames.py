@@ -32,19 +32,24 @@ class Frame:
     def __str__(self) -> str:
         return f"{self.name} ({type(self.table).__name__})"
 
-    def read(self, columns: Sequence[str]) -> Mapping[str, list[str]]:
+    def read(self, columns: Sequence[str], *, lists: Sequence[str] = ()) -> Mapping[str, list[Any]]:
         """Return the named columns, each a list of strings with one per row; ids of classes become their names.
+
+        Args:
+            columns: names of the columns to read.
+            lists: columns whose cells may hold several texts; see `text_columns`.
 
         Raises:
             InvalidData: the table has no rows, lacks a column, or a cell is empty.
         """
-        read = text_columns(self._frame, columns, source=self)
+        read = text_columns(self._frame, columns, source=self, lists=lists)
         return {column: self._named(column, values) for column, values in read.items()}
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
-        """Return the names of the classes of a column whose cells are their numbers, as a Dataset knows them."""
+        """Return the names of the classes of a column of their numbers, or lists of them, as a Dataset knows them."""
         features = getattr(self.table, "features", None) if hasattr(self.table, "to_pandas") else None
-        names = getattr(features.get(column), "names", None) if isinstance(features, Mapping) else None
+        feature = features.get(column) if isinstance(features, Mapping) else None
+        names = getattr(getattr(feature, "feature", feature), "names", None)
         return None if names is None else tuple(map(str, names))
 
     @cached_property
@@ -52,18 +57,21 @@ class Frame:
         frame: pd.DataFrame = self.table.to_pandas() if hasattr(self.table, "to_pandas") else self.table
         return frame
 
-    def _named(self, column: str, values: list[str]) -> list[str]:
+    def _named(self, column: str, values: list[Any]) -> list[Any]:
         names = self.class_names(column)
         if names is None:
             return values
         known = {str(i): name for i, name in enumerate(names)}
-        unknown = sorted(set(values) - set(known))
+        numbers = {number for value in values for number in ([value] if isinstance(value, str) else value)}
+        unknown = sorted(numbers - set(known))
         if unknown:
             raise InvalidData(
                 f"column {column} of {self} must hold numbers of its {len(names)} classes, but got "
                 f"{', '.join(unknown[:4])}; remove the rows without a class"
             )
-        return [known[value] for value in values]
+        return [
+            known[value] if isinstance(value, str) else tuple(known[number] for number in value) for value in values
+        ]
 
 
 Source = Path | Frame

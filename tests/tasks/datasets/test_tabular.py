@@ -207,7 +207,7 @@ def test_equal_files_and_columns_make_equal_tasks(tmp_path):
             pd.DataFrame({"text": ["a", "b"], "label": [["x"], ["y"]]}),
             DEV,
             {},
-            "holds a list; .* labels .* not supported",
+            "holds a list; convert it, or give --kind multi_label if",
         ),
         (pd.DataFrame([["a", "b", 1]], columns=["text", "text", "label"]), DEV, {}, "once, but got text twice; rename"),
         (
