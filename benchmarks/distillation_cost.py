@@ -25,7 +25,6 @@ import whet
 from whet import Objective, Resources, student_from
 from whet.evaluation import paired_ratio
 from whet.models import load_tokenizer
-from whet.tasks import tokenize
 from whet.training import TEACHER_LOGITS, Teacher, teacher_logits
 from whet.utils import ComputePrecision, current_machine
 
@@ -49,7 +48,7 @@ def main() -> None:
     examples = whet.load_task("glue/mrpc", data_dir=options.data_dir).splits.train.sample(
         BATCH * options.rounds, seed=0
     )
-    rows: Any = tokenize(examples, tokenizer, max_length=128)
+    rows: Any = examples.encode(tokenizer, max_length=128).rows
     known = teacher_logits(teacher, tokenizer, rows).tolist()
     rows = [{**row, TEACHER_LOGITS: own} for row, own in zip(rows, known, strict=True)]
     found = []

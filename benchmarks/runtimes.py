@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 import whet
-from whet.models import load_tokenizer, predict_logits
-from whet.tasks import encode, kl_divergences, shortest_first
+from whet.models import load_tokenizer, predict
+from whet.tasks import encode, shortest_first
 from whet.utils import FP32, INT8, MANIFEST
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -90,13 +90,13 @@ def held_out(folders: list[Path], task: whet.Task) -> list[dict[str, Any]]:
     tokenizer = load_tokenizer(folders[0])
     rows = shortest_first(task.splits.validation.sample(MOST, seed=SEED), tokenizer, max_length=128)
     batches = encode(rows, tokenizer, max_length=128, batch_size=32)
-    said = [predict_logits(whet.load_model(folder).eval(), batches, name=folder.name) for folder in folders]
+    said = [predict(whet.load_model(folder).eval(), batches, name=folder.name) for folder in folders]
     return [
         {
             "name": folder.name,
             "examples": len(own),
-            "accuracy": float((own.argmax(1) == batches.labels).mean()),
-            "kl": float(kl_divergences(said[0], own).mean()),
+            "accuracy": float((own.logits.argmax(1) == batches.labels).mean()),
+            "kl": float(said[0].divergences(own).mean()),
         }
         for folder, own in zip(folders, said, strict=True)
     ]

@@ -24,8 +24,8 @@ import whet
 from whet import Batches, Calibration, Resources
 from whet.calibration import prepare_resources
 from whet.evaluation import representative_batches, time_interleaved
-from whet.models import load_tokenizer, predict_logits
-from whet.tasks import Batch, kl_divergences
+from whet.models import load_tokenizer, predict
+from whet.tasks import Batch
 from whet.utils import current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -73,13 +73,13 @@ def _at_one_speed(options: argparse.Namespace) -> dict[str, Any]:
     needs = frozenset({"calibration", "validation"})
     resources = prepare_resources(model, tokenizer, task, Calibration(), seed=SEED, device="cpu", needs=needs)
     assert resources.calibration is not None and resources.validation is not None
-    wanted, batches = predict_logits(model, resources.validation), representative_batches(resources.calibration)
+    wanted, batches = predict(model, resources.validation), representative_batches(resources.calibration)
     rows = {}
     for name, steps in RECIPES.items():
         begun = time.perf_counter()
         small = whet.Recipe.from_list(steps).apply(model, resources)
         seconds = time.perf_counter() - begun
-        kl = float(kl_divergences(wanted, predict_logits(small, resources.validation)).mean())
+        kl = float(wanted.divergences(predict(small, resources.validation)).mean())
         rows[name] = {"kl": kl, "speedup": _ratios(model, small, batches), "seconds": seconds}
         print(name, rows[name], flush=True)
     return {"asked": SPEEDUP, "held-out examples": len(wanted), "models": rows}

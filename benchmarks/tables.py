@@ -23,9 +23,10 @@ import whet
 from whet.calibration import equalize_low_rank_layers, prepare_resources
 from whet.evaluation import bootstrap, paired_ratio, representative_batches, time_interleaved
 from whet.models import dense_layers_in_blocks, input_names, load_tokenizer, predict_logits
+from whet.numerics import categorical_kl
 from whet.run import Session
 from whet.runtimes import CALIBRATION, Conversion, exporter_named, to_onnx
-from whet.tasks import Batch, encode, kl_divergences, shortest_first
+from whet.tasks import Batch, encode, shortest_first
 from whet.utils import INT8, current_machine
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -75,7 +76,7 @@ def compared(name: str, options: argparse.Namespace, task: whet.Task) -> dict[st
                 )
             size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
             predict = predicts[bits] = runtime.open(folder, precision=INT8, threads=options.threads)
-            interval = mean_of(kl_divergences(wanted, answers_of(predict, dev.batches)))
+            interval = mean_of(categorical_kl(wanted, answers_of(predict, dev.batches)))
             found[f"{bits} bits"] = {"MiB": size, "KL": interval}
         batches = representative_batches(dev, batch_size=8, count=8)
         runs = [partial(answers_of, predict, batches) for predict in predicts.values()]

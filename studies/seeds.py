@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import whet
-from whet.evaluation import quality_named
-from whet.models import class_order, common_max_length, load_tokenizer, predict_logits
+from whet.models import class_order, common_max_length, load_tokenizer, predict
 from whet.tasks import encode
 
 RESAMPLES = 2000
@@ -26,8 +25,9 @@ def predictions(folder: Path, task: whet.Task) -> Array:
     """Return (examples,) what a model says of the dev split, in its order."""
     model, tokenizer = whet.load_model(folder), load_tokenizer(folder)
     batches = encode(task.splits.dev, tokenizer, max_length=common_max_length(128, model), batch_size=32)
-    logits = predict_logits(model, batches, name=folder.name)[:, class_order(model, task)]
-    return quality_named(task.metrics[0]).predict(logits)
+    answers = predict(model, batches, name=folder.name).ordered(class_order(model, task))
+    predicted: Array = answers.kind.predictions(answers, batches)
+    return predicted
 
 
 def curve(folder: Path) -> list[dict[str, float]]:

@@ -26,6 +26,7 @@ from transformers.pytorch_utils import Conv1D
 
 from whet.calibration.gradients import fisher_noise, noise_generator
 from whet.tasks.data import Batch, Batches, Examples
+from whet.tasks.kinds.base import kind_named
 
 Family = Literal["bert", "distilbert", "roberta", "gpt2", "llama"]
 FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta", "gpt2", "llama")
@@ -202,7 +203,8 @@ def _assert_awkward(model: nn.Module) -> None:
 
 def noise_of(logits: Tensor, seed: int, first: int) -> Tensor:
     """The noise of consecutive examples, each from its own generator."""
-    return torch.stack([fisher_noise(one, noise_generator(seed, first + i)) for i, one in enumerate(logits)])
+    kind = kind_named("regression" if logits.shape[-1] == 1 else "classification")
+    return torch.stack([fisher_noise(kind, one, noise_generator(seed, first + i)) for i, one in enumerate(logits)])
 
 
 def block_weights(model: nn.Module) -> int:

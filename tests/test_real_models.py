@@ -50,7 +50,7 @@ def models_for(recipe: str) -> list[str]:
 def test_compresses_saves_and_reloads_bit_equal(recipe, name, models_dir, data_dir, tmp_path):
     task = whet.load_task("glue/rte", data_dir=data_dir)
     tokenizer = load_tokenizer(models_dir / name)
-    dense = load_with_new_head(models_dir / name, task.label_names, tokenizer)
+    dense = load_with_new_head(models_dir / name, task.kind, task.label_names, tokenizer)
     records.save_model(dense, tokenizer, tmp_path / "dense", recipe=[], origin=name, seed=0)
     steps = whet.Recipe.from_list(RECIPES[recipe])
     calibration = whet.Calibration(examples=16, batch_size=8)

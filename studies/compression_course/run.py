@@ -28,7 +28,7 @@ from torch.nn.utils import prune
 import whet
 from whet import Examples, InvalidArtifact, Resources
 from whet.evaluation import ModelUnderTest, bootstrap, paired_ratio, quality_named, time_batches
-from whet.models import class_order, exported, load_tokenizer, predict_logits, versions, weight_files
+from whet.models import class_order, exported, load_tokenizer, predict, versions, weight_files
 from whet.runtimes import runtime_named
 from whet.tasks import Batch, encode, shortest_first
 from whet.utils import current_machine
@@ -223,7 +223,7 @@ def subject(row: Row, runs: Path, task: whet.Task, timing: Timing) -> tuple[Mode
     examples, order = shortest_first(task.splits.dev, tokenizer, max_length=LENGTH), class_order(loaded, task)
     dev = encode(examples, tokenizer, max_length=LENGTH, batch_size=32)
     start = time.perf_counter()
-    logits = predict_logits(model, dev, name=row.name)[:, order]
+    answers = predict(model, dev, name=row.name).ordered(order)
     seconds = time.perf_counter() - start
     found = ModelUnderTest(
         name=row.name,
@@ -232,7 +232,7 @@ def subject(row: Row, runs: Path, task: whet.Task, timing: Timing) -> tuple[Mode
         device="cpu",
         max_length=LENGTH,
         dev=dev,
-        logits=logits,
+        answers=answers,
         singles=encode(spread(examples, timing.singles), tokenizer, max_length=LENGTH, batch_size=1),
         timed=encode(spread(examples, timing.batched), tokenizer, max_length=LENGTH, batch_size=32),
         rounds=timing.rounds,
@@ -292,7 +292,7 @@ def scores(one: ModelUnderTest) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in QUALITIES:
         quality = quality_named(name)
-        predicted = quality.predict(one.logits)
+        predicted = one.predictions
         found[name] = bootstrap(
             lambda drawn, q=quality, p=predicted: q.score(labels[drawn], p[drawn]),  # type: ignore[misc]
             len(labels),
@@ -305,8 +305,7 @@ def versus(one: ModelUnderTest, other: ModelUnderTest, batched: Array, singles: 
     """Return paired differences of quality and ratios of speed; times are (2, rounds), the other's first."""
     labels, qualities = one.dev.labels, {name: quality_named(name) for name in QUALITIES}
     differences = {
-        name: quality.compare(labels, quality.predict(one.logits), quality.predict(other.logits), seed=0)
-        for name, quality in qualities.items()
+        name: quality.compare(labels, one.predictions, other.predictions, seed=0) for name, quality in qualities.items()
     }
     ratios = {name: paired_ratio(*times, seed=0) for name, times in (("speed", batched), ("single_speed", singles))}
     return {name: vars(comparison) for name, comparison in {**differences, **ratios}.items()}

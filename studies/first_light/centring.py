@@ -27,11 +27,11 @@ from whet.models import (
     dense_bias,
     dense_weight,
     load_tokenizer,
-    predict_logits,
+    predict,
     replace_module,
 )
 from whet.numerics import Moments, break_even, factors_at_rank, output_pca
-from whet.tasks import encode, kl_divergences
+from whet.tasks import encode
 
 HERE = Path(__file__).parent
 KEEP = 0.6
@@ -60,15 +60,13 @@ def main() -> None:
     assert batches is not None
     held_out = encode(task.splits.validation, tokenizer, max_length=128, batch_size=16)
     moments = collect_moments(model, batches, Architecture.of(model).linears)
-    original = predict_logits(model, held_out, name="the original")
+    original = predict(model, held_out, name="the original")
     found = {
         "task": options.task,
         "keep": KEEP,
         "held-out training examples": len(held_out.labels),
         "KL by kind of layer centred": {
-            kind: float(
-                kl_divergences(original, predict_logits(drone(model, moments, kind), held_out, name=kind)).mean()
-            )
+            kind: float(original.divergences(predict(drone(model, moments, kind), held_out, name=kind)).mean())
             for kind in KINDS
         },
         "values, relative squared error": [

@@ -16,8 +16,8 @@ from torch import nn
 import whet
 from whet import Calibration
 from whet.calibration import prepare_resources
-from whet.models import load_tokenizer, predict_logits
-from whet.tasks import encode, kl_divergences
+from whet.models import load_tokenizer, predict
+from whet.tasks import encode
 
 HERE = Path(__file__).parent
 TASKS = ("glue/mrpc", "glue/cola", "glue/rte", "glue/sst2")
@@ -45,12 +45,12 @@ def table(task: whet.Task, folder: Path) -> dict[str, dict[str, float]]:
     model, tokenizer = whet.load_model(folder), load_tokenizer(folder)
     resources = prepare_resources(model, tokenizer, task, Calibration(examples=366), seed=0, device="cpu")
     held_out = encode(task.splits.validation, tokenizer, max_length=128, batch_size=16)
-    original = predict_logits(model, held_out, name="the original")
+    original = predict(model, held_out, name="the original")
 
     def divergence(temperature: float, keep: float) -> float:
         recipe = whet.Recipe.from_list([{"method": "kfac", "keep": keep, "temperature": temperature}])
         compressed: nn.Module = recipe.apply(model, resources)
-        return float(kl_divergences(original, predict_logits(compressed, held_out, name="the compressed model")).mean())
+        return float(original.divergences(predict(compressed, held_out, name="the compressed model")).mean())
 
     return {str(one): {str(keep): divergence(one, keep) for keep in KEEPS} for one in TEMPERATURES}
 

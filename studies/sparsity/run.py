@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 import whet
 from whet import Batches, Resources
 from whet.calibration import prepare_resources
-from whet.models import load_tokenizer, predict_logits
-from whet.tasks import encode, kl_divergences, shortest_first
+from whet.models import load_tokenizer, predict
+from whet.tasks import encode, shortest_first
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -133,9 +133,9 @@ def pilot(pruned: torch.nn.Module, resources: Resources, rate: float) -> torch.n
 
 def score(original: torch.nn.Module, model: torch.nn.Module, batches: Batches) -> dict[str, float]:
     """Return accuracy, and KL from the original."""
-    wanted, found = (predict_logits(one, batches, name="a model") for one in (original, model))
-    right = float((found.argmax(1) == batches.labels).mean())
-    return {"accuracy": right, "kl": float(kl_divergences(wanted, found).mean())}
+    wanted, found = (predict(one, batches, name="a model") for one in (original, model))
+    right = float((found.logits.argmax(1) == batches.labels).mean())
+    return {"accuracy": right, "kl": float(wanted.divergences(found).mean())}
 
 
 def measure(dense: Path, runs: Path, task: whet.Task, epochs: float) -> None:

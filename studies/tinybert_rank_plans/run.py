@@ -93,7 +93,7 @@ def trained(base: str, task: whet.Task, text: whet.Task, plan: str | None, seed:
         start = out.with_name(f"{plan} before fine-tuning")
         transformers.set_seed(seed)
         tokenizer = load_tokenizer(base)
-        model = load_with_new_head(base, task.label_names, tokenizer).eval()
+        model = load_with_new_head(base, task.kind, task.label_names, tokenizer).eval()
         step = {"method": "drone", "allocation": "ranks", "ranks": PLANS[plan], "calibration": "sequential"}
         recipe = whet.Recipe.from_list([step])
         factored = recipe.apply(model, Resources(calibration=calibration(text, base, seed=seed), seed=seed))
@@ -104,7 +104,7 @@ def trained(base: str, task: whet.Task, text: whet.Task, plan: str | None, seed:
 
 def errors(base: str, text: whet.Task) -> list[dict[str, Any]]:
     """Return ‖WX − UVᵀX‖ of every layer at the three ranks, on the text that was calibrated with and on other text."""
-    model = load_with_new_head(base, ("0", "1"), load_tokenizer(base)).eval()
+    model = load_with_new_head(base, text.kind, ("0", "1"), load_tokenizer(base)).eval()
     layers = [name for name in Architecture.of(model).linears if name.endswith(KINDS)]
     own = calibration(text, base, seed=0)
     seen, unseen = (

@@ -14,6 +14,7 @@ from whet.errors import InvalidModel
 from whet.models.architecture import Architecture, dense_bias, dense_weight
 from whet.numerics.moments import Moments, Side, narrower_side
 from whet.tasks.data import Batch, Batches
+from whet.tasks.kinds.base import kind_named
 
 ENCODERS: tuple[Family, ...] = ("bert", "distilbert", "roberta")
 
@@ -238,7 +239,7 @@ def test_noise_has_the_curvature_of_kl_as_its_covariance(classes: int, scale: fl
     logits = scale * torch.randn(classes, generator=torch.Generator().manual_seed(classes), dtype=torch.float64)
     patterns = torch.tensor(list(itertools.product((0, 1), repeat=classes)))
     monkeypatch.setattr(torch, "randint", lambda *_, **__: patterns)
-    noise = fisher_noise(logits.expand(len(patterns), classes), torch.Generator())
+    noise = fisher_noise(kind_named("classification"), logits.expand(len(patterns), classes), torch.Generator())
     p = logits.softmax(-1)
     torch.testing.assert_close(noise.mean(0), torch.zeros(classes).double(), rtol=0, atol=1e-15)
     torch.testing.assert_close(noise.T @ noise / len(noise), p.diag() - p.outer(p), rtol=0, atol=1e-15)
@@ -257,12 +258,16 @@ def test_the_covariance_of_the_noise_is_the_second_derivative_of_kl():
 
 
 def test_noise_leaves_what_softmax_cannot_see_alone():
-    noise = fisher_noise(torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(0)).double(), torch.Generator())
+    noise = fisher_noise(
+        kind_named("classification"),
+        torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(0)).double(),
+        torch.Generator(),
+    )
     torch.testing.assert_close(noise.sum(-1), torch.zeros(4, 6).double(), rtol=0, atol=1e-15)
 
 
 def test_noise_for_scores_is_a_random_sign():
-    noise = fisher_noise(torch.randn(500, 1), torch.Generator().manual_seed(0))
+    noise = fisher_noise(kind_named("regression"), torch.randn(500, 1), torch.Generator().manual_seed(0))
     assert noise.abs().eq(1).all()
     assert abs(float(noise.mean())) < 0.15
 
@@ -278,7 +283,9 @@ def test_every_example_draws_noise_of_its_own():
 
 def test_noise_follows_the_generator():
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    first, again, other = (fisher_noise(logits, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        fisher_noise(kind_named("classification"), logits, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

@@ -30,11 +30,12 @@ from whet.evaluation.trial import Trial
 from whet.methods.base import all_methods
 from whet.methods.recipe import Recipe
 from whet.models import artifact
-from whet.models.inference import predict_logits
+from whet.models.inference import predict, predict_logits
 from whet.models.load import class_order
+from whet.numerics.divergence import categorical_kl, gaussian_kl
 from whet.tasks.base import Task, task_from_files
 from whet.tasks.data import Batches
-from whet.tasks.kinds.base import kl_divergences
+from whet.tasks.kinds.base import Answers, kind_named
 
 QUALITIES = sorted(name for name, metric in all_metrics().items() if issubclass(metric, Quality))
 CORRELATIONS = ("pearson", "spearman")
@@ -427,16 +428,12 @@ def test_constant_answers_can_be_measured(metric, quick):
     labels, _ = drawn(metric, 0)
     quality = quality_named(metric)
     logits = np.zeros((len(labels), 1 if metric in CORRELATIONS else 2), dtype=np.float32)
-    one = dataclasses.replace(subject(tiny_model("bert")), dev=Batches([], labels), logits=logits)
+    kind = kind_named("regression" if metric in CORRELATIONS else "classification")
+    answers = Answers(kind, logits, np.arange(len(labels)))
+    one = dataclasses.replace(subject(tiny_model("bert")), dev=Batches([], labels), answers=answers)
     baseline, twin = (rows[0] for rows in quality.measure([one, one]))
     assert np.isfinite([baseline.value, baseline.low, baseline.high]).all()
     assert (twin.versus.value, twin.versus.p_value) == (0, 1)
-
-
-def test_predictions_are_classes_or_scores():
-    logits = np.asarray([[0.1, 0.9], [2.0, -1.0]])
-    assert quality_named("accuracy").predict(logits).tolist() == [1, 0]
-    assert quality_named("pearson").predict(logits[:, :1]).tolist() == [0.1, 2.0]
 
 
 def test_only_qualities_are_named_qualities():
@@ -456,27 +453,30 @@ def test_divergences_agree_with_torch(scale):
     expected = torch.nn.functional.kl_div(
         torch.tensor(q).log_softmax(1), torch.tensor(p).log_softmax(1), log_target=True, reduction="none"
     ).sum(1)
-    assert np.allclose(kl_divergences(p, q), expected.numpy(), rtol=1e-9, atol=1e-12)
+    assert np.allclose(categorical_kl(p, q), expected.numpy(), rtol=1e-9, atol=1e-12)
 
 
 def test_divergences_are_zero_for_the_same_and_never_negative():
     logits = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
-    assert np.all(kl_divergences(logits, logits) == 0)
-    assert np.all(kl_divergences(logits, logits + 1e-7) >= 0)
+    assert np.all(categorical_kl(logits, logits) == 0)
+    assert np.all(categorical_kl(logits, logits + 1e-7) >= 0)
 
 
 def test_divergences_of_scores_are_half_the_squared_difference():
-    assert kl_divergences(np.asarray([[1.0], [2.0]]), np.asarray([[4.0], [2.0]])).tolist() == [4.5, 0]
+    assert gaussian_kl(np.asarray([[1.0], [2.0]]), np.asarray([[4.0], [2.0]])).tolist() == [4.5, 0]
 
 
 def test_disagreement_is_the_fraction_of_other_answers():
     one, other = subject(tiny_model("bert")), subject(tiny_model("bert"))
-    logits = one.logits.copy()
+    answers = one.answers
+    logits = answers.logits.copy()
     logits[:6] = -logits[:6]
-    found = metric_named("fidelity").measure([one, dataclasses.replace(other, logits=logits)])
+    found = metric_named("fidelity").measure(
+        [one, dataclasses.replace(other, answers=dataclasses.replace(answers, logits=logits))]
+    )
     rows = {row.metric: row for row in found[1]}
-    assert rows["disagreement"].value == np.mean(one.logits.argmax(1) != logits.argmax(1))
-    assert rows["kl"].value == pytest.approx(kl_divergences(one.logits, logits).mean())
+    assert rows["disagreement"].value == np.mean(answers.logits.argmax(1) != logits.argmax(1))
+    assert rows["kl"].value == pytest.approx(categorical_kl(answers.logits, logits).mean())
     assert [row.value for row in found[0]] == [0, 0]
 
 
@@ -492,7 +492,7 @@ def subject(model, source: Path | str = "", **changes) -> ModelUnderTest:
         device="cpu",
         max_length=40,
         dev=batches,
-        logits=predict_logits(model, batches, name="tiny"),
+        answers=predict(model, batches, name="tiny"),
         singles=Batches([{key: value[:1] for key, value in batch.items()} for batch in batches], batches.labels[:6]),
         timed=batches,
         rounds=6,

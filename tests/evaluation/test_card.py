@@ -147,8 +147,10 @@ def test_a_model_card_means_the_same_whatever_names_it_shows(text: str):
 def test_a_model_card_shows_scores_as_they_are():
     """Pipelines would squash a single output."""
     score = 'score = pipeline("text-classification", model="small", function_to_apply="none")'
-    assert score in model_card(FACTS._replace(outputs=1), [])
-    assert 'classify = pipeline("text-classification", model="small")' in model_card(FACTS._replace(outputs=3), [])
+    assert score in model_card(FACTS._replace(kind="regression"), [])
+    assert 'classify = pipeline("text-classification", model="small")' in model_card(
+        FACTS._replace(kind="classification"), []
+    )
 
 
 def test_whet_is_imported_only_where_transformers_needs_it():

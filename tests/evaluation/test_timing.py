@@ -34,7 +34,7 @@ from whet.evaluation.timing import (
     time_modules,
 )
 from whet.methods import _budget
-from whet.models.inference import predict_logits
+from whet.models.inference import predict
 
 SOURCE = Path(whet.__file__).parent
 
@@ -48,7 +48,7 @@ def under_test(model: nn.Module, name: str) -> ModelUnderTest:
         device="cpu",
         max_length=40,
         dev=batches,
-        logits=predict_logits(model, batches, name=name),
+        answers=predict(model, batches, name=name),
         singles=batches,
         timed=batches,
         rounds=6,

@@ -14,6 +14,7 @@ from whet.models.load import load_tokenizer, load_unverified, load_with_new_head
 from whet.models.weights import check_finite
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode
+from whet.tasks.kinds.base import kind_named
 
 
 def logits(model, batches=None):
@@ -38,7 +39,7 @@ def test_halves_are_loaded_in_full_precision(dtype, tmp_path, tokenizer):
 def test_a_base_is_no_classifier(tmp_path, tokenizer):
     save(tiny_model("bert").base_model, tokenizer, tmp_path / "base")
     with pytest.raises(
-        InvalidModel, match=r"must be a text classifier or regressor, but .*base holds a BertModel; fine-tune it"
+        InvalidModel, match=r"must be a text classifier or a regressor, but .*base holds a BertModel; fine-tune it"
     ):
         load_unverified(tmp_path / "base")
 
@@ -53,7 +54,10 @@ def test_pickles_are_never_read_and_the_command_converts_them(shards, tmp_path, 
         torch.save(dict(weights[shard::shards]), folder / name)
     torch.save([1], folder / "training_args.bin")
     message = ""
-    for load in (load_unverified, lambda source: load_with_new_head(source, ("a", "b", "c"), tokenizer)):
+    for load in (
+        load_unverified,
+        lambda source: load_with_new_head(source, kind_named("classification"), ("a", "b", "c"), tokenizer),
+    ):
         with pytest.raises(
             InvalidModel, match=r"in safetensors, but .* holds only pytorch_model.*bin, .*; if you trust it"
         ) as refused:
@@ -108,7 +112,10 @@ def test_code_of_a_checkpoint_is_never_run(tmp_path, tokenizer):
 def test_what_cannot_be_read_is_refused_in_one_line(spoil, message, tmp_path, tokenizer):
     folder = save(tiny_model("bert"), tokenizer, tmp_path / "model")
     spoil(folder)
-    for load in (load_unverified, lambda source: load_with_new_head(source, ("a", "b", "c"), tokenizer)):
+    for load in (
+        load_unverified,
+        lambda source: load_with_new_head(source, kind_named("classification"), ("a", "b", "c"), tokenizer),
+    ):
         with pytest.raises(InvalidModel, match=message) as refused:
             load(folder)
         assert "\n" not in str(refused.value)
@@ -116,7 +123,10 @@ def test_what_cannot_be_read_is_refused_in_one_line(spoil, message, tmp_path, to
 
 def test_a_file_is_no_model(tmp_path, tokenizer):
     save(tiny_model("bert"), tokenizer, tmp_path / "model")
-    for load in (load_unverified, lambda source: load_with_new_head(source, ("a",), tokenizer)):
+    for load in (
+        load_unverified,
+        lambda source: load_with_new_head(source, kind_named("classification"), ("a",), tokenizer),
+    ):
         with pytest.raises(InvalidModel, match=r"but got the file .*config.json; name its folder"):
             load(tmp_path / "model" / "config.json")
 
@@ -133,7 +143,7 @@ def test_weights_must_be_finite(value, tmp_path, tokenizer):
     with pytest.raises(InvalidModel, match=message):
         load_unverified(tmp_path / "model")
     with pytest.raises(InvalidModel, match=message):
-        load_with_new_head(tmp_path / "model", ("a", "b", "c"), tokenizer)
+        load_with_new_head(tmp_path / "model", kind_named("classification"), ("a", "b", "c"), tokenizer)
 
 
 def test_buffers_that_are_no_numbers_may_hold_anything():
@@ -196,7 +206,7 @@ def test_a_decoder_without_padding_gives_a_batch_the_logits_of_single_examples(f
 
 def test_a_new_head_has_the_names_of_the_classes(tmp_path, tokenizer):
     save(tiny_model("bert").base_model, tokenizer, tmp_path / "base")
-    model = load_with_new_head(tmp_path / "base", ("bad", "so so", "good"), tokenizer)
+    model = load_with_new_head(tmp_path / "base", kind_named("classification"), ("bad", "so so", "good"), tokenizer)
     assert model.config.id2label == {0: "bad", 1: "so so", 2: "good"}
     assert model.config.label2id == {"bad": 0, "so so": 1, "good": 2}
     assert model.config.problem_type == "single_label_classification"
@@ -207,7 +217,7 @@ def test_a_new_head_has_the_names_of_the_classes(tmp_path, tokenizer):
 
 def test_a_new_head_for_scores_has_one_output(tmp_path, tokenizer):
     save(tiny_model("bert").base_model, tokenizer, tmp_path / "base")
-    model = load_with_new_head(tmp_path / "base", None, tokenizer)
+    model = load_with_new_head(tmp_path / "base", kind_named("regression"), None, tokenizer)
     assert (model.config.num_labels, model.config.problem_type) == (1, "regression")
     assert logits(model).shape[1] == 1
 
@@ -216,19 +226,23 @@ def test_a_new_head_pads_as_the_tokenizer_does(tmp_path, tokenizer):
     model = tiny_model("gpt2").base_model
     model.config.pad_token_id = None
     save(model, tokenizer, tmp_path / "base")
-    assert load_with_new_head(tmp_path / "base", ("a", "b"), tokenizer).config.pad_token_id == PAD
+    assert (
+        load_with_new_head(tmp_path / "base", kind_named("classification"), ("a", "b"), tokenizer).config.pad_token_id
+        == PAD
+    )
 
 
 def test_a_head_of_another_size_is_refused(tmp_path, tokenizer):
     save(tiny_model("bert", 3), tokenizer, tmp_path / "three")
     with pytest.raises(InvalidModel, match=r"task's 2 classes, but .*three has num_labels=3; name the base"):
-        load_with_new_head(tmp_path / "three", ("a", "b"), tokenizer)
+        load_with_new_head(tmp_path / "three", kind_named("classification"), ("a", "b"), tokenizer)
 
 
 def test_a_head_of_the_same_size_is_trained_on(tmp_path, tokenizer):
     save(classifier(), tokenizer, tmp_path / "model")
     assert torch.equal(
-        load_with_new_head(tmp_path / "model", ("x", "y"), tokenizer).classifier.weight, classifier().classifier.weight
+        load_with_new_head(tmp_path / "model", kind_named("classification"), ("x", "y"), tokenizer).classifier.weight,
+        classifier().classifier.weight,
     )
 
 

@@ -21,7 +21,7 @@ from whet.run import text as text_module
 from whet.run.folder import ModelFolder
 from whet.run.text import TokenEncoder, padded_batch
 from whet.tasks.data import Examples
-from whet.tasks.encoding import pad, tokenize
+from whet.tasks.encoding import pad
 
 TEXTS = [
     "w5 w6 w7",
@@ -76,7 +76,7 @@ def test_inputs_are_those_of_transformers(folder, pairs, max_length):
     examples = Examples(TEXTS, [0] * len(TEXTS), pairs)
     rows = [
         {key: values for key, values in row.items() if key != "labels"}
-        for row in tokenize(examples, tokenizer, max_length=max_length)
+        for row in examples.encode(tokenizer, max_length=max_length).rows
     ]
     wanted = pad(rows, tokenizer)
     encoder = TokenEncoder(ModelFolder(folder), max_length)

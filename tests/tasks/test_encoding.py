@@ -18,7 +18,6 @@ from whet.tasks.encoding import (
     say_cut,
     shortest_first,
     token_ids,
-    tokenize,
 )
 
 
@@ -70,7 +69,7 @@ def test_examples_stay_in_their_order_however_they_are_batched(tokenizer, size):
 
 
 def test_a_batch_is_padded_to_its_longest_and_labels_come_along(tokenizer):
-    rows = tokenize(Examples(["w5 w6 w7 w8", "w5"], [1, 0]), tokenizer, max_length=16)
+    rows = Examples(["w5 w6 w7 w8", "w5"], [1, 0]).encode(tokenizer, max_length=16).rows
     batch = pad(rows, tokenizer)
     longest = len(rows[0]["input_ids"])
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, longest)
@@ -86,11 +85,11 @@ def test_token_ids_are_not_truncated(tokenizer):
     assert len(found) == 3000 + tokenizer.num_special_tokens_to_add()
 
 
-def test_text_is_truncated_and_padded_in_one_module():
+def test_text_is_truncated_by_examples_and_padded_in_one_module():
     folder = Path(whet.__file__).parent
     rule = re.compile(r"truncation=|padding=(?!\(0, )|tokenizer\.pad\(|DataCollator\w+\(")  # tables are padded too
     found = [path for path in folder.rglob("*.py") if rule.search(path.read_text(encoding="utf-8"))]
-    assert found == [folder / "tasks" / "encoding.py"]
+    assert found == [folder / "tasks" / name for name in ("data.py", "encoding.py")]
 
 
 @pytest.mark.parametrize("count", [100, 3000])

@@ -9,8 +9,11 @@ from whet.errors import InvalidModel, InvalidParameter, MissingResource
 from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
+from whet.tasks.kinds.base import kind_named
 from whet.training.objective import Objective, cosine_loss, hidden_states_loss, logits_loss, paired_layers
 from whet.utils.precision import ComputePrecision
+
+CLASSES = kind_named("classification")
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -22,18 +25,20 @@ def test_the_loss_of_logits_is_their_divergence(temperature: float):
     student, teacher = draw(7, 3), draw(7, 3, seed=1)
     p, q = (torch.distributions.Categorical(logits=logits / temperature) for logits in (teacher, student))
     expected = torch.distributions.kl_divergence(p, q).mean() * temperature**2
-    torch.testing.assert_close(logits_loss(student, teacher, temperature=temperature), expected)
-    assert float(logits_loss(teacher, teacher + 3, temperature=temperature)) == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(logits_loss(student, teacher, kind=CLASSES, temperature=temperature), expected)
+    assert float(logits_loss(teacher, teacher + 3, kind=CLASSES, temperature=temperature)) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_loss_of_scores_is_half_their_squared_difference():
     student, teacher = draw(7, 1), draw(7, 1, seed=1)
-    torch.testing.assert_close(logits_loss(student, teacher), (student - teacher).square().mean() / 2)
+    torch.testing.assert_close(
+        logits_loss(student, teacher, kind=kind_named("regression")), (student - teacher).square().mean() / 2
+    )
 
 
 def test_a_teacher_of_other_labels_is_refused():
     three = Resources(train=tiny_batches(), teacher=tiny_model("bert", 3))
-    with pytest.raises(InvalidModel, match="as many labels as its student, 2, but got 3"):
+    with pytest.raises(InvalidModel, match="as many outputs as its student, 2, but got 3"):
         Recipe((Distillation(epochs=1),)).apply(tiny_model("bert", 2), three)
 
 
@@ -77,12 +82,12 @@ def test_the_objective_is_the_weighted_sum_of_its_parts():
     objective = Objective(alpha=0.3, temperature=2, hidden_states=0.5, cosine=0.25)
     targets = [teacher.hidden_states[2], teacher.hidden_states[4]]
     expected = (
-        0.3 * logits_loss(student.logits, teacher.logits, temperature=2)
+        0.3 * logits_loss(student.logits, teacher.logits, kind=CLASSES, temperature=2)
         + 0.7 * 7.0
         + 0.5 * hidden_states_loss(student.hidden_states[1:], targets, mask)
         + 0.25 * cosine_loss(student.hidden_states[-1], teacher.hidden_states[-1], mask)
     )
-    torch.testing.assert_close(objective.loss(student, teacher, mask), expected)
+    torch.testing.assert_close(objective.loss(student, teacher, {"attention_mask": mask}, kind=CLASSES), expected)
     assert objective.reads_hidden_states and Objective(cosine=1).reads_hidden_states
     assert not Objective().reads_hidden_states
 
@@ -90,8 +95,8 @@ def test_the_objective_is_the_weighted_sum_of_its_parts():
 def test_with_alpha_1_no_labels_are_needed():
     student, teacher = outputs(2, 1), outputs(2, 2)
     student.loss = None
-    found = Objective(alpha=1).loss(student, teacher, torch.ones(4, 6, dtype=torch.bool))
-    torch.testing.assert_close(found, logits_loss(student.logits, teacher.logits, temperature=2))
+    found = Objective(alpha=1).loss(student, teacher, {"attention_mask": torch.ones(4, 6)}, kind=CLASSES)
+    torch.testing.assert_close(found, logits_loss(student.logits, teacher.logits, kind=CLASSES, temperature=2))
 
 
 @pytest.mark.parametrize(("name", "value"), [("alpha", 1.1), ("alpha", -0.1), ("temperature", 0), ("cosine", -1)])
@@ -102,7 +107,7 @@ def test_an_objective_out_of_range_is_refused(name: str, value: float):
 
 def distance(model: nn.Module, teacher: nn.Module) -> float:
     with torch.no_grad():
-        losses = [logits_loss(model(**batch).logits, teacher(**batch).logits) for batch in tiny_batches()]
+        losses = [logits_loss(model(**batch).logits, teacher(**batch).logits, kind=CLASSES) for batch in tiny_batches()]
     return float(torch.stack(losses).mean())
 
 
@@ -123,7 +128,7 @@ def test_recovery_leaves_the_baseline_unchanged(monkeypatch):
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.5
-    monkeypatch.setattr(Objective, "loss", lambda *given: losses.append(loss(*given)) or losses[-1])
+    monkeypatch.setattr(Objective, "loss", lambda *given, **named: losses.append(loss(*given, **named)) or losses[-1])
     Recipe((Distillation(epochs=1, learning_rate=1e-12),)).apply(model, Resources(train=tiny_batches(), teacher=model))
     assert len(losses) >= 6
     assert max(one.item() for one in losses) == pytest.approx(0, abs=1e-6)

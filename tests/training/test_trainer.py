@@ -21,9 +21,9 @@ from helpers import tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidArtifact, InvalidData, InvalidModel, InvalidParameter, OutputNotWritten
 from whet.models.inference import predict_logits
+from whet.numerics.divergence import categorical_kl
 from whet.tasks.data import Examples
-from whet.tasks.encoding import encode, tokenize
-from whet.tasks.kinds.base import kl_divergences
+from whet.tasks.encoding import encode
 from whet.training import checkpoints, loop, teacher_cache
 from whet.training.curve import Epoch
 from whet.training.distiller import Teacher
@@ -73,7 +73,7 @@ def learn(tokenizer, tmp_path):
                 examples=train_on or examples(60),
                 validation=examples(20, words=(60, 99), seed=1),
                 settings=settings,
-                scorer=lambda labels, logits: float((labels == logits.argmax(-1)).mean()),
+                scorer=lambda answers, batches: float((batches.labels == answers.logits.argmax(-1)).mean()),
                 scratch=tmp_path / scratch,
                 progress=progress,
                 **others,
@@ -435,7 +435,7 @@ def lesson(student="all", **weights):
 def agreement(model, teacher, tokenizer):
     """KL of the teacher's answers from the model's."""
     batches = encode(examples(60), tokenizer, max_length=16, batch_size=10)
-    return float(kl_divergences(predict_logits(teacher, batches), predict_logits(model, batches)).mean())
+    return float(categorical_kl(predict_logits(teacher, batches), predict_logits(model, batches)).mean())
 
 
 @pytest.mark.parametrize("weights", [{"alpha": 1.0}, {"alpha": 1.0, "hidden_states": 1.0, "cosine": 1.0}])
@@ -526,7 +526,7 @@ def cached(tokenizer, tmp_path):
     """The lesson of a teacher whose predictions are known."""
 
     def known(taught, folder="cache"):
-        rows = tokenize(examples(60), tokenizer, max_length=16)
+        rows = examples(60).encode(tokenizer, max_length=16).rows
         logits = cached_logits(tmp_path / folder, taught.teacher, tokenizer, rows)
         return taught._replace(teacher=None, logits=logits)
 
@@ -562,7 +562,7 @@ def test_a_cache_of_another_teacher_or_data_is_refused(cached, tmp_path, tokeniz
     cached(lesson())
     with pytest.raises(InvalidParameter, match=r"must be of this teacher, .* was made with another teacher; give"):
         cached(Teacher(tiny_model("bert", seed=4), Objective(), "all"))
-    rows = tokenize(examples(60, seed=5), tokenizer, max_length=16)
+    rows = examples(60, seed=5).encode(tokenizer, max_length=16).rows
     with pytest.raises(InvalidParameter, match="was made with other data or another tokenizer"):
         cached_logits(tmp_path / "cache", lesson().teacher, tokenizer, rows)
 
@@ -608,7 +608,7 @@ def test_a_teacher_may_read_columns_that_its_student_does_not(learn, tokenizer, 
 def test_a_teacher_with_a_weight_of_no_dimension_has_a_digest(tokenizer, tmp_path):
     teacher = tiny_model("bert")
     teacher.register_parameter("scale", torch.nn.Parameter(torch.tensor(2.0)))
-    rows = tokenize(examples(4), tokenizer, max_length=16)
+    rows = examples(4).encode(tokenizer, max_length=16).rows
     assert cached_logits(tmp_path / "cache", teacher, tokenizer, rows).shape == (4, 3)
     teacher.scale.data.fill_(3)
     with pytest.raises(InvalidParameter, match="was made with another teacher"):
@@ -616,7 +616,7 @@ def test_a_teacher_with_a_weight_of_no_dimension_has_a_digest(tokenizer, tmp_pat
 
 
 def test_predictions_are_in_the_order_of_the_examples(tokenizer):
-    teacher, rows = tiny_model("bert"), tokenize(examples(9), tokenizer, max_length=16)
+    teacher, rows = tiny_model("bert"), examples(9).encode(tokenizer, max_length=16).rows
     batches = encode(examples(9), tokenizer, max_length=16, batch_size=1)
     expected = torch.from_numpy(predict_logits(teacher, batches))
     torch.testing.assert_close(teacher_logits(teacher, tokenizer, rows), expected, rtol=1e-5, atol=1e-5)
@@ -671,7 +671,7 @@ def test_training_has_two_precisions():
 
 def test_runs_that_share_a_cache_ask_the_teacher_once(tmp_path, tokenizer, monkeypatch):
     """The others wait for the first, and read what it wrote."""
-    teacher, rows, asked = tiny_model("bert", 3), tokenize(examples(4), tokenizer, max_length=16), []
+    teacher, rows, asked = tiny_model("bert", 3), examples(4).encode(tokenizer, max_length=16).rows, []
     monkeypatch.setattr(teacher_cache, "teacher_logits", lambda *given: asked.append(1) or teacher_logits(*given))
     with ThreadPoolExecutor(3) as runs:
         shared = list(runs.map(lambda _: cached_logits(tmp_path / "cache", teacher, tokenizer, rows), range(3)))

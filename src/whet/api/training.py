@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import transformers
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,8 +20,9 @@ from whet.models.manifest import DISTILLED, FINE_TUNED, Made
 from whet.models.weights import check_finite
 from whet.report.plots import curve_files
 from whet.tasks.base import Task
-from whet.tasks.data import Examples
-from whet.tasks.encoding import say_cut, tokenize
+from whet.tasks.data import Batches, Examples
+from whet.tasks.encoding import say_cut
+from whet.tasks.kinds.base import Answers
 from whet.training.checkpoints import discard, scratch_of
 from whet.training.curve import Epoch
 from whet.training.distiller import Teacher
@@ -82,7 +84,7 @@ def finetune(
     require_held_out(task)
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(check_source(base))
-    model = load_with_new_head(base, task.label_names, tokenizer)
+    model = load_with_new_head(base, task.kind, task.label_names, tokenizer)
     if lora is not None:
         model = attach_lora(model, lora)
     report(trainable_count(model))
@@ -146,6 +148,11 @@ def distill(
             f"a cache holds predictions alone, but got cache={cache} and weights of hidden states or relations; "
             "leave one out"
         )
+    if not task.kind.one_row and (kept is not None or unlabeled is not None):
+        raise InvalidParameter(
+            f"a cache and text without labels must go with one answer a text, but {task.name} is "
+            f"{task.kind.name().replace('_', ' ')}; leave them out"
+        )
     scratch_of(folder)
     require_held_out(task)
     transformers.set_seed(settings.seed)
@@ -167,16 +174,17 @@ def distill(
     whole = train_on if unlabeled is None else train_on.joined(unlabeled)
     logits: Tensor | None = None
     if kept is not None:
-        rows = tokenize(whole, tokenizer, max_length=fitting.max_length)
+        rows = whole.encode(tokenizer, max_length=fitting.max_length).rows
         logits = from_first_process(lambda: cached_logits(kept, source, tokenizer, rows))
         distillation = distillation._replace(teacher=None, logits=logits)
     if unlabeled is not None:
         if logits is None:
-            added = tokenize(unlabeled, tokenizer, max_length=fitting.max_length)
+            added = unlabeled.encode(tokenizer, max_length=fitting.max_length).rows
             said = teacher_logits(source, tokenizer, added)
         else:
             said = logits[len(train_on) :]
-        labels = task.kind.predictions(said.numpy())
+        answers = Answers(task.kind, said.numpy(), np.arange(len(said)))
+        labels = task.kind.predictions(answers, Batches([], np.arange(len(said))))
         whole = replace(whole, labels=[*train_on.labels, *labels.tolist()])
     made = Made(how=DISTILLED, task=task.name, student=built.title)
     return _trained(
@@ -223,7 +231,7 @@ def _trained(
             examples=examples,
             validation=held_out,
             settings=settings,
-            scorer=lambda labels, logits: quality.score(labels, quality.predict(logits)),
+            scorer=lambda answers, batches: quality.score(batches.labels, answers.kind.predictions(answers, batches)),
             scratch=scratch,
             progress=progress,
             metric=quality.name,

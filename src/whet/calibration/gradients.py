@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.tasks.data import Batch, Batches
-from whet.tasks.kinds.base import kind_of_head, random_signs
+from whet.tasks.kinds.base import LogitRows, TaskKind
 from whet.utils.distributed import items_of_process, process_count
 from whet.utils.progress import track
 
@@ -67,29 +67,32 @@ def batches_of_process(batches: Batches) -> Iterator[tuple[range, Batch]]:
         yield range(int(ends[i]) - len(batch["input_ids"]), int(ends[i])), batch
 
 
-def fisher_noise(logits: Tensor, generator: torch.Generator) -> Tensor:
+def fisher_noise(kind: TaskKind, logits: Tensor, generator: torch.Generator) -> Tensor:
     """Return noise whose covariance is the curvature of KL in the logits, in their shape and dtype.
 
     Args:
-        logits: (..., outputs); see `TaskKind.noise`.
+        kind: what the logits mean.
+        logits: (rows, outputs) of one input; see `TaskKind.noise`.
         generator: CPU generator of the random signs.
     """
-    return kind_of_head(logits.shape[-1]).noise(logits, random_signs(logits, generator))
+    return kind.noise(logits, kind.random_signs(logits, generator))
 
 
 def backward_fisher_noise(
-    logits: Tensor, mask: Tensor, *, seed: int, indices: Iterable[int], temperature: float = 1.0
+    kind: TaskKind, rows: LogitRows, *, seed: int, indices: Iterable[int], temperature: float = 1.0
 ) -> None:
-    """Run the backward pass of `fisher_noise` from the logits; batching does not change an example's noise.
+    """Run the backward pass of `fisher_noise` from the logits; batching does not change an input's noise.
 
     Args:
-        logits: (examples, classes), or (examples, tokens, classes) for a model that predicts at every token.
-        mask: (examples, tokens) attention mask; padding gets no noise.
+        kind: what the logits mean.
+        rows: the answers to one batch.
         seed: seed of all noise.
-        indices: index of each example in the data; every example draws its own noise.
-        temperature: positive; higher values soften the predictions, so that confident examples count more.
+        indices: index of each input of the batch in the data; every input draws its own noise.
+        temperature: positive; higher values soften the predictions, so that confident inputs count more.
     """
-    softened = kind_of_head(logits.shape[-1]).softened(logits, temperature)
-    examples = zip(softened, indices, strict=True)
-    noise = torch.stack([fisher_noise(example, noise_generator(seed, index)) for example, index in examples])
-    logits.backward(noise * mask[..., None] if logits.dim() == 3 else noise)
+    softened = kind.softened(rows.logits, temperature)
+    noise = torch.zeros_like(softened)
+    for i, index in enumerate(indices):
+        own = rows.inputs == i
+        noise[own] = fisher_noise(kind, softened[own].detach(), noise_generator(seed, index))
+    rows.logits.backward(noise)

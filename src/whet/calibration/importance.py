@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from whet.calibration.gradients import activation_gradients, backward_fisher_noise, batches_of_process
 from whet.errors import InvalidModel
 from whet.models.architecture import dense_weight, first_token_layers, rows_read
-from whet.models.inference import removing_hooks, to_device
+from whet.models.inference import answers, kind_of_model, model_inputs, removing_hooks
 from whet.tasks.data import Batches
 from whet.utils.distributed import sum_over_processes
 
@@ -50,7 +50,7 @@ def activation_magnitudes(model: nn.Module, batches: Batches, layers: Sequence[s
     handles = [model.get_submodule(name).register_forward_pre_hook(add(name)) for name in layers]
     with removing_hooks(handles), torch.inference_mode():
         for _, batch in batches_of_process(batches):
-            inputs = to_device(batch, model)
+            inputs = model_inputs(batch, model)
             mask = inputs["attention_mask"][..., None].float()
             model(**inputs)
     return {
@@ -94,10 +94,9 @@ def fisher_importance(model: nn.Module, batches: Batches, layers: Sequence[str],
     handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in layers]
     with removing_hooks(handles), activation_gradients(model):
         for indices, batch in batches_of_process(batches):
-            inputs = to_device(batch, model)
-            mask = inputs["attention_mask"][..., None].float()
-            backward_fisher_noise(model(**inputs).logits, inputs["attention_mask"], seed=seed, indices=indices)
-    return {name: sum_over_processes(total) / batches.examples for name, total in sums.items()}
+            mask = model_inputs(batch, model)["attention_mask"][..., None].float()
+            backward_fisher_noise(kind_of_model(model), answers(model, batch), seed=seed, indices=indices)
+    return {name: sum_over_processes(total) / batches.inputs for name, total in sums.items()}
 
 
 def _zeros(model: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from whet.calibration.gradients import activation_gradients, backward_fisher_noise, batches_of_process
 from whet.errors import InvalidModel
 from whet.models.architecture import dense_bias, dense_weight, first_token_layers, rows_read
-from whet.models.inference import removing_hooks, to_device
+from whet.models.inference import answers, kind_of_model, model_inputs, removing_hooks
 from whet.numerics.moments import Moments, Side, narrower_side
 from whet.tasks.data import Batch, Batches
 from whet.utils.distributed import sum_over_processes
@@ -114,11 +114,10 @@ class _Collector:
 
     def run(self, batch: Batch, indices: range) -> None:
         """Run one batch forward and, for gradient moments, noise backward from the logits."""
-        inputs = to_device(batch, self.model)
-        mask = inputs["attention_mask"]
+        mask = model_inputs(batch, self.model)["attention_mask"]
         self.mask, self.steps = mask.bool(), dict.fromkeys(self.layers, 0)
         self.examples += len(mask)
-        logits = self.model(**inputs).logits
+        rows = answers(self.model, batch)
         for name, steps in self.steps.items():
             # a layer that does not run in this batch may run in others; one that never runs is refused at the end
             if 0 < steps < rows_read(name, mask, self.first_alone).shape[1]:
@@ -127,7 +126,8 @@ class _Collector:
                     "exclude this layer"
                 )
         if self.seed is not None:
-            backward_fisher_noise(logits, mask, seed=self.seed, indices=indices, temperature=self.temperature)
+            kind = kind_of_model(self.model)
+            backward_fisher_noise(kind, rows, seed=self.seed, indices=indices, temperature=self.temperature)
         self.last_input = None
 
     def handles(self) -> list[RemovableHandle]:

@@ -11,16 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidModel
-from whet.models.inference import predict_logits, removing_hooks
+from whet.models.inference import predict, removing_hooks
 from whet.models.layers.low_rank import LowRank
 from whet.numerics.rounding import equalize_factors, quantize_weight
 from whet.tasks.data import Batches
-from whet.tasks.kinds.base import kl_divergences
 from whet.utils.progress import track
 
 __all__ = ["choose_fp32_layers", "equalize_low_rank_layers", "quantization_sensitivity", "simulated_int8"]
@@ -96,11 +94,11 @@ def quantization_sensitivity(model: nn.Module, layers: Sequence[str], held_out: 
         layers: names of linear layers.
         held_out: held-out examples to compare predictions on.
     """
-    baseline = predict_logits(model, held_out)
+    baseline = predict(model, held_out)
 
     def kl_of(name: str) -> float:
         with simulated_int8(model, [name]):
-            return float(np.mean(kl_divergences(baseline, predict_logits(model, held_out))))
+            return float(baseline.divergences(predict(model, held_out)).mean())
 
     kl = {name: kl_of(name) for name in track(layers, "rounding layers one by one")}
     return sorted(layers, key=lambda name: -kl[name])

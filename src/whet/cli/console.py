@@ -149,7 +149,10 @@ def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
     columns = [
         TableColumn("runtime", [runtime for runtime, _ in found], "word"),
         TableColumn("precision", [precision for _, precision in found], "word"),
-        TableColumn("equal\npredictions", [percent(row.equal_predictions, places=0) for row in rows]),
+        TableColumn(
+            "equal\npredictions",
+            ["" if (same := row.equal_predictions) is None else percent(same, places=0) for row in rows],
+        ),
         TableColumn("KL,\nheld out", ["" if row.kl is None else number(row.kl) for row in rows]),
         TableColumn("largest\ndifference", [number(row.largest_difference) for row in rows]),
         TableColumn("computes\nin", [row.precision for row in rows], "word"),

@@ -28,7 +28,7 @@ from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import LoadedModel, load_with_tokenizer
 from whet.models.checkpoint import Checkpoint
-from whet.models.inference import predict_logits
+from whet.models.inference import predict
 from whet.models.load import class_order, common_max_length
 from whet.runtimes.base import ExportedModel, runtime_named
 from whet.runtimes.export import CALIBRATION, ExportSettings
@@ -233,7 +233,7 @@ class Benchmark:
             plain,
             name=name,
             model=model,
-            logits=predict_logits(model, plain.dev, name=name)[:, plain.order],
+            answers=predict(model, plain.dev, name=name).ordered(plain.order),
             runtime=row.runtime,
             precision=model.session.precision if isinstance(model, ExportedModel) else plain.precision,
             files=files if kept is None else kept_files(kept, row),
@@ -272,7 +272,7 @@ class Benchmark:
             device=self.device,
             max_length=length,
             dev=encoded["dev"],
-            logits=predict_logits(model, encoded["dev"], name=name)[:, order],
+            answers=predict(model, encoded["dev"], name=name).ordered(order),
             singles=encoded["singles"],
             timed=encoded["timed"],
             rounds=self.rounds,

@@ -31,7 +31,7 @@ from whet.evaluation.words import metric_in_words
 from whet.models.manifest import Lineage, Made
 from whet.run.target import PACKAGES
 from whet.tasks.base import hub_dataset
-from whet.tasks.kinds.base import kind_of_head
+from whet.tasks.kinds.base import kind_named
 from whet.utils.precision import FP32, INT8, PYTORCH
 
 __all__ = ["CardFacts", "Form", "measured_table", "model_card", "won_by"]
@@ -78,8 +78,8 @@ class CardFacts(NamedTuple):
     """How it was trained, if whet did."""
     lineage: Lineage = Lineage()
     """Where it comes from as the hub tells it."""
-    outputs: int = 2
-    """Of its head; a single one is a score, which pipelines would squash between 0 and 1."""
+    kind: str = "classification"
+    """Name of the kind of its answers."""
     needs_whet: bool = False
     """Whether transformers can load it only after `import whet`."""
     forms: Sequence[Form] = (Form(PYTORCH),)
@@ -217,8 +217,9 @@ def _install(form: Form) -> list[str]:
 
 
 def _pipeline(facts: CardFacts) -> list[str]:
-    name, tag = _literal(facts.name), kind_of_head(facts.outputs).pipeline_tag
-    score, options = ("score", ', function_to_apply="none"') if facts.outputs == 1 else ("classify", "")
+    name, tag = _literal(facts.name), kind_named(facts.kind).pipeline_tag
+    # a pipeline would squash a score between 0 and 1
+    score, options = ("score", ', function_to_apply="none"') if facts.kind == "regression" else ("classify", "")
     structure = ["import whet  # makes the structure known to transformers"] if facts.needs_whet else []
     return [
         *structure,
@@ -246,7 +247,7 @@ def _told(recipe: Steps) -> str:
 
 def _head(facts: CardFacts, newest: Mapping[Form, Trial]) -> str:
     """Return the hub's metadata as YAML."""
-    lineage, tag = facts.lineage, kind_of_head(facts.outputs).pipeline_tag
+    lineage, tag = facts.lineage, kind_named(facts.kind).pipeline_tag
     results = {form: qualities for form, trial in newest.items() if (qualities := _qualities(trial))}
     how = ["compressed"] if facts.recipe else [facts.made.how] if facts.made else []
     tags = ["whet", *how, *dict.fromkeys(form.runtime for form in facts.forms if form.runtime != PYTORCH)]

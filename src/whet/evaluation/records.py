@@ -16,10 +16,13 @@ from whet.evaluation.card import CardFacts, Form, model_card
 from whet.evaluation.description import Steps, description
 from whet.evaluation.trial import Trial
 from whet.models import artifact
+from whet.models.checkpoint import Checkpoint
+from whet.models.inference import kind_of_model
 from whet.models.lineage import FINETUNE, QUANTIZED, lineage_from, public_name
 from whet.models.manifest import DISTILLED, Lineage, Made, Manifest, read_manifest
 from whet.models.surgery import describe
 from whet.tasks.base import hub_dataset
+from whet.tasks.kinds.base import kind_of_head
 from whet.utils.files import check_path, write_text
 from whet.utils.inputs import require_file
 from whet.utils.manifests import CARD, CONFIG, MEASUREMENTS, RECIPE, WEIGHTS, is_artifact
@@ -77,8 +80,9 @@ def save_model(
     """
     steps, name = [dict(step) for step in recipe], public_name(origin)
     lineage, config = _lineage(origin, steps, made), model.config
+    answered = kind_of_model(model)
     structured = bool(describe(model)) or config.model_type.startswith(_OWN_MODELS)
-    facts = CardFacts(folder.name, steps, name, made, lineage, config.num_labels, structured)
+    facts = CardFacts(folder.name, steps, name, made, lineage, answered.name(), structured)
     notes = {RECIPE: yaml.safe_dump(steps, sort_keys=False), **_notes(facts, [])}
     files = {**(extras or {}), **{name: text.encode() for name, text in notes.items()}}
     about: dict[str, Any] = {"origin": name, "seed": seed}
@@ -273,7 +277,6 @@ def read_steps(folder: Path) -> list[dict[str, Any]]:
 class _Config(BaseModel):
     """What a card says of a configuration."""
 
-    id2label: dict[str, str] = {"0": "", "1": ""}
     model_type: str = ""
     quantization_config: dict[str, Any] | None = None
 
@@ -294,7 +297,7 @@ def _facts(folder: Path) -> CardFacts:
         origin=manifest.origin,
         made=manifest.made,
         lineage=manifest.lineage,
-        outputs=len(config.id2label),
+        kind=kind_of_head(Checkpoint.of(folder).head()).name(),
         needs_whet=config.needs_whet,
         forms=_forms(manifest),
         target=Form(**target) if isinstance(target, dict) and target.keys() == set(Form._fields) else None,

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from whet.errors import OutputNotWritten
-from whet.models.inference import to_device
+from whet.models.inference import model_inputs
 from whet.models.layers.low_rank import LowRank
 from whet.runtimes.base import runtime_named
 from whet.runtimes.export import load_unsaved
@@ -154,7 +154,7 @@ def time_interleaved(
 
 def time_models(models: Sequence[nn.Module], batches: Sequence[Batch], *, seed: int = 0) -> Array:
     """Return (rounds, models) seconds that each PyTorch model takes for all the batches."""
-    device, moved = next(models[0].parameters()).device.type, [to_device(batch, models[0]) for batch in batches]
+    device, moved = next(models[0].parameters()).device.type, [model_inputs(batch, models[0]) for batch in batches]
     return _time_passes([_run(model) for model in models], moved, device, seed)
 
 
@@ -313,7 +313,7 @@ def _time_passes(runs: Sequence[Run], batches: Sequence[Batch], device: str, see
 
 
 def _run(model: nn.Module) -> Run:
-    return lambda batch: model(**to_device(batch, model))
+    return lambda batch: model(**model_inputs(batch, model))
 
 
 def _timing_hooks(

@@ -8,6 +8,7 @@ from .artifact import exported as exported
 from .artifact import verify as verify
 from .artifact import versions as versions
 from .inference import input_names as input_names
+from .inference import predict as predict
 from .inference import predict_logits as predict_logits
 from .inference import removing_hooks as removing_hooks
 from .layers.codebook import Clustered as Clustered

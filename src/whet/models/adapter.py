@@ -15,6 +15,7 @@ from whet.errors import InvalidModel, InvalidParameter
 from whet.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint
 from whet.models.folder import conversion, find_file, reading
 from whet.models.weights import SAFE, load_checkpoint
+from whet.tasks.kinds.base import TEXT_HEAD, Head, kind_of_head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -96,7 +97,9 @@ def load_merged(checkpoint: Checkpoint) -> "PreTrainedModel":
     adapter = checkpoint.adapter or {}
     _require_lora(checkpoint, adapter, peft.LoraConfig().to_dict())
     base, weights = base_of(checkpoint), _adapter_weights(checkpoint)
-    model, missing = load_checkpoint(base, head="new", config=_config(checkpoint, base, weights))
+    model, missing = load_checkpoint(
+        base, kind_of_head(Head(TEXT_HEAD)), head="new", config=_config(checkpoint, base, weights)
+    )
     saved = {name.removeprefix(_PREFIX) for name in weights}
     if lacking := sorted(missing - saved):
         raise InvalidModel(
@@ -161,7 +164,7 @@ def _config(checkpoint: Checkpoint, base: Checkpoint, weights: Mapping[str, Tens
     with reading(base.source):
         config = AutoConfig.from_pretrained(base.source, **SAFE)
         if base.is_classifier:
-            base.require_classifier()
+            base.kind()
         elif own:
             config.id2label = {int(index): name for index, name in own.items()}
         else:

@@ -11,14 +11,14 @@ from typing import Any, Self
 
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.models.folder import check_folder, conversion, find_file, is_folder, read_object, reading, weight_names
+from whet.tasks.kinds.base import TEXT_HEAD, Head, TaskKind, all_kinds, kind_of_head
 
-__all__ = ["ADAPTER_WEIGHTS", "Checkpoint"]
+__all__ = ["ADAPTER_WEIGHTS", "KIND", "Checkpoint", "said_kind"]
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PICKLES = "pytorch_model*.bin"
-_CLASSIFIER = "ForSequenceClassification"
 _PRETRAINED = (
     "Model",
     "ForMaskedLM",
@@ -31,6 +31,9 @@ _PRETRAINED = (
 """How classes end whose head pretraining made, or that have none; fine-tuning gives them a new one."""
 _PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
 _MULTI_LABEL = _PROBLEMS[-1]
+_ENCODER_DECODERS = ("ForConditionalGeneration", "EncoderDecoderModel")
+KIND = "whet_kind"
+"""The key under which a configuration names its kind, where the class of the model does not tell."""
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _SIZES = {
     **dict.fromkeys(_LAYERS, 1_000),
@@ -100,30 +103,65 @@ class Checkpoint:
     @property
     def is_classifier(self) -> bool:
         """Whether it is a classifier or regressor of texts by its class, or its class is not known."""
-        return not self.architectures or any(name.endswith(_CLASSIFIER) for name in self.architectures)
+        return not self.architectures or any(name.endswith(TEXT_HEAD) for name in self.architectures)
 
-    def require_classifier(self) -> None:
-        """Check that it is a fine-tuned classifier, with one label a text, or a regressor.
+    def head(self, kind: str | None = None) -> Head:
+        """Return what the source says of its head.
+
+        Args:
+            kind: name of the kind that the user says, where the configuration says none.
+        """
+        labels = self.config.get("id2label")
+        outputs = len(labels) if labels else self.config.get("num_labels", 2)
+        name = self.architectures[0] if self.architectures else TEXT_HEAD
+        return Head(name, outputs, self.config.get("problem_type"), said_kind(self.config) or kind)
+
+    def kind(self, said: str | None = None) -> TaskKind:
+        """Return what the model answers.
+
+        Args:
+            said: name of the kind that the user says; None takes what the source says.
 
         Raises:
-            InvalidModel: it is something else.
+            InvalidModel: whet compresses no model of that kind, or the source is of another kind than said.
         """
         self._require_weights()
-        if self.is_classifier and self.config.get("problem_type") != _MULTI_LABEL:
-            return
-        base = all(name.endswith(_PRETRAINED) for name in self.architectures)
-        remedy = "fine-tune it first: whet finetune" if base else "give one that was fine-tuned for that"
-        raise InvalidModel(
-            f"the model must be a text classifier or regressor, but {self.source} holds {self.holds()}; {remedy}"
-        )
+        if any(name.endswith(_ENCODER_DECODERS) for name in self.architectures) or self.config.get(
+            "is_encoder_decoder"
+        ):
+            raise InvalidModel(
+                f"the model must be an encoder or a decoder, but {self.source} holds {self.holds()}, which has both; "
+                "whet does not compress these yet"
+            )
+        known = {end for kind in all_kinds().values() for end in kind.heads}
+        if self.architectures and not any(name.endswith(tuple(known)) for name in self.architectures):
+            base = all(name.endswith(_PRETRAINED) for name in self.architectures)
+            remedy = "fine-tune it first: whet finetune" if base else "give one that was fine-tuned for that"
+            raise InvalidModel(
+                f"the model must be {_one_of(all_kinds())}, but {self.source} holds {self.holds()}; {remedy}"
+            )
+        try:
+            found = kind_of_head(self.head(said))
+        except InvalidModel as error:
+            raise InvalidModel(
+                f"the model must be {_one_of(all_kinds())}, but {self.source} holds {self.holds()}; give one that was "
+                "fine-tuned for that"
+            ) from error
+        if said is not None and found.name() != said:
+            raise InvalidModel(
+                f"the kind must be that of the model, but got {said} for {self.source}, which holds {self.holds()}; "
+                f"give {found.name()}, or leave it out"
+            )
+        return found
 
-    def require_base(self, classes: int) -> None:
+    def require_base(self, kind: TaskKind, outputs: int) -> None:
         """Check that it can get a new head for a task: it is a pretrained model, or has such a head already.
 
         The head of another task is refused, and not dropped in silence.
 
         Args:
-            classes: number of outputs that the task needs.
+            kind: what the new head answers.
+            outputs: number of outputs that the task needs.
 
         Raises:
             InvalidModel: it is an adapter, or has a head for something else.
@@ -134,14 +172,18 @@ class Checkpoint:
                 f"trained from, base_model_name_or_path={self.adapter.get('base_model_name_or_path')!r:.80}"
             )
         self._require_weights()
-        if self.is_classifier and self.config.get("problem_type") != _MULTI_LABEL:
-            return
-        if not self.is_classifier and all(name.endswith(_PRETRAINED) for name in self.architectures):
-            return
-        raise InvalidModel(
-            f"the base must have no head, or one for the task's {classes} classes, but {self.source} holds "
-            f"{self.holds()}; name the base that it was trained from"
-        )
+        if not self.has_head_of(kind) and not all(name.endswith(_PRETRAINED) for name in self.architectures):
+            raise InvalidModel(
+                f"the base must have no head, or one for the task's {outputs} classes, but {self.source} holds "
+                f"{self.holds()}; name the base that it was trained from"
+            )
+
+    def has_head_of(self, kind: TaskKind) -> bool:
+        """Return whether the model has a head of this kind already, as far as its configuration tells."""
+        if not self.architectures:
+            return kind.auto_class == TaskKind.auto_class
+        named = any(name.endswith(kind.heads) for name in self.architectures)
+        return named and self.config.get("problem_type") in (None, kind.problem_type)
 
     def _check(self) -> None:
         if self.adapter is not None and _has_weights(self.source):
@@ -167,6 +209,17 @@ class Checkpoint:
         raise InvalidModel(
             f"the model's folder must hold model.safetensors, but {self.source} holds no weights; copy it again"
         )
+
+
+def said_kind(config: Mapping[str, Any]) -> str | None:
+    """Return the name of the kind that a configuration says, if it says one."""
+    said = config.get(KIND)
+    return said if isinstance(said, str) else None
+
+
+def _one_of(kinds: Mapping[str, TaskKind]) -> str:
+    *others, last = [kind.holds for kind in kinds.values()]
+    return f"{', '.join(others)} or {last}"
 
 
 def _with_article(name: str) -> str:

@@ -10,14 +10,14 @@ tokens.
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from whet.errors import NothingToCompress
 from whet.models.architecture import Architecture, dense_weight
-from whet.models.inference import removing_hooks, to_device
+from whet.models.inference import answers, removing_hooks
 from whet.tasks.data import Batch, Batches
 
 __all__ = ["FeedForward"]
@@ -136,9 +136,7 @@ class _NoiseExperiment:
             read = lambda _module, inputs, name=part.output: self._compare(inputs[0], name)  # noqa: E731
             handles.append(self.model.get_submodule(part.output).register_forward_pre_hook(read))
         with removing_hooks(handles), torch.inference_mode():
-            outputs: Any = self.model(**to_device(batch, self.model))
-        logits: Tensor = outputs.logits
-        return logits
+            return answers(self.model, batch).logits
 
     def _add_noise(self, out: Tensor, name: str) -> Tensor:
         if not self.noise:

@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,20 +12,84 @@ from torch.utils.hooks import RemovableHandle
 
 from whet.errors import InvalidModel
 from whet.models.architecture import word_vectors
-from whet.tasks.data import Batch
+from whet.models.checkpoint import said_kind
+from whet.tasks.data import ANSWERED, Batch
+from whet.tasks.kinds.base import Answers, Head, LogitRows, TaskKind, joined, kind_of_head
 from whet.utils.progress import track
 
-__all__ = ["example_batch", "input_names", "predict_logits", "removing_hooks", "to_device"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = [
+    "answers",
+    "example_batch",
+    "input_names",
+    "kind_of_model",
+    "model_inputs",
+    "new_model",
+    "predict",
+    "predict_logits",
+    "removing_hooks",
+]
 
 
-def to_device(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
-    """Return the batch on the model's device."""
+def new_model(like: nn.Module, config: Any) -> "PreTrainedModel":
+    """Return a model of a configuration with random weights, which answers as another one does."""
+    import transformers  # slow to import
+
+    model: PreTrainedModel = getattr(transformers, kind_of_model(like).auto_class).from_config(config)
+    return model
+
+
+def model_inputs(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
+    """Return what a model reads of a batch, on the model's device."""
     device = next(model.parameters()).device
-    return {key: value.to(device) for key, value in batch.items()}
+    return {key: value.to(device) for key, value in batch.items() if key != ANSWERED}
 
 
-def predict_logits(model: nn.Module, batches: Iterable[Batch], *, name: str | None = None) -> np.ndarray[Any, Any]:
-    """Return (examples, classes) logits, in the order of the batches; half precision becomes float32.
+def kind_of_model(model: nn.Module) -> TaskKind:
+    """Return what the outputs of a model mean, by its class and its configuration.
+
+    Raises:
+        InvalidModel: whet knows no such kind.
+    """
+    known: TaskKind | None = getattr(model, "kind", None)  # an export knows that of its model
+    if known is not None:
+        return known
+    config: Any = getattr(model, "config", None)
+    return kind_of_head(
+        Head(
+            type(_unwrapped(model)).__name__,
+            getattr(config, "num_labels", None),
+            getattr(config, "problem_type", None),
+            said_kind(vars(config) if hasattr(config, "__dict__") else {}),
+        )
+    )
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside of what compiles or distributes it."""
+    for name in ("_orig_mod", "module"):
+        inner = getattr(model, name, None)
+        if isinstance(inner, nn.Module):
+            return _unwrapped(inner)
+    return model
+
+
+def answers(model: nn.Module, batch: Batch) -> LogitRows:
+    """Return the answers of a model to one batch, with gradients if they are on.
+
+    Args:
+        model: on any device.
+        batch: on any device; with ANSWERED, if only some tokens count.
+    """
+    device = next(model.parameters()).device
+    outputs = model(**model_inputs(batch, model))
+    return kind_of_model(model).rows(outputs, {key: value.to(device) for key, value in batch.items()})
+
+
+def predict(model: nn.Module, batches: Iterable[Batch], *, name: str | None = None) -> Answers:
+    """Return the answers to all batches, in their order; half precision becomes float32.
 
     Args:
         model: in eval mode, on any device.
@@ -36,11 +100,22 @@ def predict_logits(model: nn.Module, batches: Iterable[Batch], *, name: str | No
         InvalidModel: the model has a name, and its logits are not finite.
     """
     shown = batches if name is None else track(batches, f"logits of {name}")
+    logits, inputs, before = [], [], 0
     with torch.inference_mode():
-        logits = torch.cat([_at_least_float32(model(**to_device(batch, model)).logits).cpu() for batch in shown])
-    if name is not None and not logits.isfinite().all():
+        for batch in shown:
+            rows = answers(model, batch)
+            logits.append(_at_least_float32(rows.logits).cpu().numpy())
+            inputs.append(rows.inputs.cpu().numpy() + before)
+            before += len(batch["input_ids"])
+    found = Answers(kind_of_model(model), joined(logits), np.concatenate(inputs))
+    if name is not None and not np.isfinite(found.logits).all():
         raise InvalidModel(f"logits must be finite, but {name} gives NaN or infinity; check its weights")
-    return logits.numpy()
+    return found
+
+
+def predict_logits(model: nn.Module, batches: Iterable[Batch], *, name: str | None = None) -> np.ndarray[Any, Any]:
+    """Return the (rows, outputs) logits of `predict`, one row for each input if the model classifies texts."""
+    return predict(model, batches, name=name).logits
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:

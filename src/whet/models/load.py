@@ -13,14 +13,15 @@ from torch import nn
 
 from whet.errors import InvalidModel
 from whet.models.adapter import base_of, load_merged
-from whet.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint
+from whet.models.checkpoint import ADAPTER_WEIGHTS, KIND, Checkpoint
 from whet.models.folder import find_file, is_folder, reading, weight_names
+from whet.models.inference import kind_of_model
 from whet.models.plain_loading import compared_already
 from whet.models.weights import SAFE, check_finite, check_run, load_checkpoint
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode
-from whet.tasks.kinds.base import kind_of_labels
+from whet.tasks.kinds.base import TEXT_HEAD, Head, TaskKind, kind_of_head
 from whet.tasks.pairing import folded
 from whet.utils.distributed import is_first
 from whet.utils.files import digest, json_digest
@@ -91,10 +92,14 @@ def load_tokenizer(source: str | Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_unverified(source: str | Path) -> "PreTrainedModel":
-    """Return the sequence classifier or regressor of a folder or hub name, in fp32 and eval mode.
+def load_unverified(source: str | Path, *, kind: str | None = None) -> "PreTrainedModel":
+    """Return the model of a folder or hub name, in fp32 and eval mode.
 
     An adapter is merged into its base. Digests are not compared; `whet.load_model` does that first.
+
+    Args:
+        source: folder or hub name.
+        kind: name of the kind of its answers, where the source does not tell; see `whet.tasks.kinds`.
 
     Raises:
         InvalidModel: it holds another kind of model, which the message names, or cannot be loaded; a weight such as
@@ -105,9 +110,11 @@ def load_unverified(source: str | Path) -> "PreTrainedModel":
         model = load_merged(checkpoint)
         _say_merged(checkpoint.source, base_of(checkpoint).source)
     else:
-        checkpoint.require_classifier()
+        found = checkpoint.kind(kind)
         with compared_already():
-            model, missing = load_checkpoint(checkpoint, head="own")
+            model, missing = load_checkpoint(checkpoint, found, head="own")
+        if checkpoint.head().said != found.name() and kind_of_model(model) is not found:
+            model.config.update({KIND: found.name()})
         if missing:
             raise InvalidModel(
                 f"every weight must be in the checkpoint, but {source} lacks {', '.join(sorted(missing)[:4])}; "
@@ -138,25 +145,27 @@ def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
     Raises:
         InvalidModel: the configuration cannot be read.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    import transformers  # slow to import
 
     checkpoint = Checkpoint.of(folder)
-    source = checkpoint.source if checkpoint.adapter is None else base_of(checkpoint).source
+    whole = checkpoint if checkpoint.adapter is None else base_of(checkpoint)
+    source, kind = whole.source, checkpoint.kind() if checkpoint.adapter is None else kind_of_head(Head(TEXT_HEAD))
     with reading(folder):
-        config = AutoConfig.from_pretrained(source, **SAFE)
+        config = transformers.AutoConfig.from_pretrained(source, **SAFE)
         config.vocab_size = max(config.vocab_size, least_words)
         with torch.device("meta"):
-            model: nn.Module = AutoModelForSequenceClassification.from_config(config, **SAFE)
+            model: nn.Module = getattr(transformers, kind.auto_class).from_config(config, **SAFE)
     return model
 
 
 def load_with_new_head(
-    source: str | Path, label_names: Sequence[str] | None, tokenizer: "PreTrainedTokenizerBase"
+    source: str | Path, kind: TaskKind, label_names: Sequence[str] | None, tokenizer: "PreTrainedTokenizerBase"
 ) -> "PreTrainedModel":
     """Return a base model with a new head for fine-tuning.
 
     Args:
         source: folder or hub name of the base model.
+        kind: what the new head answers.
         label_names: names of the classes; None makes a head with one score. A head that the base has for these
             classes keeps their order.
         tokenizer: the tokenizer whose padding token the model ignores.
@@ -168,17 +177,17 @@ def load_with_new_head(
     from transformers import AutoConfig
 
     checkpoint = Checkpoint.of(source)
-    kind = kind_of_labels(label_names)
     names = kind.output_names(label_names)
-    checkpoint.require_base(len(names))
+    checkpoint.require_base(kind, len(names))
+    has_head = checkpoint.has_head_of(kind)
     with reading(source):
         config = AutoConfig.from_pretrained(str(source), **SAFE)
-        if checkpoint.architectures and checkpoint.is_classifier and config.num_labels != len(names):
+        if checkpoint.architectures and has_head and config.num_labels != len(names):
             raise InvalidModel(
                 f"the base must have no head, or one for the task's {len(names)} classes, but {source} has "
                 f"num_labels={config.num_labels}; name the base that it was trained from"
             )
-        if checkpoint.is_classifier:
+        if has_head:
             names = _in_order_of(config.id2label, names)
         config = AutoConfig.from_pretrained(
             str(source),
@@ -190,7 +199,7 @@ def load_with_new_head(
         )
     config.pad_token_id = tokenizer.pad_token_id
     with compared_already():
-        model = load_checkpoint(checkpoint, head="new", config=config).model
+        model = load_checkpoint(checkpoint, kind, head="new", config=config).model
     check_finite(model)
     check_run(model, str(source))
     return model

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from whet.errors import InvalidParameter
 from whet.models.configs import RecurrentConfig
-from whet.tasks.kinds.base import kind_of_head
+from whet.models.inference import kind_of_model
 
 __all__ = ["RecurrentForSequenceClassification"]
 
@@ -71,7 +71,7 @@ class RecurrentForSequenceClassification(PreTrainedModel):
         for layer in self.layers:
             states, _last = layer(torch.cat([self.dropout(states) * real, real], -1))
         logits = self.classifier(self.dropout(self._pooled(states, real)))
-        loss = None if labels is None else kind_of_head(self.config.num_labels).loss(logits, labels)
+        loss = None if labels is None else kind_of_model(self).loss(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _pooled(self, states: Tensor, real: Tensor) -> Tensor:

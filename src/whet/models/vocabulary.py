@@ -37,7 +37,7 @@ Definition = dict[str, Any]
 def corpus_token_counts(examples: Examples, tokenizer: "PreTrainedTokenizerBase") -> Tensor:
     """Return how often each token id occurs in the examples' full texts, (tokens,) int64."""
     counts = torch.zeros(_size(tokenizer), dtype=torch.int64)
-    texts = [*examples.texts, *(examples.pairs or ())]
+    texts = [text for texts in examples.plain() for text in texts]
     for start in range(0, len(texts), AT_ONCE):
         rows = token_ids(texts[start : start + AT_ONCE], tokenizer)
         counts += torch.bincount(torch.tensor([token for row in rows for token in row]), minlength=len(counts))

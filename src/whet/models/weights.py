@@ -10,6 +10,8 @@ from torch import nn
 from whet.errors import InvalidModel
 from whet.models.checkpoint import Checkpoint
 from whet.models.folder import reading
+from whet.models.inference import answers, kind_of_model
+from whet.tasks.kinds.base import TaskKind
 from whet.utils.progress import without_foreign_bars
 
 if TYPE_CHECKING:
@@ -38,11 +40,14 @@ class Loaded(NamedTuple):
     """The weights that were drawn at random."""
 
 
-def load_checkpoint(checkpoint: Checkpoint, *, head: Literal["own", "new"], config: Any = None) -> Loaded:
-    """Return the sequence classifier of a checkpoint.
+def load_checkpoint(
+    checkpoint: Checkpoint, kind: TaskKind, *, head: Literal["own", "new"], config: Any = None
+) -> Loaded:
+    """Return the model of a checkpoint.
 
     Args:
         checkpoint: a whole model.
+        kind: what its head answers, or is to answer.
         head: own for a fine-tuned model, of which all weights must be used; with new, weights of heads may be missing
             or left over, but none of the model below them.
         config: replaces the checkpoint's own configuration.
@@ -50,11 +55,11 @@ def load_checkpoint(checkpoint: Checkpoint, *, head: Literal["own", "new"], conf
     Raises:
         InvalidModel: transformers cannot load it, or weights are left over, of other shapes, or not finite.
     """
-    from transformers import AutoModelForSequenceClassification
+    import transformers  # slow to import
 
     given = {} if config is None else {"config": config}
     with reading(checkpoint.source), without_foreign_bars():
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = getattr(transformers, kind.auto_class).from_pretrained(
             checkpoint.source,
             dtype=torch.float32,
             use_safetensors=True,
@@ -140,9 +145,12 @@ def check_run(model: "PreTrainedModel", source: str) -> None:
     end = config.get("eos_token_id")  # an encoder-decoder's head reads the last of these
     ids = torch.tensor([[words // 2, end if isinstance(end, int) and 0 <= end < words else words - 1]])
     with reading(source), torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    if logits.shape != (1, model.config.num_labels) or not logits.isfinite().all():
+        logits = answers(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits
+    kind = kind_of_model(model)
+    expected = model.config.num_labels if kind.has_classes else logits.shape[-1]
+    right = logits.dim() == 2 and logits.shape[-1] == expected and (len(logits) == 1 or not kind.one_row)
+    if not right or not logits.isfinite().all():
         raise InvalidModel(
-            f"the model must give one row of finite logits a text, but {source} gives {logits.tolist()!s:.60} for two "
-            "tokens; correct its config.json, or train it again"
+            f"the model must give one row of finite logits {'a text' if kind.one_row else 'a token'}, but {source} "
+            f"gives {logits.tolist()!s:.60} for two tokens; correct its config.json, or train it again"
         )

@@ -1,6 +1,7 @@
 """What studies, benchmarks and other packages may import from this wing."""
 
 from .coding import Coding as Coding
+from .divergence import categorical_kl as categorical_kl
 from .kmeans import Initialization as Initialization
 from .kmeans import nearest_centroid as nearest_centroid
 from .kmeans import quantize_to_centroids as quantize_to_centroids

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, WhetError
 from whet.models import artifact
-from whet.models.inference import example_batch, predict_logits
+from whet.models.inference import example_batch, kind_of_model, predict
 from whet.run.sessions import Session
 from whet.utils.inputs import one_line
 from whet.utils.lookup import by_name, choose, member_name, members
@@ -61,8 +61,8 @@ class Agreement(NamedTuple):
     """Batch sizes and lengths of the random inputs that were compared."""
     largest_difference: float
     """Between logits of the random inputs."""
-    equal_predictions: float
-    """Fraction of the random inputs with the same predicted class."""
+    equal_predictions: float | None
+    """Fraction of the rows for random inputs that decide the same; None for a kind that decides nothing."""
     precision: str
     """The precision that the runtime computed in."""
     kl: float | None = None
@@ -92,6 +92,7 @@ class ExportedModel(nn.Module):
         self.model = model
         self.session = session
         self.config = model.config
+        self.kind = kind_of_model(model)
 
     def forward(self, **batch: Tensor) -> "SequenceClassifierOutput":
         """Return the logits."""
@@ -310,24 +311,27 @@ def agreement_with(
     Raises:
         InvalidModel: logits differ by more than the tolerance or are not finite, or the runtime fails at a shape.
     """
-    largest, equal = 0.0, 0
+    largest, different = 0.0, []
     for shape in SHAPES:
         batch, at = example_batch(model, names, *shape), f"{shape[0]} x {shape[1]}"
-        wanted = predict_logits(model, [batch])
+        wanted = predict(model, [batch])
         try:
-            found = session(batch)
+            found = predict(ExportedModel(model, session), [batch])
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise InvalidModel(
                 f"{runtime} must run the model at every batch size and length, but it fails at {at}: {reason}; "
                 "use another runtime"
             ) from error
-        difference, scale = float(np.abs(found - wanted).max()), max(1.0, float(np.abs(wanted).max()))
+        difference = float(np.abs(found.logits - wanted.logits).max())
+        scale = max(1.0, float(np.abs(wanted.logits).max()))
         if not difference <= tolerance * scale:
             raise InvalidModel(
                 f"{runtime} must give the model's own answers to {tolerance:g}, but at {at} they differ by "
                 f"{difference:.2g}; nothing was written"
             )
         largest = max(largest, difference)
-        equal += int((found.argmax(-1) == wanted.argmax(-1)).sum())
-    return Agreement(SHAPES, largest, equal / sum(size for size, _ in SHAPES), session.precision)
+        different.append(wanted.disagreements(found))
+    decided = [part for part in different if part is not None]
+    equal = 1 - float(np.concatenate(decided).mean()) if decided else None
+    return Agreement(SHAPES, largest, equal, session.precision)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -20,7 +19,7 @@ from whet.calibration.sensitivity import choose_fp32_layers, equalize_low_rank_l
 from whet.errors import InvalidModel, InvalidParameter, MissingResource, WhetError
 from whet.models import artifact
 from whet.models.architecture import dense_layers_in_blocks
-from whet.models.inference import input_names, predict_logits
+from whet.models.inference import input_names, model_inputs, predict
 from whet.models.load import check_head
 from whet.run.sessions import Session
 from whet.runtimes._onnx import check_opset, to_onnx
@@ -35,7 +34,7 @@ from whet.runtimes.base import (
 )
 from whet.tasks.base import Task
 from whet.tasks.data import Batch, Batches
-from whet.tasks.kinds.base import kl_divergences
+from whet.tasks.kinds.base import Answers
 from whet.utils.files import not_written, remove
 from whet.utils.inputs import require_folder
 from whet.utils.locks import EXPORT_DRAFT
@@ -105,8 +104,8 @@ class _Source(NamedTuple):
     """Inputs that ranges are taken from; empty without a task."""
     held_out: Batches | None
     """Training data that no method saw; None without a task."""
-    logits: np.ndarray[Any, Any] | None
-    """The model's own logits of the held-out data."""
+    answers: Answers | None
+    """The model's own, to the held-out data."""
 
 
 def load_unsaved(
@@ -255,8 +254,9 @@ def _source(model: str | Path, onnx: Path, settings: ExportSettings) -> _Source:
         loaded, tokenizer, task, settings.calibration, seed=settings.seed, device="cpu", needs=needs
     )
     held_out = resources.validation
-    logits = None if held_out is None else predict_logits(loaded, held_out)
-    return _Source(loaded, names, onnx, require_calibration(resources).batches, held_out, logits)
+    calibration = [model_inputs(batch, loaded) for batch in require_calibration(resources)]
+    answers = None if held_out is None else predict(loaded, held_out)
+    return _Source(loaded, names, onnx, calibration, held_out, answers)
 
 
 def _verified(
@@ -285,7 +285,7 @@ def _agreement(runtime: ExportRuntime, source: _Source, session: Session, precis
     """Compare the logits of a session with the model's own."""
     tolerance = TOLERANCE if precision == FP32 else math.inf
     agreement = agreement_with(source.model, session, source.input_names, runtime=runtime.name(), tolerance=tolerance)
-    if source.held_out is None or source.logits is None:
+    if source.held_out is None or source.answers is None:
         return agreement
-    logits = predict_logits(ExportedModel(source.model, session), source.held_out)
-    return agreement._replace(kl=float(np.mean(kl_divergences(source.logits, logits))))
+    found = predict(ExportedModel(source.model, session), source.held_out)
+    return agreement._replace(kl=float(source.answers.divergences(found).mean()))

@@ -24,12 +24,12 @@ from whet.evaluation.timing import time_interleaved
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import load_with_tokenizer
-from whet.models.inference import predict_logits
+from whet.models.inference import model_inputs, predict
 from whet.models.load import class_order, common_max_length
 from whet.tasks.base import Splits, Task
 from whet.tasks.data import Batch, Batches
 from whet.tasks.encoding import encode, say_cut, shortest_first
-from whet.tasks.kinds.base import kl_divergences
+from whet.tasks.kinds.base import Answers
 from whet.tasks.splits import ResplitTask
 from whet.utils.hardware import current_machine
 from whet.utils.precision import FP32, PYTORCH
@@ -81,8 +81,8 @@ class Baseline:
     """Of resampling."""
     selection: Batches
     """The selection slice, shortest text first."""
-    logits: Array
-    """(examples, classes) answers to the selection slice, in the order of the task's classes."""
+    answers: Answers
+    """To the selection slice, in the order of the task's classes."""
     seconds: float
     """Time for one example of the selection slice."""
     loading: float
@@ -112,11 +112,11 @@ class Baseline:
         ordered = shortest_first(task.splits.validation, tokenizer, max_length=length)
         selection = encode(ordered, tokenizer, max_length=length, batch_size=SELECTION_BATCH_SIZE)
         start, computing = time.perf_counter(), time.process_time()
-        logits = predict_logits(model, selection, name="the baseline")[:, classes]
+        answers = predict(model, selection, name="the baseline").ordered(classes)
         spent, computed = time.perf_counter() - start, time.process_time() - computing
         return cls(
-            str(source), model, tokenizer, task, classes, length, batch_size, seed, selection, logits,
-            seconds=spent / len(logits), loading=start - begun, slowness=max(1.0, spent / max(computed, 1e-3)),
+            str(source), model, tokenizer, task, classes, length, batch_size, seed, selection, answers,
+            seconds=spent / len(ordered), loading=start - begun, slowness=max(1.0, spent / max(computed, 1e-3)),
         )  # fmt: skip
 
     @property
@@ -127,7 +127,7 @@ class Baseline:
     @cached_property
     def tokens(self) -> float:
         """Tokens of an example of the selection slice, on average, padding included."""
-        return sum(batch["input_ids"].numel() for batch in self.selection.batches) / len(self.logits)
+        return sum(batch["input_ids"].numel() for batch in self.selection.batches) / len(self.selection.labels)
 
     @cached_property
     def export_task(self) -> Task:
@@ -157,11 +157,13 @@ class Baseline:
         Raises:
             InvalidModel: the answers of the candidate are not finite.
         """
-        few, rows = self._proxy_batches
-        logits, wanted = predict_logits(model, few, name="a few batches")[:, self.classes], self.logits[rows]
+        few, inputs = self._proxy_batches
+        wanted = self.answers.of_inputs(inputs)
+        found = predict(model, few, name="a few batches").ordered(self.classes)
         quality = task_qualities(self.task, self.classes)[0]
-        versus = quality.compare(few.labels, quality.predict(logits), quality.predict(wanted), seed=self.seed)
-        return ProxyScore(float(kl_divergences(wanted, logits).mean()), versus)
+        predictions = [answers.kind.predictions(answers, few) for answers in (found, wanted)]
+        versus = quality.compare(few.labels, *predictions, seed=self.seed)
+        return ProxyScore(float(wanted.divergences(found).mean()), versus)
 
     def measure(self, model: nn.Module, *, folder: Path, files: Sequence[Path], name: str) -> list[Measurement]:
         """Return quality, fidelity and size of a candidate, on the whole selection slice.
@@ -175,8 +177,8 @@ class Baseline:
         Raises:
             InvalidModel: the answers of the candidate are not finite.
         """
-        logits = predict_logits(model, self.selection, name=name)[:, self.classes]
-        return self._measurements(self._under_test(model, str(folder), logits, tuple(files)))
+        answers = predict(model, self.selection, name=name).ordered(self.classes)
+        return self._measurements(self._under_test(model, str(folder), answers, tuple(files)))
 
     def trial(self) -> Trial:
         """Return the baseline's own measurements."""
@@ -210,16 +212,9 @@ class Baseline:
 
     @cached_property
     def _proxy_batches(self) -> tuple[Batches, Array]:
-        """A few batches, spread over the lengths, and the indices of their examples in the selection slice."""
+        """A few batches, spread over the lengths, and the indices of their inputs in the selection slice."""
         chosen = np.unique(np.linspace(0, len(self.selection) - 1, PROXY_BATCHES).round().astype(int))
-        batches = [self.selection.batches[i] for i in chosen]
-        rows = np.concatenate(
-            [
-                i * SELECTION_BATCH_SIZE + np.arange(len(batch["input_ids"]))
-                for i, batch in zip(chosen, batches, strict=True)
-            ]
-        )
-        return Batches(batches, self.selection.labels[rows]), rows
+        return self.selection.only(chosen), self.selection.inputs_of(chosen)
 
     @cached_property
     def _timed_batches(self) -> tuple[Batch, ...]:
@@ -228,16 +223,16 @@ class Baseline:
         batches = encode(ordered, self.tokenizer, max_length=self.max_length, batch_size=self.batch_size).batches
         count = max(2, TIMED_EXAMPLES // self.batch_size)
         indices = np.unique(np.linspace(0, len(batches) - 1, 2 * count + 1).round().astype(int)[1::2])
-        return tuple(batches[i] for i in indices)
+        return tuple(model_inputs(batches[i], self.model) for i in indices)
 
     def _measurements(self, candidate: ModelUnderTest | None) -> list[Measurement]:
         """The measurements of a candidate, or of the baseline if there is none."""
-        models = [self._under_test(self.model, self.source, self.logits, ())]
+        models = [self._under_test(self.model, self.source, self.answers, ())]
         models += [] if candidate is None else [candidate]
         metrics = [*task_qualities(self.task, self.classes), *map(metric_named, ("fidelity", "size"))]
         return [measurement for metric in metrics for measurement in metric.measure(models)[-1]]
 
-    def _under_test(self, model: nn.Module, source: str, logits: Array, files: tuple[Path, ...]) -> ModelUnderTest:
+    def _under_test(self, model: nn.Module, source: str, answers: Answers, files: tuple[Path, ...]) -> ModelUnderTest:
         batches = self.selection
         return ModelUnderTest(
             name=self.name,
@@ -246,7 +241,7 @@ class Baseline:
             device="cpu",
             max_length=self.max_length,
             dev=batches,
-            logits=logits,
+            answers=answers,
             singles=batches,
             timed=batches,
             rounds=FULL_ROUNDS,

@@ -63,5 +63,5 @@ def structure_seconds(baseline: Baseline, *, exported: int) -> float:
 
 def target_seconds(baseline: Baseline) -> float:
     """Return about how long one target more takes: its conversion, its answers, its timing."""
-    passes = len(baseline.logits) + PROXY_BATCHES * SELECTION_BATCH_SIZE + TIMED
+    passes = baseline.selection.inputs + PROXY_BATCHES * SELECTION_BATCH_SIZE + TIMED
     return CONVERSION * baseline.slowness + MEASURED_TWICE * passes * baseline.seconds

@@ -181,7 +181,7 @@ class Worker:
 
     def _check_bar(self) -> None:
         """Warn if no answers could show that the bar holds."""
-        examples, least = len(self.baseline.logits), self.goal.least_examples()
+        examples, least = len(self.baseline.selection.labels), self.goal.least_examples()
         if examples < least:
             self.warned = True
             self.warn(

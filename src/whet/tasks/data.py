@@ -1,8 +1,9 @@
 """Examples, which tasks provide, and batches, which models read."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
@@ -13,52 +14,101 @@ from whet.utils.files import json_digest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Batch", "Batches", "Examples", "TrainingText"]
+__all__ = ["ANSWERED", "Batch", "Batches", "Encoded", "Examples", "TrainingText"]
 
-
+Array = np.ndarray[Any, Any]
 Batch = Mapping[str, Tensor]
-"""Keyword arguments of a model: input_ids and attention_mask, (batch, length) int64, and others from the tokenizer."""
+"""Keyword arguments of a model: input_ids and attention_mask, (batch, length) int64, and others from the tokenizer; and
+ANSWERED, where only some tokens count."""
+ANSWERED = "answered"
+"""The key of a batch that says of which tokens the outputs are read, (batch, length) bool; absent if of all."""
+
+
+class Encoded(NamedTuple):
+    """Examples as inputs of a model, before padding."""
+
+    rows: list[dict[str, Any]]
+    """One per input: lists of tokens, `labels` for the model's own loss, and ANSWERED if only some tokens count."""
+    owners: list[int]
+    """The example that each input belongs to; -1 if it belongs to all, as the documents of a corpus do."""
+    notes: list[Any]
+    """What predictions need to know of each input, such as offsets into the text; empty if nothing."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Sentences or pairs of sentences, with their labels."""
+    """Sentences or pairs of sentences, with their labels. An example is what resampling draws.
 
-    texts: Sequence[str]
-    """The sentences, or the first sentences of pairs."""
-    labels: Sequence[int] | Sequence[float]
-    """Class indices into the task's label names, or scores; NaN where no labels are read."""
-    pairs: Sequence[str] | None = None
+    Other forms of data are subclasses, which say how an example becomes inputs of a model.
+    """
+
+    texts: Sequence[Any]
+    """The sentences, or the first sentences of pairs; in subclasses, whatever stands for one."""
+    labels: Sequence[Any]
+    """One per example: a class index into the task's label names or a score, NaN where no labels are read; in
+    subclasses, whatever the task's kind reads."""
+    pairs: Sequence[Any] | None = None
     """The second sentences of pairs, or None."""
 
     def __len__(self) -> int:
         return len(self.texts)
 
-    def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> "Examples":
+    def take(self, indices: Sequence[int] | Array) -> Self:
         """Return the examples at `indices`, in their order."""
-        return Examples(
+        return replace(
+            self,
             texts=[self.texts[i] for i in indices],
-            labels=np.asarray(self.labels)[np.asarray(indices, dtype=int)].tolist(),
+            labels=[self.labels[i] for i in indices],
             pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
         )
 
-    def joined(self, others: "Examples") -> "Examples":
+    def encode(self, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> Encoded:
+        """Return the inputs of a model, in the order of the examples.
+
+        Args:
+            tokenizer: the model's tokenizer.
+            max_length: in tokens, special ones included; longer texts are cut, or split where an example has windows.
+        """
+        pairs = None if self.pairs is None else list(self.pairs)
+        encoded = tokenizer(list(self.texts), pairs, truncation=True, max_length=max_length)
+        rows = [
+            {**{key: values[i] for key, values in encoded.items()}, "labels": label}
+            for i, label in enumerate(self.labels)
+        ]
+        return Encoded(rows, list(range(len(rows))), [])
+
+    def cut_share(self, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> float:
+        """Return the fraction of the examples of which a model that reads `max_length` tokens misses some."""
+        pairs = None if self.pairs is None else list(self.pairs)
+        ids = tokenizer(list(self.texts), pairs, verbose=False)["input_ids"]
+        return sum(len(tokens) > max_length for tokens in ids) / len(self)
+
+    def plain(self) -> list[tuple[str, ...]]:
+        """Return the texts of each example: one, or the two of a pair."""
+        return list(zip(*([self.texts] if self.pairs is None else [self.texts, self.pairs]), strict=True))
+
+    def joined(self, others: "Examples") -> Self:
         """Return these examples followed by `others`.
 
         Raises:
-            InvalidData: only one of the two has pairs of sentences.
+            InvalidData: only one of the two has pairs of sentences, or the others are of another form.
         """
+        if type(others) is not type(self):
+            raise InvalidData(
+                f"all data must be of the task's form, {type(self).__name__}, but got {type(others).__name__}; give "
+                "others"
+            )
         if (self.pairs is None) != (others.pairs is None):
             kinds = ["single sentences" if examples.pairs is None else "pairs" for examples in (self, others)]
             raise InvalidData(f"all text must be {kinds[0]}, as the task's is, but got {kinds[1]}; give others")
         pairs = None if self.pairs is None or others.pairs is None else [*self.pairs, *others.pairs]
-        return Examples([*self.texts, *others.texts], [*self.labels, *others.labels], pairs)
+        return replace(self, texts=[*self.texts, *others.texts], labels=[*self.labels, *others.labels], pairs=pairs)
 
     def digest(self) -> str:
         """Return the SHA-256 of texts and labels, which is equal for runs on the same data."""
         return json_digest([list(self.texts), list(self.pairs or []), list(self.labels)])
 
-    def sample(self, count: int, *, seed: int) -> "Examples":
+    def sample(self, count: int, *, seed: int) -> Self:
         """Return `count` examples drawn without replacement, or all examples in random order if there are fewer."""
         order = np.random.default_rng(seed).permutation(len(self))
         return self.take(order[:count])
@@ -66,12 +116,18 @@ class Examples:
 
 @dataclass(frozen=True)
 class Batches:
-    """Encoded examples in batches, each padded to its longest example."""
+    """Encoded examples in batches, each padded to its longest input."""
 
     batches: Sequence[Batch]
     """The padded batches, without labels."""
-    labels: np.ndarray[Any, Any]
-    """(examples,) class indices or scores, in the order of the batches; NaN where no labels are read."""
+    labels: Array
+    """(examples,) labels in the order of the examples, maybe objects."""
+    owners: Array | None = None
+    """(inputs,) the example of each input, -1 if it belongs to all; each example is one input if None."""
+    source: Examples | None = None
+    """The examples, in the order of `labels`."""
+    notes: Sequence[Any] = ()
+    """What predictions need to know of each input; see `Encoded`."""
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -87,15 +143,38 @@ class Batches:
             seed: seed of the draw, which is without replacement.
         """
         count = max(1, round(part * len(self)))
-        drawn = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
-        ends = np.cumsum([len(batch["input_ids"]) for batch in self.batches])
-        labels = [self.labels[ends[i] - len(self.batches[i]["input_ids"]) : ends[i]] for i in drawn]
-        return Batches([self.batches[i] for i in drawn], np.concatenate(labels))
+        return self.only(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+
+    def only(self, indices: Sequence[int] | Array) -> "Batches":
+        """Return some of the batches, with the examples that have an input in them.
+
+        Args:
+            indices: of the batches, rising.
+        """
+        inputs = self.inputs_of(indices)
+        owners = inputs if self.owners is None else self.owners[inputs]
+        examples = np.unique(owners[owners >= 0])
+        return Batches(
+            [self.batches[i] for i in indices],
+            self.labels[examples],
+            None if self.owners is None else np.where(owners < 0, -1, np.searchsorted(examples, owners)),
+            None if self.source is None else self.source.take(examples),
+            [self.notes[i] for i in inputs] if self.notes else (),
+        )
+
+    def inputs_of(self, indices: Sequence[int] | Array) -> Array:
+        """Return the indices of the inputs in some of the batches."""
+        return np.concatenate([np.arange(*self._bounds[i : i + 2]) for i in indices])
+
+    @cached_property
+    def _bounds(self) -> Array:
+        """(batches + 1,) indices of the inputs between which each batch lies."""
+        return np.cumsum([0, *(len(batch["input_ids"]) for batch in self.batches)])
 
     @property
-    def examples(self) -> int:
-        """Number of examples."""
-        return sum(len(batch["input_ids"]) for batch in self.batches)
+    def inputs(self) -> int:
+        """Number of inputs."""
+        return int(self._bounds[-1])
 
     @property
     def tokens(self) -> int:

@@ -9,9 +9,10 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from whet.tasks.data import Batches, Examples
+from whet.tasks.data import ANSWERED, Batches, Encoded, Examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,27 +20,18 @@ if TYPE_CHECKING:
     from whet.tasks.base import Task
 
 __all__ = [
+    "LABELS",
     "batch_sizes",
     "cut_share",
     "encode",
     "fitting_batch_sizes",
+    "label_array",
     "pad",
     "pad_batches",
     "say_cut",
     "shortest_first",
     "token_ids",
-    "tokenize",
 ]
-
-
-def tokenize(examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> list[dict[str, Any]]:
-    """Return one row per example, in order: its token lists, truncated to `max_length` tokens, and its label."""
-    pairs = None if examples.pairs is None else list(examples.pairs)
-    encoded = tokenizer(list(examples.texts), pairs, truncation=True, max_length=max_length)
-    return [
-        {**{key: values[i] for key, values in encoded.items()}, "labels": label}
-        for i, label in enumerate(examples.labels)
-    ]
 
 
 CUT_SAMPLE = 500
@@ -48,12 +40,15 @@ CUT_SHARE_TO_SAY = 0.01
 """Share of cut texts from which the user is told."""
 
 
+LABELS = frozenset({"labels", "start_positions", "end_positions"})
+"""What rows hold for a model's own loss."""
+Array = np.ndarray[Any, Any]
+
+
 def cut_share(examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> float:
-    """Return the fraction of examples with more than `max_length` tokens, from a sample if there are many."""
+    """Return the fraction of examples of which a model that reads `max_length` tokens misses some, from a sample."""
     some = examples.sample(CUT_SAMPLE, seed=0) if len(examples) > CUT_SAMPLE else examples
-    pairs = None if some.pairs is None else list(some.pairs)
-    ids = tokenizer(list(some.texts), pairs, verbose=False)["input_ids"] if len(some) else []
-    return sum(len(tokens) > max_length for tokens in ids) / max(1, len(some))
+    return some.cut_share(tokenizer, max_length=max_length) if len(some) else 0.0
 
 
 def say_cut(task: "Task", examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> None:
@@ -73,33 +68,59 @@ def token_ids(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> lis
     return ids
 
 
+_RAGGED = {"labels": -100, ANSWERED: 0}
+"""What fills up lists with one value a token; transformers' losses leave out the label -100."""
+
+
 def pad(rows: Sequence[Mapping[str, Any]], tokenizer: "PreTrainedTokenizerBase") -> dict[str, Tensor]:
-    """Return rows of `tokenize` as one batch, padded to the longest row."""
+    """Return rows of `Examples.encode` as one batch, padded to the longest row."""
     from transformers import DataCollatorWithPadding  # slow to import
 
-    return dict(DataCollatorWithPadding(tokenizer)([dict(row) for row in rows]))
+    ragged = {key for key in _RAGGED if key in rows[0] and isinstance(rows[0][key], list)}
+    batch = dict(
+        DataCollatorWithPadding(tokenizer)([{k: v for k, v in row.items() if k not in ragged} for row in rows])
+    )
+    length = batch["input_ids"].shape[1]
+    for key in ragged:
+        before = [length - len(row[key]) if tokenizer.padding_side == "left" else 0 for row in rows]
+        batch[key] = torch.tensor(
+            [
+                [_RAGGED[key]] * start + list(row[key]) + [_RAGGED[key]] * (length - len(row[key]) - start)
+                for start, row in zip(before, rows, strict=True)
+            ]
+        )
+    return batch
 
 
 def pad_batches(
     rows: Sequence[Mapping[str, Any]], tokenizer: "PreTrainedTokenizerBase", *, batch_size: int | Sequence[int]
 ) -> list[dict[str, Tensor]]:
-    """Return rows of `tokenize`, in order, as padded batches without labels.
+    """Return rows of `Examples.encode`, in order, as padded batches without labels.
 
     Args:
-        rows: one per example.
+        rows: one per input.
         tokenizer: the model's tokenizer.
-        batch_size: number of examples in a batch (the last may have fewer), or one number for each batch.
+        batch_size: number of inputs in a batch (the last may have fewer), or one number for each batch.
     """
-    unlabeled = [{key: value for key, value in row.items() if key != "labels"} for row in rows]
+    unlabeled = [{key: value for key, value in row.items() if key not in LABELS} for row in rows]
     if isinstance(batch_size, int):
         batch_size = [batch_size] * -(-len(rows) // batch_size)
     return [pad(unlabeled[start:end], tokenizer) for start, end in pairwise(accumulate(batch_size, initial=0))]
 
 
 def shortest_first(examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> Examples:
-    """Return the examples in rising order of their length in tokens, after truncation to `max_length`."""
-    lengths = [len(row["input_ids"]) for row in tokenize(examples, tokenizer, max_length=max_length)]
-    return examples.take(np.argsort(lengths, kind="stable"))
+    """Return the examples in rising order of their longest input in tokens, after truncation to `max_length`."""
+    encoded = examples.encode(tokenizer, max_length=max_length)
+    return examples.take(np.argsort(_lengths(encoded, len(examples)), kind="stable"))
+
+
+def _lengths(encoded: Encoded, count: int) -> Array:
+    """The tokens of the longest input of each example."""
+    lengths = np.zeros(count, dtype=int)
+    for row, owner in zip(encoded.rows, encoded.owners, strict=True):
+        if owner >= 0:
+            lengths[owner] = max(lengths[owner], len(row["input_ids"]))
+    return lengths
 
 
 def encode(
@@ -116,21 +137,33 @@ def encode(
         examples: the examples to encode.
         tokenizer: the model's tokenizer.
         max_length: largest number of tokens; longer inputs are truncated.
-        batch_size: number of examples in a batch (the last may have fewer), or one number for each batch, from
+        batch_size: number of inputs in a batch (the last may have fewer), or one number for each batch, from
             `fitting_batch_sizes`.
         device: device of the batches.
     """
-    rows = tokenize(examples, tokenizer, max_length=max_length)
-    batches = pad_batches(rows, tokenizer, batch_size=batch_size)
+    encoded = examples.encode(tokenizer, max_length=max_length)
+    batches = pad_batches(encoded.rows, tokenizer, batch_size=batch_size)
     on_device = [{key: value.to(device) for key, value in batch.items()} for batch in batches]
-    return Batches(on_device, np.asarray([row["labels"] for row in rows]))
+    own = encoded.owners == list(range(len(examples)))
+    owners = None if own else np.asarray(encoded.owners)
+    return Batches(on_device, label_array(examples.labels), owners, examples, encoded.notes)
+
+
+def label_array(labels: Sequence[Any]) -> Array:
+    """Return labels as an array with one entry each: of numbers if they are, else of objects."""
+    if all(isinstance(label, int | float) for label in labels):
+        return np.asarray(labels)
+    array = np.empty(len(labels), dtype=object)
+    for i, label in enumerate(labels):
+        array[i] = label
+    return array
 
 
 def fitting_batch_sizes(
     examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int, batch_tokens: int
 ) -> tuple[int, ...]:
     """Return the sizes of batches that hold at most `batch_tokens` tokens, padding included; see `batch_sizes`."""
-    rows = tokenize(examples, tokenizer, max_length=max_length)
+    rows = examples.encode(tokenizer, max_length=max_length).rows
     return batch_sizes([len(row["input_ids"]) for row in rows], batch_tokens)
 
 

@@ -208,8 +208,6 @@ def with_selection_split(task: Task) -> ResplitTask:
 
 
 def _words(examples: Examples) -> list[Words]:
-    """Return the words of each example; those of a pair have a separator between them."""
-    pairs = examples.pairs
-    texts = examples.texts if pairs is None else [f"{a} \0 {b}" for a, b in zip(examples.texts, pairs, strict=True)]
+    """Return the words of each example; several texts have a separator between them."""
     # every word once in memory, however often it occurs
-    return [tuple(map(sys.intern, text.lower().split())) for text in texts]
+    return [tuple(map(sys.intern, " \0 ".join(texts).lower().split())) for texts in examples.plain()]

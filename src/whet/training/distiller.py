@@ -17,8 +17,10 @@ from transformers.utils import ModelOutput
 
 from whet.errors import InvalidModel
 from whet.models.attention import last_attention_projections
-from whet.models.inference import removing_hooks, to_device
+from whet.models.inference import kind_of_model, model_inputs, removing_hooks
 from whet.models.surgery import temporary_submodule
+from whet.tasks.data import ANSWERED
+from whet.tasks.encoding import LABELS
 from whet.training.objective import AttentionProjections, Objective
 
 __all__ = ["TEACHER_LOGITS", "Teacher"]
@@ -43,17 +45,18 @@ class Teacher(NamedTuple):
 
     def loss(self, student: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of the student on one batch, a scalar; labels are read only if they have a weight."""
-        inputs: dict[str, Any] = {key: value for key, value in batch.items() if key != TEACHER_LOGITS}
+        left_out = {TEACHER_LOGITS, ANSWERED, *(LABELS if self.objective.alpha == 1 else ())}
+        inputs: dict[str, Any] = {key: value for key, value in batch.items() if key not in left_out}
         if self.objective.reads_hidden_states:
             inputs["output_hidden_states"] = True
         targets = self._outputs(batch, inputs)
-        return self.objective.loss(student(**inputs), targets, batch["attention_mask"].bool())
+        return self.objective.loss(student(**inputs), targets, batch, kind=kind_of_model(student))
 
     def _outputs(self, batch: Mapping[str, Tensor], inputs: Mapping[str, Any]) -> ModelOutput:
         if self.teacher is None:
             return SequenceClassifierOutput(logits=batch[TEACHER_LOGITS])
         with torch.no_grad():
-            outputs: ModelOutput = self.teacher(**{key: value for key, value in inputs.items() if key != "labels"})
+            outputs: ModelOutput = self.teacher(**{key: value for key, value in inputs.items() if key not in LABELS})
         return outputs
 
     @contextmanager
@@ -67,7 +70,8 @@ class Teacher(NamedTuple):
         Raises:
             InvalidModel: the outputs of the two models cannot be compared.
         """
-        device, trial_batch = next(student.parameters()).device, to_device(batch, student)
+        device = next(student.parameters()).device
+        trial_batch = {key: value.to(device) for key, value in batch.items()}
         student.eval()
         with ExitStack() as stack:
             with torch.no_grad():
@@ -101,7 +105,7 @@ def _projecting(student: nn.Module, teacher: nn.Module, batch: Mapping[str, Tens
 
 
 def _hidden_width(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    inputs = {key: value for key, value in model_inputs(batch, model).items() if key not in LABELS}
     states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
     if states is None:
         raise InvalidModel(

@@ -3,7 +3,7 @@
 A run that resumes from a checkpoint gives what an uninterrupted one gives, bit by bit: weights and learning curve.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import EvalLoopOutput
 
 from whet.errors import InvalidModel
+from whet.models.inference import model_inputs
+from whet.tasks.encoding import LABELS
 from whet.training.callbacks import SaveWholeEpochs
 from whet.training.checkpoints import (
     STATE,
@@ -50,7 +53,7 @@ def shared_arguments(epochs: float, learning_rate: float, seed: int, device: str
         "learning_rate": learning_rate,
         "seed": seed,
         "report_to": [],
-        "label_names": ["labels"],  # the trainer does not find them in a model with adapters
+        "label_names": sorted(LABELS),  # the trainer does not find them in a model with adapters
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
         "average_tokens_across_devices": False,  # losses are means over examples, and each process weights its own rows
@@ -97,6 +100,7 @@ class Loop(Trainer):
         precision: ComputePrecision,
         dropout: bool = True,
         settings: Mapping[str, Any] | None = None,
+        score: Callable[[nn.Module], float] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
         **others: Any,
     ) -> None:
@@ -107,6 +111,7 @@ class Loop(Trainer):
         self._precision = precision
         self._dropout = dropout
         self._settings = settings or {}
+        self._score = score
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return a loader of whole batches in every process.
@@ -138,14 +143,21 @@ class Loop(Trainer):
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *rest: Any, **others: Any) -> Any:
         """Return this process's part of the loss of one batch; in eval mode, the loss on the labels alone."""
         if not model.training:
-            return super().compute_loss(model, inputs, *rest, **others)
+            return super().compute_loss(model, model_inputs(inputs, model), *rest, **others)
         rows, weight = rows_of_process(inputs)
         model.train(self._dropout)
         # the trainer's own bf16 mode would leave the model's forward method wrapped after training
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             if self._teacher is None:
-                return weight * super().compute_loss(model, rows, *rest, **others)
+                return weight * super().compute_loss(model, model_inputs(rows, model), *rest, **others)
             return weight * self._teacher.loss(model, rows)
+
+    def evaluation_loop(self, *args: Any, **others: Any) -> EvalLoopOutput:
+        """Return the loss on the held-out examples and their score."""
+        output = super().evaluation_loop(*args, **others)
+        if self._score is not None:
+            output.metrics["eval_metric"] = self._score(self.model.eval())
+        return output
 
     def require_finite(self, *tensors: Tensor) -> None:
         """Check losses or weights before they reach a checkpoint.

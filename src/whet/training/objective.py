@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, kl_div
 
 from whet.errors import InvalidModel
-from whet.tasks.kinds.base import kind_of_head
+from whet.tasks.data import Batch
+from whet.tasks.kinds.base import TaskKind
 from whet.utils.parameters import check
 from whet.utils.ranges import Temperature, Weight
 
@@ -78,7 +79,7 @@ class Objective:
         """Whether the loss reads nothing of the teacher but its predictions."""
         return not self.reads_hidden_states and self.relations == 0
 
-    def loss(self, student: Any, teacher: Any, mask: Tensor) -> Tensor:
+    def loss(self, student: Any, teacher: Any, batch: Batch, *, kind: TaskKind) -> Tensor:
         """Return the loss of one batch.
 
         Args:
@@ -86,7 +87,8 @@ class Objective:
                 teacher's width and, as `attentions`, the `AttentionProjections` of its last attention, if these have
                 a weight.
             teacher: the teacher's output, without a loss.
-            mask: (examples, tokens) bool, true for tokens, false for padding.
+            batch: the inputs of both models.
+            kind: what the logits mean.
 
         Returns:
             A scalar.
@@ -94,10 +96,10 @@ class Objective:
         Raises:
             InvalidModel: the outputs of the two models have different shapes.
         """
-        # logits per token also exist for padding
-        logits = [out.logits[mask] if out.logits.dim() == 3 else out.logits for out in (student, teacher)]
-        logits = [values.float() for values in logits]  # bf16 is too coarse for a softmax
-        total = self.alpha * logits_loss(*logits, temperature=self.temperature)
+        mask = batch["attention_mask"].bool()
+        # bf16 is too coarse for a softmax
+        logits = [kind.rows(outputs, batch).logits.float() for outputs in (student, teacher)]
+        total = self.alpha * logits_loss(*logits, kind=kind, temperature=self.temperature)
         if self.alpha < 1:
             total = total + (1 - self.alpha) * student.loss
         if self.hidden_states > 0:
@@ -147,12 +149,13 @@ def _require_all(teacher: Tensor, mask: Tensor) -> None:
         )
 
 
-def logits_loss(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
+def logits_loss(student: Tensor, teacher: Tensor, *, kind: TaskKind, temperature: float = 1.0) -> Tensor:
     """Return the mean KL(teacher ‖ student) of softened predictions, times temperature², a scalar.
 
     Args:
-        student: (..., classes) logits; a single class is a score, whose loss is half the squared difference.
+        student: (rows, outputs) logits.
         teacher: logits of the same shape.
+        kind: what the logits mean.
         temperature: above 0; divides both logits.
 
     Raises:
@@ -160,10 +163,10 @@ def logits_loss(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -
     """
     if student.shape != teacher.shape:
         raise InvalidModel(
-            f"the teacher must have as many labels as its student, {student.shape[-1]}, but got {teacher.shape[-1]}; "
+            f"the teacher must have as many outputs as its student, {student.shape[-1]}, but got {teacher.shape[-1]}; "
             "give a teacher of the same task"
         )
-    return kind_of_head(student.shape[-1]).distillation_loss(student, teacher, temperature=temperature)
+    return kind.distillation_loss(student, teacher, temperature=temperature)
 
 
 def hidden_states_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:

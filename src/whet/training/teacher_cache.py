@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet.errors import InvalidParameter
 from whet.models.inference import predict_logits
-from whet.tasks.encoding import pad_batches
+from whet.tasks.encoding import LABELS, pad_batches
 from whet.training.states import weights_digest
 from whet.utils.files import can_write, digest
 from whet.utils.outputs import adding_to, new_folder
@@ -53,14 +53,14 @@ def cached_logits(
         folder: the cache, of one teacher, data set and tokenizer.
         teacher: in eval mode.
         tokenizer: pads the batches.
-        rows: one per example, from `encoding.tokenize`.
+        rows: one per example, from `Examples.encode`.
 
     Raises:
         InvalidParameter: the cache is of another teacher or other data, or is damaged.
         OutputExists: the folder holds something else.
         OutputNotWritten: the folder cannot be written.
     """
-    unlabeled = [{key: value for key, value in row.items() if key != "labels"} for row in rows]
+    unlabeled = [{key: value for key, value in row.items() if key not in LABELS} for row in rows]
     about = _About(
         teacher_sha256=weights_digest(teacher), tokens_sha256=digest(json.dumps(unlabeled).encode()), logits_sha256=None
     )
@@ -113,7 +113,7 @@ def teacher_logits(
     Args:
         teacher: in eval mode.
         tokenizer: pads the batches.
-        rows: one per example, from `encoding.tokenize`; labels are not read.
+        rows: one per example, from `Examples.encode`; labels are not read.
     """
     order = np.argsort([len(row["input_ids"]) for row in rows], kind="stable")
     batches = pad_batches([rows[i] for i in order], tokenizer, batch_size=BATCH)

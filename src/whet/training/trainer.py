@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import torch
 from torch import nn
 from torch.utils.data import RandomSampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
-from transformers.trainer_utils import EvalPrediction
 
+from whet.models.inference import predict
 from whet.tasks.data import Batches, Examples
-from whet.tasks.encoding import pad, tokenize
+from whet.tasks.encoding import encode, pad
+from whet.tasks.kinds.base import Answers
 from whet.training.callbacks import AfterStep, CallAfterStep, ShowProgress, trackers_named
 from whet.training.checkpoints import claim_folder, guarding_checkpoints, is_finished
 from whet.training.curve import Epoch
@@ -36,8 +38,9 @@ from whet.utils.progress import ProgressBar, progress_bar
 
 __all__ = ["Scorer", "distil", "train"]
 
-Scorer = Callable[[Any, Any], float]
-"""Takes labels and logits, both (examples, ...), and returns the task's main metric."""
+EVALUATION_BATCH = 64
+Scorer = Callable[[Answers, Batches], float]
+"""Takes the answers to held-out examples and the examples, and returns the task's main metric."""
 
 
 def train(
@@ -84,20 +87,21 @@ def train(
         OutputNotWritten: a checkpoint cannot be written, e.g. because the disk is full.
     """
     trackers = trackers_named(report_to, logs)
-    encoded = tokenize(examples, tokenizer, max_length=settings.max_length)
+    encoded = examples.encode(tokenizer, max_length=settings.max_length).rows
     collate = partial(pad, tokenizer=tokenizer)
     if teacher is not None and teacher.logits is not None:
         encoded = [
             {**row, TEACHER_LOGITS: logits} for row, logits in zip(encoded, teacher.logits.tolist(), strict=True)
         ]
     attached = nullcontext() if teacher is None else teacher.attached(model, collate([encoded[0]]))
-    held_out = tokenize(validation, tokenizer, max_length=settings.max_length)
-    steps = max(1, round(settings.epochs * -(-len(examples) // settings.batch_size)))
+    held_out = validation.encode(tokenizer, max_length=settings.max_length).rows
+    scored = encode(validation, tokenizer, max_length=settings.max_length, batch_size=EVALUATION_BATCH)
+    steps = max(1, round(settings.epochs * -(-len(encoded) // settings.batch_size)))
     arguments = TrainingArguments(
         **shared_arguments(settings.epochs, settings.learning_rate, settings.seed, device),
         output_dir=str(scratch),
         per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=64,
+        per_device_eval_batch_size=EVALUATION_BATCH,
         weight_decay=settings.weight_decay,
         warmup_steps=round(settings.warmup * steps),
         eval_strategy="epoch",
@@ -122,7 +126,7 @@ def train(
             train_dataset=encoded,
             eval_dataset=held_out,
             data_collator=collate,
-            compute_metrics=lambda output: _score(output, scorer),
+            score=lambda trained: scorer(predict(trained, scored), scored),
             callbacks=[ShowProgress(progress), *trackers],
         )
         if last is not None and is_finished(last):
@@ -130,7 +134,6 @@ def train(
         else:
             trainer.train(
                 resume_from_checkpoint=None if last is None else str(last),
-                ignore_keys_for_eval=["attentions", "hidden_states", "past_key_values"],  # metrics need only logits
             )
         trainer.require_finite(*model.parameters())
     model.eval()
@@ -225,14 +228,10 @@ def distil(
         parameter.grad = None
 
 
-def _score(output: EvalPrediction, scorer: Scorer) -> dict[str, float]:
-    return {"metric": scorer(output.label_ids, output.predictions)}
-
-
 def _curve(history: Sequence[dict[str, float]]) -> list[Epoch]:
     losses = {row["epoch"]: row["loss"] for row in history if "loss" in row}
     return [
-        Epoch(row["epoch"], losses.get(row["epoch"], float("nan")), row["eval_loss"], row["eval_metric"])
+        Epoch(row["epoch"], losses.get(row["epoch"], nan), row.get("eval_loss", nan), row["eval_metric"])
         for row in history
-        if "eval_loss" in row
+        if "eval_metric" in row
     ]

@@ -20,7 +20,7 @@ from whet.methods.factorization.svd import Svd
 from whet.models.architecture import Architecture
 from whet.models.layers.low_rank import LowRank
 from whet.models.surgery import copy_sharing_parameters
-from whet.tasks.kinds.base import kl_divergences
+from whet.numerics.divergence import categorical_kl
 
 REST = 1000.0
 """Time of everything that is not a linear layer, in the units below."""
@@ -121,7 +121,7 @@ def test_accepted_ranks_stay_within_the_allowed_loss(counted: Callable[[nn.Modul
         with torch.no_grad():
             for one in (model, compressed):
                 answers.append(torch.cat([one(**batch).logits for batch in held_out]).numpy())
-        assert float(kl_divergences(*answers).mean()) <= allowed
+        assert float(categorical_kl(*answers).mean()) <= allowed
         sizes.append(sum(parameter.numel() for parameter in compressed.parameters()))
     dense = sum(parameter.numel() for parameter in model.parameters())
     assert sizes[0] == dense

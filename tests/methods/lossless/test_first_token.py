@@ -26,6 +26,7 @@ from whet.models.layers.attention import CompressedAttention as NarrowAttention
 from whet.models.surgery import copy_sharing_parameters, describe, rebuild
 from whet.runtimes.base import export_runtimes
 from whet.tasks.data import Batch, Batches
+from whet.tasks.kinds.base import kind_named
 from whet.training.distiller import Teacher
 from whet.training.lora import attach_lora, merge_lora
 from whet.training.objective import Objective
@@ -322,7 +323,7 @@ def test_hidden_states_of_the_first_token_learn_from_the_teachers():
     spread = (first_wanted[mask], last_wanted[mask])
     shares = [error.square().mean() / one.var(0).mean() for error, one in zip(errors, spread, strict=True)]
     angle = 1 - torch.cosine_similarity(last[:, 0], last_wanted[:, 0]).mean()
-    plain = Objective(alpha=1).loss(own, wanted, mask)
+    plain = Objective(alpha=1).loss(own, wanted, batch, kind=kind_named("classification"))
     torch.testing.assert_close(found, plain + 2 * torch.stack(shares).mean() + 0.5 * angle, rtol=1e-4, atol=1e-5)
 
 

@@ -29,9 +29,9 @@ from whet.models.layers.low_rank import LowRank
 from whet.models.layers.masked import Masked, PackedSparse
 from whet.models.layers.quantized import Int8, PackedQuantized, QuantizationSpec, Quantized
 from whet.models.surgery import to_storage
+from whet.numerics.divergence import categorical_kl
 from whet.numerics.rounding import quantize_weight
 from whet.runtimes._onnx import to_onnx
-from whet.tasks.kinds.base import kl_divergences
 from whet.utils.hardware import supports_products
 
 METHODS = [Half(), WeightOnly(bits=4), DynamicInt8()]
@@ -239,9 +239,9 @@ def test_the_layers_of_highest_cost_stay_in_float32():
     held_out = tiny_batches(seed=1)
     model = tiny_model("distilbert")
     free = run(DynamicInt8(), model=model)
-    lost = float(np.mean(kl_divergences(predict_logits(model, held_out), predict_logits(free, held_out))))
+    lost = float(np.mean(categorical_kl(predict_logits(model, held_out), predict_logits(free, held_out))))
     strict = run(DynamicInt8(max_kl=lost / 2), model=model, validation=held_out)
-    assert float(np.mean(kl_divergences(predict_logits(model, held_out), predict_logits(strict, held_out)))) <= lost / 2
+    assert float(np.mean(categorical_kl(predict_logits(model, held_out), predict_logits(strict, held_out)))) <= lost / 2
     kinds = [type(module) for module in strict.modules()]
     assert 0 < kinds.count(Int8) < [type(module) for module in free.modules()].count(Int8)
     loose = run(DynamicInt8(max_kl=2 * lost), model=model, validation=held_out)

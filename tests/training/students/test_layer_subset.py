@@ -11,7 +11,7 @@ from whet.evaluation import records
 from whet.models.architecture import Architecture
 from whet.models.inference import predict_logits
 from whet.models.surgery import keep_blocks
-from whet.tasks.kinds.base import kl_divergences
+from whet.numerics.divergence import categorical_kl
 from whet.training.students.base import student_from
 from whet.training.students.layer_subset import LayerSubset, block_influences
 
@@ -151,7 +151,7 @@ def test_by_kl_the_block_of_least_cost_is_removed_each_time():
     costs = {}
     for pair in ((0, 1), (0, 2), (1, 2)):
         student = LayerSubset(layers=pair).build(teacher, Resources()).model
-        costs[pair] = float(kl_divergences(wanted, predict_logits(student, batches)).mean())
+        costs[pair] = float(categorical_kl(wanted, predict_logits(student, batches)).mean())
     best = LayerSubset(pattern="kl", count=2).build(teacher, CALIBRATION).model
     assert tuple(kept(teacher, best)) == min(costs, key=lambda pair: costs[pair])
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.significance import bootstrap, paired_bootstrap
 from whet.tasks.base import Task
 from whet.tasks.data import Batches
-from whet.tasks.kinds.base import kind_of_head
+from whet.tasks.kinds.base import Answers
 from whet.tasks.pairing import PositiveClass
 from whet.utils.lookup import choose, members
 from whet.utils.precision import FP32, PYTORCH
@@ -39,8 +40,8 @@ class ModelUnderTest:
     """Longest input in tokens."""
     dev: Batches
     """The dev examples, shortest first, padded batch by batch."""
-    logits: Array
-    """(examples, classes) logits of the dev examples in the order of `dev`; classes in the order of the task."""
+    answers: Answers
+    """To the dev examples, in the order of `dev`; outputs in the order of the task's classes."""
     singles: Batches
     """A sample of the dev examples with evenly spread lengths, one example per batch."""
     timed: Batches
@@ -57,6 +58,11 @@ class ModelUnderTest:
     """The precision in which the runtime computes."""
     files: tuple[Path, ...] = ()
     """The files that the runtime reads; empty means the weight files of `source`."""
+
+    @cached_property
+    def predictions(self) -> Array:
+        """(examples,) predictions for the dev examples; see `TaskKind.predictions`."""
+        return self.answers.kind.predictions(self.answers, self.dev)
 
 
 class Metric(ABC):
@@ -100,10 +106,6 @@ class Quality(Metric):
     def score(self, labels: Array, predictions: Array) -> float:
         """Return the score of (examples,) predictions against (examples,) labels."""
 
-    def predict(self, logits: Array) -> Array:
-        """Return (examples,) predictions from (examples, outputs) logits."""
-        return kind_of_head(logits.shape[-1]).predictions(logits)
-
     def compare(self, labels: Array, model: Array, baseline: Array, *, seed: int) -> Comparison:
         """Return the paired comparison of two models.
 
@@ -123,7 +125,7 @@ class Quality(Metric):
     def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
         labels = subjects[0].dev.labels
-        predictions = [self.predict(subject.logits) for subject in subjects]
+        predictions = [subject.predictions for subject in subjects]
         return [
             [self._measurement(labels, predicted, predictions[0] if i else None, subjects[0].seed)]
             for i, predicted in enumerate(predictions)

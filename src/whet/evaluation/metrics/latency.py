@@ -16,6 +16,7 @@ from whet.evaluation.measurement import Better, Comparison, Measurement
 from whet.evaluation.metrics.base import Metric, ModelUnderTest
 from whet.evaluation.significance import bootstrap, paired_ratio
 from whet.evaluation.timing import time_batches
+from whet.models.inference import model_inputs
 from whet.tasks.data import Batch
 
 __all__ = ["FIXED_SHAPES", "Latency"]
@@ -101,7 +102,10 @@ def _time(subjects: Sequence[ModelUnderTest], batches: Sequence[Sequence[Batch]]
     """
     first = subjects[0]
     calls = [
-        [partial(_run, subject.model, batch) for subject, batch in zip(subjects, same_examples, strict=True)]
+        [
+            partial(_run, subject.model, model_inputs(batch, subject.model))
+            for subject, batch in zip(subjects, same_examples, strict=True)
+        ]
         for same_examples in zip(*batches, strict=True)
     ]
     seconds = time_batches(calls, rounds=first.rounds, device=first.device, seed=first.seed, label=f"timing {what}")

@@ -13,7 +13,6 @@ from whet.errors import InvalidData
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.metrics.base import ModelUnderTest, Quality
 from whet.evaluation.significance import mcnemar
-from whet.tasks.kinds.base import kind_of_head
 from whet.tasks.pairing import PositiveClass
 
 __all__ = ["F1", "Accuracy", "MacroF1", "Matthews", "Pearson", "Spearman", "WeightedF1"]
@@ -108,9 +107,7 @@ class MacroF1(_FromConfusion):
     def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
         return (
-            super().measure(subjects)
-            if kind_of_head(subjects[0].logits.shape[1]).has_classes
-            else [[] for _ in subjects]
+            super().measure(subjects) if subjects[0].answers.kind.name() == "classification" else [[] for _ in subjects]
         )
 
     def of(self, confusion: Array) -> float:

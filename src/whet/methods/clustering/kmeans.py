@@ -24,7 +24,7 @@ from whet.calibration.resources import Resources, require_calibration
 from whet.errors import MissingResource
 from whet.methods._storage import stored_weights, weights_of
 from whet.methods.base import Method, Stage
-from whet.models.inference import removing_hooks, to_device
+from whet.models.inference import model_inputs, removing_hooks
 from whet.models.layers.codebook import Clustered, CodebookSpec
 from whet.models.layers.masked import Masked, MaskedEmbedding
 from whet.models.surgery import replace_module
@@ -142,7 +142,7 @@ def _row_counts(model: nn.Module, names: list[str], batches: Batches) -> dict[st
     handles = [model.get_submodule(name).register_forward_pre_hook(counter(name)) for name in names]
     with removing_hooks(handles), torch.inference_mode():
         for batch in batches:
-            inputs = to_device(batch, model)
+            inputs = model_inputs(batch, model)
             is_token = inputs["attention_mask"].bool()
             model(**inputs)
     return {

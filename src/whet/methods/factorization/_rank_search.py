@@ -22,10 +22,9 @@ from whet.evaluation.significance import speedup as speedup_of
 from whet.evaluation.timing import Latencies, layer_latencies, time_models
 from whet.methods._budget import Ranks, at_budget
 from whet.models.architecture import dense_weight
-from whet.models.inference import predict_logits
+from whet.models.inference import predict
 from whet.numerics.allocation import LayerOptions
 from whet.tasks.data import Batch, Batches
-from whet.tasks.kinds.base import kl_divergences
 from whet.utils.progress import track
 
 __all__ = ["layer_latency_tables", "ranks_within_kl", "ranks_within_time"]
@@ -121,7 +120,7 @@ def ranks_within_kl(
         factorize: takes a layer's name and decomposes it with statistics of the model as compressed so far; returns a
             function that gives the layer a rank, or with None makes it dense again.
     """
-    reference = predict_logits(original, held_out)
+    reference = predict(original, held_out)
     total, allowed = sum(seconds.values()), 0.0
     chosen: Ranks = dict.fromkeys(ranks)
     for name in track(ranks, "accepting ranks"):
@@ -130,7 +129,7 @@ def ranks_within_kl(
         set_rank = factorize(name)
         for rank in ranks[name]:
             set_rank(rank)
-            if float(kl_divergences(reference, predict_logits(model, held_out)).mean()) <= allowed:
+            if float(reference.divergences(predict(model, held_out)).mean()) <= allowed:
                 chosen[name] = rank
                 break
         else:

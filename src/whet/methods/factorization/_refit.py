@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from whet.errors import InvalidModel
 from whet.models.architecture import first_token_layers, rows_read
-from whet.models.inference import removing_hooks, to_device
+from whet.models.inference import model_inputs, removing_hooks
 from whet.models.layers.low_rank import LowRank
 from whet.numerics.reduced_rank import outer_factor, reduced_rank_regression
 from whet.tasks.data import Batches
@@ -105,7 +105,7 @@ def _same_input(model: nn.Module, batches: Batches, layers: Sequence[str]) -> li
 
     handles = [model.get_submodule(name).register_forward_pre_hook(hook(name)) for name in layers]
     with removing_hooks(handles), torch.inference_mode():
-        model(**to_device(batches.batches[0], model))
+        model(**model_inputs(batches.batches[0], model))
     return groups
 
 
@@ -125,7 +125,7 @@ def _joint(model: nn.Module, original: nn.Module, batches: Batches, group: Seque
     ]
     with removing_hooks(handles), torch.inference_mode():
         for batch in batches:
-            inputs = to_device(batch, model)
+            inputs = model_inputs(batch, model)
             model(**inputs)
             original(**inputs)
             is_token = rows_read(group[0], inputs["attention_mask"].bool(), first_alone).reshape(-1)

@@ -57,7 +57,8 @@ class Vocabulary(Method):
     def tokenizer(self, resources: Resources) -> "PreTrainedTokenizerBase":
         """See `Method.tokenizer`."""
         text = _training_text(resources)
-        return shrink_tokenizer(text.tokenizer, self._kept_tokens(text), text.examples.texts)
+        texts = [texts[0] for texts in text.examples.plain()]
+        return shrink_tokenizer(text.tokenizer, self._kept_tokens(text), texts)
 
     def _kept_tokens(self, text: TrainingText) -> list[int]:
         counts = corpus_token_counts(text.examples, text.tokenizer)

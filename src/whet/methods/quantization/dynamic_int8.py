@@ -14,7 +14,6 @@ Differs: nothing is trained; each output has its own scale; layers that lose mos
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 from torch import nn
 
 from whet.calibration.resources import Resources
@@ -22,11 +21,10 @@ from whet.calibration.sensitivity import choose_fp32_layers, equalize_low_rank_l
 from whet.errors import MissingResource, NothingToCompress
 from whet.methods._storage import stored_weights, weights_of
 from whet.methods.base import Method, Stage
-from whet.models.inference import predict_logits
+from whet.models.inference import predict
 from whet.models.layers.quantized import Int8, QuantizationSpec
 from whet.models.surgery import replace_module
 from whet.numerics.coding import Coding
-from whet.tasks.kinds.base import kl_divergences
 from whet.utils.ranges import MaxKl
 
 __all__ = ["DynamicInt8"]
@@ -78,11 +76,11 @@ class DynamicInt8(Method):
         held_out = resources.validation
         if held_out is None:
             raise MissingResource("max_kl needs held-out training data, but got none; give --task")
-        reference = predict_logits(model, held_out)
+        reference = predict(model, held_out)
 
         def loss(chosen: tuple[str, ...]) -> float:
             quantize(chosen)
-            return float(np.mean(kl_divergences(reference, predict_logits(model, held_out))))
+            return float(reference.divergences(predict(model, held_out)).mean())
 
         def order() -> list[str]:
             quantize(())

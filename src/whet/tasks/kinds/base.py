@@ -7,46 +7,87 @@ an entry point `whet.task_kinds` of an installed package.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from whet.errors import InvalidModel
+from whet.tasks.data import Batch, Batches
 from whet.tasks.pairing import Pairing
-from whet.utils.lookup import by_name, member_name, members
+from whet.utils.lookup import by_name, choose, member_name, members
 
 __all__ = [
+    "TEXT_HEAD",
+    "Answers",
+    "Head",
     "Labels",
+    "LogitRows",
     "TaskKind",
     "all_kinds",
+    "joined",
+    "kind_named",
     "kind_of_head",
     "kind_of_labels",
     "kind_of_metric",
-    "kl_divergences",
-    "random_signs",
 ]
 
 Array = np.ndarray[Any, Any]
-Labels = list[int] | list[float]
-"""Class indices into the task's label names, or scores."""
+Labels = list[Any]
+"""One per example, such as class indices into the task's label names, or scores."""
 
 PACKAGE = "whet.tasks.kinds"
 """Where our own kinds lie; installed packages add theirs by the entry points `whet.task_kinds`."""
 
 
+TEXT_HEAD = "ForSequenceClassification"
+"""How the names of classes end that give one row of logits a text."""
+
+
+class Head(NamedTuple):
+    """What tells of which kind a head is."""
+
+    name: str
+    """The name of the model's class."""
+    outputs: int | None = None
+    """Number of outputs, if the configuration says it."""
+    problem_type: str | None = None
+    """What the configuration says of the problem, if anything."""
+    said: str | None = None
+    """The name of the kind, where the configuration or the user says it."""
+
+
+class LogitRows(NamedTuple):
+    """The answers to one batch, as a model gives them."""
+
+    logits: Tensor
+    """(rows, outputs)."""
+    inputs: Tensor
+    """(rows,) int64: the input of the batch that each row answers, rising."""
+
+
 class TaskKind(ABC):
     """What the outputs of a head mean; it has no state."""
 
-    problem_type: ClassVar[str]
-    """The name of the kind in the configurations of transformers."""
+    problem_type: ClassVar[str | None] = None
+    """The name of the kind in the configurations of transformers, for heads that may be of several kinds."""
     pipeline_tag: ClassVar[str] = "text-classification"
     """The name of the kind's pipeline in transformers and on the hub."""
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    """The name of the class of transformers that loads models of the kind."""
+    heads: ClassVar[tuple[str, ...]] = (TEXT_HEAD,)
+    """How the names of model classes with such a head end."""
+    holds: ClassVar[str]
+    """A model of the kind in words, such as "a text classifier"."""
     has_classes: ClassVar[bool]
-    """Whether predictions are classes, so that two predictions agree or disagree."""
+    """Whether the head has an output for each class of the task."""
+    one_row: ClassVar[bool] = True
+    """Whether each input is answered by one row, with an output for each of the head's."""
     metrics: ClassVar[tuple[str, ...]] = ()
     """Names of the quality metrics that no other kind has."""
 
@@ -60,8 +101,8 @@ class TaskKind(ABC):
         """Return whether a task with these label names, None if it has none, is of this kind."""
 
     @abstractmethod
-    def fits_head(self, outputs: int) -> bool:
-        """Return whether a head with this number of outputs is of this kind."""
+    def fits_head(self, head: Head) -> bool:
+        """Return whether, among kinds with equal `heads`, a head is of this kind."""
 
     @abstractmethod
     def output_names(self, label_names: Sequence[str] | None) -> tuple[str, ...]:
@@ -122,13 +163,32 @@ class TaskKind(ABC):
     def renumbered(self, labels: Sequence[Any], order: Sequence[int]) -> Labels:
         """Return labels in the numbering of a model, from `class_order`."""
 
+    def rows(self, outputs: Any, batch: Batch) -> LogitRows:
+        """Return what a model answers to a batch; one row for each input, if a kind does not say otherwise.
+
+        Args:
+            outputs: what the model gives, as transformers has it.
+            batch: with ANSWERED, where only some tokens count.
+        """
+        logits: Tensor = outputs.logits
+        return LogitRows(logits, torch.arange(len(logits), device=logits.device))
+
     @abstractmethod
-    def predictions(self, logits: Array) -> Array:
-        """Return (examples,) predictions from (examples, outputs) logits."""
+    def predictions(self, answers: "Answers", batches: Batches) -> Array:
+        """Return (examples,) predictions, maybe objects, as the kind's metrics read them.
+
+        Args:
+            answers: to all inputs of the batches.
+            batches: the examples.
+        """
 
     @abstractmethod
     def divergence(self, baseline: Array, model: Array) -> Array:
-        """Return (examples,) KL(baseline ‖ model) in nats, from (examples, outputs) logits."""
+        """Return (rows,) KL(baseline ‖ model) in nats, from (rows, outputs) logits."""
+
+    @abstractmethod
+    def decisions(self, logits: Array) -> Array | None:
+        """Return what rows decide, (rows, ...), from (rows, outputs) logits; None if they decide nothing."""
 
     @abstractmethod
     def noise(self, logits: Tensor, signs: Tensor) -> Tensor:
@@ -138,6 +198,13 @@ class TaskKind(ABC):
             logits: (..., outputs).
             signs: independent random signs of the same shape.
         """
+
+    def random_signs(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        """Return random signs shaped like the (rows, outputs) logits of one input, from a CPU generator.
+
+        Padding must not change those of the real tokens, wherever a kind has rows or outputs for tokens.
+        """
+        return torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
 
     @abstractmethod
     def softened(self, logits: Tensor, temperature: float) -> Tensor:
@@ -158,6 +225,51 @@ class TaskKind(ABC):
         """
 
 
+@dataclass(frozen=True)
+class Answers:
+    """The answers to all batches of a split."""
+
+    kind: TaskKind
+    """What the logits mean."""
+    logits: Array
+    """(rows, outputs) at least float32."""
+    inputs: Array
+    """(rows,) the input that each row answers, in the order of the batches, rising."""
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def ordered(self, order: Sequence[int]) -> "Answers":
+        """Return the answers with their outputs in another order.
+
+        Args:
+            order: the output for each of a task's classes; empty where outputs have no classes.
+        """
+        return replace(self, logits=self.logits[:, list(order)]) if len(order) else self
+
+    def of_inputs(self, inputs: Array) -> "Answers":
+        """Return the answers to some inputs, which are numbered anew.
+
+        Args:
+            inputs: rising indices of inputs.
+        """
+        rows = np.isin(self.inputs, inputs)
+        return replace(self, logits=self.logits[rows], inputs=np.searchsorted(inputs, self.inputs[rows]))
+
+    def divergences(self, model: "Answers") -> Array:
+        """Return (rows,) KL(these ‖ the model's) in nats."""
+        found: Array = self.kind.divergence(*_equally_wide(self.logits, model.logits))
+        return found
+
+    def disagreements(self, model: "Answers") -> Array | None:
+        """Return (rows,) the share of decisions in a row that differ; None if the kind decides nothing."""
+        own, others = self.kind.decisions(self.logits), self.kind.decisions(model.logits)
+        if own is None or others is None:
+            return None
+        differ: Array = (own != others).reshape(len(own), -1).mean(1)
+        return differ
+
+
 @cache
 def all_kinds() -> dict[str, TaskKind]:
     """Return every kind of task by name, those of installed packages too.
@@ -169,10 +281,31 @@ def all_kinds() -> dict[str, TaskKind]:
     return {name: kind() for name, kind in by_name(classes, lambda kind: (kind.name(),)).items()}
 
 
-@cache
-def kind_of_head(outputs: int) -> TaskKind:
-    """Return the kind that a head with this number of outputs is of, as far as the number tells."""
-    return next(kind for kind in all_kinds().values() if kind.fits_head(outputs))
+def kind_named(name: str) -> TaskKind:
+    """Return the kind of that name.
+
+    Raises:
+        UnknownName: there is none; the message gives the nearest.
+    """
+    kinds = all_kinds()
+    return kinds[choose(name, kinds, what="the kind")]
+
+
+def kind_of_head(head: Head) -> TaskKind:
+    """Return the kind of a head; one of a class that no kind names is taken for that of a text classifier.
+
+    Raises:
+        InvalidModel: there is no such kind.
+    """
+    kinds = all_kinds().values()
+    longest = max((end for kind in kinds for end in kind.heads if head.name.endswith(end)), key=len, default=TEXT_HEAD)
+    fitting = next((kind for kind in kinds if longest in kind.heads and kind.fits_head(head)), None)
+    if fitting is not None:
+        return fitting
+    raise InvalidModel(
+        f"the head of a model must be of a kind that whet knows, but got {head.name} with {head.outputs} outputs and "
+        f"problem_type={head.problem_type!r:.40}; the kinds are {', '.join(all_kinds())}"
+    )
 
 
 def kind_of_labels(label_names: Sequence[str] | None) -> TaskKind:
@@ -186,11 +319,21 @@ def kind_of_metric(metric: str | None) -> TaskKind:
     return next((kind for kind in kinds.values() if metric in kind.metrics), kinds["classification"])
 
 
-def kl_divergences(baseline: Array, model: Array) -> Array:
-    """Return (examples,) KL(baseline ‖ model) in nats, from (examples, outputs) logits."""
-    return kind_of_head(baseline.shape[1]).divergence(baseline, model)
+def joined(rows: Sequence[Array]) -> Array:
+    """Return the logits of several batches, (rows, outputs); narrower ones are filled up with the least number.
+
+    The outputs of a question answerer are the tokens of its batch.
+    """
+    width = max(part.shape[1] for part in rows)
+    return np.concatenate([_filled_up(part, width) for part in rows])
 
 
-def random_signs(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Return random signs shaped like `logits`, from a CPU generator."""
-    return torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
+def _equally_wide(one: Array, other: Array) -> tuple[Array, Array]:
+    width = max(one.shape[1], other.shape[1])
+    return _filled_up(one, width), _filled_up(other, width)
+
+
+def _filled_up(logits: Array, width: int) -> Array:
+    if logits.shape[1] == width:
+        return logits
+    return np.pad(logits, ((0, 0), (0, width - logits.shape[1])), constant_values=np.finfo(logits.dtype).min)

@@ -6,13 +6,12 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
-from torch.nn.functional import cross_entropy, kl_div
 
 from whet.errors import InvalidData
-from whet.numerics.divergence import categorical_kl
+from whet.tasks.data import Batches
 from whet.tasks.files import class_indices
-from whet.tasks.kinds.base import TaskKind
+from whet.tasks.kinds._distributions import Categorical
+from whet.tasks.kinds.base import Answers, Head
 from whet.tasks.pairing import Pairing, pair_classes
 
 __all__ = ["Classification"]
@@ -20,19 +19,20 @@ __all__ = ["Classification"]
 Array = np.ndarray[Any, Any]
 
 
-class Classification(TaskKind):
+class Classification(Categorical):
     """One class per text; logits are those of a categorical distribution."""
 
-    problem_type: ClassVar[str] = "single_label_classification"
+    problem_type: ClassVar[str | None] = "single_label_classification"
+    holds: ClassVar[str] = "a text classifier"
     has_classes: ClassVar[bool] = True
 
     def fits_labels(self, label_names: Sequence[str] | None) -> bool:
         """See `TaskKind.fits_labels`."""
         return label_names is not None
 
-    def fits_head(self, outputs: int) -> bool:
+    def fits_head(self, head: Head) -> bool:
         """See `TaskKind.fits_head`."""
-        return outputs != 1
+        return head.outputs != 1 and head.problem_type in (None, self.problem_type)
 
     def output_names(self, label_names: Sequence[str] | None) -> tuple[str, ...]:
         """See `TaskKind.output_names`."""
@@ -68,30 +68,6 @@ class Classification(TaskKind):
         """See `TaskKind.renumbered`."""
         return [order[int(label)] for label in labels]
 
-    def predictions(self, logits: Array) -> Array:
+    def predictions(self, answers: Answers, batches: Batches) -> Array:
         """See `TaskKind.predictions`; the class of the largest logit."""
-        predicted: Array = logits.argmax(-1)
-        return predicted
-
-    def divergence(self, baseline: Array, model: Array) -> Array:
-        """See `TaskKind.divergence`."""
-        return categorical_kl(baseline, model)
-
-    def noise(self, logits: Tensor, signs: Tensor) -> Tensor:
-        """See `TaskKind.noise`; its covariance is diag(p) − p pᵀ."""
-        p = logits.detach().softmax(-1)
-        noise = p.sqrt() * signs
-        return noise - p * noise.sum(-1, keepdim=True)
-
-    def softened(self, logits: Tensor, temperature: float) -> Tensor:
-        """See `TaskKind.softened`."""
-        return logits / temperature
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See `TaskKind.loss`; the cross-entropy."""
-        return cross_entropy(logits, labels)
-
-    def distillation_loss(self, student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-        """See `TaskKind.distillation_loss`."""
-        p, q = ((logits / temperature).flatten(0, -2).log_softmax(-1) for logits in (teacher, student))
-        return kl_div(q, p, log_target=True, reduction="batchmean") * temperature**2
+        return self.decisions(answers.logits)

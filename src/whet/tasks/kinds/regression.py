@@ -6,13 +6,12 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from whet.errors import InvalidData, InvalidParameter
-from whet.numerics.divergence import gaussian_kl
+from whet.tasks.data import Batches
 from whet.tasks.files import finite_scores
-from whet.tasks.kinds.base import TaskKind
+from whet.tasks.kinds._distributions import Gaussian
+from whet.tasks.kinds.base import Answers, Head
 from whet.tasks.pairing import Pairing
 
 __all__ = ["Regression"]
@@ -20,20 +19,20 @@ __all__ = ["Regression"]
 Array = np.ndarray[Any, Any]
 
 
-class Regression(TaskKind):
+class Regression(Gaussian):
     """One score per text: the mean of a normal distribution of unit variance."""
 
-    problem_type: ClassVar[str] = "regression"
-    has_classes: ClassVar[bool] = False
+    problem_type: ClassVar[str | None] = "regression"
+    holds: ClassVar[str] = "a regressor"
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
 
     def fits_labels(self, label_names: Sequence[str] | None) -> bool:
         """See `TaskKind.fits_labels`."""
         return label_names is None
 
-    def fits_head(self, outputs: int) -> bool:
+    def fits_head(self, head: Head) -> bool:
         """See `TaskKind.fits_head`."""
-        return outputs == 1
+        return head.outputs == 1 and head.said in (None, self.name())
 
     def output_names(self, label_names: Sequence[str] | None) -> tuple[str, ...]:
         """See `TaskKind.output_names`."""
@@ -69,27 +68,7 @@ class Regression(TaskKind):
         """See `TaskKind.renumbered`; scores have no numbering."""
         return list(labels)
 
-    def predictions(self, logits: Array) -> Array:
+    def predictions(self, answers: Answers, batches: Batches) -> Array:
         """See `TaskKind.predictions`; the score."""
-        scores: Array = logits[:, 0]
+        scores: Array = answers.logits[:, 0]
         return scores
-
-    def divergence(self, baseline: Array, model: Array) -> Array:
-        """See `TaskKind.divergence`."""
-        return gaussian_kl(baseline[:, 0], model[:, 0])
-
-    def noise(self, logits: Tensor, signs: Tensor) -> Tensor:
-        """See `TaskKind.noise`; the curvature is 1 everywhere."""
-        return signs
-
-    def softened(self, logits: Tensor, temperature: float) -> Tensor:
-        """See `TaskKind.softened`; a score has no temperature."""
-        return logits
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See `TaskKind.loss`; the mean squared error."""
-        return mse_loss(logits.squeeze(-1), labels.to(logits))
-
-    def distillation_loss(self, student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-        """See `TaskKind.distillation_loss`; without temperature."""
-        return mse_loss(student, teacher) / 2

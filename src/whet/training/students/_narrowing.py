@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from whet.calibration.moments import collect_moments
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.attention import SelfAttention
+from whet.models.inference import new_model
 from whet.numerics.moments import Moments, Side
 from whet.tasks.data import Batches
 
@@ -80,7 +81,7 @@ def narrowed_student(model: PreTrainedModel, width: int, batches: Batches) -> Pr
             f"give one such as {max(1, hidden // per_head // 2) * per_head}"
         )
     sizes = resized_config(config, layers=config.num_hidden_layers, width=width, heads=width // per_head)
-    small: PreTrainedModel = AutoModelForSequenceClassification.from_config(sizes)
+    small: PreTrainedModel = new_model(model, sizes)
     weights = dict(model.named_parameters())
     if missing := [name for name, _ in small.named_parameters() if name not in weights]:
         raise InvalidModel(

@@ -25,10 +25,9 @@ from transformers import PreTrainedModel
 from whet.calibration.resources import Resources, require_calibration
 from whet.errors import InvalidParameter, MissingResource
 from whet.models.architecture import Architecture
-from whet.models.inference import predict_logits, removing_hooks, to_device
+from whet.models.inference import model_inputs, predict, removing_hooks
 from whet.models.surgery import copy_sharing_parameters, keep_blocks, require_all_tokens
 from whet.tasks.data import Batches
-from whet.tasks.kinds.base import kl_divergences
 from whet.training.students._narrowing import narrowed_student
 from whet.training.students.base import BuiltStudent, Student
 from whet.utils.parameters import shown, whole_number_in
@@ -172,7 +171,7 @@ def block_influences(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]
     ]
     with removing_hooks(handles), torch.inference_mode():
         for batch in batches:
-            inputs = to_device(batch, model)
+            inputs = model_inputs(batch, model)
             mask = inputs["attention_mask"].bool()
             model(**inputs)
             tokens += int(mask.sum())
@@ -185,13 +184,13 @@ def _by_influence(teacher: nn.Module, count: int, batches: Batches) -> list[int]
 
 
 def _by_kl(teacher: nn.Module, count: int, batches: Batches) -> list[int]:
-    reference = predict_logits(teacher, batches)
+    reference = predict(teacher, batches)
     remaining = list(range(len(Architecture.of(teacher).blocks)))
     for _ in track(range(len(remaining) - count), "dropping blocks"):
         losses = {}
         for i in remaining:
             student = copy_sharing_parameters(teacher)
             keep_blocks(student, [other for other in remaining if other != i])
-            losses[i] = float(kl_divergences(reference, predict_logits(student, batches)).mean())
+            losses[i] = float(reference.divergences(predict(student, batches)).mean())
         remaining.remove(min(losses, key=lambda i: losses[i]))
     return remaining

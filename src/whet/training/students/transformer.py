@@ -16,14 +16,14 @@ from typing import Annotated, Any, Self
 import torch
 from annotated_types import Interval
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models.architecture import word_vectors
+from whet.models.inference import kind_of_model, new_model
 from whet.models.lineage import public_name
 from whet.models.load import load_tokenizer, load_with_new_head
-from whet.tasks.kinds.base import kind_of_head
 from whet.training.students._narrowing import resized_config
 from whet.training.students.base import BuiltStudent, Student, require_runs, require_size
 from whet.utils.inputs import one_line, read_text
@@ -100,7 +100,7 @@ class Transformer(Student):
         config = self._config(teacher)
 
         def make() -> PreTrainedModel:
-            model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+            model: PreTrainedModel = new_model(teacher, config)
             return model
 
         require_size(make, teacher)
@@ -152,5 +152,5 @@ def _pretrained(base: str, teacher: PreTrainedModel) -> PreTrainedModel:
             f"the student must read the teacher's tokens, but {base} has a vocabulary of its own; give a base with the "
             "teacher's tokenizer, or sizes such as transformer:layers=2,width=128"
         )
-    names = kind_of_head(teacher.config.num_labels).label_names(teacher.config.id2label)
-    return load_with_new_head(base, names, tokenizers[1])
+    kind = kind_of_model(teacher)
+    return load_with_new_head(base, kind, kind.label_names(teacher.config.id2label), tokenizers[1])
