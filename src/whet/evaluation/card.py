@@ -37,11 +37,16 @@ from whet.utils.precision import FP32, INT8, PYTORCH
 __all__ = ["CardFacts", "Form", "measured_table", "model_card", "won_by"]
 
 HUB_METRICS = {
+    "entity_f1": "f1",
+    "entity_precision": "precision",
+    "entity_recall": "recall",
     "macro_f1": "f1",
     "matthews": "matthews_correlation",
     "pearson": "pearsonr",
     "spearman": "spearmanr",
+    "strict_entity_f1": "f1",
     "weighted_f1": "f1",
+    "word_accuracy": "accuracy",
 }
 """What the hub calls metrics, where it calls them otherwise."""
 FROM_FILES = "tabular"

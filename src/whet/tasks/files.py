@@ -18,7 +18,7 @@ from whet.utils.inputs import one_line, require_file
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMATS", "class_indices", "finite_scores", "listed", "read_table", "text_columns"]
+__all__ = ["FORMATS", "class_indices", "finite_scores", "listed", "read_frame", "read_table", "text_columns"]
 
 FORMATS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 """File endings that can be read; each may be followed by .gz. A .txt file is read as TSV."""
@@ -53,7 +53,7 @@ def read_table(
         raise InvalidData(f"the name of a column must not be empty, but got '' for {one_line(path)}; give its name")
     if path.stat().st_size == 0:
         raise InvalidData(f"the data file must hold rows, but {one_line(path)} is empty; write it again")
-    return text_columns(_read_frame(path, header), columns, source=path, missing_as=missing_as, lists=lists)
+    return text_columns(read_frame(path, header), columns, source=path, missing_as=missing_as, lists=lists)
 
 
 def text_columns(
@@ -198,7 +198,16 @@ def _refuse_half_characters(texts: Sequence[str], column: str, source: object) -
                 ) from None
 
 
-def _read_frame(path: Path, header: Sequence[str] | None) -> "pd.DataFrame":
+def read_frame(path: Path, header: Sequence[str] | None = None) -> "pd.DataFrame":
+    """Return a file as it is, whatever its cells hold.
+
+    Args:
+        path: the file, in any format of FORMATS.
+        header: names of all columns of a file without a header line.
+
+    Raises:
+        InvalidData: the file is unreadable or not UTF-8, or its ending is none of FORMATS.
+    """
     endings = [ending for ending in path.suffixes if ending != ".gz"]
     ending = endings[-1].lower() if endings else ""
     if ending not in FORMATS:

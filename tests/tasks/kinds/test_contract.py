@@ -1,6 +1,7 @@
 """What every kind of task promises; each kind needs a row in CASES."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -10,22 +11,45 @@ from torch import Tensor
 from whet.errors import InvalidData, InvalidParameter
 from whet.tasks.data import Batches
 from whet.tasks.kinds.base import TEXT_HEAD, Answers, Head, all_kinds, kind_of_head, kind_of_labels, kind_of_metric
+from whet.tasks.words import TaggedWords
+
+
+def texts(rows: int) -> Batches:
+    """Examples that a row answers each."""
+    return Batches([], np.arange(rows))
+
+
+def single_words(rows: int) -> Batches:
+    return Batches([], np.arange(rows), source=TaggedWords([("word",)] * rows, [None] * rows), notes=[[0]] * rows)
 
 
 class Case(NamedTuple):
     names: tuple[str, ...] | None
     """Label names."""
-    raw: list[str]
+    raw: list[Any]
     """Labels in a file."""
-    labels: list[float]
+    labels: list[Any]
     """The same, read."""
-    invalid: str
+    invalid: Any
     refusal: str
+    head: str = TEXT_HEAD
+    """How the names of classes with such a head end."""
+    batches: Callable[[int], Batches] = texts
+    """As many examples, each answered by a row."""
 
 
 CASES = {
     "classification": Case(("no", "maybe", "yes"), ["yes", "no", "yes"], [2, 0, 2], "si", "must be no, maybe, yes"),
     "regression": Case(None, ["1.5", "-2", "3"], [1.5, -2, 3], "nan", "must be finite numbers, but got 'nan' in row 1"),
+    "token_classification": Case(
+        ("O", "B-PER", "I-PER"),
+        ["B-PER I-PER O", ["O"]],
+        [(1, 2, 0), (0,)],
+        ["O", "I-LOC"],
+        "must be O, B-PER, I-PER, but got I-LOC",
+        "ForTokenClassification",
+        single_words,
+    ),
 }
 
 
@@ -50,16 +74,18 @@ def logits_of(kind, case: Case, seed: int = 0, rows: int = 7) -> Tensor:
 
 
 def predictions(kind, logits: np.ndarray) -> np.ndarray:
-    rows = np.arange(len(logits))
-    return kind.predictions(Answers(kind, logits, rows), Batches([], rows))
+    batches = CASES[kind.name()].batches(len(logits))
+    return kind.predictions(Answers(kind, logits, np.arange(len(logits))), batches)
 
 
 def test_one_kind_is_chosen_by_labels_and_by_the_head(kind, case):
     outputs = len(kind.output_names(case.names))
-    assert [known for known in all_kinds().values() if known.fits_labels(case.names)] == [kind]
-    head = Head(TEXT_HEAD, outputs)
-    assert [known for known in all_kinds().values() if known.fits_head(head)] == [kind]
-    assert kind_of_labels(case.names) is kind_of_head(head) is kind
+    head = Head(f"Some{case.head}", outputs)
+    same = [known for known in all_kinds().values() if case.head in known.heads]
+    assert [known for known in same if known.fits_head(head)] == [kind] == [kind_of_head(head)]
+    if kind.fits_labels(case.names):
+        assert [known for known in all_kinds().values() if known.fits_labels(case.names)] == [kind]
+        assert kind_of_labels(case.names) is kind
     assert all(kind_of_metric(metric) is kind for metric in kind.metrics)
     assert kind_of_metric(None) is all_kinds()["classification"]
 
@@ -99,7 +125,7 @@ def test_labels_are_read_and_numbered_as_the_head_has_them(kind, case):
 def test_there_is_a_prediction_for_each_example(kind, case):
     logits = logits_of(kind, case).numpy()
     assert predictions(kind, logits).shape == (len(logits),)
-    assert (predictions(kind, logits) == predictions(kind, logits + 0)).all()
+    assert repr(predictions(kind, logits)) == repr(predictions(kind, logits + 0))
 
 
 def test_the_divergence_is_zero_for_the_same_and_positive_for_others(kind, case):
@@ -146,7 +172,8 @@ def test_temperature_softens_the_divergence_as_the_logits(kind, case):
 
 def test_the_loss_is_least_at_right_answers(kind, case):
     logits = 10 * logits_of(kind, case)
-    right = torch.as_tensor(predictions(kind, logits.numpy()))
+    decided = kind.decisions(logits.numpy())
+    right = torch.as_tensor(predictions(kind, logits.numpy()) if decided is None else decided)
     wrong = (right + 1) % 3 if kind.has_classes else right + 1
     assert kind.loss(logits, right) < kind.loss(logits, wrong)
 

@@ -1,7 +1,7 @@
 """The bases of metrics: a metric measures several models side by side, of which the first is the baseline."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,16 @@ from whet.utils.precision import FP32, PYTORCH
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Metric", "ModelUnderTest", "Quality", "all_metrics", "metric_named", "quality_named", "task_qualities"]
+__all__ = [
+    "Metric",
+    "ModelUnderTest",
+    "Quality",
+    "SummedQuality",
+    "all_metrics",
+    "metric_named",
+    "quality_named",
+    "task_qualities",
+]
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,10 @@ class Quality(Metric):
         """
         return self
 
+    def for_labels(self, label_names: Sequence[str]) -> "Quality":
+        """Return the metric for classes with these names, in their order."""
+        return self
+
     def renumbered(self, order: Sequence[int]) -> "Quality":
         """Return the metric for labels and predictions in the numbering of a model, from `class_order`."""
         return self
@@ -106,6 +119,15 @@ class Quality(Metric):
     def score(self, labels: Array, predictions: Array) -> float:
         """Return the score of (examples,) predictions against (examples,) labels."""
 
+    def statistic(self, labels: Array, predictions: Array) -> Callable[[Array], float]:
+        """Return a function from the indices of drawn examples, (examples,), to their score.
+
+        Args:
+            labels: (examples,) labels.
+            predictions: (examples,) predictions.
+        """
+        return lambda drawn: self.score(labels[drawn], predictions[drawn])
+
     def compare(self, labels: Array, model: Array, baseline: Array, *, seed: int) -> Comparison:
         """Return the paired comparison of two models.
 
@@ -115,12 +137,8 @@ class Quality(Metric):
             baseline: (examples,) predictions of the baseline.
             seed: seed of resampling.
         """
-        return paired_bootstrap(
-            lambda drawn: self.score(labels[drawn], model[drawn]),
-            lambda drawn: self.score(labels[drawn], baseline[drawn]),
-            len(labels),
-            seed=seed,
-        )
+        own, other = (self.statistic(labels, predictions) for predictions in (model, baseline))
+        return paired_bootstrap(own, other, len(labels), seed=seed)
 
     def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
@@ -132,7 +150,7 @@ class Quality(Metric):
         ]
 
     def _measurement(self, labels: Array, predicted: Array, baseline: Array | None, seed: int) -> Measurement:
-        estimate = bootstrap(lambda drawn: self.score(labels[drawn], predicted[drawn]), len(labels), seed=seed)
+        estimate = bootstrap(self.statistic(labels, predicted), len(labels), seed=seed)
         return Measurement(
             metric=self.name,
             **estimate._asdict(),
@@ -142,6 +160,27 @@ class Quality(Metric):
             conditions=self.conditions,
             versus=None if baseline is None else self.compare(labels, predicted, baseline, seed=seed),
         )
+
+
+class SummedQuality(Quality):
+    """A metric that depends only on sums over examples, which makes each resample cheap."""
+
+    @abstractmethod
+    def counts(self, labels: Array, predictions: Array) -> Array:
+        """Return what is summed, (examples, k), such as right answers and all."""
+
+    @abstractmethod
+    def of(self, totals: Array) -> float:
+        """Return the metric of the sums, (k,)."""
+
+    def score(self, labels: Array, predictions: Array) -> float:
+        """See `Quality.score`."""
+        return self.of(self.counts(labels, predictions).sum(0))
+
+    def statistic(self, labels: Array, predictions: Array) -> Callable[[Array], float]:
+        """See `Quality.statistic`; counted once."""
+        counts = self.counts(labels, predictions)
+        return lambda drawn: self.of(counts[drawn].sum(0))
 
 
 def all_metrics() -> dict[str, type[Metric]]:
@@ -171,7 +210,8 @@ def task_qualities(task: Task, order: Sequence[int]) -> list[Quality]:
         InvalidParameter, InvalidData: the class that they score is none of the task's, or there is none.
     """
     positive = task.positive_class(order)
-    qualities = [quality_named(name).for_class(positive) for name in task.metrics]
+    names = task.label_names or ()
+    qualities = [quality_named(name).for_labels(names).for_class(positive) for name in task.metrics]
     if positive is not None and task.positive is None and not task.ordered:
         for quality in qualities:
             if quality.of_one_class:

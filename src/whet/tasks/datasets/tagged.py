@@ -1,0 +1,111 @@
+"""A task from the user's own sentences of words with tags; see `whet.tasks.tagged_files` for the forms of data.
+
+Tags of IOB1 and IOB2 become those of IOB2, with both tags of every type. Other tags stay as they are: those of IOBES,
+or parts of speech, which are scored by words. The classes are those of the training data, or of the dev data where
+there is no other. Tags are not read where nothing asks for them.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from whet.errors import InvalidData, InvalidParameter
+from whet.tasks.base import Task, split_official
+from whet.tasks.data import Examples
+from whet.tasks.files import listed
+from whet.tasks.frames import Source
+from whet.tasks.kinds.base import TaskKind, kind_named
+from whet.tasks.splits import ResplitTask
+from whet.tasks.tagged_files import ENTITY_METRICS, Sentences, indexed, read_tagged, said_of, unlabeled
+from whet.tasks.tags import OUTSIDE, is_iob, parsed, tag_names
+from whet.tasks.words import TaggedWords
+
+__all__ = ["Tagged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagged(Task):
+    """Sentences of words with their tags, from files, folders or tables in memory."""
+
+    name: str = field(default="tabular", init=False)
+    """Always tabular, as of all own data."""
+    train_file: Source | None = None
+    """The sentences for training; measuring needs none."""
+    dev_file: Source | None = None
+    """The sentences for the final measurement; fine-tuning and compression need none."""
+    text: str = "words"
+    """Name of the column of words in tables."""
+    label: str = "tags"
+    """Name of the column of tags in tables."""
+    metric: str | None = None
+    """Name of a quality metric; entity_f1 if None, or word_accuracy where tags name no entities."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a metric of another kind."""
+        super().__post_init__()
+        if self.metric is not None and self.metric not in self.kind.metrics:
+            raise InvalidParameter(
+                f"the metric of tags must be one of {listed(self.kind.metrics)}, but got {self.metric}; give one"
+            )
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """See `Task.label_names`."""
+        return self._tags
+
+    @property
+    def ordered(self) -> bool:
+        """See `Task.ordered`."""
+        return False
+
+    @property
+    def kind(self) -> TaskKind:
+        """See `Task.kind`."""
+        return kind_named("token_classification")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """See `Task.metrics`."""
+        usual = ENTITY_METRICS if any(parsed(tag).type for tag in self._tags) else ("word_accuracy",)
+        return tuple(dict.fromkeys([self.metric or usual[0], *usual]))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """See `Task.files`."""
+        return tuple(source for source in (self.train_file, self.dev_file) if isinstance(source, Path))
+
+    def read(self) -> tuple[Examples, Examples]:
+        """See `Task.read`."""
+        train, dev = (self._examples(source) for source in (self.train_file, self.dev_file))
+        return train, dev
+
+    def unlabeled(self) -> Task:
+        """See `Task.unlabeled`; the sentences have no tags."""
+        if self.train_file is None:
+            raise InvalidData("--train-file must be given, but got --dev-file alone; add it")
+        sentences = read_tagged(self.train_file, text=self.text, label=self.label, labeled=False)
+        own = split_official(unlabeled(sentences), TaggedWords([], []))
+        return ResplitTask(name=self.name, whole=self, own=own)
+
+    @cached_property
+    def _sentences(self) -> dict[Source, Sentences]:
+        sources = [source for source in (self.train_file, self.dev_file) if source is not None]
+        return {source: read_tagged(source, text=self.text, label=self.label) for source in dict.fromkeys(sources)}
+
+    @cached_property
+    def _tags(self) -> tuple[str, ...]:
+        tags = [{tag for one in sentences.tags for tag in one} for sentences in self._sentences.values()]
+        if not is_iob(set().union(*tags)):
+            return tag_names(tags[0])
+        # I of a file without any B may be IOB1 too
+        return tag_names([f"B-{parsed(tag).type}" for tag in tags[0] if parsed(tag).type] or [OUTSIDE])
+
+    def _examples(self, source: Source | None) -> Examples:
+        if source is None:
+            return TaggedWords([], [])
+        sentences = self._sentences[source]
+        self.say_once(f"tags of {source}", said_of(sentences, source))
+        return indexed(sentences, self._tags, source=source)

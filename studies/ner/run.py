@@ -1,0 +1,98 @@
+"""Names in text: how fast a tagger gets, and what it loses, on CoNLL-2003 and WNUT-17.
+
+    python studies/ner/run.py --data-dir ../shared/data --base ../shared/models/all-MiniLM-L6-v2 --threads 1
+
+fine-tunes a tagger for each task where it is missing, makes the models of every recipe, exports them, measures all of
+them in PyTorch, ONNX Runtime and OpenVINO in one run, and writes results.json, results.md and a picture beside this
+file, after every task. Models stay under runs/, which git ignores; a second run goes on from what is there. `--tasks`
+without any writes the tables and the picture anew, and `--make-only` leaves measuring to another time.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import whet
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import deployments  # noqa: E402  (beside this folder)
+import glue  # noqa: E402
+
+TASKS = ("conll2003", "wnut17")
+# every word is answered, so that nothing can be left out after the first token
+RECIPES: dict[str, list[dict[str, Any]]] = {
+    **{
+        label: [step for step in steps if step != deployments.FIRST]
+        for label, steps in deployments.WHOLE.items()
+        if label != "structure 1.7, low rank too"
+    },
+    "structure 4, recovered": [
+        {"method": "structure", "speedup": 4.0, **deployments.IN_INT8},
+        deployments.RECOVERY,
+    ],
+}
+"""What a user would take; see `deployments.WHOLE`."""
+
+
+def main() -> None:
+    """Run every task that was asked for, and write what all runs so far gave."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--data-dir", type=Path, help="folder with conll2003 and wnut17")
+    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--runs", type=Path, default=Path("runs/ner"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--make-only", action="store_true", help="measure another time")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results = HERE / "results.json"
+    found: dict[str, deployments.Rows] = json.loads(results.read_text()) if results.is_file() else {}
+    for name in options.tasks:
+        task = whet.load_task(name, data_dir=options.data_dir)
+        folders = made(task, glue.fine_tuned(options.base, task, options.runs / name), options.runs / name)
+        if not options.make_only:
+            found[name] = deployments.in_runtimes(folders, task, options.rounds)
+            write(results, found)
+    if not options.tasks:
+        write(results, found)
+
+
+def made(task: whet.Task, dense: Path, runs: Path) -> list[Path]:
+    """Return the folders of all models of a task, exported, the dense one's first."""
+    steps = {label: steps for label, steps in RECIPES.items() if steps}
+    folders = [dense, *(deployments.made(task, dense, runs / label, one) for label, one in steps.items())]
+    deployments.export_all(folders, task)
+    return folders
+
+
+def write(results: Path, found: dict[str, deployments.Rows]) -> None:
+    """Write what was measured, and the tables and the picture that follow from it."""
+    results.write_text(json.dumps(found, separators=(",", ":")) + "\n")
+    tables = deployments.by_place(found)
+    for name, rows in found.items():
+        tables += [deployments.sizes(name, rows), by_type(name, rows)]
+    results.with_suffix(".md").write_text("\n".join(tables))
+    deployments.picture(found).savefig(results.with_suffix(".png"), dpi=110, metadata={"Software": "whet"})
+
+
+def by_type(name: str, rows: deployments.Rows) -> str:
+    """Return the F1 of every type of entity of one task's models, as a Markdown table."""
+    prefix = "entity_f1_"
+    types = [one["metric"].removeprefix(prefix) for one in rows[0]["measurements"] if one["metric"].startswith(prefix)]
+    lines = [f"### {name}, F1 by type", "", f"| model | where | {' | '.join(types)} |", "|---" * (2 + len(types)) + "|"]
+    for row in rows:
+        known, (model, place) = deployments.known(row), deployments.named(row)
+        scores = [f"{known[prefix + kind]['value']:.3f}" for kind in types]
+        lines.append(f"| {model} | {place} | {' | '.join(scores)} |")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()
