@@ -24,25 +24,31 @@ class Estimate(NamedTuple):
     high: float
 
 
-def bootstrap(statistic: Callable[[Array], float], count: int, *, seed: int) -> Estimate:
+def bootstrap(statistic: Callable[[Array], float], count: int, *, seed: int, strata: Array | None = None) -> Estimate:
     """Return a statistic of all examples, with the 95 % percentile interval over resampled ones.
 
     Args:
         statistic: takes indices drawn with replacement, (count,).
         count: the number of examples.
         seed: of the resampling.
+        strata: (count,) numbers of sets, each of which is resampled by itself; None if there is one set.
     """
-    return _estimate(statistic(np.arange(count)), [statistic(drawn) for drawn in _resamples(count, seed)])
+    return _estimate(statistic(np.arange(count)), [statistic(drawn) for drawn in _resamples(count, seed, strata)])
 
 
 def paired_bootstrap(
-    statistic: Callable[[Array], float], baseline: Callable[[Array], float], count: int, *, seed: int
+    statistic: Callable[[Array], float],
+    baseline: Callable[[Array], float],
+    count: int,
+    *,
+    seed: int,
+    strata: Array | None = None,
 ) -> Comparison:
-    """Return the difference of two statistics over the same resampled examples.
+    """Return the difference of two statistics over the same resampled examples; see `bootstrap`.
 
     The p-value is twice the share of resamples on the far side of zero, at least 2 / (resamples + 1).
     """
-    differences = [statistic(drawn) - baseline(drawn) for drawn in _resamples(count, seed)]
+    differences = [statistic(drawn) - baseline(drawn) for drawn in _resamples(count, seed, strata)]
     everyone = np.arange(count)
     estimate = _estimate(statistic(everyone) - baseline(everyone), differences)
     p_value = _two_sided(np.asarray(differences))
@@ -121,9 +127,12 @@ def paired_ratio(baseline: Seconds, model: Seconds, *, seed: int) -> Comparison:
     return Comparison(kind="ratio", **estimate._asdict(), p_value=p_value, test=test)
 
 
-def _resamples(count: int, seed: int) -> list[Array]:
+def _resamples(count: int, seed: int, strata: Array | None = None) -> list[Array]:
     generator = np.random.default_rng(seed)
-    return [generator.integers(count, size=count) for _ in range(RESAMPLES)]
+    if strata is None:
+        return [generator.integers(count, size=count) for _ in range(RESAMPLES)]
+    sets = [np.flatnonzero(strata == number) for number in np.unique(strata)]
+    return [np.concatenate([generator.choice(part, size=len(part)) for part in sets]) for _ in range(RESAMPLES)]
 
 
 def _estimate(value: float, resampled: Sequence[float]) -> Estimate:

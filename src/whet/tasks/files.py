@@ -33,6 +33,7 @@ def read_table(
     header: Sequence[str] | None = None,
     missing_as: str | None = None,
     lists: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> Mapping[str, list[Any]]:
     """Return the named columns of a file, each a list of strings with one per row.
 
@@ -43,6 +44,7 @@ def read_table(
         header: names of all columns of a file without a header line.
         missing_as: text that replaces an empty cell; None makes empty cells an error.
         lists: columns whose cells may hold several texts; see `text_columns`.
+        optional: further columns, whose cells may be empty and are so throughout if the file lacks the column.
 
     Raises:
         InvalidData: the file is missing, empty, unreadable or not UTF-8, or is no regular file; or it lacks a column,
@@ -53,7 +55,14 @@ def read_table(
         raise InvalidData(f"the name of a column must not be empty, but got '' for {one_line(path)}; give its name")
     if path.stat().st_size == 0:
         raise InvalidData(f"the data file must hold rows, but {one_line(path)} is empty; write it again")
-    return text_columns(read_frame(path, header), columns, source=path, missing_as=missing_as, lists=lists)
+    frame = read_frame(path, header)
+    found = text_columns(frame, columns, source=path, missing_as=missing_as, lists=lists)
+    there = [column for column in optional if column in frame.columns]
+    return {
+        **{column: [""] * len(frame) for column in optional},
+        **found,
+        **text_columns(frame, there, source=path, missing_as=""),
+    }
 
 
 def text_columns(

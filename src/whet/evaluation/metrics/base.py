@@ -128,6 +128,10 @@ class Quality(Metric):
         """
         return lambda drawn: self.score(labels[drawn], predictions[drawn])
 
+    def strata(self, labels: Array) -> Array | None:
+        """Return (examples,) numbers of sets within which examples are drawn, or None if there is one set."""
+        return None
+
     def compare(self, labels: Array, model: Array, baseline: Array, *, seed: int) -> Comparison:
         """Return the paired comparison of two models.
 
@@ -138,7 +142,7 @@ class Quality(Metric):
             seed: seed of resampling.
         """
         own, other = (self.statistic(labels, predictions) for predictions in (model, baseline))
-        return paired_bootstrap(own, other, len(labels), seed=seed)
+        return paired_bootstrap(own, other, len(labels), seed=seed, strata=self.strata(labels))
 
     def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
@@ -150,7 +154,8 @@ class Quality(Metric):
         ]
 
     def _measurement(self, labels: Array, predicted: Array, baseline: Array | None, seed: int) -> Measurement:
-        estimate = bootstrap(self.statistic(labels, predicted), len(labels), seed=seed)
+        statistic, strata = self.statistic(labels, predicted), self.strata(labels)
+        estimate = bootstrap(statistic, len(labels), seed=seed, strata=strata)
         return Measurement(
             metric=self.name,
             **estimate._asdict(),
