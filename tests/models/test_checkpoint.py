@@ -87,7 +87,7 @@ BAD_VALUES = [
     *[("dtype", value) for value in ("float7", 5)],
     *[("model_type", value) for value in (["bert"], "t5", None, 5, "no_such", "gpt2")],
     *[("architectures", value) for value in ("BertForSequenceClassification", [1], {})],
-    *[("problem_type", value) for value in ("multi_label_classification", "regression", "32", 5, ["regression"])],
+    *[("problem_type", value) for value in ("regression", "32", 5, ["regression"])],
     ("transformers_weights", "../model.safetensors"),
     ("configuration_files", ["/config.9.json"]),
     ("attn_implementation", "someone/kernel"),
@@ -294,9 +294,9 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", [*BASES, *OTHERS])
-def test_only_text_classifiers_are_compressed(name, tmp_path, tokenizer):
-    model = (BASES | OTHERS)[name]()
+@pytest.mark.parametrize("name", BASES)
+def test_only_models_of_known_kinds_are_compressed(name, tmp_path, tokenizer):
+    model = BASES[name]()
     save(model, tokenizer, tmp_path / "model")
     sentence = refusal(lambda: load_unverified(tmp_path / "model"))
     assert f"but {tmp_path / 'model'} holds {name}" in sentence

@@ -4,6 +4,7 @@ import gzip
 import re
 
 import datasets
+import numpy as np
 import pytest
 
 from whet.errors import InvalidData
@@ -25,6 +26,9 @@ FILES = {
             b'text,category\n"\nTwo\nlines, ""quoted""\n",age_limit\nb,Refund_not_showing_up\n'
         ),
         "test.csv": b"text,category\na,reverted_card_payment?\nb,age_limit\nc,age_limit\n",
+    },
+    "goemotions": {
+        f"{split}.tsv.gz": gzip.compress(b'I am, so\t17,0\ted1\n"quoted\t27\ted2\n') for split in ("train", "test")
     },
     "sick": {
         "SICK.txt": (
@@ -81,6 +85,20 @@ def test_questions_keep_their_line_breaks_and_classes_are_in_the_order_of_the_hu
     assert sorted(task.label_names, key=str.casefold) == list(task.label_names) and len(task.label_names) == 77
 
 
+def test_comments_have_the_emotions_of_their_numbers(tmp_path):
+    write(tmp_path, "goemotions")
+    task = task_named("goemotions", data_dir=tmp_path)
+    _, dev = task.read()
+    assert dev.texts == ["I am, so", '"quoted']
+    assert [[task.label_names[i] for i in np.flatnonzero(row)] for row in dev.labels] == [
+        ["admiration", "joy"],
+        ["neutral"],
+    ]
+    (tmp_path / "test.tsv.gz").write_bytes(gzip.compress(b"a\t28\ted1\nb\t1\ted2\n"))
+    with pytest.raises(InvalidData, match=r"labels in .*test.tsv.gz must be 0, 1, .* and 18 more, but got 28; correct"):
+        task.read()
+
+
 def test_sick_is_cut_by_seed_into_four_fifths_and_one(tmp_path):
     write(tmp_path, "sick")
     train, dev = task_named("sick", data_dir=tmp_path).read()
@@ -111,6 +129,11 @@ HUB = {
     ),
     "imdb": ("stanfordnlp/imdb", {"text": ["a", "b"], "label": [0, 1]}, (["a", "b"], [0, 1], None)),
     "banking77": ("legacy-datasets/banking77", {"text": ["a", "b"], "label": [0, 76]}, (["a", "b"], [0, 76], None)),
+    "goemotions": (
+        "google-research-datasets/go_emotions",
+        {"text": ["a", "b"], "labels": [[0, 27], [1]]},
+        (["a", "b"], [(1.0, *[0.0] * 26, 1.0), (0.0, 1.0, *[0.0] * 26)], None),
+    ),
     "sick": (
         "RobZamp/sick",
         {"sentence_A": ["a", "b", "c"], "sentence_B": ["d", "e", "f"], "label": [0, 2, 1]},
@@ -119,13 +142,16 @@ HUB = {
 }
 
 
+CONFIGURATIONS = {"goemotions": "simplified"}
+
+
 @pytest.mark.parametrize("name", HUB)
 def test_without_a_folder_the_hub_is_read(monkeypatch, name):
     place, columns, expected = HUB[name]
     splits = []
 
     def load_dataset(path, config, *, split):
-        assert (path, config) == (place, None)
+        assert (path, config) == (place, CONFIGURATIONS.get(name))
         splits.append(split)
         return datasets.Dataset.from_dict(columns)
 
@@ -145,6 +171,7 @@ ROWS = {
     "tweet_sentiment": (27_480, 3_534),
     "imdb": (25_000, 25_000),
     "banking77": (10_003, 3_080),
+    "goemotions": (43_410, 5_427),
     "sick": (7_941, 1_986),
 }
 
@@ -159,7 +186,8 @@ def test_real_data_have_the_published_size(data_dir, name):
     assert len(splits.validation) == min(1000, int(official * 0.05))
     if task.label_names is not None:
         for part in (splits.train, splits.dev):
-            assert set(part.labels) == set(range(len(task.label_names)))
+            several = task.kind.several_labels
+            assert set(np.nonzero(part.labels)[1] if several else part.labels) == set(range(len(task.label_names)))
     assert splits == task_named(name, data_dir=data_dir).splits
 
 

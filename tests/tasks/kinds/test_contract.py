@@ -1,4 +1,7 @@
-"""What every kind of task promises; each kind needs a row in CASES."""
+"""What every kind of task promises of its rows of logits and of its labels; each kind needs a row in CASES.
+
+`tests/test_kinds_contract.py` has what holds for its models, by every verb.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,34 +26,60 @@ def single_words(rows: int) -> Batches:
     return Batches([], np.arange(rows), source=TaggedWords([("word",)] * rows, [None] * rows), notes=[[0]] * rows)
 
 
-class Case(NamedTuple):
-    names: tuple[str, ...] | None
-    """Label names."""
+class Column(NamedTuple):
+    """A column of labels in a file, for kinds that have one."""
+
     raw: list[Any]
-    """Labels in a file."""
     labels: list[Any]
     """The same, read."""
     invalid: Any
     refusal: str
-    head: str = TEXT_HEAD
-    """How the names of classes with such a head end."""
+
+
+class Case(NamedTuple):
+    names: tuple[str, ...] | None
+    """Label names."""
+    head: Head
+    """What a model of the kind says of itself; as many outputs as logits have here."""
+    column: Column | None = None
     batches: Callable[[int], Batches] = texts
     """As many examples, each answered by a row."""
 
 
 CASES = {
-    "classification": Case(("no", "maybe", "yes"), ["yes", "no", "yes"], [2, 0, 2], "si", "must be no, maybe, yes"),
-    "regression": Case(None, ["1.5", "-2", "3"], [1.5, -2, 3], "nan", "must be finite numbers, but got 'nan' in row 1"),
+    "classification": Case(
+        ("no", "maybe", "yes"),
+        Head(TEXT_HEAD, 3),
+        Column(["yes", "no", "yes"], [2, 0, 2], "si", "must be no, maybe, yes"),
+    ),
+    "regression": Case(
+        None,
+        Head(TEXT_HEAD, 1),
+        Column(["1.5", "-2", "3"], [1.5, -2, 3], "nan", "must be finite numbers, but got 'nan' in row 1"),
+    ),
+    "multi_label": Case(
+        ("joy", "love", "anger"),
+        Head(TEXT_HEAD, 3, "multi_label_classification"),
+        Column(
+            [("anger", "joy"), (), ("love",)],
+            [(1.0, 0.0, 1.0), (0.0, 0.0, 0.0), (0.0, 1.0, 0.0)],
+            ("joy", "envy"),
+            "must be joy, love, anger, but got envy; correct",
+        ),
+    ),
     "token_classification": Case(
         ("O", "B-PER", "I-PER"),
-        ["B-PER I-PER O", ["O"]],
-        [(1, 2, 0), (0,)],
-        ["O", "I-LOC"],
-        "must be O, B-PER, I-PER, but got I-LOC",
-        "ForTokenClassification",
+        Head("SomeForTokenClassification", 3),
+        Column(
+            ["B-PER I-PER O", ["O"]],
+            [(1, 2, 0), (0,)],
+            ["O", "I-LOC"],
+            "must be O, B-PER, I-PER, but got I-LOC",
+        ),
         single_words,
     ),
 }
+WITH_COLUMN = sorted(name for name, case in CASES.items() if case.column is not None)
 
 
 @pytest.fixture(params=sorted(all_kinds()))
@@ -69,8 +98,8 @@ def case(name) -> Case:
 
 
 def logits_of(kind, case: Case, seed: int = 0, rows: int = 7) -> Tensor:
-    outputs = len(kind.output_names(case.names))
-    return torch.randn(rows, outputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, case.head.outputs, generator=generator, dtype=torch.float64)
 
 
 def predictions(kind, logits: np.ndarray) -> np.ndarray:
@@ -78,22 +107,26 @@ def predictions(kind, logits: np.ndarray) -> np.ndarray:
     return kind.predictions(Answers(kind, logits, np.arange(len(logits))), batches)
 
 
-def test_one_kind_is_chosen_by_labels_and_by_the_head(kind, case):
-    outputs = len(kind.output_names(case.names))
-    head = Head(f"Some{case.head}", outputs)
-    same = [known for known in all_kinds().values() if case.head in known.heads]
-    assert [known for known in same if known.fits_head(head)] == [kind] == [kind_of_head(head)]
-    if kind.fits_labels(case.names):
-        assert [known for known in all_kinds().values() if known.fits_labels(case.names)] == [kind]
-        assert kind_of_labels(case.names) is kind
+def test_one_kind_is_chosen_by_the_head_and_by_its_own_metrics(kind, case):
+    same = [known for known in all_kinds().values() if set(known.heads) & set(kind.heads)]
+    assert [known for known in same if known.fits_head(case.head)] == [kind]
+    assert kind_of_head(case.head) is kind
     assert all(kind_of_metric(metric) is kind for metric in kind.metrics)
+
+
+@pytest.mark.parametrize("name", ["classification", "regression"])
+def test_labels_alone_tell_classes_and_scores(kind, case):
+    assert [known for known in all_kinds().values() if known.fits_labels(case.names)] == [kind]
+    assert kind_of_labels(case.names) is kind
     assert kind_of_metric(None) is all_kinds()["classification"]
 
 
+@pytest.mark.parametrize("name", WITH_COLUMN)
 def test_label_names_are_those_of_the_outputs(kind, case):
     assert kind.label_names(dict(enumerate(kind.output_names(case.names)))) == case.names
 
 
+@pytest.mark.parametrize("name", WITH_COLUMN)
 def test_a_head_of_its_own_outputs_is_in_order_and_no_other_is_taken(kind, case):
     names = kind.output_names(case.names)
     assert kind.pairing(dict(enumerate(names)), case.names).order == list(range(len(names)))
@@ -103,6 +136,7 @@ def test_a_head_of_its_own_outputs_is_in_order_and_no_other_is_taken(kind, case)
         kind.pairing(others, case.names)
 
 
+@pytest.mark.parametrize("name", WITH_COLUMN)
 def test_a_label_map_is_for_classes(kind, case):
     names = kind.output_names(case.names)
     given = {name: str(i) for i, name in enumerate(names[::-1])}
@@ -113,18 +147,21 @@ def test_a_label_map_is_for_classes(kind, case):
             kind.pairing(dict(enumerate(names)), case.names, label_map=given)
 
 
+@pytest.mark.parametrize("name", WITH_COLUMN)
 def test_labels_are_read_and_numbered_as_the_head_has_them(kind, case):
-    assert kind.read_labels(case.raw, case.names, source="a file") == case.labels
-    with pytest.raises(InvalidData, match=rf"in a file {case.refusal}"):
-        kind.read_labels([case.invalid], case.names, source="a file")
+    column = case.column
+    assert kind.read_labels(column.raw, case.names, source="a file") == column.labels
+    with pytest.raises(InvalidData, match=rf"in a file {column.refusal}"):
+        kind.read_labels([column.invalid], case.names, source="a file")
     order = list(range(len(kind.output_names(case.names))))[::-1]
-    assert kind.renumbered(kind.renumbered(case.labels, order), order) == case.labels
-    kind.check_labels(case.labels, source="data")
+    assert kind.renumbered(kind.renumbered(column.labels, order), order) == column.labels
+    kind.check_labels(column.labels, source="data")
 
 
+@pytest.mark.parametrize("name", WITH_COLUMN)
 def test_there_is_a_prediction_for_each_example(kind, case):
     logits = logits_of(kind, case).numpy()
-    assert predictions(kind, logits).shape == (len(logits),)
+    assert len(predictions(kind, logits)) == len(logits)
     assert repr(predictions(kind, logits)) == repr(predictions(kind, logits + 0))
 
 
@@ -165,7 +202,7 @@ def test_temperature_softens_the_divergence_as_the_logits(kind, case):
     teacher, student = (logits_of(kind, case, seed) for seed in (0, 1))
     soft = [kind.softened(logits, 3.0).numpy() for logits in (teacher, student)]
     assert soft[0].shape == teacher.shape
-    factor = 9 if kind.has_classes else 1
+    factor = 1 if (soft[0] == teacher.numpy()).all() else 9
     loss = kind.distillation_loss(student, teacher, temperature=3.0).item()
     assert loss == pytest.approx(kind.divergence(*soft).mean() * factor)
 
@@ -173,8 +210,8 @@ def test_temperature_softens_the_divergence_as_the_logits(kind, case):
 def test_the_loss_is_least_at_right_answers(kind, case):
     logits = 10 * logits_of(kind, case)
     decided = kind.decisions(logits.numpy())
-    right = torch.as_tensor(predictions(kind, logits.numpy()) if decided is None else decided)
-    wrong = (right + 1) % 3 if kind.has_classes else right + 1
+    right = logits.squeeze(-1) if decided is None else torch.as_tensor(decided)
+    wrong = right + 1 if decided is None else ~right if right.dtype == torch.bool else (right + 1) % case.head.outputs
     assert kind.loss(logits, right) < kind.loss(logits, wrong)
 
 

@@ -86,6 +86,8 @@ class TaskKind(ABC):
     """A model of the kind in words, such as "a text classifier"."""
     has_classes: ClassVar[bool]
     """Whether the head has an output for each class of the task."""
+    several_labels: ClassVar[bool] = False
+    """Whether an example may have any number of labels; files hold their names."""
     one_row: ClassVar[bool] = True
     """Whether each input is answered by one row, with an output for each of the head's."""
     metrics: ClassVar[tuple[str, ...]] = ()
@@ -135,11 +137,11 @@ class TaskKind(ABC):
         """
 
     @abstractmethod
-    def read_labels(self, raw: Sequence[str], label_names: Sequence[str] | None, *, source: Path | str) -> Labels:
+    def read_labels(self, raw: Sequence[Any], label_names: Sequence[str] | None, *, source: Path | str) -> Labels:
         """Return a column of labels as class indices or scores.
 
         Args:
-            raw: one label per row, as spelled in the file.
+            raw: one label per row, as spelled in the file; or the names of several.
             label_names: all labels that may occur, in the order of the classes, if there are classes.
             source: the source of the labels, for the error message.
 

@@ -32,7 +32,8 @@ class Classification(Categorical):
 
     def fits_head(self, head: Head) -> bool:
         """See `TaskKind.fits_head`."""
-        return head.outputs != 1 and head.problem_type in (None, self.problem_type)
+        fitting = head.outputs != 1 and head.problem_type in (None, self.problem_type)
+        return fitting and head.said in (None, self.name())
 
     def output_names(self, label_names: Sequence[str] | None) -> tuple[str, ...]:
         """See `TaskKind.output_names`."""

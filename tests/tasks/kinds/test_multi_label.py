@@ -1,0 +1,56 @@
+"""Multi-label classification, beyond what `test_contract.py` asks of every kind."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from whet.errors import InvalidData
+from whet.tasks.data import Batches
+from whet.tasks.kinds.base import TEXT_HEAD, Answers, Head, all_kinds, kind_of_head
+
+KIND = all_kinds()["multi_label"]
+
+
+def test_the_divergence_is_the_sum_over_labels_of_that_of_two_classes():
+    baseline, model = np.array([[0.3, -2.0, 5.0]]), np.array([[1.0, -1.0, 4.0]])
+    p, q = (1 / (1 + np.exp(-logits[0])) for logits in (baseline, model))
+    expected = sum(stats.entropy([a, 1 - a], [b, 1 - b]) for a, b in zip(p, q, strict=True))
+    assert KIND.divergence(baseline, model) == pytest.approx([expected])
+    assert np.isfinite(KIND.divergence(np.array([[90.0]]), np.array([[-90.0]]))).all()
+
+
+def test_predictions_are_probabilities_of_which_those_above_a_half_are_decided():
+    logits = np.array([[0.0, 2.0, -1.0]])
+    found = KIND.predictions(Answers(KIND, logits, np.arange(1)), Batches([], np.arange(1)))
+    assert found == pytest.approx(1 / (1 + np.exp(-logits)))
+    assert (KIND.decisions(logits) == (found > 0.5)).all()
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (Head(TEXT_HEAD, 1, "multi_label_classification"), "multi_label"),
+        (Head(TEXT_HEAD, 3, None, "multi_label"), "multi_label"),
+        (Head(TEXT_HEAD, 3, "single_label_classification"), "classification"),
+        (Head(TEXT_HEAD, 3), "classification"),
+        (Head(TEXT_HEAD, 1), "regression"),
+    ],
+)
+def test_it_is_said_and_never_guessed(head, kind):
+    assert kind_of_head(head).name() == kind
+
+
+def test_labels_that_only_the_model_has_are_on_no_text():
+    assert KIND.renumbered([(1.0, 0.0), (0.0, 1.0)], [2, 0, 1]) == [(0.0, 0.0, 1.0), (1.0, 0.0, 0.0)]
+
+
+def test_texts_that_all_have_the_same_labels_teach_nothing():
+    with pytest.raises(InvalidData, match=r"^the x must hold texts with different labels, but all have the same; give"):
+        KIND.check_labels([(1.0, 0.0)] * 3, source="x")
+    KIND.check_labels([(1.0, 0.0), (0.0, 0.0)], source="x")
+
+
+def test_the_loss_is_that_of_transformers():
+    logits, labels = torch.randn(4, 3), torch.randint(2, (4, 3))
+    assert KIND.loss(logits, labels) == torch.nn.BCEWithLogitsLoss()(logits, labels.float())
