@@ -51,26 +51,38 @@ Rows = list[dict[str, Any]]
 """What was measured of one task, a row for each model and place, dense PyTorch first."""
 
 
-def made(task: whet.Task, dense: Path, out: Path, steps: list[dict[str, Any]]) -> Path:
+def made(
+    task: whet.Task,
+    dense: Path,
+    out: Path,
+    steps: list[dict[str, Any]],
+    *,
+    calibration: whet.Calibration | None = None,
+) -> Path:
     """Return the folder of a recipe's model, compressed where it is missing."""
     if not out.is_dir():
         out.parent.mkdir(parents=True, exist_ok=True)
-        whet.compress(dense, whet.Recipe.from_list(steps), out, task=task)
+        whet.compress(dense, whet.Recipe.from_list(steps), out, task=task, calibration=calibration)
     return out
 
 
-def export_all(folders: Sequence[Path], task: whet.Task) -> None:
+def export_all(folders: Sequence[Path], task: whet.Task, *, calibration: whet.Calibration | None = None) -> None:
     """Export to every place the models that are not."""
     for folder in folders:
         try:
             for place in HERE_TOO:
                 exported(folder, *place)
         except InvalidArtifact:
-            whet.export(folder, RUNTIMES, precisions=PRECISIONS, task=task)
+            whet.export(folder, RUNTIMES, precisions=PRECISIONS, task=task, calibration=calibration)
 
 
 def in_runtimes(
-    folders: Sequence[Path], task: whet.Task, rounds: int, *, in_pytorch_alone: Sequence[Path] = ()
+    folders: Sequence[Path],
+    task: whet.Task,
+    rounds: int,
+    *,
+    in_pytorch_alone: Sequence[Path] = (),
+    max_length: int = 128,
 ) -> Rows:
     """Return the rows of all models in PyTorch, dense first, and then of those that are exported in every other place.
 
@@ -79,9 +91,15 @@ def in_runtimes(
         task: what they are for.
         rounds: how often each timed batch runs.
         in_pytorch_alone: folders of models that are not exported.
+        max_length: of inputs, in tokens.
     """
     benchmark = whet.Benchmark(
-        batch_size=8, rounds=rounds, timed=128, singles=10, metrics=("fidelity", "latency", "size")
+        batch_size=8,
+        max_length=max_length,
+        rounds=rounds,
+        timed=128,
+        singles=10,
+        metrics=("fidelity", "latency", "size"),
     )
     rows = [BenchmarkRow(folder) for folder in (*folders, *in_pytorch_alone)]
     rows += [BenchmarkRow(folder, *place) for place in HERE_TOO for folder in folders]

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Splits",
     "Task",
+    "drawn_apart",
     "hub_dataset",
     "local_folder",
     "read_hub",
@@ -202,11 +204,25 @@ def split_official(official: Examples, dev: Examples, *, group_size: int = 1) ->
         dev: the examples for the final measurement.
         group_size: number of consecutive examples that stay in one split.
     """
-    groups = np.random.default_rng(0).permutation(len(official) // group_size)
-    order = (groups[:, None] * group_size + np.arange(group_size)).ravel()
     held_out = min(VALIDATION_LIMIT, int(len(official) * VALIDATION_SHARE))
-    held_out -= held_out % group_size
-    return Splits(official.take(order[held_out:]), official.take(order[:held_out]), dev)
+    train, validation = drawn_apart(official, held_out - held_out % group_size, group_size=group_size)
+    return Splits(train, validation, dev)
+
+
+def drawn_apart(examples: Examples, count: int, *, group_size: int = 1) -> tuple[Examples, Examples]:
+    """Return examples in two parts that share no group, in random order, always the same: the rest, and those drawn.
+
+    Args:
+        examples: all of them.
+        count: how many are drawn; a few more if the last group is larger, but never all.
+        group_size: number of consecutive examples that stay in one part.
+    """
+    groups = examples.groups(group_size)
+    order = [groups[i] for i in np.random.default_rng(0).permutation(len(groups))]
+    ends = np.cumsum([len(group) for group in order])
+    cut = min(int(np.searchsorted(ends, count)) + 1, len(order) - 1) if count else 0
+    rest, drawn = (list(chain.from_iterable(part)) for part in (order[cut:], order[:cut]))
+    return examples.take(rest), examples.take(drawn)
 
 
 def local_folder(data_dir: Path, name: str, *, files: Sequence[str] = ()) -> Path:

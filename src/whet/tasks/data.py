@@ -87,6 +87,14 @@ class Examples:
         """Return the texts of each example: one, or the two of a pair."""
         return list(zip(*([self.texts] if self.pairs is None else [self.texts, self.pairs]), strict=True))
 
+    def groups(self, size: int) -> list[list[int]]:
+        """Return the indices of the examples that belong together, so that no two splits have any of a group.
+
+        Args:
+            size: number of consecutive examples that do; examples after the last whole group are in none.
+        """
+        return np.arange(len(self) // size * size).reshape(-1, size).tolist()
+
     def joined(self, others: "Examples") -> Self:
         """Return these examples followed by `others`.
 

@@ -45,6 +45,10 @@ class Frame:
         read = text_columns(self._frame, columns, source=self, lists=lists)
         return {column: self._named(column, values) for column, values in read.items()}
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows as they are, cells by the names of their columns."""
+        return [{str(name): cell for name, cell in row.items()} for row in self._frame.to_dict("records")]
+
     def class_names(self, column: str) -> tuple[str, ...] | None:
         """Return the names of the classes of a column of their numbers, or lists of them, as a Dataset knows them."""
         features = getattr(self.table, "features", None) if hasattr(self.table, "to_pandas") else None

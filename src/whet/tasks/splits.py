@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+import numpy as np
+
 from whet.errors import InvalidData
 from whet.tasks.base import Splits, Task
 from whet.tasks.data import Examples
@@ -175,9 +177,9 @@ FEWEST = 20
 def with_selection_split(task: Task) -> ResplitTask:
     """Return the task with a selection split as its validation split, and training data without overlap with it.
 
-    The selection split takes no example whose words are part of another example. Training data lose the examples whose
-    words are part of an example of the selection split: the phrases of SST-2 would reveal the labels of their
-    sentences.
+    The selection split takes no example whose words are part of another example, and shares no group of examples with
+    training data. These lose the examples whose words are part of an example of the selection split: the phrases of
+    SST-2 would reveal the labels of their sentences.
 
     Raises:
         InvalidData: there is too little training data, or no dev data on which to confirm the winner.
@@ -187,11 +189,12 @@ def with_selection_split(task: Task) -> ResplitTask:
     words = _words(examples)
     contained = overlaps(words)
     parts = set().union(*contained.values())
-    size = task.group_size
-    groups = [range(i, i + size) for i in range(0, len(words), size) if parts.isdisjoint(words[i : i + size])]
+    groups = [group for group in examples.groups(task.group_size) if parts.isdisjoint(words[i] for i in group)]
+    ends = np.cumsum([0, *map(len, groups)])
     count = sum(group[0] < len(held_out) for group in groups)
-    if count * size < ENOUGH_HELD_OUT:
-        count = min(FILL_UP_TO // size, (count + len(groups)) // 2)
+    if ends[count] < ENOUGH_HELD_OUT:
+        most = int(np.searchsorted(ends, FILL_UP_TO, side="right")) - 1
+        count = min(most, (count + len(groups)) // 2)
     chosen = [i for group in groups[:count] for i in group]
     excluded = {words[i] for i in chosen}.union(*(contained.get(words[i], ()) for i in chosen))
     rest = [i for i, text in enumerate(words) if text not in excluded]

@@ -78,6 +78,7 @@ CASES = {
         ),
         single_words,
     ),
+    "question_answering": Case(None, Head("SomeForQuestionAnswering", 2)),
 }
 WITH_COLUMN = sorted(name for name, case in CASES.items() if case.column is not None)
 
