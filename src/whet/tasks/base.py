@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,7 @@ __all__ = [
     "texts_from",
 ]
 
+SomeExamples = TypeVar("SomeExamples", bound=Examples)
 PACKAGE = "whet.tasks.datasets"
 """Where our own tasks lie; installed packages add theirs by the entry points `whet.datasets`."""
 VALIDATION_SHARE = 0.05
@@ -209,7 +210,7 @@ def split_official(official: Examples, dev: Examples, *, group_size: int = 1) ->
     return Splits(train, validation, dev)
 
 
-def drawn_apart(examples: Examples, count: int, *, group_size: int = 1) -> tuple[Examples, Examples]:
+def drawn_apart(examples: SomeExamples, count: int, *, group_size: int = 1) -> tuple[SomeExamples, SomeExamples]:
     """Return examples in two parts that share no group, in random order, always the same: the rest, and those drawn.
 
     Args:

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from whet.errors import InvalidData
+from whet.errors import InvalidData, InvalidParameter
 from whet.tasks.base import task_named
 from whet.tasks.datasets.squad import OwnQuestions
 from whet.tasks.frames import source_of
@@ -140,6 +140,10 @@ def test_text_without_answers_serves_calibration(tmp_path):
 def test_the_metric_that_counts_comes_first():
     assert own([{}]).metrics == ("answer_f1", "exact_match")
     assert OwnQuestions(metric="exact_match").metrics == ("exact_match", "answer_f1")
+    with pytest.raises(
+        InvalidParameter, match=r"^the metric of answers must be one of answer_f1, exact_match, but got"
+    ):
+        OwnQuestions(metric="accuracy")
 
 
 REFUSED = {

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from whet.errors import InvalidData
+from whet.errors import InvalidData, InvalidParameter
 from whet.tasks.base import Task, drawn_apart, local_folder, read_hub, split_official
 from whet.tasks.datasets._squad_files import (
     COLUMNS,
@@ -29,6 +29,7 @@ from whet.tasks.datasets._squad_files import (
     read_questions,
     repeated_ids,
 )
+from whet.tasks.files import listed
 from whet.tasks.frames import Source
 from whet.tasks.kinds.base import TaskKind, kind_named
 from whet.tasks.questions import Questions
@@ -142,8 +143,8 @@ class TydiEnglish(_QuestionTask):
 class OwnQuestions(_QuestionTask):
     """A user's own questions, from files or tables in memory; see `read_questions`."""
 
-    name: str = field(default="questions", init=False)
-    """Always questions."""
+    name: str = field(default="tabular", init=False)
+    """Always tabular, as of all own data."""
     train_file: Source | None = None
     """The questions for training; measuring needs none."""
     dev_file: Source | None = None
@@ -154,6 +155,14 @@ class OwnQuestions(_QuestionTask):
     """The quality metric that counts; F1 of answers if None."""
 
     names: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a metric of another kind."""
+        super().__post_init__()
+        if self.metric is not None and self.metric not in self.kind.metrics:
+            raise InvalidParameter(
+                f"the metric of answers must be one of {listed(self.kind.metrics)}, but got {self.metric}; give one"
+            )
 
     @property
     def metrics(self) -> tuple[str, ...]:
