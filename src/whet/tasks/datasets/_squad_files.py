@@ -14,7 +14,7 @@ from whet.tasks.frames import Frame, Source
 from whet.tasks.questions import AcceptedAnswers, Questions
 from whet.utils.inputs import one_line, require_file
 
-__all__ = ["COLUMNS", "Columns", "Question", "as_questions", "checked", "read_questions", "repeated_ids"]
+__all__ = ["COLUMNS", "Columns", "Question", "as_questions", "checked_questions", "read_questions", "repeated_ids"]
 
 
 class Question(NamedTuple):
@@ -43,7 +43,7 @@ COLUMNS = Columns()
 
 
 def read_questions(source: Source, columns: Columns = COLUMNS) -> list[Question]:
-    """Return the questions of a file or a table, after `checked`.
+    """Return the questions of a file or a table, after `checked_questions`.
 
     Args:
         source: a file that ends in .json, in SQuAD's format, or in .jsonl or .parquet, with one question a row; each
@@ -54,7 +54,7 @@ def read_questions(source: Source, columns: Columns = COLUMNS) -> list[Question]
         InvalidData: the file cannot be read or is of another format, or a question is not as it must be.
     """
     if isinstance(source, Frame):
-        return checked(_of_rows(source.rows(), columns, source), source)
+        return checked_questions(_of_rows(source.rows(), columns, source), source)
     require_file(source, what="the data file", error=InvalidData)
     endings = [ending.lower() for ending in source.suffixes if ending != ".gz"]
     readers: Mapping[str, Callable[[Path], Iterable[Question]]] = {
@@ -68,7 +68,7 @@ def read_questions(source: Source, columns: Columns = COLUMNS) -> list[Question]
             f"a file of questions must end in {', '.join(readers)}, but got {one_line(source.name)}; convert it to "
             "SQuAD's JSON, or to one question a line"
         )
-    return checked(reader(source), source)
+    return checked_questions(reader(source), source)
 
 
 def as_questions(questions: Sequence[Question], *, source: object, labelled: bool = True) -> Questions:
@@ -95,7 +95,7 @@ def as_questions(questions: Sequence[Question], *, source: object, labelled: boo
     )
 
 
-def checked(questions: Iterable[Question], source: object) -> list[Question]:
+def checked_questions(questions: Iterable[Question], source: object) -> list[Question]:
     """Return the questions if they are as they must be.
 
     Raises:

@@ -25,7 +25,7 @@ from whet.tasks.datasets._squad_files import (
     Columns,
     Question,
     as_questions,
-    checked,
+    checked_questions,
     read_questions,
     repeated_ids,
 )
@@ -217,7 +217,7 @@ def _file(folder: Path, name: str) -> Path | None:
 
 def _from_hub(path: str, split: str, *, name: str | None = None) -> list[Question]:
     rows = read_hub(path, split, name=name)
-    return checked(
+    return checked_questions(
         (
             Question(
                 str(row["id"]),
