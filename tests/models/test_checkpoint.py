@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForQuestionAnswering,
@@ -26,8 +27,9 @@ from folders import classifier, edit_json, save
 from helpers import VOCAB, tiny_batches, tiny_model
 from whet import api
 from whet.errors import InvalidModel, WhetError
-from whet.models.load import load_tokenizer, load_unverified, load_with_new_head, weight_files
+from whet.models.load import class_order, load_tokenizer, load_unverified, load_with_new_head, weight_files
 from whet.models.weights import check_run
+from whet.tasks.base import task_named
 from whet.tasks.kinds.base import kind_named
 
 SIZES = {
@@ -277,13 +279,17 @@ def qwen(auto):
 T5 = T5Config(vocab_size=VOCAB, d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4, pad_token_id=0, eos_token_id=3)
 T5.decoder_start_token_id = 0
 BASES = {
-    "a BertForMaskedLM": lambda: bert(AutoModelForMaskedLM),
     "a BertForPreTraining": lambda: bert(AutoModelForPreTraining),
     "a BertModel": lambda: tiny_model("bert").base_model,
-    "a RobertaForMaskedLM": lambda: AutoModelForMaskedLM.from_config(RobertaConfig(**SIZES)),
     "a GPT2Model": lambda: tiny_model("gpt2").base_model,
     "a T5ForConditionalGeneration": lambda: T5ForConditionalGeneration(T5),
 }
+LANGUAGE_MODELS = {
+    "a BertForMaskedLM": lambda: bert(AutoModelForMaskedLM),
+    "a RobertaForMaskedLM": lambda: AutoModelForMaskedLM.from_config(RobertaConfig(**SIZES)),
+    "a Qwen3ForCausalLM": lambda: qwen(AutoModelForCausalLM),
+}
+"""Bases that are models of a kind, too."""
 OTHERS = {
     "a BertForTokenClassification": lambda: bert(AutoModelForTokenClassification, num_labels=3),
     "a Qwen3ForTokenClassification": lambda: qwen(AutoModelForTokenClassification),
@@ -303,9 +309,18 @@ def test_only_models_of_known_kinds_are_compressed(name, tmp_path, tokenizer):
     assert ("whet finetune" in sentence) == (name in BASES and "T5" not in name)
 
 
-@pytest.mark.parametrize("name", BASES)
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_a_language_model_answers_no_other_task(name, tmp_path, tokenizer):
+    save(LANGUAGE_MODELS[name](), tokenizer, tmp_path / "model")
+    model, task = load_unverified(tmp_path / "model"), task_named("glue/sst2")
+    sentence = refusal(lambda: class_order(model, task))
+    masked = "masked " if "Masked" in name else ""
+    assert f"must be a text classifier, as glue/sst2 asks, but it is a {masked}language model; fine-tune" in sentence
+
+
+@pytest.mark.parametrize("name", [*BASES, *LANGUAGE_MODELS])
 def test_pretrained_models_are_bases(name, tmp_path, tokenizer):
-    model = BASES[name]()
+    model = (BASES | LANGUAGE_MODELS)[name]()
     save(model, tokenizer, tmp_path / "model")
     fresh = load_with_new_head(tmp_path / "model", kind_named("classification"), ("a", "b", "c"), tokenizer)
     below, prefix = model.state_dict(), f"{fresh.base_model_prefix}."

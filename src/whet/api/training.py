@@ -82,6 +82,11 @@ def finetune(
             "leave it out"
         )
     require_held_out(task)
+    if task.kind.pretrained:
+        raise InvalidParameter(
+            f"whet finetune must have labels to learn, but {task.name} is text for {task.kind.holds}; make the model "
+            "smaller by whet compress or whet distill"
+        )
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(check_source(base))
     model = load_with_new_head(base, task.kind, task.label_names, tokenizer)

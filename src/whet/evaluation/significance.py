@@ -56,19 +56,18 @@ def paired_bootstrap(
 
 
 def paired_factor(
-    statistic: Callable[[Array], float], baseline: Callable[[Array], float], count: int, *, seed: int
+    statistic: Callable[[Array], float],
+    baseline: Callable[[Array], float],
+    count: int,
+    *,
+    seed: int,
+    strata: Array | None = None,
 ) -> Comparison:
     """Return the baseline's statistic over the model's, of which lower is better, over the same resampled examples.
 
-    So a value below 1 says that the model is worse. The p-value is that of `paired_bootstrap`.
-
-    Args:
-        statistic: takes indices of examples, (count,), and gives a positive number.
-        baseline: the same of the baseline.
-        count: the number of examples.
-        seed: of the resampling.
+    Statistics are positive; a value below 1 says that the model is worse. Otherwise as `paired_bootstrap`.
     """
-    factors = [baseline(drawn) / statistic(drawn) for drawn in _resamples(count, seed)]
+    factors = [baseline(drawn) / statistic(drawn) for drawn in _resamples(count, seed, strata)]
     everyone = np.arange(count)
     estimate = _estimate(baseline(everyone) / statistic(everyone), factors)
     p_value = _two_sided(np.asarray(factors) - 1)

@@ -15,6 +15,7 @@ _WORDS = {
     "macro_f1": "macro F1",
     "weighted_f1": "weighted F1",
     "perplexity": "perplexity",
+    "pseudo_perplexity": "pseudo-perplexity",
     "bits_per_byte": "bits per byte",
     "entity_f1": "F1 of entities",
     "entity_precision": "precision of entities",

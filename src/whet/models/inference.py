@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from whet.errors import InvalidModel
 from whet.models.architecture import word_vectors
 from whet.models.checkpoint import said_kind
-from whet.tasks.data import ANSWERED, Batch
+from whet.tasks.data import ANSWERED, TARGETS, Batch
 from whet.tasks.kinds.base import Answers, Head, LogitRows, TaskKind, joined, kind_of_head
 from whet.utils.progress import track
 
@@ -41,10 +41,14 @@ def new_model(like: nn.Module, config: Any) -> "PreTrainedModel":
     return model
 
 
+MOST_LOGITS = 2**26
+"""Largest number of logits that are kept of a split, 256 MiB, of kinds whose rows are summed up batch by batch."""
+
+
 def model_inputs(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
     """Return what a model reads of a batch, on the model's device."""
     device = next(model.parameters()).device
-    return {key: value.to(device) for key, value in batch.items() if key != ANSWERED}
+    return {key: value.to(device) for key, value in batch.items() if key not in (ANSWERED, TARGETS)}
 
 
 def kind_of_model(model: nn.Module) -> TaskKind:
@@ -91,6 +95,8 @@ def answers(model: nn.Module, batch: Batch) -> LogitRows:
 def predict(model: nn.Module, batches: Iterable[Batch], *, name: str | None = None) -> Answers:
     """Return the answers to all batches, in their order; half precision becomes float32.
 
+    Of kinds whose rows are summed up, every so many rows are kept, the same ones of every model with equal outputs.
+
     Args:
         model: in eval mode, on any device.
         batches: inputs, on any device.
@@ -99,18 +105,34 @@ def predict(model: nn.Module, batches: Iterable[Batch], *, name: str | None = No
     Raises:
         InvalidModel: the model has a name, and its logits are not finite.
     """
-    shown = batches if name is None else track(batches, f"logits of {name}")
-    logits, inputs, before = [], [], 0
+    whole = list(batches)
+    shown = whole if name is None else track(whole, f"logits of {name}")
+    kind = kind_of_model(model)
+    logits, inputs, scores, before, seen = [], [], [], 0, 0
     with torch.inference_mode():
         for batch in shown:
             rows = answers(model, batch)
+            sums = kind.scores(rows, batch)
+            if sums is not None:
+                scores.append(sums.cpu().numpy())
+                taken = slice(-seen % (step := _step(whole, rows.logits.shape[-1])), None, step)
+                seen += len(rows.logits)
+                rows = LogitRows(rows.logits[taken], rows.inputs[taken])
             logits.append(_at_least_float32(rows.logits).cpu().numpy())
             inputs.append(rows.inputs.cpu().numpy() + before)
             before += len(batch["input_ids"])
-    found = Answers(kind_of_model(model), joined(logits), np.concatenate(inputs))
-    if name is not None and not np.isfinite(found.logits).all():
+    found = Answers(kind, joined(logits), np.concatenate(inputs), np.concatenate(scores) if scores else None)
+    if name is not None and not (
+        np.isfinite(found.logits).all() and np.isfinite(0 if found.scores is None else found.scores).all()
+    ):
         raise InvalidModel(f"logits must be finite, but {name} gives NaN or infinity; check its weights")
     return found
+
+
+def _step(batches: Sequence[Batch], outputs: int) -> int:
+    """One in how many rows is kept of a split, so that there are at most MOST_LOGITS logits."""
+    rows = sum(int(batch.get(ANSWERED, batch["attention_mask"]).sum()) for batch in batches)
+    return max(1, -(-rows * outputs // MOST_LOGITS))
 
 
 def predict_logits(model: nn.Module, batches: Iterable[Batch], *, name: str | None = None) -> np.ndarray[Any, Any]:

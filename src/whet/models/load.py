@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from whet.errors import InvalidModel
+from whet.errors import InvalidData, InvalidModel
 from whet.models.adapter import base_of, load_merged
 from whet.models.checkpoint import ADAPTER_WEIGHTS, KIND, Checkpoint
 from whet.models.folder import find_file, is_folder, reading, weight_names
@@ -263,10 +263,18 @@ def class_order(model: nn.Module, task: Task) -> list[int]:
     A pairing that does not follow from equal names is said once.
 
     Raises:
-        InvalidData: the model's head has other classes, or scores where the task has classes; or nothing tells which
-            of its classes is which.
+        InvalidData: the model answers otherwise than the task asks, its head has other classes, or scores where the
+            task has classes; or nothing tells which of its classes is which.
         InvalidParameter: the label map does not fit.
     """
+    found = kind_of_model(model)
+    if not set(found.heads) & set(task.kind.heads):
+        tunable = found.pretrained and not task.kind.pretrained
+        remedy = "fine-tune it first: whet finetune, or" if tunable else "give another model, or"
+        raise InvalidData(
+            f"the model must be {task.kind.holds}, as {task.name} asks, but it is {found.holds}; {remedy} give data "
+            "that it answers"
+        )
     config: Any = model.config
     pairing = task.pairing(config.id2label)
     task.say_once(f"classes {pairing.note}", pairing.note)

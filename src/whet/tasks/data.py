@@ -14,7 +14,7 @@ from whet.utils.files import json_digest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ANSWERED", "Batch", "Batches", "Encoded", "Examples", "TrainingText"]
+__all__ = ["ANSWERED", "TARGETS", "Batch", "Batches", "Encoded", "Examples", "TrainingText"]
 
 Array = np.ndarray[Any, Any]
 Batch = Mapping[str, Tensor]
@@ -22,6 +22,8 @@ Batch = Mapping[str, Tensor]
 ANSWERED, where only some tokens count."""
 ANSWERED = "answered"
 """The key of a batch that says of which tokens the outputs are read, (batch, length) bool; absent if of all."""
+TARGETS = "targets"
+"""The key of a batch that says which token the output at each token should predict, (batch, length) int64."""
 
 
 class Encoded(NamedTuple):

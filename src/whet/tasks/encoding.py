@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whet.tasks.data import ANSWERED, Batches, Encoded, Examples
+from whet.tasks.data import ANSWERED, TARGETS, Batches, Encoded, Examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -68,7 +68,7 @@ def token_ids(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> lis
     return ids
 
 
-_RAGGED = {"labels": -100, ANSWERED: 0}
+_RAGGED = {"labels": -100, ANSWERED: 0, TARGETS: 0}
 """What fills up lists with one value a token; transformers' losses leave out the label -100."""
 
 

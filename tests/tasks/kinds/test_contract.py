@@ -79,6 +79,8 @@ CASES = {
         single_words,
     ),
     "question_answering": Case(None, Head("SomeForQuestionAnswering", 2)),
+    "language_modeling": Case(None, Head("SomeForCausalLM", 5)),
+    "masked_language_modeling": Case(None, Head("SomeForMaskedLM", 5)),
 }
 WITH_COLUMN = sorted(name for name, case in CASES.items() if case.column is not None)
 

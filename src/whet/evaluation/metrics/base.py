@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from whet.evaluation.measurement import Comparison, Measurement
-from whet.evaluation.significance import bootstrap, paired_bootstrap
+from whet.evaluation.measurement import Better, Comparison, Measurement
+from whet.evaluation.significance import bootstrap, paired_bootstrap, paired_factor
 from whet.tasks.base import Task
 from whet.tasks.data import Batches
 from whet.tasks.kinds.base import Answers
@@ -91,6 +91,8 @@ class Quality(Metric):
     """A metric of predictions against labels, with a bootstrap interval over examples and a paired bootstrap test."""
 
     universal: ClassVar[bool] = False
+    better: ClassVar[Better] = "higher"
+    """Which way is good; models are compared by their difference, or by their factor where lower is better."""
     of_one_class: ClassVar[bool] = False
     """Whether the metric scores one class, the positive one."""
 
@@ -142,7 +144,8 @@ class Quality(Metric):
             seed: seed of resampling.
         """
         own, other = (self.statistic(labels, predictions) for predictions in (model, baseline))
-        return paired_bootstrap(own, other, len(labels), seed=seed, strata=self.strata(labels))
+        paired = paired_bootstrap if self.better == "higher" else paired_factor
+        return paired(own, other, len(labels), seed=seed, strata=self.strata(labels))
 
     def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
@@ -161,7 +164,7 @@ class Quality(Metric):
             **estimate._asdict(),
             unit="",
             n=len(labels),
-            better="higher",
+            better=self.better,
             conditions=self.conditions,
             versus=None if baseline is None else self.compare(labels, predicted, baseline, seed=seed),
         )

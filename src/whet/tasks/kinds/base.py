@@ -88,6 +88,8 @@ class TaskKind(ABC):
     """Whether the head has an output for each class of the task."""
     several_labels: ClassVar[bool] = False
     """Whether an example may have any number of labels; files hold their names."""
+    pretrained: ClassVar[bool] = False
+    """Whether pretraining makes models of the kind, which are bases for others, and no fine-tuning by whet."""
     one_row: ClassVar[bool] = True
     """Whether each input is answered by one row, with an output for each of the head's."""
     metrics: ClassVar[tuple[str, ...]] = ()
@@ -175,6 +177,17 @@ class TaskKind(ABC):
         logits: Tensor = outputs.logits
         return LogitRows(logits, torch.arange(len(logits), device=logits.device))
 
+    def scores(self, rows: LogitRows, batch: Batch) -> Tensor | None:
+        """Return sums over the rows of each input, (inputs, k), if predictions need no more; None if they read rows.
+
+        Where they need no more, the rows of a split need not fit into memory.
+
+        Args:
+            rows: the answers to a batch.
+            batch: the batch, on their device.
+        """
+        return None
+
     @abstractmethod
     def predictions(self, answers: "Answers", batches: Batches) -> Array:
         """Return (examples,) predictions, maybe objects, as the kind's metrics read them.
@@ -237,6 +250,8 @@ class Answers:
     """(rows, outputs) at least float32."""
     inputs: Array
     """(rows,) the input that each row answers, in the order of the batches, rising."""
+    scores: Array | None = None
+    """(inputs, k) sums over all rows of each input; of a large split, only some of its rows are above."""
 
     def __len__(self) -> int:
         return len(self.logits)
