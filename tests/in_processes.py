@@ -8,7 +8,7 @@ import torch
 from whet import api
 from whet.cli.console import show
 from whet.methods.recipe import Recipe
-from whet.tasks.base import task_from_files
+from whet.tasks.own_data import task_from_files
 from whet.training.objective import Objective
 from whet.training.settings import TrainingSettings
 from whet.training.students.base import student_from

@@ -17,7 +17,7 @@ import whet
 from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark
 from whet.models import artifact
-from whet.tasks.base import task_from_files
+from whet.tasks.own_data import task_from_files
 
 FOLDER = Path(__file__).parent / "fixtures" / "written_by_0_1_0"
 WRITTEN = json.loads((FOLDER / "logits.json").read_text())

@@ -33,9 +33,10 @@ from whet.models import artifact
 from whet.models.inference import predict, predict_logits
 from whet.models.load import class_order
 from whet.numerics.divergence import categorical_kl, gaussian_kl
-from whet.tasks.base import Task, task_from_files
+from whet.tasks.base import Task
 from whet.tasks.data import Batches
 from whet.tasks.kinds.base import Answers, kind_named
+from whet.tasks.own_data import task_from_files
 
 CORRELATIONS = ("pearson", "spearman")
 QUALITIES = ("accuracy", "f1", "macro_f1", "matthews", "weighted_f1", *CORRELATIONS)

@@ -13,7 +13,7 @@ from whet.evaluation.rows import BenchmarkRow, deployments, rows_of
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.runtimes.base import export_runtimes
-from whet.tasks.base import task_from_files
+from whet.tasks.own_data import task_from_files
 
 QUICK = {"batch_size": 8, "rounds": 6, "singles": 2, "timed": 8, "metrics": ("size", "fidelity")}
 

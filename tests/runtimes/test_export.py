@@ -44,7 +44,7 @@ from whet.models.layers.low_rank import LowRank
 from whet.run.sessions import Session
 from whet.runtimes._onnx import flat_attention, to_onnx
 from whet.runtimes.base import SHAPES, Conversion, agreement_with, export_runtimes, runtime_named
-from whet.tasks.base import task_from_files
+from whet.tasks.own_data import task_from_files
 from whet.training.students.base import student_from
 from whet.utils.outputs import adding_to
 from whet.utils.precision import FP32, INT8, STATIC_INT8

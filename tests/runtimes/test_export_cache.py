@@ -14,7 +14,8 @@ from whet.runtimes import export_cache as cached
 from whet.runtimes.base import runtime_named
 from whet.runtimes.export import CALIBRATION, ExportSettings, made_exports
 from whet.runtimes.export_cache import ExportCache, export_cache
-from whet.tasks.base import Task, task_from_files
+from whet.tasks.base import Task
+from whet.tasks.own_data import task_from_files
 from whet.utils.precision import FP32, INT8
 
 ONNX = [(runtime_named("onnxruntime"), FP32)]

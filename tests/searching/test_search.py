@@ -42,8 +42,9 @@ from whet.searching.space import Space, Structure
 from whet.searching.stages import StagedEvaluation
 from whet.searching.storage import FAILED, FINISHED, SearchTrial
 from whet.searching.targets import Target
-from whet.tasks.base import Splits, Task, task_from_files, task_named
+from whet.tasks.base import Splits, Task, task_named
 from whet.tasks.data import Examples
+from whet.tasks.own_data import task_from_files
 from whet.tasks.splits import FILL_UP_TO, ResplitTask, with_selection_split
 from whet.utils import interruption
 

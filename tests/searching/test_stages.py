@@ -27,7 +27,7 @@ from whet.searching.space import Space, Structure
 from whet.searching.stages import BEATEN, ENOUGH, StagedEvaluation, _TargetOutcomes
 from whet.searching.storage import FAILED, FINISHED, PRUNED, Proposal, SearchTrial
 from whet.searching.targets import Target, targets
-from whet.tasks.base import task_from_files
+from whet.tasks.own_data import task_from_files
 from whet.tasks.splits import with_selection_split
 
 ONNX, INT8, TORCH = Target("onnxruntime"), Target("onnxruntime", "int8"), Target("pytorch")

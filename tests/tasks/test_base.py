@@ -5,8 +5,9 @@ import datasets
 import pytest
 
 from whet.errors import InvalidData, UnknownName
-from whet.tasks.base import Task, local_folder, read_hub, task_from_files, task_named, task_names
+from whet.tasks.base import Task, local_folder, read_hub, task_named, task_names
 from whet.tasks.data import Examples
+from whet.tasks.own_data import task_from_files
 
 
 @dataclass(frozen=True, kw_only=True)

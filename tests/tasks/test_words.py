@@ -101,6 +101,15 @@ def test_examples_are_taken_and_joined_whole():
     assert TaggedWords([], []).encode(wordpieces(), max_length=6) == ([], [], [])
 
 
+def test_words_without_an_answer_are_counted():
+    tokenizer = wordpieces()
+    note = SENTENCES.cut_note(tokenizer, max_length=64)
+    assert note == "1 of 7 words have no answer and count as O: 1 of which the tokenizer leaves nothing"
+    note = SENTENCES.cut_note(tokenizer, max_length=7)  # as far as the first letters of "left"
+    assert note.startswith("2 of 7 words have no answer and count as O: 2 beyond 7 tokens (--max-length sets another")
+    assert SENTENCES.take([1]).cut_note(tokenizer, max_length=64) == ""
+
+
 def test_a_tokenizer_without_offsets_is_refused(monkeypatch):
     tokenizer = wordpieces()
     monkeypatch.setattr(type(tokenizer), "is_fast", property(lambda _: False))

@@ -69,17 +69,19 @@ class TaskOptions:
     data_dir: Path | None = None
     """Folder with the known task's local files; without it, they come from the hub."""
     train_file: Path | None = None
-    """Your own training data: CSV, TSV, JSONL or Parquet; measure needs it only to calibrate int8."""
+    """Your own training data: CSV, TSV, JSONL, Parquet, or CoNLL columns; measure needs it only to calibrate int8."""
     dev_file: Path | None = None
     """Your own data for the final measurement; only measure needs it."""
+    kind: str | None = None
+    """What your own data are for, e.g. token_classification; where it is left out, files and metric tell."""
     text: str = "text"
     """Column of your files with the text."""
     text_pair: str | None = None
     """Column with the second text, if there is one."""
     label: str = "label"
-    """Column with the class or score."""
+    """Column with the class, score or tags."""
     metric: str | None = None
-    """Metric of your own data that counts; accuracy if not given."""
+    """Metric of your own data that counts; accuracy, or the kind's first, if not given."""
     label_map: str | None = None
     """Class of the model for each label of the data, where names do not tell: negative=LABEL_0,positive=LABEL_1; or
     numbers, negative=0,positive=1."""
@@ -94,7 +96,7 @@ class TaskOptions:
             InvalidParameter, UnknownName: options do not go together, or there is no such task or metric.
         """
         for path in (self.train_file, self.dev_file):
-            if path is not None:
+            if path is not None and not path.is_dir():  # a folder may be a saved Dataset
                 require_file(path, what="the data file", error=InvalidData)  # before slow imports
         from whet.evaluation.load_task import load_task
 
@@ -103,6 +105,7 @@ class TaskOptions:
             data_dir=self.data_dir,
             train_file=self.train_file,
             dev_file=self.dev_file,
+            kind=self.kind,
             text=self.text,
             text_pair=self.text_pair,
             label=self.label,
@@ -125,11 +128,8 @@ class TaskOptions:
         return words if self.task is not None or self.dev_file is not None else [*words, "--dev-file", "DEV_FILE"]
 
     def more_text(self, path: Path, task: "Task") -> "Examples":
-        """Return the texts of a file, in pairs where the task has pairs; their column is text_pair if none is named."""
-        from whet.tasks.base import texts_from
-
-        pairs = task.splits.train.pairs is not None
-        return texts_from(path, text=self.text, text_pair=(self.text_pair or "text_pair") if pairs else None)
+        """Return the texts of a file in the form of the task's; see `Task.more_text`."""
+        return task.more_text(path, text=self.text, text_pair=self.text_pair)
 
 
 @Parameter(name="*", group="Training")

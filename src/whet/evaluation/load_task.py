@@ -5,8 +5,10 @@ from pathlib import Path
 
 from whet.errors import InvalidParameter
 from whet.evaluation.metrics.base import quality_named
-from whet.tasks.base import Task, task_from_files, task_named
+from whet.tasks.base import Task, task_named
 from whet.tasks.frames import OwnData
+from whet.tasks.kinds.base import kind_named
+from whet.tasks.own_data import task_from_files
 from whet.utils.calls import checked
 
 __all__ = ["load_task"]
@@ -19,6 +21,7 @@ def load_task(
     data_dir: str | Path | None = None,
     train_file: OwnData | None = None,
     dev_file: OwnData | None = None,
+    kind: str | None = None,
     text: str = "text",
     text_pair: str | None = None,
     label: str = "label",
@@ -32,19 +35,21 @@ def load_task(
         name: a known task, such as glue/mrpc; or give your own data.
         data_dir: folder with the known task's local files; without it, the data come from the hub.
         train_file: your own training examples: a CSV, TSV, JSONL or Parquet file, a pandas.DataFrame or a
-            datasets.Dataset; measuring alone needs none.
+            datasets.Dataset; for taggers a file of CoNLL columns too; measuring alone needs none.
         dev_file: your own examples for the final measurement, with the same columns; only `measure` needs them.
+        kind: what your own data are for, such as token_classification; where it is None, files and metric tell.
         text: column of your files with the text.
         text_pair: column with the second text, if there is one.
-        label: column with the class or score.
-        metric: quality metric that counts; accuracy if None. With pearson or spearman, labels are scores.
+        label: column with the class, score or tags.
+        metric: quality metric that counts; the kind's first if None, such as accuracy. With pearson or spearman,
+            labels are scores.
         label_map: the class of the model, by its name or number, for each label of the data, where names do not tell
             which is which.
         positive: the class that f1 scores; class 1 of the model, or of a known task, if None.
 
     Raises:
         InvalidParameter: arguments do not go together.
-        UnknownName: there is no such task or metric; the message gives the nearest.
+        UnknownName: there is no such task, kind or metric; the message gives the nearest.
     """
     if (name is None) == (train_file is None) and (name is not None or dev_file is None):
         raise InvalidParameter("one of --task and --train-file must be given, but got both or none; give one")
@@ -55,7 +60,13 @@ def load_task(
             )
         if label != "label":
             raise InvalidParameter(f"--label must go with --train-file, but got {label} with --task; leave it out")
-        return _with_positive(task_named(name, data_dir=data_dir, label_map=label_map, positive=positive))
+        known = task_named(name, data_dir=data_dir, label_map=label_map, positive=positive)
+        if kind is not None and kind_named(kind) is not known.kind:
+            raise InvalidParameter(
+                f"--kind must be that of the task, but got {kind} for {name}, whose kind is {known.kind.name()}; leave "
+                "it out"
+            )
+        return _with_positive(known)
     if data_dir is not None:
         raise InvalidParameter("--data-dir must go with --task, but got it with --train-file; leave it out")
     if metric is not None:
@@ -63,6 +74,7 @@ def load_task(
     task = task_from_files(
         train_file,
         dev_file,
+        kind=kind,
         text=text,
         text_pair=text_pair,
         label=label,

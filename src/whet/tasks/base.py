@@ -17,7 +17,6 @@ import numpy as np
 from whet.errors import InvalidData, InvalidParameter
 from whet.tasks.data import Examples
 from whet.tasks.files import listed, read_table
-from whet.tasks.frames import OwnData, source_of
 from whet.tasks.kinds.base import TaskKind, kind_of_labels
 from whet.tasks.pairing import Pairing, PositiveClass
 from whet.utils.distributed import is_first
@@ -36,9 +35,9 @@ __all__ = [
     "local_folder",
     "read_hub",
     "split_official",
-    "task_from_files",
     "task_named",
     "task_names",
+    "text_map",
     "texts_from",
 ]
 
@@ -74,11 +73,15 @@ class Task(ABC):
     """The class of the model for each label, from the user, where names do not tell."""
     positive: str | None = None
     """The class that f1 scores, from the user; see `positive_class`."""
+    read_for: str | None = None
+    """Name of the kind that data are read for, where the user says it."""
 
     names: ClassVar[tuple[str, ...]]
     """Names of the tasks that this class serves."""
-    reads_files: ClassVar[bool] = False
-    """Whether `task_from_files` makes tasks of this class."""
+    file_kinds: ClassVar[tuple[str, ...]] = ()
+    """Names of the kinds of which `task_from_files` makes tasks of this class."""
+    file_endings: ClassVar[tuple[str, ...]] = ()
+    """Endings of files that tell these kinds by themselves."""
     group_size: ClassVar[int] = 1
     """Number of consecutive examples that belong together and stay in one split."""
     generated: ClassVar[bool] = False
@@ -167,6 +170,20 @@ class Task(ABC):
     def unlabeled(self) -> "Task":
         """Return the same texts for what reads no labels; where labels are missing, they are not asked for."""
         return self
+
+    def more_text(self, path: Path, *, text: str, text_pair: str | None = None) -> Examples:
+        """Return the texts of a file in the form of the task's examples, with labels that nothing must read.
+
+        Args:
+            path: the file.
+            text: name of the column of the sentences.
+            text_pair: name of the column of the second sentences; `text_pair` if None and the task has pairs.
+
+        Raises:
+            InvalidData: the file cannot be read, or lacks a column.
+        """
+        pairs = self.splits.train.pairs is not None
+        return texts_from(path, text=text, text_pair=(text_pair or "text_pair") if pairs else None)
 
     def say_once(self, about: str, sentence: str) -> None:
         """Tell the user something about the data on the error stream.
@@ -296,7 +313,7 @@ def task_named(
     return tasks[choose(name, tasks, what="the task")](
         name=name,
         data_dir=None if data_dir is None else Path(data_dir),
-        label_map=_pairs(label_map),
+        label_map=text_map(label_map),
         positive=positive,
     )
 
@@ -331,48 +348,6 @@ def texts_from(path: Path, *, text: str, text_pair: str | None = None) -> Exampl
     return Examples(columns[text], [0] * len(columns[text]), None if text_pair is None else columns[text_pair])
 
 
-def task_from_files(
-    train_file: OwnData | None = None,
-    dev_file: OwnData | None = None,
-    *,
-    text: str,
-    text_pair: str | None = None,
-    label: str = "label",
-    metric: str | None = None,
-    label_map: Mapping[str | int, str | int] | None = None,
-    positive: str | None = None,
-) -> Task:
-    """Return the task of a user's own data; files are read on the first access to its labels or splits.
-
-    Args:
-        train_file: examples for training: a file in any format of `whet.tasks.files.FORMATS`, or a table in memory,
-            a pandas.DataFrame or a datasets.Dataset; measuring alone needs none.
-        dev_file: examples for the final measurement, with the same columns; without them, nothing can be measured.
-        text: name of the column of the sentences.
-        text_pair: name of the column of the second sentences, or None.
-        label: name of the column of the classes or scores.
-        metric: name of a quality metric; accuracy if None. With pearson or spearman, the labels are scores.
-        label_map: the class of the model for each label, by its name or number, where names do not tell.
-        positive: the class that f1 scores; the model's class 1 if None.
-
-    Raises:
-        InvalidParameter: something else than a path or a table is given, or nothing.
-    """
-    if train_file is None and dev_file is None:
-        raise InvalidParameter("train_file or dev_file must be given, but got none; give one")
-    from_files: Any = next(task for task in members(PACKAGE, Task) if task.reads_files)
-    task: Task = from_files(
-        train_file=None if train_file is None else source_of(train_file, "train_file"),
-        dev_file=None if dev_file is None else source_of(dev_file, "dev_file"),
-        text=text,
-        text_pair=text_pair,
-        label=label,
-        metric=metric,
-        label_map=_pairs(label_map),
-        positive=positive,
-    )
-    return task
-
-
-def _pairs(label_map: Mapping[str | int, str | int] | None) -> tuple[tuple[str, str], ...]:
+def text_map(label_map: Mapping[str | int, str | int] | None) -> tuple[tuple[str, str], ...]:
+    """Return a label map as a task keeps it: pairs of texts."""
     return tuple((str(label), str(given)) for label, given in (label_map or {}).items())

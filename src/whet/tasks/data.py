@@ -26,6 +26,12 @@ TARGETS = "targets"
 """The key of a batch that says which token the output at each token should predict, (batch, length) int64."""
 
 
+CUT_SAMPLE = 500
+"""Number of texts by which the share of those that are cut is estimated."""
+CUT_SHARE_TO_SAY = 0.01
+"""Share of cut texts from which the user is told."""
+
+
 class Encoded(NamedTuple):
     """Examples as inputs of a model, before padding."""
 
@@ -84,6 +90,17 @@ class Examples:
         pairs = None if self.pairs is None else list(self.pairs)
         ids = tokenizer(list(self.texts), pairs, verbose=False)["input_ids"]
         return sum(len(tokens) > max_length for tokens in ids) / len(self)
+
+    def cut_note(self, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> str:
+        """Return what to tell the user of what a model that reads `max_length` tokens misses; empty if it is little."""
+        some = self.sample(CUT_SAMPLE, seed=0) if len(self) > CUT_SAMPLE else self
+        share = some.cut_share(tokenizer, max_length=max_length) if len(some) else 0.0
+        if share < CUT_SHARE_TO_SAY:
+            return ""
+        return (
+            f"{share:.0%} of the texts are longer than {max_length} tokens, and their ends are cut off; "
+            "--max-length sets another limit, as far as the model can read more"
+        )
 
     def plain(self) -> list[tuple[str, ...]]:
         """Return the texts of each example: one, or the two of a pair."""

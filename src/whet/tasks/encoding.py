@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LABELS",
     "batch_sizes",
-    "cut_share",
     "encode",
     "fitting_batch_sizes",
     "label_array",
@@ -34,32 +33,14 @@ __all__ = [
 ]
 
 
-CUT_SAMPLE = 500
-"""Number of texts by which the share of those that are cut is estimated."""
-CUT_SHARE_TO_SAY = 0.01
-"""Share of cut texts from which the user is told."""
-
-
 LABELS = frozenset({"labels", "start_positions", "end_positions"})
 """What rows hold for a model's own loss."""
 Array = np.ndarray[Any, Any]
 
 
-def cut_share(examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> float:
-    """Return the fraction of examples of which a model that reads `max_length` tokens misses some, from a sample."""
-    some = examples.sample(CUT_SAMPLE, seed=0) if len(examples) > CUT_SAMPLE else examples
-    return some.cut_share(tokenizer, max_length=max_length) if len(some) else 0.0
-
-
 def say_cut(task: "Task", examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> None:
-    """Tell the user once for a task if texts are longer than `max_length` tokens, so that their ends are not read."""
-    share = cut_share(examples, tokenizer, max_length=max_length)
-    if share >= CUT_SHARE_TO_SAY:
-        task.say_once(
-            "cut",
-            f"{share:.0%} of the texts are longer than {max_length} tokens, and their ends are cut off; "
-            "--max-length sets another limit, as far as the model can read more",
-        )
+    """Tell the user once for a task what a model that reads `max_length` tokens misses; see `Examples.cut_note`."""
+    task.say_once("cut", examples.cut_note(tokenizer, max_length=max_length))
 
 
 def token_ids(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -52,6 +53,10 @@ class ResplitTask(Task):
     def positive_class(self, order: Sequence[int]) -> PositiveClass | None:
         """See `Task.positive_class`."""
         return self.whole.positive_class(order)
+
+    def more_text(self, path: Path, *, text: str, text_pair: str | None = None) -> Examples:
+        """See `Task.more_text`."""
+        return self.whole.more_text(path, text=text, text_pair=text_pair)
 
     def say_once(self, about: str, sentence: str) -> None:
         """See `Task.say_once`."""

@@ -20,6 +20,8 @@ __all__ = ["NOT_ANSWERED", "TaggedWords"]
 
 NOT_ANSWERED = -1
 """What stands for the tag of a word without an answer; metrics read it as O."""
+COUNTED = 20_000
+"""Sentences among which words without an answer are counted."""
 _IGNORED = -100
 """The label that transformers' losses leave out."""
 
@@ -50,6 +52,23 @@ class TaggedWords(Examples):
                 notes[i].append(word)
             rows.append(row)
         return Encoded(rows, list(range(len(rows))), notes)
+
+    def cut_note(self, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> str:
+        """See `Examples.cut_note`; words without an answer are counted, by a sample if there are many sentences."""
+        some = self.sample(COUNTED, seed=0) if len(self) > COUNTED else self
+        encoded = some.encode(tokenizer, max_length=max_length)
+        cut = dropped = 0
+        for words, row, answered in zip(some.texts, encoded.rows, encoded.notes, strict=True):
+            behind = len(words) - 1 - max(answered, default=-1) if len(row["input_ids"]) >= max_length else 0
+            cut, dropped = cut + behind, dropped + len(words) - len(answered) - behind
+        beyond = f"beyond {max_length} tokens (--max-length sets another limit, as far as the model can read more)"
+        where = {f"{cut:,} {beyond}": cut, f"{dropped:,} of which the tokenizer leaves nothing": dropped}
+        if cut + dropped == 0:
+            return ""
+        return (
+            f"{cut + dropped:,} of {sum(map(len, some.texts)):,} words have no answer and count as O: "
+            f"{', '.join(said for said, count in where.items() if count)}"
+        )
 
     def cut_share(self, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> float:
         """See `Examples.cut_share`."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from whet.errors import InvalidData, InvalidParameter
+from whet.errors import InvalidData
 from whet.tasks.base import task_named
 from whet.tasks.datasets.tagged import Tagged
 from whet.tasks.tagged_files import read_columns
@@ -76,11 +76,6 @@ def test_parts_of_speech_are_scored_by_words(tmp_path):
     train = written(tmp_path / "train.conll", "Ann NNP, runs VB", "it PRP")
     task = Tagged(train_file=train)
     assert task.label_names == ("NNP", "PRP", "VB") and task.metrics == ("word_accuracy",)
-
-
-def test_a_metric_of_another_kind_is_refused(tmp_path):
-    with pytest.raises(InvalidParameter, match=r"the metric of tags must be one of entity_f1, .* but got accuracy"):
-        Tagged(train_file=tmp_path / "train.conll", metric="accuracy")
 
 
 def test_texts_without_tags_can_be_read(tmp_path):

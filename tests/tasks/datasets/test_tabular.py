@@ -8,8 +8,8 @@ import pytest
 import whet
 from whet.errors import InvalidData, InvalidParameter
 from whet.tasks import files as task_files
-from whet.tasks.base import task_from_files
 from whet.tasks.datasets import tabular
+from whet.tasks.own_data import task_from_files
 from whet.tasks.pairing import PositiveClass
 
 TRAIN = "text,other,label\n" + "".join(f"t{i},o{i},{'no' if i % 3 else 'yes'}\n" for i in range(60))

@@ -14,7 +14,7 @@ from whet.errors import InvalidData
 from whet.tasks.base import Task, local_folder
 from whet.tasks.data import Examples
 from whet.tasks.kinds.base import TaskKind, kind_named
-from whet.tasks.tagged_files import ENTITY_METRICS, indexed, read_columns, said_of
+from whet.tasks.tagged_files import ENTITY_METRICS, indexed, read_columns, read_tagged, said_of, unlabeled
 
 __all__ = ["Conll"]
 
@@ -72,6 +72,10 @@ class Conll(Task):
         given = next((names for names in files if all((self.data_dir / name).is_file() for name in names)), ())
         folder = self.data_dir if given else local_folder(self.data_dir, self.name)
         return self._read(folder, layout.train), self._read(folder, layout.test)
+
+    def more_text(self, path: Path, *, text: str, text_pair: str | None = None) -> Examples:
+        """See `Task.more_text`; tags are not read."""
+        return unlabeled(read_tagged(path, text=text, label="tags", labeled=False))
 
     def _read(self, folder: Path, name: str) -> Examples:
         packed = folder / f"{name}.gz"

@@ -17,7 +17,7 @@ from whet.tasks.base import Task, split_official
 from whet.tasks.data import Examples
 from whet.tasks.files import listed, read_table
 from whet.tasks.frames import Frame, Source
-from whet.tasks.kinds.base import TaskKind, kind_of_metric
+from whet.tasks.kinds.base import TaskKind, kind_named, kind_of_metric
 from whet.tasks.pairing import in_order, look_alikes
 from whet.tasks.splits import ResplitTask
 
@@ -44,7 +44,7 @@ class Tabular(Task):
     """Name of a quality metric; accuracy if None. With pearson or spearman, the labels are scores."""
 
     names: ClassVar[tuple[str, ...]] = ()
-    reads_files: ClassVar[bool] = True
+    file_kinds: ClassVar[tuple[str, ...]] = ("classification", "regression")
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -58,13 +58,13 @@ class Tabular(Task):
 
     @property
     def kind(self) -> TaskKind:
-        """See `Task.kind`; the metric tells."""
-        return kind_of_metric(self.metric)
+        """See `Task.kind`; the metric tells it, if the user does not."""
+        return kind_of_metric(self.metric) if self.read_for is None else kind_named(self.read_for)
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """See `Task.metrics`."""
-        return (self.metric or "accuracy",)
+        return (self.metric or next(iter(self.kind.metrics), "accuracy"),)
 
     @property
     def files(self) -> tuple[Path, ...]:

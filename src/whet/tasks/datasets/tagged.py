@@ -10,14 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from whet.errors import InvalidData, InvalidParameter
+from whet.errors import InvalidData
 from whet.tasks.base import Task, split_official
 from whet.tasks.data import Examples
-from whet.tasks.files import listed
 from whet.tasks.frames import Source
 from whet.tasks.kinds.base import TaskKind, kind_named
 from whet.tasks.splits import ResplitTask
-from whet.tasks.tagged_files import ENTITY_METRICS, Sentences, indexed, read_tagged, said_of, unlabeled
+from whet.tasks.tagged_files import COLUMN_FORMATS, ENTITY_METRICS, Sentences, indexed, read_tagged, said_of, unlabeled
 from whet.tasks.tags import OUTSIDE, is_iob, parsed, tag_names
 from whet.tasks.words import TaggedWords
 
@@ -42,14 +41,8 @@ class Tagged(Task):
     """Name of a quality metric; entity_f1 if None, or word_accuracy where tags name no entities."""
 
     names: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        """Raises InvalidParameter for a metric of another kind."""
-        super().__post_init__()
-        if self.metric is not None and self.metric not in self.kind.metrics:
-            raise InvalidParameter(
-                f"the metric of tags must be one of {listed(self.kind.metrics)}, but got {self.metric}; give one"
-            )
+    file_kinds: ClassVar[tuple[str, ...]] = ("token_classification",)
+    file_endings: ClassVar[tuple[str, ...]] = tuple(ending for ending in COLUMN_FORMATS if ending != ".txt")
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -89,6 +82,10 @@ class Tagged(Task):
         sentences = read_tagged(self.train_file, text=self.text, label=self.label, labeled=False)
         own = split_official(unlabeled(sentences), TaggedWords([], []))
         return ResplitTask(name=self.name, whole=self, own=own)
+
+    def more_text(self, path: Path, *, text: str, text_pair: str | None = None) -> Examples:
+        """See `Task.more_text`; tags are not read."""
+        return unlabeled(read_tagged(path, text=text, label=self.label, labeled=False))
 
     @cached_property
     def _sentences(self) -> dict[Source, Sentences]:

@@ -1,0 +1,93 @@
+"""A task of the user's own data: the class that reads it follows from the kind, which the user or the data tell.
+
+A class of `whet.tasks.datasets`, or of an installed package, names the kinds whose data it reads.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from whet.errors import InvalidParameter
+from whet.tasks.base import PACKAGE, Task, text_map
+from whet.tasks.files import listed
+from whet.tasks.frames import OwnData, Source, source_of
+from whet.tasks.kinds.base import all_kinds, kind_named, kind_of_metric
+from whet.utils.lookup import members
+
+__all__ = ["task_from_files"]
+
+
+def task_from_files(
+    train_file: OwnData | None = None,
+    dev_file: OwnData | None = None,
+    *,
+    kind: str | None = None,
+    text: str,
+    text_pair: str | None = None,
+    label: str = "label",
+    metric: str | None = None,
+    label_map: Mapping[str | int, str | int] | None = None,
+    positive: str | None = None,
+) -> Task:
+    """Return the task of a user's own data; files are read on the first access to its labels or splits.
+
+    Args:
+        train_file: examples for training: a file in any format that the kind reads, or a table in memory, a
+            pandas.DataFrame or a datasets.Dataset; measuring alone needs none.
+        dev_file: examples for the final measurement, with the same columns; without them, nothing can be measured.
+        kind: name of the kind; if None, files of words tell it by their endings, and else the metric does.
+        text: name of the column of the sentences.
+        text_pair: name of the column of the second sentences, or None.
+        label: name of the column of the labels.
+        metric: name of a quality metric; the kind's first if None, such as accuracy. With pearson or spearman, the
+            labels are scores.
+        label_map: the class of the model for each label, by its name or number, where names do not tell.
+        positive: the class that f1 scores; the model's class 1 if None.
+
+    Raises:
+        InvalidParameter: something else than a path or a table is given, or nothing; or the kind has no data of this
+            form, or another metric.
+        UnknownName: there is no such kind.
+    """
+    if train_file is None and dev_file is None:
+        raise InvalidParameter("train_file or dev_file must be given, but got none; give one")
+    train = None if train_file is None else source_of(train_file, "train_file")
+    dev = None if dev_file is None else source_of(dev_file, "dev_file")
+    readers = {name: task for task in members(PACKAGE, Task, group="whet.datasets") for name in task.file_kinds}
+    told = kind or _told_by_ending([train, dev], readers) or kind_of_metric(metric).name()
+    _require_own_metric(kind_named(told).name(), metric)
+    if told not in readers:
+        raise InvalidParameter(f"own data must be of the kind {listed(list(readers))}, but got {told}; give one")
+    options = {
+        "text_pair": text_pair,
+        "metric": metric,
+        "label_map": text_map(label_map) or None,
+        "positive": positive,
+    }
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    known = {field.name for field in fields(readers[told])}
+    if foreign := [name for name in given if name not in known]:
+        raise InvalidParameter(
+            f"--{foreign[0].replace('_', '-')} must go with another kind of data, but got it with {told}; leave it out"
+        )
+    return _made(readers[told], train_file=train, dev_file=dev, text=text, label=label, read_for=kind, **given)
+
+
+def _made(task: Any, **given: Any) -> Task:
+    made: Task = task(**given)
+    return made
+
+
+def _told_by_ending(sources: Sequence[Source | None], readers: Mapping[str, type[Task]]) -> str | None:
+    """The kind whose data alone have files of such an ending."""
+    endings = {ending.lower() for source in sources if isinstance(source, Path) for ending in source.suffixes[-2:]}
+    return next((name for name, task in readers.items() if endings & set(task.file_endings)), None)
+
+
+def _require_own_metric(kind: str, metric: str | None) -> None:
+    own = kind_named(kind).metrics
+    foreign = own or [name for known in all_kinds().values() for name in known.metrics]
+    if metric is not None and (metric not in own if own else metric in foreign):
+        remedy = f"give {listed(own)}" if own else "give another, or leave --kind out"
+        raise InvalidParameter(f"--metric must score {kind}, but got {metric}; {remedy}")
