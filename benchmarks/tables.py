@@ -92,7 +92,7 @@ def mean_of(values: np.ndarray[Any, Any]) -> dict[str, float]:
 
 def answers_of(predict: Session, batches: Sequence[Batch]) -> np.ndarray[Any, Any]:
     """Return the logits of all examples."""
-    return np.concatenate([predict(batch) for batch in batches])
+    return np.concatenate([predict(batch)["logits"] for batch in batches])
 
 
 if __name__ == "__main__":

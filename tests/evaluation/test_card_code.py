@@ -84,7 +84,7 @@ def test_the_code_of_an_export_gives_what_that_export_was_measured_with(elsewher
     runtime, precision = target
     session = runtime_named(runtime).open(elsewhere, precision=precision, threads=1)
     assert names["predictor"].target == " ".join(target)
-    np.testing.assert_allclose(names["predictor"].logits([TEXT]), session(inputs_of(tokenizer)), atol=1e-5)
+    np.testing.assert_allclose(names["predictor"].logits([TEXT]), session(inputs_of(tokenizer))["logits"], atol=1e-5)
     assert names["printed"].startswith("[Prediction(label=")
 
 

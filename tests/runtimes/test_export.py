@@ -60,7 +60,7 @@ def saved(model, tokenizer, folder: Path) -> Path:
 
 
 def logits(folder: Path, name: str, batch) -> np.ndarray:
-    return runtime_named(name).open(folder, threads=1)(batch)
+    return runtime_named(name).open(folder, threads=1)(batch)["logits"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -275,7 +275,7 @@ class Scaled(Session):
     def run(self, inputs):
         with torch.inference_mode():
             batch = {name: torch.from_numpy(values) for name, values in inputs.items()}
-            return self.model(**batch).logits.numpy() + (self.off.pop(0) if self.off else 0)
+            return {"logits": self.model(**batch).logits.numpy() + (self.off.pop(0) if self.off else 0)}
 
 
 def test_a_runtime_that_fails_at_a_shape_is_named(folder, monkeypatch):

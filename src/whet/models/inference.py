@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "answers",
     "example_batch",
+    "exported_outputs",
     "input_names",
     "kind_of_model",
     "model_inputs",
@@ -61,14 +62,13 @@ def kind_of_model(model: nn.Module) -> TaskKind:
     if known is not None:
         return known
     config: Any = getattr(model, "config", None)
-    return kind_of_head(
-        Head(
-            type(_unwrapped(model)).__name__,
-            getattr(config, "num_labels", None),
-            getattr(config, "problem_type", None),
-            said_kind(vars(config) if hasattr(config, "__dict__") else {}),
-        )
+    head = Head(
+        type(_unwrapped(model)).__name__,
+        getattr(config, "num_labels", None),
+        getattr(config, "problem_type", None),
+        said_kind(vars(config) if hasattr(config, "__dict__") else {}),
     )
+    return kind_of_head(head).configured(config)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
@@ -90,6 +90,12 @@ def answers(model: nn.Module, batch: Batch) -> LogitRows:
     device = next(model.parameters()).device
     outputs = model(**model_inputs(batch, model))
     return kind_of_model(model).rows(outputs, {key: value.to(device) for key, value in batch.items()})
+
+
+def exported_outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Return what an export of the model gives for one batch, by the names of `TaskKind.outputs`."""
+    kind, inputs = kind_of_model(model), model_inputs(batch, model)
+    return dict(zip(kind.outputs, kind.exported(model(**inputs), inputs), strict=True))
 
 
 def predict(model: nn.Module, batches: Iterable[Batch], *, name: str | None = None) -> Answers:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from whet.models.artifact import load_with_tokenizer
-from whet.models.inference import input_names, predict_logits
+from whet.models.inference import exported_outputs, input_names
 from whet.models.load import common_max_length
 from whet.run.sessions import Session
 from whet.run.text import Padding, Row, Text
@@ -40,9 +40,11 @@ class TorchSession(Session):
         )
         self._lock = Lock()
 
-    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
         """See `Session.run`."""
-        return predict_logits(self.model, [{name: torch.from_numpy(inputs[name]) for name in self._names}])
+        with torch.inference_mode():
+            outputs = exported_outputs(self.model, {name: torch.from_numpy(inputs[name]) for name in self._names})
+        return {name: values.float().numpy() for name, values in outputs.items()}
 
     def rows(self, texts: Sequence[Text]) -> list[Row]:
         """See `Encoder.rows`."""

@@ -144,7 +144,7 @@ class Predictor:
             for start in range(0, len(order), size):
                 batch = order[start : start + size]
                 inputs = padded_batch([rows[i] for i in batch], self._encoder.padding)
-                logits[first + batch] = self._session(inputs)
+                logits[first + batch] = self._session(inputs)["logits"]
         return logits
 
 

@@ -1,4 +1,4 @@
-"""Sessions: exported models, opened in their runtimes, from token ids to logits.
+"""Sessions: exported models, opened in their runtimes, from token ids to what the model answers.
 
 Every session may be called from several threads at once. On processors with bf16, OpenVINO computes in bf16 by default;
 here the precision is always set, and read back from the compiled model.
@@ -39,6 +39,8 @@ OPENVINO_FILES = {
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
 """Fusions that make models slower: the fused operator takes five times as long as the two it replaces (1.31,
 AVX-512)."""
+_FOR_OTHERS = "last_hidden_state"
+"""The output of sentence embedders that sentence-transformers reads, and pools by itself."""
 _PRECISION_HINTS = {FP32: "f32", BF16: "bf16", INT8: "f32"}
 """OpenVINO's name of the floating-point precision, for each of our precisions."""
 _PRECISION_NAMES = {"f32": FP32, "bf16": BF16, "f16": "fp16"}
@@ -51,8 +53,8 @@ class Session(ABC):
     precision: str
     """The precision that it computes in, such as fp32."""
 
-    def __call__(self, batch: Mapping[str, Any]) -> Array:
-        """Return the logits of a batch, (examples, classes).
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Array]:
+        """Return the outputs for a batch by name; a classifier has logits alone, (examples, classes).
 
         Args:
             batch: token ids and what belongs to them, each (examples, tokens) int64, as tensors or arrays.
@@ -66,8 +68,8 @@ class Session(ABC):
         return self.run(inputs)
 
     @abstractmethod
-    def run(self, inputs: Mapping[str, Array]) -> Array:
-        """Return the logits, (examples, classes).
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs by name; see `TaskKind.outputs` for the names.
 
         Args:
             inputs: by name; the model may read only some of them.
@@ -88,11 +90,12 @@ class OnnxSession(Session):
             path, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS)
         )
         self._names = [value.name for value in self._session.get_inputs()]
+        self._outputs = _read([value.name for value in self._session.get_outputs()])
 
-    def run(self, inputs: Mapping[str, Array]) -> Array:
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `Session.run`."""
-        logits: Array = self._session.run(None, {name: inputs[name] for name in self._names})[0]
-        return logits
+        arrays = self._session.run(self._outputs, {name: inputs[name] for name in self._names})
+        return dict(zip(self._outputs, arrays, strict=True))
 
 
 class OpenVinoSession(Session):
@@ -108,6 +111,7 @@ class OpenVinoSession(Session):
         }
         self._model = openvino.Core().compile_model(path, "CPU", options)
         self._names = [value.get_any_name() for value in self._model.inputs]
+        self._outputs = _read([value.get_any_name() for value in self._model.outputs])
         self._of_thread = threading.local()
         self.precision = self._used()
 
@@ -123,13 +127,18 @@ class OpenVinoSession(Session):
         used: str = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         return _PRECISION_NAMES.get(used, used)
 
-    def run(self, inputs: Mapping[str, Array]) -> Array:
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `Session.run`; a request runs one batch at a time, so that each thread has its own."""
         request = getattr(self._of_thread, "request", None)
         if request is None:
             request = self._of_thread.request = self._model.create_infer_request()
-        logits = request.infer({name: inputs[name] for name in self._names}, share_inputs=True)[0]
-        return np.array(logits)
+        arrays = request.infer({name: inputs[name] for name in self._names}, share_inputs=True, share_outputs=True)
+        return {name: np.array(arrays[name]) for name in self._outputs}
+
+
+def _read(outputs: list[str]) -> list[str]:
+    """Return the outputs that are read, among those of a file."""
+    return [name for name in outputs if name != _FOR_OTHERS or len(outputs) == 1]
 
 
 def require_bf16() -> None:

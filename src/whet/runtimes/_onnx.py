@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter
-from whet.models.inference import example_batch
+from whet.models.inference import example_batch, exported_outputs, kind_of_model
 from whet.models.layers.quantized import Int8
 from whet.utils.inputs import one_line
 
@@ -50,20 +50,19 @@ EXAMPLE = (2, 6)
 SCOPES = "pkg.torch.onnx.name_scopes"
 """The key of the metadata in which torch's exporter lists the modules around a node, outermost first."""
 PREFIX = "model."
-"""The name of the model within `_Logits`."""
+"""The name of the model within `_Outputs`."""
 
 
-class _Logits(nn.Module):
-    """Returns a tensor, as exporters need, instead of a transformers output."""
+class _Outputs(nn.Module):
+    """Returns tensors, as exporters need, instead of a transformers output."""
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
         self.model = model
         self.names = names
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        logits: Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
-        return logits
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(exported_outputs(self.model, dict(zip(self.names, inputs, strict=True))).values())
 
 
 def check_opset(opset: int | None) -> None:
@@ -79,7 +78,7 @@ def check_opset(opset: int | None) -> None:
 
 
 def to_onnx(model: nn.Module, names: Sequence[str], path: Path, *, opset: int | None = None) -> None:
-    """Write a model as ONNX, from inputs of any batch size and length to `logits`.
+    """Write a model as ONNX, from inputs of any batch size and length to the outputs of its kind.
 
     Args:
         model: in eval mode, on the CPU.
@@ -117,11 +116,11 @@ def to_onnx(model: nn.Module, names: Sequence[str], path: Path, *, opset: int | 
         ):
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                _Logits(model, names),
+                _Outputs(model, names),
                 tuple(example.values()),
                 path,
                 input_names=list(names),
-                output_names=["logits"],
+                output_names=list(kind_of_model(model).outputs),
                 dynamic_shapes=(tuple({0: dynamic, 1: dynamic} for _ in names),),
                 opset_version=opset or newest,
                 dynamo=True,

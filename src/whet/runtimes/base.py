@@ -28,7 +28,7 @@ from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.precision import FP32, PYTORCH
 
 if TYPE_CHECKING:
-    from transformers.modeling_outputs import SequenceClassifierOutput
+    from transformers.utils import ModelOutput
 
 __all__ = [
     "TOLERANCE",
@@ -85,7 +85,7 @@ class Conversion(NamedTuple):
 
 
 class ExportedModel(nn.Module):
-    """A model whose logits come from a session; its own weights serve to count parameters."""
+    """A model whose outputs come from a session; its own weights serve to count parameters."""
 
     def __init__(self, model: nn.Module, session: Session) -> None:
         super().__init__()
@@ -94,11 +94,11 @@ class ExportedModel(nn.Module):
         self.config = model.config
         self.kind = kind_of_model(model)
 
-    def forward(self, **batch: Tensor) -> "SequenceClassifierOutput":
-        """Return the logits."""
-        from transformers.modeling_outputs import SequenceClassifierOutput  # slow to import
+    def forward(self, **batch: Tensor) -> "ModelOutput":
+        """Return the outputs of the session."""
+        from transformers.utils import ModelOutput  # slow to import
 
-        return SequenceClassifierOutput(logits=torch.from_numpy(self.session(batch)))
+        return ModelOutput({name: torch.from_numpy(values) for name, values in self.session(batch).items()})
 
 
 class Runtime(ABC):

@@ -72,7 +72,7 @@ class LogitRows(NamedTuple):
 
 
 class TaskKind(ABC):
-    """What the outputs of a head mean; it has no state."""
+    """What the outputs of a head mean; what it must know of a model is fixed, see `configured`."""
 
     problem_type: ClassVar[str | None] = None
     """The name of the kind in the configurations of transformers, for heads that may be of several kinds."""
@@ -90,6 +90,8 @@ class TaskKind(ABC):
     """Whether an example may have any number of labels; files hold their names."""
     pretrained: ClassVar[bool] = False
     """Whether pretraining makes models of the kind, which are bases for others, and no fine-tuning by whet."""
+    outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    """The names of what an export gives, which `rows` reads as fields of a model's outputs."""
     one_row: ClassVar[bool] = True
     """Whether each input is answered by one row, with an output for each of the head's."""
     metrics: ClassVar[tuple[str, ...]] = ()
@@ -99,6 +101,10 @@ class TaskKind(ABC):
     def name(cls) -> str:
         """Return the kind's name, such as `classification`; see `member_name`."""
         return member_name(cls, PACKAGE)
+
+    def configured(self, config: Any) -> "TaskKind":
+        """Return the kind of a model of this configuration; itself, where all models of the kind answer alike."""
+        return self
 
     @abstractmethod
     def fits_labels(self, label_names: Sequence[str] | None) -> bool:
@@ -187,6 +193,14 @@ class TaskKind(ABC):
             batch: the batch, on their device.
         """
         return None
+    def exported(self, outputs: Any, batch: Batch) -> tuple[Tensor, ...]:
+        """Return what an export gives, in the order of `outputs`; it is traced.
+
+        Args:
+            outputs: what the model gives, as transformers has it.
+            batch: what the model reads.
+        """
+        return tuple(getattr(outputs, name) for name in self.outputs)
 
     @abstractmethod
     def predictions(self, answers: "Answers", batches: Batches) -> Array:
