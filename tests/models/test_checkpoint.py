@@ -337,12 +337,6 @@ def test_heads_for_something_else_are_no_bases(name, tmp_path, tokenizer):
         load_with_new_head(tmp_path / "model", kind_named("classification"), ("a", "b", "c"), tokenizer)
 
 
-def test_sentence_transformers_are_named(folder):
-    edit_json(folder / "config.json", architectures=["BertModel"])
-    (folder / "modules.json").write_text("[]")
-    assert "holds a model of sentence embeddings; fine-tune it" in refusal(lambda: load_unverified(folder))
-
-
 # weights that are left over
 
 

@@ -129,7 +129,7 @@ def deploy(
             "files": {name: digest(draft / name) for name in [*listed, SERVER, REQUIREMENTS, CARD]},
         }
         (draft / MANIFEST).write_text(Manifest.model_validate(about).to_json(), encoding="utf-8")
-    size = sum(path.stat().st_size for path in Path(out).iterdir())
+    size = sum(path.stat().st_size for path in Path(out).rglob("*") if path.is_file())
     return Deployment(Path(out), target_name(target), size)
 
 

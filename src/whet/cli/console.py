@@ -188,7 +188,10 @@ def print_search_result(result: SearchResult, out: Path) -> None:
         show(f"note: {note}")
     target, best = result.best.conditions or {}, out / BEST
     verdict = "" if result.accepted else "nothing that is better than the baseline holds the bar; the nearest is "
-    needed, stored = result.best.get("disk").value, sum(file.stat().st_size for file in best.iterdir()) / _MIB
+    needed, stored = (
+        result.best.get("disk").value,
+        sum(file.stat().st_size for file in best.rglob("*") if file.is_file()) / _MIB,
+    )
     size = f"{number(stored, places=0)} MiB"
     size += f", of which {number(needed, places=0)} are needed" if stored > 1.1 * needed else ""
     show(f"{verdict}saved to {best}, for {target.get('runtime')} in {target.get('precision')} ({size})")

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.models.load import load_tokenizer, load_unverified
-from whet.models.manifest import ExportEntry, Manifest, ShardIndex, read_manifest, unlisted
+from whet.models.manifest import ExportEntry, Manifest, ShardIndex, file_names, read_manifest, unlisted
 from whet.models.registration import save_as_stored
+from whet.models.sentence import sentence_files, without_modules
 from whet.models.surgery import copy_sharing_parameters
 from whet.utils.files import digest, not_written, remove, write_text
 from whet.utils.inputs import require_folder
@@ -92,10 +93,13 @@ def save_files(
     """
     saved = copy_sharing_parameters(model)  # saving writes to the configuration
     save_as_stored(saved)
+    whole = {**files, **sentence_files(saved.config)}
+    without_modules(saved.config)
     with new_folder(folder, overwrite=overwrite) as draft, without_foreign_bars():
         saved.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
-        for name, content in files.items():
+        for name, content in whole.items():
+            (draft / name).parent.mkdir(exist_ok=True)
             (draft / name).write_bytes(content)
         manifest = Manifest(files=_digests(draft), versions=versions(), **about)
         (draft / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
@@ -300,6 +304,7 @@ def copy_files(
     wanted = {*manifest.files, *(name for entry in exports.values() for name in entry.files)}
     with new_folder(to, overwrite=overwrite) as draft:
         for name in sorted(wanted):
+            (draft / name).parent.mkdir(exist_ok=True)
             shutil.copy2(folder / name, draft / name)
         for name, text in notes.items():
             (draft / name).write_text(text, encoding="utf-8")
@@ -356,5 +361,5 @@ def versions(*more: str) -> dict[str, str]:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Return the digests of the files right in a folder."""
-    return {path.name: digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    """Return the digests of the files of a model."""
+    return {name: digest(folder / name) for name in file_names(folder)}

@@ -6,12 +6,15 @@ not: Qwen3's token classifier and its text classifier both call their head `scor
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.models.folder import check_folder, conversion, find_file, is_folder, read_object, reading, weight_names
-from whet.tasks.kinds.base import TEXT_HEAD, Head, TaskKind, all_kinds, kind_of_head
+from whet.models.sentence import read_modules
+from whet.tasks.kinds.base import NO_HEAD, TEXT_HEAD, Head, TaskKind, all_kinds, kind_of_head
+from whet.tasks.sentences import SentenceModules
 
 __all__ = ["ADAPTER_WEIGHTS", "KIND", "Checkpoint", "said_kind"]
 
@@ -59,8 +62,6 @@ class Checkpoint:
     """What config.json holds; empty if an adapter or a tokenizer has none."""
     adapter: Mapping[str, Any] | None = None
     """What adapter_config.json holds, or None for a whole model."""
-    sentence_transformers: bool = False
-    """Whether sentence-transformers wrote it."""
 
     @classmethod
     def of(cls, source: str | Path) -> Self:
@@ -74,8 +75,7 @@ class Checkpoint:
         check_folder(source)
         found = (find_file(source, name) for name in (CONFIG, ADAPTER))
         config, adapter = (None if path is None else read_object(path) for path in found)
-        by_sentences = is_folder(source) and (Path(source) / "modules.json").is_file()
-        checkpoint = cls(str(source), config or {}, adapter, by_sentences)
+        checkpoint = cls(str(source), config or {}, adapter)
         checkpoint._check()
         return checkpoint
 
@@ -90,11 +90,22 @@ class Checkpoint:
         quantization = self.config.get("quantization_config")
         return None if quantization is None else quantization.get("structure")
 
+    @cached_property
+    def modules(self) -> SentenceModules | None:
+        """What sentence-transformers wrote around the model; None if it is none of sentence embeddings.
+
+        Raises:
+            InvalidModel: whet cannot compute what it says; see `read_modules`.
+        """
+        if any(name.endswith(TEXT_HEAD) for name in self.architectures):
+            return None
+        return read_modules(self.source)
+
     def holds(self) -> str:
         """Return what the source holds, in words, such as "a Qwen3ForTokenClassification"."""
         if self.adapter is not None:
             return "an adapter"
-        if self.sentence_transformers and not self.is_classifier:
+        if self.modules is not None:
             return "a model of sentence embeddings"
         if self.config.get("problem_type") == _MULTI_LABEL:
             return f"{_with_article(self.architectures[0] if self.architectures else 'classifier')} of several labels"
@@ -114,6 +125,8 @@ class Checkpoint:
         labels = self.config.get("id2label")
         outputs = len(labels) if labels else self.config.get("num_labels", 2)
         name = self.architectures[0] if self.architectures else TEXT_HEAD
+        if self.modules is not None:
+            name = NO_HEAD
         return Head(name, outputs, self.config.get("problem_type"), said_kind(self.config) or kind)
 
     def kind(self, said: str | None = None) -> TaskKind:
@@ -134,9 +147,12 @@ class Checkpoint:
                 "whet does not compress these yet"
             )
         known = {end for kind in all_kinds().values() for end in kind.heads}
-        if self.architectures and not any(name.endswith(tuple(known)) for name in self.architectures):
+        has_head = not self.architectures or any(name.endswith(tuple(known)) for name in self.architectures)
+        if not has_head and self.modules is None:
             base = all(name.endswith(_PRETRAINED) for name in self.architectures)
             remedy = "fine-tune it first: whet finetune" if base else "give one that was fine-tuned for that"
+            if said is not None and NO_HEAD in all_kinds()[said].heads:
+                remedy = "save it with sentence-transformers, which writes its pooling"
             raise InvalidModel(
                 f"the model must be {_one_of(all_kinds())}, but {self.source} holds {self.holds()}; {remedy}"
             )

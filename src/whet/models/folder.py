@@ -12,11 +12,13 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from whet.errors import InvalidModel, WhetError
 from whet.utils.inputs import one_line, read_text
+from whet.utils.manifests import MODULE_FOLDERS
 
 __all__ = [
     "check_folder",
@@ -100,6 +102,9 @@ def check_folder(source: str | Path) -> None:
     for name in names:
         if not name.startswith("."):
             _check_entry(folder, name)
+            if fnmatchcase(name, MODULE_FOLDERS) and (folder / name).is_dir():
+                for entry in (folder / name).iterdir():
+                    _check_entry(folder, f"{name}/{entry.name}")
     for name, keys in _FILE_NAMES.items():
         if (path := find_file(source, name)) is not None:
             entries = read_object(path)

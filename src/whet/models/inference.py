@@ -14,7 +14,8 @@ from whet.errors import InvalidModel
 from whet.models.architecture import word_vectors
 from whet.models.checkpoint import said_kind
 from whet.tasks.data import ANSWERED, TARGETS, Batch
-from whet.tasks.kinds.base import Answers, Head, LogitRows, TaskKind, joined, kind_of_head
+from whet.tasks.kinds.base import NO_HEAD, Answers, Head, LogitRows, TaskKind, joined, kind_of_head
+from whet.tasks.sentences import SENTENCES
 from whet.utils.progress import track
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def kind_of_model(model: nn.Module) -> TaskKind:
         return known
     config: Any = getattr(model, "config", None)
     head = Head(
-        type(_unwrapped(model)).__name__,
+        NO_HEAD if hasattr(config, SENTENCES) else type(_unwrapped(model)).__name__,
         getattr(config, "num_labels", None),
         getattr(config, "problem_type", None),
         said_kind(vars(config) if hasattr(config, "__dict__") else {}),

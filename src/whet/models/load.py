@@ -16,13 +16,16 @@ from whet.models.adapter import base_of, load_merged
 from whet.models.checkpoint import ADAPTER_WEIGHTS, KIND, Checkpoint
 from whet.models.folder import find_file, is_folder, reading, weight_names
 from whet.models.inference import kind_of_model
+from whet.models.manifest import file_names
 from whet.models.plain_loading import compared_already
+from whet.models.surgery import without_pooler
 from whet.models.weights import SAFE, check_finite, check_run, load_checkpoint
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode
 from whet.tasks.kinds.base import TEXT_HEAD, Head, TaskKind, kind_of_head
 from whet.tasks.pairing import folded
+from whet.tasks.sentences import SENTENCES
 from whet.utils.distributed import is_first
 from whet.utils.files import digest, json_digest
 from whet.utils.lengths import longest_input
@@ -113,7 +116,10 @@ def load_unverified(source: str | Path, *, kind: str | None = None) -> "PreTrain
         found = checkpoint.kind(kind)
         with compared_already():
             model, missing = load_checkpoint(checkpoint, found, head="own")
-        if checkpoint.head().said != found.name() and kind_of_model(model) is not found:
+        if checkpoint.modules is not None:
+            model.config.update({SENTENCES: checkpoint.modules.to_dict()})
+            missing = without_pooler(model, missing)
+        if checkpoint.head().said != found.name() and kind_of_model(model).name() != found.name():
             model.config.update({KIND: found.name()})
         if missing:
             raise InvalidModel(
@@ -243,8 +249,8 @@ def source_digest(source: str | Path) -> str:
         folder = folder if found is None else found.parent
     if checkpoint.adapter is not None:
         base = source_digest(base_of(checkpoint).source)
-    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and read_by_a_load(path.name)]
-    return json_digest([base, {path.name: digest(path) for path in paths}])
+    names = [name for name in file_names(folder) if read_by_a_load(name) and (folder / name).is_file()]
+    return json_digest([base, {name: digest(folder / name) for name in names}])
 
 
 def check_head(model: nn.Module, task: Task) -> None:

@@ -6,6 +6,7 @@ load reads must be listed, and what does not fit is refused in one sentence. Key
 
 import json
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from whet.errors import InvalidArtifact
 from whet.utils.manifests import (
     LARGEST_MANIFEST,
     MANIFEST,
+    MODULE_FOLDERS,
     file_name,
     files_digest,
     is_inside,
@@ -31,6 +33,7 @@ __all__ = [
     "Made",
     "Manifest",
     "ShardIndex",
+    "file_names",
     "read_manifest",
     "unlisted",
 ]
@@ -173,6 +176,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 def unlisted(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Return the names in a folder that a load reads although the manifest does not list them."""
-    for name in sorted(path.name for path in folder.iterdir()):
+    for name in file_names(folder):
         if name not in manifest.files and read_by_a_load(name):
             yield name
+
+
+def file_names(folder: Path) -> list[str]:
+    """Return the names of all files in a model's folder, and in the folders of its modules, in order."""
+    modules = (path for path in folder.iterdir() if path.is_dir() and fnmatchcase(path.name, MODULE_FOLDERS))
+    paths = (path for place in (folder, *modules) for path in place.iterdir() if not path.is_dir())
+    return sorted(path.relative_to(folder).as_posix() for path in paths)

@@ -1,7 +1,7 @@
 """Changes to the structure of a model: copy, replace, describe, rebuild. No other module assigns modules."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
@@ -29,6 +29,7 @@ __all__ = [
     "temporary_submodule",
     "to_storage",
     "unshare_parameters",
+    "without_pooler",
 ]
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -54,6 +55,21 @@ def unshare_parameters(model: nn.Module, others: nn.Module) -> None:
                 if id(parameter) not in clones:
                     clones[id(parameter)] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
                 setattr(module, name, clones[id(parameter)])
+
+
+def without_pooler(model: nn.Module, missing: Collection[str]) -> frozenset[str]:
+    """Drop the pooler of a model whose checkpoint has none, in place, and return what else the checkpoint lacks.
+
+    Models without a head are built with a pooler, of which nothing is read. A random one would change at every load.
+
+    Args:
+        model: a model without a head.
+        missing: names of the weights that the checkpoint lacks.
+    """
+    poolers = {name for name in missing if name.startswith("pooler.")}
+    if poolers:
+        model.register_module("pooler", None)
+    return frozenset(missing) - poolers
 
 
 def replace_module(model: nn.Module, name: str, layer: nn.Module) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "LARGEST_MANIFEST",
     "MANIFEST",
     "MEASUREMENTS",
+    "MODULE_FOLDERS",
     "NOTES",
     "RECIPE",
     "SHARDS",
@@ -86,19 +87,28 @@ _READ = (
     "sentence_*_config.json",
 )
 """Names of all files that transformers and sentence-transformers look for in a folder, whatever the model."""
+MODULE_FOLDERS = "[0-9]*_*"
+"""Names of the folders in which sentence-transformers keeps modules, such as 1_Pooling."""
+_READ_IN_MODULES = ("*.json", "*.safetensors", "*.bin")
+"""Names of all files that sentence-transformers looks for in the folder of a module."""
 
 
 def file_name(name: str) -> str:
-    """Return a name if it is that of a file right in its folder.
+    """Return a name if it is that of a file right in its folder, or in a folder of it, such as 1_Pooling/config.json.
 
     Raises:
         ValueError: it is not; pydantic makes it a ValidationError.
     """
-    plain = name.isprintable() and not set(name) & set("/\\:") and name not in ("", ".", "..")
-    if not plain or len(name.encode()) > _LONGEST:
+    parts = name.split("/")
+    if len(parts) > 2 or not all(map(_is_plain, parts)):
         shown = name if len(name) <= 40 else f"{name[:40]}..."
-        raise ValueError(f"a file must have a plain name without folders, but got {shown!r}")
+        raise ValueError(f"a file must have a plain name, in one folder at most, but got {shown!r}")
     return name
+
+
+def _is_plain(part: str) -> bool:
+    plain = part.isprintable() and not set(part) & set("\\:") and part not in ("", ".", "..")
+    return plain and len(part.encode()) <= _LONGEST
 
 
 def files_digest(files: Mapping[str, str]) -> str:
@@ -120,8 +130,10 @@ def made_from(files: Mapping[str, str], model: str) -> bool:
 
 
 def read_by_a_load(name: str) -> bool:
-    """Return whether loading a model or its tokenizer may read a file of this name."""
-    return any(fnmatchcase(name, pattern) for pattern in _READ)
+    """Return whether loading a model or its tokenizer may read a file of this name, in a folder of a module too."""
+    folder, _, last = name.rpartition("/")
+    known = _READ_IN_MODULES if fnmatchcase(folder, MODULE_FOLDERS) else () if folder else _READ
+    return any(fnmatchcase(last, pattern) for pattern in known)
 
 
 def is_artifact(folder: str | Path) -> bool:

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from whet.errors import InvalidData, InvalidParameter
 from whet.tasks.data import Batches
-from whet.tasks.kinds.base import TEXT_HEAD, Answers, Head, all_kinds, kind_of_head, kind_of_labels, kind_of_metric
+from whet.tasks.kinds.base import (
+    NO_HEAD,
+    TEXT_HEAD,
+    Answers,
+    Head,
+    all_kinds,
+    kind_of_head,
+    kind_of_labels,
+    kind_of_metric,
+)
 from whet.tasks.words import TaggedWords
 
 
@@ -81,6 +90,7 @@ CASES = {
     "question_answering": Case(None, Head("SomeForQuestionAnswering", 2)),
     "language_modeling": Case(None, Head("SomeForCausalLM", 5)),
     "masked_language_modeling": Case(None, Head("SomeForMaskedLM", 5)),
+    "embedding": Case(None, Head(NO_HEAD, 4)),
 }
 WITH_COLUMN = sorted(name for name, case in CASES.items() if case.column is not None)
 

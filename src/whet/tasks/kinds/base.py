@@ -23,6 +23,7 @@ from whet.tasks.pairing import Pairing
 from whet.utils.lookup import by_name, choose, member_name, members
 
 __all__ = [
+    "NO_HEAD",
     "TEXT_HEAD",
     "Answers",
     "Head",
@@ -47,6 +48,10 @@ PACKAGE = "whet.tasks.kinds"
 
 TEXT_HEAD = "ForSequenceClassification"
 """How the names of classes end that give one row of logits a text."""
+
+
+NO_HEAD = "without a head"
+"""Stands for the name of a class that gives hidden states, of which modules of sentence-transformers make answers."""
 
 
 class Head(NamedTuple):
@@ -193,6 +198,7 @@ class TaskKind(ABC):
             batch: the batch, on their device.
         """
         return None
+
     def exported(self, outputs: Any, batch: Batch) -> tuple[Tensor, ...]:
         """Return what an export gives, in the order of `outputs`; it is traced.
 
