@@ -50,15 +50,20 @@ def tiny_model(family: Family, num_labels: int = 3, seed: int = 0, blocks: int |
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _fresh(family, num_labels, blocks or (3 if family == "llama" else 2)).eval()
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        _make_awkward(module, generator)
+        model = made_awkward(_fresh(family, num_labels, blocks or (3 if family == "llama" else 2)), seed)
     first = next(module for name, module in model.named_modules() if ".0." in name and _is_linear(module))
     row = first.weight.T if isinstance(first, Conv1D) else first.weight
     row.data[3] = 0
     _assert_awkward(model)
     return model
+
+
+def made_awkward(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Return the model in eval mode, every parameter redrawn so that none is zero or one alone."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        _make_awkward(module, generator)
+    return model.eval()
 
 
 def tiny_batches(

@@ -106,6 +106,8 @@ class Loop(Trainer):
     ) -> None:
         super().__init__(callbacks=[SaveWholeEpochs(), *callbacks], **others)
         self.pop_callback(PrinterCallback)
+        if self.eval_dataset is not None:  # a loss needs all labels that the trainer knows of
+            self.label_names = sorted(LABELS & set(self.eval_dataset[0]))
         self._teacher = teacher
         self._order = order
         self._precision = precision
