@@ -1,12 +1,15 @@
 """Links lead somewhere, pages can be reached, generated pages say what the code says, and README.md stays short."""
 
+import json
 import re
 import signal
 import tomllib
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import picture
 import whet
@@ -15,6 +18,8 @@ from generate import pages as reference_pages
 from pages import HOME, ROOT, anchors, links, pages, target_of
 from whet.cli import shell
 from whet.cli.verbs.search import NOTHING_HOLDS
+from whet.evaluation.trial import Trial
+from whet.report.tables import trial_table
 
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 EXIT_CODES = FOLDER / "exit-codes.md"
@@ -87,3 +92,14 @@ def test_anchors_are_those_of_github(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# `whet search`: bars\n\n## Two, words_here\n\n<!-- # none -->\n", encoding="utf-8")
     assert anchors(Path(page)) == {"whet-search-bars", "two-words_here"}
+
+
+def test_the_table_of_the_readme_is_that_of_the_benchmark():
+    """Its script is benchmarks/first_steps.py; the lines above and below the table are not shown."""
+    results = json.loads((ROOT / "benchmarks" / "first_steps.json").read_text(encoding="utf-8"))
+    output = StringIO()
+    table = trial_table([Trial.from_dict(trial) for trial in results["trials"]], title="", width=80)
+    Console(file=output, width=80).print(table)
+    lines = [line.rstrip() for line in output.getvalue().splitlines()]
+    shown = "\n".join(lines[: next(i for i, line in enumerate(lines) if line.startswith("±"))]).strip("\n")
+    assert shown in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -171,6 +171,16 @@ def test_a_runtime_that_is_named_twice_is_exported_for_once(folder):
     assert list(export(folder, ["onnx", "onnxruntime", "onnx"], precisions=[FP32, FP32])) == [("onnxruntime", FP32)]
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_two_exports_of_a_model_are_the_same_bytes(runtime: str, folder, task):
+    files = []
+    for _ in range(2):
+        export(folder, [runtime], precisions=[FP32, INT8], task=task)
+        entries = [artifact.exported(folder, runtime, precision) for precision in (FP32, INT8)]
+        files.append({name: known for entry in entries for name, known in entry.files.items()})
+    assert len(files[0]) >= 2 and files[0] == files[1]
+
+
 def test_older_runtimes_read_an_older_opset(folder):
     for opset, least in ((None, ">=1.23"), (20, ">=1.18")):
         export(folder, ["onnxruntime"], opset=opset)

@@ -1,13 +1,13 @@
 """The rows of a benchmark: which models run where, and what the runtimes read there."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from whet.errors import InvalidParameter, MissingResource, OutputNotWritten, WhetError
 from whet.models.artifact import has_export
-from whet.models.manifest import read_manifest
+from whet.run.folder import ModelFolder
 from whet.runtimes.base import ExportRuntime, Runtime, require_known_precisions, runtime_named
 from whet.runtimes.export import CALIBRATION, ExportSettings
 from whet.runtimes.export_cache import ExportCache
@@ -115,14 +115,12 @@ def deployments(source: str | Path, *, device: str = "cpu") -> list[BenchmarkRow
 
 
 def _deployments(source: str | Path, device: str) -> Iterator[BenchmarkRow]:
-    manifest = read_manifest(Path(source))
-    target = (manifest.model_extra or {}).get("target")
-    chosen = f"{target.get('runtime')} {target.get('precision')}" if isinstance(target, Mapping) else None
-    if chosen is not None and chosen.startswith(f"{PYTORCH} "):
+    folder = ModelFolder(Path(source))
+    target = folder.target
+    if target is not None and target[0] == PYTORCH:
         return
-    for export in [chosen] if chosen in manifest.exports else manifest.exports:
-        runtime, _, precision = export.partition(" ")
-        row = BenchmarkRow(source, runtime, precision)
+    for export in [target] if target in folder.exports else folder.exports:
+        row = BenchmarkRow(source, *export)
         try:
             where_exported(row, device=device)
         except WhetError as error:

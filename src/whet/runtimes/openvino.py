@@ -7,6 +7,7 @@ corrects the biases; word embeddings are stored in 8 bits with one scale per wor
 import contextlib
 import io
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,9 @@ from whet.runtimes.base import Conversion, ExportRuntime
 from whet.utils.precision import BF16, FP32, INT8
 
 __all__ = ["OpenVino"]
+
+_COUNTED = re.compile(r"\b([A-Z][A-Za-z]*)_\d+\b")
+"""How openvino names operations: by their type, which ONNX's own names do not begin with, and a number."""
 
 
 class OpenVino(ExportRuntime):
@@ -40,11 +44,22 @@ class OpenVino(ExportRuntime):
 
         model = _quantized(conversion) if conversion.precision == INT8 else _read(conversion.onnx)
         path = folder / self.precisions[conversion.precision][0]
+        _number_by_place(model)
         openvino.save_model(model, path, compress_to_fp16=False)
 
     def open(self, folder: Path, *, precision: str = FP32, threads: int) -> Session:
         """See `ExportRuntime.open`."""
         return OpenVinoSession(folder / self.precisions[precision][0], precision, threads)
+
+
+def _number_by_place(model: Any) -> None:
+    """Number the operations that have no name of their own by their place.
+
+    openvino counts them over the whole process, so that no two exports of a model would be the same bytes.
+    """
+    for place, node in enumerate(model.get_ordered_ops()):
+        if node.get_type_name() not in ("Parameter", "Result"):
+            node.set_friendly_name(_COUNTED.sub(rf"\g<1>_{place}", node.get_friendly_name()))
 
 
 def _read(path: Path) -> Any:
@@ -64,6 +79,7 @@ def _quantized(conversion: Conversion) -> Any:
     small = conversion.onnx.with_name("quantized_embeddings.onnx")
     save_graph(graph, small)
     model = _read(small)
+    _number_by_place(model)  # nncf writes down which operations it leaves as they are
     names = [value.get_any_name() for value in model.inputs]
     data = nncf.Dataset(conversion.batches, lambda batch: {name: batch[name].numpy() for name in names})
     ignored: list[str] = []
