@@ -69,7 +69,8 @@ class TaskOptions:
     data_dir: Path | None = None
     """Folder with the known task's local files; without it, they come from the hub."""
     train_file: Path | None = None
-    """Your own training data: CSV, TSV, JSONL, Parquet, or CoNLL columns; measure needs it only to calibrate int8."""
+    """Your own training data: CSV, TSV, JSONL, Parquet, CoNLL columns, or SQuAD's JSON; measure needs it only to
+    calibrate int8."""
     dev_file: Path | None = None
     """Your own data for the final measurement; only measure needs it."""
     kind: str | None = None

@@ -3,7 +3,7 @@
 A run that resumes from a checkpoint gives what an uninterrupted one gives, bit by bit: weights and learning curve.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,25 @@ __all__ = ["ByLength", "Loop", "on_device", "shared_arguments"]
 WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 
 
-def shared_arguments(epochs: float, learning_rate: float, seed: int, device: str) -> dict[str, Any]:
-    """Return the arguments that all training runs pass to the trainer."""
+def shared_arguments(
+    epochs: float, learning_rate: float, seed: int, device: str, *, inputs: Iterable[str]
+) -> dict[str, Any]:
+    """Return the arguments that all training runs pass to the trainer.
+
+    Args:
+        epochs: of training.
+        learning_rate: at its peak.
+        seed: of all random choices.
+        device: as torch names it.
+        inputs: the names of what batches hold.
+    """
     return {
         "num_train_epochs": epochs,
         "learning_rate": learning_rate,
         "seed": seed,
         "report_to": [],
-        "label_names": sorted(LABELS),  # the trainer does not find them in a model with adapters
+        # the trainer does not find them in a model with adapters, and has no loss without all of them
+        "label_names": sorted(LABELS.intersection(inputs)),
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
         "average_tokens_across_devices": False,  # losses are means over examples, and each process weights its own rows

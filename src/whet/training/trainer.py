@@ -98,7 +98,7 @@ def train(
     scored = encode(validation, tokenizer, max_length=settings.max_length, batch_size=EVALUATION_BATCH)
     steps = max(1, round(settings.epochs * -(-len(encoded) // settings.batch_size)))
     arguments = TrainingArguments(
-        **shared_arguments(settings.epochs, settings.learning_rate, settings.seed, device),
+        **shared_arguments(settings.epochs, settings.learning_rate, settings.seed, device, inputs=encoded[0]),
         output_dir=str(scratch),
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=EVALUATION_BATCH,
@@ -201,7 +201,7 @@ def distil(
         distilled_from.attached(model, batches.batches[0]),
     ):
         arguments = TrainingArguments(
-            **shared_arguments(epochs, learning_rate, seed, device),
+            **shared_arguments(epochs, learning_rate, seed, device, inputs=batches.batches[0]),
             output_dir=os.curdir,  # the trainer wants a folder that exists; without checkpoints it writes nothing there
             per_device_train_batch_size=1,
             weight_decay=0.0,

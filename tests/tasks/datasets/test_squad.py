@@ -5,10 +5,9 @@ import re
 import pandas as pd
 import pytest
 
-from whet.errors import InvalidData, InvalidParameter
-from whet.tasks.base import task_named
-from whet.tasks.datasets.squad import OwnQuestions
-from whet.tasks.frames import source_of
+from whet.errors import InvalidData
+from whet.evaluation.load_task import load_task
+from whet.tasks.base import Task, task_named
 from whet.tasks.splits import with_selection_split
 
 CONTEXT = "The Normans came from Denmark, Iceland and Norway."
@@ -43,8 +42,8 @@ def write(path, content, *, packed: bool = False):
     return path
 
 
-def own(path) -> OwnQuestions:
-    return OwnQuestions(train_file=source_of(path, "train_file"))
+def own(path, **options) -> Task:
+    return load_task(train_file=path, kind="question_answering", **options)
 
 
 MANY = {f"article {i}": [[qa(f"{i} {j} {k}", answer("Norway")) for k in range(4)] for j in range(5)] for i in range(12)}
@@ -119,7 +118,7 @@ def test_a_table_as_of_datasets(tmp_path):
     frame = pd.DataFrame({"q": ["Where?"], "c": [CONTEXT], "a": [FORMS["lists"]]})
     frame.to_parquet(tmp_path / "own.parquet")
     for given in (frame, tmp_path / "own.parquet"):
-        task = OwnQuestions(train_file=source_of(given, "train_file"), columns=OwnQuestions.columns._make("qca"))
+        task = own(given, text="q", text_pair="c", label="a")
         assert list(task.read()[0].labels) == [(("Norway", 43), ("Iceland", 31))]
 
 
@@ -138,12 +137,20 @@ def test_text_without_answers_serves_calibration(tmp_path):
 
 
 def test_the_metric_that_counts_comes_first():
-    assert own([{}]).metrics == ("answer_f1", "exact_match")
-    assert OwnQuestions(metric="exact_match").metrics == ("exact_match", "answer_f1")
-    with pytest.raises(
-        InvalidParameter, match=r"^the metric of answers must be one of answer_f1, exact_match, but got"
-    ):
-        OwnQuestions(metric="accuracy")
+    assert own([{"question": "x"}]).metrics == ("answer_f1", "exact_match")
+    assert own([{"question": "x"}], metric="exact_match").metrics == ("exact_match", "answer_f1")
+
+
+def test_a_json_file_holds_questions(tmp_path):
+    path = write(tmp_path / "own.json", squad({"x": [[qa("1", answer("Norway"))]]}), packed=True)
+    assert load_task(dev_file=path).kind is own(path).kind
+
+
+def test_more_text_is_questions_without_answers(tmp_path):
+    path = write(tmp_path / "own.json", squad({"x": [[qa("1", answer("Norway"))]]}))
+    more = own(path).more_text(path, text="text")
+    assert list(more.labels) == [()] and more.texts == ["Where from?"]
+    assert len(own(path).splits.train.joined(more)) == 2
 
 
 REFUSED = {

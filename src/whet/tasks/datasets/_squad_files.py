@@ -77,7 +77,7 @@ def as_questions(questions: Sequence[Question], *, source: object, labelled: boo
     Args:
         questions: in the order of the examples.
         source: where they are from, for messages.
-        labelled: whether answers must be given; without them, every question counts as one that has none.
+        labelled: whether answers are read; without them, every question counts as one that has none.
 
     Raises:
         InvalidData: a question has no answers, not even that there is none.
@@ -90,7 +90,7 @@ def as_questions(questions: Sequence[Question], *, source: object, labelled: boo
         )
     return Questions(
         [one.question for one in questions],
-        [one.answers or () for one in questions],
+        [(one.answers or ()) if labelled else () for one in questions],
         [one.context for one in questions],
     )
 

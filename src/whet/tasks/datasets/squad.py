@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from whet.errors import InvalidData, InvalidParameter
+from whet.errors import InvalidData
 from whet.tasks.base import Task, drawn_apart, local_folder, read_hub, split_official
 from whet.tasks.datasets._squad_files import (
     COLUMNS,
@@ -29,7 +29,6 @@ from whet.tasks.datasets._squad_files import (
     read_questions,
     repeated_ids,
 )
-from whet.tasks.files import listed
 from whet.tasks.frames import Source
 from whet.tasks.kinds.base import TaskKind, kind_named
 from whet.tasks.questions import Questions
@@ -70,6 +69,10 @@ class _QuestionTask(Task):
     @abstractmethod
     def read(self) -> tuple[Questions, Questions]:
         """See `Task.read`."""
+
+    def more_text(self, path: Path, *, text: str, text_pair: str | None = None) -> Questions:
+        """See `Task.more_text`; questions and contexts, whose answers are not read."""
+        return self._examples(read_questions(path, _columns(text, text_pair)), path, labelled=False)
 
     def _examples(self, questions: Sequence[Question], source: object, *, labelled: bool = True) -> Questions:
         """The questions as examples; see `as_questions`."""
@@ -149,20 +152,18 @@ class OwnQuestions(_QuestionTask):
     """The questions for training; measuring needs none."""
     dev_file: Source | None = None
     """The questions for the final measurement; fine-tuning and compression need none."""
-    columns: Columns = COLUMNS
-    """Names of the columns, for files with one question a row."""
+    text: str = "text"
+    """Name of the column of questions; question, if it is text."""
+    text_pair: str | None = None
+    """Name of the column of contexts; context if None."""
+    label: str = "label"
+    """Name of the column of answers; answers, if it is label."""
     metric: str | None = None
     """The quality metric that counts; F1 of answers if None."""
 
     names: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        """Raises InvalidParameter for a metric of another kind."""
-        super().__post_init__()
-        if self.metric is not None and self.metric not in self.kind.metrics:
-            raise InvalidParameter(
-                f"the metric of answers must be one of {listed(self.kind.metrics)}, but got {self.metric}; give one"
-            )
+    file_kinds: ClassVar[tuple[str, ...]] = (KIND,)
+    file_endings: ClassVar[tuple[str, ...]] = (".json",)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -189,7 +190,7 @@ class OwnQuestions(_QuestionTask):
     def _read(self, source: Source | None, *, labelled: bool = True) -> Questions:
         if source is None:
             return Questions([], [], [])
-        questions = read_questions(source, self.columns)
+        questions = read_questions(source, _columns(self.text, self.text_pair, self.label))
         if repeated := repeated_ids(questions):
             self.say_once(
                 f"ids of {source}",
@@ -197,6 +198,15 @@ class OwnQuestions(_QuestionTask):
                 "itself",
             )
         return self._examples(questions, source, labelled=labelled)
+
+
+def _columns(text: str, text_pair: str | None, label: str = "label") -> Columns:
+    """The names of columns, where those that nobody gave are as in SQuAD."""
+    return Columns(
+        COLUMNS.question if text == "text" else text,
+        text_pair or COLUMNS.context,
+        COLUMNS.answers if label == "label" else label,
+    )
 
 
 def _split_articles(questions: Sequence[Question]) -> tuple[list[Question], list[Question]]:

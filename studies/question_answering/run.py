@@ -1,0 +1,108 @@
+"""Question answering: what structure and low rank cost an extractive model, in every runtime, on SQuAD.
+
+    python studies/question_answering/run.py --data-dir ../shared/data --base ../shared/models/all-MiniLM-L6-v2
+
+fine-tunes the base on TyDi QA's English questions and on two thirds of the articles of SQuAD's dev file, compresses it,
+exports every model, measures all of them in one run on the other articles, and writes results.json, results.md and a
+picture beside this file. Models stay under runs/, which git ignores; a second run goes on from what is there.
+`--make-only` leaves measuring to another time, and `--write-only` writes the tables and the picture anew.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import whet
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import deployments  # noqa: E402  (beside this folder)
+from deployments import IN_INT8, RECOVERY  # noqa: E402
+
+MAX_LENGTH = 256
+"""Tokens of a window: nine of ten contexts fit into one."""
+SETTINGS = whet.TrainingSettings(epochs=3, learning_rate=1e-4, batch_size=16, max_length=MAX_LENGTH, precision="bf16")
+CALIBRATION = whet.Calibration(examples=300, batch_size=8, max_length=MAX_LENGTH)
+RECOVERED = {**RECOVERY, "epochs": 2}
+RECIPES: dict[str, list[dict[str, Any]]] = {
+    "dense": [],
+    "kfac 1.5": [{"method": "kfac", "speedup": 1.5}],
+    "structure 1.5": [{"method": "structure", "speedup": 1.5, **IN_INT8}],
+    "structure 2, recovered": [{"method": "structure", "speedup": 2.0, **IN_INT8}, RECOVERED],
+    "structure 3, recovered": [{"method": "structure", "speedup": 3.0, **IN_INT8}, RECOVERED],
+}
+"""The speed of low rank counts in PyTorch, that of structure in ONNX Runtime int8."""
+NAME = "SQuAD, 16 articles"
+
+
+def main() -> None:
+    """Make every model that is missing, measure all of them, and write what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--data-dir", type=Path, help="local files instead of the hub")
+    parser.add_argument("--runs", type=Path, default=Path("runs/question_answering"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--make-only", action="store_true", help="measure another time")
+    parser.add_argument("--write-only", action="store_true", help="write tables and picture anew")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results = HERE / "results.json"
+    if not options.write_only:
+        task = questions(options.data_dir, options.runs)
+        folders = models(options.base, task, options.runs)
+        if options.make_only:
+            return
+        deployments.export_all(folders, task, calibration=CALIBRATION)
+        rows = deployments.in_runtimes(folders, task, options.rounds, max_length=MAX_LENGTH)
+        results.write_text(json.dumps({NAME: rows}, separators=(",", ":")) + "\n")
+    write(results)
+
+
+def questions(data_dir: Path | None, runs: Path) -> whet.Task:
+    """Return the task of both data sets: all of TyDi QA and the articles of SQuAD for training are trained on."""
+    squad = whet.load_task("squad", data_dir=data_dir).splits
+    tydi = whet.load_task("tydiqa_en", data_dir=data_dir).splits
+    files = {"train": (squad.train, squad.validation, *tydi), "dev": (squad.dev,)}
+    for name, parts in files.items():
+        runs.mkdir(parents=True, exist_ok=True)
+        path = runs / f"{name}.jsonl"
+        path.write_text("".join(f"{json.dumps(row)}\n" for part in parts for row in lines(part)), encoding="utf-8")
+    return whet.load_task(
+        train_file=runs / "train.jsonl", dev_file=runs / "dev.jsonl", kind="question_answering", metric="answer_f1"
+    )
+
+
+def lines(examples: whet.Examples) -> Iterable[dict[str, Any]]:
+    """Return questions as whet reads them, one a line."""
+    for question, context, answers in zip(examples.texts, examples.pairs or (), examples.labels, strict=True):
+        accepted = [{"text": text, "answer_start": start} for text, start in answers]
+        yield {"question": question, "context": context, "answers": accepted}
+
+
+def models(base: str, task: whet.Task, runs: Path) -> list[Path]:
+    """Return the folders of all models, the fine-tuned one's first, made where they are missing."""
+    dense = runs / "fine-tuned"
+    if not dense.is_dir():
+        whet.finetune(base, task, dense, settings=SETTINGS)
+    return [
+        deployments.made(task, dense, runs / label, steps, calibration=CALIBRATION) for label, steps in RECIPES.items()
+    ]
+
+
+def write(results: Path) -> None:
+    """Write the tables and the picture of what was measured."""
+    found: dict[str, deployments.Rows] = json.loads(results.read_text())
+    tables = [*deployments.by_place(found), *(deployments.sizes(name, rows) for name, rows in found.items())]
+    results.with_suffix(".md").write_text("\n".join(tables))
+    deployments.picture(found).savefig(results.with_suffix(".png"), dpi=110, metadata={"Software": "whet"})
+
+
+if __name__ == "__main__":
+    main()
