@@ -96,7 +96,7 @@ class ToyKind(TaskKind):
 
     problem_type, has_classes = "toy", False
     output_names = label_names = read_labels = renumbered = predictions = divergence = pairing = None
-    noise = softened = loss = distillation_loss = None
+    noise = softened = loss = distillation_loss = decisions = None
 
     def fits_labels(self, label_names):
         return False

@@ -147,7 +147,7 @@ def prepare_resources(
         return encode(ordered, tokenizer, max_length=length, batch_size=size, device=device)
 
     return Resources(
-        calibration=batches(train.sample(calibration.examples, seed=seed), calibration.batch_size),
+        calibration=batches(train.sample(calibration.examples, seed=seed).brief(), calibration.batch_size),
         train=batches(train, TRAINING_BATCH) if "train" in needs else None,
         validation=batches(validation, TRAINING_BATCH) if "validation" in needs else None,
         text=TrainingText(train.joined(validation), tokenizer) if "text" in needs else None,

@@ -353,8 +353,9 @@ def _with_data(
 
 
 def _spread(examples: Examples, count: int) -> Examples:
-    """A sample of sorted examples, evenly over their lengths."""
-    return examples.take(np.unique(np.linspace(0, len(examples) - 1, min(count, len(examples))).round().astype(int)))
+    """A sample of sorted examples, evenly over their lengths, with few inputs each."""
+    indices = np.unique(np.linspace(0, len(examples) - 1, min(count, len(examples))).round().astype(int))
+    return examples.take(indices).brief()
 
 
 class _Saved(NamedTuple):

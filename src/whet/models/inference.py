@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ __all__ = [
     "kind_of_model",
     "model_inputs",
     "new_model",
+    "outputs_with_loss",
     "predict",
     "predict_logits",
     "removing_hooks",
@@ -97,6 +98,23 @@ def exported_outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Return what an export of the model gives for one batch, by the names of `TaskKind.outputs`."""
     kind, inputs = kind_of_model(model), model_inputs(batch, model)
     return dict(zip(kind.outputs, kind.exported(model(**inputs), inputs), strict=True))
+
+
+def outputs_with_loss(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+    """Return what a model gives for its inputs, with its loss if there are labels among them.
+
+    The loss is that of the model's own class, unless its kind has another.
+
+    Args:
+        model: on the device of the inputs.
+        inputs: keyword arguments of the model.
+    """
+    kind = kind_of_model(model)
+    if kind.own_loss or "labels" not in inputs:
+        return model(**inputs)
+    outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+    outputs["loss"] = kind.loss(kind.rows(outputs, inputs).logits, inputs["labels"])
+    return outputs
 
 
 def predict(model: nn.Module, batches: Iterable[Batch], *, name: str | None = None) -> Answers:

@@ -70,6 +70,13 @@ class Examples:
             pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
         )
 
+    def brief(self) -> Self:
+        """Return the examples with as few inputs each as stand for them, for statistics and for timing.
+
+        A query may have a whole corpus as its inputs, or a hundred candidates.
+        """
+        return self
+
     def encode(self, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> Encoded:
         """Return the inputs of a model, in the order of the examples.
 

@@ -91,7 +91,7 @@ def pad_batches(
 
 def shortest_first(examples: Examples, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> Examples:
     """Return the examples in rising order of their longest input in tokens, after truncation to `max_length`."""
-    encoded = examples.encode(tokenizer, max_length=max_length)
+    encoded = examples.brief().encode(tokenizer, max_length=max_length)
     return examples.take(np.argsort(_lengths(encoded, len(examples)), kind="stable"))
 
 

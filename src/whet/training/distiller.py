@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 
 from whet.errors import InvalidModel
 from whet.models.attention import last_attention_projections
-from whet.models.inference import kind_of_model, model_inputs, removing_hooks
+from whet.models.inference import kind_of_model, model_inputs, outputs_with_loss, removing_hooks
 from whet.models.surgery import temporary_submodule
 from whet.tasks.data import ANSWERED
 from whet.tasks.encoding import LABELS
@@ -50,7 +50,7 @@ class Teacher(NamedTuple):
         if self.objective.reads_hidden_states:
             inputs["output_hidden_states"] = True
         targets = self._outputs(batch, inputs)
-        return self.objective.loss(student(**inputs), targets, batch, kind=kind_of_model(student))
+        return self.objective.loss(outputs_with_loss(student, inputs), targets, batch, kind=kind_of_model(student))
 
     def _outputs(self, batch: Mapping[str, Tensor], inputs: Mapping[str, Any]) -> ModelOutput:
         if self.teacher is None:

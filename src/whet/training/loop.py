@@ -17,7 +17,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput
 
 from whet.errors import InvalidModel
-from whet.models.inference import model_inputs
+from whet.models.inference import kind_of_model, model_inputs, outputs_with_loss
 from whet.tasks.encoding import LABELS
 from whet.training.callbacks import SaveWholeEpochs
 from whet.training.checkpoints import (
@@ -156,14 +156,22 @@ class Loop(Trainer):
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *rest: Any, **others: Any) -> Any:
         """Return this process's part of the loss of one batch; in eval mode, the loss on the labels alone."""
         if not model.training:
-            return super().compute_loss(model, model_inputs(inputs, model), *rest, **others)
+            return self._loss_on_labels(model, model_inputs(inputs, model), *rest, **others)
         rows, weight = rows_of_process(inputs)
         model.train(self._dropout)
         # the trainer's own bf16 mode would leave the model's forward method wrapped after training
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             if self._teacher is None:
-                return weight * super().compute_loss(model, model_inputs(rows, model), *rest, **others)
+                return weight * self._loss_on_labels(model, model_inputs(rows, model), *rest, **others)
             return weight * self._teacher.loss(model, rows)
+
+    def _loss_on_labels(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **others: Any
+    ) -> Any:
+        if kind_of_model(model).own_loss:
+            return super().compute_loss(model, inputs, return_outputs, **others)
+        outputs = outputs_with_loss(model, inputs)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def evaluation_loop(self, *args: Any, **others: Any) -> EvalLoopOutput:
         """Return the loss on the held-out examples and their score."""

@@ -23,12 +23,19 @@ from whet.tasks.kinds.base import (
     kind_of_labels,
     kind_of_metric,
 )
+from whet.tasks.retrieval import Candidates
 from whet.tasks.words import TaggedWords
 
 
 def texts(rows: int) -> Batches:
     """Examples that a row answers each."""
     return Batches([], np.arange(rows))
+
+
+def queries(rows: int) -> Batches:
+    """Queries with a candidate each."""
+    source = Candidates(["query"] * rows, [{0: 1.0}] * rows, [("document",)] * rows)
+    return Batches([], np.arange(rows), source=source, notes=[0] * rows)
 
 
 def single_words(rows: int) -> Batches:
@@ -63,8 +70,14 @@ CASES = {
     ),
     "regression": Case(
         None,
-        Head(TEXT_HEAD, 1),
+        Head(TEXT_HEAD, 1, said="regression"),
         Column(["1.5", "-2", "3"], [1.5, -2, 3], "nan", "must be finite numbers, but got 'nan' in row 1"),
+    ),
+    "reranking": Case(
+        None,
+        Head(TEXT_HEAD, 1, said="reranking"),
+        Column(["1", "0", "0.5"], [1, 0, 0.5], "nan", "must be finite numbers, but got 'nan' in row 1"),
+        queries,
     ),
     "multi_label": Case(
         ("joy", "love", "anger"),
@@ -224,6 +237,9 @@ def test_the_loss_is_least_at_right_answers(kind, case):
     logits = 10 * logits_of(kind, case)
     decided = kind.decisions(logits.numpy())
     right = logits.squeeze(-1) if decided is None else torch.as_tensor(decided)
+    if kind.name() == "reranking":  # relevance is a probability
+        assert kind.loss(logits, right.sigmoid()) < kind.loss(logits, 1 - right.sigmoid())
+        return
     wrong = right + 1 if decided is None else ~right if right.dtype == torch.bool else (right + 1) % case.head.outputs
     assert kind.loss(logits, right) < kind.loss(logits, wrong)
 

@@ -99,6 +99,8 @@ class TaskKind(ABC):
     """The names of what an export gives, which `rows` reads as fields of a model's outputs."""
     one_row: ClassVar[bool] = True
     """Whether each input is answered by one row, with an output for each of the head's."""
+    own_loss: ClassVar[bool] = True
+    """Whether models of the kind compute its loss themselves, from labels among their inputs."""
     metrics: ClassVar[tuple[str, ...]] = ()
     """Names of the quality metrics that no other kind has."""
 
