@@ -376,6 +376,12 @@ def test_recipes_read_like_sentences():
     assert " → factorization.kfac(keep=0.25" in text
 
 
+def test_the_nearest_recipe_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidRecipe, match="that comes with whet, but got 'cours'; did you mean course"):
+        Recipe.read("cours")
+
+
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_found_by_name(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)

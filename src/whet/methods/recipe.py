@@ -17,6 +17,7 @@ from whet.models.sixteen_bits import has_sixteen_bits, round_to_sixteen_bits
 from whet.models.surgery import copy_sharing_parameters, describe, stored_bytes, unshare_parameters
 from whet.utils.calls import checked
 from whet.utils.inputs import exists
+from whet.utils.lookup import advice_on
 from whet.utils.parameters import shown
 from whet.utils.yaml_files import read_yaml
 
@@ -234,5 +235,12 @@ def _read(path: str | Path) -> Any:
     """Return what a file of recipes holds, or the shipped one of that name."""
     shipped = SHIPPED / f"{path}.yaml"
     own = Path(path)
-    source = shipped if not exists(own) and own.name == str(path) and exists(shipped) else own
+    is_name = own.name == str(path) and not exists(own)
+    if is_name and not own.suffix and not exists(shipped):
+        names = sorted(recipe.stem for recipe in SHIPPED.glob("*.yaml"))
+        raise InvalidRecipe(
+            f"the recipe must be a file or the name of one that comes with whet, but got {shown(str(path))}; "
+            f"{advice_on(str(path), names)}"
+        )
+    source = shipped if is_name and exists(shipped) else own
     return read_yaml(source, what="the recipe", error=InvalidRecipe)
