@@ -79,8 +79,10 @@ class TaskOptions:
     """Column of your files with the text."""
     text_pair: str | None = None
     """Column with the second text, if there is one."""
-    label: str = "label"
-    """Column with the class, score or tags."""
+    label: tuple[str, ...] = ("label",)
+    """Column with the class, score, tags, or names of several labels; repeatable, for a column of 0 and 1 each."""
+    label_separator: str | None = None
+    """What stands between the names of several labels in a cell; a comma if not given."""
     metric: str | None = None
     """Metric of your own data that counts; accuracy, or the kind's first, if not given."""
     label_map: str | None = None
@@ -110,6 +112,7 @@ class TaskOptions:
             text=self.text,
             text_pair=self.text_pair,
             label=self.label,
+            label_separator=self.label_separator,
             metric=self.metric,
             label_map=None if self.label_map is None else label_map_in(self.label_map),
             positive=self.positive,

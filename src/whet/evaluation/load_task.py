@@ -1,6 +1,6 @@
 """A known task or one of the user's own data, after a check that what is given goes together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from whet.errors import InvalidParameter
@@ -24,7 +24,8 @@ def load_task(
     kind: str | None = None,
     text: str = "text",
     text_pair: str | None = None,
-    label: str = "label",
+    label: str | Sequence[str] = "label",
+    label_separator: str | None = None,
     metric: str | None = None,
     label_map: Mapping[str | int, str | int] | None = None,
     positive: str | None = None,
@@ -40,7 +41,9 @@ def load_task(
         kind: what your own data are for, such as token_classification; where it is None, files and metric tell.
         text: column of your files with the text.
         text_pair: column with the second text, if there is one.
-        label: column with the class, score or tags.
+        label: column with the class, score or tags, or with the names of several labels; or several columns of 0 and
+            1, one for each label.
+        label_separator: what stands between the names of several labels in a cell; a comma if None.
         metric: quality metric that counts; the kind's first if None, such as accuracy. With pearson or spearman,
             labels are scores.
         label_map: the class of the model, by its name or number, for each label of the data, where names do not tell
@@ -58,8 +61,10 @@ def load_task(
             raise InvalidParameter(
                 "--dev-file, --text-pair and --metric must go with --train-file, but got one with --task; leave it out"
             )
-        if label != "label":
-            raise InvalidParameter(f"--label must go with --train-file, but got {label} with --task; leave it out")
+        if label not in ("label", ("label",)) or label_separator is not None:
+            raise InvalidParameter(
+                "--label and --label-separator must go with --train-file, but got one with --task; leave it out"
+            )
         known = task_named(name, data_dir=data_dir, label_map=label_map, positive=positive)
         if kind is not None and kind_named(kind) is not known.kind:
             raise InvalidParameter(
@@ -78,6 +83,7 @@ def load_task(
         text=text,
         text_pair=text_pair,
         label=label,
+        label_separator=label_separator,
         metric=metric,
         label_map=label_map,
         positive=positive,

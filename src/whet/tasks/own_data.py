@@ -12,7 +12,7 @@ from whet.errors import InvalidParameter
 from whet.tasks.base import PACKAGE, Task, text_map
 from whet.tasks.files import listed
 from whet.tasks.frames import OwnData, Source, source_of
-from whet.tasks.kinds.base import all_kinds, kind_named, kind_of_metric
+from whet.tasks.kinds.base import TaskKind, all_kinds, kind_named, kind_of_metric
 from whet.utils.lookup import members
 
 __all__ = ["task_from_files"]
@@ -25,7 +25,8 @@ def task_from_files(
     kind: str | None = None,
     text: str,
     text_pair: str | None = None,
-    label: str = "label",
+    label: str | Sequence[str] = "label",
+    label_separator: str | None = None,
     metric: str | None = None,
     label_map: Mapping[str | int, str | int] | None = None,
     positive: str | None = None,
@@ -39,7 +40,8 @@ def task_from_files(
         kind: name of the kind; if None, files of words tell it by their endings, and else the metric does.
         text: name of the column of the sentences.
         text_pair: name of the column of the second sentences, or None.
-        label: name of the column of the labels.
+        label: name of the column of the labels; or of a column of 0 and 1 for each of several labels.
+        label_separator: stands between the names of several labels in a cell; a comma if None.
         metric: name of a quality metric; the kind's first if None, such as accuracy. With pearson or spearman, the
             labels are scores.
         label_map: the class of the model for each label, by its name or number, where names do not tell.
@@ -59,7 +61,10 @@ def task_from_files(
     _require_own_metric(kind_named(told).name(), metric)
     if told not in readers:
         raise InvalidParameter(f"own data must be of the kind {listed(list(readers))}, but got {told}; give one")
+    columns = (label,) if isinstance(label, str) else tuple(label)
+    _require_own_labels(kind_named(told), columns, label_separator)
     options = {
+        "label_separator": label_separator,
         "text_pair": text_pair,
         "metric": metric,
         "label_map": text_map(label_map) or None,
@@ -71,7 +76,8 @@ def task_from_files(
         raise InvalidParameter(
             f"--{foreign[0].replace('_', '-')} must go with another kind of data, but got it with {told}; leave it out"
         )
-    return _made(readers[told], train_file=train, dev_file=dev, text=text, label=label, read_for=kind, **given)
+    where = columns if len(columns) > 1 else columns[0]
+    return _made(readers[told], train_file=train, dev_file=dev, text=text, label=where, read_for=kind, **given)
 
 
 def _made(task: Any, **given: Any) -> Task:
@@ -83,6 +89,30 @@ def _told_by_ending(sources: Sequence[Source | None], readers: Mapping[str, type
     """The kind whose data alone have files of such an ending."""
     endings = {ending.lower() for source in sources if isinstance(source, Path) for ending in source.suffixes[-2:]}
     return next((name for name, task in readers.items() if endings & set(task.file_endings)), None)
+
+
+def _require_own_labels(kind: TaskKind, columns: Sequence[str], separator: str | None) -> None:
+    """Refuse what is said of several labels, where the kind has one."""
+    if not columns or len(set(columns)) < len(columns):
+        raise InvalidParameter(
+            f"--label must name columns, each once, but got {', '.join(columns) or 'none'}; correct it"
+        )
+    if kind.several_labels:
+        if separator is not None and (not separator or len(columns) > 1):
+            raise InvalidParameter(
+                f"--label-separator must be a sign between names in one column, but got {separator!r} with "
+                f"{len(columns)} columns; leave it out"
+            )
+        return
+    if separator is not None:
+        raise InvalidParameter(
+            f"--label-separator must go with --kind multi_label, but got it with {kind.name()}; leave it out"
+        )
+    if len(columns) > 1:
+        raise InvalidParameter(
+            f"--label must name one column for {kind.name()}, but got {listed(columns)}; give --kind multi_label if "
+            "each is a label with 0 and 1"
+        )
 
 
 def _require_own_metric(kind: str, metric: str | None) -> None:

@@ -146,9 +146,9 @@ def test_with_a_correlation_the_labels_are_scores(tmp_path, metric):
 def test_each_file_is_read_once(tmp_path, monkeypatch):
     read: list[Path] = []
 
-    def counted(path, columns):
+    def counted(path, columns, **options):
         read.append(path)
-        return task_files.read_table(path, columns)
+        return task_files.read_table(path, columns, **options)
 
     monkeypatch.setattr(tabular, "read_table", counted)
     train, dev = files(tmp_path)

@@ -1,16 +1,17 @@
 """A task from the user's own data: files or tables in memory with a column of text and a column of labels.
 
 The classes are the distinct labels of the training data, or of the dev data where there is no other, numbers in their
-order and others as text; if the metric is a correlation, the labels are scores. Each file is read once. Labels are not
-read where nothing asks for them.
+order and others as text; if the metric is a correlation, the labels are scores. Several labels of a text stand in one
+column, as names with a separator between or as lists, or each has a column of 0 and 1. Each file is read once. Labels
+are not read where nothing asks for them.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from whet.errors import InvalidData
 from whet.tasks.base import Task, split_official
@@ -18,10 +19,20 @@ from whet.tasks.data import Examples
 from whet.tasks.files import listed, read_table
 from whet.tasks.frames import Frame, Source
 from whet.tasks.kinds.base import TaskKind, kind_named, kind_of_metric
+from whet.tasks.label_sets import label_sets, marked_sets
 from whet.tasks.pairing import in_order, look_alikes
 from whet.tasks.splits import ResplitTask
 
 __all__ = ["Tabular"]
+
+
+class _Columns(NamedTuple):
+    """What a source holds of each example."""
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[Any]
+    """A label each; where a text has several, their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +49,15 @@ class Tabular(Task):
     """Name of the column of the sentences."""
     text_pair: str | None = None
     """Name of the column of the second sentences, or None."""
-    label: str = "label"
-    """Name of the column of the classes or scores."""
+    label: str | tuple[str, ...] = "label"
+    """Name of the column of the classes or scores; where a text has several labels, maybe of a column for each."""
+    label_separator: str = ","
+    """Stands between the names of several labels in a cell."""
     metric: str | None = None
-    """Name of a quality metric; accuracy if None. With pearson or spearman, the labels are scores."""
+    """Name of a quality metric; the kind's first if None. With pearson or spearman, the labels are scores."""
 
     names: ClassVar[tuple[str, ...]] = ()
-    file_kinds: ClassVar[tuple[str, ...]] = ("classification", "regression")
+    file_kinds: ClassVar[tuple[str, ...]] = ("classification", "regression", "multi_label")
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -64,7 +77,9 @@ class Tabular(Task):
     @property
     def metrics(self) -> tuple[str, ...]:
         """See `Task.metrics`."""
-        return (self.metric or next(iter(self.kind.metrics), "accuracy"),)
+        if not self.kind.several_labels:
+            return (self.metric or next(iter(self.kind.metrics), "accuracy"),)
+        return tuple(dict.fromkeys((self.metric or self.kind.metrics[0], *self.kind.metrics)))
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -78,6 +93,8 @@ class Tabular(Task):
                 f"f1 must score two classes, but got {len(self._classes)} in {self._first}; give metric=macro_f1, "
                 "or --positive with the class that it scores"
             )
+        if self.kind.several_labels:
+            self._say_of_sets(self._first_columns.labels)
         first = self._examples(self._first_columns, self._first)
         if self.train_file is None:
             return self._no_examples(), first
@@ -89,7 +106,7 @@ class Tabular(Task):
         """See `Task.unlabeled`; the labels of the texts are NaN."""
         if self.train_file is None:
             raise InvalidData("--train-file must be given, but got --dev-file alone; add it")
-        columns = _read(self.train_file, self._text_columns)
+        columns = _read(self.train_file, self._text_columns, [])
         texts = columns[self.text]
         train = Examples(texts, [math.nan] * len(texts), None if self.text_pair is None else columns[self.text_pair])
         return ResplitTask(name=self.name, whole=self, own=split_official(train, self._no_examples()))
@@ -106,18 +123,28 @@ class Tabular(Task):
         return source
 
     @cached_property
-    def _first_columns(self) -> Mapping[str, list[str]]:
+    def _first_columns(self) -> _Columns:
         return self._columns(self._first)
 
     @property
     def _numbered_classes(self) -> tuple[str, ...] | None:
-        return self._first.class_names(self.label) if isinstance(self._first, Frame) else None
+        if not isinstance(self.label, str) or not isinstance(self._first, Frame):
+            return None
+        return self._first.class_names(self.label)
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
         if self._numbered_classes is not None:
             return self._numbered_classes
-        classes = in_order(self._first_columns[self.label])
+        if not isinstance(self.label, str):
+            return self.label
+        labels = self._first_columns.labels
+        classes = in_order([name for names in labels for name in names] if self.kind.several_labels else labels)
+        if not classes:
+            raise InvalidData(
+                f"some text must have a label, but column {self.label} of {self._first} has none; name the column with "
+                "labels by --label"
+            )
         if alike := look_alikes(classes):
             self.say_once("spelling", f"labels that are spelled differently are different classes: {listed(alike)}")
         if self.positive in classes and len(classes) == 2:
@@ -125,16 +152,34 @@ class Tabular(Task):
             return tuple(sorted(classes, key=lambda name: name == self.positive))
         return classes
 
-    def _columns(self, source: Source) -> Mapping[str, list[str]]:
-        return _read(source, [*self._text_columns, self.label])
+    def _columns(self, source: Source) -> _Columns:
+        columns = [self.label] if isinstance(self.label, str) else list(self.label)
+        lists = columns if self.kind.several_labels and isinstance(self.label, str) else []
+        table = _read(source, [*self._text_columns, *columns], lists)
+        labels = table[columns[0]]
+        if lists:
+            labels = label_sets(labels, separator=self.label_separator, source=str(source))
+        elif self.kind.several_labels:
+            labels = marked_sets({name: table[name] for name in columns}, source=str(source))
+        return _Columns(table[self.text], None if self.text_pair is None else table[self.text_pair], labels)
+
+    def _say_of_sets(self, sets: Sequence[Sequence[str]]) -> None:
+        """Tell of labels of which nothing can be learned, and of what may be another kind of labels."""
+        occurring = {name for names in sets for name in names}
+        if absent := [name for name in self._classes if name not in occurring]:
+            self.say_once("absent", f"no text of {self._first} has the label {listed(absent)}")
+        elif all(len(names) == 1 for names in sets):
+            self.say_once(
+                "single", "every text has exactly one label; if labels exclude each other, give --kind classification"
+            )
 
     def _no_examples(self) -> Examples:
         return Examples([], [], None if self.text_pair is None else [])
 
-    def _examples(self, columns: Mapping[str, list[str]], source: Source) -> Examples:
-        labels = self.kind.read_labels(columns[self.label], self.label_names, source=str(source))
-        return Examples(columns[self.text], labels, None if self.text_pair is None else columns[self.text_pair])
+    def _examples(self, columns: _Columns, source: Source) -> Examples:
+        labels = self.kind.read_labels(columns.labels, self.label_names, source=str(source))
+        return Examples(columns.texts, labels, columns.pairs)
 
 
-def _read(source: Source, columns: list[str]) -> Mapping[str, list[str]]:
-    return source.read(columns) if isinstance(source, Frame) else read_table(source, columns)
+def _read(source: Source, columns: list[str], lists: Sequence[str]) -> Mapping[str, list[Any]]:
+    return source.read(columns, lists=lists) if isinstance(source, Frame) else read_table(source, columns, lists=lists)
