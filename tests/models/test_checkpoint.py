@@ -10,27 +10,41 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    BartConfig,
+    BartForConditionalGeneration,
+    BartForSequenceClassification,
     BertConfig,
+    MarianConfig,
+    MarianMTModel,
     Qwen3Config,
     RobertaConfig,
     T5Config,
+    T5EncoderModel,
     T5ForConditionalGeneration,
+    T5ForSequenceClassification,
+    T5Model,
 )
 
 from folders import classifier, edit_json, save
 from helpers import VOCAB, tiny_batches, tiny_model
 from whet import api
 from whet.errors import InvalidModel, WhetError
+from whet.evaluation.inspection import inspect
+from whet.methods.recipe import Recipe
 from whet.models.load import class_order, load_tokenizer, load_unverified, load_with_new_head, weight_files
 from whet.models.weights import check_run
+from whet.searching.search import search
 from whet.tasks.base import task_named
-from whet.tasks.kinds.base import kind_named
+from whet.tasks.kinds.base import all_kinds, kind_named
+from whet.training.settings import TrainingSettings
+from whet.training.students.base import student_from
 
 SIZES = {
     "vocab_size": VOCAB,
@@ -278,11 +292,27 @@ def qwen(auto):
 
 T5 = T5Config(vocab_size=VOCAB, d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4, pad_token_id=0, eos_token_id=3)
 T5.decoder_start_token_id = 0
+HALVES = {
+    "vocab_size": VOCAB,
+    "d_model": 16,
+    **dict.fromkeys(("encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads"), 1),
+    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 16),
+    "max_position_embeddings": 40,
+}
+BART, MARIAN = BartConfig(**HALVES), MarianConfig(**HALVES, pad_token_id=0, decoder_start_token_id=0)
 BASES = {
     "a BertForPreTraining": lambda: bert(AutoModelForPreTraining),
     "a BertModel": lambda: tiny_model("bert").base_model,
     "a GPT2Model": lambda: tiny_model("gpt2").base_model,
+}
+ENCODER_DECODERS = {
     "a T5ForConditionalGeneration": lambda: T5ForConditionalGeneration(T5),
+    "a T5Model": lambda: T5Model(T5),
+    "a T5EncoderModel": lambda: T5EncoderModel(T5),
+    "a T5ForSequenceClassification": lambda: T5ForSequenceClassification(T5),
+    "a BartForConditionalGeneration": lambda: BartForConditionalGeneration(BART),
+    "a BartForSequenceClassification": lambda: BartForSequenceClassification(BART),
+    "a MarianMTModel": lambda: MarianMTModel(MARIAN),
 }
 LANGUAGE_MODELS = {
     "a BertForMaskedLM": lambda: bert(AutoModelForMaskedLM),
@@ -306,7 +336,27 @@ def test_only_models_of_known_kinds_are_compressed(name, tmp_path, tokenizer):
     save(model, tokenizer, tmp_path / "model")
     sentence = refusal(lambda: load_unverified(tmp_path / "model"))
     assert f"but {tmp_path / 'model'} holds {name}" in sentence
-    assert ("whet finetune" in sentence) == (name in BASES and "T5" not in name)
+    assert "whet finetune" in sentence
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_encoder_decoders_are_refused_by_every_verb(name, tmp_path, tokenizer):
+    folder = save(ENCODER_DECODERS[name](), tokenizer, tmp_path / "model")
+    task, student, settings = task_named("agreement"), student_from("layer_subset:top:1"), TrainingSettings()
+    verbs = {
+        "load": lambda: api.load_model(folder),
+        "inspect": lambda: inspect(folder),
+        "finetune": lambda: api.finetune(folder, task, tmp_path / "out", settings=settings),
+        "distill": lambda: api.distill(folder, student, task, tmp_path / "out", settings=settings),
+        "compress": lambda: api.compress(folder, Recipe(()), tmp_path / "out"),
+        "measure": lambda: api.measure([folder], task),
+        "export": lambda: api.export(folder, ["onnx"], out=tmp_path / "out"),
+        "search": lambda: search(folder, task, tmp_path / "out"),
+    }
+    for verb, call in verbs.items():
+        sentence = refusal(call)
+        assert f"holds {name}, of a family with both; whet does not compress these yet" in sentence, verb
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
 
 
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
@@ -390,6 +440,53 @@ def adapter(saved, tmp_path, tokenizer):
                 torch.nn.init.normal_(weight)
     save(model.eval(), tokenizer, tmp_path / "adapter")
     return tmp_path / "adapter", logits(model)
+
+
+PEFT_TASKS = {
+    "TOKEN_CLS": AutoModelForTokenClassification,
+    "QUESTION_ANS": AutoModelForQuestionAnswering,
+    "FEATURE_EXTRACTION": AutoModel,
+    "CAUSAL_LM": AutoModelForCausalLM,
+}
+KNOWN = [task for task, loader in PEFT_TASKS.items() if loader.__name__ in {k.auto_class for k in all_kinds().values()}]
+
+
+@pytest.mark.parametrize("of_base", ["bare", "own head"])
+@pytest.mark.parametrize("task_type", KNOWN)
+def test_adapters_of_every_kind_are_merged(task_type, of_base, tmp_path, tokenizer):
+    """Each as its own task says, whether the base has the head or the adapter brings it."""
+    loader = PEFT_TASKS[task_type]
+    labels = {"num_labels": 3} if task_type == "TOKEN_CLS" else {}
+    model = tiny_model("gpt2") if task_type == "CAUSAL_LM" else None
+    config = model.config if model is not None else BertConfig(**SIZES, **labels)
+    torch.manual_seed(0)
+    headed = loader.from_config(config).eval()
+    bare = of_base == "bare" and task_type != "CAUSAL_LM"
+    base = save(headed.base_model if bare else headed, tokenizer, tmp_path / "base")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set", UserWarning)
+        targets = ["c_attn"] if task_type == "CAUSAL_LM" else ["query", "value"]
+        model = get_peft_model(headed, LoraConfig(task_type=task_type, r=4, target_modules=targets))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    save(model.eval(), tokenizer, tmp_path / "adapter")
+    edit_json(tmp_path / "adapter" / "adapter_config.json", base_model_name_or_path=str(base))
+    said = "embedding" if task_type == "FEATURE_EXTRACTION" else None
+    merged = load_unverified(tmp_path / "adapter", kind=said)
+    batch = tiny_batches(seed=2).batches[0]
+    with torch.inference_mode():
+        assert torch.allclose(merged(**batch)[0], model(**batch)[0], atol=1e-5)
+    assert type(merged) is type(headed)
+
+
+def test_an_adapter_of_another_kind_than_its_base_is_refused(adapter, saved):
+    folder, _ = adapter
+    edit_json(folder / "adapter_config.json", base_model_name_or_path=str(saved), task_type="TOKEN_CLS")
+    assert "must be of its base's kind" in refusal(lambda: load_unverified(folder))
+    edit_json(folder / "adapter_config.json", task_type="SEQ_2_SEQ_LM")
+    assert "the task_type of an adapter must be one of SEQ_CLS, TOKEN_CLS" in refusal(lambda: load_unverified(folder))
 
 
 def test_an_adapter_is_merged_into_its_base(adapter, saved, tmp_path, capsys):

@@ -22,6 +22,7 @@ from whet.evaluation.rows import BenchmarkRow, usable_targets
 from whet.evaluation.trial import Trials
 from whet.methods.recipe import Recipe
 from whet.models import artifact
+from whet.models.recognition import recognized
 from whet.report.write import write_report
 from whet.runtimes.base import ExportRuntime, runtime_named
 from whet.tasks.base import Task
@@ -92,6 +93,7 @@ def compare(
     folder, how = Path(out), benchmark or Benchmark()
     name = Path(model).resolve().name if exists(Path(model)) else Path(model).name
     _check_names([name, *recipes])
+    task = recognized(model, task).task
     require_dev(task)
     require_held_out(task)
     with _holding(folder, overwrite=overwrite, inputs=[Path(model), *task.files]):
@@ -125,7 +127,7 @@ class _Making:
         """Return what to measure, the baseline first and then runtime by runtime, and what failed."""
         how = self.benchmark
         targets = usable_targets(how.runtimes or (PYTORCH,), how.precisions or (FP32,), device=how.device)
-        baseline = weights_digest(artifact.load_any(self.model))
+        baseline = weights_digest(artifact.load_any(self.model, kind=self.task.kind.name()))
         data = self.task.splits
         same = {
             "baseline": baseline,

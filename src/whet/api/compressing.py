@@ -11,6 +11,7 @@ from whet.evaluation import records
 from whet.methods.recipe import Recipe, Step
 from whet.models.artifact import load_with_tokenizer
 from whet.models.load import check_head
+from whet.models.recognition import recognized
 from whet.models.weights import check_finite
 from whet.tasks.base import Task
 from whet.utils.calls import checked
@@ -39,6 +40,7 @@ def compress(
     *,
     task: Task | None = None,
     calibration: Calibration | None = None,
+    kind: str | None = None,
     seed: Seed = 0,
     device: Device = "cpu",
     overwrite: bool = False,
@@ -52,6 +54,7 @@ def compress(
         out: folder of the new model.
         task: gives the calibration data, from training data only; needed where a method needs data.
         calibration: how much of it.
+        kind: of the model's answers, such as embedding, where neither the folder nor the task tells.
         seed: of the sample and of every random choice.
         device: where to compute, as torch names it.
         overwrite: whether `out` may be replaced.
@@ -66,8 +69,9 @@ def compress(
     if texts is None:
         recipe.check(Resources(seed=seed))
     else:
+        kind, texts = recognized(model, texts, kind, labels="unread")
         _ = texts.splits  # bad data are refused before anything is loaded
-    original, tokenizer = load_with_tokenizer(model, device=device)
+    original, tokenizer = load_with_tokenizer(model, device=device, kind=kind)
     resources = Resources(seed=seed)
     if texts is not None:
         check_head(original, texts)

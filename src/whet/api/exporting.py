@@ -9,6 +9,7 @@ from whet.errors import InvalidArtifact
 from whet.evaluation import records
 from whet.models import artifact
 from whet.models.checkpoint import Checkpoint
+from whet.models.recognition import recognized
 from whet.runtimes.base import Agreement, ExportRuntime, exporter_named
 from whet.runtimes.export import CALIBRATION, ExportSettings, export_to
 from whet.tasks.base import Task
@@ -33,6 +34,7 @@ def export(
     precisions: Sequence[str] = (FP32,),
     task: Task | None = None,
     calibration: Calibration | None = None,
+    kind: str | None = None,
     seed: Seed = 0,
     max_kl: MaxKl | None = None,
     threads: Threads | None = None,
@@ -50,6 +52,7 @@ def export(
         precisions: such as int8; each runtime takes those that it knows.
         task: gives calibration data and held-out training data; int8 with calibration, and `max_kl`, need it.
         calibration: the sample that ranges are taken from.
+        kind: of the model's answers, such as embedding, where neither the folder nor the task tells.
         seed: of the sample.
         max_kl: largest mean KL on the held-out data, in nats. The layers that harm most stay in fp32 until it is met.
         threads: of the comparison; as many as torch uses, if None.
@@ -66,8 +69,12 @@ def export(
     """
     exporters = {exporter.name(): exporter for exporter in map(exporter_named, runtimes)}
     chosen = [(one, precision) for one in exporters.values() for precision in one.supported(precisions)]
+    texts = None if task is None else task.unlabeled()
+    if texts is not None:
+        kind, texts = recognized(model, texts, kind, labels="unread")
     settings = ExportSettings(
-        task=None if task is None else task.unlabeled(),
+        task=texts,
+        kind=kind,
         calibration=calibration or CALIBRATION,
         seed=seed,
         max_kl=max_kl,
@@ -77,7 +84,7 @@ def export(
     settings.check(chosen)
     if out is not None:
         inputs = [Path(model), *(() if task is None else task.files)]
-        with claimed(Path(out), overwrite=overwrite, inputs=inputs), _copy(model, Path(out), overwrite) as copy:
+        with claimed(Path(out), overwrite=overwrite, inputs=inputs), _copy(model, Path(out), kind, overwrite) as copy:
             return _exported(copy, chosen, settings)
     if not is_artifact(model):
         Checkpoint.of(model)  # a name that nothing has is told to be one
@@ -97,7 +104,7 @@ def _exported(
 
 
 @contextmanager
-def _copy(model: str | Path, out: Path, overwrite: bool) -> Iterator[Path]:
+def _copy(model: str | Path, out: Path, kind: str | None, overwrite: bool) -> Iterator[Path]:
     """Yield an artifact of the model, in a folder of that name, which becomes `out` at the end of the block."""
     with new_folder(out, overwrite=overwrite) as draft:
         copy = draft / _COPY / out.resolve().name
@@ -106,7 +113,7 @@ def _copy(model: str | Path, out: Path, overwrite: bool) -> Iterator[Path]:
             no_target = {"target": None}  # of the search that the original won
             records.copy_model(Path(model), copy, export=None, about=no_target, trials=records.trials(Path(model)))
         else:
-            loaded, tokenizer = artifact.load_with_tokenizer(model)
+            loaded, tokenizer = artifact.load_with_tokenizer(model, kind=kind)
             records.save_model(loaded, tokenizer, copy, recipe=[], origin=str(model), seed=0)
         yield copy
         for path in copy.iterdir():

@@ -17,6 +17,7 @@ from whet.evaluation.metrics.base import task_qualities
 from whet.models.artifact import check_source, load_with_tokenizer
 from whet.models.load import class_order, common_max_length, load_tokenizer, load_with_new_head
 from whet.models.manifest import DISTILLED, FINE_TUNED, Made
+from whet.models.recognition import recognized
 from whet.models.weights import check_finite
 from whet.report.plots import curve_files
 from whet.tasks.base import Task
@@ -159,9 +160,10 @@ def distill(
             f"{task.kind.name().replace('_', ' ')}; leave them out"
         )
     scratch_of(folder)
+    kind, task = recognized(teacher, task)
     require_held_out(task)
     transformers.set_seed(settings.seed)
-    source, tokenizer = load_with_tokenizer(teacher, device=device)
+    source, tokenizer = load_with_tokenizer(teacher, device=device, kind=kind)
     order = class_order(source, task)
     say_cut(task, task.splits.train, tokenizer, max_length=common_max_length(settings.max_length, source))
     resources = Resources(seed=settings.seed)

@@ -74,7 +74,7 @@ class TaskOptions:
     dev_file: Path | None = None
     """Your own data for the final measurement; only measure needs it."""
     kind: str | None = None
-    """What your own data are for, e.g. token_classification; where it is left out, files and metric tell."""
+    """What the model answers, e.g. token_classification, where its folder and your data do not tell."""
     text: str = "text"
     """Column of your files with the text."""
     text_pair: str | None = None
@@ -119,12 +119,13 @@ class TaskOptions:
         )
 
     def load_if_given(self) -> "Task | None":
-        """Return the task, or None where no option is given.
+        """Return the task, or None where no option is given, or the kind alone, which may be the model's.
 
         Raises:
             InvalidData, InvalidParameter, UnknownName: see `load`.
         """
-        return None if all(getattr(self, field.name) == field.default for field in fields(self)) else self.load()
+        data = [field for field in fields(self) if field.name != "kind"]
+        return None if all(getattr(self, field.name) == field.default for field in data) else self.load()
 
     def words(self) -> list[str]:
         """Return the words that name the same data for `measure`, with a placeholder where some are missing."""

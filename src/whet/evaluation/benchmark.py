@@ -27,9 +27,9 @@ from whet.evaluation.rows import (
 from whet.evaluation.trial import Trial
 from whet.models import artifact
 from whet.models.artifact import LoadedModel, load_with_tokenizer
-from whet.models.checkpoint import Checkpoint
 from whet.models.inference import predict
 from whet.models.load import class_order, common_max_length
+from whet.models.recognition import recognized
 from whet.runtimes.base import ExportedModel, runtime_named
 from whet.runtimes.export import CALIBRATION, ExportSettings
 from whet.runtimes.export_cache import ExportCache, export_cache
@@ -130,8 +130,8 @@ class Benchmark:
         """Return what `run` returns, each trial with its row."""
         if not sources:
             raise InvalidParameter("a model must be given to measure, but got none; give the baseline first")
-        for source in sources:
-            Checkpoint.of(source)  # a wrong name or a broken configuration is told before data are read
+        for source in sources:  # a wrong name, a broken configuration or another kind is told before data are read
+            task = recognized(source, task).task
         rows = rows_of(sources, self.runtimes, self.precisions or (FP32,), device=self.device)
 
         def left_out(row: BenchmarkRow, error: Exception) -> None:
@@ -192,7 +192,8 @@ class Benchmark:
 
     def _plain(self, sources: Sequence[str], task: Task, dev: Examples) -> dict[str, ModelUnderTest]:
         """Every model in PyTorch, with the same dev examples."""
-        loaded = {source: load_with_tokenizer(source) for source in sources}
+        kind = task.kind.name()
+        loaded = {source: load_with_tokenizer(source, kind=kind) for source in sources}
         first, models = loaded[sources[0]].tokenizer, [model.model for model in loaded.values()]
         say_cut(task, dev, first, max_length=common_max_length(self.max_length, *models))
         examples = shortest_first(dev, first, max_length=self.max_length)
@@ -208,7 +209,10 @@ class Benchmark:
     ) -> dict[BenchmarkRow, Path]:
         """The folder of the export in the cache for each row of a model that has none."""
         settings = ExportSettings(
-            calibration=replace(CALIBRATION, max_length=self.max_length), seed=self.seed, held_out=False
+            calibration=replace(CALIBRATION, max_length=self.max_length),
+            seed=self.seed,
+            held_out=False,
+            kind=task.kind.name(),
         )
         return where_kept(rows, task, cache, settings=settings, left_out=left_out)
 

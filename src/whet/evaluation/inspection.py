@@ -83,6 +83,7 @@ class Inspection:
 def inspect(
     model: str | Path,
     *,
+    kind: str | None = None,
     batch: tuple[int, int] = (32, 64),
     rounds: Annotated[int, Interval(ge=1, le=10_000)] = 15,
 ) -> Inspection:
@@ -90,6 +91,7 @@ def inspect(
 
     Args:
         model: folder or hub name.
+        kind: of the model's answers, such as embedding, where the folder does not tell.
         batch: sentences and tokens a sentence to time it with; fewer tokens if the model cannot read as many.
         rounds: forward passes that are timed.
 
@@ -102,7 +104,7 @@ def inspect(
             f"a batch must have from 1 to {LARGEST_BATCH} tokens, but got {batch[0]} sentences of {batch[1]}; give a "
             "batch such as 32 of 64"
         )
-    loaded = load_any(model)
+    loaded = load_any(model, kind=kind)
     size, length = batch[0], common_max_length(batch[1], loaded)
     vocabulary = int(loaded.config.vocab_size)
     ids = torch.randint(vocabulary // 2, vocabulary, (size, length), generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from whet.errors import InvalidParameter
 from whet.evaluation.metrics.base import quality_named
 from whet.tasks.base import Task, task_named
 from whet.tasks.frames import OwnData
-from whet.tasks.kinds.base import kind_named
+from whet.tasks.kinds.base import TaskKind, kind_named
 from whet.tasks.own_data import task_from_files
 from whet.utils.calls import checked
 
@@ -66,11 +66,8 @@ def load_task(
                 "--label and --label-separator must go with --train-file, but got one with --task; leave it out"
             )
         known = task_named(name, data_dir=data_dir, label_map=label_map, positive=positive)
-        if kind is not None and kind_named(kind) is not known.kind:
-            raise InvalidParameter(
-                f"--kind must be that of the task, but got {kind} for {name}, whose kind is {known.kind.name()}; leave "
-                "it out"
-            )
+        if kind is not None:
+            known = _of_kind(known, kind_named(kind))
         return _with_positive(known)
     if data_dir is not None:
         raise InvalidParameter("--data-dir must go with --task, but got it with --train-file; leave it out")
@@ -89,6 +86,17 @@ def load_task(
         positive=positive,
     )
     return _with_positive(task)
+
+
+def _of_kind(task: Task, kind: TaskKind) -> Task:
+    """The task as models of a kind answer it, which its data must serve."""
+    served = (task.kind.name(), *task.serves)
+    if kind.name() not in served:
+        raise InvalidParameter(
+            f"--kind must be that of the task, but got {kind.name()} for {task.name}, which serves "
+            f"{' and '.join(served)}; leave it out"
+        )
+    return task.for_kind(kind)
 
 
 def _with_positive(task: Task) -> Task:

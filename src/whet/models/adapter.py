@@ -7,6 +7,7 @@ modules by name. A field that would change the weights in another way is refused
 import contextlib
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -14,13 +15,14 @@ from torch import Tensor
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint
 from whet.models.folder import conversion, find_file, reading
+from whet.models.surgery import without_pooler
 from whet.models.weights import SAFE, load_checkpoint
-from whet.tasks.kinds.base import TEXT_HEAD, Head, kind_of_head
+from whet.tasks.kinds.base import NO_HEAD, TEXT_HEAD, TaskKind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["base_of", "load_merged"]
+__all__ = ["base_of", "load_merged", "merged"]
 
 _USED = (
     "r",
@@ -52,6 +54,14 @@ _OF_TRAINING = (
     "lora_ga_config",
     "runtime_config",
 )
+_HEADS = {
+    "SEQ_CLS": (TEXT_HEAD,),
+    "TOKEN_CLS": ("ForTokenClassification",),
+    "QUESTION_ANS": ("ForQuestionAnswering",),
+    "FEATURE_EXTRACTION": ("Model",),
+    "CAUSAL_LM": ("ForCausalLM", "LMHeadModel"),
+}
+"""How classes of models end for each task of peft."""
 _INITIAL_WEIGHTS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Ways to start training that leave the base as it is; the others subtract their first adapter from it."""
 _PREFIX = "base_model.model."
@@ -80,13 +90,42 @@ def base_of(checkpoint: Checkpoint) -> Checkpoint:
     return base
 
 
-def load_merged(checkpoint: Checkpoint) -> "PreTrainedModel":
+def merged(checkpoint: Checkpoint) -> Checkpoint:
+    """Return what an adapter and its base are together: its base, with the head that it brings.
+
+    Raises:
+        InvalidModel: peft trained it for something that whet has no kind for, or for another head than its base has.
+    """
+    base, task_type = base_of(checkpoint), (checkpoint.adapter or {}).get("task_type")
+    base.refuse_encoder_decoder()
+    if task_type not in (None, *_HEADS):
+        raise InvalidModel(
+            f"the task_type of an adapter must be one of {', '.join(_HEADS)}, but {checkpoint.source} has "
+            f"{task_type!r:.60}; whet does not compress such models yet"
+        )
+    whole = replace(base, around=checkpoint.source if checkpoint.modules is not None else None)
+    if _brings_head(checkpoint, base):
+        head = _HEADS[task_type or "SEQ_CLS"][0]
+        return replace(whole, config={**base.config, **_outputs(checkpoint), "architectures": [head]})
+    if task_type is not None and not all(name.endswith(_HEADS[task_type]) for name in base.architectures):
+        raise InvalidModel(
+            f"an adapter must be of its base's kind, but {checkpoint.source} has task_type={task_type} and its base "
+            f"{base.source} holds {base.holds()}; correct task_type, or base_model_name_or_path"
+        )
+    return whole
+
+
+def load_merged(checkpoint: Checkpoint, kind: TaskKind) -> "PreTrainedModel":
     """Return the base of an adapter with the adapter merged into its weights, in fp32 and eval mode.
+
+    Args:
+        checkpoint: the adapter.
+        kind: what both answer together.
 
     Raises:
         InvalidParameter: peft is not installed.
-        InvalidModel: it is no LoRA adapter of a text classifier, its base cannot be loaded, or weights are missing or
-            left over.
+        InvalidModel: it is no LoRA adapter of a model that whet knows, its base cannot be loaded, or weights are
+            missing or left over.
     """
     try:
         import peft
@@ -97,9 +136,9 @@ def load_merged(checkpoint: Checkpoint) -> "PreTrainedModel":
     adapter = checkpoint.adapter or {}
     _require_lora(checkpoint, adapter, peft.LoraConfig().to_dict())
     base, weights = base_of(checkpoint), _adapter_weights(checkpoint)
-    model, missing = load_checkpoint(
-        base, kind_of_head(Head(TEXT_HEAD)), head="new", config=_config(checkpoint, base, weights)
-    )
+    model, missing = load_checkpoint(base, kind, head="new", config=_config(checkpoint, base))
+    if NO_HEAD in kind.heads:
+        missing = without_pooler(model, missing)
     saved = {name.removeprefix(_PREFIX) for name in weights}
     if lacking := sorted(missing - saved):
         raise InvalidModel(
@@ -118,22 +157,20 @@ def load_merged(checkpoint: Checkpoint) -> "PreTrainedModel":
             f"{checkpoint.source} are missing or left over; copy it again"
         )
     with reading(checkpoint.source):
-        merged: PreTrainedModel = adapted.merge_and_unload()
-    merged.name_or_path = checkpoint.source
-    return merged.requires_grad_(True).eval()
+        whole: PreTrainedModel = adapted.merge_and_unload()
+    whole.name_or_path = checkpoint.source
+    return whole.requires_grad_(True).eval()
 
 
 def _require_lora(checkpoint: Checkpoint, adapter: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     def refuse(name: str) -> InvalidModel:
         return InvalidModel(
-            f"an adapter must be plain LoRA of a text classifier, but {checkpoint.source} has "
+            f"an adapter must be plain LoRA, but {checkpoint.source} has "
             f"{name}={adapter.get(name)!r:.60}; merge it with peft, and give the merged model"
         )
 
     if adapter.get("peft_type") != "LORA":
         raise refuse("peft_type")
-    if adapter.get("task_type") not in (None, "SEQ_CLS"):
-        raise refuse("task_type")
     if adapter.get("init_lora_weights") not in _INITIAL_WEIGHTS:
         raise refuse("init_lora_weights")
     for name in adapter.keys() - {*_USED, *_OF_TRAINING, "init_lora_weights"}:
@@ -156,31 +193,40 @@ def _adapter_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return weights
 
 
-def _config(checkpoint: Checkpoint, base: Checkpoint, weights: Mapping[str, Tensor]) -> Any:
-    """Return the configuration of the merged model, with as many classes as the base or the adapter's head has."""
+def _brings_head(checkpoint: Checkpoint, base: Checkpoint) -> bool:
+    """Whether the head of the base, if it has one, is none that the adapter was trained with."""
+    headless = bool(base.architectures) and base.is_pretrained
+    return headless and (checkpoint.adapter or {}).get("task_type") != "CAUSAL_LM"
+
+
+def _config(checkpoint: Checkpoint, base: Checkpoint) -> Any:
+    """Return the configuration of the merged model, with as many outputs as the base or the adapter's head has."""
     from transformers import AutoConfig
 
-    own = checkpoint.config.get("id2label")
     with reading(base.source):
         config = AutoConfig.from_pretrained(base.source, **SAFE)
-        if base.is_classifier:
-            base.kind()
-        elif own:
-            config.id2label = {int(index): name for index, name in own.items()}
-        else:
-            config.num_labels = _head_outputs(checkpoint, weights)
+        if _brings_head(checkpoint, base):
+            for name, value in _outputs(checkpoint).items():
+                config.update({name: value})
     return config
 
 
-def _head_outputs(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> int:
+def _outputs(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what a configuration says of the outputs of an adapter's own head; nothing, if its size is fixed."""
+    own = checkpoint.config.get("id2label")
+    if own:
+        return {"id2label": {int(index): name for index, name in own.items()}}
+    if (checkpoint.adapter or {}).get("task_type") not in (None, "SEQ_CLS", "TOKEN_CLS"):
+        return {}
     ends = ("score.weight", "classifier.weight", "out_proj.weight")
+    weights = _adapter_weights(checkpoint)
     heads = {len(weight) for name, weight in weights.items() if name.endswith(ends) and ".layer" not in name}
     if len(heads) != 1:
         raise InvalidModel(
             f"an adapter must hold its head, since its base has none, but {checkpoint.source} does not; save it with "
             "task_type=SEQ_CLS"
         )
-    return heads.pop()
+    return {"num_labels": heads.pop()}
 
 
 @contextlib.contextmanager

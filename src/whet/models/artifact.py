@@ -105,22 +105,26 @@ def save_files(
         (draft / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 
-def load_any(source: str | Path) -> "PreTrainedModel":
+def load_any(source: str | Path, *, kind: str | None = None) -> "PreTrainedModel":
     """Load a model from an artifact, whose digests are checked first, or from another folder or hub name.
+
+    Args:
+        source: folder or hub name.
+        kind: name of the kind of its answers, where the source does not tell.
 
     Raises:
         InvalidArtifact: a file is missing, truncated or altered.
-        InvalidModel: it cannot be loaded.
+        InvalidModel: it cannot be loaded, or is of another kind.
     """
     check_source(source)
-    return load_unverified(source)
+    return load_unverified(source, kind=kind)
 
 
-def load_with_tokenizer(source: str | Path, *, device: str = "cpu") -> LoadedModel:
+def load_with_tokenizer(source: str | Path, *, device: str = "cpu", kind: str | None = None) -> LoadedModel:
     """Load a model with its tokenizer, after one check of the digests of both; see `load_any`."""
     check_source(source)
     detail(f"loading {source}")
-    model, tokenizer = load_unverified(source), load_tokenizer(source)
+    model, tokenizer = load_unverified(source, kind=kind), load_tokenizer(source)
     model.to(device)
     return LoadedModel(model, tokenizer)
 

@@ -4,7 +4,7 @@ The names in the configuration's `architectures` say which class the weights wer
 not: Qwen3's token classifier and its text classifier both call their head `score`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any, Self
 
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.models.folder import check_folder, conversion, find_file, is_folder, read_object, reading, weight_names
-from whet.models.sentence import read_modules
-from whet.tasks.kinds.base import NO_HEAD, TEXT_HEAD, Head, TaskKind, all_kinds, kind_of_head
+from whet.models.sentence import SETTINGS, read_modules
+from whet.tasks.kinds.base import NO_HEAD, TEXT_HEAD, Head, TaskKind, all_kinds, kind_named, kinds_of_head
 from whet.tasks.sentences import SentenceModules
 
 __all__ = ["ADAPTER_WEIGHTS", "KIND", "Checkpoint", "said_kind"]
@@ -35,6 +35,8 @@ _PRETRAINED = (
 _PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
 _MULTI_LABEL = _PROBLEMS[-1]
 _ENCODER_DECODERS = ("ForConditionalGeneration", "EncoderDecoderModel")
+_CROSS_ENCODER = "CrossEncoder"
+_OLD_CROSS_ENCODER = "sbert_ce_default_activation_function"
 KIND = "whet_kind"
 """The key under which a configuration names its kind, where the class of the model does not tell."""
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -62,6 +64,8 @@ class Checkpoint:
     """What config.json holds; empty if an adapter or a tokenizer has none."""
     adapter: Mapping[str, Any] | None = None
     """What adapter_config.json holds, or None for a whole model."""
+    around: str | None = None
+    """Where files of sentence-transformers lie, if elsewhere, such as in the folder of an adapter."""
 
     @classmethod
     def of(cls, source: str | Path) -> Self:
@@ -97,9 +101,22 @@ class Checkpoint:
         Raises:
             InvalidModel: whet cannot compute what it says; see `read_modules`.
         """
-        if any(name.endswith(TEXT_HEAD) for name in self.architectures):
+        if not self.is_pretrained:
             return None
-        return read_modules(self.source)
+        return read_modules(self.around or self.source)
+
+    def modules_for(self, kind: TaskKind) -> SentenceModules | None:
+        """Return what makes vectors of hidden states in a model of a kind; None if the kind has a head.
+
+        Where the folder says nothing, and the user says the kind, it is the mean over tokens, as in
+        sentence-transformers.
+
+        Raises:
+            InvalidModel: see `modules`.
+        """
+        if NO_HEAD not in kind.heads:
+            return None
+        return self.modules or SentenceModules(pooling=("mean",), normalize=False)
 
     def holds(self) -> str:
         """Return what the source holds, in words, such as "a Qwen3ForTokenClassification"."""
@@ -125,9 +142,10 @@ class Checkpoint:
         labels = self.config.get("id2label")
         outputs = len(labels) if labels else self.config.get("num_labels", 2)
         name = self.architectures[0] if self.architectures else TEXT_HEAD
-        if self.modules is not None:
+        said = said_kind(self.config) or kind
+        if self.modules is not None or (said is not None and NO_HEAD in kind_named(said).heads and self._is_bare):
             name = NO_HEAD
-        return Head(name, outputs, self.config.get("problem_type"), said_kind(self.config) or kind)
+        return Head(name, outputs, self.config.get("problem_type"), said)
 
     def kind(self, said: str | None = None) -> TaskKind:
         """Return what the model answers.
@@ -136,39 +154,93 @@ class Checkpoint:
             said: name of the kind that the user says; None takes what the source says.
 
         Raises:
-            InvalidModel: whet compresses no model of that kind, or the source is of another kind than said.
+            InvalidModel: whet compresses no model of that kind, the source is of another kind than said, or nothing
+                tells which of several it is.
+            UnknownName: there is no kind of that name.
         """
         self._require_weights()
-        if any(name.endswith(_ENCODER_DECODERS) for name in self.architectures) or self.config.get(
-            "is_encoder_decoder"
-        ):
+        found = self.kinds(said)
+        if len(found) > 1:
+            ways = " or ".join(f"--kind {kind.name()}" for kind in found)
             raise InvalidModel(
-                f"the model must be an encoder or a decoder, but {self.source} holds {self.holds()}, which has both; "
-                "whet does not compress these yet"
+                f"the kind of a model must be known, but {self.source} holds {self.holds()}, which may be "
+                f"{_one_of(found)}; say which: {ways}"
             )
-        known = {end for kind in all_kinds().values() for end in kind.heads}
-        has_head = not self.architectures or any(name.endswith(tuple(known)) for name in self.architectures)
-        if not has_head and self.modules is None:
-            base = all(name.endswith(_PRETRAINED) for name in self.architectures)
-            remedy = "fine-tune it first: whet finetune" if base else "give one that was fine-tuned for that"
-            if said is not None and NO_HEAD in all_kinds()[said].heads:
-                remedy = "save it with sentence-transformers, which writes its pooling"
+        return found[0]
+
+    def kinds(self, said: str | None = None) -> tuple[TaskKind, ...]:
+        """Return every kind that the model may be of, at least one; weights are not looked at.
+
+        Args:
+            said: name of the kind that the user says; None takes what the source says.
+
+        Raises:
+            InvalidModel: whet compresses no model of that kind, or the source is of another kind than said.
+            UnknownName: there is no kind of that name.
+        """
+        self.refuse_encoder_decoder()
+        wanted = None if said is None else kind_named(said)
+        fitting = self._fitting(None if wanted is None else wanted.name())
+        if wanted is not None and not fitting and (others := self._fitting()):
             raise InvalidModel(
-                f"the model must be {_one_of(all_kinds())}, but {self.source} holds {self.holds()}; {remedy}"
+                f"the kind must be that of the model, but got {wanted.name()} for {self.source}, which holds "
+                f"{self.holds()}; give {' or '.join(kind.name() for kind in others)}, or leave it out"
             )
-        try:
-            found = kind_of_head(self.head(said))
-        except InvalidModel as error:
+        if not fitting:
+            remedy = "fine-tune it first: whet finetune" if self.is_pretrained else "give one that was fine-tuned so"
+            if self._is_bare and (
+                ways := [f"--kind {name}" for name, kind in all_kinds().items() if NO_HEAD in kind.heads]
+            ):
+                remedy += f"; or say what its hidden states are for: {' or '.join(ways)}"
             raise InvalidModel(
-                f"the model must be {_one_of(all_kinds())}, but {self.source} holds {self.holds()}; give one that was "
-                "fine-tuned for that"
-            ) from error
-        if said is not None and found.name() != said:
-            raise InvalidModel(
-                f"the kind must be that of the model, but got {said} for {self.source}, which holds {self.holds()}; "
-                f"give {found.name()}, or leave it out"
+                f"the model must be {_one_of(all_kinds().values())}, but {self.source} holds {self.holds()}; {remedy}"
             )
-        return found
+        return fitting
+
+    def _fitting(self, said: str | None = None) -> tuple[TaskKind, ...]:
+        """All kinds that fit what the user, the configuration or the files beside it say, in this order."""
+        own = said_kind(self.config)
+        if own is not None and said not in (None, own):
+            return ()
+        head = self.head(said)
+        if self.architectures and head.name != NO_HEAD and not head.name.endswith(self._known_heads):
+            return ()
+        hinted = kinds_of_head(self.head(self._hint)) if said is None else ()
+        return hinted or kinds_of_head(head)
+
+    @property
+    def _hint(self) -> str | None:
+        """The name of the kind that sentence-transformers wrote the model as, where its class does not tell."""
+        called = _sentence_model(self.around or self.source, self.config)
+        return next((name for name, kind in all_kinds().items() if called and kind.sentence_model == called), None)
+
+    @property
+    def _known_heads(self) -> tuple[str, ...]:
+        return tuple(end for kind in all_kinds().values() for end in kind.heads)
+
+    @property
+    def _is_bare(self) -> bool:
+        """Whether its class gives hidden states alone."""
+        return bool(self.architectures) and all(
+            name.endswith("Model") and not name.endswith(self._known_heads) for name in self.architectures
+        )
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it has no head, or one that pretraining made; true if nothing tells."""
+        return all(name.endswith(_PRETRAINED) for name in self.architectures)
+
+    def refuse_encoder_decoder(self) -> None:
+        """Raises InvalidModel for a model with an encoder and a decoder, and for one half of it."""
+        from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES  # slow
+
+        of_such = self.config.get("model_type") in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+        by_name = any(name.endswith(_ENCODER_DECODERS) for name in self.architectures)
+        if of_such or by_name or self.config.get("is_encoder_decoder"):
+            raise InvalidModel(
+                f"the model must be an encoder or a decoder, but {self.source} holds {self.holds()}, of a family with "
+                "both; whet does not compress these yet"
+            )
 
     def require_base(self, kind: TaskKind, outputs: int) -> None:
         """Check that it can get a new head for a task: it is a pretrained model, or has such a head already.
@@ -188,7 +260,8 @@ class Checkpoint:
                 f"trained from, base_model_name_or_path={self.adapter.get('base_model_name_or_path')!r:.80}"
             )
         self._require_weights()
-        if not self.has_head_of(kind) and not all(name.endswith(_PRETRAINED) for name in self.architectures):
+        self.refuse_encoder_decoder()
+        if not self.has_head_of(kind) and not self.is_pretrained:
             raise InvalidModel(
                 f"the base must have no head, or one for the task's {outputs} classes, but {self.source} holds "
                 f"{self.holds()}; name the base that it was trained from"
@@ -233,8 +306,18 @@ def said_kind(config: Mapping[str, Any]) -> str | None:
     return said if isinstance(said, str) else None
 
 
-def _one_of(kinds: Mapping[str, TaskKind]) -> str:
-    *others, last = [kind.holds for kind in kinds.values()]
+def _sentence_model(source: str | Path, config: Mapping[str, Any]) -> str | None:
+    """What sentence-transformers calls the model of a source, which versions before 6 say in the configuration."""
+    own = config.get("sentence_transformers")
+    if _OLD_CROSS_ENCODER in config or (isinstance(own, dict) and "activation_fn" in own):
+        return _CROSS_ENCODER
+    settings = find_file(source, SETTINGS)
+    named = None if settings is None else read_object(settings).get("model_type")
+    return named if isinstance(named, str) else None
+
+
+def _one_of(kinds: Iterable[TaskKind]) -> str:
+    *others, last = [kind.holds for kind in kinds]
     return f"{', '.join(others)} or {last}"
 
 

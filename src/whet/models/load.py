@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from whet.errors import InvalidData, InvalidModel
+from whet.errors import InvalidModel
 from whet.models.adapter import base_of, load_merged
 from whet.models.checkpoint import ADAPTER_WEIGHTS, KIND, Checkpoint
 from whet.models.folder import find_file, is_folder, reading, weight_names
 from whet.models.inference import kind_of_model
 from whet.models.manifest import file_names
 from whet.models.plain_loading import compared_already
+from whet.models.recognition import whole_of
 from whet.models.surgery import without_pooler
 from whet.models.weights import SAFE, check_finite, check_run, load_checkpoint
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode
-from whet.tasks.kinds.base import TEXT_HEAD, Head, TaskKind, kind_of_head
+from whet.tasks.kinds.base import TaskKind, kinds_of_head
 from whet.tasks.pairing import folded
 from whet.tasks.sentences import SENTENCES
 from whet.utils.distributed import is_first
@@ -109,23 +110,26 @@ def load_unverified(source: str | Path, *, kind: str | None = None) -> "PreTrain
             its head's is missing, left over or not finite.
     """
     checkpoint = Checkpoint.of(source)
+    whole = whole_of(checkpoint)
+    found = whole.kind(kind)
     if checkpoint.adapter is not None:
-        model = load_merged(checkpoint)
-        _say_merged(checkpoint.source, base_of(checkpoint).source)
+        model, missing = load_merged(checkpoint, found), frozenset[str]()
+        _say_merged(checkpoint.source, whole.source)
     else:
-        found = checkpoint.kind(kind)
         with compared_already():
             model, missing = load_checkpoint(checkpoint, found, head="own")
-        if checkpoint.modules is not None:
-            model.config.update({SENTENCES: checkpoint.modules.to_dict()})
-            missing = without_pooler(model, missing)
-        if checkpoint.head().said != found.name() and kind_of_model(model).name() != found.name():
-            model.config.update({KIND: found.name()})
-        if missing:
-            raise InvalidModel(
-                f"every weight must be in the checkpoint, but {source} lacks {', '.join(sorted(missing)[:4])}; "
-                "fine-tune it first: whet finetune"
-            )
+    if (modules := whole.modules_for(found)) is not None:
+        model.config.update({SENTENCES: modules.to_dict()})
+        missing = without_pooler(model, missing)
+        if whole.modules is None:
+            _say_mean(checkpoint.source)
+    if len(kinds_of_head(whole.head())) > 1 or kind_of_model(model).name() != found.name():
+        model.config.update({KIND: found.name()})
+    if missing:
+        raise InvalidModel(
+            f"every weight must be in the checkpoint, but {source} lacks {', '.join(sorted(missing)[:4])}; "
+            "fine-tune it first: whet finetune"
+        )
     check_finite(model)
     if getattr(model.config, "pad_token_id", None) is None:
         # a decoder's head finds the last token of a padded sentence by this id
@@ -141,6 +145,13 @@ def _say_merged(adapter: str, base: str) -> None:
         note(f"the adapter {adapter} is merged into its base {base}")
 
 
+@cache
+def _say_mean(source: str) -> None:
+    """Say it once."""
+    if is_first():
+        note(f"vectors of {source} are the mean over their tokens, since its folder says nothing of pooling")
+
+
 def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
     """Return the uncompressed model of a folder's configuration, with weights on the meta device.
 
@@ -154,8 +165,8 @@ def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
     import transformers  # slow to import
 
     checkpoint = Checkpoint.of(folder)
-    whole = checkpoint if checkpoint.adapter is None else base_of(checkpoint)
-    source, kind = whole.source, checkpoint.kind() if checkpoint.adapter is None else kind_of_head(Head(TEXT_HEAD))
+    whole = whole_of(checkpoint)
+    source, kind = whole.source, whole.kind()
     with reading(folder):
         config = transformers.AutoConfig.from_pretrained(source, **SAFE)
         config.vocab_size = max(config.vocab_size, least_words)
@@ -269,18 +280,11 @@ def class_order(model: nn.Module, task: Task) -> list[int]:
     A pairing that does not follow from equal names is said once.
 
     Raises:
-        InvalidData: the model answers otherwise than the task asks, its head has other classes, or scores where the
-            task has classes; or nothing tells which of its classes is which.
+        InvalidData: the model is of another kind, its head has other classes, or nothing tells which of its classes
+            is which.
         InvalidParameter: the label map does not fit.
     """
-    found = kind_of_model(model)
-    if not set(found.heads) & set(task.kind.heads):
-        tunable = found.pretrained and not task.kind.pretrained
-        remedy = "fine-tune it first: whet finetune, or" if tunable else "give another model, or"
-        raise InvalidData(
-            f"the model must be {task.kind.holds}, as {task.name} asks, but it is {found.holds}; {remedy} give data "
-            "that it answers"
-        )
+    task.for_kind(kind_of_model(model))
     config: Any = model.config
     pairing = task.pairing(config.id2label)
     task.say_once(f"classes {pairing.note}", pairing.note)

@@ -16,7 +16,7 @@ from whet.numerics.pooling import POOLINGS
 from whet.tasks.sentences import SENTENCES, SentenceModules
 from whet.utils.inputs import one_line
 
-__all__ = ["MODULES", "read_modules", "sentence_files", "without_modules"]
+__all__ = ["MODULES", "SETTINGS", "read_modules", "sentence_files", "without_modules"]
 
 MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"

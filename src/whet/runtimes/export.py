@@ -55,6 +55,8 @@ class ExportSettings:
 
     task: Task | None = None
     """Gives calibration data and held-out training data; labels are not read, so that `unlabeled` tasks will do."""
+    kind: str | None = None
+    """The name of the kind of the model's answers, where its folder does not tell."""
     calibration: Calibration = CALIBRATION
     """The sample that ranges are taken from."""
     seed: int = 0
@@ -241,7 +243,7 @@ def _draft(folder: Path) -> Iterator[Path]:
 
 def _source(model: str | Path, onnx: Path, settings: ExportSettings) -> _Source:
     """Load the model, write it as ONNX, and compute its logits of the held-out data."""
-    loaded, tokenizer = artifact.load_with_tokenizer(model)
+    loaded, tokenizer = artifact.load_with_tokenizer(model, kind=settings.kind)
     equalize_low_rank_layers(loaded, dense_layers_in_blocks(loaded))  # changes no logits, and int8 loses less
     names, task = input_names(loaded, tokenizer.model_input_names), settings.task
     if task is not None:

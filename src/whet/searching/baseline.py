@@ -106,7 +106,7 @@ class Baseline:
             InvalidData: the head of the model does not fit the task.
         """
         begun = time.perf_counter()
-        model, tokenizer = load_with_tokenizer(source)
+        model, tokenizer = load_with_tokenizer(source, kind=task.kind.name())
         classes, length = class_order(model, task), common_max_length(max_length, model)
         say_cut(task, task.splits.train, tokenizer, max_length=length)
         ordered = shortest_first(task.splits.validation, tokenizer, max_length=length)

@@ -13,6 +13,7 @@ from typing import Any
 from whet.errors import InvalidParameter
 from whet.models import artifact
 from whet.models.load import weight_files
+from whet.models.recognition import recognized
 from whet.searching.baseline import Baseline
 from whet.searching.goal import Goal
 from whet.searching.result import SearchResult
@@ -77,7 +78,7 @@ def search(
     budget = TimeBudget(time.monotonic(), seconds)
     with time_bar("search: loading the model and the data", seconds) as bar:
         goal, wanted = goal or Goal(), targets(runtimes, precisions)
-        split = _checked(task)
+        split = _checked(model, task)
         identity = {
             "model_sha256": _weights_digest(model),
             "task": task.name,
@@ -103,11 +104,11 @@ def search(
             return Worker(storage, baseline, goal, wanted, budget, report, warn, bar).run()
 
 
-def _checked(task: Task) -> ResplitTask:
+def _checked(model: str | Path, task: Task) -> ResplitTask:
     """The task as the search splits it, after all checks that need no work."""
     if process_count() > 1:
         raise InvalidParameter(f"this must run in one process, but got {process_count()}; leave accelerate launch out")
-    return with_selection_split(task)
+    return with_selection_split(recognized(model, task).task)
 
 
 def _weights_digest(model: str | Path) -> str:

@@ -6,7 +6,7 @@ every later choice agree on the examples that were never trained on. `dev` serve
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -74,7 +74,7 @@ class Task(ABC):
     positive: str | None = None
     """The class that f1 scores, from the user; see `positive_class`."""
     read_for: str | None = None
-    """Name of the kind that data are read for, where the user says it."""
+    """Name of the kind that data are read for, where they serve several and the user or the model says which."""
 
     names: ClassVar[tuple[str, ...]]
     """Names of the tasks that this class serves."""
@@ -84,6 +84,8 @@ class Task(ABC):
     """Endings of files that tell these kinds by themselves."""
     group_size: ClassVar[int] = 1
     """Number of consecutive examples that belong together and stay in one split."""
+    serves: ClassVar[tuple[str, ...]] = ()
+    """Names of other kinds that the same data can be read for."""
     generated: ClassVar[bool] = False
     """Whether the data are generated, so that no folder has them."""
     hub_name: ClassVar[str | None] = None
@@ -106,6 +108,23 @@ class Task(ABC):
     def kind(self) -> TaskKind:
         """What the outputs of a head for this task mean."""
         return kind_of_labels(self.label_names)
+
+    def for_kind(self, kind: TaskKind) -> "Task":
+        """Return the task as a model of a kind answers it.
+
+        Raises:
+            InvalidData: it asks for another kind of answers.
+        """
+        if self.kind.name() == kind.name():
+            return self
+        if kind.name() in self.serves:
+            return replace(self, read_for=kind.name())
+        tunable = kind.pretrained and not self.kind.pretrained
+        remedy = "fine-tune it first: whet finetune, or" if tunable else "give another model, or"
+        raise InvalidData(
+            f"the model must be {self.kind.holds}, as {self.name} asks, but it is {kind.holds}; {remedy} give data "
+            "that it answers"
+        )
 
     @property
     def ordered(self) -> bool:

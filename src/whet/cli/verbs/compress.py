@@ -38,6 +38,7 @@ def compress(
         recipe,
         output.out,
         task=task,
+        kind=data.kind,
         calibration=Calibration(examples=calibration, batch_size=batch_size, max_length=max_length),
         seed=machine.seed,
         device=device,

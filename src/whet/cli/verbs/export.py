@@ -78,6 +78,7 @@ def export(
             names_in(to),
             precisions=names_in(precision),
             task=data.load_if_given(),
+            kind=data.kind,
             calibration=replace(CALIBRATION, max_length=max_length),
             seed=machine.seed,
             max_kl=max_kl,

@@ -8,6 +8,7 @@ def inspect(
     model: str,
     /,
     *,
+    kind: str | None = None,
     batch_size: int = 32,
     length: int = 64,
     machine: ThreadOptions = ThreadOptions(),
@@ -17,13 +18,14 @@ def inspect(
 
     Args:
         model: Folder or hub name.
+        kind: What the model answers, e.g. embedding, where its folder does not tell.
         batch_size: Examples in the batch that is timed.
         length: Tokens in each example.
     """
     from whet.evaluation.inspection import inspect as inspect_model
 
     machine.use_cpu()
-    inspection = inspect_model(model, batch=(batch_size, length))
+    inspection = inspect_model(model, kind=kind, batch=(batch_size, length))
     if as_json:
         print_json(inspection.to_dict())
     else:

@@ -36,7 +36,12 @@ class Memory(Metric):
         if not asked:
             return [[] for _ in subjects]
         jobs: list[dict[str, Any]] = [
-            {"source": subject.source, "shape": list(subject.dev.batches[-1]["input_ids"].shape)} for subject in asked
+            {
+                "source": subject.source,
+                "kind": subject.answers.kind.name(),
+                "shape": list(subject.dev.batches[-1]["input_ids"].shape),
+            }
+            for subject in asked
         ]
         helper = subprocess.run(
             [sys.executable, "-m", __name__], input=json.dumps(jobs), capture_output=True, text=True, check=False
@@ -68,13 +73,13 @@ def _measurement(runs: list[float], shape: list[int]) -> Measurement:
     )
 
 
-def _in_child(source: str, shape: list[int]) -> float:
+def _in_child(source: str, kind: str, shape: list[int]) -> float:
     """Return the peak memory of a forked child in MiB, beyond the memory with which it starts."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.write(writer, json.dumps(_peak(source, shape)).encode())
+            os.write(writer, json.dumps(_peak(source, kind, shape)).encode())
         except Exception as error:
             os.write(writer, json.dumps(f"{type(error).__name__} for {source}: {error}").encode())
         finally:
@@ -89,13 +94,13 @@ def _in_child(source: str, shape: list[int]) -> float:
     return float(result)
 
 
-def _peak(source: str, shape: list[int]) -> float:
+def _peak(source: str, kind: str, shape: list[int]) -> float:
     import torch
 
     from whet.models.load import load_unverified
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    model = load_unverified(source)
+    model = load_unverified(source, kind=kind)
     ids = torch.ones(shape, dtype=torch.long)
     with torch.inference_mode():
         model(input_ids=ids, attention_mask=torch.ones_like(ids))
@@ -103,7 +108,7 @@ def _peak(source: str, shape: list[int]) -> float:
 
 
 def _serve(jobs: list[dict[str, Any]]) -> list[list[float]]:
-    return [[_in_child(job["source"], job["shape"]) for _ in range(RUNS)] for job in jobs]
+    return [[_in_child(**job) for _ in range(RUNS)] for job in jobs]
 
 
 if __name__ == "__main__":

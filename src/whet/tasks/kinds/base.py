@@ -36,6 +36,7 @@ __all__ = [
     "kind_of_head",
     "kind_of_labels",
     "kind_of_metric",
+    "kinds_of_head",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -97,6 +98,8 @@ class TaskKind(ABC):
     """Whether pretraining makes models of the kind, which are bases for others, and no fine-tuning by whet."""
     outputs: ClassVar[tuple[str, ...]] = ("logits",)
     """The names of what an export gives, which `rows` reads as fields of a model's outputs."""
+    sentence_model: ClassVar[str | None] = None
+    """What sentence-transformers calls a model of the kind where the class of the model does not tell it."""
     one_row: ClassVar[bool] = True
     """Whether each input is answered by one row, with an output for each of the head's."""
     own_loss: ClassVar[bool] = True
@@ -119,7 +122,7 @@ class TaskKind(ABC):
 
     @abstractmethod
     def fits_head(self, head: Head) -> bool:
-        """Return whether, among kinds with equal `heads`, a head is of this kind."""
+        """Return whether, among kinds with equal `heads`, a head may be of this kind."""
 
     @abstractmethod
     def output_names(self, label_names: Sequence[str] | None) -> tuple[str, ...]:
@@ -331,20 +334,29 @@ def kind_named(name: str) -> TaskKind:
 
 
 def kind_of_head(head: Head) -> TaskKind:
-    """Return the kind of a head; one of a class that no kind names is taken for that of a text classifier.
+    """Return the kind of a head; where several fit, the first.
 
     Raises:
         InvalidModel: there is no such kind.
     """
-    kinds = all_kinds().values()
-    longest = max((end for kind in kinds for end in kind.heads if head.name.endswith(end)), key=len, default=TEXT_HEAD)
-    fitting = next((kind for kind in kinds if longest in kind.heads and kind.fits_head(head)), None)
-    if fitting is not None:
-        return fitting
+    fitting = kinds_of_head(head)
+    if fitting:
+        return fitting[0]
     raise InvalidModel(
         f"the head of a model must be of a kind that whet knows, but got {head.name} with {head.outputs} outputs and "
         f"problem_type={head.problem_type!r:.40}; the kinds are {', '.join(all_kinds())}"
     )
+
+
+def kinds_of_head(head: Head) -> tuple[TaskKind, ...]:
+    """Return every kind that a head may be of: one, if the configuration or the user says which.
+
+    A head of a class that no kind names is taken for a text classifier's.
+    """
+    kinds = all_kinds().values()
+    longest = max((end for kind in kinds for end in kind.heads if head.name.endswith(end)), key=len, default=TEXT_HEAD)
+    fitting = tuple(kind for kind in kinds if longest in kind.heads and kind.fits_head(head))
+    return fitting if head.said is None else tuple(kind for kind in fitting if kind.name() == head.said)
 
 
 def kind_of_labels(label_names: Sequence[str] | None) -> TaskKind:

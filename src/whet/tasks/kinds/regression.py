@@ -27,7 +27,8 @@ class Regression(Score):
 
     def fits_head(self, head: Head) -> bool:
         """See `TaskKind.fits_head`."""
-        return head.outputs == 1 and head.said in (None, self.name())
+        told = head.problem_type in (None, self.problem_type) and head.said in (None, self.name())
+        return head.outputs == 1 and told
 
     def predictions(self, answers: Answers, batches: Batches) -> Array:
         """See `TaskKind.predictions`; the score."""

@@ -1,0 +1,121 @@
+"""The kind of a model is told by its folder, the user or the task, and never guessed where they differ or say nothing."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pytest
+from transformers import AutoModelForTokenClassification
+
+from folders import classifier, edit_json, save
+from helpers import tiny_model
+from whet import api
+from whet.errors import InvalidData, InvalidModel, UnknownName
+from whet.evaluation.inspection import inspect
+from whet.methods.recipe import Recipe
+from whet.models.recognition import recognized
+from whet.searching.search import search
+from whet.tasks.base import Task
+from whet.tasks.data import Examples
+from whet.tasks.kinds.base import TaskKind, all_kinds, kind_named
+from whet.training.settings import TrainingSettings
+from whet.training.students.base import student_from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unread(Task):
+    """A task of any kind whose data must not be read."""
+
+    name: str = "unread"
+    of: str = field(default="classification")
+
+    names: ClassVar[tuple[str, ...]] = ("unread",)
+    label_names: ClassVar[tuple[str, ...]] = ("no", "yes")  # type: ignore[assignment]
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy",)  # type: ignore[assignment]
+
+    @property
+    def kind(self) -> TaskKind:
+        return kind_named(self.read_for or self.of)
+
+    def read(self) -> tuple[Examples, Examples]:
+        raise AssertionError("data must not be read")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, tokenizer):
+    """A tiny classifier, tagger and regressor, none of which says its kind by problem_type."""
+    place = tmp_path_factory.mktemp("recognized")
+    found = {
+        "classification": save(classifier(), tokenizer, place / "classification"),
+        "token_classification": save(
+            AutoModelForTokenClassification.from_config(tiny_model("bert").config), tokenizer, place / "tagger"
+        ),
+        "regression": save(tiny_model("bert", num_labels=1), tokenizer, place / "regression"),
+    }
+    for folder in found.values():
+        edit_json(folder / "config.json", problem_type=None)
+    return found
+
+
+def test_a_task_of_another_kind_is_refused_by_every_verb_before_data_are_read(folders, tmp_path):
+    model, task = folders["token_classification"], Unread()
+    student, settings = student_from("layer_subset:top:1"), TrainingSettings()
+    for call in (
+        lambda: api.compress(model, Recipe(()), tmp_path / "out", task=task),
+        lambda: api.distill(model, student, task, tmp_path / "out", settings=settings),
+        lambda: api.measure([folders["classification"], model], task),
+        lambda: api.compare(model, {"a": Recipe(())}, task, tmp_path / "out"),
+        lambda: api.export(model, ["onnx"], task=task, out=tmp_path / "out"),
+        lambda: search(model, task, tmp_path / "out"),
+    ):
+        with pytest.raises(
+            InvalidData,
+            match=r"the model must be a text classifier, as unread asks, but it is a tagger of words; give another",
+        ):
+            call()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_kind_that_contradicts_the_folder_is_refused(folders, tmp_path):
+    model = folders["token_classification"]
+    for call in (
+        lambda: api.load_model(model, kind="classification"),
+        lambda: inspect(model, kind="classification"),
+        lambda: api.compress(model, Recipe(()), tmp_path / "out", kind="classification"),
+        lambda: api.export(model, ["onnx"], kind="classification", out=tmp_path / "out"),
+    ):
+        with pytest.raises(
+            InvalidModel, match=r"the kind must be that of the model, but got classification .*; give token_classif"
+        ):
+            call()
+    with pytest.raises(UnknownName, match=r"the kind .*token_clasification"):
+        api.load_model(model, kind="token_clasification")
+
+
+def test_data_that_serve_the_kind_of_the_model_are_read_for_it(folders, monkeypatch):
+    monkeypatch.setattr(Unread, "serves", ("token_classification",))
+    assert recognized(folders["classification"], Unread()).task.read_for is None
+    found = recognized(folders["token_classification"], Unread())
+    assert (found.kind, found.task.kind.name()) == ("token_classification", "token_classification")
+
+
+def one_score_alike(monkeypatch):
+    """Let a second kind fit heads with one score, of which nothing else tells."""
+    multi_label = kind_named("multi_label")
+    monkeypatch.setattr(type(multi_label), "fits_head", lambda self, head: head.outputs == 1)
+    monkeypatch.setitem(all_kinds(), "multi_label", multi_label)
+    return multi_label
+
+
+def test_what_cannot_be_told_apart_is_asked_for_and_kept(folders, tmp_path, monkeypatch):
+    one_score_alike(monkeypatch)
+    model = folders["regression"]
+    for call in (lambda: api.load_model(model), lambda: api.compress(model, Recipe(()), tmp_path / "out")):
+        with pytest.raises(InvalidModel, match=r"the kind of a model must be known, .*say which: --kind .* or --kind"):
+            call()
+    assert recognized(model, Unread(of="regression")).kind == "regression"
+    for kind in ("multi_label", "regression"):
+        api.compress(model, Recipe(()), tmp_path / kind, kind=kind)
+        assert recognized(tmp_path / kind, Unread(of=kind)).kind == kind
+        api.load_model(tmp_path / kind)  # its configuration says it now
+        with pytest.raises(InvalidModel, match=r"the kind must be that of the model"):
+            api.load_model(tmp_path / kind, kind=({"multi_label", "regression"} - {kind}).pop())
