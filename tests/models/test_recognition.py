@@ -1,4 +1,4 @@
-"""The kind of a model is told by its folder, the user or the task, and never guessed where they differ or say nothing."""
+"""The kind of a model is told by its folder, the user or the task, and never guessed where these say nothing."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar

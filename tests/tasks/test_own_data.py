@@ -64,7 +64,7 @@ def test_what_contradicts_the_kind_is_refused(file, options, refusal):
 def test_names_of_kinds_are_checked():
     with pytest.raises(UnknownName, match="did you mean token_classification"):
         whet.load_task(train_file=ABSENT / "a.csv", kind="token_clasification")
-    with pytest.raises(InvalidParameter, match="must be that of the task, but got regression for agreement, whose"):
+    with pytest.raises(InvalidParameter, match="must be that of the task, but got regression for agreement, which"):
         whet.load_task("agreement", kind="regression")
     assert whet.load_task("agreement", kind="classification").name == "agreement"
 
