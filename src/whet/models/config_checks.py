@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from whet.errors import InvalidArtifact, InvalidModel
+from whet.utils.manifests import CONFIG
 
-__all__ = ["CONFIG", "MULTI_LABEL", "check_config"]
+__all__ = ["MULTI_LABEL", "check_config"]
 
-CONFIG = "config.json"
 _PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
 MULTI_LABEL = _PROBLEMS[-1]
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
