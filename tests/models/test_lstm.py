@@ -282,3 +282,15 @@ def test_data_lowers_the_error_of_the_same_ranks():
             lost = weight - layer.u.weight.detach().double() @ layer.v.weight.detach().double()
             errors.append(float((lost @ second @ lost.T).trace()))
         assert errors[1] < errors[0]
+
+
+def test_the_loss_and_the_hidden_states_are_those_of_other_decoders():
+    model, ids = tiny_lstm(), tokens()
+    labels = ids.masked_fill(ids % 3 == 0, -100)
+    found = model(ids, labels=labels, output_hidden_states=True)
+    kept = labels[:, 1:] != -100
+    wanted = -found.logits[:, :-1].log_softmax(-1)[kept].gather(1, labels[:, 1:][kept][:, None]).mean()
+    torch.testing.assert_close(found.loss, wanted)
+    assert model(ids).loss is None and model(ids).hidden_states is None
+    assert torch.equal(found.hidden_states[0], model.embed_tokens(ids)) and len(found.hidden_states) == 3
+    torch.testing.assert_close(model.lm_head(found.hidden_states[-1]), found.logits)

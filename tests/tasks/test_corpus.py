@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
 
 from helpers import word_tokenizer
 from whet.errors import InvalidData, InvalidParameter
@@ -118,5 +121,8 @@ def test_what_cannot_be_read_is_refused_before_work_starts():
         running_text("", reading="causal", split="train", source="my.txt")
     with pytest.raises(InvalidParameter, match=r"1 <= stride <= 19 must hold.* but got stride=20"):
         text_of(stride=20).encode(TOKENIZER, max_length=20)
+    nothing = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()))
+    with pytest.raises(InvalidData, match=r"the text must have tokens to predict, but .* makes none of it; give more"):
+        documents(["w5 w6"], reading="causal", split="dev").encode(nothing, max_length=20)
     with pytest.raises(InvalidParameter, match="a window must hold 2 tokens of text, but got max_length=2"):
         text_of().encode(TOKENIZER, max_length=2)

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from whet.errors import InvalidModel
 from whet.models.architecture import word_vectors
 from whet.models.checkpoint import said_kind
-from whet.tasks.data import ANSWERED, TARGETS, Batch
+from whet.tasks.data import ANSWERED, UNREAD, Batch
 from whet.tasks.kinds.base import NO_HEAD, Answers, Head, LogitRows, TaskKind, joined, kind_of_head
 from whet.tasks.sentences import SENTENCES
 from whet.utils.progress import track
@@ -51,7 +51,7 @@ MOST_LOGITS = 2**26
 def model_inputs(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
     """Return what a model reads of a batch, on the model's device."""
     device = next(model.parameters()).device
-    return {key: value.to(device) for key, value in batch.items() if key not in (ANSWERED, TARGETS)}
+    return {key: value.to(device) for key, value in batch.items() if key not in UNREAD}
 
 
 def kind_of_model(model: nn.Module) -> TaskKind:

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
@@ -30,10 +31,14 @@ __all__ = ["LstmForCausalLM", "LstmLayer", "LstmOutput"]
 class LstmOutput(ModelOutput):
     """The output of the model."""
 
+    loss: Tensor | None = None
+    """The mean cross-entropy of the labels, if there are any."""
     logits: Tensor | None = None
     """(batch, length, vocab) logits of the next token."""
     state: Tensor | None = None
     """(layers, 2, batch, hidden) hidden and cell state after the last token, to continue from."""
+    hidden_states: tuple[Tensor, ...] | None = None
+    """(batch, length, hidden) the embeddings and the outputs of each layer, if asked for."""
 
 
 class LstmLayer(nn.Module):
@@ -106,7 +111,12 @@ class LstmForCausalLM(PreTrainedModel):
         self.post_init()
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, state: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        state: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool = False,
     ) -> LstmOutput:
         """Return the logits of the next token at every position, and the state after the last.
 
@@ -114,16 +124,23 @@ class LstmForCausalLM(PreTrainedModel):
             input_ids: (batch, length) int64.
             attention_mask: (batch, length), 0 at padding on either side, which leaves the state unchanged.
             state: (layers, 2, batch, hidden) initial state; zeros if None.
+            labels: (batch, length) the tokens themselves, each of which the token before it predicts; -100 where
+                nothing is to be predicted.
+            output_hidden_states: whether to return the embeddings and the hidden states of each layer.
         """
         hidden_states = self.dropout(self.embed_tokens(input_ids))
         begin = self.begin(len(input_ids)) if state is None else state
         real = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
-        ends = []
+        ends, shown = [], [hidden_states]
         for layer, initial in zip(self.layers, begin, strict=True):
             hidden_states, end = layer(hidden_states, initial, real)
             hidden_states = self.dropout(hidden_states)
             ends.append(end)
-        return LstmOutput(logits=self.lm_head(hidden_states), state=torch.stack(ends))
+            shown.append(hidden_states)
+        logits = self.lm_head(hidden_states)
+        loss = None if labels is None else cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        states = tuple(shown) if output_hidden_states else None
+        return LstmOutput(loss=loss, logits=logits, state=torch.stack(ends), hidden_states=states)
 
     def begin(self, batch: int) -> Tensor:
         """Return the initial state of a batch: zeros, (layers, 2, batch, hidden)."""

@@ -127,6 +127,7 @@ class Passages(Examples):
         """See `Examples.encode`; one input for each window, of a masked model one for each part that is masked.
 
         Raises:
+            InvalidData: there is nothing to predict.
             InvalidParameter: the stride is larger than a window, or the tokenizer has no mask.
             InvalidModel: the tokenizer does not say where its tokens stand.
         """
@@ -139,6 +140,11 @@ class Passages(Examples):
                 made = _masked_rows(window, frame, tokenizer) if self.reading == "masked" else _row(window, frame)
                 rows += made
                 owners += [i] * len(made)
+        if self.texts and not rows:
+            raise InvalidData(
+                f"the text must have tokens to predict, but {type(tokenizer).__name__} makes none of it; give more "
+                "text, or the model's own tokenizer"
+            )
         if "token_type_ids" in tokenizer.model_input_names:
             rows = [{**row, "token_type_ids": [0] * len(row["input_ids"])} for row in rows]
         return Encoded(rows, owners, [])

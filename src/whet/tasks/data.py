@@ -14,7 +14,7 @@ from whet.utils.files import json_digest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ANSWERED", "TARGETS", "Batch", "Batches", "Encoded", "Examples", "TrainingText"]
+__all__ = ["ANSWERED", "TARGETS", "UNREAD", "Batch", "Batches", "Encoded", "Examples", "TrainingText"]
 
 Array = np.ndarray[Any, Any]
 Batch = Mapping[str, Tensor]
@@ -24,6 +24,8 @@ ANSWERED = "answered"
 """The key of a batch that says of which tokens the outputs are read, (batch, length) bool; absent if of all."""
 TARGETS = "targets"
 """The key of a batch that says which token the output at each token should predict, (batch, length) int64."""
+UNREAD = frozenset({ANSWERED, TARGETS})
+"""What a batch holds that no model reads."""
 
 
 CUT_SAMPLE = 500

@@ -19,7 +19,7 @@ from whet.errors import InvalidModel
 from whet.models.attention import last_attention_projections
 from whet.models.inference import kind_of_model, model_inputs, outputs_with_loss, removing_hooks
 from whet.models.surgery import temporary_submodule
-from whet.tasks.data import ANSWERED
+from whet.tasks.data import UNREAD
 from whet.tasks.encoding import LABELS
 from whet.training.objective import AttentionProjections, Objective
 
@@ -45,7 +45,7 @@ class Teacher(NamedTuple):
 
     def loss(self, student: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of the student on one batch, a scalar; labels are read only if they have a weight."""
-        left_out = {TEACHER_LOGITS, ANSWERED, *(LABELS if self.objective.alpha == 1 else ())}
+        left_out = {TEACHER_LOGITS, *UNREAD, *(LABELS if self.objective.alpha == 1 else ())}
         inputs: dict[str, Any] = {key: value for key, value in batch.items() if key not in left_out}
         if self.objective.reads_hidden_states:
             inputs["output_hidden_states"] = True
