@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from transformers import AutoModelForQuestionAnswering
@@ -12,10 +13,14 @@ from transformers import AutoModelForQuestionAnswering
 import whet
 from folders import save
 from helpers import tiny_model
+from whet.calibration.importance import fisher_importance
 from whet.calibration.resources import Calibration
+from whet.errors import InvalidModel
 from whet.evaluation.inspection import inspect
 from whet.models.inference import predict
 from whet.models.load import load_tokenizer
+from whet.runtimes import base
+from whet.runtimes.base import agreement_with, runtime_named
 from whet.tasks.encoding import encode
 
 MAX_LENGTH = 24
@@ -112,8 +117,6 @@ def test_a_student_learns_from_an_answerer(root, task, dense):
 
 
 def test_noise_does_not_depend_on_how_inputs_are_batched(dense, task, tokenizer):
-    from whet.calibration.importance import fisher_importance
-
     model = whet.load_model(dense)
     names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and "layer" in name]
     one, other = (
@@ -124,3 +127,44 @@ def test_noise_does_not_depend_on_how_inputs_are_batched(dense, task, tokenizer)
     )
     for name in names:
         torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-8)
+
+
+PLACES = (("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"), ("openvino", "int8"))
+
+
+@pytest.fixture(scope="module")
+def exported(root, compressed, task):
+    folder = root / "structured"
+    whet.export(folder, ("onnxruntime", "openvino"), precisions=("fp32", "int8"), task=task, calibration=FEW)
+    return folder
+
+
+def test_an_export_has_the_outputs_that_transformers_names(exported):
+    session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["start_logits", "end_logits"]
+    assert [len(output.shape) for output in session.get_outputs()] == [2, 2]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=" ".join)
+def test_exports_give_the_answers_of_the_model(exported, task, place):
+    model = whet.load_model(exported)
+    batches = encode(task.splits.dev, load_tokenizer(exported), max_length=MAX_LENGTH, batch_size=8)
+    own = predict(model, batches)
+    runtime, precision = place
+    session = runtime_named(runtime).load(model, exported, precision=precision, threads=1)
+    other = predict(session, batches)
+    assert other.kind is own.kind and other.logits.shape == own.logits.shape
+    kl = own.divergences(other)
+    assert kl.max() < (1e-6 if precision == "fp32" else 0.1)
+    if precision == "fp32":
+        assert (own.kind.predictions(own, batches) == own.kind.predictions(other, batches)).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (2, 9)])
+def test_an_export_of_other_weights_does_not_agree(exported, dense, shape, monkeypatch):
+    monkeypatch.setattr(base, "SHAPES", (shape,))  # the second has padding, which no answer may be at
+    model, session = (whet.load_model(folder) for folder in (dense, exported))
+    runtime = runtime_named("onnxruntime")
+    other = runtime.load(session, exported, precision="fp32", threads=1)
+    with pytest.raises(InvalidModel, match="must give the model's own answers"):
+        agreement_with(model, other.session, ["input_ids", "attention_mask"], runtime="onnxruntime")
