@@ -1,5 +1,6 @@
 """The public names, which `__init__.py` imports when they are first used."""
 
+from .api.candidates import make_candidates as make_candidates
 from .api.comparing import Compared as Compared
 from .api.comparing import compare as compare
 from .api.compressing import Compressed as Compressed

@@ -9,9 +9,10 @@ to beat.
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from whet.tasks.base import Task, local_folder, read_hub
+from whet.tasks.base import local_folder, read_hub
 from whet.tasks.data import Examples
 from whet.tasks.files import read_table
+from whet.tasks.scored_pairs import ScoredTexts
 
 __all__ = ["Glue"]
 
@@ -99,7 +100,7 @@ GLUE_LAYOUTS = {
 }
 
 
-class Glue(Task):
+class Glue(ScoredTexts):
     """A GLUE task; `data_dir` holds the folders CoLA, MRPC, ..., or a folder glue with them."""
 
     names: ClassVar[tuple[str, ...]] = tuple(GLUE_LAYOUTS)

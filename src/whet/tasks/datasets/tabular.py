@@ -21,6 +21,7 @@ from whet.tasks.frames import Frame, Source
 from whet.tasks.kinds.base import TaskKind, kind_named, kind_of_metric
 from whet.tasks.label_sets import label_sets, marked_sets
 from whet.tasks.pairing import in_order, look_alikes
+from whet.tasks.scored_pairs import ScoredTexts
 from whet.tasks.splits import ResplitTask
 
 __all__ = ["Tabular"]
@@ -36,7 +37,7 @@ class _Columns(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tabular(Task):
+class Tabular(ScoredTexts):
     """Sentences or pairs of sentences with their labels, from files or tables in memory."""
 
     name: str = field(default="tabular", init=False)
