@@ -52,6 +52,7 @@ WRONG = {
     "function": [3, "print", None],
     "text or none": [3, ["text"]],
     "text": [3, None, ["text"], b"text"],
+    "columns": [3, None, [3], b"text", {"text": 1}],
     "few": [*FEW, None],
     "few or none": FEW,
     "count": COUNTS,
@@ -70,7 +71,10 @@ KINDS = {
     whet.deploy: {
         "model": "path", "out": "path", "runtime": "text or none", "precision": "text or none", "overwrite": "flag",
     },
-    whet.load_task: {"text": "text", "label": "text", "metric": "text or none"},
+    whet.load_task: {
+        "text": "text", "label": "columns", "label_separator": "text or none", "kind": "text or none",
+        "metric": "text or none",
+    },
     whet.finetune: {
         "base": "path", "task": "task", "out": "path", "settings": "settings", "lora": "settings or none",
         "device": "device", "overwrite": "flag", "report_to": "names", "report": "function",
