@@ -17,6 +17,7 @@ import whet
 from kinds import ROWS, Row
 from searches import made_up, stop_after
 from whet.calibration.resources import Calibration, Resources, prepare_resources
+from whet.evaluation import significance
 from whet.models.artifact import load_with_tokenizer
 from whet.models.inference import kind_of_model, predict
 from whet.runtimes.base import runtime_named
@@ -88,6 +89,12 @@ def make(tmp_path_factory):
 @pytest.fixture
 def made(name, make) -> Made:
     return make(name)
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """Intervals need not be good here."""
+    monkeypatch.setattr(significance, "RESAMPLES", 100)
 
 
 @pytest.fixture
