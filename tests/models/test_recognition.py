@@ -1,10 +1,12 @@
 """The kind of a model is told by its folder, the user or the task, and never guessed where these say nothing."""
 
+import json
+import shutil
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pytest
-from transformers import AutoModelForTokenClassification
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTokenClassification
 
 from folders import classifier, edit_json, save
 from helpers import tiny_model
@@ -12,6 +14,9 @@ from whet import api
 from whet.errors import InvalidData, InvalidModel, UnknownName
 from whet.evaluation.inspection import inspect
 from whet.methods.recipe import Recipe
+from whet.models.checkpoint import Checkpoint
+from whet.models.inference import kind_of_model
+from whet.models.load import load_with_new_head
 from whet.models.recognition import recognized
 from whet.searching.search import search
 from whet.tasks.base import Task
@@ -98,24 +103,71 @@ def test_data_that_serve_the_kind_of_the_model_are_read_for_it(folders, monkeypa
     assert (found.kind, found.task.kind.name()) == ("token_classification", "token_classification")
 
 
-def one_score_alike(monkeypatch):
-    """Let a second kind fit heads with one score, of which nothing else tells."""
-    multi_label = kind_named("multi_label")
-    monkeypatch.setattr(type(multi_label), "fits_head", lambda self, head: head.outputs == 1)
-    monkeypatch.setitem(all_kinds(), "multi_label", multi_label)
-    return multi_label
-
-
-def test_what_cannot_be_told_apart_is_asked_for_and_kept(folders, tmp_path, monkeypatch):
-    one_score_alike(monkeypatch)
+def test_what_cannot_be_told_apart_is_asked_for_and_kept(folders, tmp_path):
     model = folders["regression"]
-    for call in (lambda: api.load_model(model), lambda: api.compress(model, Recipe(()), tmp_path / "out")):
-        with pytest.raises(InvalidModel, match=r"the kind of a model must be known, .*say which: --kind .* or --kind"):
+    message = "may be a regressor or a reranker; say which: --kind regression or --kind reranking"
+    for call in (
+        lambda: api.load_model(model),
+        lambda: inspect(model),
+        lambda: api.compress(model, Recipe(()), tmp_path / "out"),
+        lambda: api.export(model, ["onnx"], out=tmp_path / "out"),
+    ):
+        with pytest.raises(InvalidModel, match=message):
             call()
     assert recognized(model, Unread(of="regression")).kind == "regression"
-    for kind in ("multi_label", "regression"):
+    for kind in ("reranking", "regression"):
         api.compress(model, Recipe(()), tmp_path / kind, kind=kind)
         assert recognized(tmp_path / kind, Unread(of=kind)).kind == kind
-        api.load_model(tmp_path / kind)  # its configuration says it now
+        assert kind_of_model(api.load_model(tmp_path / kind)).name() == kind  # its configuration says it now
         with pytest.raises(InvalidModel, match=r"the kind must be that of the model"):
-            api.load_model(tmp_path / kind, kind=({"multi_label", "regression"} - {kind}).pop())
+            api.load_model(tmp_path / kind, kind=({"reranking", "regression"} - {kind}).pop())
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity", "version": "5.1.0"}},
+        {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"},
+    ],
+)
+def test_cross_encoders_are_told_by_what_sentence_transformers_wrote(hint, folders, tmp_path):
+    model = shutil.copytree(folders["regression"], tmp_path / "model")
+    edit_json(model / "config.json", **hint)
+    assert kind_of_model(api.load_model(model)).name() == "reranking"
+    api.compress(model, Recipe(()), tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "config.json").read_text()).items() >= hint.items()
+    assert kind_of_model(api.load_model(model, kind="regression")).name() == "regression"
+    more = shutil.copytree(folders["classification"], tmp_path / "more")
+    edit_json(more / "config.json", **hint)  # such as an NLI model, with a class each
+    assert kind_of_model(api.load_model(more)).name() == "classification"
+
+
+def test_a_model_without_a_head_is_an_embedder_only_if_that_is_said(tmp_path, tokenizer, capsys):
+    folder = save(tiny_model("bert").base_model, tokenizer, tmp_path / "model")
+    with pytest.raises(InvalidModel, match=r"holds a BertModel; fine-tune it first: whet finetune; or .*--kind embed"):
+        api.load_model(folder)
+    model = api.load_model(folder, kind="embedding")
+    assert kind_of_model(model).modules.pooling == ("mean",)
+    assert f"vectors of {folder} are the mean over their tokens" in capsys.readouterr().err
+    api.compress(folder, Recipe(()), tmp_path / "saved", kind="embedding")
+    assert kind_of_model(api.load_model(tmp_path / "saved")).modules.pooling == ("mean",)  # its folder says it now
+
+
+@pytest.mark.parametrize("kind", sorted(all_kinds()))
+def test_every_kind_gets_its_head(kind, folders, tmp_path, tokenizer):
+    """A new one, or that of the model, for kinds whose outputs are no labels."""
+    own = {"language_modeling": tiny_language_model(), "masked_language_modeling": masked()}
+    base = save(own.get(kind, tiny_model("bert").base_model), tokenizer, tmp_path / "base")
+    known = kind_named(kind)
+    model = load_with_new_head(base, known, ("a", "b", "c") if known.has_classes else None, tokenizer)
+    assert kind_of_model(model).name() == kind
+    model.save_pretrained(tmp_path / "saved")
+    assert kind == "embedding" or Checkpoint.of(tmp_path / "saved").kind().name() == kind
+
+
+def tiny_language_model():
+    return AutoModelForCausalLM.from_config(tiny_model("gpt2").config)
+
+
+def masked():
+    return AutoModelForMaskedLM.from_config(tiny_model("bert").config)

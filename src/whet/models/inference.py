@@ -14,8 +14,8 @@ from whet.errors import InvalidModel
 from whet.models.architecture import word_vectors
 from whet.models.checkpoint import said_kind
 from whet.tasks.data import ANSWERED, UNREAD, Batch
-from whet.tasks.kinds.base import NO_HEAD, Answers, Head, LogitRows, TaskKind, joined, kind_of_head
-from whet.tasks.sentences import SENTENCES
+from whet.tasks.kinds.base import NO_HEAD, Answers, Head, LogitRows, TaskKind, joined, kind_of_head, kinds_of_head
+from whet.tasks.sentences import SentenceModules
 from whet.utils.progress import track
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __all__ = [
     "exported_outputs",
     "input_names",
     "kind_of_model",
+    "kinds_of_model",
     "model_inputs",
     "new_model",
     "outputs_with_loss",
@@ -63,14 +64,22 @@ def kind_of_model(model: nn.Module) -> TaskKind:
     known: TaskKind | None = getattr(model, "kind", None)  # an export knows that of its model
     if known is not None:
         return known
+    return kind_of_head(_head(model)).configured(getattr(model, "config", None))
+
+
+def kinds_of_model(model: nn.Module) -> tuple[TaskKind, ...]:
+    """Return every kind that the class and the configuration of a model leave, the one that it is taken for first."""
+    return kinds_of_head(_head(model))
+
+
+def _head(model: nn.Module) -> Head:
     config: Any = getattr(model, "config", None)
-    head = Head(
-        NO_HEAD if hasattr(config, SENTENCES) else type(_unwrapped(model)).__name__,
+    return Head(
+        type(_unwrapped(model)).__name__ if SentenceModules.of(config) is None else NO_HEAD,
         getattr(config, "num_labels", None),
         getattr(config, "problem_type", None),
         said_kind(vars(config) if hasattr(config, "__dict__") else {}),
     )
-    return kind_of_head(head).configured(config)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

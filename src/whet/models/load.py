@@ -15,7 +15,7 @@ from whet.errors import InvalidModel
 from whet.models.adapter import base_of, load_merged
 from whet.models.checkpoint import ADAPTER_WEIGHTS, KIND, Checkpoint
 from whet.models.folder import find_file, is_folder, reading, weight_names
-from whet.models.inference import kind_of_model
+from whet.models.inference import kind_of_model, kinds_of_model
 from whet.models.manifest import file_names
 from whet.models.plain_loading import compared_already
 from whet.models.recognition import whole_of
@@ -24,7 +24,7 @@ from whet.models.weights import SAFE, check_finite, check_run, load_checkpoint
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode
-from whet.tasks.kinds.base import TaskKind, kinds_of_head
+from whet.tasks.kinds.base import TaskKind
 from whet.tasks.pairing import folded
 from whet.tasks.sentences import SENTENCES
 from whet.utils.distributed import is_first
@@ -123,8 +123,7 @@ def load_unverified(source: str | Path, *, kind: str | None = None) -> "PreTrain
         missing = without_pooler(model, missing)
         if whole.modules is None:
             _say_mean(checkpoint.source)
-    if len(kinds_of_head(whole.head())) > 1 or kind_of_model(model).name() != found.name():
-        model.config.update({KIND: found.name()})
+    _say_kind(model, found)
     if missing:
         raise InvalidModel(
             f"every weight must be in the checkpoint, but {source} lacks {', '.join(sorted(missing)[:4])}; "
@@ -136,6 +135,12 @@ def load_unverified(source: str | Path, *, kind: str | None = None) -> "PreTrain
         model.config.pad_token_id = load_tokenizer(source).pad_token_id
     check_run(model, str(source))
     return model
+
+
+def _say_kind(model: "PreTrainedModel", kind: TaskKind) -> None:
+    """Let the configuration say the kind, where the class of the model and its configuration leave several."""
+    if len(kinds_of_model(model)) > 1 or kind_of_model(model).name() != kind.name():
+        model.config.update({KIND: kind.name()})
 
 
 @cache
@@ -178,7 +183,7 @@ def empty_model(folder: Path, *, least_words: int = 0) -> nn.Module:
 def load_with_new_head(
     source: str | Path, kind: TaskKind, label_names: Sequence[str] | None, tokenizer: "PreTrainedTokenizerBase"
 ) -> "PreTrainedModel":
-    """Return a base model with a new head for fine-tuning.
+    """Return a base model with a new head for fine-tuning; kinds without outputs of their own take the model as it is.
 
     Args:
         source: folder or hub name of the base model.
@@ -195,6 +200,8 @@ def load_with_new_head(
 
     checkpoint = Checkpoint.of(source)
     names = kind.output_names(label_names)
+    if not names:
+        return load_unverified(source, kind=kind.name())
     checkpoint.require_base(kind, len(names))
     has_head = checkpoint.has_head_of(kind)
     with reading(source):
@@ -217,6 +224,7 @@ def load_with_new_head(
     config.pad_token_id = tokenizer.pad_token_id
     with compared_already():
         model = load_checkpoint(checkpoint, kind, head="new", config=config).model
+    _say_kind(model, kind)
     check_finite(model)
     check_run(model, str(source))
     return model

@@ -132,7 +132,7 @@ def sentence_files(config: Any) -> dict[str, bytes]:
 
 def without_modules(config: Any) -> None:
     """Take what `sentence_files` writes out of a configuration that is about to be saved, in place."""
-    if hasattr(config, SENTENCES):
+    if SentenceModules.of(config) is not None:
         delattr(config, SENTENCES)
 
 

@@ -33,7 +33,9 @@ class SentenceModules:
     def of(cls, config: Any) -> Self | None:
         """Return what a model's configuration carries, or None if it is no model of sentence embeddings."""
         known = getattr(config, SENTENCES, None)
-        return None if known is None else cls(**{**known, "pooling": tuple(known["pooling"])})
+        if not isinstance(known, Mapping) or "pooling" not in known:  # cross-encoders have other values there
+            return None
+        return cls(**{**known, "pooling": tuple(known["pooling"])})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the value for a model's configuration."""
