@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from folders import classifier, save, write_rows
+from folders import classifier, save, write_rows, write_tagged
 from helpers import linears, tiny_model
 from searches import made_up, stop_after
 from whet.evaluation import significance
@@ -28,6 +28,8 @@ def named_by_pages(tmp_path_factory, tokenizer) -> Path:
     save(tiny_model("bert").base_model, tokenizer, root / BASE)
     write_rows(root / "train.csv", 120, labels=LABELS)
     write_rows(root / "dev.csv", 12, seed=1, labels=LABELS)
+    write_tagged(root / "train.conll", 120)
+    write_tagged(root / "dev.conll", 12, seed=1)
     write_rows(root / "more.csv", 40, seed=2, labels=LABELS)
     return root
 
