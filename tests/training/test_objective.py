@@ -10,7 +10,15 @@ from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
 from whet.tasks.kinds.base import kind_named
-from whet.training.objective import Objective, cosine_loss, hidden_states_loss, logits_loss, paired_layers
+from whet.training.objective import (
+    SIMILARITIES,
+    Objective,
+    cosine_loss,
+    hidden_states_loss,
+    logits_loss,
+    paired_layers,
+    similarities_loss,
+)
 from whet.utils.precision import ComputePrecision
 
 CLASSES = kind_named("classification")
@@ -152,3 +160,27 @@ def test_recovery_needs_a_teacher():
         Distillation().apply(tiny_model("bert"), Resources())
     with pytest.raises(InvalidParameter, match="0 < epochs <= 10000 must hold"):
         Distillation(epochs=0)
+
+
+def test_similarities_are_those_between_different_texts():
+    student, teacher = (torch.nn.functional.normalize(draw(5, width, seed=width), dim=-1) for width in (4, 6))
+    expected = [
+        (float(student[i] @ student[j]) - float(teacher[i] @ teacher[j])) ** 2 / 2
+        for i in range(5)
+        for j in range(5)
+        if i != j
+    ]
+    assert float(similarities_loss(student, teacher)) == pytest.approx(sum(expected) / 20, rel=1e-5)
+    rotated = teacher @ torch.linalg.qr(draw(6, 6)).Q  # no similarity changes
+    assert float(similarities_loss(rotated, teacher)) == pytest.approx(0, abs=1e-10)
+    assert float(similarities_loss(student[:1], teacher[:1])) == 0
+
+
+def test_embedders_learn_from_the_teacher_alone():
+    vectors = kind_named("embedding")
+    assert (Objective.for_kind(vectors).alpha, Objective.for_kind(vectors).similarities) == (1.0, SIMILARITIES)
+    assert Objective.for_kind(CLASSES) == Objective()
+    with pytest.raises(InvalidParameter, match=r"alpha=1 must hold for a model of sentence embeddings, .* alpha=0.5"):
+        Objective().check_kind(vectors)
+    with pytest.raises(InvalidParameter, match="similarities=0 must hold for a text classifier, but got"):
+        Objective(similarities=2).check_kind(CLASSES)

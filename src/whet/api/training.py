@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import transformers
@@ -15,6 +15,7 @@ from whet.errors import InvalidParameter
 from whet.evaluation import records
 from whet.evaluation.metrics.base import task_qualities
 from whet.models.artifact import check_source, load_with_tokenizer
+from whet.models.inference import predict
 from whet.models.load import class_order, common_max_length, load_tokenizer, load_with_new_head
 from whet.models.manifest import DISTILLED, FINE_TUNED, Made
 from whet.models.recognition import recognized
@@ -32,7 +33,7 @@ from whet.training.objective import Objective
 from whet.training.settings import LoraSettings, TrainingSettings
 from whet.training.students.base import BuiltStudent, Student
 from whet.training.teacher_cache import cached_logits, teacher_logits
-from whet.training.trainer import train
+from whet.training.trainer import Scorer, train
 from whet.utils.calls import checked
 from whet.utils.distributed import from_first_process
 from whet.utils.files import check_path
@@ -83,6 +84,11 @@ def finetune(
             "leave it out"
         )
     require_held_out(task)
+    if not task.kind.has_labels:
+        raise InvalidParameter(
+            f"whet finetune must have labels to learn, but {task.name} is for {task.kind.holds}; train it with "
+            "sentence-transformers, then whet compress or whet distill"
+        )
     if task.kind.pretrained:
         raise InvalidParameter(
             f"whet finetune must have labels to learn, but {task.name} is text for {task.kind.holds}; make the model "
@@ -99,7 +105,8 @@ def finetune(
     order = class_order(model, task)
     train_on, held_out = _numbered(task, order)
     made = Made(how=FINE_TUNED, task=task.name)
-    return _trained(model, tokenizer, task, place, fitting, train_on, held_out, order=order, made=made, lora=lora)
+    scoring = _scoring(task, order, model)
+    return _trained(model, tokenizer, task, place, fitting, train_on, held_out, scoring=scoring, made=made, lora=lora)
 
 
 @checked
@@ -148,19 +155,11 @@ def distill(
         check_path(kept, "the cache")
     if kept is not None and folder.resolve() in (kept.resolve(), *kept.resolve().parents):
         raise InvalidParameter(f"the cache must lie outside of the new model, but got cache={cache}; name another")
-    goal = objective or Objective()
-    if kept is not None and not goal.reads_predictions_alone:
-        raise InvalidParameter(
-            f"a cache holds predictions alone, but got cache={cache} and weights of hidden states or relations; "
-            "leave one out"
-        )
-    if not task.kind.one_row and (kept is not None or unlabeled is not None):
-        raise InvalidParameter(
-            f"a cache and text without labels must go with one answer a text, but {task.name} is "
-            f"{task.kind.name().replace('_', ' ')}; leave them out"
-        )
-    scratch_of(folder)
     kind, task = recognized(teacher, task)
+    goal = objective or Objective.for_kind(task.kind)
+    goal.check_kind(task.kind)
+    _require_predictions(task, goal, kept, unlabeled)
+    scratch_of(folder)
     require_held_out(task)
     transformers.set_seed(settings.seed)
     source, tokenizer = load_with_tokenizer(teacher, device=device, kind=kind)
@@ -190,13 +189,41 @@ def distill(
             said = teacher_logits(source, tokenizer, added)
         else:
             said = logits[len(train_on) :]
-        answers = Answers(task.kind, said.numpy(), np.arange(len(said)))
-        labels = task.kind.predictions(answers, Batches([], np.arange(len(said))))
-        whole = replace(whole, labels=[*train_on.labels, *labels.tolist()])
+        whole = replace(whole, labels=[*train_on.labels, *_predicted(task, said)])
     made = Made(how=DISTILLED, task=task.name, student=built.title)
     return _trained(
-        built.model, tokenizer, task, place, fitting, whole, held_out, order=order, made=made, teacher=distillation
+        built.model,
+        tokenizer,
+        task,
+        place,
+        fitting,
+        whole,
+        held_out,
+        scoring=_scoring(task, order, source),
+        made=made,
+        teacher=distillation,
     )
+
+
+def _require_predictions(task: Task, goal: Objective, cache: Path | None, unlabeled: Examples | None) -> None:
+    """Refuse a cache of predictions, and text that a teacher labels, where more than predictions are read."""
+    if cache is not None and not goal.reads_predictions_alone:
+        raise InvalidParameter(
+            f"a cache holds predictions alone, but got cache={cache} and weights of hidden states or relations; "
+            "leave one out"
+        )
+    if not task.kind.one_row and (cache is not None or unlabeled is not None):
+        raise InvalidParameter(
+            f"a cache and text without labels must go with one answer a text, but {task.name} is "
+            f"{task.kind.name().replace('_', ' ')}; leave them out"
+        )
+
+
+def _predicted(task: Task, logits: Tensor) -> list[Any]:
+    """The labels that a teacher gives to texts by its (texts, outputs) logits."""
+    rows = np.arange(len(logits))
+    labels: list[Any] = task.kind.predictions(Answers(task.kind, logits.numpy(), rows), Batches([], rows)).tolist()
+    return labels
 
 
 def _numbered(task: Task, order: Sequence[int]) -> list[Examples]:
@@ -214,6 +241,30 @@ class _Place(NamedTuple):
     report_to: Sequence[str]
 
 
+class _Scoring(NamedTuple):
+    """What a learning curve shows besides losses."""
+
+    metric: str
+    scorer: Scorer
+
+
+def _scoring(task: Task, order: Sequence[int], teacher: PreTrainedModel) -> _Scoring:
+    """The task's main metric; of texts that nothing scores, how near vectors are to the teacher's."""
+    if task.metrics:
+        quality = task_qualities(task, order)[0].renumbered(order)
+        return _Scoring(
+            quality.name, lambda answers, dev: quality.score(dev.labels, answers.kind.predictions(answers, dev))
+        )
+    wanted: list[Answers] = []
+
+    def cosine(answers: Answers, held_out: Batches) -> float:
+        if not wanted:
+            wanted.append(predict(teacher, held_out))
+        return 1 - float(wanted[0].divergences(answers).mean())
+
+    return _Scoring("cosine", cosine)
+
+
 def _trained(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -223,12 +274,11 @@ def _trained(
     examples: Examples,
     held_out: Examples,
     *,
-    order: Sequence[int],
+    scoring: _Scoring,
     made: Made,
     teacher: Teacher | None = None,
     lora: LoraSettings | None = None,
 ) -> list[Epoch]:
-    quality = task_qualities(task, order)[0].renumbered(order)
     say_cut(task, examples, tokenizer, max_length=settings.max_length)
     out, scratch = place.out.resolve(), scratch_of(place.out)
     with progress_bar(f"{'distilling' if teacher else 'fine-tuning'} on {task.name}", 1) as progress:
@@ -238,10 +288,10 @@ def _trained(
             examples=examples,
             validation=held_out,
             settings=settings,
-            scorer=lambda answers, batches: quality.score(batches.labels, answers.kind.predictions(answers, batches)),
+            scorer=scoring.scorer,
             scratch=scratch,
             progress=progress,
-            metric=quality.name,
+            metric=scoring.metric,
             device=place.device,
             teacher=teacher,
             lora=lora,
@@ -255,7 +305,7 @@ def _trained(
 
     def save() -> None:
         origin = None if teacher is None else Path(place.origin)
-        files = curve_files(curve, place.out.name, metric=quality.name, teacher=origin)
+        files = curve_files(curve, place.out.name, metric=scoring.metric, teacher=origin)
         records.save_model(
             model,
             tokenizer,

@@ -19,6 +19,7 @@ from whet.models.inference import kind_of_model, kinds_of_model
 from whet.models.manifest import file_names
 from whet.models.plain_loading import compared_already
 from whet.models.recognition import whole_of
+from whet.models.sentence import read_prompts
 from whet.models.surgery import without_pooler
 from whet.models.weights import SAFE, check_finite, check_run, load_checkpoint
 from whet.tasks.base import Task
@@ -55,7 +56,8 @@ _TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.txt", "voc
 def load_tokenizer(source: str | Path) -> "PreTrainedTokenizerBase":
     """Return the tokenizer of a folder or hub name; without a padding token it pads with its end token.
 
-    An adapter without a tokenizer has that of its base.
+    Its attributes `prompts` and `default_prompt` are what sentence-transformers puts before texts; see `Prompts`. An
+    adapter without a tokenizer has that of its base.
 
     Raises:
         InvalidModel: the tokenizer is missing or empty, has neither a padding nor an end token, fails at a text, or
@@ -93,6 +95,7 @@ def load_tokenizer(source: str | Path) -> "PreTrainedTokenizerBase":
             f"the model must have a row for every token, but {source} has vocab_size={rows} and the token "
             f"{token!r:.40} as {words[token]}; give it the model's own tokenizer"
         )
+    tokenizer.prompts, tokenizer.default_prompt = read_prompts(source)
     return tokenizer
 
 

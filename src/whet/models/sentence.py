@@ -16,7 +16,7 @@ from whet.numerics.pooling import POOLINGS
 from whet.tasks.sentences import SENTENCES, SentenceModules
 from whet.utils.inputs import one_line
 
-__all__ = ["MODULES", "SETTINGS", "read_modules", "sentence_files", "without_modules"]
+__all__ = ["MODULES", "SETTINGS", "Prompts", "read_modules", "read_prompts", "sentence_files", "without_modules"]
 
 MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"
@@ -101,6 +101,23 @@ def read_modules(source: str | Path) -> SentenceModules | None:
             f"similarity_fn_name={similarity!r:.40} and no Normalize; whet does not measure lengths of vectors"
         )
     return known
+
+
+class Prompts(NamedTuple):
+    """What sentence-transformers puts before texts."""
+
+    prompts: dict[str, str]
+    """By what a text is for, such as query; empty ones are left out."""
+    default: str
+    """Before texts of which nothing else is said."""
+
+
+def read_prompts(source: str | Path) -> Prompts:
+    """Return the prompts of a folder or hub name; none of a model that sentence-transformers did not write."""
+    if find_file(source, MODULES) is None:
+        return Prompts({}, "")
+    known = SentenceModules(pooling=(), normalize=False, settings=_object(source, SETTINGS))
+    return Prompts(known.prompts, known.default_prompt)
 
 
 def sentence_files(config: Any) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 __all__ = ["SENTENCES", "SentenceModules"]
 
-SENTENCES = "sentence_transformers"
+SENTENCES = "whet_sentences"
 """The key in the configuration of a model in memory."""
 
 

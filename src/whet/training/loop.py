@@ -119,6 +119,7 @@ class Loop(Trainer):
         self.pop_callback(PrinterCallback)
         if self.eval_dataset is not None:  # a loss needs all labels that the trainer knows of
             self.label_names = sorted(LABELS & set(self.eval_dataset[0]))
+            self.can_return_loss = teacher is not None and not self.label_names
         self._teacher = teacher
         self._order = order
         self._precision = precision
@@ -154,7 +155,10 @@ class Loop(Trainer):
         return loss
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *rest: Any, **others: Any) -> Any:
-        """Return this process's part of the loss of one batch; in eval mode, the loss on the labels alone."""
+        """Return this process's part of the loss of one batch; in eval mode, that on labels alone if there are any."""
+        if not model.training and self._teacher is not None and not self.label_names:
+            loss = self._teacher.loss(model, inputs)
+            return (loss, {}) if others.get("return_outputs") else loss
         if not model.training:
             return self._loss_on_labels(model, model_inputs(inputs, model), *rest, **others)
         rows, weight = rows_of_process(inputs)

@@ -11,20 +11,21 @@ model; padding is left out.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 import torch
 from annotated_types import Interval
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, kl_div
 
-from whet.errors import InvalidModel
+from whet.errors import InvalidModel, InvalidParameter
 from whet.tasks.data import Batch
 from whet.tasks.kinds.base import TaskKind
 from whet.utils.parameters import check
 from whet.utils.ranges import Temperature, Weight
 
 __all__ = [
+    "SIMILARITIES",
     "AttentionProjections",
     "Objective",
     "cosine_loss",
@@ -32,7 +33,12 @@ __all__ = [
     "logits_loss",
     "paired_layers",
     "relations_loss",
+    "similarities_loss",
 ]
+
+
+SIMILARITIES = 1.0
+"""The default weight of similarities for sentence embedders."""
 
 
 class AttentionProjections(NamedTuple):
@@ -64,6 +70,29 @@ class Objective:
     relations: Weight = 0.0
     """Weight of the divergence between the token relations in the last attention of both models, whose widths may
     differ."""
+    similarities: Weight = 0.0
+    """Weight of the error of the similarities of texts in a batch, for sentence embedders."""
+
+    @classmethod
+    def for_kind(cls, kind: TaskKind) -> Self:
+        """Return the default for models of a kind; without labels, the teacher's predictions are all there is."""
+        return cls() if kind.has_labels else cls(alpha=1.0, similarities=SIMILARITIES)
+
+    def check_kind(self, kind: TaskKind) -> None:
+        """Check that the weights are of what models of a kind give.
+
+        Raises:
+            InvalidParameter: one of them is not.
+        """
+        if not kind.has_labels and self.alpha < 1:
+            raise InvalidParameter(
+                f"alpha=1 must hold for {kind.holds}, of which labels say nothing, but got alpha={self.alpha:g}; leave "
+                "it out"
+            )
+        if kind.has_labels and self.similarities > 0:
+            raise InvalidParameter(
+                f"similarities=0 must hold for {kind.holds}, but got similarities={self.similarities:g}; leave it out"
+            )
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range."""
@@ -102,6 +131,8 @@ class Objective:
         total = self.alpha * logits_loss(*logits, kind=kind, temperature=self.temperature)
         if self.alpha < 1:
             total = total + (1 - self.alpha) * student.loss
+        if self.similarities > 0:
+            total = total + self.similarities * similarities_loss(*logits)
         if self.hidden_states > 0:
             # the first hidden states are the embeddings
             student_states, teacher_states = student.hidden_states[1:], teacher.hidden_states[1:]
@@ -167,6 +198,20 @@ def logits_loss(student: Tensor, teacher: Tensor, *, kind: TaskKind, temperature
             "give a teacher of the same task"
         )
     return kind.distillation_loss(student, teacher, temperature=temperature)
+
+
+def similarities_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return half the mean squared error of the similarities between texts, a scalar; 0 for a single text.
+
+    Args:
+        student: (texts, width) vectors of unit length.
+        teacher: (texts, any width) vectors of the same texts.
+    """
+    others = ~torch.eye(len(student), dtype=torch.bool, device=student.device)
+    if len(student) < 2:
+        return student.sum() * 0
+    errors = student @ student.T - teacher @ teacher.T
+    return errors[others].square().mean() / 2
 
 
 def hidden_states_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:

@@ -14,4 +14,6 @@ def longest_input(config: Mapping[str, Any]) -> int | None:
     positions: int | None = config.get("max_position_embeddings") or config.get("n_positions")
     padding = config.get("pad_token_id", 1)
     offset = config.get("model_type") in _AFTER_PADDING and isinstance(padding, int)
-    return positions - padding - 1 if positions and offset else positions
+    limit = positions - padding - 1 if positions and offset else positions
+    said = (config.get("whet_sentences") or {}).get("max_length")  # of a sentence embedder in memory
+    return min([length for length in (limit, said) if length], default=None)

@@ -125,9 +125,18 @@ def files_of_others(folder: Path) -> list[str]:
     """Return the names in a folder that whet did not write there; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    names = {path.name for path in folder.iterdir()}
     kind = kind_of(folder)
     known = {LOCK} if kind is None else {kind, *_KINDS[kind], LOCK, *REPORT_FILES, *_listed(folder / kind)}
+    inner = {name.partition("/")[0] for name in known if "/" in name}
+    names = {
+        name
+        for path in folder.iterdir()
+        for name in (
+            [f"{path.name}/{file.name}" for file in path.iterdir()]
+            if path.name in inner and path.is_dir()
+            else [path.name]
+        )
+    }
     beside = {name for name in names if (match := _BESIDE.fullmatch(name)) and match[1] in known}
     return sorted(name for name in names - known - beside if not _is_left(name))
 

@@ -1,5 +1,6 @@
 """`finetune` and `distill`: the verbs that train."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from whet.cli.console import print_curve, show, tell
@@ -55,11 +56,12 @@ def distill(
     student: str,
     output: OutputOptions,
     data: TaskOptions = TaskOptions(),
-    alpha: float = 0.5,
+    alpha: float | None = None,
     temperature: float = 2,
     hidden_states: float = 0,
     cosine: float = 0,
     relations: float = 0,
+    similarities: float | None = None,
     unlabeled: Path | None = None,
     cache: Path | None = None,
     training: TrainingOptions = TrainingOptions(),
@@ -71,11 +73,12 @@ def distill(
         teacher: Folder or hub name of a fine-tuned model.
         student: What to train: layer_subset:odd, :even, :top:3, :bottom:3, :evenly_spaced:3, :influence:3, :kl:3 or
             :0,2,4; recurrent:lstm:256, :bilstm:256:2 or :rnn:128:own; transformer:layers=2,width=128 or :NAME.
-        alpha: Weight of the teacher's predictions; the labels get the rest.
+        alpha: Weight of the teacher's predictions; the labels get the rest. 0.5 if not given, and 1 for embeddings.
         temperature: Divides the logits of both models.
         hidden_states: Weight of the hidden states' error.
         cosine: Weight of 1 - cosine of the last hidden states.
         relations: Weight of the relations in the last attention.
+        similarities: Weight of the similarities of texts in a batch, for embeddings alone, where it is 1 if not given.
         unlabeled: File with more text, in the columns --text and --text-pair; its labels are not read.
         cache: Folder that keeps the teacher's predictions for more runs.
     """
@@ -85,11 +88,18 @@ def distill(
     Checkpoint.of(teacher)
     task = data.load()
     output.keep(unlabeled)
+    from whet.models.recognition import recognized
     from whet.training.objective import Objective
     from whet.training.students.base import student_from
 
-    objective = Objective(
-        alpha=alpha, temperature=temperature, hidden_states=hidden_states, cosine=cosine, relations=relations
+    given = {name: value for name, value in {"alpha": alpha, "similarities": similarities}.items() if value is not None}
+    objective = replace(
+        Objective.for_kind(recognized(teacher, task).task.kind),
+        temperature=temperature,
+        hidden_states=hidden_states,
+        cosine=cosine,
+        relations=relations,
+        **given,
     )
     wanted = student_from(student)
     device = machine.use()  # what is wrong so far is said before what is slow to import
@@ -109,7 +119,8 @@ def distill(
         report_to=training.report_to,
         report=lambda built: None if output.as_json else show(f"student: {built.plan}"),
     )
-    print_curve(curve, f"{output.out}: {task.metrics[0]} on held-out training data", as_json=output.as_json)
+    metric = task.metrics[0] if task.metrics else "cosine with the teacher"
+    print_curve(curve, f"{output.out}: {metric} on held-out training data", as_json=output.as_json)
     if not output.as_json:
         show(f"saved to {output.out}")
         tell(f"measure it: {in_words('whet', 'measure', teacher, output.out, *data.words())}")

@@ -94,6 +94,8 @@ class TaskKind(ABC):
     """Whether the head has an output for each class of the task."""
     several_labels: ClassVar[bool] = False
     """Whether an example may have any number of labels; files hold their names."""
+    has_labels: ClassVar[bool] = True
+    """Whether labels say what a model should answer; what a vector should be, only a teacher says."""
     pretrained: ClassVar[bool] = False
     """Whether pretraining makes models of the kind, which are bases for others, and no fine-tuning by whet."""
     outputs: ClassVar[tuple[str, ...]] = ("logits",)

@@ -40,6 +40,8 @@ class SentenceEmbedding(Gaussian):
     heads: ClassVar[tuple[str, ...]] = (NO_HEAD,)
     holds: ClassVar[str] = "a model of sentence embeddings"
     metrics: ClassVar[tuple[str, ...]] = ()
+    has_labels: ClassVar[bool] = False
+    one_row: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...]] = ("sentence_embedding", "last_hidden_state")
 
     def configured(self, config: Any) -> "SentenceEmbedding":
