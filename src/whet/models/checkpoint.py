@@ -190,6 +190,11 @@ class Checkpoint:
         return hinted or kinds_of_head(head)
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """What config_sentence_transformers.json says; empty if there is none."""
+        return _sentence_settings(self.around or self.source)
+
+    @property
     def _hint(self) -> str | None:
         """The name of the kind that sentence-transformers wrote the model as, where its class does not tell."""
         called = _sentence_model(self.around or self.source, self.config)
@@ -292,9 +297,13 @@ def _sentence_model(source: str | Path, config: Mapping[str, Any]) -> str | None
     own = config.get("sentence_transformers")
     if _OLD_CROSS_ENCODER in config or (isinstance(own, dict) and "activation_fn" in own):
         return _CROSS_ENCODER
-    settings = find_file(source, SETTINGS)
-    named = None if settings is None else read_object(settings).get("model_type")
+    named = _sentence_settings(source).get("model_type")
     return named if isinstance(named, str) else None
+
+
+def _sentence_settings(source: str | Path) -> Mapping[str, Any]:
+    path = find_file(source, SETTINGS)
+    return {} if path is None else read_object(path)
 
 
 def _one_of(kinds: Iterable[TaskKind]) -> str:

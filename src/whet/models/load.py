@@ -127,6 +127,7 @@ def load_unverified(source: str | Path, *, kind: str | None = None) -> "PreTrain
         if whole.modules is None:
             _say_mean(checkpoint.source)
     _say_kind(model, found)
+    found.mark(model.config, whole.settings)
     if missing:
         raise InvalidModel(
             f"every weight must be in the checkpoint, but {source} lacks {', '.join(sorted(missing)[:4])}; "
@@ -228,6 +229,7 @@ def load_with_new_head(
     with compared_already():
         model = load_checkpoint(checkpoint, kind, head="new", config=config).model
     _say_kind(model, kind)
+    kind.mark(model.config)
     check_finite(model)
     check_run(model, str(source))
     return model

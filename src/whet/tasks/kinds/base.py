@@ -114,6 +114,10 @@ class TaskKind(ABC):
         """Return the kind's name, such as `classification`; see `member_name`."""
         return member_name(cls, PACKAGE)
 
+    def mark(self, config: Any, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Enter into a configuration what tells others of the kind; `settings` are those of sentence-transformers."""
+        return
+
     def configured(self, config: Any) -> "TaskKind":
         """Return the kind of a model of this configuration; itself, where all models of the kind answer alike."""
         return self

@@ -7,7 +7,8 @@ differences order the candidates.
 Source: Nogueira, Cho, "Passage Re-ranking with BERT", 2019, arXiv 1901.04085.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,9 @@ from whet.tasks.retrieval import Candidates
 __all__ = ["Reranking"]
 
 Array = np.ndarray[Any, Any]
+_ACTIVATION_OF = ("sentence_transformers", "sbert_ce_default_activation_function")
+"""Entries of a configuration that name it: of versions 4 and later, and of those before."""
+_SIGMOID = "torch.nn.modules.activation.Sigmoid"
 
 
 class Reranking(Score):
@@ -40,6 +44,11 @@ class Reranking(Score):
     def fits_head(self, head: Head) -> bool:
         """See `TaskKind.fits_head`; the head looks like that of a regressor."""
         return head.outputs == 1 and head.problem_type is None and head.said in (None, self.name())
+
+    def mark(self, config: Any, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """See `TaskKind.mark`; `CrossEncoder` reads what it applies to a score, a sigmoid if nothing is said."""
+        if not any(getattr(config, entry, None) for entry in _ACTIVATION_OF):
+            config.update({_ACTIVATION_OF[0]: {"activation_fn": settings.get("activation_fn") or _SIGMOID}})
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """See `TaskKind.loss`; the binary cross-entropy against relevance, 0 ... 1."""
