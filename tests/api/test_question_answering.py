@@ -1,4 +1,4 @@
-"""The verbs on a tiny question answerer, from a base without a head."""
+"""The verbs on a tiny question answerer with contexts of several windows, and questions without an answer."""
 
 import json
 import math
@@ -28,10 +28,7 @@ FEW = Calibration(examples=16, batch_size=8, max_length=MAX_LENGTH)
 SETTINGS = whet.TrainingSettings(epochs=2, learning_rate=3e-3, batch_size=8, max_length=MAX_LENGTH)
 QUICK = whet.Benchmark(rounds=6, singles=2, timed=8, max_length=MAX_LENGTH, metrics=("fidelity", "size"))
 RECIPES = {
-    "low rank": [{"method": "svd", "keep": 0.5}],
-    "by its own noise": [{"method": "kfac", "keep": 0.5}],
     "structured": [{"method": "pruning.neurons", "keep": 0.5}],
-    "in 8 bits": [{"method": "weight_only", "bits": 8}],
     "recovered": [{"method": "svd", "keep": 0.5}, {"method": "recovery.distillation", "epochs": 1}],
 }
 
@@ -92,7 +89,7 @@ def compressed(root, task, dense):
     return [root / name for name in RECIPES]
 
 
-def test_every_family_compresses_and_is_measured(compressed, dense, task):
+def test_questions_are_measured_and_not_their_windows(compressed, dense, task):
     trials = whet.measure([dense, *compressed], task, benchmark=QUICK)
     for trial in trials:
         metrics = [one.metric for one in trial.measurements]
@@ -106,14 +103,6 @@ def test_the_same_logits_after_save_and_load(compressed, task):
     for folder in compressed:
         assert np.array_equal(logits_of(folder, task), logits_of(folder, task))
         assert (folder / "README.md").read_text().count("question-answering") >= 1
-
-
-def test_a_student_learns_from_an_answerer(root, task, dense):
-    curve = whet.distill(
-        dense, whet.student_from("layer_subset:evenly_spaced:1"), task, root / "student", settings=SETTINGS
-    )
-    assert all(math.isfinite(value) for epoch in curve for value in epoch)
-    assert len(whet.load_model(root / "student").base_model.encoder.layer) == 1
 
 
 def test_noise_does_not_depend_on_how_inputs_are_batched(dense, task, tokenizer):
