@@ -117,6 +117,6 @@ def test_labels_and_maps_of_them_are_refused():
     kind = kind_named("language_modeling")
     with pytest.raises(InvalidData, match=r"must have text without labels, but got labels in my.csv"):
         kind.read_labels(["1"], None, source="my.csv")
-    with pytest.raises(InvalidParameter, match="--label-map must go with classes, but a language model has none"):
+    with pytest.raises(InvalidParameter, match="--label-map must go with classes, but the model gives tokens"):
         kind.pairing({0: "LABEL_0", 1: "LABEL_1"}, None, label_map={"a": "b"})
     assert kind.pairing({0: "LABEL_0", 1: "LABEL_1"}, None).order == []

@@ -4,7 +4,7 @@ The noise of a distribution has the covariance that is the curvature of its KL i
 measure how far a change moves predictions.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -85,8 +85,6 @@ class Bernoulli(TaskKind):
 
 class Gaussian(TaskKind):
     """A row is the mean of a normal distribution of unit variance; KL is half the squared distance of two rows."""
-
-    has_classes: ClassVar[bool] = False
 
     def divergence(self, baseline: Array, model: Array) -> Array:
         """See `TaskKind.divergence`."""

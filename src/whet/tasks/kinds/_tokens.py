@@ -4,20 +4,18 @@ Which rows count, and which tokens they should predict, the batch says. The logi
 of gigabytes, so that its rows are summed up batch by batch; see `TaskKind.scores`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whet.errors import InvalidData, InvalidParameter
+from whet.errors import InvalidData
 from whet.tasks.data import ANSWERED, TARGETS, Batch, Batches
 from whet.tasks.kinds._distributions import Categorical
 from whet.tasks.kinds.base import Answers, LogitRows
-from whet.tasks.pairing import Pairing
 
 __all__ = ["TokenPrediction"]
 
@@ -27,34 +25,9 @@ Array = np.ndarray[Any, Any]
 class TokenPrediction(Categorical):
     """A row for each predicted token; predictions are the loss of each example and its number of tokens."""
 
-    has_classes: ClassVar[bool] = False
+    gives: ClassVar[str] = "tokens"
     pretrained: ClassVar[bool] = True
     one_row: ClassVar[bool] = False
-
-    def fits_labels(self, label_names: Sequence[str] | None) -> bool:
-        """See `TaskKind.fits_labels`; a text has no labels, so that the data must say what they are for."""
-        return False
-
-    def output_names(self, label_names: Sequence[str] | None) -> tuple[str, ...]:
-        """See `TaskKind.output_names`; tokens are no labels."""
-        return ()
-
-    def label_names(self, head: Mapping[int, str]) -> None:
-        """See `TaskKind.label_names`; tokens are no labels."""
-        return
-
-    def pairing(
-        self,
-        head: Mapping[int, str],
-        label_names: Sequence[str] | None,
-        *,
-        ordered: bool = True,
-        label_map: Mapping[str, str] = MappingProxyType({}),
-    ) -> Pairing:
-        """See `TaskKind.pairing`; outputs are tokens, and stay as they are."""
-        if label_map:
-            raise InvalidParameter("--label-map must go with classes, but a language model has none; leave it out")
-        return Pairing([])
 
     def read_labels(self, raw: Sequence[str], label_names: Sequence[str] | None, *, source: Path | str) -> list[Any]:
         """See `TaskKind.read_labels`; a text has none.
@@ -63,10 +36,6 @@ class TokenPrediction(Categorical):
             InvalidData: always.
         """
         raise InvalidData(f"a language model must have text without labels, but got labels in {source}; leave them out")
-
-    def renumbered(self, labels: Sequence[Any], order: Sequence[int]) -> list[Any]:
-        """See `TaskKind.renumbered`."""
-        return list(labels)
 
     def rows(self, outputs: Any, batch: Batch) -> LogitRows:
         """See `TaskKind.rows`; one for each token that is answered."""

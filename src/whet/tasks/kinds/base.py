@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whet.errors import InvalidModel
+from whet.errors import InvalidData, InvalidModel, InvalidParameter
 from whet.tasks.data import Batch, Batches
 from whet.tasks.pairing import Pairing
 from whet.utils.lookup import by_name, choose, member_name, members
@@ -90,7 +90,9 @@ class TaskKind(ABC):
     """How the names of model classes with such a head end."""
     holds: ClassVar[str]
     """A model of the kind in words, such as "a text classifier"."""
-    has_classes: ClassVar[bool]
+    gives: ClassVar[str]
+    """What a model of the kind gives, in words, such as "classes"."""
+    has_classes: ClassVar[bool] = False
     """Whether the head has an output for each class of the task."""
     several_labels: ClassVar[bool] = False
     """Whether an example may have any number of labels; files hold their names."""
@@ -122,23 +124,22 @@ class TaskKind(ABC):
         """Return the kind of a model of this configuration; itself, where all models of the kind answer alike."""
         return self
 
-    @abstractmethod
     def fits_labels(self, label_names: Sequence[str] | None) -> bool:
-        """Return whether a task with these label names, None if it has none, is of this kind."""
+        """Return whether label names alone, None if a task has none, tell that it is of this kind."""
+        return False
 
     @abstractmethod
     def fits_head(self, head: Head) -> bool:
         """Return whether, among kinds with equal `heads`, a head may be of this kind."""
 
-    @abstractmethod
     def output_names(self, label_names: Sequence[str] | None) -> tuple[str, ...]:
-        """Return the name of every output of a head for a task with these label names."""
+        """Return the name of every output of a head for a task with these label names; none if they have no names."""
+        return ()
 
-    @abstractmethod
     def label_names(self, head: Mapping[int, str]) -> tuple[str, ...] | None:
-        """Return the label names of the task that a head with these output names answers."""
+        """Return the label names of the task that a head with these output names answers, if it has classes."""
+        return None
 
-    @abstractmethod
     def pairing(
         self,
         head: Mapping[int, str],
@@ -147,7 +148,7 @@ class TaskKind(ABC):
         ordered: bool = True,
         label_map: Mapping[str, str] = MappingProxyType({}),
     ) -> Pairing:
-        """Return the output of a head for each of the task's outputs.
+        """Return the output of a head for each of the task's outputs; outputs without classes stay as they are.
 
         Args:
             head: the names of the outputs, `id2label` in the model's configuration.
@@ -159,6 +160,15 @@ class TaskKind(ABC):
             InvalidData: the head has another number of outputs, or nothing tells which is which.
             InvalidParameter: the user's pairing does not fit the classes or the head.
         """
+        names = self.output_names(label_names)
+        if names and len(head) != len(names):
+            raise InvalidData(
+                f"the model's head must give {self.gives}, but got num_labels={len(head)}; fine-tune it on this task, "
+                "or name the right task or column"
+            )
+        if label_map:
+            raise InvalidParameter(f"--label-map must go with classes, but the model gives {self.gives}; leave it out")
+        return Pairing([])
 
     @abstractmethod
     def read_labels(self, raw: Sequence[Any], label_names: Sequence[str] | None, *, source: Path | str) -> Labels:
@@ -185,9 +195,9 @@ class TaskKind(ABC):
         """
         return
 
-    @abstractmethod
     def renumbered(self, labels: Sequence[Any], order: Sequence[int]) -> Labels:
-        """Return labels in the numbering of a model, from `class_order`."""
+        """Return labels in the numbering of a model, from `class_order`; other labels than classes have none."""
+        return list(labels)
 
     def rows(self, outputs: Any, batch: Batch) -> LogitRows:
         """Return what a model answers to a batch; one row for each input, if a kind does not say otherwise.

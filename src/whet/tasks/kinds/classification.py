@@ -1,8 +1,7 @@
 """Classification: each text is of one class, and the head has one output per class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,21 +9,20 @@ import numpy as np
 from whet.errors import InvalidData
 from whet.tasks.data import Batches
 from whet.tasks.files import class_indices
+from whet.tasks.kinds._classes import Classes
 from whet.tasks.kinds._distributions import Categorical
 from whet.tasks.kinds.base import Answers, Head
-from whet.tasks.pairing import Pairing, pair_classes
 
 __all__ = ["Classification"]
 
 Array = np.ndarray[Any, Any]
 
 
-class Classification(Categorical):
+class Classification(Classes, Categorical):
     """One class per text; logits are those of a categorical distribution."""
 
     problem_type: ClassVar[str | None] = "single_label_classification"
     holds: ClassVar[str] = "a text classifier"
-    has_classes: ClassVar[bool] = True
 
     def fits_labels(self, label_names: Sequence[str] | None) -> bool:
         """See `TaskKind.fits_labels`."""
@@ -34,25 +32,6 @@ class Classification(Categorical):
         """See `TaskKind.fits_head`."""
         fitting = head.outputs != 1 and head.problem_type in (None, self.problem_type)
         return fitting and head.said in (None, self.name())
-
-    def output_names(self, label_names: Sequence[str] | None) -> tuple[str, ...]:
-        """See `TaskKind.output_names`."""
-        return tuple(label_names or ())
-
-    def label_names(self, head: Mapping[int, str]) -> tuple[str, ...]:
-        """See `TaskKind.label_names`."""
-        return tuple(head.values())
-
-    def pairing(
-        self,
-        head: Mapping[int, str],
-        label_names: Sequence[str] | None,
-        *,
-        ordered: bool = True,
-        label_map: Mapping[str, str] = MappingProxyType({}),
-    ) -> Pairing:
-        """See `TaskKind.pairing`."""
-        return pair_classes(head, self.output_names(label_names), ordered=ordered, label_map=label_map)
 
     def read_labels(self, raw: Sequence[str], label_names: Sequence[str] | None, *, source: Path | str) -> list[int]:
         """See `TaskKind.read_labels`."""

@@ -4,10 +4,9 @@ A row is the vector of a text, pooled from its tokens and scaled to unit length.
 distributions around them is ½‖a − b‖² = 1 − cos(a, b).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,12 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from whet.errors import InvalidData, InvalidModel, InvalidParameter
+from whet.errors import InvalidData, InvalidModel
 from whet.numerics.pooling import pool
 from whet.tasks.data import Batch, Batches
 from whet.tasks.kinds._distributions import Gaussian
 from whet.tasks.kinds.base import NO_HEAD, Answers, Head, Labels, LogitRows
-from whet.tasks.pairing import Pairing
 from whet.tasks.sentences import SentenceModules
 
 __all__ = ["SentenceEmbedding"]
@@ -39,6 +37,7 @@ class SentenceEmbedding(Gaussian):
     auto_class: ClassVar[str] = "AutoModel"
     heads: ClassVar[tuple[str, ...]] = (NO_HEAD,)
     holds: ClassVar[str] = "a model of sentence embeddings"
+    gives: ClassVar[str] = "vectors"
     metrics: ClassVar[tuple[str, ...]] = ()
     has_labels: ClassVar[bool] = False
     one_row: ClassVar[bool] = False
@@ -58,42 +57,13 @@ class SentenceEmbedding(Gaussian):
             )
         return SentenceEmbedding(modules)
 
-    def fits_labels(self, label_names: Sequence[str] | None) -> bool:
-        """See `TaskKind.fits_labels`; a task says its kind."""
-        return False
-
     def fits_head(self, head: Head) -> bool:
         """See `TaskKind.fits_head`; no other kind has none."""
         return True
 
-    def output_names(self, label_names: Sequence[str] | None) -> tuple[str, ...]:
-        """See `TaskKind.output_names`; the dimensions of a vector have none."""
-        return ()
-
-    def label_names(self, head: Mapping[int, str]) -> None:
-        """See `TaskKind.label_names`; vectors have none."""
-        return
-
-    def pairing(
-        self,
-        head: Mapping[int, str],
-        label_names: Sequence[str] | None,
-        *,
-        ordered: bool = True,
-        label_map: Mapping[str, str] = MappingProxyType({}),
-    ) -> Pairing:
-        """See `TaskKind.pairing`; vectors stay as they are."""
-        if label_map:
-            raise InvalidParameter("--label-map must go with classes, but vectors have none; leave it out")
-        return Pairing([])
-
     def read_labels(self, raw: Sequence[str], label_names: Sequence[str] | None, *, source: Path | str) -> Labels:
         """See `TaskKind.read_labels`; no column says what a vector should be."""
         raise InvalidData(f"embeddings have no labels in a column, but got {source}; leave --label out")
-
-    def renumbered(self, labels: Sequence[Any], order: Sequence[int]) -> Labels:
-        """See `TaskKind.renumbered`; nothing is numbered."""
-        return list(labels)
 
     def rows(self, outputs: Any, batch: Batch) -> LogitRows:
         """See `TaskKind.rows`; one unit vector for each input, as long as `dimensions` says."""

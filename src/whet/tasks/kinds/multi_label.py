@@ -3,9 +3,8 @@
 The labels of a text are 0 or 1 for each label of the task. A label is given where its probability is above .5.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,51 +12,27 @@ import numpy as np
 from whet.errors import InvalidData
 from whet.tasks.data import Batches
 from whet.tasks.files import listed
+from whet.tasks.kinds._classes import Classes
 from whet.tasks.kinds._distributions import Bernoulli
 from whet.tasks.kinds.base import Answers, Head
 from whet.tasks.label_sets import multi_hot
-from whet.tasks.pairing import Pairing, pair_classes
 
 __all__ = ["MultiLabel"]
 
 Array = np.ndarray[Any, Any]
 
 
-class MultiLabel(Bernoulli):
+class MultiLabel(Classes, Bernoulli):
     """Any number of labels per text; each logit is that of one label, apart from the others."""
 
     problem_type: ClassVar[str | None] = "multi_label_classification"
     holds: ClassVar[str] = "a multi-label classifier"
-    has_classes: ClassVar[bool] = True
     several_labels: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_label_f1", "mean_average_precision")
-
-    def fits_labels(self, label_names: Sequence[str] | None) -> bool:
-        """See `TaskKind.fits_labels`; names alone stand for classes, so that tasks say this kind."""
-        return False
 
     def fits_head(self, head: Head) -> bool:
         """See `TaskKind.fits_head`; it is never guessed."""
         return self.problem_type == head.problem_type or (head.problem_type is None and head.said == self.name())
-
-    def output_names(self, label_names: Sequence[str] | None) -> tuple[str, ...]:
-        """See `TaskKind.output_names`."""
-        return tuple(label_names or ())
-
-    def label_names(self, head: Mapping[int, str]) -> tuple[str, ...]:
-        """See `TaskKind.label_names`."""
-        return tuple(head.values())
-
-    def pairing(
-        self,
-        head: Mapping[int, str],
-        label_names: Sequence[str] | None,
-        *,
-        ordered: bool = True,
-        label_map: Mapping[str, str] = MappingProxyType({}),
-    ) -> Pairing:
-        """See `TaskKind.pairing`."""
-        return pair_classes(head, self.output_names(label_names), ordered=ordered, label_map=label_map)
 
     def read_labels(
         self, raw: Sequence[Any], label_names: Sequence[str] | None, *, source: Path | str

@@ -5,20 +5,18 @@ two in one window, a distribution over tokens: those of the context, and the fir
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whet.errors import InvalidData, InvalidParameter
+from whet.errors import InvalidData
 from whet.tasks.data import ANSWERED, Batch, Batches
 from whet.tasks.kinds._distributions import Categorical
 from whet.tasks.kinds.base import Answers, Head, LogitRows
-from whet.tasks.pairing import Pairing
 from whet.tasks.questions import Questions
 from whet.tasks.spans import LONGEST_ANSWER, WindowLogits, best_span
 
@@ -37,14 +35,10 @@ class QuestionAnswering(Categorical):
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     heads: ClassVar[tuple[str, ...]] = ("ForQuestionAnswering", "ForQuestionAnsweringSimple")
     holds: ClassVar[str] = "a question answerer"
-    has_classes: ClassVar[bool] = False
+    gives: ClassVar[str] = "a start and an end"
     one_row: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...]] = ("start_logits", "end_logits")
     metrics: ClassVar[tuple[str, ...]] = ("answer_f1", "exact_match")
-
-    def fits_labels(self, label_names: Sequence[str] | None) -> bool:
-        """See `TaskKind.fits_labels`; names do not tell of answers."""
-        return False
 
     def fits_head(self, head: Head) -> bool:
         """See `TaskKind.fits_head`."""
@@ -54,38 +48,12 @@ class QuestionAnswering(Categorical):
         """See `TaskKind.output_names`."""
         return ("start", "end")
 
-    def label_names(self, head: Mapping[int, str]) -> None:
-        """See `TaskKind.label_names`; answers have none."""
-        return
-
-    def pairing(
-        self,
-        head: Mapping[int, str],
-        label_names: Sequence[str] | None,
-        *,
-        ordered: bool = True,
-        label_map: Mapping[str, str] = MappingProxyType({}),
-    ) -> Pairing:
-        """See `TaskKind.pairing`; outputs are tokens, which have no order of their own."""
-        if len(head) != ROWS:
-            raise InvalidData(
-                f"the model's head must give a start and an end, but got num_labels={len(head)}; "
-                "fine-tune it on this task, or name the right task"
-            )
-        if label_map:
-            raise InvalidParameter("--label-map must go with classes, but the task's labels are answers; leave it out")
-        return Pairing([])
-
     def read_labels(self, raw: Sequence[str], label_names: Sequence[str] | None, *, source: Path | str) -> list[Any]:
         """See `TaskKind.read_labels`; a column of text cannot say where answers start."""
         raise InvalidData(
             f"questions in {source} must come with answers and where they start, but got them with a column of text; "
             "give SQuAD's JSON, or one question a line"
         )
-
-    def renumbered(self, labels: Sequence[Any], order: Sequence[int]) -> list[Any]:
-        """See `TaskKind.renumbered`; answers have no numbering."""
-        return list(labels)
 
     def rows(self, outputs: Any, batch: Batch) -> LogitRows:
         """See `TaskKind.rows`: two for each window, with the first token of a window in the first column.

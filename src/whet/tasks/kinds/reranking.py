@@ -7,7 +7,7 @@ differences order the candidates.
 Source: Nogueira, Cho, "Passage Re-ranking with BERT", 2019, arXiv 1901.04085.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -36,10 +36,6 @@ class Reranking(Score):
     holds: ClassVar[str] = "a reranker"
     sentence_model: ClassVar[str | None] = "CrossEncoder"
     own_loss: ClassVar[bool] = False
-
-    def fits_labels(self, label_names: Sequence[str] | None) -> bool:
-        """See `TaskKind.fits_labels`; labels alone do not tell."""
-        return False
 
     def fits_head(self, head: Head) -> bool:
         """See `TaskKind.fits_head`; the head looks like that of a regressor."""

@@ -1,8 +1,7 @@
 """Token classification: each word of a sentence has a tag, as in the recognition of names; the first token answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,9 +9,9 @@ import numpy as np
 from whet.errors import InvalidData
 from whet.tasks.data import ANSWERED, Batch, Batches
 from whet.tasks.files import class_indices
+from whet.tasks.kinds._classes import Classes
 from whet.tasks.kinds._distributions import Categorical
 from whet.tasks.kinds.base import Answers, Head, LogitRows
-from whet.tasks.pairing import Pairing, pair_classes
 from whet.tasks.words import NOT_ANSWERED
 
 __all__ = ["TokenClassification"]
@@ -20,14 +19,13 @@ __all__ = ["TokenClassification"]
 Array = np.ndarray[Any, Any]
 
 
-class TokenClassification(Categorical):
+class TokenClassification(Classes, Categorical):
     """One tag per word; a row of logits is that of the first token of a word."""
 
     pipeline_tag: ClassVar[str] = "token-classification"
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     heads: ClassVar[tuple[str, ...]] = ("ForTokenClassification",)
     holds: ClassVar[str] = "a tagger of words"
-    has_classes: ClassVar[bool] = True
     one_row: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = (
         "entity_f1",
@@ -38,32 +36,9 @@ class TokenClassification(Categorical):
         "word_accuracy",
     )
 
-    def fits_labels(self, label_names: Sequence[str] | None) -> bool:
-        """See `TaskKind.fits_labels`; names alone do not tell tags from classes of texts."""
-        return False
-
     def fits_head(self, head: Head) -> bool:
         """See `TaskKind.fits_head`."""
         return True
-
-    def output_names(self, label_names: Sequence[str] | None) -> tuple[str, ...]:
-        """See `TaskKind.output_names`."""
-        return tuple(label_names or ())
-
-    def label_names(self, head: Mapping[int, str]) -> tuple[str, ...]:
-        """See `TaskKind.label_names`."""
-        return tuple(head.values())
-
-    def pairing(
-        self,
-        head: Mapping[int, str],
-        label_names: Sequence[str] | None,
-        *,
-        ordered: bool = True,
-        label_map: Mapping[str, str] = MappingProxyType({}),
-    ) -> Pairing:
-        """See `TaskKind.pairing`."""
-        return pair_classes(head, self.output_names(label_names), ordered=ordered, label_map=label_map)
 
     def read_labels(
         self, raw: Sequence[Any], label_names: Sequence[str] | None, *, source: Path | str
