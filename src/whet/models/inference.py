@@ -13,8 +13,9 @@ from torch.utils.hooks import RemovableHandle
 from whet.errors import InvalidModel
 from whet.models.architecture import word_vectors
 from whet.models.checkpoint import said_kind
+from whet.numerics.stacking import stacked
 from whet.tasks.data import ANSWERED, UNREAD, Batch
-from whet.tasks.kinds.base import NO_HEAD, Answers, Head, LogitRows, TaskKind, joined, kind_of_head, kinds_of_head
+from whet.tasks.kinds.base import NO_HEAD, Answers, Head, LogitRows, TaskKind, kind_of_head, kinds_of_head
 from whet.tasks.sentences import SentenceModules
 from whet.utils.progress import track
 
@@ -155,7 +156,7 @@ def predict(model: nn.Module, batches: Iterable[Batch], *, name: str | None = No
             logits.append(_at_least_float32(rows.logits).cpu().numpy())
             inputs.append(rows.inputs.cpu().numpy() + before)
             before += len(batch["input_ids"])
-    found = Answers(kind, joined(logits), np.concatenate(inputs), np.concatenate(scores) if scores else None)
+    found = Answers(kind, stacked(logits), np.concatenate(inputs), np.concatenate(scores) if scores else None)
     if name is not None and not (
         np.isfinite(found.logits).all() and np.isfinite(0 if found.scores is None else found.scores).all()
     ):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from whet.errors import InvalidData, InvalidModel, InvalidParameter
+from whet.numerics.stacking import equally_wide
 from whet.tasks.data import Batch, Batches
 from whet.tasks.pairing import Pairing
 from whet.utils.lookup import by_name, choose, member_name, members
@@ -31,7 +32,6 @@ __all__ = [
     "LogitRows",
     "TaskKind",
     "all_kinds",
-    "joined",
     "kind_named",
     "kind_of_head",
     "kind_of_labels",
@@ -316,7 +316,7 @@ class Answers:
 
     def divergences(self, model: "Answers") -> Array:
         """Return (rows,) KL(these ‖ the model's) in nats."""
-        found: Array = self.kind.divergence(*_equally_wide(self.logits, model.logits))
+        found: Array = self.kind.divergence(*equally_wide(self.logits, model.logits))
         return found
 
     def disagreements(self, model: "Answers") -> Array | None:
@@ -384,23 +384,3 @@ def kind_of_metric(metric: str | None) -> TaskKind:
     """Return the kind that alone has a quality metric; classification if no kind has it alone."""
     kinds = all_kinds()
     return next((kind for kind in kinds.values() if metric in kind.metrics), kinds["classification"])
-
-
-def joined(rows: Sequence[Array]) -> Array:
-    """Return the logits of several batches, (rows, outputs); narrower ones are filled up with the least number.
-
-    The outputs of a question answerer are the tokens of its batch.
-    """
-    width = max(part.shape[1] for part in rows)
-    return np.concatenate([_filled_up(part, width) for part in rows])
-
-
-def _equally_wide(one: Array, other: Array) -> tuple[Array, Array]:
-    width = max(one.shape[1], other.shape[1])
-    return _filled_up(one, width), _filled_up(other, width)
-
-
-def _filled_up(logits: Array, width: int) -> Array:
-    if logits.shape[1] == width:
-        return logits
-    return np.pad(logits, ((0, 0), (0, width - logits.shape[1])), constant_values=np.finfo(logits.dtype).min)
