@@ -8,6 +8,7 @@ from .api.compressing import compress as compress
 from .api.deploying import Deployment as Deployment
 from .api.deploying import deploy as deploy
 from .api.exporting import export as export
+from .api.inspecting import inspect as inspect
 from .api.loading import load_model as load_model
 from .api.measuring import measure as measure
 from .api.training import distill as distill
@@ -30,7 +31,6 @@ from .errors import WhetError as WhetError
 from .evaluation.benchmark import Benchmark as Benchmark
 from .evaluation.frontier import Frontier as Frontier
 from .evaluation.inspection import Inspection as Inspection
-from .evaluation.inspection import inspect as inspect
 from .evaluation.load_task import load_task as load_task
 from .evaluation.measurement import Comparison as Comparison
 from .evaluation.measurement import Measurement as Measurement

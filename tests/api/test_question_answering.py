@@ -13,10 +13,10 @@ from transformers import AutoModelForQuestionAnswering
 import whet
 from folders import save
 from helpers import tiny_model
+from whet.api.inspecting import inspect
 from whet.calibration.importance import fisher_importance
 from whet.calibration.resources import Calibration
 from whet.errors import InvalidModel
-from whet.evaluation.inspection import inspect
 from whet.models.inference import predict
 from whet.models.load import load_tokenizer
 from whet.runtimes import base

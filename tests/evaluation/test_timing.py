@@ -17,9 +17,9 @@ from torch import nn
 
 import whet
 from helpers import tiny_batches, tiny_model
+from whet.api.inspecting import inspect
 from whet.errors import OutputNotWritten
 from whet.evaluation import timing
-from whet.evaluation.inspection import inspect
 from whet.evaluation.metrics.base import ModelUnderTest
 from whet.evaluation.metrics.latency import Latency
 from whet.evaluation.significance import paired_ratio, speedup
@@ -153,7 +153,8 @@ TAKERS: dict[str, Callable[[nn.Module], object]] = {
 
 @pytest.mark.parametrize("taker", TAKERS)
 def test_whatever_takes_times_holds_the_lock(taker: str, monkeypatch):
-    monkeypatch.setattr("whet.evaluation.inspection.load_any", lambda source: model)
+    monkeypatch.setattr("whet.api.inspecting.load_with_tokenizer", lambda source, kind: (model, None))
+    monkeypatch.setattr("whet.api.inspecting.refusals", lambda model, tokenizer: {})
     model, lock, alone = tiny_model("bert"), FileLock(timing.LOCK), list[bool]()
 
     def watch(*_: object) -> None:

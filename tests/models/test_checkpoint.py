@@ -35,8 +35,8 @@ from transformers import (
 from folders import classifier, edit_json, save
 from helpers import VOCAB, tiny_batches, tiny_model
 from whet import api
+from whet.api.inspecting import inspect
 from whet.errors import InvalidModel, WhetError
-from whet.evaluation.inspection import inspect
 from whet.methods.recipe import Recipe
 from whet.models.load import class_order, load_tokenizer, load_unverified, load_with_new_head, weight_files
 from whet.models.weights import check_run

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from folders import classifier, edit_json, save
 from helpers import tiny_model
 from whet import api
+from whet.api.inspecting import inspect
 from whet.errors import InvalidData, InvalidModel, UnknownName
-from whet.evaluation.inspection import inspect
 from whet.methods.recipe import Recipe
 from whet.models.checkpoint import Checkpoint
 from whet.models.inference import kind_of_model

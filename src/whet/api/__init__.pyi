@@ -7,6 +7,7 @@ from .compressing import compress as compress
 from .deploying import Deployment as Deployment
 from .deploying import deploy as deploy
 from .exporting import export as export
+from .inspecting import inspect as inspect
 from .loading import load_model as load_model
 from .measuring import measure as measure
 from .training import distill as distill

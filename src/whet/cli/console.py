@@ -257,7 +257,12 @@ def print_inspection(found: Inspection) -> None:
         TableColumn("speedup of the\nsmallest rank", [number(even.best_speedup, places=2) for even in evens]),
     ]
     width = table_width()
+    suited = [name for name, reason in found.methods.items() if not reason]
     show(
+        f"kind: {found.kind.replace('_', ' ')}; its head reads {found.reads}",
+        f"methods that can work on it: {', '.join(suited)}",
+        *(f"not {name}: {reason}" for name, reason in found.methods.items() if reason),
+        "",
         fitted_table(modules, title=f"{size} sentences of {length} tokens", width=width),
         "",
         fitted_table(products, title="where two thin products pay", width=width),

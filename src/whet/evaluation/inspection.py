@@ -1,24 +1,24 @@
 """Where a model's parameters and time are, and which methods can help on this machine."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from annotated_types import Interval
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from whet.errors import InvalidParameter
 from whet.evaluation.timing import layer_latencies, time_modules
 from whet.models.architecture import Architecture, dense_weight
-from whet.models.artifact import load_any
+from whet.models.inference import example_batch, kind_of_model, predict_logits, removing_hooks
 from whet.models.load import common_max_length
 from whet.numerics.low_rank import break_even
 from whet.tasks.data import Batch
-from whet.utils.calls import checked
 from whet.utils.hardware import INSTRUCTION_SETS, Machine, current_machine
 
-__all__ = ["BreakEven", "Inspection", "ModuleRow", "inspect"]
+__all__ = ["BreakEven", "Inspection", "ModuleRow", "inspected", "require_batch"]
 
 LARGEST_BATCH = 2**20
 """Tokens of the largest batch that is timed; one layer's outputs take gigabytes for it."""
@@ -68,7 +68,13 @@ class Inspection:
     break_evens: list[BreakEven]
     """One per shape of dense layer."""
     advice: list[str]
-    """Which methods can help here, and which cannot."""
+    """What can help on this machine, and what cannot."""
+    kind: str
+    """What the model answers, such as token_classification."""
+    reads: str
+    """What its head reads of the last block: the first token, the last token, each token by itself, or all tokens."""
+    methods: dict[str, str]
+    """Why each method refuses the model, by its name; empty for those that can work on it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the inspection as JSON values."""
@@ -79,24 +85,13 @@ class Inspection:
         return asdict(self) | rows
 
 
-@checked
-def inspect(
-    model: str | Path,
-    *,
-    kind: str | None = None,
-    batch: tuple[int, int] = (32, 64),
-    rounds: Annotated[int, Interval(ge=1, le=10_000)] = 15,
-) -> Inspection:
-    """Return where the parameters and the time of a model are, and what can help.
+def require_batch(batch: tuple[int, int]) -> None:
+    """Check the size of the batch that is timed.
 
     Args:
-        model: folder or hub name.
-        kind: of the model's answers, such as embedding, where the folder does not tell.
-        batch: sentences and tokens a sentence to time it with; fewer tokens if the model cannot read as many.
-        rounds: forward passes that are timed.
+        batch: sentences and tokens a sentence.
 
     Raises:
-        InvalidModel, InvalidArtifact: the model cannot be loaded or was altered.
         InvalidParameter: a sentence or a token is the least, and LARGEST_BATCH tokens are the most.
     """
     if min(batch) < 1 or batch[0] * batch[1] > LARGEST_BATCH:
@@ -104,7 +99,17 @@ def inspect(
             f"a batch must have from 1 to {LARGEST_BATCH} tokens, but got {batch[0]} sentences of {batch[1]}; give a "
             "batch such as 32 of 64"
         )
-    loaded = load_any(model, kind=kind)
+
+
+def inspected(loaded: PreTrainedModel, *, batch: tuple[int, int], rounds: int, methods: dict[str, str]) -> Inspection:
+    """Return where the parameters and the time of a model are, and what can help.
+
+    Args:
+        loaded: the model, in eval mode.
+        batch: sentences and tokens a sentence to time it with; fewer tokens if the model cannot read as many.
+        rounds: forward passes that are timed.
+        methods: why each method refuses the model, by its name; empty for those that can work on it.
+    """
     size, length = batch[0], common_max_length(batch[1], loaded)
     vocabulary = int(loaded.config.vocab_size)
     ids = torch.randint(vocabulary // 2, vocabulary, (size, length), generator=torch.Generator().manual_seed(0))
@@ -112,7 +117,33 @@ def inspect(
     rows = _modules(loaded, inputs, rounds)
     evens = _break_evens(loaded, inputs)
     here = current_machine()
-    return Inspection(here, (size, length), rows, evens, _advice(here, evens))
+    kind, reads = kind_of_model(loaded).name(), _tokens_read(loaded)
+    return Inspection(here, (size, length), rows, evens, _advice(here, evens), kind, reads, methods)
+
+
+def _tokens_read(model: PreTrainedModel) -> str:
+    """What the head reads of the last block's output, found by setting some tokens to NaN."""
+    if not kind_of_model(model).one_row:
+        return "each token by itself"
+    block = model.get_submodule(Architecture.of(model).blocks[-1])
+    batch = example_batch(model, ["input_ids", "attention_mask"], 1, 8)
+    for words, kept in (("the first token", 0), ("the last token", -1)):
+        with removing_hooks([block.register_forward_hook(_only(kept))]):
+            if np.isfinite(predict_logits(model, [batch])).all():
+                return words
+    return "all tokens"
+
+
+def _only(kept: int) -> Callable[..., Any]:
+    """Return a hook that sets all tokens of an output to NaN but one."""
+
+    def others_to_nan(_module: nn.Module, _inputs: Any, out: Any) -> Any:
+        hidden: Tensor = out if isinstance(out, Tensor) else out[0]
+        found = torch.full_like(hidden, torch.nan)
+        found[:, kept] = hidden[:, kept]
+        return found if isinstance(out, Tensor) else (found, *out[1:])
+
+    return others_to_nan
 
 
 def _modules(model: nn.Module, inputs: dict[str, Tensor], rounds: int) -> list[ModuleRow]:

@@ -22,10 +22,10 @@ def inspect(
         batch_size: Examples in the batch that is timed.
         length: Tokens in each example.
     """
-    from whet.evaluation.inspection import inspect as inspect_model
+    from whet import api
 
     machine.use_cpu()
-    inspection = inspect_model(model, kind=kind, batch=(batch_size, length))
+    inspection = api.inspect(model, kind=kind, batch=(batch_size, length))
     if as_json:
         print_json(inspection.to_dict())
     else:

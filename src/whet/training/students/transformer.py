@@ -24,7 +24,7 @@ from whet.models.architecture import word_vectors
 from whet.models.inference import kind_of_model, new_model
 from whet.models.lineage import public_name
 from whet.models.load import load_tokenizer, load_with_new_head
-from whet.training.students._narrowing import resized_config
+from whet.models.resizing import resized_config
 from whet.training.students.base import BuiltStudent, Student, require_runs, require_size
 from whet.utils.inputs import one_line, read_text
 from whet.utils.parameters import require, shown, whole_number_in

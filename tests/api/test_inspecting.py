@@ -2,14 +2,15 @@ import json
 
 import pytest
 import torch
+from transformers import AutoModelForTokenClassification
 
 import whet
 from folders import classifier, save
 from helpers import FAMILIES, tiny_model
+from whet.api.inspecting import inspect
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
 from whet.evaluation import records
-from whet.evaluation.inspection import inspect
 from whet.methods.base import all_methods
 from whet.methods.recipe import Recipe
 from whet.numerics.low_rank import break_even
@@ -77,7 +78,7 @@ def test_what_is_no_model_is_refused(tmp_path):
 
 def test_the_model_is_left_without_hooks(tmp_path, tokenizer, monkeypatch):
     model = tiny_model("bert")
-    monkeypatch.setattr("whet.evaluation.inspection.load_any", lambda source: model)
+    monkeypatch.setattr("whet.api.inspecting.load_with_tokenizer", lambda source, kind: (model, tokenizer))
     inspect("x", batch=(1, 4), rounds=1)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
@@ -96,3 +97,22 @@ def test_a_system_without_proc_is_described_too(monkeypatch):
     monkeypatch.setattr("whet.utils.hardware._cpu_fields", dict)
     assert current_machine().cpu
     assert current_machine().instruction_sets == ()
+
+
+@pytest.mark.parametrize(
+    ("family", "reads"), [("bert", "the first token"), ("gpt2", "the last token"), ("llama", "the last token")]
+)
+def test_it_says_what_the_head_reads_and_asks_every_method(family, reads, tmp_path, tokenizer):
+    found = inspect(save(tiny_model(family), tokenizer, tmp_path / "model"), batch=(1, 4), rounds=2)
+    assert (found.kind, found.reads) == ("classification", reads)
+    assert found.methods.keys() == all_methods().keys()
+    assert found.methods["factorization.svd"] == found.methods["quantization.weight_only"] == ""
+    assert (found.methods["lossless.first_token"] == "") == (family == "bert")
+
+
+def test_methods_that_refuse_say_why_in_a_few_words(tmp_path, tokenizer):
+    tagger = AutoModelForTokenClassification.from_config(tiny_model("bert").config)
+    found = inspect(save(tagger, tokenizer, tmp_path / "model"), batch=(1, 4), rounds=2)
+    assert (found.kind, found.reads) == ("token_classification", "each token by itself")
+    assert found.methods["lossless.first_token"] == "the head must read the first token of the last block alone"
+    assert found.methods["pruning.neurons"] == ""
