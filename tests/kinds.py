@@ -36,19 +36,23 @@ Row = Callable[[Path], Options]
 """Writes a model to the folder `model` below the one given, and data beside it."""
 
 
-def write_model(root: Path, model_class: str, labels: Iterable[str] = (), **config: Any) -> nn.Module:
-    """Write a tiny BERT with a head, and the tokenizer of `helpers`, to `root/model`.
+def write_model(
+    root: Path, model_class: str, labels: Iterable[str] = (), *, family: str = "Bert", **config: Any
+) -> nn.Module:
+    """Write a tiny model with a head, and the tokenizer of `helpers`, to `root/model`.
 
     Args:
         root: an empty folder.
         model_class: name of the class in transformers.
         labels: names of the outputs, for heads that have them.
+        family: as transformers spells it in the names of its classes.
         config: more of the configuration.
     """
     names = dict(enumerate(labels))
     if names:
         config |= {"id2label": names, "label2id": {name: i for i, name in names.items()}}
-    model: PreTrainedModel = getattr(transformers, model_class)(transformers.BertConfig(**SIZES, **config))
+    settings = getattr(transformers, f"{family}Config")(**{**SIZES, **config})
+    model: PreTrainedModel = getattr(transformers, model_class)(settings)
     made_awkward(model)
     model.save_pretrained(root / "model")
     word_tokenizer().save_pretrained(root / "model")
@@ -126,7 +130,29 @@ def question_answering(root: Path) -> Options:
     return {**write_lines(root, row), "kind": "question_answering"}
 
 
+def language_modeling(root: Path) -> Options:
+    """A decoder whose embeddings and head are one matrix."""
+    config = {"intermediate_size": 64, "bos_token_id": 2, "eos_token_id": 3, "tie_word_embeddings": True}
+    write_model(root, "LlamaForCausalLM", family="Llama", **config)
+    return {**write_lines(root, lambda text, i: {"text": text}), "kind": "language_modeling"}
+
+
+def masked_language_modeling(root: Path) -> Options:
+    """An encoder that guesses masked words."""
+    write_model(root, "BertForMaskedLM")
+    return {**write_lines(root, lambda text, i: {"text": text}), "kind": "masked_language_modeling"}
+
+
 ROWS: dict[str, Row] = {
-    row.__name__: row for row in (classification, regression, multi_label, token_classification, question_answering)
+    row.__name__: row
+    for row in (
+        classification,
+        regression,
+        multi_label,
+        token_classification,
+        question_answering,
+        language_modeling,
+        masked_language_modeling,
+    )
 }
 """By the name of the kind."""

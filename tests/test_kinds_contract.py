@@ -150,6 +150,12 @@ def test_it_is_blind_to_what_padding_holds(recipe, made):
 
 @every_kind
 def test_it_is_fine_tuned_and_distilled(kind, made, tmp_path):
+    if kind.pretrained:
+        with pytest.raises(whet.InvalidParameter, match=r"whet finetune must have labels to learn, but .* is text for"):
+            whet.finetune(made.folder, made.task, tmp_path / "tuned", settings=TRAINING)
+        student = predict(whet.load_model(made.student), made.dev)
+        assert student.kind is kind and not np.array_equal(student.logits, predict(made.model, made.dev).logits)
+        return
     curve = whet.finetune(made.folder, made.task, tmp_path / "tuned", settings=TRAINING)
     assert all(np.isfinite([epoch.validation_loss, epoch.validation_metric]).all() for epoch in curve)
     models = [made.model, *map(whet.load_model, (tmp_path / "tuned", made.student))]

@@ -141,3 +141,14 @@ def test_finetuning_is_refused(folders, text, tmp_path):
         whet.finetune(
             folders["gpt2"], task_of(text, "gpt2"), tmp_path / "out", settings=whet.TrainingSettings(epochs=1)
         )
+
+
+def test_exports_score_texts_and_say_that_they_have_no_cache(folders, tmp_path, capsys):
+    whet.export(folders["llama"], ["onnxruntime"], out=tmp_path / "out")
+    assert "the export scores texts, without a cache of keys and values" in capsys.readouterr().err
+
+
+def test_what_cannot_be_exported_is_refused_in_one_sentence(folders, tmp_path):
+    with pytest.raises(whet.InvalidModel, match=r"LstmForCausalLM has an LSTM's steps, .* run it in PyTorch"):
+        whet.export(folders["lstm"], ["onnxruntime"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -18,6 +18,7 @@ from whet.utils.files import remove
 from whet.utils.manifests import is_artifact
 from whet.utils.outputs import claimed, new_folder
 from whet.utils.precision import FP32
+from whet.utils.progress import note
 from whet.utils.ranges import MaxKl, Seed, Threads
 
 __all__ = ["export"]
@@ -99,6 +100,8 @@ def _exported(
     folder: Path, chosen: Sequence[tuple[ExportRuntime, str]], settings: ExportSettings
 ) -> dict[tuple[str, str], Agreement]:
     agreements = export_to(folder, chosen, settings=settings, failed=_refuse)
+    if missing := Checkpoint.of(folder).kind(settings.kind).not_in_exports:
+        note(missing)
     records.renew_card(folder)
     return agreements
 

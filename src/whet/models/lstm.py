@@ -94,6 +94,8 @@ class LstmForCausalLM(PreTrainedModel):
     _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "embed_tokens.weight"}
     linears_after_blocks: ClassVar[tuple[str, ...]] = ("lm_head",)
     """The softmax layer is the largest matrix, so that it is compressed too; see `Architecture`."""
+    not_exported: ClassVar[str] = "an LSTM's steps, of which there are as many as tokens"
+    """What the graph of an export cannot hold; see `whet.runtimes.export`."""
 
     def __init__(self, config: LstmConfig) -> None:
         if config.vocab_size < 1 or config.hidden_size < 1 or config.num_hidden_layers < 1:

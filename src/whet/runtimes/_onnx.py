@@ -95,6 +95,10 @@ def to_onnx(model: nn.Module, names: Sequence[str], path: Path, *, opset: int | 
             "the model must compute in float, but got one with 8-bit products of PyTorch; export the model that it was "
             "made from, with --precision int8"
         )
+    if reason := getattr(model, "not_exported", ""):
+        raise InvalidModel(
+            f"ONNX must be able to express the model, but {type(model).__name__} has {reason}; run it in PyTorch"
+        )
     dynamic = torch.export.Dim.DYNAMIC
     example = example_batch(model, names, *EXAMPLE)
     rotary = any("rotary" in name.lower() for name, _ in model.named_modules())

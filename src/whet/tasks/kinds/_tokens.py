@@ -43,9 +43,14 @@ class TokenPrediction(Categorical):
         inputs, tokens = _answered(batch)
         return LogitRows(logits[inputs, tokens], inputs)
 
-    def scores(self, rows: LogitRows, batch: Batch) -> Tensor:
-        """See `TaskKind.scores`; (inputs, 2), the loss of each in nats, summed, and how many tokens it predicts."""
-        wanted = batch[TARGETS][_answered(batch)]
+    def scores(self, rows: LogitRows, batch: Batch) -> Tensor | None:
+        """See `TaskKind.scores`; (inputs, 2), the loss of each in nats, summed, and how many tokens it predicts.
+
+        None if the batch does not say which tokens are right, as random inputs do not.
+        """
+        if TARGETS not in batch:
+            return None
+        wanted = batch[TARGETS].to(rows.inputs.device)[_answered(batch)]
         likely = rows.logits.gather(1, wanted[:, None])[:, 0].double()
         losses = rows.logits.float().logsumexp(-1).double() - likely
         scores = torch.zeros(len(batch["input_ids"]), 2, dtype=torch.float64, device=losses.device)

@@ -102,6 +102,8 @@ class TaskKind(ABC):
     """Whether pretraining makes models of the kind, which are bases for others, and no fine-tuning by whet."""
     outputs: ClassVar[tuple[str, ...]] = ("logits",)
     """The names of what an export gives, which `rows` reads as fields of a model's outputs."""
+    not_in_exports: ClassVar[str] = ""
+    """What users of such models may expect of an export, and do not get, in a sentence."""
     sentence_model: ClassVar[str | None] = None
     """What sentence-transformers calls a model of the kind where the class of the model does not tell it."""
     one_row: ClassVar[bool] = True

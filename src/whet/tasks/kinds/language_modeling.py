@@ -15,6 +15,9 @@ class LanguageModeling(TokenPrediction):
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     heads: ClassVar[tuple[str, ...]] = ("ForCausalLM", "LMHeadModel")
     holds: ClassVar[str] = "a language model"
+    not_in_exports: ClassVar[str] = (
+        "the export scores texts, without a cache of keys and values; to generate text, use the model with transformers"
+    )
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte")
 
     def fits_head(self, head: Head) -> bool:
