@@ -6,6 +6,7 @@ import pytest
 
 from helpers import word_tokenizer
 from whet.errors import InvalidData, InvalidModel
+from whet.tasks import questions
 from whet.tasks.data import ANSWERED
 from whet.tasks.encoding import encode, pad_batches
 from whet.tasks.questions import Questions
@@ -96,6 +97,14 @@ def test_a_tokenizer_without_offsets_is_refused(monkeypatch):
     monkeypatch.setattr(type(tokenizer), "is_fast", False)
     with pytest.raises(InvalidModel, match=r"^the tokenizer of a question answerer must know where its tokens lie"):
         QUESTIONS.encode(tokenizer, max_length=MAX_LENGTH)
+
+
+def test_many_questions_are_encoded_in_parts(monkeypatch):
+    whole = QUESTIONS.joined(QUESTIONS).encode(word_tokenizer(), max_length=MAX_LENGTH)
+    monkeypatch.setattr(questions, "AT_ONCE", 3)
+    parts = QUESTIONS.joined(QUESTIONS).encode(word_tokenizer(), max_length=MAX_LENGTH)
+    assert parts.rows == whole.rows and parts.owners == whole.owners
+    assert all((a.offsets == b.offsets).all() for a, b in zip(parts.notes, whole.notes, strict=True))
 
 
 def test_no_questions_are_no_inputs():

@@ -18,6 +18,8 @@ __all__ = ["AcceptedAnswers", "Questions"]
 
 AcceptedAnswers = tuple[tuple[str, int], ...]
 """The answers that count as right, each with its start in the context, in characters; none if there is no answer."""
+AT_ONCE = 1000
+"""Questions that are tokenized at once: what the tokenizer keeps of each is many times as large as its tokens."""
 _NOT_INPUTS = ("offset_mapping", "overflow_to_sample_mapping")
 """What tokenizers say of inputs, which models do not read."""
 
@@ -41,20 +43,27 @@ class Questions(Examples):
             InvalidModel: the tokenizer does not know where its tokens lie in the text.
             InvalidData: a question leaves too little room for its context.
         """
-        if not self.texts:
-            return Encoded([], [], [])
         _require_offsets(tokenizer)
         self._require_room(tokenizer, max_length)
+        whole = Encoded([], [], [])
+        for start in range(0, len(self), AT_ONCE):
+            for part, own in zip(whole, self._encoded(tokenizer, start, max_length), strict=True):
+                part.extend(own)
+        return whole
+
+    def _encoded(self, tokenizer: "PreTrainedTokenizerBase", first: int, max_length: int) -> Encoded:
+        """The inputs of AT_ONCE questions from the one with an index."""
+        some = slice(first, first + AT_ONCE)
         encoded = tokenizer(
-            list(self.texts),
-            list(self.pairs or ()),
+            list(self.texts[some]),
+            list((self.pairs or ())[some]),
             truncation="only_second",
             max_length=max_length,
             stride=overlap(max_length),
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
-        owners: list[int] = list(encoded["overflow_to_sample_mapping"])
+        owners = [first + owner for owner in encoded["overflow_to_sample_mapping"]]
         rows, windows = [], []
         for i, owner in enumerate(owners):
             sequence_ids = encoded.sequence_ids(i)
@@ -78,7 +87,7 @@ class Questions(Examples):
     def _require_room(self, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
         """Refuse questions after which a window would show nothing that its neighbour does not."""
         limit = max_length - tokenizer.num_special_tokens_to_add(pair=True) - overlap(max_length) - 1
-        ids = tokenizer(list(self.texts), add_special_tokens=False, verbose=False)["input_ids"]
+        ids = tokenizer(list(self.texts), add_special_tokens=False, verbose=False)["input_ids"] if self.texts else []
         lengths = [len(tokens) for tokens in ids]
         long = sum(length > limit for length in lengths)
         if long:
