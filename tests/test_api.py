@@ -78,7 +78,10 @@ def test_own_files_make_a_task(root):
         ({"name": "imdb", "train_file": "train.csv"}, "one of --task and --train-file must be given"),
         ({"name": "imdb", "dev_file": "dev.csv"}, "must go with --train-file, but got one with --task"),
         ({"name": "imdb", "metric": "f1"}, "must go with --train-file, but got one with --task"),
-        ({"name": "imdb", "label": "class"}, "--label must go with --train-file, but got class with --task"),
+        (
+            {"name": "imdb", "label": "class"},
+            "--label and --label-separator must go with --train-file, but got one with",
+        ),
         (
             {"name": "imdb", "positive": "positive"},
             "--positive must go with a metric of one class, .* but got accuracy",

@@ -17,7 +17,8 @@ from whet.models.registration import register
 _public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 _FORMER = {"task_named": "load_task(name)", "task_from_files": "load_task(train_file=...)"}
-"""Functions of `whet.tasks.base` that were public in 0.1, and what to write in their place."""
+"""Functions that were public in 0.1, and what to write in their place."""
+_WHERE = {"task_named": "whet.tasks.base", "task_from_files": "whet.tasks.own_data"}
 
 
 def __getattr__(name: str) -> Any:
@@ -32,7 +33,7 @@ def __getattr__(name: str) -> Any:
                 f"whet.{name} needs the package {error.name}, but it is not installed; pip install 'whet[compress]'"
             ) from error
     warnings.warn(f"whet.{name} is now whet.{_FORMER[name]}; 0.3 drops the old name", FutureWarning, stacklevel=2)
-    return getattr(importlib.import_module("whet.tasks.base"), name)
+    return getattr(importlib.import_module(_WHERE[name]), name)
 
 
 register()

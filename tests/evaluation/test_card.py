@@ -148,6 +148,8 @@ def test_a_model_card_shows_scores_as_they_are():
     """Pipelines would squash a single output."""
     score = 'score = pipeline("text-classification", model="small", function_to_apply="none")'
     assert score in model_card(FACTS._replace(kind="regression"), [])
+    every = 'classify = pipeline("text-classification", model="small", top_k=None)'
+    assert every in model_card(FACTS._replace(kind="multi_label"), [])
     assert 'classify = pipeline("text-classification", model="small")' in model_card(
         FACTS._replace(kind="classification"), []
     )

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import transformers
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -189,7 +188,7 @@ def distill(
             said = teacher_logits(source, tokenizer, added)
         else:
             said = logits[len(train_on) :]
-        whole = replace(whole, labels=[*train_on.labels, *_predicted(task, said)])
+        whole = replace(whole, labels=[*train_on.labels, *task.kind.guesses(said.numpy())])
     made = Made(how=DISTILLED, task=task.name, student=built.title)
     return _trained(
         built.model,
@@ -217,13 +216,6 @@ def _require_predictions(task: Task, goal: Objective, cache: Path | None, unlabe
             f"a cache and text without labels must go with one answer a text, but {task.name} is "
             f"{task.kind.name().replace('_', ' ')}; leave them out"
         )
-
-
-def _predicted(task: Task, logits: Tensor) -> list[Any]:
-    """The labels that a teacher gives to texts by its (texts, outputs) logits."""
-    rows = np.arange(len(logits))
-    labels: list[Any] = task.kind.predictions(Answers(task.kind, logits.numpy(), rows), Batches([], rows)).tolist()
-    return labels
 
 
 def _numbered(task: Task, order: Sequence[int]) -> list[Examples]:

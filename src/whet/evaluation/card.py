@@ -41,7 +41,9 @@ HUB_METRICS = {
     "entity_precision": "precision",
     "entity_recall": "recall",
     "macro_f1": "f1",
+    "macro_label_f1": "f1",
     "matthews": "matthews_correlation",
+    "micro_f1": "f1",
     "pearson": "pearsonr",
     "spearman": "spearmanr",
     "strict_entity_f1": "f1",
@@ -222,15 +224,15 @@ def _install(form: Form) -> list[str]:
 
 
 def _pipeline(facts: CardFacts) -> list[str]:
-    name, tag = _literal(facts.name), kind_named(facts.kind).pipeline_tag
-    # a pipeline would squash a score between 0 and 1
-    score, options = ("score", ', function_to_apply="none"') if facts.kind == "regression" else ("classify", "")
+    name, kind = _literal(facts.name), kind_named(facts.kind)
+    score = "classify" if kind.has_classes else "score"
+    options = f", {kind.pipeline_options}" if kind.pipeline_options else ""
     structure = ["import whet  # makes the structure known to transformers"] if facts.needs_whet else []
     return [
         *structure,
         "from transformers import pipeline",
         "",
-        f'{score} = pipeline("{tag}", model={name}{options})',
+        f'{score} = pipeline("{kind.pipeline_tag}", model={name}{options})',
         f"print({score}({_literal(_TEXT)}))",
     ]
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 from scipy import stats
 
+import whet
+from kinds import ROWS
 from whet.errors import InvalidData
-from whet.tasks.data import Batches
+from whet.tasks.data import Batches, Examples
 from whet.tasks.kinds.base import TEXT_HEAD, Answers, Head, all_kinds, kind_of_head
 
 KIND = all_kinds()["multi_label"]
@@ -31,6 +33,7 @@ def test_predictions_are_probabilities_of_which_those_above_a_half_are_decided()
     ("head", "kind"),
     [
         (Head(TEXT_HEAD, 1, "multi_label_classification"), "multi_label"),
+        (Head(TEXT_HEAD, 3, "multi_label_classification"), "multi_label"),
         (Head(TEXT_HEAD, 3, None, "multi_label"), "multi_label"),
         (Head(TEXT_HEAD, 3, "single_label_classification"), "classification"),
         (Head(TEXT_HEAD, 3), "classification"),
@@ -49,6 +52,19 @@ def test_texts_that_all_have_the_same_labels_teach_nothing():
     with pytest.raises(InvalidData, match=r"^the x must hold texts with different labels, but all have the same; give"):
         KIND.check_labels([(1.0, 0.0)] * 3, source="x")
     KIND.check_labels([(1.0, 0.0), (0.0, 0.0)], source="x")
+
+
+def test_texts_without_labels_get_those_above_a_half():
+    assert KIND.guesses(np.array([[1.0, -1.0], [0.0, 3.0]])) == [(1.0, 0.0), (0.0, 1.0)]
+
+
+def test_a_student_learns_from_texts_without_labels(tmp_path):
+    task = whet.load_task(**ROWS["multi_label"](tmp_path))
+    more = Examples(["w5 w6", "w7"], [0, 0])
+    settings = whet.TrainingSettings(epochs=1, max_length=16)
+    student = whet.student_from("layer_subset:odd")
+    curve = whet.distill(tmp_path / "model", student, task, tmp_path / "out", settings=settings, unlabeled=more)
+    assert np.isfinite(curve[0].training_loss)
 
 
 def test_the_loss_is_that_of_transformers():

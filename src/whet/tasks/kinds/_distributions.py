@@ -62,6 +62,10 @@ class Bernoulli(TaskKind):
         decided: Array = logits > 0
         return decided
 
+    def guesses(self, logits: Array) -> list[tuple[float, ...]]:
+        """See `TaskKind.guesses`."""
+        return [tuple(map(float, row)) for row in self.decisions(logits)]
+
     def noise(self, logits: Tensor, signs: Tensor) -> Tensor:
         """See `TaskKind.noise`; its covariance is diag(p (1 − p))."""
         p = logits.detach().sigmoid()

@@ -84,6 +84,8 @@ class TaskKind(ABC):
     """The name of the kind in the configurations of transformers, for heads that may be of several kinds."""
     pipeline_tag: ClassVar[str] = "text-classification"
     """The name of the kind's pipeline in transformers and on the hub."""
+    pipeline_options: ClassVar[str] = ""
+    """What that pipeline must be told, as Python spells it, such as `top_k=None`; empty if nothing."""
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     """The name of the class of transformers that loads models of the kind."""
     heads: ClassVar[tuple[str, ...]] = (TEXT_HEAD,)
@@ -247,6 +249,15 @@ class TaskKind(ABC):
     @abstractmethod
     def decisions(self, logits: Array) -> Array | None:
         """Return what rows decide, (rows, ...), from (rows, outputs) logits; None if they decide nothing."""
+
+    def guesses(self, logits: Array) -> Labels:
+        """Return the labels that rows of logits stand for, as those of examples, from (rows, outputs) logits.
+
+        Texts without labels get those that their teacher would give them.
+        """
+        decided = self.decisions(logits)
+        guessed: Labels = (logits[:, 0] if decided is None else decided).tolist()
+        return guessed
 
     @abstractmethod
     def noise(self, logits: Tensor, signs: Tensor) -> Tensor:
