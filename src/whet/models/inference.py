@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from whet.errors import InvalidModel
 from whet.models.architecture import word_vectors
 from whet.models.checkpoint import said_kind
+from whet.models.surgery import without_pooler
 from whet.numerics.stacking import stacked
 from whet.tasks.data import ANSWERED, UNREAD, Batch
 from whet.tasks.kinds.base import NO_HEAD, Answers, Head, LogitRows, TaskKind, kind_of_head, kinds_of_head
@@ -42,7 +43,10 @@ def new_model(like: nn.Module, config: Any) -> "PreTrainedModel":
     """Return a model of a configuration with random weights, which answers as another one does."""
     import transformers  # slow to import
 
-    model: PreTrainedModel = getattr(transformers, kind_of_model(like).auto_class).from_config(config)
+    kind = kind_of_model(like)
+    model: PreTrainedModel = getattr(transformers, kind.auto_class).from_config(config)
+    if NO_HEAD in kind.heads:
+        without_pooler(model, [name for name, _ in model.named_parameters()])
     return model
 
 

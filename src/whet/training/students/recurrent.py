@@ -16,11 +16,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from whet.calibration.resources import Resources
-from whet.errors import InvalidParameter
+from whet.errors import InvalidModel, InvalidParameter
 from whet.models.architecture import word_vectors
+from whet.models.checkpoint import KIND, said_kind
 from whet.models.configs import Cell, Pooling, RecurrentConfig
+from whet.models.inference import kind_of_model
 from whet.models.recurrent import RecurrentForSequenceClassification
 from whet.numerics.linalg import eigh_descending
+from whet.tasks.kinds.base import TEXT_HEAD
 from whet.training.students.base import BuiltStudent, Student, require_size
 from whet.utils.parameters import whole_number_in
 
@@ -74,6 +77,12 @@ class Recurrent(Student):
     def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
         """See `Student.build`; weights are drawn with the seed of the resources."""
         assert isinstance(teacher, PreTrainedModel)
+        kind = kind_of_model(teacher)
+        if TEXT_HEAD not in kind.heads:
+            raise InvalidModel(
+                f"a recurrent student must answer whole texts, but the teacher is {kind.holds}; give a student such as "
+                "layer_subset:odd"
+            )
         words = word_vectors(teacher)
         width = min(self.hidden_size, words.shape[1])
         config = RecurrentConfig(
@@ -88,6 +97,7 @@ class Recurrent(Student):
             label2id=teacher.config.label2id,
             problem_type=teacher.config.problem_type,
             pad_token_id=teacher.config.pad_token_id,
+            **({KIND: said} if (said := said_kind(vars(teacher.config))) else {}),
         )
         require_size(lambda: RecurrentForSequenceClassification(config), teacher)
         with torch.random.fork_rng():

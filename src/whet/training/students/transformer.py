@@ -21,10 +21,12 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
 from whet.models.architecture import word_vectors
+from whet.models.checkpoint import KIND
 from whet.models.inference import kind_of_model, new_model
 from whet.models.lineage import public_name
 from whet.models.load import load_tokenizer, load_with_new_head
 from whet.models.resizing import resized_config
+from whet.tasks.sentences import SENTENCES
 from whet.training.students.base import BuiltStudent, Student, require_runs, require_size
 from whet.utils.inputs import one_line, read_text
 from whet.utils.parameters import require, shown, whole_number_in
@@ -142,6 +144,7 @@ def _config_from_file(path: str, teacher: PreTrainedModel) -> PreTrainedConfig:
     words = len(word_vectors(teacher))
     shared = ("id2label", "label2id", "problem_type", "pad_token_id")
     config.update({"vocab_size": words, **{name: getattr(teacher_config, name) for name in shared}})
+    config.update({name: value for name in (KIND, SENTENCES) if (value := getattr(teacher_config, name, None))})
     return config
 
 
