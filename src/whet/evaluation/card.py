@@ -37,6 +37,7 @@ from whet.utils.precision import FP32, INT8, PYTORCH
 __all__ = ["CardFacts", "Form", "measured_table", "model_card", "won_by"]
 
 HUB_METRICS = {
+    "answer_f1": "f1",
     "entity_f1": "f1",
     "entity_precision": "precision",
     "entity_recall": "recall",

@@ -25,6 +25,8 @@ _WORDS = {
     "entity_recall": "recall of entities",
     "strict_entity_f1": "F1 of entities, strict",
     "word_accuracy": "accuracy of words",
+    "answer_f1": "F1 of answers",
+    "exact_match": "exact match",
     "kl": "KL divergence from the baseline",
     "disagreement": "changed answers",
     "latency_median": "time for a single text, median",

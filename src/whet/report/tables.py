@@ -32,6 +32,8 @@ TABLE_METRICS = (
     "entity_precision",
     "entity_recall",
     "word_accuracy",
+    "answer_f1",
+    "exact_match",
     "kl",
     "disagreement",
     "throughput",

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
+from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics.answers import AnswerF1, ExactMatch, normalized
+from whet.evaluation.words import metric_in_words
+from whet.report.tables import TABLE_METRICS
+from whet.tasks.kinds.base import kind_named
 
 
 def of(metric, answers: list[list[str]], predictions: list[str]) -> float:
@@ -70,3 +74,10 @@ def test_a_score_is_the_mean_over_questions():
     answers, predictions = [["one two"], ["three"], ["four"]], ["one", "three", "five"]
     assert of(ExactMatch(), answers, predictions) == pytest.approx(1 / 3)
     assert of(AnswerF1(), answers, predictions) == pytest.approx((2 / 3 + 1 + 0) / 3)
+
+
+def test_tables_and_sentences_know_the_metrics():
+    kind = kind_named("question_answering")
+    assert set(kind.metrics) <= set(TABLE_METRICS)
+    words = [metric_in_words(Measurement.count(name, 1, "")) for name in kind.metrics]
+    assert words == ["F1 of answers", "exact match"]
