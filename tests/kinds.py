@@ -143,6 +143,17 @@ def masked_language_modeling(root: Path) -> Options:
     return {**write_lines(root, lambda text, i: {"text": text}), "kind": "masked_language_modeling"}
 
 
+def reranking(root: Path) -> Options:
+    """Queries with four candidates each, of which one is relevant."""
+    activation = {"activation_fn": "torch.nn.modules.activation.Sigmoid"}
+    write_model(root, "BertForSequenceClassification", ["score"], sentence_transformers=activation)
+    for seed, (name, count) in enumerate((("train", TRAIN), ("dev", DEV))):
+        texts = sentences(4 * count, seed=seed)
+        rows = [{"query": f"w5 {texts[i - i % 4]}", "text": text, "label": i % 4 // 3} for i, text in enumerate(texts)]
+        (root / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return {"train_file": root / "train.jsonl", "dev_file": root / "dev.jsonl", "kind": "reranking"}
+
+
 ROWS: dict[str, Row] = {
     row.__name__: row
     for row in (
@@ -153,6 +164,7 @@ ROWS: dict[str, Row] = {
         question_answering,
         language_modeling,
         masked_language_modeling,
+        reranking,
     )
 }
 """By the name of the kind."""
