@@ -47,8 +47,10 @@ class Questions(Examples):
         self._require_room(tokenizer, max_length)
         whole = Encoded([], [], [])
         for start in range(0, len(self), AT_ONCE):
-            for part, own in zip(whole, self._encoded(tokenizer, start, max_length), strict=True):
-                part.extend(own)
+            some = self._encoded(tokenizer, start, max_length)
+            whole.rows.extend(some.rows)
+            whole.owners.extend(some.owners)
+            whole.notes.extend(some.notes)
         return whole
 
     def _encoded(self, tokenizer: "PreTrainedTokenizerBase", first: int, max_length: int) -> Encoded:
