@@ -90,3 +90,11 @@ def test_an_export_holds_pooling_and_normalisation(tmp_path, tokenizer, pooling,
     outputs = [value.name for value in onnx.load(tmp_path / "out" / "model.onnx").graph.output]
     assert outputs == ["sentence_embedding", "last_hidden_state"]  # the second is what sentence-transformers pools
     assert json.loads((tmp_path / "out" / "modules.json").read_text())[1]["path"] == "1_Pooling"
+
+
+def test_the_card_loads_an_embedder_by_sentence_transformers(folder, task, tmp_path):
+    whet.compress(folder, whet.Recipe.from_list(RECIPE[:1]), tmp_path / "small", task=task)
+    card = (tmp_path / "small" / "README.md").read_text()
+    code = card[card.index("```python") :]
+    assert "import whet  # makes the structure known to transformers\nfrom sentence_transformers import Sen" in code
+    assert 'model = SentenceTransformer("small")' in code and "pipeline_tag: sentence-similarity" in card

@@ -225,17 +225,8 @@ def _install(form: Form) -> list[str]:
 
 
 def _pipeline(facts: CardFacts) -> list[str]:
-    name, kind = _literal(facts.name), kind_named(facts.kind)
-    score = "classify" if kind.has_classes else "score"
-    options = f", {kind.pipeline_options}" if kind.pipeline_options else ""
     structure = ["import whet  # makes the structure known to transformers"] if facts.needs_whet else []
-    return [
-        *structure,
-        "from transformers import pipeline",
-        "",
-        f'{score} = pipeline("{kind.pipeline_tag}", model={name}{options})',
-        f"print({score}({_literal(_TEXT)}))",
-    ]
+    return [*structure, *kind_named(facts.kind).loading_code(_literal(facts.name), _literal(_TEXT))]
 
 
 def _literal(text: str) -> str:
@@ -260,7 +251,7 @@ def _head(facts: CardFacts, newest: Mapping[Form, Trial]) -> str:
     how = ["compressed"] if facts.recipe else [facts.made.how] if facts.made else []
     tags = ["whet", *how, *dict.fromkeys(form.runtime for form in facts.forms if form.runtime != PYTORCH)]
     known: dict[str, Any] = {
-        "library_name": "whet" if facts.needs_whet else "transformers",
+        "library_name": "whet" if facts.needs_whet else kind_named(facts.kind).library,
         "pipeline_tag": tag,
         "tags": tags,
         **lineage.model_dump(include=set(Lineage.model_fields), mode="json"),
