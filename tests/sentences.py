@@ -65,3 +65,14 @@ def sentence_folder(
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file."""
     path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def write_pairs(path: Path, count: int) -> Path:
+    """Write a CSV file of pairs of sentences, each with a score: the share of words that they have in common."""
+    lines = ["first,second,score"]
+    for i in range(count):
+        words = [f"w{5 + (7 * i + j) % 80}" for j in range(6)]
+        other = words[: i % 7] + [f"w{85 + j}" for j in range(6 - i % 7)]
+        lines.append(f"{' '.join(words)},{' '.join(other)},{i % 7}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

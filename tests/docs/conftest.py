@@ -9,6 +9,7 @@ import pytest
 from folders import classifier, save, write_rows, write_tagged
 from helpers import linears, tiny_model
 from searches import made_up, stop_after
+from sentences import sentence_folder, write_pairs
 from whet.evaluation import significance
 from whet.evaluation.metrics import latency
 from whet.evaluation.metrics.memory import Memory
@@ -26,6 +27,8 @@ def named_by_pages(tmp_path_factory, tokenizer) -> Path:
     root = tmp_path_factory.mktemp("named_by_pages")
     save(classifier("bert", LABELS), tokenizer, root / "mymodel")
     save(tiny_model("bert").base_model, tokenizer, root / BASE)
+    sentence_folder(root / "embedder", tokenizer)
+    write_pairs(root / "pairs.csv", 12)
     write_rows(root / "train.csv", 120, labels=LABELS)
     write_rows(root / "dev.csv", 12, seed=1, labels=LABELS)
     write_tagged(root / "train.conll", 120)

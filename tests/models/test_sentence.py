@@ -223,11 +223,11 @@ def test_another_pooling_is_another_source(tmp_path, tokenizer):
     assert source_digest(folder) != before
 
 
-def test_a_model_without_pooling_is_no_embedder_by_being_called_one(tmp_path, tokenizer):
+def test_a_model_without_pooling_is_pooled_by_the_mean_if_it_is_called_an_embedder(tmp_path, tokenizer):
     folder = sentence_folder(tmp_path / "model", tokenizer)
     (folder / "modules.json").unlink()
-    with pytest.raises(InvalidModel, match="holds a BertModel; save it with sentence-transformers"):
-        load_unverified(folder, kind="embedding")
+    modules = kind_of_model(load_unverified(folder, kind="embedding")).modules
+    assert (modules.pooling, modules.normalize) == (("mean",), False)
     with pytest.raises(InvalidModel, match="holds a BertModel; fine-tune it first"):
         load_unverified(folder)
 

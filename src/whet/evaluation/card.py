@@ -55,6 +55,15 @@ HUB_METRICS = {
 FROM_FILES = "tabular"
 """The name of every task from a user's own files."""
 _TEXT = "The text to classify."
+SENTENCE_TRANSFORMERS = {
+    "sentence-similarity": (
+        "from sentence_transformers import SentenceTransformer",
+        "",
+        "model = SentenceTransformer({model})",
+        "print(model.encode([{text}]))",
+    )
+}
+"""How sentence-transformers loads models, and answers, by the hub's name of what they are for."""
 _BATCHES = (
     "In int8, an answer depends a little on the other texts of its batch; with `whet.load(..., batch_size=1)` it does "
     "not."
@@ -225,8 +234,19 @@ def _install(form: Form) -> list[str]:
 
 
 def _pipeline(facts: CardFacts) -> list[str]:
+    name, kind = _literal(facts.name), kind_named(facts.kind)
     structure = ["import whet  # makes the structure known to transformers"] if facts.needs_whet else []
-    return [*structure, *kind_named(facts.kind).loading_code(_literal(facts.name), _literal(_TEXT))]
+    if code := SENTENCE_TRANSFORMERS.get(kind.pipeline_tag):
+        return [*structure, *(line.format(model=name, text=_literal(_TEXT)) for line in code)]
+    score = "classify" if kind.has_classes else "score"
+    options = f", {kind.pipeline_options}" if kind.pipeline_options else ""
+    return [
+        *structure,
+        "from transformers import pipeline",
+        "",
+        f'{score} = pipeline("{kind.pipeline_tag}", model={name}{options})',
+        f"print({score}({_literal(_TEXT)}))",
+    ]
 
 
 def _literal(text: str) -> str:
@@ -247,11 +267,12 @@ def _told(recipe: Steps) -> str:
 def _head(facts: CardFacts, newest: Mapping[Form, Trial]) -> str:
     """Return the hub's metadata as YAML."""
     lineage, tag = facts.lineage, kind_named(facts.kind).pipeline_tag
+    library = "sentence-transformers" if tag in SENTENCE_TRANSFORMERS else "transformers"
     results = {form: qualities for form, trial in newest.items() if (qualities := _qualities(trial))}
     how = ["compressed"] if facts.recipe else [facts.made.how] if facts.made else []
     tags = ["whet", *how, *dict.fromkeys(form.runtime for form in facts.forms if form.runtime != PYTORCH)]
     known: dict[str, Any] = {
-        "library_name": "whet" if facts.needs_whet else kind_named(facts.kind).library,
+        "library_name": "whet" if facts.needs_whet else library,
         "pipeline_tag": tag,
         "tags": tags,
         **lineage.model_dump(include=set(Lineage.model_fields), mode="json"),

@@ -25,7 +25,6 @@ from whet.utils.parameters import check
 from whet.utils.ranges import Temperature, Weight
 
 __all__ = [
-    "SIMILARITIES",
     "AttentionProjections",
     "Objective",
     "cosine_loss",
@@ -35,10 +34,6 @@ __all__ = [
     "relations_loss",
     "similarities_loss",
 ]
-
-
-SIMILARITIES = 1.0
-"""The default weight of similarities for sentence embedders."""
 
 
 class AttentionProjections(NamedTuple):
@@ -76,7 +71,7 @@ class Objective:
     @classmethod
     def for_kind(cls, kind: TaskKind) -> Self:
         """Return the default for models of a kind; without labels, the teacher's predictions are all there is."""
-        return cls() if kind.has_labels else cls(alpha=1.0, similarities=SIMILARITIES)
+        return cls() if kind.has_labels else cls(alpha=1.0)
 
     def check_kind(self, kind: TaskKind) -> None:
         """Check that the weights are of what models of a kind give.

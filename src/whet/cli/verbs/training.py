@@ -61,7 +61,7 @@ def distill(
     hidden_states: float = 0,
     cosine: float = 0,
     relations: float = 0,
-    similarities: float | None = None,
+    similarities: float = 0,
     unlabeled: Path | None = None,
     cache: Path | None = None,
     training: TrainingOptions = TrainingOptions(),
@@ -78,7 +78,7 @@ def distill(
         hidden_states: Weight of the hidden states' error.
         cosine: Weight of 1 - cosine of the last hidden states.
         relations: Weight of the relations in the last attention.
-        similarities: Weight of the similarities of texts in a batch, for embeddings alone, where it is 1 if not given.
+        similarities: Weight of the similarities of texts in a batch, for embeddings alone.
         unlabeled: File with more text, in the columns --text and --text-pair; its labels are not read.
         cache: Folder that keeps the teacher's predictions for more runs.
     """
@@ -92,13 +92,14 @@ def distill(
     from whet.training.objective import Objective
     from whet.training.students.base import student_from
 
-    given = {name: value for name, value in {"alpha": alpha, "similarities": similarities}.items() if value is not None}
+    given = {} if alpha is None else {"alpha": alpha}
     objective = replace(
         Objective.for_kind(recognized(teacher, task).task.kind),
         temperature=temperature,
         hidden_states=hidden_states,
         cosine=cosine,
         relations=relations,
+        similarities=similarities,
         **given,
     )
     wanted = student_from(student)

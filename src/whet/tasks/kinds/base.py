@@ -86,8 +86,6 @@ class TaskKind(ABC):
     """The name of the kind's pipeline in transformers and on the hub."""
     pipeline_options: ClassVar[str] = ""
     """What that pipeline must be told, as Python spells it, such as `top_k=None`; empty if nothing."""
-    library: ClassVar[str] = "transformers"
-    """The hub's name of the library that loads models of the kind."""
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     """The name of the class of transformers that loads models of the kind."""
     heads: ClassVar[tuple[str, ...]] = (TEXT_HEAD,)
@@ -129,22 +127,6 @@ class TaskKind(ABC):
     def configured(self, config: Any) -> "TaskKind":
         """Return the kind of a model of this configuration; itself, where all models of the kind answer alike."""
         return self
-
-    def loading_code(self, model: str, text: str) -> list[str]:
-        """Return lines of Python that load a saved model by `library`, and ask it.
-
-        Args:
-            model: the folder's name as a literal.
-            text: a text as a literal.
-        """
-        name = "classify" if self.has_classes else "score"
-        options = f", {self.pipeline_options}" if self.pipeline_options else ""
-        return [
-            "from transformers import pipeline",
-            "",
-            f'{name} = pipeline("{self.pipeline_tag}", model={model}{options})',
-            f"print({name}({text}))",
-        ]
 
     def fits_labels(self, label_names: Sequence[str] | None) -> bool:
         """Return whether label names alone, None if a task has none, tell that it is of this kind."""

@@ -34,7 +34,6 @@ class SentenceEmbedding(Gaussian):
     """What makes a vector of hidden states; None where no model is known yet."""
 
     pipeline_tag: ClassVar[str] = "sentence-similarity"
-    library: ClassVar[str] = "sentence-transformers"
     auto_class: ClassVar[str] = "AutoModel"
     heads: ClassVar[tuple[str, ...]] = (NO_HEAD,)
     holds: ClassVar[str] = "a model of sentence embeddings"
@@ -57,15 +56,6 @@ class SentenceEmbedding(Gaussian):
                 f"{type(config).__name__} without one; save it with sentence-transformers first"
             )
         return SentenceEmbedding(modules)
-
-    def loading_code(self, model: str, text: str) -> list[str]:
-        """See `TaskKind.loading_code`."""
-        return [
-            "from sentence_transformers import SentenceTransformer",
-            "",
-            f"model = SentenceTransformer({model})",
-            f"print(model.encode([{text}]))",
-        ]
 
     def fits_head(self, head: Head) -> bool:
         """See `TaskKind.fits_head`; no other kind has none."""
