@@ -1,0 +1,103 @@
+"""Emotions of comments, several for one text: what a smaller and faster model costs on GoEmotions.
+
+    python studies/multi_label/run.py --data-dir ../shared/data --base ../shared/models/all-MiniLM-L6-v2
+
+fine-tunes MiniLM-L6 where `runs/multi_label/fine_tuned/dense` is missing, makes what a user would take from it, with and without
+recovery, measures all of them in every runtime beside what these make of the dense model by themselves, in one run, and
+writes results.json, results.md and a picture beside this file. Models stay under runs/, which git ignores; a second run
+goes on from what is there. `--make-only` leaves measuring to another time, and `--tasks` without any writes the tables
+and the picture anew.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import whet
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import deployments  # noqa: E402  (beside this folder)
+import glue  # noqa: E402
+
+TASK = "goemotions"
+STUDENT = "layer_subset:evenly_spaced:3"
+OBJECTIVE = whet.Objective(alpha=0.7, temperature=2, hidden_states=1)
+PACE: dict[str, Any] = {"epochs": 4, "learning_rate": 1e-4, "precision": "bf16"}
+"""Of the student."""
+RECIPES = {name: steps for name, steps in deployments.WHOLE.items() if not name.startswith("drone")}
+STUDENTS: dict[str, list[dict[str, Any]]] = {
+    "student, 3 layers": [deployments.FIRST],
+    "student, structure 2, recovered": [
+        deployments.FIRST,
+        {"method": "structure", "speedup": 2.0, **deployments.IN_INT8},
+        deployments.RECOVERY,
+    ],
+}
+"""What is made of the student."""
+
+
+def main() -> None:
+    """Make and measure what was asked for, and write what is known."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--data-dir", type=Path, help="local files instead of the hub")
+    parser.add_argument("--tasks", nargs="*", default=[TASK], choices=[TASK])
+    parser.add_argument("--runs", type=Path, default=Path("runs/multi_label"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--make-only", action="store_true", help="measure another time")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results = HERE / "results.json"
+    found: dict[str, deployments.Rows] = json.loads(results.read_text()) if results.is_file() else {}
+    for name in options.tasks:
+        task = whet.load_task(name, data_dir=options.data_dir)
+        folders = models(task, options.base, options.runs)
+        if not options.make_only:
+            found[name] = deployments.in_runtimes(folders, task, options.rounds)
+    write(results, found)
+
+
+def models(task: whet.Task, base: str, runs: Path) -> list[Path]:
+    """Return the folders of all models, exported, the dense one first; what is missing is made."""
+    dense = glue.fine_tuned(base, task, runs / "fine_tuned")
+    folders = [deployments.made(task, dense, runs / name, steps) for name, steps in RECIPES.items()]
+    student = runs / "student"
+    if not student.is_dir():
+        settings = whet.TrainingSettings(**PACE)
+        whet.distill(dense, whet.student_from(STUDENT), task, student, settings=settings, objective=OBJECTIVE)
+    folders += [deployments.made(task, student, runs / name, steps) for name, steps in STUDENTS.items()]
+    deployments.export_all(folders, task)
+    return folders
+
+
+def write(results: Path, found: dict[str, deployments.Rows]) -> None:
+    """Write what was measured, and the tables and the picture that follow from it."""
+    if not found:
+        return
+    results.write_text(json.dumps(found, separators=(",", ":")) + "\n")
+    tables = [*deployments.by_place(found), *(deployments.sizes(name, rows) for name, rows in found.items())]
+    tables += [others(name, rows) for name, rows in found.items()]
+    results.with_suffix(".md").write_text("\n".join(tables))
+    deployments.picture(found).savefig(results.with_suffix(".png"), dpi=110, metadata={"Software": "whet"})
+
+
+def others(name: str, rows: deployments.Rows) -> str:
+    """Return the task's other metrics of all models as a Markdown table."""
+    metrics = whet.load_task(name).metrics[1:]
+    lines = [f"### {name}, other metrics", "", f"| model | where | {' | '.join(metrics)} |", "|---" * 4 + "|"]
+    for row in rows:
+        model, place = deployments.named(row)
+        values = [glue.interval(deployments.known(row)[metric], 3) for metric in metrics]
+        lines.append(f"| {model} | {place} | {' | '.join(values)} |")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()
