@@ -118,7 +118,8 @@ def test_tags_become_iob2_where_the_names_are(tmp_path):
     sentences = read_columns(path)
     names = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
     assert indexed(sentences, names, source=path).labels == [(3, 4, 3), (1,)] and said_of(sentences, path) == ""
-    assert indexed(sentences._replace(tags=[("I-PER", "O")]), ("O", "I-PER"), source=path).labels == [(1, 0)]
+    others = sentences._replace(tags=[("S-PER", "I-LOC")])
+    assert indexed(others, ("O", "S-PER", "I-LOC"), source=path).labels == [(1, 2)]
     with pytest.raises(InvalidData, match="must be O, B-LOC, but got B-PER, I-PER"):
         indexed(sentences, ("O", "B-LOC"), source=path)
 

@@ -71,11 +71,12 @@ def test_tags_that_open_nothing_are_counted(written, count):
     assert misplaced(written) == count
 
 
-def test_classes_are_both_tags_of_each_type_where_there_is_b():
+def test_classes_are_both_tags_of_each_type():
     assert tag_names(["B-PER", "O", "B-LOC", "O"]) == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
-    assert tag_names(["I-PER", "O", "I-LOC"]) == ("O", "I-LOC", "I-PER")
+    assert tag_names(["I-PER", "O"]) == ("O", "B-PER", "I-PER") and tag_names(["O"]) == ("O",)
+    assert tag_names(["S-PER", "O", "B-LOC", "E-LOC"]) == ("O", "B-LOC", "E-LOC", "S-PER")
     assert tag_names(["VB", "NN", "VB"]) == ("NN", "VB")
-    assert is_iob(["O", "B-PER"]) and not is_iob(["O", "I-PER"]) and not is_iob(["B-PER", "E-PER"])
+    assert is_iob(["O", "B-PER"]) and is_iob(["O", "I-PER"]) and not is_iob(["B-PER", "E-PER"]) and not is_iob(["O"])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import transformers
 from torch import Tensor
@@ -22,8 +22,8 @@ from whet.models.weights import check_finite
 from whet.report.plots import curve_files
 from whet.tasks.base import Task
 from whet.tasks.data import Batches, Examples
-from whet.tasks.encoding import say_cut
-from whet.tasks.kinds.base import Answers
+from whet.tasks.encoding import encode, say_cut
+from whet.tasks.kinds.base import Answers, TaskKind
 from whet.training.checkpoints import discard, scratch_of
 from whet.training.curve import Epoch
 from whet.training.distiller import Teacher
@@ -41,6 +41,9 @@ from whet.utils.progress import progress_bar
 from whet.utils.ranges import Device
 
 __all__ = ["distill", "finetune"]
+
+LABELLING_BATCH = 64
+"""Texts without labels that a teacher reads at once."""
 
 
 @checked
@@ -183,12 +186,9 @@ def distill(
         logits = from_first_process(lambda: cached_logits(kept, source, tokenizer, rows))
         distillation = distillation._replace(teacher=None, logits=logits)
     if unlabeled is not None:
-        if logits is None:
-            added = unlabeled.encode(tokenizer, max_length=fitting.max_length).rows
-            said = teacher_logits(source, tokenizer, added)
-        else:
-            said = logits[len(train_on) :]
-        whole = replace(whole, labels=[*train_on.labels, *task.kind.guesses(said.numpy())])
+        said = None if logits is None else logits[len(train_on) :]
+        labels = _labels_by(source, tokenizer, unlabeled, said, kind=task.kind, max_length=fitting.max_length)
+        whole = replace(whole, labels=[*train_on.labels, *labels])
     made = Made(how=DISTILLED, task=task.name, student=built.title)
     return _trained(
         built.model,
@@ -211,11 +211,28 @@ def _require_predictions(task: Task, goal: Objective, cache: Path | None, unlabe
             f"a cache holds predictions alone, but got cache={cache} and weights of hidden states or relations; "
             "leave one out"
         )
-    if not task.kind.one_row and (cache is not None or unlabeled is not None):
+    if not task.kind.one_row and (cache is not None or (unlabeled is not None and not task.kind.has_classes)):
         raise InvalidParameter(
             f"a cache and text without labels must go with one answer a text, but {task.name} is "
             f"{task.kind.name().replace('_', ' ')}; leave them out"
         )
+
+
+def _labels_by(
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Examples,
+    logits: Tensor | None,
+    *,
+    kind: TaskKind,
+    max_length: int,
+) -> list[Any]:
+    """The labels that a teacher gives to texts; its logits may be known, where a text has one row of them."""
+    if kind.one_row:
+        rows = texts.encode(tokenizer, max_length=max_length).rows if logits is None else []
+        return kind.guesses((teacher_logits(teacher, tokenizer, rows) if logits is None else logits).numpy())
+    batches = encode(texts, tokenizer, max_length=max_length, batch_size=LABELLING_BATCH)
+    return list(kind.predictions(predict(teacher, batches), batches))
 
 
 def _numbered(task: Task, order: Sequence[int]) -> list[Examples]:

@@ -120,12 +120,12 @@ def iob2(tags: Sequence[str]) -> list[str]:
 
 
 def is_iob(tags: Collection[str]) -> bool:
-    """Return whether tags are of IOB1 or IOB2: O, B-type and I-type alone, and B somewhere.
+    """Return whether tags are of IOB1 or IOB2: O, B-type and I-type alone, and a type somewhere.
 
     Tags of other schemes are not to be changed: a model's head has them too.
     """
-    prefixes = [tag if tag == OUTSIDE else tag[:2] for tag in set(tags)]
-    return set(prefixes) <= {OUTSIDE, "B-", "I-"} and "B-" in prefixes
+    prefixes = {tag if tag == OUTSIDE else tag[:2] for tag in tags}
+    return prefixes <= {OUTSIDE, "B-", "I-"} and prefixes != {OUTSIDE}
 
 
 def misplaced(sentences: Sequence[Sequence[str]]) -> int:

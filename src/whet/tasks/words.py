@@ -5,7 +5,6 @@ so that a tagger reads a sentence of words as it reads a running text. Words bey
 which a tokenizer leaves nothing, have no answer.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +47,7 @@ class TaggedWords(Examples):
             notes.append([])
             for token, word in first_pieces(offsets[i], bounds, text):
                 row[ANSWERED][token] = 1
-                row["labels"][token] = tags[word] if isinstance(tags, Sequence) else _IGNORED
+                row["labels"][token] = _IGNORED if tags is None else tags[word]
                 notes[i].append(word)
             rows.append(row)
         return Encoded(rows, list(range(len(rows))), notes)

@@ -49,9 +49,21 @@ def test_a_head_is_paired_by_names(head):
     ]
 
 
+def test_a_head_without_b_answers_b_by_i():
+    """As those that were trained on IOB1: an entity starts where I follows something else."""
+    head = {0: "I-PER", 1: "O", 2: "I-LOC", 3: "B-LOC"}
+    names = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    pairing = KIND.pairing(head, names, ordered=False)
+    assert pairing.order == [1, 3, 2, 0, 0]
+    assert pairing.note == "the model has no B-PER: entities of one type that touch are one to it"
+    ordered = np.eye(4)[[0, 0, 1, 3, 2]][:, pairing.order]
+    assert [names[tag] for tag in KIND.decisions(ordered)] == ["I-PER", "I-PER", "O", "B-LOC", "I-LOC"]
+    assert KIND.renumbered([(3, 4, 0)], pairing.order) == [(0, 0, 1)]
+
+
 def test_a_head_with_other_tags_is_refused():
     with pytest.raises(InvalidData, match=r"must have the task's classes O, B-PER, I-PER, but got num_labels=2"):
-        KIND.pairing({0: "O", 1: "I-PER"}, NAMES, ordered=False)
+        KIND.pairing({0: "O", 1: "B-PER"}, NAMES, ordered=False)
     with pytest.raises(InvalidData, match=r"must know the labels O, B-PER, I-PER, but it knows O, B-LOC, I-LOC"):
         KIND.pairing({0: "O", 1: "B-LOC", 2: "I-LOC"}, NAMES, ordered=False)
 

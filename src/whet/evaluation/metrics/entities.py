@@ -14,7 +14,7 @@ import numpy as np
 
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics.base import ModelUnderTest, SummedQuality
-from whet.tasks.tags import OUTSIDE, Scheme, Span, is_iob, parsed, spans, strict_spans
+from whet.tasks.tags import OUTSIDE, Scheme, Span, parsed, spans, strict_spans
 from whet.tasks.words import NOT_ANSWERED
 
 __all__ = [
@@ -147,14 +147,14 @@ class EntityRecall(_Entities):
 class StrictEntityF1(EntityF1):
     """F1 of entities that keep the rules of their scheme, as seqeval's strict mode gives it.
 
-    The scheme is IOB2, or IOB1 if no tag has the prefix B.
+    The scheme is IOB2, or that of a head without any B.
     """
 
     name: ClassVar[str] = "strict_entity_f1"
 
     def read(self, tags: Sequence[str]) -> list[Span]:
         """See `_Entities.read`."""
-        scheme: Scheme = "IOB2" if is_iob(self._tags) else "IOB1"
+        scheme: Scheme = "IOB2" if any(parsed(tag).prefix == "B" for tag in self._tags) else "IOB1"
         return strict_spans(tags, scheme)
 
 

@@ -17,7 +17,7 @@ from whet.tasks.frames import Source
 from whet.tasks.kinds.base import TaskKind, kind_named
 from whet.tasks.splits import ResplitTask
 from whet.tasks.tagged_files import COLUMN_FORMATS, ENTITY_METRICS, Sentences, indexed, read_tagged, said_of, unlabeled
-from whet.tasks.tags import OUTSIDE, is_iob, parsed, tag_names
+from whet.tasks.tags import parsed, tag_names
 from whet.tasks.words import TaggedWords
 
 __all__ = ["Tagged"]
@@ -94,11 +94,7 @@ class Tagged(Task):
 
     @cached_property
     def _tags(self) -> tuple[str, ...]:
-        tags = [{tag for one in sentences.tags for tag in one} for sentences in self._sentences.values()]
-        if not is_iob(set().union(*tags)):
-            return tag_names(tags[0])
-        # I of a file without any B may be IOB1 too
-        return tag_names([f"B-{parsed(tag).type}" for tag in tags[0] if parsed(tag).type] or [OUTSIDE])
+        return tag_names({tag for tags in next(iter(self._sentences.values())).tags for tag in tags})
 
     def _examples(self, source: Source | None) -> Examples:
         if source is None:

@@ -1,17 +1,19 @@
 """Token classification: each word of a sentence has a tag, as in the recognition of names; the first token answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 
 from whet.errors import InvalidData
 from whet.tasks.data import ANSWERED, Batch, Batches
-from whet.tasks.files import class_indices
+from whet.tasks.files import class_indices, listed
 from whet.tasks.kinds._classes import Classes
 from whet.tasks.kinds._distributions import Categorical
 from whet.tasks.kinds.base import Answers, Head, LogitRows
+from whet.tasks.pairing import Pairing, pair_classes
 from whet.tasks.words import NOT_ANSWERED
 
 __all__ = ["TokenClassification"]
@@ -40,6 +42,31 @@ class TokenClassification(Classes, Categorical):
         """See `TaskKind.fits_head`."""
         return True
 
+    def pairing(
+        self,
+        head: Mapping[int, str],
+        label_names: Sequence[str] | None,
+        *,
+        ordered: bool = True,
+        label_map: Mapping[str, str] = MappingProxyType({}),
+    ) -> Pairing:
+        """See `TaskKind.pairing`; a head without B for a type, as one of IOB1, answers B by its I."""
+        names, known = self.output_names(label_names), set(head.values())
+        lacking = [name for name in names if name not in known and name[:2] == "B-" and f"I-{name[2:]}" in known]
+        kept = [name for name in names if label_map or name not in lacking]
+        paired = pair_classes(head, kept, ordered=ordered, label_map=label_map)
+        if len(kept) == len(names):
+            return paired
+        index = dict(zip(kept, paired.order, strict=False))
+        order = [index[f"I-{name[2:]}" if name in lacking else name] for name in names]
+        note = f"the model has no {listed(lacking)}: entities of one type that touch are one to it"
+        return Pairing([*order, *paired.order[len(kept) :]], "; ".join(filter(None, (paired.note, note))))
+
+    def decisions(self, logits: Array) -> Array:
+        """See `TaskKind.decisions`; the last of equal logits, which is I where a head has no B of its own."""
+        decided: Array = logits.shape[-1] - 1 - logits[..., ::-1].argmax(-1)
+        return decided
+
     def read_labels(
         self, raw: Sequence[Any], label_names: Sequence[str] | None, *, source: Path | str
     ) -> list[tuple[int, ...]]:
@@ -65,12 +92,13 @@ class TokenClassification(Classes, Categorical):
         return LogitRows(outputs.logits[mask], mask.nonzero()[:, 0])
 
     def predictions(self, answers: Answers, batches: Batches) -> Array:
-        """See `TaskKind.predictions`; (words,) tags for each sentence, NOT_ANSWERED where a word has no answer."""
+        """See `TaskKind.predictions`; a tuple of tags for each sentence, NOT_ANSWERED where a word has no answer."""
         assert batches.source is not None
         decided = self.decisions(answers.logits)
         ends = np.searchsorted(answers.inputs, np.arange(len(batches.source)), side="right")
         predicted = np.empty(len(batches.source), dtype=object)
         for i, words in enumerate(batches.source.texts):
-            predicted[i] = np.full(len(words), NOT_ANSWERED)
-            predicted[i][batches.notes[i]] = decided[ends[i] - len(batches.notes[i]) : ends[i]]
+            tags = np.full(len(words), NOT_ANSWERED)
+            tags[batches.notes[i]] = decided[ends[i] - len(batches.notes[i]) : ends[i]]
+            predicted[i] = tuple(tags.tolist())
         return predicted
