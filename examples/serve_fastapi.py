@@ -1,20 +1,7 @@
-"""Serve a model: `MODEL=runs/best uvicorn serve_fastapi:app`, then POST {"texts": ["..."]} to /predict."""
+"""Serve a model of any kind: `MODEL=runs/best uvicorn serve_fastapi:app`; /docs says what to POST to /predict."""
 
 import os
 
-from fastapi import FastAPI
-from pydantic import BaseModel, Field
+from whet.run import server
 
-import whet
-
-app = FastAPI()
-predictor = whet.load(os.environ["MODEL"])
-
-
-class Request(BaseModel):
-    texts: list[str | tuple[str, str]] = Field(max_length=1000)
-
-
-@app.post("/predict")
-def predict(request: Request) -> list[whet.Prediction]:  # not async: requests run in threads
-    return predictor.predict(request.texts)
+app = server(os.environ["MODEL"])

@@ -37,6 +37,7 @@ TOP = ("whet", "whet.__main__")
 PLURALS = (
     "whet.evaluation.metrics",
     "whet.methods.*",
+    "whet.run.kinds",
     "whet.runtimes",
     "whet.tasks.datasets",
     "whet.tasks.kinds",

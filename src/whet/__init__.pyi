@@ -48,8 +48,13 @@ from .models.lstm import LstmForCausalLM as LstmForCausalLM
 from .models.recurrent import RecurrentForSequenceClassification as RecurrentForSequenceClassification
 from .report.pictures import draw as draw
 from .report.write import write_report as write_report
-from .run.predictor import Prediction as Prediction
-from .run.predictor import Predictor as Predictor
+from .run.entities import Entity as Entity
+from .run.kinds._perplexity import TextPerplexity as TextPerplexity
+from .run.kinds._texts import Prediction as Prediction
+from .run.kinds.base import Predictor as Predictor
+from .run.kinds.multi_label import MultiLabelPrediction as MultiLabelPrediction
+from .run.kinds.question_answering import Answer as Answer
+from .run.kinds.reranking import RankedDocument as RankedDocument
 from .run.predictor import load as load
 from .runtimes.base import Agreement as Agreement
 from .searching.goal import Goal as Goal

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import whet
 from folders import classifier, edit_json, save
@@ -19,6 +20,7 @@ from whet.models.artifact import load_with_tokenizer
 from whet.models.inference import predict_logits
 from whet.run import predictor as predictor_module
 from whet.run import target as target_module
+from whet.run.kinds import base
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode
 
@@ -92,10 +94,14 @@ def test_predictions_are_probabilities_of_the_labels(exported):
 
 def test_a_regressor_gives_its_score(tmp_path, tokenizer):
     folder = save(classifier(labels=("score",), blocks=1), tokenizer, tmp_path / "m")
-    predictor = whet.load(folder)
+    with pytest.raises(InvalidModel, match="which may be a regressor or a reranker; say which"):
+        whet.load(folder)
+    predictor = whet.load(folder, kind="regression")
     [one] = predictor.predict(TEXTS[1])
     assert one.label == "score" and one.scores == {"score": one.score}
-    np.testing.assert_allclose(one.score, measured_logits(folder, TEXTS[1:2])[0, 0], rtol=1e-5)
+    with torch.inference_mode():
+        wanted = predictor.model(**tokenizer(TEXTS[1], return_tensors="pt", truncation=True)).logits
+    assert one.score == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_a_folder_of_others_runs_in_pytorch(tmp_path, tokenizer):
@@ -109,7 +115,7 @@ def test_a_folder_of_others_runs_in_pytorch(tmp_path, tokenizer):
 
 def test_texts_beyond_the_window_keep_their_order(exported, monkeypatch):
     whole = whet.load(exported).logits(TEXTS)
-    monkeypatch.setattr(predictor_module, "WINDOW", 2)
+    monkeypatch.setattr(base, "WINDOW", 2)
     np.testing.assert_allclose(whet.load(exported, batch_size=3).logits(iter(TEXTS)), whole, atol=1e-5)
 
 

@@ -1,7 +1,9 @@
 """Deployments: a folder with the one file that runs, its tokenizer and labels, and all that serving it needs."""
 
+import json
 import shutil
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,44 +14,34 @@ from whet.evaluation.records import trials
 from whet.models.artifact import versions
 from whet.models.manifest import Manifest
 from whet.run.folder import ModelFolder
+from whet.run.kinds.base import predictor_named
 from whet.run.target import OPENVINO, choose_target, target_name
 from whet.run.text import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, TokenEncoder
+from whet.tasks.kinds.base import kind_named
+from whet.tasks.sentences import MODULES, SETTINGS, TRANSFORMER
 from whet.utils.calls import checked
 from whet.utils.files import digest
 from whet.utils.lengths import longest_input
-from whet.utils.manifests import CARD, CONFIG, MANIFEST, MEASUREMENTS
+from whet.utils.manifests import CARD, CONFIG, MANIFEST, MEASUREMENTS, MODULE_FOLDERS
 from whet.utils.outputs import holding_output, new_folder
 from whet.utils.precision import PYTORCH
 
 __all__ = ["Deployment", "deploy"]
 
 SERVER, REQUIREMENTS = "serve.py", "requirements.txt"
-_SERVE = '''"""Serve the model in this folder: `uvicorn serve:app`, then POST {"texts": ["..."]} to /predict."""
+_COPIED = (CONFIG, TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, MODULES, SETTINGS, TRANSFORMER)
+_OF_MODULES = f"{MODULE_FOLDERS}/*.json"
+_SERVE = '''"""Serve the model in this folder: `uvicorn serve:app`, then POST JSON to /predict; /docs says what."""
 
 from pathlib import Path
 
-import whet
-from fastapi import FastAPI
-from pydantic import BaseModel, Field
+from whet.run import server
 
-app = FastAPI()
-predictor = whet.load(Path(__file__).parent)
-
-
-class Request(BaseModel):
-    """Texts, or pairs of texts."""
-
-    texts: list[str | tuple[str, str]] = Field(max_length=1000)
-
-
-@app.post("/predict")
-def predict(request: Request) -> list[whet.Prediction]:
-    """Return label, score and all scores of each text."""
-    return predictor.predict(request.texts)
+app = server(Path(__file__).parent)
 '''
 _CARD = """# {name}
 
-{won}{kind}, {size:.0f} MiB for {target}, made by whet {version} from {origin}. It needs neither torch nor transformers.
+{won}{holds}, {size:.0f} MiB for {target}, made by whet {version} from {origin}. It needs no torch and no transformers.
 
 ```
 pip install -r requirements.txt
@@ -59,10 +51,10 @@ pip install -r requirements.txt
 import whet
 
 predictor = whet.load(".")
-print(predictor(["a text", "another"]))
+print({call})
 ```
 
-`uvicorn serve:app` serves it: POST `{{"texts": ["a text"]}}` to `/predict`.
+`uvicorn serve:app` serves it: POST `{request}` to `/predict`.
 """
 
 
@@ -104,6 +96,11 @@ def deploy(
         OutputExists, OutputNotWritten: `out` exists or cannot be written.
     """
     source = ModelFolder(Path(model))
+    if source.is_own and not predictor_named(source.kind).runs_exports:
+        raise InvalidParameter(
+            f"a deployment must hold what runs without torch, but {model} is {kind_named(source.kind).holds}, which "
+            "runs in PyTorch alone; copy its folder"
+        )
     target = choose_target(source, runtime, precision)
     if target[0] == PYTORCH:
         raise InvalidParameter(
@@ -112,15 +109,18 @@ def deploy(
         )
     entry = source.manifest["exports"][" ".join(target)]
     TokenEncoder(source, None)  # a tokenizer that only transformers can read is refused here
-    listed = [name for name in (CONFIG, TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS) if source.lists(name)]
-    paths = [*map(source.file, listed), *source.export_files(*target)]
+    listed = [name for name in source.manifest["files"] if name in _COPIED or fnmatchcase(name, _OF_MODULES)]
+    exported = source.export_files(*target)
     with new_folder(Path(out), overwrite=overwrite) as draft:
-        for path in paths:
-            shutil.copyfile(path, draft / path.name)
+        for path in (*map(source.file, listed), *exported):
+            copy = draft / path.relative_to(source.path)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, copy)
         (draft / SERVER).write_text(_SERVE, encoding="utf-8")
         (draft / REQUIREMENTS).write_text(_requirements(target[0]), encoding="utf-8")
-        (draft / CARD).write_text(_card(source, Path(out), target, paths), encoding="utf-8")
+        (draft / CARD).write_text(_card(source, Path(out), target, exported), encoding="utf-8")
         about = {
+            "kind": source.kind,
             "target": dict(zip(("runtime", "precision"), target, strict=True)),
             "max_length": source.measured_length(target) or longest_input(source.config),
             "deployed_from": entry["model"],
@@ -143,7 +143,9 @@ def _requirements(runtime: str) -> str:
 
 
 def _card(source: ModelFolder, out: Path, target: tuple[str, str], paths: list[Path]) -> str:
-    origin, labels = source.manifest.get("origin") or source.path.resolve().name, source.labels
+    origin = source.manifest.get("origin") or source.path.resolve().name
+    answering, holds = predictor_named(source.kind), kind_named(source.kind).holds
+    labels = f" ({markdown_text(', '.join(source.labels))})" if answering.has_labels and len(source.labels) > 1 else ""
     won = _won(source.path, target)
     return _CARD.format(
         name=markdown_text(out.resolve().name),
@@ -151,7 +153,9 @@ def _card(source: ModelFolder, out: Path, target: tuple[str, str], paths: list[P
         size=sum(path.stat().st_size for path in paths) / 2**20,
         version=versions()["whet"],
         origin=markdown_text(str(origin)),
-        kind=f"A text classifier ({markdown_text(', '.join(labels))})" if len(labels) > 1 else "A text regressor",
+        holds=f"{holds[0].upper()}{holds[1:]}{labels}",
+        call=answering.call,
+        request=json.dumps(answering.request),
         won=won and f"{won}\n\n",
     )
 

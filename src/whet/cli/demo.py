@@ -23,7 +23,8 @@ from whet.evaluation.timing import time_interleaved
 from whet.evaluation.trial import Trial
 from whet.methods.recipe import Recipe
 from whet.report.tables import trial_table
-from whet.run.predictor import Predictor, load
+from whet.run.kinds.base import Predictor
+from whet.run.predictor import load
 from whet.tasks.base import Task
 from whet.training.settings import TrainingSettings
 from whet.utils.files import not_written, remove

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from whet.errors import InvalidArtifact, InvalidModel
+from whet.models.inference import kind_of_model
 from whet.models.load import load_tokenizer, load_unverified
 from whet.models.manifest import ExportEntry, Manifest, ShardIndex, file_names, read_manifest, unlisted
 from whet.models.registration import save_as_stored
@@ -101,7 +102,8 @@ def save_files(
         for name, content in whole.items():
             (draft / name).parent.mkdir(exist_ok=True)
             (draft / name).write_bytes(content)
-        manifest = Manifest(files=_digests(draft), versions=versions(), **about)
+        known = {"kind": kind_of_model(model).name(), **about}
+        manifest = Manifest(files=_digests(draft), versions=versions(), **known)
         (draft / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 

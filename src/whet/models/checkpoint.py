@@ -13,9 +13,9 @@ from typing import Any, Self
 from whet.errors import InvalidModel
 from whet.models.config_checks import MULTI_LABEL, check_config
 from whet.models.folder import check_folder, conversion, find_file, is_folder, read_object, reading, weight_names
-from whet.models.sentence import SETTINGS, read_modules
+from whet.models.sentence import read_modules
 from whet.tasks.kinds.base import NO_HEAD, TEXT_HEAD, Head, TaskKind, all_kinds, kind_named, kinds_of_head
-from whet.tasks.sentences import SentenceModules
+from whet.tasks.sentences import SETTINGS, SentenceModules
 from whet.utils.manifests import CONFIG
 
 __all__ = ["ADAPTER_WEIGHTS", "KIND", "Checkpoint", "said_kind"]

@@ -110,6 +110,8 @@ class Manifest(BaseModel):
 
     origin: str | None = None
     """Folder or hub name of the model that it was made from."""
+    kind: str | None = None
+    """Name of the kind of its answers; None if version 0.1.0 wrote it."""
     seed: int | None = None
     """Of every random choice."""
     versions: dict[str, str] = {}

@@ -13,14 +13,11 @@ from typing import Any, NamedTuple
 from whet.errors import InvalidModel
 from whet.models.folder import find_file, read_list, read_object
 from whet.numerics.pooling import POOLINGS
-from whet.tasks.sentences import SENTENCES, SentenceModules
+from whet.tasks.sentences import MODULES, SENTENCES, SETTINGS, TRANSFORMER, SentenceModules
 from whet.utils.inputs import one_line
 
-__all__ = ["MODULES", "SETTINGS", "Prompts", "read_modules", "read_prompts", "sentence_files", "without_modules"]
+__all__ = ["Prompts", "read_modules", "read_prompts", "sentence_files", "without_modules"]
 
-MODULES = "modules.json"
-SETTINGS = "config_sentence_transformers.json"
-TRANSFORMER = "sentence_bert_config.json"
 _TOKENIZER = "tokenizer_config.json"
 _MODEL_TYPES = (None, "SentenceTransformer")
 _BOOLEANS = {

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from whet.errors import InvalidArtifact, InvalidModel
+from whet.tasks.sentences import MODULES, SETTINGS, TRANSFORMER, SentenceModules
 from whet.utils.inputs import exists, one_line, require_folder
+from whet.utils.lengths import longest_input
 from whet.utils.manifests import (
     CONFIG,
     COPY_OR_RENEW,
@@ -82,6 +84,37 @@ class ModelFolder:
         return self.read_json(CONFIG)
 
     @property
+    def kind(self) -> str:
+        """The name of the kind of its answers; older folders do not say it, and hold classifiers and regressors."""
+        said = self.manifest.get("kind")
+        return said if isinstance(said, str) else "regression" if len(self.labels) == 1 else "classification"
+
+    @cached_property
+    def sentences(self) -> SentenceModules | None:
+        """What sentence-transformers wrote around the model; None if it did not write it.
+
+        Exports pool and normalize by themselves, so that pooling is not read.
+        """
+        if not self.lists(MODULES):
+            return None
+        settings, transformer = (self.read_json(name) if self.lists(name) else {} for name in (SETTINGS, TRANSFORMER))
+        classes = [str(one.get("type")) for one in _json(self.file(MODULES), list) if isinstance(one, dict)]
+        length = transformer.get("max_seq_length")
+        return SentenceModules(
+            pooling=(),
+            normalize=any(name.endswith(".Normalize") for name in classes),
+            max_length=length if isinstance(length, int) else None,
+            settings=settings,
+        )
+
+    @property
+    def longest_input(self) -> int | None:
+        """Tokens of the longest input that the model can read; None if nothing says it."""
+        own = None if self.sentences is None else self.sentences.max_length
+        lengths = [length for length in (own, longest_input(self.config)) if length]
+        return min(lengths, default=None)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The name of every output of the head, in order."""
         known = self.config.get("id2label") or {i: f"LABEL_{i}" for i in range(self.config.get("num_labels", 2))}
@@ -142,7 +175,8 @@ class ModelFolder:
 
     def read_json(self, name: str) -> Mapping[str, Any]:
         """Return the object in a file that was saved with the model; see `file`."""
-        return _object(self.file(name))
+        found: Mapping[str, Any] = _json(self.file(name), dict)
+        return found
 
     def _checked(self, name: str, known: str) -> Path:
         if fault := fault_of(self.path, name, known):
@@ -153,7 +187,7 @@ class ModelFolder:
         fault = fault_of(self.path, MANIFEST, None)
         if fault is not None:
             raise InvalidArtifact(f"{self.path} must hold a readable {MANIFEST}, but it {fault}; copy it again")
-        manifest = _object(self.path / MANIFEST)
+        manifest: Mapping[str, Any] = _json(self.path / MANIFEST, dict)
         try:
             exports = dict(manifest.get("exports", {}))
             for files in (manifest["files"], *(entry["files"] for entry in exports.values())):
@@ -171,15 +205,16 @@ class ModelFolder:
         return manifest
 
 
-def _object(path: Path) -> Mapping[str, Any]:
+def _json(path: Path, wanted: type[dict[str, Any]] | type[list[Any]]) -> Any:
+    """Return the value in a JSON file, which must be of a type."""
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST_MANIFEST + 1)
         if len(text) > LARGEST_MANIFEST:
             raise ValueError(f"it has more than {LARGEST_MANIFEST:,} bytes")
         value = json.loads(text)
-        if not isinstance(value, dict):
-            raise ValueError("it holds no object")
+        if not isinstance(value, wanted):
+            raise ValueError(f"it holds no {'object' if wanted is dict else 'list'}")
     except FileNotFoundError as error:
         raise InvalidModel(f"the model must have a {path.name}, but {path.parent} has none; check the path") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from whet.errors import InvalidArtifact, InvalidParameter
+from whet.errors import InvalidArtifact, InvalidData, InvalidParameter
 from whet.run.folder import ModelFolder
+from whet.tasks.spans import Window, overlap, question_room, window_of
 from whet.utils.inputs import one_line
 
-__all__ = ["Encoder", "Padding", "Row", "Text", "TokenEncoder", "padded_batch"]
+__all__ = ["Encoder", "LocatedRow", "Padding", "Row", "Text", "TokenEncoder", "WindowRow", "padded_batch"]
 
 Text = str | tuple[str, str]
 """A text, or a pair of texts."""
@@ -26,6 +27,22 @@ class Row(NamedTuple):
     input_ids: Sequence[int]
     token_type_ids: Sequence[int]
     """0, or 1 for the second text of a pair, as the model's tokenizer counts."""
+
+
+class LocatedRow(NamedTuple):
+    """One text in tokens, and where they lie in it."""
+
+    row: Row
+    offsets: Sequence[tuple[int, int]]
+    """Where each token starts and ends, in characters; (0, 0) for special ones."""
+
+
+class WindowRow(NamedTuple):
+    """A part of a context, with the question before it."""
+
+    row: Row
+    window: Window
+    """Where the part lies."""
 
 
 class Padding(NamedTuple):
@@ -47,11 +64,28 @@ class Encoder(Protocol):
     def rows(self, texts: Sequence[Text]) -> list[Row]:
         """Return the tokens of each text, with special tokens, cut to the largest length."""
 
+    def located(self, texts: Sequence[str]) -> list[LocatedRow]:
+        """Return the tokens of each text as `rows` does, and where they lie in it."""
+
+    def windows(self, question: str, context: str) -> list[WindowRow]:
+        """Return the windows in which a context is read after a question; for encoders that were made for it.
+
+        Raises:
+            InvalidData: the question leaves no room for its context.
+        """
+
 
 class TokenEncoder:
     """The tokenizer in `tokenizer.json`."""
 
-    def __init__(self, folder: ModelFolder, max_length: int | None) -> None:
+    def __init__(self, folder: ModelFolder, max_length: int | None, *, in_windows: bool = False) -> None:
+        """Open a tokenizer.
+
+        Args:
+            folder: where it lies.
+            max_length: longest input in tokens; None if nothing limits it.
+            in_windows: whether inputs are windows of a long text, and not cut.
+        """
         from tokenizers import Tokenizer
 
         if not folder.lists(TOKENIZER):
@@ -71,10 +105,15 @@ class TokenEncoder:
         # what is set here holds for all calls: a change while another thread encodes would be an error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._max_length, self._whole = max_length, self._tokenizer
         if max_length is not None:
             _require_room(self._tokenizer, max_length)
             direction = str(config.get("truncation_side", "right"))
-            self._tokenizer.enable_truncation(max_length, strategy="longest_first", direction=direction)
+            how: dict[str, Any] = {"strategy": "longest_first"}
+            if in_windows:
+                self._whole = Tokenizer.from_str(self._tokenizer.to_str())  # without truncation
+                how = {"strategy": "only_second", "stride": overlap(max_length)}
+            self._tokenizer.enable_truncation(max_length, direction=direction, **how)
 
     def _padding(self, config: Mapping[str, Any], path: Path) -> Padding:
         # without a padding token, whet pads with the end token
@@ -93,6 +132,28 @@ class TokenEncoder:
     def rows(self, texts: Sequence[Text]) -> list[Row]:
         """See `Encoder.rows`."""
         return [Row(one.ids, one.type_ids) for one in self._tokenizer.encode_batch(list(texts))]
+
+    def located(self, texts: Sequence[str]) -> list[LocatedRow]:
+        """See `Encoder.located`."""
+        encoded = self._tokenizer.encode_batch(list(texts))
+        return [LocatedRow(Row(one.ids, one.type_ids), one.offsets) for one in encoded]
+
+    def windows(self, question: str, context: str) -> list[WindowRow]:
+        """See `Encoder.windows`."""
+        if self._max_length is not None:
+            special = self._whole.num_special_tokens_to_add(is_pair=True)
+            limit = question_room(self._max_length, special)
+            length = len(self._whole.encode(question, add_special_tokens=False).ids)
+            if length > limit:
+                raise InvalidData(
+                    f"a question must have {max(0, limit)} tokens at most to leave room for its context in windows of "
+                    f"{self._max_length}, but got {length}; give a larger max_length, or shorten it"
+                )
+        first = self._tokenizer.encode(question, context)
+        return [
+            WindowRow(Row(one.ids, one.type_ids), window_of(one.sequence_ids, one.offsets))
+            for one in (first, *first.overflowing)
+        ]
 
 
 def padded_batch(rows: Sequence[Row], padding: Padding) -> dict[str, np.ndarray[Any, Any]]:

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-__all__ = ["SENTENCES", "SentenceModules"]
+__all__ = ["MODULES", "SENTENCES", "SETTINGS", "TRANSFORMER", "SentenceModules"]
+
+MODULES = "modules.json"
+"""The file that lists the modules of a model."""
+SETTINGS = "config_sentence_transformers.json"
+"""The file with its prompts."""
+TRANSFORMER = "sentence_bert_config.json"
+"""The file with its longest input."""
 
 SENTENCES = "whet_sentences"
 """The key in the configuration of a model in memory."""

@@ -14,7 +14,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["LONGEST_ANSWER", "AnswerSpan", "Window", "WindowLogits", "best_span", "overlap", "token_span", "window_of"]
+__all__ = [
+    "LONGEST_ANSWER",
+    "AnswerSpan",
+    "Window",
+    "WindowLogits",
+    "best_span",
+    "overlap",
+    "question_room",
+    "token_span",
+    "window_of",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -73,6 +83,16 @@ class _TokenSpan(NamedTuple):
 def overlap(max_length: int) -> int:
     """Return how many tokens of a context two neighbouring windows share: a third of their length."""
     return max_length // 3
+
+
+def question_room(max_length: int, special: int) -> int:
+    """Return how many tokens a question may have, after which a window still shows what its neighbour does not.
+
+    Args:
+        max_length: tokens of a window.
+        special: special tokens among them.
+    """
+    return max_length - special - overlap(max_length) - 1
 
 
 def window_of(sequence_ids: Sequence[int | None], offsets: Sequence[tuple[int, int]]) -> Window:
