@@ -11,6 +11,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import (
+    AutoModelForCausalLM,
     BertConfig,
     BertForMaskedLM,
     GPT2Config,
@@ -152,3 +153,31 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(folders, tmp_path):
     with pytest.raises(whet.InvalidModel, match=r"LstmForCausalLM has an LSTM's steps, .* run it in PyTorch"):
         whet.export(folders["lstm"], ["onnxruntime"], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_models_with_other_tokens_are_not_compared(folders, text):
+    with pytest.raises(
+        whet.InvalidData, match=r"models must have the same tokens .* other ones of qwen2 than of llama"
+    ):
+        whet.measure([folders["llama"], folders["qwen2"]], task_of(text, "llama"), benchmark=BENCHMARK)
+
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.mark.skipif(not (SHARED / "models" / "stories260k").is_dir(), reason="needs the public model and its text")
+def test_a_real_model_writes_on_as_before_and_knows_its_stories(tmp_path):
+    source = SHARED / "models" / "stories260k"
+    recipe = whet.Recipe.from_list([{"method": "kfac", "keep": 0.9}])
+    task = whet.load_task("stories", data_dir=SHARED / "data")
+    calibration = whet.Calibration(examples=8, batch_size=4, max_length=64)
+    whet.compress(source, recipe, tmp_path / "small", task=task, calibration=calibration)
+    small, plain = whet.load_model(tmp_path / "small"), AutoModelForCausalLM.from_pretrained(tmp_path / "small").eval()
+    assert torch.equal(generated(small), generated(plain)) and torch.equal(
+        generated(small), generated(small, use_cache=False)
+    )
+    assert small.lm_head.weight is small.model.embed_tokens.weight
+    dev = [{"text": text[:400]} for (text,) in task.splits.dev.plain()[:4]]
+    own = whet.load_task(dev_file=dev, kind="language_modeling")
+    dense, other = whet.measure([source, tmp_path / "small"], own, benchmark=BENCHMARK)
+    assert 4 < dense.get("perplexity").value < other.get("perplexity").value < 12

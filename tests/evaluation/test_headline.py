@@ -102,6 +102,7 @@ def test_a_metric_of_which_lower_is_better_is_told_and_judged_by_its_factor():
     assert ", perplexity 2 % worse (-3.0 to -0.5), 14 MiB" in headline(DENSE, worse)
     assert ", perplexity 1.2 % better (+0.1 to +2.0), 14 MiB" in headline(DENSE, better)
     assert holds_bar(better) and not holds_bar(worse) and holds_bar(worse, max_drop=3.1)
+    assert worse.get("change").value == pytest.approx(-2) and worse.get("change").better == "higher"
     assert "is shown to lose less than 1 % of perplexity. small may lose 3 % on the 90 examples" in verdict(
         [DENSE, worse]
     )

@@ -81,6 +81,8 @@ class TaskOptions:
     """Column with the second text, if there is one."""
     label: tuple[str, ...] = ("label",)
     """Column with the class, score, tags, or names of several labels; repeatable, for a column of 0 and 1 each."""
+    stride: int | None = None
+    """For language models: tokens that each window of the final measurement counts; half of a window if not given."""
     label_separator: str | None = None
     """What stands between the names of several labels in a cell; a comma if not given."""
     metric: str | None = None
@@ -113,6 +115,7 @@ class TaskOptions:
             text_pair=self.text_pair,
             label=self.label,
             label_separator=self.label_separator,
+            stride=self.stride,
             metric=self.metric,
             label_map=None if self.label_map is None else label_map_in(self.label_map),
             positive=self.positive,

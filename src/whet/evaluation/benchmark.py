@@ -319,10 +319,10 @@ def _scored_class(task: Task, qualities: Sequence[Quality]) -> dict[str, Any]:
 
 
 def _check_same_classes(subjects: Sequence[ModelUnderTest], task: Task) -> None:
-    """Refuse models that have different classes besides the task's, since their answers cannot be compared.
+    """Refuse models that have different classes besides the task's, or tokens, as their answers cannot be compared.
 
     Raises:
-        InvalidData: a model has other classes than the first.
+        InvalidData: a model has other classes or tokens than the first.
     """
 
     def others(subject: ModelUnderTest) -> list[str]:
@@ -332,6 +332,12 @@ def _check_same_classes(subjects: Sequence[ModelUnderTest], task: Task) -> None:
         ]
 
     for subject in subjects[1:]:
+        shapes = [one.answers.logits.shape for one in (subjects[0], subject)]
+        if task.kind.pretrained and shapes[0] != shapes[1]:
+            raise InvalidData(
+                "models must have the same tokens for their answers to be compared, but got other ones of "
+                f"{subject.name} than of {subjects[0].name}; measure them on their own, and compare bits_per_byte"
+            )
         if others(subject) != others(subjects[0]):
             got = [f"{listed(others(one)) or 'none'} ({one.name})" for one in (subjects[0], subject)]
             raise InvalidData(

@@ -28,11 +28,10 @@ def derived(measurements: Sequence[Measurement]) -> list[Measurement]:
 
 def _as_measurement(one: Measurement, metric: str, unit: str, *, even: float, scale: float) -> Measurement:
     """How a measurement compares with the baseline's, as one of its own; `even` for the baseline itself."""
-    versus: Comparison | None = one.versus
+    versus: Comparison | None = one.versus if one.versus is None or one.metric in SPEEDUPS else one.versus.gain
     ends = (even,) * 3 if versus is None else tuple(scale * end for end in (versus.value, versus.low, versus.high))
     value, low, high = ends
-    better = "higher" if one.metric in SPEEDUPS else one.better
     return Measurement(
-        metric=metric, value=value, unit=unit, low=low, high=high, n=one.n, better=better, conditions=one.conditions,
+        metric=metric, value=value, unit=unit, low=low, high=high, n=one.n, better="higher", conditions=one.conditions,
         versus=versus,
     )  # fmt: skip

@@ -26,6 +26,7 @@ def load_task(
     text_pair: str | None = None,
     label: str | Sequence[str] = "label",
     label_separator: str | None = None,
+    stride: int | None = None,
     metric: str | None = None,
     label_map: Mapping[str | int, str | int] | None = None,
     positive: str | None = None,
@@ -44,6 +45,7 @@ def load_task(
         label: column with the class, score or tags, or with the names of several labels; or several columns of 0 and
             1, one for each label.
         label_separator: what stands between the names of several labels in a cell; a comma if None.
+        stride: for language models, tokens that each window of the final measurement counts; half of a window if None.
         metric: quality metric that counts; the kind's first if None, such as accuracy. With pearson or spearman,
             labels are scores.
         label_map: the class of the model, by its name or number, for each label of the data, where names do not tell
@@ -65,6 +67,8 @@ def load_task(
             raise InvalidParameter(
                 "--label and --label-separator must go with --train-file, but got one with --task; leave it out"
             )
+        if stride is not None:
+            raise InvalidParameter(f"--stride must go with --train-file, but got {stride} with --task; leave it out")
         known = task_named(name, data_dir=data_dir, label_map=label_map, positive=positive)
         if kind is not None:
             known = _of_kind(known, kind_named(kind))
@@ -81,6 +85,7 @@ def load_task(
         text_pair=text_pair,
         label=label,
         label_separator=label_separator,
+        stride=stride,
         metric=metric,
         label_map=label_map,
         positive=positive,

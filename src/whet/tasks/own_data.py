@@ -27,6 +27,7 @@ def task_from_files(
     text_pair: str | None = None,
     label: str | Sequence[str] = "label",
     label_separator: str | None = None,
+    stride: int | None = None,
     metric: str | None = None,
     label_map: Mapping[str | int, str | int] | None = None,
     positive: str | None = None,
@@ -42,6 +43,7 @@ def task_from_files(
         text_pair: name of the column of the second sentences, or None.
         label: name of the column of the labels; or of a column of 0 and 1 for each of several labels.
         label_separator: stands between the names of several labels in a cell; a comma if None.
+        stride: for language models, tokens that each window of the final measurement counts; half of a window if None.
         metric: name of a quality metric; the kind's first if None, such as accuracy. With pearson or spearman, the
             labels are scores.
         label_map: the class of the model for each label, by its name or number, where names do not tell.
@@ -65,6 +67,7 @@ def task_from_files(
     _require_own_labels(kind_named(told), columns, label_separator)
     options = {
         "label_separator": label_separator,
+        "stride": stride,
         "text_pair": text_pair,
         "metric": metric,
         "label_map": text_map(label_map) or None,

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import whet
+from helpers import word_tokenizer
 from tasks.test_corpus import words
-from whet.errors import InvalidData
+from whet.errors import InvalidData, InvalidParameter
 from whet.tasks.base import task_named
 from whet.tasks.datasets._language import READINGS
 
@@ -63,3 +64,18 @@ def test_texts_that_cannot_be_used_are_refused_in_one_sentence(tmp_path):
         splits("d.txt", b"one two three")
     with pytest.raises(InvalidData, match=r"--data-dir must be given with ptb"):
         _ = task_named("ptb").splits
+
+
+def test_the_stride_is_the_users(tmp_path):
+    (tmp_path / "a.txt").write_text(words(900), encoding="utf-8")
+    own = {"dev_file": tmp_path / "a.txt", "kind": "language_modeling"}
+    rows = [
+        len(whet.load_task(**own, stride=n).splits.dev.encode(word_tokenizer(), max_length=40).rows) for n in (5, 15)
+    ]
+    assert rows[0] > 2 * rows[1]
+    with pytest.raises(InvalidParameter, match=r"1 <= stride <= 39 must hold.* but got stride=40; give a smaller one"):
+        whet.load_task(**own, stride=40).splits.dev.encode(word_tokenizer(), max_length=40)
+    with pytest.raises(InvalidParameter, match="--stride must go with --train-file, but got 4 with --task"):
+        whet.load_task("ptb", stride=4)
+    with pytest.raises(InvalidParameter, match="--stride must go with another kind of data, but got it with classific"):
+        whet.load_task(train_file=tmp_path / "a.csv", stride=4)
