@@ -2,11 +2,11 @@
 
     python studies/multi_label/run.py --data-dir ../shared/data --base ../shared/models/all-MiniLM-L6-v2
 
-fine-tunes MiniLM-L6 where `runs/multi_label/fine_tuned/dense` is missing, makes what a user would take from it, with and without
-recovery, measures all of them in every runtime beside what these make of the dense model by themselves, in one run, and
-writes results.json, results.md and a picture beside this file. Models stay under runs/, which git ignores; a second run
-goes on from what is there. `--make-only` leaves measuring to another time, and `--tasks` without any writes the tables
-and the picture anew.
+fine-tunes MiniLM-L6 where `runs/multi_label/fine_tuned/dense` is missing, makes what a user would take from it, with
+and without recovery, measures all of them in every runtime beside what these make of the dense model by themselves, in
+one run, and writes results.json, results.md and a picture beside this file. Models stay under runs/, which git ignores;
+a second run goes on from what is there. `--make-only` leaves measuring to another time, and `--tasks` without any
+writes the tables and the picture anew.
 """
 
 import argparse
