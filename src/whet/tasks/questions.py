@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from whet.errors import InvalidData, InvalidModel
 from whet.tasks.data import ANSWERED, Encoded, Examples
-from whet.tasks.spans import LONGEST_ANSWER, Window, overlap, token_span, window_of
+from whet.tasks.spans import LONGEST_ANSWER, Window, overlap, question_room, token_span, window_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,7 +88,7 @@ class Questions(Examples):
 
     def _require_room(self, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
         """Refuse questions after which a window would show nothing that its neighbour does not."""
-        limit = max_length - tokenizer.num_special_tokens_to_add(pair=True) - overlap(max_length) - 1
+        limit = question_room(max_length, tokenizer.num_special_tokens_to_add(pair=True))
         ids = tokenizer(list(self.texts), add_special_tokens=False, verbose=False)["input_ids"] if self.texts else []
         lengths = [len(tokens) for tokens in ids]
         long = sum(length > limit for length in lengths)
