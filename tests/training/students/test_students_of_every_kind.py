@@ -1,6 +1,7 @@
 """Students of models of every kind are of the same kind, whatever they are made of."""
 
 import pytest
+import torch
 import transformers
 
 from folders import save
