@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import kinds_table
 import picture
 import whet
 from generate import FOLDER
@@ -20,6 +21,7 @@ from whet.cli import shell
 from whet.cli.verbs.search import NOTHING_HOLDS
 from whet.evaluation.trial import Trial
 from whet.report.tables import trial_table
+from whet.tasks.kinds.base import all_kinds
 
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 EXIT_CODES = FOLDER / "exit-codes.md"
@@ -80,6 +82,19 @@ def test_the_table_of_readme_is_what_was_measured():
     lines = HOME.read_text(encoding="utf-8").splitlines()
     for row in picture.rows():
         assert f"| {' | '.join(picture.cells(row))} |" in lines
+
+
+def test_the_table_of_kinds_says_what_tests_showed():
+    shown = json.loads(kinds_table.SHOWN.read_text(encoding="utf-8"))
+    assert set(shown) == set(all_kinds())
+    for page in kinds_table.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert kinds_table.START in text and kinds_table.with_table(text, kinds_table.table(shown)) == text
+
+
+def test_verbs_of_the_table_of_kinds_have_tests():
+    tests = (ROOT / "tests" / "test_kinds_contract.py").read_text(encoding="utf-8")
+    assert all(f"def {test}(" in tests for test in kinds_table.VERBS.values())
 
 
 def test_exit_codes_of_the_page_are_those_of_the_command_line():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from whet.evaluation.formatting import number, percent, points, points_with_arm, ratio, times, value_of
-from whet.evaluation.headline import quality_difference, verdict
+from whet.evaluation.headline import gain_unit, quality_difference, verdict
 from whet.evaluation.places import short_places_in_words
 from whet.report.tables import WIDTH, TableColumn, fitted_table, name_columns, trial_table
 from whet.utils.distributed import is_first
@@ -163,12 +163,13 @@ def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
 
 def print_search_trial(trial: SearchTrial) -> None:
     """Print the outcome of one structure of a search."""
-    candidates = [
-        f"{candidate.name}: {_speedup(candidate)}, {points(quality_difference(candidate))} points"
-        for candidate in trial.candidates
-    ]
+    candidates = [f"{candidate.name}: {_speedup(candidate)}, {_gain(candidate)}" for candidate in trial.candidates]
     outcome = "; ".join(candidates) or f"{trial.state}: {trial.message}"
     tell(f"{trial.number}: {outcome}; {number(trial.seconds, places=0)} s")
+
+
+def _gain(candidate: Trial) -> str:
+    return f"{points(quality_difference(candidate))} {gain_unit(candidate.measurements[0].better)}"
 
 
 def print_search_result(result: SearchResult, out: Path) -> None:
@@ -179,10 +180,9 @@ def print_search_result(result: SearchResult, out: Path) -> None:
     if result.confirmation:
         on_dev = result.confirmation[1]
         quality = on_dev.measurements[0]
-        drop = points(quality_difference(on_dev))
         show(
             f"on {number(quality.n)} dev examples: {quality.metric} {value_of(quality)}, "
-            f"{drop} points from the baseline; speedup {_speedup(on_dev)}"
+            f"{_gain(on_dev)} from the baseline; speedup {_speedup(on_dev)}"
         )
     for note in result.notes:
         show(f"note: {note}")

@@ -17,8 +17,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from whet.evaluation.headline import gain_unit
 from whet.evaluation.measurement import Comparison, Measurement
-from whet.evaluation.metrics.base import ModelUnderTest, metric_named, task_qualities
+from whet.evaluation.metrics.base import ModelUnderTest, Quality, metric_named, task_qualities
 from whet.evaluation.significance import bootstrap, paired_ratio
 from whet.evaluation.timing import time_interleaved
 from whet.evaluation.trial import Trial
@@ -125,6 +126,16 @@ class Baseline:
         return Path(self.source).resolve().name if Path(self.source).exists() else self.source
 
     @cached_property
+    def quality(self) -> Quality:
+        """The task's first metric, which the bar is on."""
+        return task_qualities(self.task, self.classes)[0]
+
+    @property
+    def unit(self) -> str:
+        """What the bar is in."""
+        return gain_unit(self.quality.better)
+
+    @cached_property
     def tokens(self) -> float:
         """Tokens of an example of the selection slice, on average, padding included."""
         return sum(batch["input_ids"].numel() for batch in self.selection.batches) / len(self.selection.labels)
@@ -160,7 +171,7 @@ class Baseline:
         few, inputs = self._proxy_batches
         wanted = self.answers.of_inputs(inputs)
         found = predict(model, few, name="a few batches").ordered(self.classes)
-        quality = task_qualities(self.task, self.classes)[0]
+        quality = self.quality
         predictions = [answers.kind.predictions(answers, few) for answers in (found, wanted)]
         versus = quality.compare(few.labels, *predictions, seed=self.seed)
         return ProxyScore(float(wanted.divergences(found).mean()), versus)

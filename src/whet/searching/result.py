@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 from whet.evaluation.frontier import Frontier
-from whet.evaluation.headline import POINTS, quality_difference
+from whet.evaluation.headline import POINTS, points_in_words, quality_difference
 from whet.evaluation.trial import Trial
 from whet.searching.goal import Goal
 from whet.searching.storage import SearchTrial
@@ -90,7 +90,8 @@ def _notes(candidates: Sequence[Trial], confirmation: Sequence[Trial], goal: Goa
         notes.append(f"every candidate failed or was given up, and {BEST} is the baseline")
     if confirmation and (lost := -quality_difference(confirmation[1]).value) >= -goal.bar:
         notes.append(
-            f"on dev the best loses {lost * POINTS:.1f} points, and the bar is {goal.max_drop:g}: it does better on "
-            "the examples that it was chosen by; search with a narrower bar, or take another of the frontier"
+            f"on dev the best loses {points_in_words(lost * POINTS, confirmation[1].measurements[0])}, and the bar is "
+            f"{goal.max_drop:g}: it does better on the examples that it was chosen by; search with a narrower bar, or "
+            "take another of the frontier"
         )
     return notes

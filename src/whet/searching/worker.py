@@ -185,8 +185,8 @@ class Worker:
         if examples < least:
             self.warned = True
             self.warn(
-                f"a bar of {self.goal.max_drop:g} points is finer than {examples} examples can tell, of which not one "
-                f"may change; about {least} would be needed: give more training data, or a wider bar"
+                f"a bar of {self.goal.max_drop:g} {self.baseline.unit} is finer than {examples} examples can tell, of "
+                f"which not one may change; about {least} would be needed: give more training data, or a wider bar"
             )
 
     def _warn_of_width(self, trial: SearchTrial) -> None:
@@ -197,9 +197,9 @@ class Worker:
                 self.warned = True
                 versus, examples = quality_difference(candidate), candidate.measurements[0].n
                 self.warn(
-                    f"a bar of {self.goal.max_drop:g} points is finer than {examples} examples can tell: "
-                    f"{candidate.name} is {versus.value * POINTS:+.1f} points from the baseline, but down to "
-                    f"{versus.low * POINTS:+.1f} cannot be ruled out; about {needed:,} examples would be needed"
+                    f"a bar of {self.goal.max_drop:g} {self.baseline.unit} is finer than {examples} examples can tell: "
+                    f"{candidate.name} is {versus.value * POINTS:+.1f} {self.baseline.unit} from the baseline, but "
+                    f"down to {versus.low * POINTS:+.1f} cannot be ruled out; about {needed:,} examples would be needed"
                 )
 
     def _baseline_trial(self) -> Trial:
