@@ -357,7 +357,7 @@ def test_heads_that_do_not_fit_are_refused(root):
     with pytest.raises(InvalidData, match="must have the task's classes no, yes, but got num_labels=3; fine-tune"):
         class_order(tiny_model("bert", 3), task_of(root))
     scores = task_from_files(root / "train.csv", root / "dev.csv", text="text", metric="pearson")
-    with pytest.raises(InvalidData, match="must give one score, but got num_labels=2; fine-tune"):
+    with pytest.raises(InvalidData, match="must be a regressor, as your data ask, but it is a text classifier"):
         class_order(classifier(), scores)
     assert class_order(tiny_model("bert", 1), scores) == [0]
 

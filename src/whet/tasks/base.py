@@ -119,10 +119,11 @@ class Task(ABC):
             return self
         if kind.name() in self.serves:
             return replace(self, read_for=kind.name())
+        asks = f"{self.name} asks" if self.names else "your data ask"
         tunable = kind.pretrained and not self.kind.pretrained
         remedy = "fine-tune it first: whet finetune, or" if tunable else "give another model, or"
         raise InvalidData(
-            f"the model must be {self.kind.holds}, as {self.name} asks, but it is {kind.holds}; {remedy} give data "
+            f"the model must be {self.kind.holds}, as {asks}, but it is {kind.holds}; {remedy} give data "
             "that it answers"
         )
 
