@@ -14,6 +14,8 @@ from whet.evaluation.formatting import plain_line
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.trial import Trial
 from whet.models.manifest import Lineage, Made
+from whet.run.kinds.base import predictor_named
+from whet.tasks.kinds.base import all_kinds
 
 WORSE = Comparison(kind="difference", value=-0.012, low=-0.02, high=0.001, p_value=0.07, test="McNemar, exact")
 FASTER = Comparison(kind="ratio", value=1.53, low=1.5, high=1.6, p_value=1e-5, test="Wilcoxon")
@@ -242,3 +244,18 @@ def test_a_trial_of_an_earlier_version_tells_its_recipe():
     assert description_of(Trial("small", recipe, 0, []), step_text=lambda step: f"kfac keep={step['keep']}") == (
         "factorised by kfac keep=0.4"
     )
+
+
+@pytest.mark.parametrize("kind", all_kinds())
+def test_every_kind_is_loaded_by_the_library_that_reads_it(kind):
+    """What the code says can be compiled; what runs it is in the metadata."""
+    forms = [Form("pytorch"), Form("onnxruntime")]
+    card = model_card(FACTS._replace(kind=kind, needs_whet=False, forms=forms), [])
+    library = "sentence-transformers" if kind in ("embedding", "reranking") else "transformers"
+    head = head_of(card)
+    assert head["library_name"] == library and (library == "transformers" or library in head["tags"])
+    assert head["pipeline_tag"] == all_kinds()[kind].pipeline_tag
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(blocks) == 2 and predictor_named(kind).call in blocks[1]
+    for block in blocks:
+        compile(block, "card", "exec")

@@ -29,6 +29,7 @@ from whet.evaluation.metrics.base import Quality, all_metrics
 from whet.evaluation.trial import Trial
 from whet.evaluation.words import metric_in_words
 from whet.models.manifest import Lineage, Made
+from whet.run.kinds.base import TRANSFORMERS, predictor_named
 from whet.run.target import PACKAGES
 from whet.tasks.base import hub_dataset
 from whet.tasks.kinds.base import kind_named
@@ -54,16 +55,6 @@ HUB_METRICS = {
 """What the hub calls metrics, where it calls them otherwise."""
 FROM_FILES = "tabular"
 """The name of every task from a user's own files."""
-_TEXT = "The text to classify."
-SENTENCE_TRANSFORMERS = {
-    "sentence-similarity": (
-        "from sentence_transformers import SentenceTransformer",
-        "",
-        "model = SentenceTransformer({model})",
-        "print(model.encode([{text}]))",
-    )
-}
-"""How sentence-transformers loads models, and answers, by the hub's name of what they are for."""
 _BATCHES = (
     "In int8, an answer depends a little on the other texts of its batch; with `whet.load(..., batch_size=1)` it does "
     "not."
@@ -195,7 +186,7 @@ def _loading(form: Form, facts: CardFacts, trial: Trial | None) -> list[str]:
     """Return how to load one form, after what was measured of it."""
     told = [f"### In {markdown_text(str(form))}", "", _speed(form, facts, trial), ""]
     if form.runtime == PYTORCH:
-        return [*told, *(_install(form) if facts.needs_whet else []), "```python", *_pipeline(facts), "```"]
+        return [*told, *(_install(form) if facts.needs_whet else []), "```python", *_in_pytorch(facts), "```"]
     if form.runtime not in PACKAGES:
         return [*told, "The package that brought this runtime says how to load it."]
     name = _literal(facts.name)
@@ -203,7 +194,7 @@ def _loading(form: Form, facts: CardFacts, trial: Trial | None) -> list[str]:
         "import whet",
         "",
         f"predictor = whet.load({name}, runtime={_literal(form.runtime)}, precision={_literal(form.precision)})",
-        f"print(predictor.predict([{_literal(_TEXT)}]))",
+        f"print({predictor_named(facts.kind).call})",
     ]
     note = ["", _BATCHES] if form.precision == INT8 else []
     return [*told, *_install(form), "```python", *code, "```", *note]
@@ -233,20 +224,11 @@ def _install(form: Form) -> list[str]:
     return ["```bash", f"pip install {PACKAGES[form.runtime]}", "```", ""]
 
 
-def _pipeline(facts: CardFacts) -> list[str]:
-    name, kind = _literal(facts.name), kind_named(facts.kind)
-    structure = ["import whet  # makes the structure known to transformers"] if facts.needs_whet else []
-    if code := SENTENCE_TRANSFORMERS.get(kind.pipeline_tag):
-        return [*structure, *(line.format(model=name, text=_literal(_TEXT)) for line in code)]
-    score = "classify" if kind.has_classes else "score"
-    options = f", {kind.pipeline_options}" if kind.pipeline_options else ""
-    return [
-        *structure,
-        "from transformers import pipeline",
-        "",
-        f'{score} = pipeline("{kind.pipeline_tag}", model={name}{options})',
-        f"print({score}({_literal(_TEXT)}))",
-    ]
+def _in_pytorch(facts: CardFacts) -> list[str]:
+    tag = kind_named(facts.kind).pipeline_tag
+    lines = predictor_named(facts.kind).in_pytorch(_literal(facts.name), tag)
+    structure = ["import whet  # makes the structure known to transformers"]
+    return [*structure, *lines] if facts.needs_whet and "import whet" not in lines else lines
 
 
 def _literal(text: str) -> str:
@@ -267,10 +249,11 @@ def _told(recipe: Steps) -> str:
 def _head(facts: CardFacts, newest: Mapping[Form, Trial]) -> str:
     """Return the hub's metadata as YAML."""
     lineage, tag = facts.lineage, kind_named(facts.kind).pipeline_tag
-    library = "sentence-transformers" if tag in SENTENCE_TRANSFORMERS else "transformers"
+    library = predictor_named(facts.kind).library
     results = {form: qualities for form, trial in newest.items() if (qualities := _qualities(trial))}
     how = ["compressed"] if facts.recipe else [facts.made.how] if facts.made else []
-    tags = ["whet", *how, *dict.fromkeys(form.runtime for form in facts.forms if form.runtime != PYTORCH)]
+    others = [library] if library != TRANSFORMERS else []
+    tags = ["whet", *others, *how, *dict.fromkeys(form.runtime for form in facts.forms if form.runtime != PYTORCH)]
     known: dict[str, Any] = {
         "library_name": "whet" if facts.needs_whet else library,
         "pipeline_tag": tag,

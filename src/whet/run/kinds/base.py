@@ -23,11 +23,13 @@ from whet.utils.precision import PYTORCH
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["About", "Predictor", "all_predictors", "checked_texts", "is_text", "predictor_named"]
+__all__ = ["TRANSFORMERS", "About", "Predictor", "all_predictors", "checked_texts", "is_text", "predictor_named"]
 
 Array = np.ndarray[Any, Any]
 
 PACKAGE = "whet.run.kinds"
+TRANSFORMERS = "transformers"
+"""The package that runs most kinds in PyTorch."""
 WINDOW = 256
 """Batches that are tokenized at once and sorted by length, so that millions of texts need little memory."""
 
@@ -59,7 +61,7 @@ class Predictor(ABC):
     """Code that asks `predictor`, for model cards."""
     request: ClassVar[Mapping[str, Any]] = {"texts": ["The text to classify."]}
     """What is sent to a server, as JSON."""
-    library: ClassVar[str] = "transformers"
+    library: ClassVar[str] = TRANSFORMERS
     """The package that runs models of the kind in PyTorch, as the hub calls it."""
     has_labels: ClassVar[bool] = True
     """Whether the outputs of the head have names that answers are given in."""

@@ -49,8 +49,8 @@ class Embedder(Predictor):
         return [
             "from sentence_transformers import SentenceTransformer",
             "",
-            f"embedder = SentenceTransformer({folder})",
-            'print(embedder.encode(["The text to embed.", "Another text."]))',
+            f"model = SentenceTransformer({folder})",
+            'print(model.encode(["The text to embed.", "Another text."]))',
         ]
 
     @property

@@ -84,8 +84,6 @@ class TaskKind(ABC):
     """The name of the kind in the configurations of transformers, for heads that may be of several kinds."""
     pipeline_tag: ClassVar[str] = "text-classification"
     """The name of the kind's pipeline in transformers and on the hub."""
-    pipeline_options: ClassVar[str] = ""
-    """What that pipeline must be told, as Python spells it, such as `top_k=None`; empty if nothing."""
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     """The name of the class of transformers that loads models of the kind."""
     heads: ClassVar[tuple[str, ...]] = (TEXT_HEAD,)

@@ -27,7 +27,6 @@ class MultiLabel(Classes, Bernoulli):
 
     problem_type: ClassVar[str | None] = "multi_label_classification"
     holds: ClassVar[str] = "a multi-label classifier"
-    pipeline_options: ClassVar[str] = "top_k=None"  # all labels, not the likeliest alone
     several_labels: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_label_f1", "mean_average_precision")
 

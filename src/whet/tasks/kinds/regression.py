@@ -19,7 +19,6 @@ class Regression(Score):
 
     problem_type: ClassVar[str | None] = "regression"
     holds: ClassVar[str] = "a regressor"
-    pipeline_options: ClassVar[str] = 'function_to_apply="none"'  # it would squash a score between 0 and 1
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
 
     def fits_labels(self, label_names: Sequence[str] | None) -> bool:
