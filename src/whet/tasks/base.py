@@ -122,9 +122,11 @@ class Task(ABC):
         asks = f"{self.name} asks" if self.names else "your data ask"
         tunable = kind.pretrained and not self.kind.pretrained
         remedy = "fine-tune it first: whet finetune, or" if tunable else "give another model, or"
+        data = (
+            f"--kind {kind.name()} if its labels are such" if kind.name() in self.file_kinds else "data that it answers"
+        )
         raise InvalidData(
-            f"the model must be {self.kind.holds}, as {asks}, but it is {kind.holds}; {remedy} give data "
-            "that it answers"
+            f"the model must be {self.kind.holds}, as {asks}, but it is {kind.holds}; {remedy} give {data}"
         )
 
     @property

@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 import whet
+from folders import edit_json
 from kinds import ROWS
 from whet.errors import InvalidData
 from whet.tasks.data import Batches, Examples
@@ -70,3 +71,36 @@ def test_a_student_learns_from_texts_without_labels(tmp_path):
 def test_the_loss_is_that_of_transformers():
     logits, labels = torch.randn(4, 3), torch.randint(2, (4, 3))
     assert KIND.loss(logits, labels) == torch.nn.BCEWithLogitsLoss()(logits, labels.float())
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        (
+            "multi_label",
+            "classification",
+            "text classifier, .* it is a multi-label classifier; .* --kind multi_label if",
+        ),
+        (
+            "classification",
+            "multi_label",
+            "multi-label classifier, .* it is a text classifier; .* --kind classification",
+        ),
+    ],
+)
+def test_labels_of_another_kind_than_the_model_s_are_refused_before_work(tmp_path, monkeypatch, model, data, message):
+    for name in (model, data):
+        (tmp_path / name).mkdir()
+    ROWS[model](tmp_path / model)
+    task = whet.load_task(**ROWS[data](tmp_path / data))
+    monkeypatch.setattr("whet.models.inference.predict", lambda *_, **__: pytest.fail("work had begun"))
+    with pytest.raises(InvalidData, match=f"^the model must be a {message}"):
+        whet.measure([tmp_path / model / "model"], task)
+
+
+def test_a_head_of_one_label_a_text_is_no_base_for_several(tmp_path):
+    task = whet.load_task(**ROWS["multi_label"](tmp_path))
+    edit_json(tmp_path / "model" / "config.json", problem_type="single_label_classification")
+    with pytest.raises(whet.InvalidModel, match="base must have no head, or one for the task's 3 classes"):
+        whet.finetune(tmp_path / "model", task, tmp_path / "out", settings=whet.TrainingSettings(epochs=1))
+    assert not (tmp_path / "out").exists()
