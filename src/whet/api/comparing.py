@@ -227,7 +227,8 @@ def _check_names(names: Sequence[str]) -> None:
         raise InvalidParameter("a recipe must be given to compare, but got none; give one such as kfac at keep=0.5")
     for i, name in enumerate(names):
         try:
-            plain = file_name(name)[0] not in ".-" and name not in (COMPARISON, MEASUREMENTS)
+            alone = file_name(name)[0] not in ".-" and "/" not in name
+            plain = alone and name not in (COMPARISON, MEASUREMENTS)
         except ValueError:
             plain = False
         if not plain:
