@@ -8,13 +8,20 @@ import pytest
 import torch
 from annotated_types import Interval
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertForTokenClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 import whet
 from folders import classifier, save
 from helpers import tiny_batches, tiny_model
 from whet.calibration.resources import Resources
-from whet.errors import InvalidParameter, InvalidRecipe, MissingResource, UnknownName
+from whet.errors import InvalidParameter, InvalidRecipe, MissingResource, NothingToCompress, UnknownName
 from whet.methods import recipe as recipe_module
 from whet.methods._share import KeepsShare
 from whet.methods.base import Method, Stage, all_methods, method_from, method_named
@@ -23,6 +30,15 @@ from whet.methods.factorization.kfac import Kfac
 from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import SHIPPED, Recipe, Step
 from whet.utils.parameters import parameters
+
+SMALL_BERT = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,6 +384,21 @@ def test_tied_weights_stay_tied(family: str):
     assert found.get_output_embeddings().weight is found.get_input_embeddings().weight
     assert found.get_input_embeddings().weight is not model.get_input_embeddings().weight
     assert torch.equal(found.get_input_embeddings().weight, model.get_input_embeddings().weight)
+
+
+def test_a_lossless_step_that_can_do_nothing_is_left_out_of_a_longer_recipe(capsys):
+    """A tagger's head reads every token, so that the last block must compute all of them."""
+    tagger = BertForTokenClassification(BertConfig(**SMALL_BERT)).eval()
+    first_token = {"method": "lossless.first_token"}
+    recipe = Recipe.from_list([{"method": "neurons", "keep": 0.5}, first_token])
+    resources = Resources(calibration=tiny_batches())
+    both, alone = (Recipe(methods).apply(tagger, resources) for methods in (recipe.methods, recipe.methods[:1]))
+    assert "note: lossless.first_token is left out: the head must read the first token" in capsys.readouterr().err
+    batch = tiny_batches().batches[0]
+    with torch.inference_mode():
+        assert torch.equal(both(**batch).logits, alone(**batch).logits)
+    with pytest.raises(NothingToCompress, match="the head must read the first token"):
+        Recipe.from_list([first_token]).apply(tagger, resources)
 
 
 def test_recipes_read_like_sentences():

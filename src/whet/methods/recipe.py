@@ -10,15 +10,17 @@ import yaml
 from torch import nn
 
 from whet.calibration.resources import Resources
-from whet.errors import InvalidRecipe, MissingResource, UnknownName
+from whet.errors import InvalidRecipe, MissingResource, NothingToCompress, UnknownName
 from whet.methods.base import Method, Stage, method_from
 from whet.models.layers.base import count_weights
 from whet.models.sixteen_bits import has_sixteen_bits, round_to_sixteen_bits
 from whet.models.surgery import copy_sharing_parameters, describe, stored_bytes, unshare_parameters
 from whet.utils.calls import checked
+from whet.utils.distributed import is_first
 from whet.utils.inputs import exists
 from whet.utils.lookup import advice_on
 from whet.utils.parameters import shown
+from whet.utils.progress import note
 from whet.utils.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -186,6 +188,9 @@ class Recipe:
     ) -> nn.Module:
         """Return a compressed copy of `model`, which stays unchanged.
 
+        A step that changes no answers, such as `lossless.first_token`, is left out where it can do nothing for the
+        model and the recipe has other steps; that is said.
+
         Args:
             model: any model with linear layers.
             resources: the resources that the steps read.
@@ -204,10 +209,16 @@ class Recipe:
             before, known, stored = count_weights(compressed), describe(compressed), stored_bytes(compressed, bits=bits)
             start = time.perf_counter()
             readable = resources.only(method.reads)
-            if run is None:
-                compressed = method.apply(compressed, readable).eval()
-            else:
-                compressed = run(self.methods[:i], method, compressed, readable).eval()
+            try:
+                if run is None:
+                    compressed = method.apply(compressed, readable).eval()
+                else:
+                    compressed = run(self.methods[:i], method, compressed, readable).eval()
+            except NothingToCompress as error:
+                if not method.lossless or len(self.methods) == 1:
+                    raise
+                _say_left_out(method, error)
+                continue
             changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
             seconds, after = time.perf_counter() - start, count_weights(compressed)
             report(Step(method, changed, before, after, seconds, stored, stored_bytes(compressed, bits=bits)))
@@ -224,6 +235,12 @@ class Recipe:
 
     def __str__(self) -> str:
         return " → ".join(map(str, self.methods)) or "nothing"
+
+
+def _say_left_out(method: Method, error: NothingToCompress) -> None:
+    """Say that a step which would change no answers can do nothing for a model; the other steps stand without it."""
+    if is_first():
+        note(f"{method.name()} is left out: {str(error).partition(';')[0]}")
 
 
 def _are_several(entries: Any) -> bool:
