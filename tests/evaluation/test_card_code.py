@@ -119,9 +119,9 @@ def test_an_export_is_on_the_card_at_once(tmp_path, tokenizer):
 
 
 def test_scores_are_those_of_the_model(tmp_path, tokenizer, monkeypatch):
-    records.save_model(
-        classifier(labels=["score"], blocks=1), tokenizer, tmp_path / "m", recipe=[], origin="base", seed=0
-    )
+    model = classifier(labels=["score"], blocks=1)
+    model.config.problem_type = "regression"
+    records.save_model(model, tokenizer, tmp_path / "m", recipe=[], origin="base", seed=0)
     monkeypatch.chdir(tmp_path)
     code = blocks_of(tmp_path / "m")["pytorch"]
     assert "import whet" not in code, "transformers alone loads it"

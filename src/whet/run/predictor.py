@@ -81,7 +81,8 @@ def load(
     target = choose_target(files, runtime, precision)
     wanted = max_length or files.measured_length(target)
     if target[0] == PYTORCH:
-        return _in_pytorch(str(folder), kind, wanted, threads, batch_size)
+        said = kind or (files.kind if files.is_own else None)
+        return _in_pytorch(str(folder), said, wanted, threads, batch_size)
     if kind not in (None, files.kind):
         raise InvalidModel(
             f"the kind must be that of the model, but got {one_line(kind, 40)} for {path}, whose kind is {files.kind}; "
