@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from whet.errors import InvalidModel, InvalidParameter
-from whet.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint
+from whet.models.checkpoint import Checkpoint
 from whet.models.folder import conversion, find_file, reading
+from whet.models.model_files import ADAPTER_WEIGHTS
 from whet.models.surgery import without_pooler
 from whet.models.weights import SAFE, load_checkpoint
 from whet.tasks.kinds.base import NO_HEAD, TEXT_HEAD, TaskKind

@@ -8,31 +8,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from whet.errors import InvalidModel
-from whet.models.config_checks import MULTI_LABEL, check_config
-from whet.models.folder import check_folder, conversion, find_file, is_folder, read_object, reading, weight_names
+from whet.models.config_checks import MULTI_LABEL
+from whet.models.folder import find_file, read_object
+from whet.models.model_files import ModelFiles
 from whet.models.sentence import read_modules
 from whet.tasks.kinds.base import NO_HEAD, TEXT_HEAD, Head, TaskKind, all_kinds, kind_named, kinds_of_head
 from whet.tasks.sentences import SETTINGS, SentenceModules
-from whet.utils.manifests import CONFIG
 
-__all__ = ["ADAPTER_WEIGHTS", "KIND", "Checkpoint", "said_kind"]
+__all__ = ["KIND", "Checkpoint", "said_kind"]
 
-ADAPTER = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_PICKLES = "pytorch_model*.bin"
-_PRETRAINED = (
-    "Model",
-    "ForMaskedLM",
-    "ForCausalLM",
-    "LMHeadModel",
-    "ForPreTraining",
-    "ForConditionalGeneration",
-    "ForNextSentencePrediction",
-)
-"""How classes end whose head pretraining made, or that have none; fine-tuning gives them a new one."""
 _ENCODER_DECODERS = ("ForConditionalGeneration", "EncoderDecoderModel")
 _CROSS_ENCODER = "CrossEncoder"
 _OLD_CROSS_ENCODER = "sbert_ce_default_activation_function"
@@ -41,44 +28,11 @@ KIND = "whet_kind"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """What a folder or hub name holds."""
+class Checkpoint(ModelFiles):
+    """What a folder or hub name holds, and what a model of it answers."""
 
-    source: str
-    """The folder or hub name."""
-    config: Mapping[str, Any]
-    """What config.json holds; empty if an adapter or a tokenizer has none."""
-    adapter: Mapping[str, Any] | None = None
-    """What adapter_config.json holds, or None for a whole model."""
     around: str | None = None
     """Where files of sentence-transformers lie, if elsewhere, such as in the folder of an adapter."""
-
-    @classmethod
-    def of(cls, source: str | Path) -> Self:
-        """Return what a source holds.
-
-        Raises:
-            InvalidModel: there is no such source, a file in it cannot be read safely, or a value in its configuration
-                cannot be that of a model.
-            InvalidArtifact: whet wrote it, and the structure of its layers is missing.
-        """
-        check_folder(source)
-        found = (find_file(source, name) for name in (CONFIG, ADAPTER))
-        config, adapter = (None if path is None else read_object(path) for path in found)
-        checkpoint = cls(str(source), config or {}, adapter)
-        checkpoint._check()
-        return checkpoint
-
-    @property
-    def architectures(self) -> tuple[str, ...]:
-        """The names of the classes that the weights were saved from; empty if the configuration does not say."""
-        return tuple(self.config.get("architectures") or ())
-
-    @property
-    def structure(self) -> Mapping[str, Any] | None:
-        """The structure of a compressed model's layers as whet wrote it, unchecked; None for other models."""
-        quantization = self.config.get("quantization_config")
-        return None if quantization is None else quantization.get("structure")
 
     @cached_property
     def modules(self) -> SentenceModules | None:
@@ -139,7 +93,7 @@ class Checkpoint:
                 tells which of several it is.
             UnknownName: there is no kind of that name.
         """
-        self._require_weights()
+        self.require_weights()
         found = self.kinds(said)
         if len(found) > 1:
             ways = " or ".join(f"--kind {kind.name()}" for kind in found)
@@ -211,11 +165,6 @@ class Checkpoint:
             name.endswith("Model") and not name.endswith(self._known_heads) for name in self.architectures
         )
 
-    @property
-    def is_pretrained(self) -> bool:
-        """Whether it has no head, or one that pretraining made; true if nothing tells."""
-        return all(name.endswith(_PRETRAINED) for name in self.architectures)
-
     def refuse_encoder_decoder(self) -> None:
         """Raises InvalidModel for a model with an encoder and a decoder, and for one half of it."""
         from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES  # slow
@@ -245,7 +194,7 @@ class Checkpoint:
                 f"the base must be a whole model, but {self.source} holds {self.holds()}; name the base that it was "
                 f"trained from, base_model_name_or_path={self.adapter.get('base_model_name_or_path')!r:.80}"
             )
-        self._require_weights()
+        self.require_weights()
         self.refuse_encoder_decoder()
         if not self.has_head_of(kind) and not self.is_pretrained:
             raise InvalidModel(
@@ -259,31 +208,6 @@ class Checkpoint:
             return kind.auto_class == TaskKind.auto_class
         named = any(name.endswith(kind.heads) for name in self.architectures)
         return named and self.config.get("problem_type") in (None, kind.problem_type)
-
-    def _check(self) -> None:
-        if self.adapter is not None and _has_weights(self.source):
-            raise InvalidModel(
-                f"a folder must hold a model or an adapter, but {self.source} holds both, and whether the adapter "
-                f"belongs to these weights is not known; remove {ADAPTER}, or give the adapter a folder of its own"
-            )
-        if self.config:
-            check_config(self.source, self.config)
-
-    def _require_weights(self) -> None:
-        """Weights that only pickles hold are refused: reading a pickle can run code."""
-        if not self.config and self.adapter is None:
-            _refuse_without_config(self.source)
-        if not is_folder(self.source) or _has_weights(self.source):
-            return
-        pickles = sorted(path.name for path in Path(self.source).glob(_PICKLES))
-        if pickles:
-            raise InvalidModel(
-                f"the weights must be in safetensors, but {self.source} holds only {pickles[0]}, a pickle that can run "
-                f"code; if you trust it, convert it: {conversion(self.source, _PICKLES, 'model.safetensors')}"
-            )
-        raise InvalidModel(
-            f"the model's folder must hold model.safetensors, but {self.source} holds no weights; copy it again"
-        )
 
 
 def said_kind(config: Mapping[str, Any]) -> str | None:
@@ -313,16 +237,3 @@ def _one_of(kinds: Iterable[TaskKind]) -> str:
 
 def _with_article(name: str) -> str:
     return f"{'an' if name[:1] in tuple('AEIOUaeiou') else 'a'} {name}"
-
-
-def _has_weights(source: str) -> bool:
-    return bool(weight_names(source))
-
-
-def _refuse_without_config(source: str | Path) -> None:
-    if is_folder(source):
-        raise InvalidModel(f"the model's folder must hold {CONFIG}, but {source} has none; check the name")
-    from transformers.utils import cached_file
-
-    with reading(source):  # says why the hub does not give it
-        cached_file(str(source), CONFIG)

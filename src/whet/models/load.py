@@ -13,10 +13,11 @@ from torch import nn
 
 from whet.errors import InvalidModel
 from whet.models.adapter import base_of, load_merged
-from whet.models.checkpoint import ADAPTER_WEIGHTS, KIND, Checkpoint
+from whet.models.checkpoint import KIND, Checkpoint
 from whet.models.folder import find_file, is_folder, reading, weight_names
 from whet.models.inference import kind_of_model, kinds_of_model
 from whet.models.manifest import file_names
+from whet.models.model_files import ADAPTER_WEIGHTS
 from whet.models.plain_loading import compared_already
 from whet.models.recognition import whole_of
 from whet.models.sentence import read_prompts

@@ -42,9 +42,9 @@ def compare(
         rounds: Interleaved rounds of timing.
         calibration: Training examples that methods look at.
     """
-    from whet.models.checkpoint import Checkpoint
+    from whet.models.model_files import ModelFiles
 
-    Checkpoint.of(model)
+    ModelFiles.of(model)
     task, recipes = data.load(), steps.load()
     device = machine.use(processes="one")  # what is wrong so far is said before what is slow to import
     from whet import api

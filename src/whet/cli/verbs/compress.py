@@ -24,9 +24,9 @@ def compress(
         calibration: Training examples that methods look at.
         batch_size: Calibration examples in one batch.
     """
-    from whet.models.checkpoint import Checkpoint
+    from whet.models.model_files import ModelFiles
 
-    Checkpoint.of(model)
+    ModelFiles.of(model)
     output.keep(steps.recipe)
     task, recipe = data.load_if_given(), steps.load()
     device = machine.use()  # what is wrong so far is said before what is slow to import

@@ -148,9 +148,9 @@ def _require_out(model: str, words: list[str]) -> None:
         InvalidModel: there is no such model.
         InvalidArtifact: there is.
     """
-    from whet.models.checkpoint import Checkpoint
+    from whet.models.model_files import ModelFiles
 
-    Checkpoint.of(model)
+    ModelFiles.of(model)
     command = in_words("whet", "export", model, *words, "--out", f"{Path(model).resolve().name}-exported")
     raise InvalidArtifact(
         f"an export must have a folder that whet wrote, but got {model}; give one for a copy of the model with its "

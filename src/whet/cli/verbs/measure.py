@@ -52,10 +52,10 @@ def measure(
         out: Folder that keeps all that was measured, for `whet report`.
         overwrite: Replace the output folder.
     """
-    from whet.models.checkpoint import Checkpoint
+    from whet.models.model_files import ModelFiles
 
     for model in (baseline, *models):
-        Checkpoint.of(model)  # before slow imports
+        ModelFiles.of(model)  # before slow imports
     task = data.load()  # what is wrong with options is said before what is slow to import
     device = machine.use(processes="one")
     from whet import api

@@ -46,12 +46,12 @@ def search(
         batch_size: Examples in the batches that are timed; 1 for single sentences.
         join: Help another search that is at work in the folder.
     """
-    from whet.models.checkpoint import Checkpoint
+    from whet.models.model_files import ModelFiles
     from whet.searching.goal import Goal
 
     # what is wrong with options is said before what is slow to import
     bar, seconds = Goal(max_drop=max_drop, max_size=max_size, best=goal), seconds_in(time)  # type: ignore[arg-type]
-    Checkpoint.of(model)
+    ModelFiles.of(model)
     task = data.load()
     machine.use_cpu()
     from whet.searching.search import search as search_for

@@ -22,10 +22,10 @@ def finetune(
     Args:
         base: Folder or hub name of a base model.
     """
-    from whet.models.checkpoint import Checkpoint
+    from whet.models.model_files import ModelFiles
 
     settings, lora = training.settings(machine.seed), adapters.settings()
-    Checkpoint.of(base)
+    ModelFiles.of(base)
     task = data.load()
     device = machine.use()  # what is wrong so far is said before what is slow to import
     from whet import api
@@ -82,10 +82,10 @@ def distill(
         unlabeled: File with more text, in the columns --text and --text-pair; its labels are not read.
         cache: Folder that keeps the teacher's predictions for more runs.
     """
-    from whet.models.checkpoint import Checkpoint
+    from whet.models.model_files import ModelFiles
 
     settings = training.settings(machine.seed)
-    Checkpoint.of(teacher)
+    ModelFiles.of(teacher)
     task = data.load()
     output.keep(unlabeled)
     from whet.models.recognition import recognized
