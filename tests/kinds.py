@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from helpers import PAD, VOCAB, made_awkward, word_tokenizer
+from sentences import write_modules
 
 TRAIN, DEV = 64, 16
 """Number of examples."""
@@ -154,6 +155,17 @@ def reranking(root: Path) -> Options:
     return {"train_file": root / "train.jsonl", "dev_file": root / "dev.jsonl", "kind": "reranking"}
 
 
+def embedding(root: Path) -> Options:
+    """Pairs of sentences with scores; the model is a folder of sentence-transformers."""
+    write_model(root, "BertModel")
+    write_modules(root / "model", width=SIZES["hidden_size"], length=SIZES["max_position_embeddings"])
+
+    def row(text: str, i: int) -> Mapping[str, Any]:
+        return {"text": text, "other": " ".join(text.split()[::-1][: 1 + i % 5]), "label": i % 5}
+
+    return {**write_lines(root, row), "text_pair": "other", "kind": "embedding"}
+
+
 ROWS: dict[str, Row] = {
     row.__name__: row
     for row in (
@@ -165,6 +177,7 @@ ROWS: dict[str, Row] = {
         language_modeling,
         masked_language_modeling,
         reranking,
+        embedding,
     )
 }
 """By the name of the kind."""

@@ -41,15 +41,32 @@ def sentence_folder(
     """
     tiny_encoder(seed).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return write_modules(folder, pooling=pooling, normalize=normalize, spelling=spelling, settings=settings)
+
+
+def write_modules(
+    folder: Path,
+    *,
+    pooling: str | Sequence[str] = "mean",
+    normalize: bool = True,
+    spelling: str = "old",
+    settings: dict[str, Any] | None = None,
+    width: int = 32,
+    length: int = 24,
+) -> Path:
+    """Write what sentence-transformers writes around a model; see `sentence_folder`."""
     modes = [pooling] if isinstance(pooling, str) else list(pooling)
     names = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
     if spelling == "old":
         types = [f"sentence_transformers.models.{name}" for name in names]
-        pooled = {"word_embedding_dimension": 32, **{f"pooling_mode_{old}": mode in modes for mode, old in OLD.items()}}
+        pooled = {
+            "word_embedding_dimension": width,
+            **{f"pooling_mode_{old}": mode in modes for mode, old in OLD.items()},
+        }
     else:
         where = ("base.modules.transformer", "sentence_transformer.modules.pooling", "base.modules.normalize")
         types = [f"sentence_transformers.{module}.{name}" for module, name in zip(where, names, strict=False)]
-        pooled = {"embedding_dimension": 32, "pooling_mode": modes[0] if len(modes) == 1 else modes}
+        pooled = {"embedding_dimension": width, "pooling_mode": modes[0] if len(modes) == 1 else modes}
     modules = [
         {"idx": i, "name": str(i), "path": f"{i}_{name}" if i else "", "type": kind}
         for i, (name, kind) in enumerate(zip(names, types, strict=True))
@@ -57,7 +74,7 @@ def sentence_folder(
     (folder / "1_Pooling").mkdir()
     write_json(folder / "modules.json", modules)
     write_json(folder / "1_Pooling" / "config.json", pooled)
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 24, "do_lower_case": False})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
     write_json(folder / "config_sentence_transformers.json", {"prompts": {}, **(settings or {})})
     return folder
 

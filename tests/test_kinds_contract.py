@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import whet
 from kinds import ROWS, Row
@@ -25,7 +26,7 @@ from whet.searching import winner
 from whet.searching.stages import StagedEvaluation
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode, shortest_first
-from whet.tasks.kinds.base import all_kinds
+from whet.tasks.kinds.base import TaskKind, all_kinds
 
 LENGTH = 32
 PACE = {"epochs": 1, "learning_rate": 1e-3}
@@ -112,15 +113,19 @@ def refilled(batches: Batches) -> Batches:
     return replace(batches, batches=[{**batch, "input_ids": own} for batch, own in zip(batches, ids, strict=True)])
 
 
-@pytest.mark.xfail(strict=True, reason="own data of the other kinds cannot be read yet; their rows come with them")
 def test_every_kind_has_a_row():
     assert set(ROWS) == set(all_kinds())
+
+
+def is_of(model: nn.Module, kind: TaskKind) -> bool:
+    """Return whether a model is of a kind, which may know more of a model than of data."""
+    return type(kind_of_model(model)) is type(kind)
 
 
 @every_kind
 def test_the_kind_of_model_and_data_is_found(kind, made):
     assert made.task.kind is kind
-    assert kind_of_model(made.model) is kind
+    assert is_of(made.model, kind)
 
 
 @every_kind
@@ -131,7 +136,7 @@ def test_a_saved_model_answers_as_one_that_is_made_again(kind, recipe, made):
     again = recipe_named(recipe).apply(made.model, made.resources)
     assert all(torch.equal(before[key], value) for key, value in made.model.state_dict().items())
     loaded = whet.load_model(made.compressed(recipe))
-    assert type(loaded) is type(made.model) and kind_of_model(loaded) is kind
+    assert type(loaded) is type(made.model) and is_of(loaded, kind)
     found, expected = predict(loaded, made.dev), predict(again, made.dev)
     assert np.array_equal(found.logits, expected.logits) and np.array_equal(found.inputs, expected.inputs)
     assert not np.array_equal(found.logits, predict(made.model, made.dev).logits)
@@ -150,16 +155,18 @@ def test_it_is_blind_to_what_padding_holds(recipe, made):
 
 @every_kind
 def test_it_is_fine_tuned_and_distilled(kind, made, tmp_path):
-    if kind.pretrained:
-        with pytest.raises(whet.InvalidParameter, match=r"whet finetune must have labels to learn, but .* is text for"):
+    if kind.pretrained or not kind.has_labels:
+        with pytest.raises(whet.InvalidParameter, match="whet finetune must have labels to learn, but"):
             whet.finetune(made.folder, made.task, tmp_path / "tuned", settings=TRAINING)
         student = predict(whet.load_model(made.student), made.dev)
-        assert student.kind is kind and not np.array_equal(student.logits, predict(made.model, made.dev).logits)
+        assert type(student.kind) is type(kind) and not np.array_equal(
+            student.logits, predict(made.model, made.dev).logits
+        )
         return
     curve = whet.finetune(made.folder, made.task, tmp_path / "tuned", settings=TRAINING)
     assert all(np.isfinite([epoch.validation_loss, epoch.validation_metric]).all() for epoch in curve)
     models = [made.model, *map(whet.load_model, (tmp_path / "tuned", made.student))]
-    assert all(kind_of_model(model) is kind and type(model) is type(made.model) for model in models)
+    assert all(is_of(model, kind) and type(model) is type(made.model) for model in models)
     logits = [predict(model, made.dev).logits for model in models]
     assert not np.array_equal(logits[0], logits[1]) and not np.array_equal(logits[0], logits[2])
 
@@ -187,7 +194,7 @@ def test_it_is_exported(kind, made, tmp_path):
     model = whet.load_model(folder)
     exported = predict(runtime_named("onnxruntime").load(model, folder, threads=1), made.dev)
     expected = predict(model, made.dev)
-    assert exported.kind is kind and np.array_equal(exported.inputs, expected.inputs)
+    assert exported.kind == expected.kind and np.array_equal(exported.inputs, expected.inputs)
     assert exported.divergences(expected).max() < 1e-6
 
 
@@ -199,4 +206,4 @@ def test_it_is_searched(kind, made, tmp_path, monkeypatch):
     stop_after(monkeypatch, 2)
     goal = whet.Goal(max_drop=5.0)
     result = whet.search(made.folder, made.task, tmp_path / "out", goal=goal, seconds=3600, runtimes=["pytorch"])
-    assert result.candidates and kind_of_model(whet.load_model(tmp_path / "out" / "best")) is kind
+    assert result.candidates and is_of(whet.load_model(tmp_path / "out" / "best"), kind)
