@@ -5,8 +5,8 @@
 
 The test is tests/test_kinds_contract.py.
 
-A verb is said to take a kind if every test of it passed. The tables lie between two comments of README.md and of
-docs/concepts/task-kinds.md; a test compares them with docs/kinds.json.
+A verb is said to take a kind if it has a test for it, and all of them passed. The tables lie between two comments of
+README.md and of docs/concepts/task-kinds.md; a test compares them with docs/kinds.json.
 """
 
 import json
@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ROOT / "docs" / "kinds.json"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "concepts" / "task-kinds.md")
 VERBS = {
-    "finetune": "test_it_is_fine_tuned_and_distilled",
-    "distill": "test_it_is_fine_tuned_and_distilled",
+    "finetune": "test_it_is_fine_tuned",
+    "distill": "test_it_is_distilled",
     "compress": "test_a_saved_model_answers_as_one_that_is_made_again",
     "measure": "test_it_is_measured_and_reported",
     "export": "test_it_is_exported",
