@@ -155,6 +155,7 @@ TAKERS: dict[str, Callable[[nn.Module], object]] = {
 def test_whatever_takes_times_holds_the_lock(taker: str, monkeypatch):
     monkeypatch.setattr("whet.api.inspecting.load_with_tokenizer", lambda source, kind: (model, None))
     monkeypatch.setattr("whet.api.inspecting.refusals", lambda model, tokenizer: {})
+    monkeypatch.setattr("whet.evaluation.inspection._tokens_read", lambda model: "all tokens")
     model, lock, alone = tiny_model("bert"), FileLock(timing.LOCK), list[bool]()
 
     def watch(*_: object) -> None:

@@ -279,7 +279,7 @@ def test_a_winner_that_loses_more_on_dev_is_told(run_search, evaluated, monkeypa
         return [baseline, candidate(0, Structure(), baseline, drop=drop, speed=2.0)]
 
     monkeypatch.setattr(Benchmark, "compare", compare)
-    sentence = "on dev the best loses 9.0 points, and the bar is 1"
+    sentence = "on dev the best loses 9 points, and the bar is 1"
     assert any(sentence in note for note in run_search().notes) == told
 
 

@@ -14,6 +14,7 @@ from whet.evaluation.measurement import Comparison
 from whet.evaluation.metrics.base import quality_named
 from whet.evaluation.timing import RuntimeTimer
 from whet.models import artifact
+from whet.models.inference import predict
 from whet.models.layers.base import count_weights
 from whet.run.sessions import Session
 from whet.runtimes.base import ExportedModel, runtime_named
@@ -139,17 +140,18 @@ def test_the_difference_is_paired_and_on_the_whole_slice(evaluation_of, baseline
     [candidate] = evaluate(evaluation_of(TORCH), tmp_path / "m").candidates
     quality, labels = quality_named("accuracy"), baseline.selection.labels
     model = artifact.load_verified(tmp_path / "m").eval()
-    answers = baseline_module.predict_logits(model, baseline.selection, name="it")
-    versus = quality.compare(labels, quality.predict(answers), quality.predict(baseline.logits), seed=0)
+    both = (predict(model, baseline.selection), baseline.answers)
+    answers = [one.kind.predictions(one, baseline.selection) for one in both]
+    versus = quality.compare(labels, *answers, seed=0)
     assert candidate.measurements[0].versus == versus and candidate.measurements[0].n == len(labels) == 63
-    right = [(quality.predict(one) == labels).mean() for one in (answers, baseline.logits)]
+    right = [(one == labels).mean() for one in answers]
     assert versus.value == pytest.approx(right[0] - right[1])
 
 
 def test_few_batches_are_of_the_slice(baseline):
     few, rows = baseline._proxy_batches
-    logits = baseline_module.predict_logits(baseline.model, few, name="it")
-    np.testing.assert_allclose(logits, baseline.logits[rows], atol=1e-6)
+    logits = predict(baseline.model, few).logits
+    np.testing.assert_allclose(logits, baseline.answers.logits[rows], atol=1e-6)
     assert (few.labels == baseline.selection.labels[rows]).all()
     proxy = baseline.proxy_score(baseline.model)
     assert proxy.kl == pytest.approx(0, abs=1e-9) and (proxy.versus.low, proxy.versus.high) == (0, 0)
