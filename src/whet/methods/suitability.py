@@ -7,11 +7,11 @@ model can be trained, and training takes long.
 import copy
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whet.calibration.resources import Resources
 from whet.errors import WhetError
@@ -24,6 +24,9 @@ from whet.tasks.data import Batches, Examples, TrainingText
 from whet.utils.inputs import one_line
 from whet.utils.progress import track
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 __all__ = ["refusals"]
 
 BLOCKS = 2
@@ -34,7 +37,7 @@ SHAPE = (4, 16)
 """Sentences and tokens of the batches that they read."""
 
 
-def refusals(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+def refusals(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
     """Return why each method refuses the model, in a few words, by its name; empty for those that can work on it.
 
     Args:
@@ -64,7 +67,7 @@ def _in_few_words(error: WhetError) -> str:
     return one_line(str(error).partition(", but ")[0].partition("; ")[0], 120)
 
 
-def _small(model: PreTrainedModel) -> PreTrainedModel:
+def _small(model: "PreTrainedModel") -> "PreTrainedModel":
     """A small model of the same class and configuration; of a compressed one, some of its own blocks."""
     if getattr(model.config, "quantization_config", None) is None:
         try:
@@ -77,7 +80,7 @@ def _small(model: PreTrainedModel) -> PreTrainedModel:
     return _with_few_blocks(model)
 
 
-def _with_few_blocks(model: PreTrainedModel) -> PreTrainedModel:
+def _with_few_blocks(model: "PreTrainedModel") -> "PreTrainedModel":
     small = copy.deepcopy(model)
     blocks = len(Architecture.of(small).blocks)
     if blocks > BLOCKS:
@@ -85,7 +88,7 @@ def _with_few_blocks(model: PreTrainedModel) -> PreTrainedModel:
     return small
 
 
-def _resources(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Resources:
+def _resources(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Resources:
     """Random tokens in all the forms that methods read; enough of them for any rank."""
     names: Sequence[str] = input_names(model, tokenizer.model_input_names)
     size, length = SHAPE

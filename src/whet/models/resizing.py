@@ -1,11 +1,12 @@
 """Configurations of the same model in other sizes."""
 
 import copy
-from typing import Any
-
-from transformers import PreTrainedConfig
+from typing import TYPE_CHECKING, Any
 
 from whet.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 __all__ = ["resized_config"]
 
@@ -13,7 +14,7 @@ INTERMEDIATE_SIZES = ("intermediate_size", "hidden_dim", "n_inner")
 """Names by which model families call the width between the two layers of a feed-forward part."""
 
 
-def resized_config(original: PreTrainedConfig, *, layers: int, width: int, heads: int) -> PreTrainedConfig:
+def resized_config(original: "PreTrainedConfig", *, layers: int, width: int, heads: int) -> "PreTrainedConfig":
     """Return a configuration with other sizes; the feed-forward width scales with the hidden size.
 
     Args:
