@@ -118,7 +118,9 @@ def _session(folder: Path, scratch: Path) -> Any:
     runtime.files(folder)
     session = runtime.load(classifier(blocks=1), folder, threads=1).session
     ids = torch.tensor([[2, 5, 6, 3]])
-    return session({"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": ids * 0}).tolist()
+    return session({"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": ids * 0})[
+        "logits"
+    ].tolist()
 
 
 def _reported(folder: Path, scratch: Path) -> Any:
