@@ -81,7 +81,9 @@ def _by_verbs(kinds: Mapping[str, Mapping[str, bool]]) -> dict[str, list[str]]:
     """The kinds in words, by the cells of their verbs."""
     found: dict[str, list[str]] = defaultdict(list)
     for kind, verbs in kinds.items():
-        found[" | ".join("yes" if verbs[verb] else "-" for verb in VERBS)].append(kind.replace("multi_", "multi-").replace("_", " "))
+        found[" | ".join("yes" if verbs[verb] else "-" for verb in VERBS)].append(
+            kind.replace("multi_", "multi-").replace("_", " ")
+        )
     return found
 
 

@@ -12,8 +12,8 @@ from folders import edit_json, save
 from helpers import tiny_model
 from retrieval_data import write_retrieval
 from sentences import sentence_folder
+from whet.api.inspecting import inspect
 from whet.calibration.resources import Calibration
-from whet.evaluation.inspection import inspect
 from whet.models.inference import kind_of_model, predict
 from whet.models.load import load_tokenizer
 from whet.tasks.encoding import encode

@@ -117,5 +117,5 @@ def test_broken_weights_are_refused(tmp_path, tokenizer, content):
 def test_a_broken_configuration_is_refused(tmp_path, tokenizer):
     saved(tmp_path / "model", tokenizer)
     (tmp_path / "model" / "config.json").write_text("{}")
-    with pytest.raises(InvalidModel, match="must be a folder or hub name that transformers can read"):
+    with pytest.raises(InvalidModel, match=r"must hold config.json, but .* has an empty one; copy it again"):
         model_sizes(tmp_path / "model")

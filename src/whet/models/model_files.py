@@ -102,7 +102,8 @@ def _has_weights(source: str) -> bool:
 
 def _refuse_without_config(source: str | Path) -> None:
     if is_folder(source):
-        raise InvalidModel(f"the model's folder must hold {CONFIG}, but {source} has none; check the name")
+        found = "none; check the name" if find_file(source, CONFIG) is None else "an empty one; copy it again"
+        raise InvalidModel(f"the model's folder must hold {CONFIG}, but {source} has {found}")
     from transformers.utils import cached_file
 
     with reading(source):  # says why the hub does not give it
