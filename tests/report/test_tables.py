@@ -1,5 +1,6 @@
 """Tables of the command line: what a row and a column may lose where there is little room, and what they may not."""
 
+import dataclasses
 import io
 import itertools
 import random
@@ -95,6 +96,19 @@ def test_the_important_columns_come_first():
     assert set(rule) == {"─"}
     assert second.split()[:6] == ["model", "accuracy", "points", "ms", "times", "MiB"]
     assert first.split()[:5] == ["change,", "one", "text,", "throughput,", "disk,"]
+
+
+@pytest.mark.parametrize(("better", "kind", "unit"), [("higher", "difference", "points"), ("lower", "ratio", "%")])
+def test_a_change_is_in_the_unit_of_the_metric(better, kind, unit):
+    """A perplexity is compared by its ratio."""
+    first, other = trial("a", first=True), trial("b", first=False)
+    for one in (first, other):
+        quality = one.measurements[0]
+        versus = None if quality.versus is None else compared(kind, 0.98)
+        one.measurements[0] = dataclasses.replace(quality, better=better, versus=versus)
+    lines = lines_of(trial_table([first, other], title="", width=None))
+    assert any(unit in line.split() for line in lines[:3])
+    assert other.get("change").unit == unit
 
 
 def test_the_best_is_marked_and_stars_mean_significance():

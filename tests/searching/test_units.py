@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from whet.evaluation.headline import gain_unit
+from whet.evaluation.formatting import gain_unit
 from whet.evaluation.metrics.base import quality_named
 from whet.searching.baseline import Baseline
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from whet.evaluation.formatting import number, percent, points, points_with_arm, ratio, times, value_of
-from whet.evaluation.headline import gain_unit, quality_difference, verdict
+from whet.evaluation.formatting import gain_unit, number, percent, points, points_with_arm, ratio, times, value_of
+from whet.evaluation.headline import quality_difference, verdict
 from whet.evaluation.places import short_places_in_words
 from whet.report.tables import WIDTH, TableColumn, fitted_table, name_columns, trial_table
 from whet.utils.distributed import is_first
@@ -208,7 +208,9 @@ def _frontier_table(result: SearchResult) -> Table:
     columns = [
         *name_columns(trials),
         TableColumn(quality.metric, [value_of(trial.measurements[0]) for trial in trials]),
-        TableColumn("change,\npoints", ["" if one is None else points_with_arm(one) for one in changes]),
+        TableColumn(
+            f"change,\n{gain_unit(quality.better)}", ["" if one is None else points_with_arm(one) for one in changes]
+        ),
         TableColumn(
             "throughput,\ntimes",
             [f"{times(trial.get('throughput').versus)}{mark}" for trial, mark in zip(trials, marks, strict=True)],

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from whet.evaluation.formatting import gain_unit
 from whet.evaluation.measurement import Comparison, Measurement
 
 __all__ = ["SPEEDUPS", "derived"]
@@ -19,7 +20,8 @@ def derived(measurements: Sequence[Measurement]) -> list[Measurement]:
     """
     found = []
     if measurements:
-        found.append(_as_measurement(measurements[0], "change", "points", even=0.0, scale=_HUNDREDTHS))
+        unit = gain_unit(measurements[0].better)
+        found.append(_as_measurement(measurements[0], "change", unit, even=0.0, scale=_HUNDREDTHS))
     for one in measurements:
         if one.metric in SPEEDUPS:
             found.append(_as_measurement(one, SPEEDUPS[one.metric], "×", even=1.0, scale=1))

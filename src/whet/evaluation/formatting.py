@@ -6,13 +6,14 @@ reports, model cards and the command line all use these functions.
 
 import re
 
-from whet.evaluation.measurement import Comparison, Measurement
+from whet.evaluation.measurement import Better, Comparison, Measurement
 from whet.utils.streams import printable
 
 __all__ = [
     "TIMES",
     "change",
     "comparison",
+    "gain_unit",
     "interval",
     "interval_of",
     "markdown_code",
@@ -112,6 +113,11 @@ def star(versus: Comparison | None) -> str:
 def ratio(versus: Comparison | None) -> str:
     """Return a ratio with its 95 % interval; that of the baseline, which is compared with nothing, is 1."""
     return f"1 {TIMES}" if versus is None else _ratio(versus)
+
+
+def gain_unit(better: Better) -> str:
+    """Return what gains of a metric are in: points, hundredths of it; or % of its ratio, where lower is better."""
+    return "points" if better == "higher" else "%"
 
 
 def points(versus: Comparison) -> str:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from whet.evaluation.formatting import number, points
-from whet.evaluation.measurement import Better, Comparison, Measurement
+from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.trial import Trial
 from whet.evaluation.words import metric_in_words
 
@@ -19,7 +19,6 @@ __all__ = [
     "SPEEDS",
     "Verdict",
     "fastest_that_holds",
-    "gain_unit",
     "headline",
     "holds_bar",
     "judged",
@@ -146,11 +145,6 @@ def verdict(trials: Sequence[Trial], *, max_drop: float = MAX_DROP) -> str:
     """Return the verdict of `judged` in one or two sentences; nothing if no trial was timed."""
     found = judged(trials, max_drop=max_drop)
     return "" if found is None else str(found)
-
-
-def gain_unit(better: Better) -> str:
-    """Return what gains of a metric are in: points, hundredths of it; or % of its ratio, where lower is better."""
-    return "points" if better == "higher" else "%"
 
 
 def points_in_words(value: float, quality: Measurement) -> str:

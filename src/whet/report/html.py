@@ -20,6 +20,7 @@ from whet.evaluation.formatting import (
     TIMES,
     change,
     comparison,
+    gain_unit,
     interval_of,
     number,
     percent,
@@ -193,7 +194,7 @@ def _tiles(view: ReportView, measured: Trial) -> list[dict[str, str]]:
             tiles.append({"label": metric_in_words(speedup), "value": with_unit(speedup), "note": note})
     quality = measured.measurements[0]
     if quality.versus is not None:
-        note = f"{points(quality.versus)} points"
+        note = f"{points(quality.versus)} {gain_unit(quality.better)}"
         tiles.append({"label": metric_in_words(quality), "value": value_of(quality), "note": note})
     sizes = [find_measurement(trial, "disk") for trial in (view.trials[0], measured)]
     if sizes[0] is not None and sizes[1] is not None:
@@ -231,7 +232,7 @@ def _cell(view: ReportView, trial: Trial, metric: str) -> dict[str, Any]:
     if timed is not None:
         own = _absolute(timed)
     elif metric == view.quality and versus is not None:
-        own = f"{points(versus)} points"
+        own = f"{points(versus)} {gain_unit(measurement.better)}"
     return {
         "value": repr(float(measurement.value)),
         "text": with_unit(measurement) if measurement.unit == TIMES else value_of(measurement),

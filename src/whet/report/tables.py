@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 
-from whet.evaluation.formatting import points_with_arm, times, with_arm
+from whet.evaluation.formatting import gain_unit, points_with_arm, times, with_arm
 from whet.evaluation.headline import MAX_DROP, fastest_that_holds
 from whet.evaluation.places import short_place, short_places_in_words, without_place
 from whet.evaluation.trial import Trial
@@ -181,7 +181,8 @@ def _columns(trials: Sequence[Trial], marks: Sequence[str]) -> list[TableColumn]
     ]
     if len(trials) > 1:
         changes = [trial.measurements[0].versus for trial in trials]
-        columns.append(TableColumn("change,\npoints", ["" if one is None else points_with_arm(one) for one in changes]))
+        title = f"change,\n{gain_unit(quality.better)}"
+        columns.append(TableColumn(title, ["" if one is None else points_with_arm(one) for one in changes]))
     if "latency_median" in measured:
         columns.append(TableColumn("one text,\nms", _values(trials, "latency_median")))
     if "throughput" in measured and len(trials) > 1:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from whet.evaluation.headline import gain_unit
+from whet.evaluation.formatting import gain_unit
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.metrics.base import ModelUnderTest, Quality, metric_named, task_qualities
 from whet.evaluation.significance import bootstrap, paired_ratio
