@@ -528,6 +528,7 @@ def test_methods_by_name(run):
         (["--train-file", "train.csv"], "--train-file train.csv --dev-file DEV_FILE"),
         ([*OWN, "--metric", "f1"], "--train-file train.csv --dev-file dev.csv --metric f1"),
         (["--task", "agreement"], "--task agreement"),
+        (["--task", "agreement", "--max-length", "64"], "--task agreement --max-length 64"),
     ],
 )
 def test_the_hint_has_the_users_own_data(place, run, asked, given, hint):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from whet.training.settings import LoraSettings, TrainingSettings
 
 __all__ = [
+    "MAX_LENGTH",
     "Flag",
     "InputLength",
     "Json",
@@ -51,6 +52,8 @@ Flag = Annotated[bool, Parameter(show_default=False, allow_repeating=True)]
 Texts = Annotated[tuple[str, ...], Parameter(show_default=False)]
 """An option that may be repeated."""
 Json = Annotated[Flag, Parameter(name="--json", help="Print JSON instead of tables.")]
+MAX_LENGTH = 128
+"""Tokens of the longest input, if nothing else is asked for."""
 InputLength = Annotated[int, Parameter(help="Longer inputs are cut to this many tokens.")]
 Precisions = Annotated[
     str,
@@ -130,9 +133,14 @@ class TaskOptions:
         data = [field for field in fields(self) if field.name != "kind"]
         return None if all(getattr(self, field.name) == field.default for field in data) else self.load()
 
-    def words(self) -> list[str]:
-        """Return the words that name the same data for `measure`, with a placeholder where some are missing."""
-        words = given_words({field.name: (getattr(self, field.name), field.default) for field in fields(self)})
+    def words(self, *, max_length: int) -> list[str]:
+        """Return the words that name the same data for `measure`, with a placeholder where some are missing.
+
+        Args:
+            max_length: longest input in tokens, which is named unless it is the usual one.
+        """
+        given = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        words = given_words({**given, "max_length": (max_length, MAX_LENGTH)})
         return words if self.task is not None or self.dev_file is not None else [*words, "--dev-file", "DEV_FILE"]
 
     def more_text(self, path: Path, task: "Task") -> "Examples":
@@ -153,7 +161,7 @@ class TrainingOptions:
     """Examples in one step."""
     precision: str = "fp32"
     """Precision of products: fp32, or bf16, which is about twice as fast on processors with AMX."""
-    max_length: int = 128
+    max_length: int = MAX_LENGTH
     """Longer inputs are cut to this many tokens."""
     report_to: Texts = ()
     """Tracker, e.g. tensorboard (its files go to OUT.logs) or mlflow; repeatable."""

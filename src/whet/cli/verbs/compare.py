@@ -2,6 +2,7 @@
 
 from whet.cli.console import print_json, print_trials, show, tell
 from whet.cli.options import (
+    MAX_LENGTH,
     InputLength,
     MachineOptions,
     OutputOptions,
@@ -25,7 +26,7 @@ def compare(
     runtime: str = "pytorch",
     precision: Precisions = "fp32",
     batch_size: int = 32,
-    max_length: InputLength = 128,
+    max_length: InputLength = MAX_LENGTH,
     rounds: int = 10,
     calibration: int = 512,
     machine: MachineOptions = MachineOptions(),

@@ -1,7 +1,7 @@
 """The verb `compress` of the command line."""
 
 from whet.cli.console import print_json, print_step, show, tell, weights_in_mib
-from whet.cli.options import InputLength, MachineOptions, OutputOptions, TaskOptions, in_words
+from whet.cli.options import MAX_LENGTH, InputLength, MachineOptions, OutputOptions, TaskOptions, in_words
 from whet.cli.recipes import RecipeOptions
 
 
@@ -14,7 +14,7 @@ def compress(
     data: TaskOptions = TaskOptions(),
     calibration: int = 512,
     batch_size: int = 4,
-    max_length: InputLength = 128,
+    max_length: InputLength = MAX_LENGTH,
     machine: MachineOptions = MachineOptions(),
 ) -> None:
     """Make a model smaller by a recipe or by one method, and save it.
@@ -50,4 +50,4 @@ def compress(
     else:
         sizes = [weights_in_mib(source) for source in (model, output.out)]
         show(f"saved to {output.out}: weights of {sizes[1]} MiB instead of {sizes[0]}")
-        tell(f"measure it: {in_words('whet', 'measure', model, output.out, *data.words())}")
+        tell(f"measure it: {in_words('whet', 'measure', model, output.out, *data.words(max_length=max_length))}")

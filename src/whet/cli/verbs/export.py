@@ -7,6 +7,7 @@ from pathlib import Path
 
 from whet.cli.console import print_agreements, print_json, show, tell
 from whet.cli.options import (
+    MAX_LENGTH,
     Flag,
     InputLength,
     Json,
@@ -29,7 +30,7 @@ def export(
     precision: Precisions = "fp32",
     max_kl: float | None = None,
     opset: int | None = None,
-    max_length: InputLength = 128,
+    max_length: InputLength = MAX_LENGTH,
     data: TaskOptions = TaskOptions(),
     machine: SeedOptions = SeedOptions(),
     out: Path | None = None,
@@ -62,7 +63,7 @@ def export(
             "precision": (precision, "fp32"),
             "max_kl": (max_kl, None),
             "opset": (opset, None),
-            "max_length": (max_length, 128),
+            "max_length": (max_length, MAX_LENGTH),
             **{one.name: (getattr(group, one.name), one.default) for group in (data, machine) for one in fields(group)},
         }
         _require_out(model, ["--to", to, *given_words(options)])
@@ -96,7 +97,7 @@ def export(
     print_agreements(agreements)
     if out is not None:
         show(f"saved to {out}")
-        tell(f"measure it: {in_words('whet', 'measure', model, out, *data.words())}")
+        tell(f"measure it: {in_words('whet', 'measure', model, out, *data.words(max_length=max_length))}")
 
 
 def _check_deployment(

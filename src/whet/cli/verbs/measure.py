@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from whet.cli.console import print_json, print_trials
 from whet.cli.options import (
+    MAX_LENGTH,
     Flag,
     InputLength,
     Json,
@@ -26,7 +27,7 @@ def measure(
     data: TaskOptions = TaskOptions(),
     batch_size: int | None = None,
     batch_tokens: int | None = None,
-    max_length: InputLength = 128,
+    max_length: InputLength = MAX_LENGTH,
     rounds: int = 10,
     runtime: str | None = None,
     precision: Precisions | None = None,

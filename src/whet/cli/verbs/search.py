@@ -3,7 +3,16 @@
 from typing import TYPE_CHECKING
 
 from whet.cli.console import print_json, print_search_result, print_search_trial
-from whet.cli.options import Flag, InputLength, OutputOptions, SeedOptions, TaskOptions, names_in, seconds_in
+from whet.cli.options import (
+    MAX_LENGTH,
+    Flag,
+    InputLength,
+    OutputOptions,
+    SeedOptions,
+    TaskOptions,
+    names_in,
+    seconds_in,
+)
 from whet.utils.progress import note
 
 if TYPE_CHECKING:
@@ -27,7 +36,7 @@ def search(
     runtime: str | None = None,
     precision: str | None = None,
     batch_size: int = 32,
-    max_length: InputLength = 128,
+    max_length: InputLength = MAX_LENGTH,
     join: Flag = False,
     machine: SeedOptions = SeedOptions(),
 ) -> int:

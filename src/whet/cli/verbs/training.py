@@ -44,7 +44,8 @@ def finetune(
     print_curve(curve, f"{output.out}: {task.metrics[0]} on held-out training data", as_json=output.as_json)
     if not output.as_json:
         small = output.out.with_name(f"{output.out.name}-small")
-        words = in_words("whet", "compress", output.out, "--speedup", "2", *data.words(), "--out", small)
+        same = data.words(max_length=training.max_length)
+        words = in_words("whet", "compress", output.out, "--speedup", "2", *same, "--out", small)
         show(f"saved to {output.out}")
         tell(f"make it smaller: {words}")
 
@@ -124,4 +125,5 @@ def distill(
     print_curve(curve, f"{output.out}: {metric} on held-out training data", as_json=output.as_json)
     if not output.as_json:
         show(f"saved to {output.out}")
-        tell(f"measure it: {in_words('whet', 'measure', teacher, output.out, *data.words())}")
+        same = data.words(max_length=training.max_length)
+        tell(f"measure it: {in_words('whet', 'measure', teacher, output.out, *same)}")
