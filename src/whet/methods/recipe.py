@@ -252,7 +252,7 @@ def _read(path: str | Path) -> Any:
     """Return what a file of recipes holds, or the shipped one of that name."""
     shipped = SHIPPED / f"{path}.yaml"
     own = Path(path)
-    is_name = own.name == str(path) and not exists(own)
+    is_name = own.name == str(path) and (own.is_dir() or not exists(own))  # results may lie in a folder of that name
     if is_name and not own.suffix and not exists(shipped):
         names = sorted(recipe.stem for recipe in SHIPPED.glob("*.yaml"))
         raise InvalidRecipe(
