@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
+from whet.evaluation.formatting import number
 from whet.evaluation.frontier import Frontier
 from whet.evaluation.headline import POINTS, points_in_words, quality_difference
 from whet.evaluation.trial import Trial
@@ -88,10 +89,21 @@ def _notes(candidates: Sequence[Trial], confirmation: Sequence[Trial], goal: Goa
     notes = []
     if not candidates:
         notes.append(f"every candidate failed or was given up, and {BEST} is the baseline")
-    if confirmation and (lost := -quality_difference(confirmation[1]).value) >= -goal.bar:
-        notes.append(
-            f"on dev the best loses {points_in_words(lost * POINTS, confirmation[1].measurements[0])}, and the bar is "
+    return [*notes, *(_on_dev(confirmation[1], goal) if confirmation else ())]
+
+
+def _on_dev(best: Trial, goal: Goal) -> list[str]:
+    """What the dev split says of the best against the bar; nothing if the best is shown to hold it there."""
+    found, quality = quality_difference(best), best.measurements[0]
+    if found.value <= goal.bar:
+        return [
+            f"on dev the best loses {points_in_words(-found.value * POINTS, quality)}, and the bar is "
             f"{goal.max_drop:g}: it does better on the examples that it was chosen by; search with a narrower bar, or "
             "take another of the frontier"
-        )
-    return notes
+        ]
+    if found.low <= goal.bar:
+        return [
+            f"the {number(quality.n)} dev examples do not show that the best holds the bar of {goal.max_drop:g}: it "
+            f"may lose {points_in_words(-found.low * POINTS, quality)} there; more of them would tell"
+        ]
+    return []
