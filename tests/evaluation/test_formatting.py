@@ -78,6 +78,8 @@ TEXTS = [
     ("ratio", (None,), "1 ×"),
     ("ratio", (FASTER,), "2.00 × (1.80 to 2.20)"),
     ("ratio", (SAME_SPEED,), "1.00 ×"),
+    ("gain_unit", ("higher",), "points"),
+    ("gain_unit", ("lower",), "%"),
     ("points", (WORSE,), "-1.2 (-2.0 to -0.1)"),
     ("points_with_arm", (WORSE,), "-1.2 ±0.9*"),
     ("times", (None,), "1 ×"),
