@@ -22,11 +22,14 @@ from whet.evaluation import significance
 from whet.models.artifact import load_with_tokenizer
 from whet.models.inference import kind_of_model, predict
 from whet.runtimes.base import runtime_named
+from whet.searching import baseline as baseline_module
 from whet.searching import winner
+from whet.searching.baseline import Baseline
 from whet.searching.stages import StagedEvaluation
 from whet.tasks.data import Batches
 from whet.tasks.encoding import encode, shortest_first
 from whet.tasks.kinds.base import TaskKind, all_kinds
+from whet.tasks.splits import with_selection_split
 
 LENGTH = 32
 PACE = {"epochs": 1, "learning_rate": 1e-3}
@@ -202,6 +205,18 @@ def test_it_is_exported(kind, made, tmp_path):
     expected = predict(model, made.dev)
     assert exported.kind == expected.kind and np.array_equal(exported.inputs, expected.inputs)
     assert exported.divergences(expected).max() < 1e-6
+
+
+@every_kind
+def test_a_few_examples_of_a_search_are_whole(made, monkeypatch):
+    """With several inputs or rows an example too: the model loses nothing against itself, and a smaller one does."""
+    monkeypatch.setattr(baseline_module, "SELECTION_BATCH_SIZE", 3)  # a batch ends between the sides of a pair
+    monkeypatch.setattr(baseline_module, "PROXY_BATCHES", 2)
+    task = with_selection_split(made.task)
+    baseline = Baseline.of(made.folder, task, max_length=LENGTH, batch_size=8, seed=0)
+    same, small = (baseline.proxy_score(whet.load_model(path)) for path in (made.folder, made.compressed("low_rank")))
+    assert same.kl == pytest.approx(0, abs=1e-9) and (same.versus.low, same.versus.high) in ((0, 0), (1, 1))
+    assert small.kl > 0
 
 
 @every_kind

@@ -149,9 +149,10 @@ def test_the_difference_is_paired_and_on_the_whole_slice(evaluation_of, baseline
 
 
 def test_few_batches_are_of_the_slice(baseline):
-    few, rows = baseline._proxy_batches
-    logits = predict(baseline.model, few).logits
-    np.testing.assert_allclose(logits, baseline.answers.logits[rows], atol=1e-6)
+    few, answers = baseline._few
+    texts = list(baseline.selection.source.texts)
+    rows = [texts.index(text) for text in few.source.texts]
+    np.testing.assert_allclose(answers.logits, baseline.answers.logits[rows], atol=1e-6)
     assert (few.labels == baseline.selection.labels[rows]).all()
     proxy = baseline.proxy_score(baseline.model)
     assert proxy.kl == pytest.approx(0, abs=1e-9) and (proxy.versus.low, proxy.versus.high) == (0, 0)

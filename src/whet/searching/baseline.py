@@ -163,13 +163,12 @@ class Baseline:
         }
 
     def proxy_score(self, model: nn.Module) -> ProxyScore:
-        """Return estimates of a candidate's quality from a few batches of the selection slice.
+        """Return estimates of a candidate's quality from a few examples of the selection slice.
 
         Raises:
             InvalidModel: the answers of the candidate are not finite.
         """
-        few, inputs = self._proxy_batches
-        wanted = self.answers.of_inputs(inputs)
+        few, wanted = self._few
         found = predict(model, few, name="a few batches").ordered(self.classes)
         quality = self.quality
         predictions = [answers.kind.predictions(answers, few) for answers in (found, wanted)]
@@ -222,10 +221,19 @@ class Baseline:
                 model(**batch)
 
     @cached_property
-    def _proxy_batches(self) -> tuple[Batches, Array]:
-        """A few batches, spread over the lengths, and the indices of their inputs in the selection slice."""
-        chosen = np.unique(np.linspace(0, len(self.selection) - 1, PROXY_BATCHES).round().astype(int))
-        return self.selection.only(chosen), self.selection.inputs_of(chosen)
+    def _few(self) -> tuple[Batches, Answers]:
+        """A few whole examples, runs of them spread over the lengths, and the baseline's answers to them.
+
+        They are encoded by themselves: batches of the slice may hold one side of a pair, or some windows of a context.
+        """
+        ordered = self.selection.source
+        assert ordered is not None, "encode keeps the examples"
+        starts = np.arange(0, len(ordered), SELECTION_BATCH_SIZE)
+        chosen = starts[np.unique(np.linspace(0, len(starts) - 1, PROXY_BATCHES).round().astype(int))]
+        indices = (chosen[:, None] + np.arange(SELECTION_BATCH_SIZE)).ravel()
+        examples = ordered.take(indices[indices < len(ordered)]).brief()
+        few = encode(examples, self.tokenizer, max_length=self.max_length, batch_size=SELECTION_BATCH_SIZE)
+        return few, predict(self.model, few, name="the baseline").ordered(self.classes)
 
     @cached_property
     def _timed_batches(self) -> tuple[Batch, ...]:

@@ -187,7 +187,7 @@ class Batches:
         Args:
             indices: of the batches, rising.
         """
-        inputs = self.inputs_of(indices)
+        inputs = np.concatenate([np.arange(*self._bounds[i : i + 2]) for i in indices])
         owners = inputs if self.owners is None else self.owners[inputs]
         examples = np.unique(owners[owners >= 0])
         return Batches(
@@ -197,10 +197,6 @@ class Batches:
             None if self.source is None else self.source.take(examples),
             [self.notes[i] for i in inputs] if self.notes else (),
         )
-
-    def inputs_of(self, indices: Sequence[int] | Array) -> Array:
-        """Return the indices of the inputs in some of the batches."""
-        return np.concatenate([np.arange(*self._bounds[i : i + 2]) for i in indices])
 
     @cached_property
     def _bounds(self) -> Array:

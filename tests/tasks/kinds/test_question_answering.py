@@ -128,16 +128,6 @@ def test_answers_are_not_longer_than_asked():
     assert len(predicted.split()) <= 2
 
 
-def test_a_part_of_the_batches_is_read_with_its_own_windows():
-    examples = questions("w5", "w20 w21", "w54")
-    batches = batches_of(examples, batch_size=2)
-    answers = knowing(examples, batches)
-    some = batches.only([len(batches) - 1])
-    inputs = np.arange(len(batches.owners))[-len(some.owners) :]
-    [predicted] = KIND.predictions(answers.of_inputs(inputs), some)
-    assert predicted == "w54"
-
-
 def test_the_head_has_a_start_and_an_end():
     assert KIND.pairing({0: "LABEL_0", 1: "LABEL_1"}, None).order == []
     with pytest.raises(InvalidData, match=r"^the model's head must give a start and an end, but got num_labels=3; "):

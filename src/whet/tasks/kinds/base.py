@@ -316,15 +316,6 @@ class Answers:
         """
         return replace(self, logits=self.logits[:, list(order)]) if len(order) else self
 
-    def of_inputs(self, inputs: Array) -> "Answers":
-        """Return the answers to some inputs, which are numbered anew.
-
-        Args:
-            inputs: rising indices of inputs.
-        """
-        rows = np.isin(self.inputs, inputs)
-        return replace(self, logits=self.logits[rows], inputs=np.searchsorted(inputs, self.inputs[rows]))
-
     def divergences(self, model: "Answers") -> Array:
         """Return (rows,) KL(these ‖ the model's) in nats."""
         found: Array = self.kind.divergence(*equally_wide(self.logits, model.logits))
