@@ -92,10 +92,11 @@ def fisher_importance(model: nn.Module, batches: Batches, layers: Sequence[str],
         return hook
 
     handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in layers]
+    kind = kind_of_model(model)
     with removing_hooks(handles), activation_gradients(model):
         for indices, batch in batches_of_process(batches):
             mask = model_inputs(batch, model)["attention_mask"][..., None].float()
-            backward_fisher_noise(kind_of_model(model), answers(model, batch), seed=seed, indices=indices)
+            backward_fisher_noise(kind, answers(model, batch, kind), seed=seed, indices=indices)
     return {name: sum_over_processes(total) / batches.inputs for name, total in sums.items()}
 
 

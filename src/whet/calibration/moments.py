@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from whet.calibration.gradients import activation_gradients, backward_fisher_noise, batches_of_process
 from whet.errors import InvalidModel
 from whet.models.architecture import dense_bias, dense_weight, first_token_layers, rows_read
-from whet.models.inference import answers, kind_of_model, model_inputs, removing_hooks
+from whet.models.inference import answers, kind_of_model, removing_hooks
 from whet.numerics.moments import Moments, Side, narrower_side
 from whet.tasks.data import Batch, Batches
 from whet.utils.distributed import sum_over_processes
@@ -97,7 +97,8 @@ class _Collector:
         seed: int | None,
         temperature: float,
     ) -> None:
-        self.model = model
+        self.model, self.kind = model, kind_of_model(model)
+        self.device = next(model.parameters()).device
         self.layers = {name: model.get_submodule(name) for name in layers}
         others = {name: layer for name, layer in self.layers.items() if name not in sides}
         self.sides = {**{name: narrower_side(dense_weight(layer)) for name, layer in others.items()}, **sides}
@@ -114,10 +115,10 @@ class _Collector:
 
     def run(self, batch: Batch, indices: range) -> None:
         """Run one batch forward and, for gradient moments, noise backward from the logits."""
-        mask = model_inputs(batch, self.model)["attention_mask"]
+        mask = batch["attention_mask"].to(self.device)
         self.mask, self.steps = mask.bool(), dict.fromkeys(self.layers, 0)
         self.examples += len(mask)
-        rows = answers(self.model, batch)
+        rows = answers(self.model, batch, self.kind)
         for name, steps in self.steps.items():
             # a layer that does not run in this batch may run in others; one that never runs is refused at the end
             if 0 < steps < rows_read(name, mask, self.first_alone).shape[1]:
@@ -126,8 +127,7 @@ class _Collector:
                     "exclude this layer"
                 )
         if self.seed is not None:
-            kind = kind_of_model(self.model)
-            backward_fisher_noise(kind, rows, seed=self.seed, indices=indices, temperature=self.temperature)
+            backward_fisher_noise(self.kind, rows, seed=self.seed, indices=indices, temperature=self.temperature)
         self.last_input = None
 
     def handles(self) -> list[RemovableHandle]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from whet.errors import NothingToCompress
 from whet.models.architecture import Architecture, dense_weight
-from whet.models.inference import answers, removing_hooks
+from whet.models.inference import answers, kind_of_model, removing_hooks
 from whet.tasks.data import Batch, Batches
 
 __all__ = ["FeedForward"]
@@ -136,7 +136,7 @@ class _NoiseExperiment:
             read = lambda _module, inputs, name=part.output: self._compare(inputs[0], name)  # noqa: E731
             handles.append(self.model.get_submodule(part.output).register_forward_pre_hook(read))
         with removing_hooks(handles), torch.inference_mode():
-            return answers(self.model, batch).logits
+            return answers(self.model, batch, kind_of_model(self.model)).logits
 
     def _add_noise(self, out: Tensor, name: str) -> Tensor:
         if not self.noise:

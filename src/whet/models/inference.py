@@ -96,16 +96,17 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def answers(model: nn.Module, batch: Batch) -> LogitRows:
+def answers(model: nn.Module, batch: Batch, kind: TaskKind) -> LogitRows:
     """Return the answers of a model to one batch, with gradients if they are on.
 
     Args:
         model: on any device.
         batch: on any device; with ANSWERED, if only some tokens count.
+        kind: that of the model; see `kind_of_model`.
     """
     device = next(model.parameters()).device
     outputs = model(**model_inputs(batch, model))
-    return kind_of_model(model).rows(outputs, {key: value.to(device) for key, value in batch.items()})
+    return kind.rows(outputs, {key: value.to(device) for key, value in batch.items()})
 
 
 def exported_outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -147,14 +148,15 @@ def predict(model: nn.Module, batches: Iterable[Batch], *, name: str | None = No
     whole = list(batches)
     shown = whole if name is None else track(whole, f"logits of {name}")
     kind = kind_of_model(model)
-    logits, inputs, scores, before, seen = [], [], [], 0, 0
+    logits, inputs, scores, before, seen, step = [], [], [], 0, 0, 0
     with torch.inference_mode():
         for batch in shown:
-            rows = answers(model, batch)
+            rows = answers(model, batch, kind)
             sums = kind.scores(rows, batch)
             if sums is not None:
                 scores.append(sums.cpu().numpy())
-                taken = slice(-seen % (step := _step(whole, rows.logits.shape[-1])), None, step)
+                step = step or _step(whole, rows.logits.shape[-1])
+                taken = slice(-seen % step, None, step)
                 seen += len(rows.logits)
                 rows = LogitRows(rows.logits[taken], rows.inputs[taken])
             logits.append(_at_least_float32(rows.logits).cpu().numpy())

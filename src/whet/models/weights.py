@@ -144,9 +144,9 @@ def check_run(model: "PreTrainedModel", source: str) -> None:
     words = int(config.get("vocab_size") or 2)
     end = config.get("eos_token_id")  # an encoder-decoder's head reads the last of these
     ids = torch.tensor([[words // 2, end if isinstance(end, int) and 0 <= end < words else words - 1]])
-    with reading(source), torch.inference_mode():
-        logits = answers(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits
     kind = kind_of_model(model)
+    with reading(source), torch.inference_mode():
+        logits = answers(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, kind).logits
     expected = model.config.num_labels if kind.has_classes else logits.shape[-1]
     right = logits.dim() == 2 and logits.shape[-1] == expected and (len(logits) == 1 or not kind.one_row)
     if not right or not logits.isfinite().all():

@@ -24,6 +24,7 @@ __all__ = [
     "batch_sizes",
     "encode",
     "fitting_batch_sizes",
+    "in_batches",
     "label_array",
     "pad",
     "pad_batches",
@@ -123,6 +124,18 @@ def encode(
         device: device of the batches.
     """
     encoded = examples.encode(tokenizer, max_length=max_length)
+    return in_batches(examples, encoded, tokenizer, batch_size=batch_size, device=device)
+
+
+def in_batches(
+    examples: Examples,
+    encoded: Encoded,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    batch_size: int | Sequence[int],
+    device: str = "cpu",
+) -> Batches:
+    """Return examples that were encoded before as padded batches; see `encode`."""
     batches = pad_batches(encoded.rows, tokenizer, batch_size=batch_size)
     on_device = [{key: value.to(device) for key, value in batch.items()} for batch in batches]
     own = encoded.owners == list(range(len(examples)))

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 
 from whet.models.inference import predict
 from whet.tasks.data import Batches, Examples
-from whet.tasks.encoding import encode, pad
+from whet.tasks.encoding import in_batches, pad
 from whet.tasks.kinds.base import Answers
 from whet.training.callbacks import AfterStep, CallAfterStep, ShowProgress, trackers_named
 from whet.training.checkpoints import claim_folder, guarding_checkpoints, is_finished
@@ -94,8 +94,8 @@ def train(
             {**row, TEACHER_LOGITS: logits} for row, logits in zip(encoded, teacher.logits.tolist(), strict=True)
         ]
     attached = nullcontext() if teacher is None else teacher.attached(model, collate([encoded[0]]))
-    held_out = validation.encode(tokenizer, max_length=settings.max_length).rows
-    scored = encode(validation, tokenizer, max_length=settings.max_length, batch_size=EVALUATION_BATCH)
+    held_out = validation.encode(tokenizer, max_length=settings.max_length)
+    scored = in_batches(validation, held_out, tokenizer, batch_size=EVALUATION_BATCH)
     steps = max(1, round(settings.epochs * -(-len(encoded) // settings.batch_size)))
     arguments = TrainingArguments(
         **shared_arguments(settings.epochs, settings.learning_rate, settings.seed, device, inputs=encoded[0]),
@@ -112,7 +112,7 @@ def train(
     record = _identity(model, settings, teacher, lora) | {
         "metric": metric,
         "data_sha256": rows_digest(encoded),
-        "validation_sha256": rows_digest(held_out),
+        "validation_sha256": rows_digest(held_out.rows),
     }
     with attached, guarding_checkpoints(scratch):
         last = from_first_process(lambda: claim_folder(scratch, record, overwrite=overwrite))
@@ -124,7 +124,7 @@ def train(
             model=model,
             args=on_device(arguments, device),
             train_dataset=encoded,
-            eval_dataset=held_out,
+            eval_dataset=held_out.rows,
             data_collator=collate,
             score=lambda trained: scorer(predict(trained, scored), scored),
             callbacks=[ShowProgress(progress), *trackers],

@@ -267,7 +267,7 @@ def _parquet_rows(path: Path) -> list[Mapping[str, Any]]:
 
     try:
         rows: list[Mapping[str, Any]] = parquet.read_table(path).to_pylist()
-    except (ValueError, OSError, NotImplementedError) as error:
+    except (ValueError, OSError, NotImplementedError) as error:  # what pyarrow raises for files that it cannot read
         raise _unreadable(path, error) from error
     return rows
 
