@@ -8,7 +8,7 @@ import pytest
 import whet
 from whet.errors import InvalidData, InvalidParameter
 from whet.tasks import files as task_files
-from whet.tasks.datasets import tabular
+from whet.tasks import own_files
 from whet.tasks.own_data import task_from_files
 from whet.tasks.pairing import PositiveClass
 
@@ -150,7 +150,7 @@ def test_each_file_is_read_once(tmp_path, monkeypatch):
         read.append(path)
         return task_files.read_table(path, columns, **options)
 
-    monkeypatch.setattr(tabular, "read_table", counted)
+    monkeypatch.setattr(own_files, "read_table", counted)
     train, dev = files(tmp_path)
     task = task_from_files(train, dev, text="text")
     _ = task.label_names, task.splits, task.label_names, task.splits

@@ -7,28 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from whet.errors import InvalidData
 from whet.tasks.base import Task, split_official
 from whet.tasks.corpus import Passages, documents, running_text
 from whet.tasks.data import Examples
 from whet.tasks.datasets._language import READINGS, LanguageTask, running_text_of
-from whet.tasks.files import read_table
-from whet.tasks.frames import Frame, Source
+from whet.tasks.frames import Source
+from whet.tasks.own_files import OwnFiles, read_source
 from whet.tasks.splits import ResplitTask
 
 __all__ = ["OwnText"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnText(LanguageTask):
+class OwnText(OwnFiles, LanguageTask):
     """Text from files or tables in memory."""
 
     name: str = field(default="tabular", init=False)
     """Always tabular, as of all own data."""
-    train_file: Source | None = None
-    """The text for training; measuring needs none."""
-    dev_file: Source | None = None
-    """The text for the final measurement; compression needs none."""
     text: str = "text"
     """Name of the column of texts in tables."""
     label: str = "label"
@@ -38,7 +33,6 @@ class OwnText(LanguageTask):
     stride: int | None = None
     """Tokens that each window counts in the final measurement; half of a window if None."""
 
-    names: ClassVar[tuple[str, ...]] = ()
     file_kinds: ClassVar[tuple[str, ...]] = tuple(READINGS)
 
     @property
@@ -47,20 +41,13 @@ class OwnText(LanguageTask):
         own = self.kind.metrics
         return own if self.metric is None else tuple(dict.fromkeys([self.metric, *own]))
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """See `Task.files`."""
-        return tuple(source for source in (self.train_file, self.dev_file) if isinstance(source, Path))
-
     def read_passages(self) -> tuple[Passages, Passages]:
         """See `LanguageTask.read_passages`."""
         return self._passages(self.train_file, "train"), self._passages(self.dev_file, "dev")
 
     def unlabeled(self) -> Task:
         """See `Task.unlabeled`; the text for the final measurement is not read."""
-        if self.train_file is None:
-            raise InvalidData("--train-file must be given, but got --dev-file alone; add it")
-        own = split_official(self._passages(self.train_file, "train"), self._passages(None, "dev"))
+        own = split_official(self._passages(self.for_training, "train"), self._passages(None, "dev"))
         return ResplitTask(name=self.name, whole=self, own=own)
 
     def more_text(self, path: Path, *, text: str, text_pair: str | None = None) -> Examples:
@@ -73,5 +60,5 @@ class OwnText(LanguageTask):
         if isinstance(source, Path) and source.suffix.lower() == ".txt":
             text = running_text_of(source)
             return running_text(text, reading=self.reading, split=split, stride=self.stride, source=source)
-        read = source.read([self.text]) if isinstance(source, Frame) else read_table(source, [self.text])
+        read = read_source(source, [self.text])
         return documents(read[self.text], reading=self.reading, split=split, stride=self.stride)

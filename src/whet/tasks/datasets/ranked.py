@@ -5,15 +5,14 @@ column of queries, and `text_pair` that of texts.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 from whet.errors import InvalidParameter
-from whet.tasks.base import Task
 from whet.tasks.data import Examples
-from whet.tasks.files import listed, read_table
-from whet.tasks.frames import Frame, Source
+from whet.tasks.files import listed
+from whet.tasks.frames import Source
 from whet.tasks.kinds.base import TaskKind, kind_named
+from whet.tasks.own_files import OwnFiles, read_source
 from whet.tasks.retrieval import Candidates, grouped
 
 __all__ = ["RankedTexts"]
@@ -22,15 +21,11 @@ _METRICS = ("ndcg@10", "mrr@10")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankedTexts(Task):
+class RankedTexts(OwnFiles):
     """Queries with candidates, from files or tables in memory."""
 
     name: str = field(default="ranked", init=False)
     """Always ranked."""
-    train_file: Source | None = None
-    """The rows for training; measuring needs none."""
-    dev_file: Source | None = None
-    """The rows for the final measurement; fine-tuning and compression need none."""
     text: str
     """Name of the column of the texts; of queries, if there is a second one."""
     text_pair: str | None = None
@@ -40,7 +35,6 @@ class RankedTexts(Task):
     metric: str | None = None
     """Name of the metric that counts first; ndcg@10 if None."""
 
-    names: ClassVar[tuple[str, ...]] = ()
     file_kinds: ClassVar[tuple[str, ...]] = ("reranking",)
 
     def __post_init__(self) -> None:
@@ -65,11 +59,6 @@ class RankedTexts(Task):
         first = self.metric or _METRICS[0]
         return (first, *(name for name in _METRICS if name != first))
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """See `Task.files`."""
-        return tuple(source for source in (self.train_file, self.dev_file) if isinstance(source, Path))
-
     def read(self) -> tuple[Examples, Examples]:
         """See `Task.read`."""
         return self._read(self.train_file), self._read(self.dev_file)
@@ -79,6 +68,6 @@ class RankedTexts(Task):
             return Candidates([], [], [])
         columns = ("query", self.text) if self.text_pair is None else (self.text, self.text_pair)
         names = [*columns, self.label]
-        table = source.read(names) if isinstance(source, Frame) else read_table(source, names)
+        table = read_source(source, names)
         queries, texts, labels = (table[name] for name in names)
         return grouped(queries, texts, self.kind.read_labels(labels, None, source=str(source)), source=str(source))

@@ -31,6 +31,7 @@ from whet.tasks.datasets._squad_files import (
 )
 from whet.tasks.frames import Source
 from whet.tasks.kinds.base import TaskKind, kind_named
+from whet.tasks.own_files import OwnFiles
 from whet.tasks.questions import Questions
 from whet.tasks.spans import LONGEST_ANSWER
 from whet.tasks.splits import ResplitTask
@@ -143,15 +144,11 @@ class TydiEnglish(_QuestionTask):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnQuestions(_QuestionTask):
+class OwnQuestions(OwnFiles, _QuestionTask):
     """A user's own questions, from files or tables in memory; see `read_questions`."""
 
     name: str = field(default="tabular", init=False)
     """Always tabular, as of all own data."""
-    train_file: Source | None = None
-    """The questions for training; measuring needs none."""
-    dev_file: Source | None = None
-    """The questions for the final measurement; fine-tuning and compression need none."""
     text: str = "text"
     """Name of the column of questions; question, if it is text."""
     text_pair: str | None = None
@@ -161,7 +158,6 @@ class OwnQuestions(_QuestionTask):
     metric: str | None = None
     """The quality metric that counts; F1 of answers if None."""
 
-    names: ClassVar[tuple[str, ...]] = ()
     file_kinds: ClassVar[tuple[str, ...]] = (KIND,)
     file_endings: ClassVar[tuple[str, ...]] = (".json",)
 
@@ -171,20 +167,13 @@ class OwnQuestions(_QuestionTask):
         others = tuple(name for name in self.kind.metrics if name != self.metric)
         return others if self.metric is None else (self.metric, *others)
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """See `Task.files`."""
-        return tuple(source for source in (self.train_file, self.dev_file) if isinstance(source, Path))
-
     def read(self) -> tuple[Questions, Questions]:
         """See `Task.read`."""
         return self._read(self.train_file), self._read(self.dev_file)
 
     def unlabeled(self) -> Task:
         """See `Task.unlabeled`; no answers are read."""
-        if self.train_file is None:
-            raise InvalidData("--train-file must be given, but got --dev-file alone; add it")
-        train = self._read(self.train_file, labelled=False)
+        train = self._read(self.for_training, labelled=False)
         return ResplitTask(name=self.name, whole=self, own=split_official(train, self._read(None)))
 
     def _read(self, source: Source | None, *, labelled: bool = True) -> Questions:

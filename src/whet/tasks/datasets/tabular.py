@@ -7,19 +7,19 @@ are not read where nothing asks for them.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from whet.errors import InvalidData
 from whet.tasks.base import Task, split_official
 from whet.tasks.data import Examples
-from whet.tasks.files import listed, read_table
+from whet.tasks.files import listed
 from whet.tasks.frames import Frame, Source
 from whet.tasks.kinds.base import TaskKind, kind_named, kind_of_metric
 from whet.tasks.label_sets import label_sets, marked_sets
+from whet.tasks.own_files import OwnFiles, read_source
 from whet.tasks.pairing import in_order, look_alikes
 from whet.tasks.scored_pairs import ScoredTexts
 from whet.tasks.splits import ResplitTask
@@ -37,15 +37,11 @@ class _Columns(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tabular(ScoredTexts):
+class Tabular(OwnFiles, ScoredTexts):
     """Sentences or pairs of sentences with their labels, from files or tables in memory."""
 
     name: str = field(default="tabular", init=False)
     """Always tabular."""
-    train_file: Source | None = None
-    """The examples for training; measuring needs none."""
-    dev_file: Source | None = None
-    """The examples for the final measurement; fine-tuning and compression need none."""
     text: str
     """Name of the column of the sentences."""
     text_pair: str | None = None
@@ -57,7 +53,6 @@ class Tabular(ScoredTexts):
     metric: str | None = None
     """Name of a quality metric; the kind's first if None. With pearson or spearman, the labels are scores."""
 
-    names: ClassVar[tuple[str, ...]] = ()
     file_kinds: ClassVar[tuple[str, ...]] = ("classification", "regression", "multi_label")
 
     @property
@@ -82,11 +77,6 @@ class Tabular(ScoredTexts):
             return (self.metric or next(iter(self.kind.metrics), "accuracy"),)
         return tuple(dict.fromkeys((self.metric or self.kind.metrics[0], *self.kind.metrics)))
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """See `Task.files`."""
-        return tuple(source for source in (self.train_file, self.dev_file) if isinstance(source, Path))
-
     def read(self) -> tuple[Examples, Examples]:
         """See `Task.read`."""
         if self.metric == "f1" and self.positive is None and len(self._classes) > 2:
@@ -105,9 +95,7 @@ class Tabular(ScoredTexts):
 
     def unlabeled(self) -> Task:
         """See `Task.unlabeled`; the labels of the texts are NaN."""
-        if self.train_file is None:
-            raise InvalidData("--train-file must be given, but got --dev-file alone; add it")
-        columns = _read(self.train_file, self._text_columns, [])
+        columns = read_source(self.for_training, self._text_columns)
         texts = columns[self.text]
         train = Examples(texts, [math.nan] * len(texts), None if self.text_pair is None else columns[self.text_pair])
         return ResplitTask(name=self.name, whole=self, own=split_official(train, self._no_examples()))
@@ -156,7 +144,7 @@ class Tabular(ScoredTexts):
     def _columns(self, source: Source) -> _Columns:
         columns = [self.label] if isinstance(self.label, str) else list(self.label)
         lists = columns if self.kind.several_labels and isinstance(self.label, str) else []
-        table = _read(source, [*self._text_columns, *columns], lists)
+        table = read_source(source, [*self._text_columns, *columns], lists=lists)
         labels = table[columns[0]]
         if lists:
             labels = label_sets(labels, separator=self.label_separator, source=str(source))
@@ -180,7 +168,3 @@ class Tabular(ScoredTexts):
     def _examples(self, columns: _Columns, source: Source) -> Examples:
         labels = self.kind.read_labels(columns.labels, self.label_names, source=str(source))
         return Examples(columns.texts, labels, columns.pairs)
-
-
-def _read(source: Source, columns: list[str], lists: Sequence[str]) -> Mapping[str, list[Any]]:
-    return source.read(columns, lists=lists) if isinstance(source, Frame) else read_table(source, columns, lists=lists)

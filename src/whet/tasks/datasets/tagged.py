@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from whet.errors import InvalidData
 from whet.tasks.base import Task, split_official
 from whet.tasks.data import Examples
 from whet.tasks.frames import Source
 from whet.tasks.kinds.base import TaskKind, kind_named
+from whet.tasks.own_files import OwnFiles
 from whet.tasks.splits import ResplitTask
 from whet.tasks.tagged_files import COLUMN_FORMATS, ENTITY_METRICS, Sentences, indexed, read_tagged, said_of, unlabeled
 from whet.tasks.tags import parsed, tag_names
@@ -24,15 +24,11 @@ __all__ = ["Tagged"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tagged(Task):
+class Tagged(OwnFiles):
     """Sentences of words with their tags, from files, folders or tables in memory."""
 
     name: str = field(default="tabular", init=False)
     """Always tabular, as of all own data."""
-    train_file: Source | None = None
-    """The sentences for training; measuring needs none."""
-    dev_file: Source | None = None
-    """The sentences for the final measurement; fine-tuning and compression need none."""
     text: str = "words"
     """Name of the column of words in tables."""
     label: str = "tags"
@@ -40,7 +36,6 @@ class Tagged(Task):
     metric: str | None = None
     """Name of a quality metric; entity_f1 if None, or word_accuracy where tags name no entities."""
 
-    names: ClassVar[tuple[str, ...]] = ()
     file_kinds: ClassVar[tuple[str, ...]] = ("token_classification",)
     file_endings: ClassVar[tuple[str, ...]] = tuple(ending for ending in COLUMN_FORMATS if ending != ".txt")
 
@@ -65,11 +60,6 @@ class Tagged(Task):
         usual = ENTITY_METRICS if any(parsed(tag).type for tag in self._tags) else ("word_accuracy",)
         return tuple(dict.fromkeys([self.metric or usual[0], *usual]))
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """See `Task.files`."""
-        return tuple(source for source in (self.train_file, self.dev_file) if isinstance(source, Path))
-
     def read(self) -> tuple[Examples, Examples]:
         """See `Task.read`."""
         train, dev = (self._examples(source) for source in (self.train_file, self.dev_file))
@@ -77,9 +67,7 @@ class Tagged(Task):
 
     def unlabeled(self) -> Task:
         """See `Task.unlabeled`; the sentences have no tags."""
-        if self.train_file is None:
-            raise InvalidData("--train-file must be given, but got --dev-file alone; add it")
-        sentences = read_tagged(self.train_file, text=self.text, label=self.label, labeled=False)
+        sentences = read_tagged(self.for_training, text=self.text, label=self.label, labeled=False)
         own = split_official(unlabeled(sentences), TaggedWords([], []))
         return ResplitTask(name=self.name, whole=self, own=own)
 

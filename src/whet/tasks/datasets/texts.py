@@ -3,17 +3,16 @@
 Texts alone suffice to compress a model, to train it back and to distil it. Only pairs can be scored.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from whet.errors import InvalidData
 from whet.tasks.base import Task, split_official
 from whet.tasks.data import Encoded, Examples
-from whet.tasks.files import finite_scores, read_table
-from whet.tasks.frames import Frame, Source
+from whet.tasks.files import finite_scores
+from whet.tasks.frames import Source
 from whet.tasks.kinds.base import TaskKind, kind_named
+from whet.tasks.own_files import OwnFiles, read_source
 from whet.tasks.similarity import SentencePairs, encoded_texts
 from whet.tasks.splits import ResplitTask
 
@@ -34,15 +33,11 @@ class PlainTexts(Examples):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnTexts(Task):
+class OwnTexts(OwnFiles):
     """Texts, or pairs of sentences with a score, from files or tables in memory."""
 
     name: str = field(default="texts", init=False)
     """Always texts."""
-    train_file: Source | None = None
-    """The texts for calibration and training; measuring needs none."""
-    dev_file: Source | None = None
-    """The pairs for the final measurement; compression needs none."""
     text: str
     """Name of the column of the texts, or of the first sentences."""
     text_pair: str | None = None
@@ -50,7 +45,6 @@ class OwnTexts(Task):
     label: str = "label"
     """Name of the column of scores, any numbers that are higher for sentences that are more alike."""
 
-    names: ClassVar[tuple[str, ...]] = ()
     file_kinds: ClassVar[tuple[str, ...]] = ("embedding",)
 
     @property
@@ -67,11 +61,6 @@ class OwnTexts(Task):
     def metrics(self) -> tuple[str, ...]:
         """See `Task.metrics`; texts alone have none."""
         return () if self.text_pair is None else ("spearman", "pearson")
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """See `Task.files`."""
-        return tuple(source for source in (self.train_file, self.dev_file) if isinstance(source, Path))
 
     def read(self) -> tuple[Examples, Examples]:
         """See `Task.read`.
@@ -92,21 +81,15 @@ class OwnTexts(Task):
 
     def unlabeled(self) -> Task:
         """See `Task.unlabeled`; of pairs, both sentences."""
-        if self.train_file is None:
-            raise InvalidData("--train-file must be given, but got --dev-file alone; add it")
         columns = [column for column in (self.text, self.text_pair) if column is not None]
-        texts = [text for column in _read(self.train_file, columns).values() for text in column]
+        texts = [text for column in read_source(self.for_training, columns).values() for text in column]
         train = PlainTexts(texts, [None] * len(texts))
         return ResplitTask(name=self.name, whole=self, own=split_official(train, PlainTexts([], [])))
 
     def _examples(self, source: Source) -> Examples:
         if self.text_pair is None:
-            texts = _read(source, [self.text])[self.text]
+            texts = read_source(source, [self.text])[self.text]
             return PlainTexts(texts, [None] * len(texts))
-        columns = _read(source, [self.text, self.text_pair, self.label])
+        columns = read_source(source, [self.text, self.text_pair, self.label])
         scores = finite_scores(columns[self.label], source=str(source))
         return SentencePairs(columns[self.text], scores, columns[self.text_pair])
-
-
-def _read(source: Source, columns: list[str]) -> Mapping[str, list[str]]:
-    return source.read(columns) if isinstance(source, Frame) else read_table(source, columns)
