@@ -1,10 +1,12 @@
 """What the studies of whole deployments share: models made by recipes, measured in every runtime in one run."""
 
+import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -49,6 +51,23 @@ HERE_TOO = [(runtime, precision) for runtime, precision in PLACES if precision !
 RUNTIMES, PRECISIONS = (list(dict.fromkeys(names)) for names in zip(*HERE_TOO, strict=True))
 Rows = list[dict[str, Any]]
 """What was measured of one task, a row for each model and place, dense PyTorch first."""
+
+
+def parser(description: str | None, runs: str) -> argparse.ArgumentParser:
+    """Return the options that every such study has.
+
+    Args:
+        description: what the study is.
+        runs: where it keeps its models, if nothing else is asked for.
+    """
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
+    made.add_argument("--data-dir", type=Path, help="local files instead of the hub")
+    made.add_argument("--runs", type=Path, default=Path(runs))
+    made.add_argument("--threads", type=int, default=torch.get_num_threads())
+    made.add_argument("--rounds", type=int, default=8)
+    made.add_argument("--make-only", action="store_true", help="measure another time")
+    return made
 
 
 def made(

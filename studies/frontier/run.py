@@ -9,7 +9,6 @@ this file, after every task; `--tasks` without any writes the tables and the pic
 measuring to another time.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -44,16 +43,10 @@ IN_PYTORCH_INT8 = {"dense, int8": [{"method": "dynamic_int8"}]}
 
 def main() -> None:
     """Run every task and stage that was asked for, and write what all runs so far gave."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--data-dir", type=Path, help="local files instead of the hub")
+    parser = deployments.parser(__doc__, "runs/frontier")
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
     parser.add_argument("--stages", nargs="+", default=["equal_speed", "whole"], choices=["equal_speed", "whole"])
-    parser.add_argument("--runs", type=Path, default=Path("runs/frontier"))
     parser.add_argument("--glue-runs", type=Path, default=Path("runs/glue"), help="with the fine-tuned models")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--make-only", action="store_true", help="measure another time")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     results = HERE / "results.json"

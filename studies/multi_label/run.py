@@ -9,7 +9,6 @@ a second run goes on from what is there. `--make-only` leaves measuring to anoth
 writes the tables and the picture anew.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -44,14 +43,8 @@ STUDENTS: dict[str, list[dict[str, Any]]] = {
 
 def main() -> None:
     """Make and measure what was asked for, and write what is known."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--data-dir", type=Path, help="local files instead of the hub")
+    parser = deployments.parser(__doc__, "runs/multi_label")
     parser.add_argument("--tasks", nargs="*", default=[TASK], choices=[TASK])
-    parser.add_argument("--runs", type=Path, default=Path("runs/multi_label"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--make-only", action="store_true", help="measure another time")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     results = HERE / "results.json"

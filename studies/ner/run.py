@@ -8,7 +8,6 @@ file, after every task. Models stay under runs/, which git ignores; a second run
 without any writes the tables and the picture anew, and `--make-only` leaves measuring to another time.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -42,14 +41,8 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
 
 def main() -> None:
     """Run every task that was asked for, and write what all runs so far gave."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--data-dir", type=Path, help="folder with conll2003 and wnut17")
+    parser = deployments.parser(__doc__, "runs/ner")
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
-    parser.add_argument("--runs", type=Path, default=Path("runs/ner"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--make-only", action="store_true", help="measure another time")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     results = HERE / "results.json"

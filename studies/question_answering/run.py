@@ -8,7 +8,6 @@ picture beside this file. Models stay under runs/, which git ignores; a second r
 `--make-only` leaves measuring to another time, and `--write-only` writes the tables and the picture anew.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable
@@ -43,13 +42,7 @@ NAME = "SQuAD, 16 articles"
 
 def main() -> None:
     """Make every model that is missing, measure all of them, and write what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--data-dir", type=Path, help="local files instead of the hub")
-    parser.add_argument("--runs", type=Path, default=Path("runs/question_answering"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--make-only", action="store_true", help="measure another time")
+    parser = deployments.parser(__doc__, "runs/question_answering")
     parser.add_argument("--write-only", action="store_true", help="write tables and picture anew")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
