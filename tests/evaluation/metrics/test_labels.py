@@ -52,7 +52,7 @@ def test_a_perfect_model_has_one_and_an_idle_one_none(metric):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_they_are_those_of_scikit_learn(seed):
-    metrics = pytest.importorskip("sklearn.metrics")
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn must be installed to compare with")
     true, said = drawn(seed)
     given, occurring = said > 0.5, true.any(0)
     assert given.any(0).all() and not occurring.all()
