@@ -1,13 +1,16 @@
 """all-MiniLM-L6-v2 as an embedder: dense and smaller models, where each runs, on STS 2012 to 2016 and SciFact.
 
-    python studies/embeddings/run.py --data-dir ../shared/data --model ../shared/models/all-MiniLM-L6-v2 --out FOLDER
+    python studies/embeddings/run.py --data-dir ../shared/data --base ../shared/models/all-MiniLM-L6-v2 --threads 1
 
-makes each model where it is missing, exports it, measures all in one run, and writes results.json beside this file.
-A stopped run goes on with what is missing. Calibration and training read the sentences of STS-B's and SICK's training
-pairs, and no scores.
+makes each model where it is missing, exports it, measures all in one run, and writes results.json, results.md and a
+picture beside this file. A stopped run goes on with what is missing: models stay under runs/, which git ignores.
+`--make-only` leaves measuring to another time, and `--only` without any writes the tables and the picture anew.
+
+No model learns from scores or judgments. All learn from general text: sentences of STS-B's and SICK's training pairs,
+paragraphs and questions of SQuAD and TyDi QA. What is called "on its corpus" also reads SciFact's documents, as a user
+has them who searches a corpus.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -16,74 +19,104 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 import whet
+from whet.models import exported
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 import deployments  # noqa: E402  (beside this folder)
+import glue  # noqa: E402
 from embeddings import measuring  # noqa: E402
 
-RECOVERY = {"method": "recovery.distillation", "epochs": 3, "learning_rate": 1e-4, "precision": "bf16"}
-SPEED = {"method": "structure", "runtime": "onnxruntime", "precision": "int8"}
+MAX_LENGTH = 256
+"""Tokens that all-MiniLM-L6-v2 reads."""
+CALIBRATION = whet.Calibration(examples=512, batch_size=32, max_length=MAX_LENGTH)
+RECOVERY = {**deployments.RECOVERY, "epochs": 4, "learning_rate": 2e-4}
+SPEED = {"method": "structure", **deployments.IN_INT8}
 RECIPES: dict[str, list[dict[str, Any]]] = {
     "dense": [],
-    "low rank 0.5": [{"method": "kfac", "keep": 0.5}],
+    "low rank, half": [{"method": "kfac", "keep": 0.5}],
     "structure 1.7": [{**SPEED, "speedup": 1.7}],
-    "structure 2.2": [{**SPEED, "speedup": 2.2}],
     "structure 2, recovered": [{**SPEED, "speedup": 2.0}, RECOVERY],
+    "structure 2, recovered on its corpus": [{**SPEED, "speedup": 2.0}, RECOVERY],
     "structure 3, recovered": [{**SPEED, "speedup": 3.0}, RECOVERY],
 }
+"""The speeds that `structure` is asked for count in ONNX Runtime int8."""
 STUDENT = "student of 3 layers"
-PLACES = [("pytorch", "fp32"), *deployments.HERE_TOO]
+ON_CORPUS = "on its corpus"
+"""What ends the name of a model that learns from the documents of the search too."""
+PYTORCH = ("pytorch", "fp32")
+TITLES = {"sts_average": "STS 2012 to 2016", "ndcg@10": "SciFact nDCG@10", "recall@100": "SciFact recall@100"}
+Found = dict[str, dict[str, Any]]
+"""What was measured of each model and place, dense PyTorch first."""
 
 
 def main() -> None:
     """Make, export and measure."""
-    options = arguments()
-    text = training_text(options.data_dir)
-    task = whet.load_task(train_file=text, kind="embedding")
-    names = options.only or [*RECIPES, STUDENT]
-    folders = [folder_of(name, options.model, task, options.out) for name in names]
-    deployments.export_all(folders, task)
-    data = measuring.Data.read(options.data_dir)
-    encoders: dict[str, measuring.Encoder] = {
-        f"{folder.name} ({place} {precision})": partial(vectors, whet.load(folder, runtime=place, precision=precision))
-        for place, precision in PLACES
-        for folder in folders
-    }
-    write(encoders, data, HERE / "results.json")
-
-
-def arguments() -> argparse.Namespace:
-    """Return the options of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
-    parser.add_argument("--data-dir", type=Path, required=True, help="folder of the public data sets")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the models")
+    parser = deployments.parser(__doc__, "runs/embeddings")
     parser.add_argument("--only", nargs="*", choices=[*RECIPES, STUDENT], help="names of models; all if not given")
-    return parser.parse_args()
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results = HERE / "results.json"
+    found: Found = json.loads(results.read_text()) if results.is_file() else {}
+    names = [*RECIPES, STUDENT] if options.only is None else options.only
+    folders = models(names, options.base, options.data_dir, options.runs) if names else []
+    if folders and not options.make_only:
+        measure(encoders(folders, options.threads), measuring.Data.read(options.data_dir), found, results)
+    if found:
+        write(found, results)
 
 
-def training_text(data_dir: Path) -> pd.DataFrame:
-    """Return the sentences of STS-B's and SICK's training pairs, each once; none of them is measured on."""
-    tasks = [whet.load_task(name, data_dir=data_dir) for name in ("glue/stsb", "sick-relatedness")]
-    pairs = [task.splits.train for task in tasks]
-    texts = [text for split in pairs for side in (split.texts, split.pairs or ()) for text in side]
-    return pd.DataFrame({"text": list(dict.fromkeys(texts))})
+def models(names: Sequence[str], base: str, data_dir: Path, runs: Path) -> list[Path]:
+    """Return the folders of models, exported; what is missing is made."""
+    general = task_of(texts(data_dir))
+    corpus = measuring.Data.read(data_dir).scifact.corpus.texts
+    tasks = {True: task_of([*texts(data_dir), *corpus]), False: general}
+    folders = [folder_of(name, base, tasks[name.endswith(ON_CORPUS)], runs) for name in names]
+    deployments.export_all(folders, general, calibration=CALIBRATION)
+    return folders
 
 
-def folder_of(name: str, dense: Path, task: whet.Task, out: Path) -> Path:
+def task_of(lines: Sequence[str]) -> whet.Task:
+    """Return a task of texts alone, each once."""
+    return whet.load_task(train_file=[{"text": text} for text in dict.fromkeys(lines)], kind="embedding")
+
+
+def texts(data_dir: Path) -> list[str]:
+    """Return general text: short sentences, questions and paragraphs; no model is measured on any of them."""
+    names = ("glue/stsb", "sick-relatedness", "squad", "tydiqa_en")
+    parts = [whet.load_task(name, data_dir=data_dir).splits.train for name in names]
+    return [text for part in parts for side in (part.texts, part.pairs or ()) for text in side]
+
+
+def folder_of(name: str, dense: str, task: whet.Task, runs: Path) -> Path:
     """Return the folder of a model, made where it is missing."""
-    folder = out / name.replace(" ", "_").replace(",", "")
+    folder = runs / name
     if name != STUDENT:
-        return deployments.made(task, dense, folder, RECIPES[name])
+        return deployments.made(task, Path(dense), folder, RECIPES[name], calibration=CALIBRATION)
     if not folder.is_dir():
+        settings = whet.TrainingSettings(epochs=4, learning_rate=2e-4, max_length=MAX_LENGTH, precision="bf16")
+        objective = whet.Objective(alpha=1, temperature=1, hidden_states=1)
         student = whet.student_from("layer_subset:evenly_spaced:3")
-        whet.distill(dense, student, task, folder, settings=whet.TrainingSettings(epochs=3, learning_rate=1e-4))
+        whet.distill(dense, student, task, folder, settings=settings, objective=objective)
     return folder
+
+
+def encoders(folders: Sequence[Path], threads: int) -> dict[str, tuple[measuring.Encoder, float]]:
+    """Return what makes vectors of texts, and the MiB that it reads, by model and place; all of PyTorch first."""
+    known: dict[str, tuple[measuring.Encoder, float]] = {}
+    for place in [PYTORCH, *deployments.HERE_TOO]:
+        for folder in folders:
+            loaded = whet.load(folder, runtime=place[0], precision=place[1], threads=threads, max_length=MAX_LENGTH)
+            files = ["model.safetensors"] if place == PYTORCH else exported(folder, *place).files
+            name = folder.name if place == PYTORCH else f"{folder.name} ({' '.join(place)})"
+            known[name] = (partial(vectors, loaded), measuring.mebibytes([folder / file for file in files]))
+    return known
 
 
 def vectors(predictor: Any, texts: Sequence[str]) -> np.ndarray[Any, Any]:
@@ -92,19 +125,75 @@ def vectors(predictor: Any, texts: Sequence[str]) -> np.ndarray[Any, Any]:
     return found
 
 
-def write(encoders: dict[str, measuring.Encoder], data: measuring.Data, path: Path) -> None:
-    """Measure all encoders, the first as the baseline, and write what was found after each."""
-    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+def measure(
+    encoders: dict[str, tuple[measuring.Encoder, float]], data: measuring.Data, found: Found, results: Path
+) -> None:
+    """Measure what each encoder is worth where that is not known, and then the speed of all, the first the baseline."""
     baseline = None
-    for name, encode in encoders.items():
-        if baseline is None or name not in known:
+    for name, (encode, mebibytes) in encoders.items():
+        if baseline is None or name not in found:
             own = measuring.predictions(encode, data)
-            known[name] = {"qualities": measuring.qualities(data, own, baseline)}
+            found[name] = {"qualities": measuring.qualities(data, own, baseline), "mebibytes": mebibytes}
             baseline = baseline or own
-            path.write_text(json.dumps(known, indent=1) + "\n")
-    for name, speed in measuring.speeds(encoders, data.sentences()).items():
-        known[name] |= speed
-    path.write_text(json.dumps(known, indent=1) + "\n")
+            results.write_text(json.dumps(found) + "\n")
+    speeds = measuring.speeds({name: encode for name, (encode, _) in encoders.items()}, data.sentences())
+    for name, speed in speeds.items():
+        found[name] |= speed
+
+
+def write(found: Found, results: Path) -> None:
+    """Write what was measured, and the table and the picture that follow from it."""
+    results.write_text(json.dumps(found) + "\n")
+    results.with_suffix(".md").write_text(table(found), encoding="utf-8")
+    picture(found).savefig(results.with_suffix(".png"), dpi=110, metadata={"Software": "whet"})
+
+
+def table(found: Found) -> str:
+    """Return all rows as Markdown: values, and in points the differences from dense PyTorch, with 95 % intervals."""
+    names = ("model", "where", "texts/s, times dense PyTorch", *TITLES.values(), "MiB")
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    for name, row in found.items():
+        model, place = deployments.named({"name": name})
+        speed = glue.interval(row["speedup"], 2) if row["speedup"] else f"1 ({row['sentences_per_second']:.0f}/s)"
+        cells = [model, place, speed, *(quality(one) for one in row["qualities"]), f"{row['mebibytes']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def quality(one: dict[str, Any]) -> str:
+    """Return a value and its difference from the baseline in points; the baseline's own with its interval."""
+    versus = one["versus"]
+    if versus is None:
+        return glue.interval(one, 3)
+    points = [f"{100 * versus[key]:+.1f}" for key in ("value", "low", "high")]
+    return f"{one['value']:.3f}, {points[0]} ({points[1]} to {points[2]})"
+
+
+def picture(found: Found) -> Figure:
+    """Return what each model loses over its speed, a panel for each first metric; a mark for every place."""
+    models = list(dict.fromkeys(deployments.named({"name": name})[0] for name in found))
+    marks = dict(zip(["PyTorch", *deployments.PLACES.values()], "osD^", strict=False))
+    figure = Figure(figsize=(13, 5.5), layout="constrained")
+    for panel, metric in zip(figure.subplots(1, 2), ("sts_average", "ndcg@10"), strict=True):
+        panel.axhline(-1, color="C3", linestyle="--", linewidth=0.8)
+        for name, row in list(found.items())[1:]:
+            model, place = deployments.named({"name": name})
+            lost = next(one["versus"] for one in row["qualities"] if one["metric"] == metric)
+            points, speed = {key: 100 * lost[key] for key in ("value", "low", "high")}, row["speedup"]
+            panel.errorbar(
+                speed["value"],
+                points["value"],
+                xerr=[[speed["value"] - speed["low"]], [speed["high"] - speed["value"]]],
+                yerr=[[points["value"] - points["low"]], [points["high"] - points["value"]]],
+                marker=marks[place],
+                color=f"C{models.index(model)}",
+                elinewidth=0.6,
+            )
+        panel.set(title=TITLES[metric], xlabel="texts/s, times dense PyTorch", ylabel="points against dense PyTorch")
+    shown = [Line2D([], [], color=f"C{i}", linewidth=3, label=model) for i, model in enumerate(models)]
+    shown += [Line2D([], [], color="0.4", linestyle="", marker=mark, label=name) for name, mark in marks.items()]
+    figure.legend(handles=shown, loc="outside lower center", ncols=4)
+    return figure
 
 
 if __name__ == "__main__":
