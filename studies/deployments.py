@@ -20,7 +20,9 @@ from whet.utils import supports_products
 
 FIRST = {"method": "first_token"}
 IN_INT8 = {"runtime": "onnxruntime", "precision": "int8"}
-RECOVERY = {"method": "recovery.distillation", "epochs": 3, "learning_rate": 1e-4, "precision": "bf16"}
+FASTEST = "bf16" if supports_products("bf16") else "fp32"
+"""The precision in which this processor trains fastest."""
+RECOVERY = {"method": "recovery.distillation", "epochs": 3, "learning_rate": 1e-4, "precision": FASTEST}
 WHOLE: dict[str, list[dict[str, Any]]] = {
     "dense": [],
     "drone 1.7": [FIRST, {"method": "drone", "speedup": 1.7}],

@@ -19,7 +19,7 @@ FINE_TUNING: dict[str, list[dict[str, Any]]] = {
     "glue/sst2": [{"epochs": 0.5, "learning_rate": 1e-4}],
     "glue/wnli": [{"epochs": 5, "learning_rate": 1e-4}],
     "goemotions": [{"epochs": 4, "learning_rate": 1e-4}],
-    "conll2003": [{"epochs": 4, "learning_rate": 1e-4}],
+    "conll2003": [{"epochs": 2, "learning_rate": 1e-4}],
     "wnut17": [{"epochs": 6, "learning_rate": 1e-4}],
 }
 """Settings tried; where there are several, the loss on the held-out training examples decides, since the metric of so

@@ -36,7 +36,7 @@ from embeddings import measuring  # noqa: E402
 MAX_LENGTH = 256
 """Tokens that all-MiniLM-L6-v2 reads."""
 CALIBRATION = whet.Calibration(examples=512, batch_size=32, max_length=MAX_LENGTH)
-RECOVERY = {**deployments.RECOVERY, "epochs": 4, "learning_rate": 2e-4}
+RECOVERY = {**deployments.RECOVERY, "epochs": 2, "learning_rate": 2e-4}
 SPEED = {"method": "structure", **deployments.IN_INT8}
 RECIPES: dict[str, list[dict[str, Any]]] = {
     "dense": [],
@@ -100,7 +100,9 @@ def folder_of(name: str, dense: str, task: whet.Task, runs: Path) -> Path:
     if name != STUDENT:
         return deployments.made(task, Path(dense), folder, RECIPES[name], calibration=CALIBRATION)
     if not folder.is_dir():
-        settings = whet.TrainingSettings(epochs=4, learning_rate=2e-4, max_length=MAX_LENGTH, precision="bf16")
+        settings = whet.TrainingSettings(
+            epochs=2, learning_rate=2e-4, max_length=MAX_LENGTH, precision=deployments.FASTEST
+        )
         objective = whet.Objective(alpha=1, temperature=1, hidden_states=1)
         student = whet.student_from("layer_subset:evenly_spaced:3")
         whet.distill(dense, student, task, folder, settings=settings, objective=objective)

@@ -27,7 +27,7 @@ import glue  # noqa: E402
 TASK = "goemotions"
 STUDENT = "layer_subset:evenly_spaced:3"
 OBJECTIVE = whet.Objective(alpha=0.7, temperature=2, hidden_states=1)
-PACE: dict[str, Any] = {"epochs": 4, "learning_rate": 1e-4, "precision": "bf16"}
+PACE: dict[str, Any] = {"epochs": 4, "learning_rate": 1e-4, "precision": deployments.FASTEST}
 """Of the student."""
 RECIPES = {name: steps for name, steps in deployments.WHOLE.items() if not name.startswith("drone")}
 STUDENTS: dict[str, list[dict[str, Any]]] = {

@@ -26,7 +26,9 @@ from deployments import IN_INT8, RECOVERY  # noqa: E402
 
 MAX_LENGTH = 256
 """Tokens of a window: nine of ten contexts fit into one."""
-SETTINGS = whet.TrainingSettings(epochs=3, learning_rate=1e-4, batch_size=16, max_length=MAX_LENGTH, precision="bf16")
+SETTINGS = whet.TrainingSettings(
+    epochs=3, learning_rate=1e-4, batch_size=16, max_length=MAX_LENGTH, precision=deployments.FASTEST
+)
 CALIBRATION = whet.Calibration(examples=300, batch_size=8, max_length=MAX_LENGTH)
 RECOVERED = {**RECOVERY, "epochs": 2}
 RECIPES: dict[str, list[dict[str, Any]]] = {

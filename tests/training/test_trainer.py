@@ -664,6 +664,13 @@ def test_products_in_bf16_learn_the_same_and_leave_a_model_in_float32(learn, mon
     assert torch.equal(other(**words).logits, fresh(**words).logits)
 
 
+@pytest.mark.parametrize(("precision", "fast", "said"), [("bf16", False, 1), ("bf16", True, 0), ("fp32", False, 0)])
+def test_a_processor_without_bf16_is_said_before_training_in_it(learn, monkeypatch, capsys, precision, fast, said):
+    monkeypatch.setattr("whet.training.loop.supports_products", lambda kind: fast)
+    learn(dataclasses.replace(SETTINGS, precision=precision))
+    assert capsys.readouterr().err.count("note: this processor has no instructions for bf16") == said
+
+
 def test_training_has_two_precisions():
     with pytest.raises(InvalidParameter, match="precision must be one of fp32, bf16, but got precision='fp16'"):
         TrainingSettings(precision="fp16")

@@ -39,7 +39,9 @@ from whet.training.states import (
     weights,
 )
 from whet.utils.distributed import from_first_process, rows_of_process, wait_for_all
+from whet.utils.hardware import supports_products
 from whet.utils.precision import ComputePrecision
+from whet.utils.progress import note
 
 __all__ = ["ByLength", "Loop", "on_device", "shared_arguments"]
 
@@ -126,6 +128,8 @@ class Loop(Trainer):
         self._dropout = dropout
         self._settings = settings or {}
         self._score = score
+        if precision == "bf16" and self.args.device.type == "cpu" and not supports_products("bf16"):
+            note("this processor has no instructions for bf16, so that bf16 trains many times slower than fp32")
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return a loader of whole batches in every process.
