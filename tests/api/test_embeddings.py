@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import whet
-from helpers import VOCAB
+from folders import classifier, save
+from helpers import VOCAB, word_tokenizer
 from sentences import sentence_folder
 from whet.errors import InvalidParameter
 from whet.models.artifact import load_with_tokenizer, verify
@@ -98,3 +100,82 @@ def test_the_card_loads_an_embedder_by_sentence_transformers(folder, task, tmp_p
     code = card[card.index("```python") :]
     assert "import whet  # makes the structure known to transformers\nfrom sentence_transformers import Sen" in code
     assert 'model = SentenceTransformer("small")' in code and "pipeline_tag: sentence-similarity" in card
+
+
+SVD = whet.Recipe.from_list([{"method": "svd", "keep": 0.5}])
+
+
+@pytest.fixture
+def pairs(texts):
+    others = [f"{text} w9" if i % 2 else "w8 w7" for i, text in enumerate(texts["text"])]
+    rows = [
+        {"text": text, "other": other, "label": len(other)} for text, other in zip(texts["text"], others, strict=True)
+    ]
+    return whet.load_task(dev_file=pd.DataFrame(rows), text_pair="other", kind="embedding")
+
+
+def shortened(vectors, dimensions):
+    return vectors[:, :dimensions] / np.linalg.norm(vectors[:, :dimensions], axis=1, keepdims=True)
+
+
+def test_a_compressed_model_keeps_leading_dimensions(folder, task, texts, tmp_path):
+    """As sentence-transformers reads them, in PyTorch, in exports, and after a second step."""
+    for name, dimensions in (("whole", None), ("small", 8)):
+        whet.compress(folder, SVD, tmp_path / name, dimensions=dimensions)
+    assert json.loads((tmp_path / "small" / "config_sentence_transformers.json").read_text())["truncate_dim"] == 8
+    wanted = shortened(vectors_of(tmp_path / "whole", texts), 8)
+    np.testing.assert_allclose(vectors_of(tmp_path / "small", texts), wanted, atol=1e-6)
+    whet.export(tmp_path / "small", ["onnxruntime"], out=tmp_path / "out", dimensions=4)
+    assert (tmp_path / "out" / "recipe.yaml").read_text() == (tmp_path / "small" / "recipe.yaml").read_text()
+    asked = list(texts["text"][:5])
+    whole, short = (whet.load(tmp_path / name).predict(asked) for name in ("whole", "out"))
+    np.testing.assert_allclose(short, shortened(whole, 4), atol=1e-5)
+    verify(tmp_path / "out")
+
+
+@pytest.mark.parametrize("verb", ["compress", "export"])
+def test_dimensions_that_vectors_do_not_have_are_refused(folder, tmp_path, verb):
+    def make(model, dimensions, out):
+        if verb == "compress":
+            whet.compress(model, SVD, out, dimensions=dimensions)
+        else:
+            whet.export(model, ["onnxruntime"], out=out, dimensions=dimensions)
+
+    with pytest.raises(InvalidParameter, match="1 <= dimensions <= 32 must hold, but got dimensions=33"):
+        make(folder, 33, tmp_path / "out")
+    save(classifier(), word_tokenizer(), tmp_path / "classifier")
+    with pytest.raises(InvalidParameter, match=r"--dimensions must go with a model of sentence emb.*got a text class"):
+        make(tmp_path / "classifier", 8, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_dimensions_of_an_export_need_a_folder_of_their_own(folder, tmp_path):
+    with pytest.raises(InvalidParameter, match=r"dimensions must go with out, .* but got dimensions=8 alone"):
+        whet.export(folder, ["onnxruntime"], dimensions=8)
+
+
+QUICK = {"rounds": 6, "singles": 2, "timed": 4}
+
+
+def test_vectors_are_measured_as_an_index_keeps_them(folder, pairs, texts, tmp_path):
+    """Beside the baseline's as they are; what a model's own folder records is of those alone."""
+    whet.compress(folder, SVD, tmp_path / "small")
+    benchmark = whet.Benchmark(dimensions=8, vectors="binary", **QUICK)
+    trials = whet.measure([folder, tmp_path / "small"], pairs, benchmark=benchmark, out=tmp_path / "kept")
+    assert [trial.name for trial in trials] == ["model", "model, 8 × binary", "small, 8 × binary"]
+    assert [trial.get("vector_bytes").value for trial in trials] == [128, 1, 1]
+    dev = pairs.splits.dev
+    vectors = np.stack([whet.load(folder).predict(sides) for sides in (dev.texts, dev.pairs)])
+    signs = np.where(vectors[:, :, :8] > 0, 1, -1) / np.sqrt(8)
+    wanted = stats.spearmanr(dev.labels, (signs[0] * signs[1]).sum(1)).statistic
+    assert trials[1].get("spearman").value == pytest.approx(wanted)
+    assert trials[1].conditions["dimensions"] == 8 and trials[1].conditions["vectors"] == "binary"
+    cosines = (vectors[:, :, :8] * signs).sum(-1)
+    assert trials[1].get("kl").value == pytest.approx(1 - cosines.mean(), abs=1e-5)
+    assert (tmp_path / "small" / "measurements.jsonl").read_text() == ""
+    assert "small, 8 × binary" in whet.write_report([tmp_path / "kept"]).read_text()
+
+
+def test_dimensions_that_all_models_have_are_asked_for(folder, pairs):
+    with pytest.raises(InvalidParameter, match="1 <= dimensions <= 32 must hold, but got dimensions=64"):
+        whet.measure([folder], pairs, benchmark=whet.Benchmark(dimensions=64, **QUICK))

@@ -344,11 +344,11 @@ def test_vectors_may_be_shorter_and_smaller(made):
     predictor = whet.load(made("embedding")[1], runtime="onnxruntime")
     whole, short = predictor(SENTENCES), predictor(SENTENCES, dimensions=8)
     np.testing.assert_allclose(short, whole[:, :8] / np.linalg.norm(whole[:, :8], axis=1, keepdims=True), atol=1e-6)
-    small = predictor(SENTENCES, output="int8")
+    small = predictor(SENTENCES, vectors="int8")
     assert small.dtype == np.int8 and (np.abs(small).max(1) == 127).all()
     cosines = (small * whole).sum(1) / np.linalg.norm(small.astype(float), axis=1)
     assert cosines.min() > 0.999
-    bits = predictor(SENTENCES, output="binary", dimensions=16)
+    bits = predictor(SENTENCES, vectors="binary", dimensions=16)
     assert bits.shape == (len(SENTENCES), 2)
     np.testing.assert_array_equal(np.unpackbits(bits, axis=1), whole[:, :16] > 0)
     assert predictor([], dimensions=8).shape == (0, 8) and predictor("w5").shape == (32,)
@@ -374,7 +374,7 @@ def test_prompts_go_before_texts(tmp_path):
     [
         ({"dimensions": 33}, "1 <= dimensions <= 32 must hold, but got dimensions=33"),
         ({"dimensions": 0}, "1 <= dimensions <= 32 must hold"),
-        ({"output": "int4"}, "output must be one of float32, int8, binary, but got output='int4'"),
+        ({"vectors": "int4"}, "vectors must be one of float32, int8, binary, but got vectors='int4'"),
     ],
 )
 def test_vectors_that_cannot_be_are_a_sentence(made, options, words):

@@ -23,6 +23,7 @@ from whet.evaluation.trial import Trials
 from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.recognition import recognized
+from whet.numerics.vectors import WHOLE
 from whet.report.write import write_report
 from whet.runtimes.base import ExportRuntime, runtime_named
 from whet.tasks.base import Task
@@ -93,6 +94,11 @@ def compare(
     folder, how = Path(out), benchmark or Benchmark()
     name = Path(model).resolve().name if exists(Path(model)) else Path(model).name
     _check_names([name, *recipes])
+    if how.vector_form != WHOLE:
+        raise InvalidParameter(
+            f"vectors must be compared as models give them, but got dimensions={how.dimensions} and "
+            f"vectors={how.vectors}; measure the models in {folder} with these afterwards"
+        )
     task = recognized(model, task).task
     require_dev(task)
     require_held_out(task)

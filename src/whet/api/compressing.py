@@ -41,6 +41,7 @@ def compress(
     task: Task | None = None,
     calibration: Calibration | None = None,
     kind: str | None = None,
+    dimensions: int | None = None,
     seed: Seed = 0,
     device: Device = "cpu",
     overwrite: bool = False,
@@ -55,6 +56,8 @@ def compress(
         task: gives the calibration data, from training data only; needed where a method needs data.
         calibration: how much of it.
         kind: of the model's answers, such as embedding, where neither the folder nor the task tells.
+        dimensions: leading dimensions that vectors of an embedder keep, the original's too while the recipe is at
+            work; all if None.
         seed: of the sample and of every random choice.
         device: where to compute, as torch names it.
         overwrite: whether `out` may be replaced.
@@ -71,7 +74,7 @@ def compress(
     else:
         kind, texts = recognized(model, texts, kind, labels="unread")
         _ = texts.splits  # bad data are refused before anything is loaded
-    original, tokenizer = load_with_tokenizer(model, device=device, kind=kind)
+    original, tokenizer = load_with_tokenizer(model, device=device, kind=kind, dimensions=dimensions)
     resources = Resources(seed=seed)
     if texts is not None:
         check_head(original, texts)

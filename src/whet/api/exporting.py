@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from whet.calibration.resources import Calibration
-from whet.errors import InvalidArtifact
+from whet.errors import InvalidArtifact, InvalidParameter
 from whet.evaluation import records
 from whet.models import artifact
 from whet.models.checkpoint import Checkpoint
@@ -36,6 +36,7 @@ def export(
     task: Task | None = None,
     calibration: Calibration | None = None,
     kind: str | None = None,
+    dimensions: int | None = None,
     seed: Seed = 0,
     max_kl: MaxKl | None = None,
     threads: Threads | None = None,
@@ -54,6 +55,7 @@ def export(
         task: gives calibration data and held-out training data; int8 with calibration, and `max_kl`, need it.
         calibration: the sample that ranges are taken from.
         kind: of the model's answers, such as embedding, where neither the folder nor the task tells.
+        dimensions: leading dimensions that vectors of an embedder keep, in `out`; all if None.
         seed: of the sample.
         max_kl: largest mean KL on the held-out data, in nats. The layers that harm most stay in fp32 until it is met.
         threads: of the comparison; as many as torch uses, if None.
@@ -85,8 +87,16 @@ def export(
     settings.check(chosen)
     if out is not None:
         inputs = [Path(model), *(() if task is None else task.files)]
-        with claimed(Path(out), overwrite=overwrite, inputs=inputs), _copy(model, Path(out), kind, overwrite) as copy:
+        with (
+            claimed(Path(out), overwrite=overwrite, inputs=inputs),
+            _copy(model, Path(out), kind, dimensions, overwrite) as copy,
+        ):
             return _exported(copy, chosen, settings)
+    if dimensions is not None:
+        raise InvalidParameter(
+            f"dimensions must go with out, as the model beside an export gives the same vectors, but got "
+            f"dimensions={dimensions} alone; give out=FOLDER"
+        )
     if not is_artifact(model):
         Checkpoint.of(model)  # a name that nothing has is told to be one
         raise InvalidArtifact(
@@ -107,17 +117,21 @@ def _exported(
 
 
 @contextmanager
-def _copy(model: str | Path, out: Path, kind: str | None, overwrite: bool) -> Iterator[Path]:
-    """Yield an artifact of the model, in a folder of that name, which becomes `out` at the end of the block."""
+def _copy(model: str | Path, out: Path, kind: str | None, dimensions: int | None, overwrite: bool) -> Iterator[Path]:
+    """Yield an artifact of the model, in a folder of that name, which becomes `out` at the end of the block.
+
+    What was measured of a model does not hold for one whose vectors have fewer dimensions.
+    """
     with new_folder(out, overwrite=overwrite) as draft:
         copy = draft / _COPY / out.resolve().name
-        if is_artifact(model):
+        if is_artifact(model) and dimensions is None:
             artifact.verify(Path(model))
             no_target = {"target": None}  # of the search that the original won
             records.copy_model(Path(model), copy, export=None, about=no_target, trials=records.trials(Path(model)))
         else:
-            loaded, tokenizer = artifact.load_with_tokenizer(model, kind=kind)
-            records.save_model(loaded, tokenizer, copy, recipe=[], origin=str(model), seed=0)
+            loaded, tokenizer = artifact.load_with_tokenizer(model, kind=kind, dimensions=dimensions)
+            steps = records.read_steps(Path(model)) if is_artifact(model) else []
+            records.save_model(loaded, tokenizer, copy, recipe=steps, origin=str(model), seed=0)
         yield copy
         for path in copy.iterdir():
             path.rename(draft / path.name)

@@ -24,6 +24,8 @@ def measure(
 ) -> Trials:
     """Measure models side by side; the first is the baseline, and compressed ones keep their row in their folder.
 
+    Rows of vectors in another form than a model gives are kept in `out` alone.
+
     Args:
         models: folders or hub names.
         task: gives the dev examples.
@@ -45,6 +47,7 @@ def measure(
         measured = (benchmark or Benchmark()).measured(models, task)
         trials = Trials(trial for _, trial in measured)
         report(trials)
-        rows = [(Path(row.source), trial) for row, trial in measured if Path(row.source) in recorded]
+        own = [(Path(row.source), trial) for row, trial in measured if "vectors" not in (trial.conditions or {})]
+        rows = [(source, trial) for source, trial in own if source in recorded]
         records.keep(trials, rows, folder, overwrite=overwrite)
     return trials

@@ -11,25 +11,28 @@ import torch
 from annotated_types import Interval
 from transformers import PreTrainedTokenizerBase
 
-from whet.errors import InvalidData, InvalidParameter, MissingResource
+from whet.errors import InvalidData, InvalidParameter
 from whet.evaluation import records
 from whet.evaluation.metrics.base import Metric, ModelUnderTest, Quality, all_metrics, quality_named, task_qualities
 from whet.evaluation.rows import (
     BenchmarkRow,
     LeftOut,
     kept_files,
-    require_calibration_data,
     rows_of,
     say_left_out,
     where_exported,
     where_kept,
+    with_data,
 )
 from whet.evaluation.trial import Trial
+from whet.evaluation.vectors import require_form, with_form
 from whet.models import artifact
 from whet.models.artifact import LoadedModel, load_with_tokenizer
 from whet.models.inference import predict
 from whet.models.load import class_order, common_max_length
 from whet.models.recognition import recognized
+from whet.models.sentence import vector_width
+from whet.numerics.vectors import WHOLE, VectorForm, require_dimensions
 from whet.runtimes.base import ExportedModel, runtime_named
 from whet.runtimes.export import CALIBRATION, ExportSettings
 from whet.runtimes.export_cache import ExportCache, export_cache
@@ -42,7 +45,7 @@ from whet.utils.hardware import current_machine
 from whet.utils.lookup import choose
 from whet.utils.manifests import is_artifact
 from whet.utils.parameters import check
-from whet.utils.precision import FP32
+from whet.utils.precision import FP32, VectorType
 from whet.utils.progress import track
 from whet.utils.ranges import BatchSize, Device, MaxLength, Seed
 
@@ -97,6 +100,11 @@ class Benchmark:
     XDG_CACHE_HOME or ~/.cache."""
     metrics: tuple[str, ...] | None = None
     """Names of what is measured besides the task's own metrics, such as fidelity; everything if None."""
+    dimensions: Annotated[int | None, Interval(ge=1, le=1_000_000)] = None
+    """Leading dimensions of an embedder's vectors that an index keeps; all if None."""
+    vectors: VectorType = "float32"
+    """How an index keeps each number of them. With a choice here or in `dimensions`, the baseline has a further row
+    with its vectors as they are, which all rows are compared with."""
 
     def __post_init__(self) -> None:
         """Raises InvalidParameter for a value outside its range, two sizes of a batch, or precisions of no runtime."""
@@ -111,6 +119,11 @@ class Benchmark:
                 f"one of batch_size and batch_tokens must be given, but got batch_size={self.batch_size} and "
                 f"batch_tokens={self.batch_tokens}; leave one out"
             )
+
+    @property
+    def vector_form(self) -> VectorForm:
+        """What an index keeps of an embedder's vectors."""
+        return VectorForm(self.dimensions, self.vectors)
 
     def run(self, sources: Sequence[str | Path], task: Task) -> list[Trial]:
         """Return one trial per runtime, precision and model, models changing first; the first is the baseline.
@@ -132,6 +145,7 @@ class Benchmark:
             raise InvalidParameter("a model must be given to measure, but got none; give the baseline first")
         for source in sources:  # a wrong name, a broken configuration or another kind is told before data are read
             task = recognized(source, task).task
+        require_form(self.vector_form, task.kind)
         rows = rows_of(sources, self.runtimes, self.precisions or (FP32,), device=self.device)
 
         def left_out(row: BenchmarkRow, error: Exception) -> None:
@@ -155,7 +169,7 @@ class Benchmark:
         files = {row: where_exported(row, device=self.device) for row in rows}
         dev = task.splits.dev
         require_dev(task)
-        rows = _with_data(rows, files, task, left_out)
+        rows = with_data(rows, files, task, left_out)
         sources = list(dict.fromkeys(str(row.source) for row in rows))
         artifacts = {source: _saved(source) for source in sources}  # they may be replaced meanwhile
         with export_cache(self.cache) as cache:
@@ -164,6 +178,9 @@ class Benchmark:
             rows = [row for row in rows if files[row] is not None or row in exports]
             subjects = [self._placed(plain[str(row.source)], row, files[row] or (), exports.get(row)) for row in rows]
             _check_same_classes(subjects, task)
+            if self.vector_form != WHOLE:
+                rows = [rows[0], *rows]
+                subjects = [subjects[0], *(with_form(subject, self.vector_form) for subject in subjects)]
             qualities = task_qualities(task, subjects[0].order)
             measured: list[list[Any]] = [[] for _ in subjects]
             for metric in track([*qualities, *others], "measuring"):
@@ -182,7 +199,12 @@ class Benchmark:
                     self.seed,
                     own,
                     saved.digest,
-                    {**conditions, "runtime": subject.runtime, "precision": subject.precision},
+                    {
+                        **conditions,
+                        "runtime": subject.runtime,
+                        "precision": subject.precision,
+                        **(subject.vectors._asdict() if subject.vectors != WHOLE else {}),
+                    },
                     saved.made,
                 ),
             )
@@ -261,6 +283,8 @@ class Benchmark:
     ) -> ModelUnderTest:
         model, tokenizer = loaded
         order = class_order(model, task)
+        if self.dimensions is not None:
+            require_dimensions(self.dimensions, vector_width(model.config))
         length = common_max_length(self.max_length, model)
         name = Path(source).resolve().name if Path(source).exists() else str(source)
 
@@ -344,22 +368,6 @@ def _check_same_classes(subjects: Sequence[ModelUnderTest], task: Task) -> None:
                 f"models must have the same classes besides those of the data, but got {' and '.join(got)}; "
                 "measure them on their own"
             )
-
-
-def _with_data(
-    rows: Sequence[BenchmarkRow], files: Mapping[BenchmarkRow, Any], task: Task, left_out: LeftOut
-) -> list[BenchmarkRow]:
-    """Return the rows without those that must be exported and lack the data for it."""
-    kept = []
-    for row in rows:
-        try:
-            if files[row] is None:
-                require_calibration_data(row, task)
-        except MissingResource as error:
-            left_out(row, error)
-        else:
-            kept.append(row)
-    return kept
 
 
 def _spread(examples: Examples, count: int) -> Examples:

@@ -1,9 +1,9 @@
 """The rows of a benchmark: which models run where, and what the runtimes read there."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from whet.errors import InvalidParameter, MissingResource, OutputNotWritten, WhetError
 from whet.models.artifact import has_export
@@ -28,6 +28,7 @@ __all__ = [
     "usable_targets",
     "where_exported",
     "where_kept",
+    "with_data",
 ]
 
 
@@ -168,6 +169,29 @@ def where_kept(
 def kept_files(folder: Path, row: BenchmarkRow) -> tuple[Path, ...]:
     """Return what the runtime reads in a folder of the cache."""
     return tuple(folder / name for name in sorted(_exporter(row.runtime).all_read(folder, row.precision)))
+
+
+def with_data(
+    rows: Sequence[BenchmarkRow], files: Mapping[BenchmarkRow, Any], task: Task, left_out: LeftOut
+) -> list[BenchmarkRow]:
+    """Return the rows without those that must be exported and lack the data for it.
+
+    Args:
+        rows: all of them.
+        files: what the runtime of each reads; None for an export that must be made.
+        task: gives the data.
+        left_out: what to do with a row that lacks them.
+    """
+    kept = []
+    for row in rows:
+        try:
+            if files[row] is None:
+                require_calibration_data(row, task)
+        except MissingResource as error:
+            left_out(row, error)
+        else:
+            kept.append(row)
+    return kept
 
 
 def require_calibration_data(row: BenchmarkRow, task: Task) -> None:

@@ -39,6 +39,7 @@ _WORDS = {
     "parameters": "parameters",
     "nonzeros": "parameters that are not zero",
     "peak_memory": "peak memory",
+    "vector_bytes": "bytes of a vector",
 }
 _FIXED_SHAPE = re.compile(r"latency_(\d+)x(\d+)")
 

@@ -18,8 +18,9 @@ from whet.models.inference import kind_of_model
 from whet.models.load import load_tokenizer, load_unverified
 from whet.models.manifest import ExportEntry, Manifest, ShardIndex, file_names, read_manifest, unlisted
 from whet.models.registration import save_as_stored
-from whet.models.sentence import sentence_files, without_modules
+from whet.models.sentence import keep_dimensions, sentence_files, without_modules
 from whet.models.surgery import copy_sharing_parameters
+from whet.tasks.kinds.base import require_vectors
 from whet.utils.files import digest, not_written, remove, write_text
 from whet.utils.inputs import require_folder
 from whet.utils.manifests import (
@@ -122,11 +123,26 @@ def load_any(source: str | Path, *, kind: str | None = None) -> "PreTrainedModel
     return load_unverified(source, kind=kind)
 
 
-def load_with_tokenizer(source: str | Path, *, device: str = "cpu", kind: str | None = None) -> LoadedModel:
-    """Load a model with its tokenizer, after one check of the digests of both; see `load_any`."""
+def load_with_tokenizer(
+    source: str | Path, *, device: str = "cpu", kind: str | None = None, dimensions: int | None = None
+) -> LoadedModel:
+    """Load a model with its tokenizer, after one check of the digests of both; see `load_any`.
+
+    Args:
+        source: folder or hub name.
+        device: where to put the model, as torch names it.
+        kind: name of the kind of its answers, where the source does not tell.
+        dimensions: how many leading dimensions its vectors keep; all if None.
+
+    Raises:
+        InvalidParameter: it gives no vectors, or shorter ones.
+    """
     check_source(source)
     detail(f"loading {source}")
     model, tokenizer = load_unverified(source, kind=kind), load_tokenizer(source)
+    if dimensions is not None:
+        require_vectors(kind_of_model(model), "--dimensions")
+        keep_dimensions(model.config, dimensions)
     model.to(device)
     return LoadedModel(model, tokenizer)
 

@@ -13,10 +13,19 @@ from typing import Any, NamedTuple
 from whet.errors import InvalidModel
 from whet.models.folder import find_file, read_list, read_object
 from whet.numerics.pooling import POOLINGS
+from whet.numerics.vectors import require_dimensions
 from whet.tasks.sentences import MODULES, SENTENCES, SETTINGS, TRANSFORMER, SentenceModules
 from whet.utils.inputs import one_line
 
-__all__ = ["Prompts", "read_modules", "read_prompts", "sentence_files", "without_modules"]
+__all__ = [
+    "Prompts",
+    "keep_dimensions",
+    "read_modules",
+    "read_prompts",
+    "sentence_files",
+    "vector_width",
+    "without_modules",
+]
 
 _TOKENIZER = "tokenizer_config.json"
 _MODEL_TYPES = (None, "SentenceTransformer")
@@ -148,6 +157,24 @@ def without_modules(config: Any) -> None:
     """Take what `sentence_files` writes out of a configuration that is about to be saved, in place."""
     if SentenceModules.of(config) is not None:
         delattr(config, SENTENCES)
+
+
+def vector_width(config: Any) -> int:
+    """Return how many dimensions the vectors of an embedder in memory have, from its configuration."""
+    known = SentenceModules.of(config)
+    assert known is not None, "only embedders give vectors"
+    width = int(config.hidden_size) * len(known.pooling)
+    return min(width, known.dimensions or width)
+
+
+def keep_dimensions(config: Any, dimensions: int) -> None:
+    """Let the vectors of an embedder in memory keep their leading dimensions, in place; what is saved then says so.
+
+    Raises:
+        InvalidParameter: they have fewer.
+    """
+    require_dimensions(dimensions, vector_width(config))
+    config.update({SENTENCES: {**getattr(config, SENTENCES), "dimensions": dimensions}})
 
 
 class _Pooling(NamedTuple):

@@ -22,13 +22,20 @@ def stacked(rows: Sequence[Array]) -> Array:
     return np.concatenate([_filled_up(part, width) for part in rows])
 
 
-def equally_wide(one: Array, other: Array) -> tuple[Array, Array]:
-    """Return the (rows, outputs) logits of two models with as many outputs as the wider one has."""
+def equally_wide(one: Array, other: Array, *, absent: float | None = None) -> tuple[Array, Array]:
+    """Return the (rows, outputs) logits of two models with as many outputs as the wider one has.
+
+    Args:
+        one: of a model.
+        other: of another.
+        absent: what fills up the narrower ones; the least number if None.
+    """
     width = max(one.shape[1], other.shape[1])
-    return _filled_up(one, width), _filled_up(other, width)
+    return _filled_up(one, width, absent), _filled_up(other, width, absent)
 
 
-def _filled_up(logits: Array, width: int) -> Array:
+def _filled_up(logits: Array, width: int, absent: float | None = None) -> Array:
     if logits.shape[1] == width:
         return logits
-    return np.pad(logits, ((0, 0), (0, width - logits.shape[1])), constant_values=np.finfo(logits.dtype).min)
+    value = np.finfo(logits.dtype).min if absent is None else absent
+    return np.pad(logits, ((0, 0), (0, width - logits.shape[1])), constant_values=value)

@@ -41,6 +41,7 @@ TABLE_METRICS = (
     "latency_p95",
     "parameters",
     "disk",
+    "vector_bytes",
 )
 """Metrics that tables can show, in their order."""
 WIDTH = 80
@@ -183,6 +184,8 @@ def _columns(trials: Sequence[Trial], marks: Sequence[str]) -> list[TableColumn]
         changes = [trial.measurements[0].versus for trial in trials]
         title = f"change,\n{gain_unit(quality.better)}"
         columns.append(TableColumn(title, ["" if one is None else points_with_arm(one) for one in changes]))
+    if len(set(_values(trials, "vector_bytes") if "vector_bytes" in measured else ())) > 1:
+        columns.append(TableColumn("vector,\nbytes", _values(trials, "vector_bytes")))
     if "latency_median" in measured:
         columns.append(TableColumn("one text,\nms", _values(trials, "latency_median")))
     if "throughput" in measured and len(trials) > 1:

@@ -15,6 +15,7 @@ def compress(
     calibration: int = 512,
     batch_size: int = 4,
     max_length: InputLength = MAX_LENGTH,
+    dimensions: int | None = None,
     machine: MachineOptions = MachineOptions(),
 ) -> None:
     """Make a model smaller by a recipe or by one method, and save it.
@@ -23,6 +24,7 @@ def compress(
         model: Folder or hub name of a fine-tuned model.
         calibration: Training examples that methods look at.
         batch_size: Calibration examples in one batch.
+        dimensions: Leading dimensions that the vectors of an embedder keep, e.g. 128; all if not given.
     """
     from whet.models.model_files import ModelFiles
 
@@ -39,6 +41,7 @@ def compress(
         output.out,
         task=task,
         kind=data.kind,
+        dimensions=dimensions,
         calibration=Calibration(examples=calibration, batch_size=batch_size, max_length=max_length),
         seed=machine.seed,
         device=device,

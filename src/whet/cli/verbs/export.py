@@ -31,6 +31,7 @@ def export(
     max_kl: float | None = None,
     opset: int | None = None,
     max_length: InputLength = MAX_LENGTH,
+    dimensions: int | None = None,
     data: TaskOptions = TaskOptions(),
     machine: SeedOptions = SeedOptions(),
     out: Path | None = None,
@@ -47,6 +48,7 @@ def export(
             export that is there.
         max_kl: Largest mean KL on held-out training data, in nats; layers that cost most stay in fp32 until it is met.
         opset: Version of ONNX's operators, 18 to 23, for older versions of ONNX Runtime; the fastest if not given.
+        dimensions: Leading dimensions that the vectors of an embedder keep in --out, e.g. 128; all if not given.
         out: Folder to write: the model, its tokenizer and the export.
         deploy: Folder to write: all that runs the model without torch, with a small server.
         overwrite: Replace the output folder.
@@ -58,12 +60,13 @@ def export(
     if to is None:
         _deployed(model, deploy, overwrite=overwrite, as_json=as_json)
         return
-    if out is None and deploy is None and not is_artifact(model):
+    if out is None and deploy is None and (dimensions is not None or not is_artifact(model)):
         options = {
             "precision": (precision, "fp32"),
             "max_kl": (max_kl, None),
             "opset": (opset, None),
             "max_length": (max_length, MAX_LENGTH),
+            "dimensions": (dimensions, None),
             **{one.name: (getattr(group, one.name), one.default) for group in (data, machine) for one in fields(group)},
         }
         _require_out(model, ["--to", to, *given_words(options)])
@@ -73,13 +76,14 @@ def export(
     from whet.runtimes.export import CALIBRATION
 
     machine.use_cpu()
-    with _place(model, out) as place:
+    with _place(model, out, dimensions) as place:
         agreements = api.export(
             model,
             names_in(to),
             precisions=names_in(precision),
             task=data.load_if_given(),
             kind=data.kind,
+            dimensions=dimensions,
             calibration=replace(CALIBRATION, max_length=max_length),
             seed=machine.seed,
             max_kl=max_kl,
@@ -115,9 +119,9 @@ def _check_deployment(
 
 
 @contextmanager
-def _place(model: str, out: Path | None) -> Iterator[Path | None]:
+def _place(model: str, out: Path | None, dimensions: int | None) -> Iterator[Path | None]:
     """Yield the folder to export into; None for the model's own. That of others, without --out, is a temporary one."""
-    if out is not None or is_artifact(model):
+    if out is not None or (is_artifact(model) and dimensions is None):
         yield out
         return
     from whet.utils.scratch import temporary_folder
@@ -143,7 +147,7 @@ def _deployed(
 
 
 def _require_out(model: str, words: list[str]) -> None:
-    """Say what to type for a model that whet did not write; nothing is written into its folder.
+    """Say what to type for a model that whet did not write, or with other vectors; its folder stays as it is.
 
     Raises:
         InvalidModel: there is no such model.
@@ -154,6 +158,6 @@ def _require_out(model: str, words: list[str]) -> None:
     ModelFiles.of(model)
     command = in_words("whet", "export", model, *words, "--out", f"{Path(model).resolve().name}-exported")
     raise InvalidArtifact(
-        f"an export must have a folder that whet wrote, but got {model}; give one for a copy of the model with its "
-        f"export: {command}"
+        f"an export must lie beside the model that it is of, in a folder that whet wrote, but got {model}; give one "
+        f"for a copy of the model with its export: {command}"
     )

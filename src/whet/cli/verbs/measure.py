@@ -15,6 +15,7 @@ from whet.cli.options import (
     TaskOptions,
     names_in,
 )
+from whet.utils.precision import VectorType
 
 if TYPE_CHECKING:
     from whet.evaluation.trial import Trial
@@ -32,6 +33,8 @@ def measure(
     runtime: str | None = None,
     precision: Precisions | None = None,
     cache: Path | None = None,
+    dimensions: int | None = None,
+    vectors: VectorType = "float32",
     picture: Path | None = None,
     out: Path | None = None,
     overwrite: Flag = False,
@@ -49,6 +52,9 @@ def measure(
         runtime: Where the models run, separated by commas: pytorch, onnxruntime, openvino. Models without an export
             are exported into the cache. If not given: pytorch, and what each folder was exported for.
         cache: Folder that keeps such exports; if not given, the one that WHET_CACHE names, or ~/.cache/whet.
+        dimensions: Leading dimensions of an embedder's vectors that an index keeps, e.g. 128; all if not given.
+        vectors: How an index keeps each number of a vector: float32, int8 or binary. With this or --dimensions, the
+            baseline has a further row with its vectors as they are.
         picture: PNG or SVG file to write, with quality against speed.
         out: Folder that keeps all that was measured, for `whet report`.
         overwrite: Replace the output folder.
@@ -73,6 +79,8 @@ def measure(
         runtimes=None if runtime is None else names_in(runtime),
         precisions=None if precision is None else names_in(precision),
         cache=cache,
+        dimensions=dimensions,
+        vectors=vectors,
     )
     if picture is not None:
         check_picture(picture, name="--picture")

@@ -12,6 +12,7 @@ from torch import nn
 
 from whet.evaluation.measurement import Better, Comparison, Measurement
 from whet.evaluation.significance import bootstrap, paired_bootstrap, paired_factor
+from whet.numerics.vectors import WHOLE, VectorForm
 from whet.tasks.base import Task
 from whet.tasks.data import Batches
 from whet.tasks.kinds.base import Answers
@@ -67,6 +68,8 @@ class ModelUnderTest:
     """The precision in which the runtime computes."""
     files: tuple[Path, ...] = ()
     """The files that the runtime reads; empty means the weight files of `source`."""
+    vectors: VectorForm = WHOLE
+    """What an index keeps of an embedder's vectors, which `answers` are read from."""
 
     @cached_property
     def predictions(self) -> Array:

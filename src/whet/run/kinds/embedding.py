@@ -2,21 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 
 from whet.errors import InvalidParameter
+from whet.numerics.vectors import VectorForm
 from whet.run.kinds.base import Predictor, checked_texts
 from whet.utils.inputs import one_line
+from whet.utils.precision import VectorType
 
 __all__ = ["Embedder", "TextsToEmbed"]
 
 Array = np.ndarray[Any, Any]
-Output = Literal["float32", "int8", "binary"]
-"""How the numbers of a vector are given: as they are, in 8 bits each, or their signs, eight in a byte."""
-
-_OUTPUTS = ("float32", "int8", "binary")
 _DOCUMENTS = ("document", "passage", "corpus")
 """What folders call the prompt of documents, in the order in which sentence-transformers looks for it."""
 _USUAL = {"query": ("query",), "document": _DOCUMENTS}
@@ -32,7 +30,7 @@ class TextsToEmbed:
     """Name of the prompt, such as query."""
     dimensions: int | None = None
     """How many leading dimensions are kept; all if None."""
-    output: Literal["float32", "int8", "binary"] = "float32"
+    vectors: VectorType = "float32"
 
 
 class Embedder(Predictor):
@@ -66,11 +64,11 @@ class Embedder(Predictor):
         *,
         prompt: str | None = None,
         dimensions: int | None = None,
-        output: Output = "float32",
+        vectors: VectorType = "float32",
     ) -> Array:
         """Return the vector of one text, or (texts, dimensions) those of several; see `predict`."""
-        vectors = self.predict(texts, prompt=prompt, dimensions=dimensions, output=output)
-        one: Array = vectors[0] if isinstance(texts, str) else vectors
+        found = self.predict(texts, prompt=prompt, dimensions=dimensions, vectors=vectors)
+        one: Array = found[0] if isinstance(texts, str) else found
         return one
 
     def predict(
@@ -79,7 +77,7 @@ class Embedder(Predictor):
         *,
         prompt: str | None = None,
         dimensions: int | None = None,
-        output: Output = "float32",
+        vectors: VectorType = "float32",
     ) -> Array:
         """Return (texts, dimensions) vectors, of unit length if the folder normalizes them.
 
@@ -89,27 +87,28 @@ class Embedder(Predictor):
                 folder's default if None.
             dimensions: how many leading dimensions are kept, for models that were trained for that (Matryoshka).
                 Shorter vectors get unit length again.
-            output: float32; int8, each vector scaled so that its largest number is 127; or binary, (texts,
+            vectors: float32; int8, each vector scaled so that its largest number is 127; or binary, (texts,
                 dimensions / 8) uint8, the signs of the numbers, eight in a byte.
 
         Raises:
             InvalidParameter: a value is out of range, there is no such prompt, or something is no text.
         """
-        if output not in _OUTPUTS:
+        known = get_args(VectorType)
+        if vectors not in known:
             raise InvalidParameter(
-                f"output must be one of {', '.join(_OUTPUTS)}, but got output={one_line(repr(output), 40)}; correct it"
+                f"vectors must be one of {', '.join(known)}, but got vectors={one_line(repr(vectors), 40)}; correct it"
             )
         before, asked = self._prompt(prompt), checked_texts(texts, pairs=False)
         parts = [self._vectors([before + text for text in part]) for _, part in self._chunks(asked)]
-        vectors = np.concatenate(parts) if parts else self._vectors([before])[:0]
-        return _encoded(self._shortened(vectors, dimensions), output)
+        whole = np.concatenate(parts) if parts else self._vectors([before])[:0]
+        form = VectorForm(dimensions, vectors)
+        return form.stored(self._scaled(form.shortened(whole), whole.shape[1]))
 
     def answer(self, request: TextsToEmbed) -> list[list[float]]:
         """See `Predictor.answer`."""
-        vectors = self.predict(
-            request.texts, prompt=request.prompt, dimensions=request.dimensions, output=request.output
-        )
-        listed: list[list[float]] = vectors.tolist()
+        listed: list[list[float]] = self.predict(
+            request.texts, prompt=request.prompt, dimensions=request.dimensions, vectors=request.vectors
+        ).tolist()
         return listed
 
     def _prompt(self, name: str | None) -> str:
@@ -136,24 +135,9 @@ class Embedder(Predictor):
         assert vectors is not None
         return vectors
 
-    def _shortened(self, vectors: Array, dimensions: int | None) -> Array:
-        width = vectors.shape[1]
-        if dimensions is None or dimensions == width:
+    def _scaled(self, vectors: Array, width: int) -> Array:
+        """Return vectors that were `width` long with unit length again, if the folder normalizes them."""
+        if vectors.shape[1] == width or self._about.sentences is None or not self._about.sentences.normalize:
             return vectors
-        if not 1 <= dimensions < width:
-            raise InvalidParameter(f"1 <= dimensions <= {width} must hold, but got dimensions={dimensions}; correct it")
-        short: Array = vectors[:, :dimensions]
-        if self._about.sentences is not None and self._about.sentences.normalize:
-            unit: Array = short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12)
-            return unit
-        return short
-
-
-def _encoded(vectors: Array, output: Output) -> Array:
-    if output == "binary":
-        return np.packbits(vectors > 0, axis=1)
-    if output == "int8":
-        largest = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), 1e-12)
-        small: Array = np.rint(vectors * (127 / largest)).astype(np.int8)
-        return small
-    return vectors
+        unit: Array = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return unit

@@ -37,6 +37,7 @@ __all__ = [
     "kind_of_labels",
     "kind_of_metric",
     "kinds_of_head",
+    "require_vectors",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -110,6 +111,8 @@ class TaskKind(ABC):
     """Whether each input is answered by one row, with an output for each of the head's."""
     own_loss: ClassVar[bool] = True
     """Whether models of the kind compute its loss themselves, from labels among their inputs."""
+    absent: ClassVar[float | None] = None
+    """What stands for an output that a model lacks and another has; None for the least number, of probability 0."""
     metrics: ClassVar[tuple[str, ...]] = ()
     """Names of the quality metrics that no other kind has."""
 
@@ -318,7 +321,7 @@ class Answers:
 
     def divergences(self, model: "Answers") -> Array:
         """Return (rows,) KL(these ‖ the model's) in nats."""
-        found: Array = self.kind.divergence(*equally_wide(self.logits, model.logits))
+        found: Array = self.kind.divergence(*equally_wide(self.logits, model.logits, absent=self.kind.absent))
         return found
 
     def disagreements(self, model: "Answers") -> Array | None:
@@ -386,3 +389,15 @@ def kind_of_metric(metric: str | None) -> TaskKind:
     """Return the kind that alone has a quality metric; classification if no kind has it alone."""
     kinds = all_kinds()
     return next((kind for kind in kinds.values() if metric in kind.metrics), kinds["classification"])
+
+
+def require_vectors(kind: TaskKind, option: str) -> None:
+    """Refuse an option that is one of vectors for models that give none.
+
+    Raises:
+        InvalidParameter: the kind gives something else.
+    """
+    if NO_HEAD not in kind.heads:
+        raise InvalidParameter(
+            f"{option} must go with a model of sentence embeddings, but got {kind.holds}; leave it out"
+        )

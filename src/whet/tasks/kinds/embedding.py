@@ -41,6 +41,7 @@ class SentenceEmbedding(Gaussian):
     metrics: ClassVar[tuple[str, ...]] = ()
     has_labels: ClassVar[bool] = False
     one_row: ClassVar[bool] = False
+    absent: ClassVar[float | None] = 0.0
     outputs: ClassVar[tuple[str, ...]] = ("sentence_embedding", "last_hidden_state")
 
     def configured(self, config: Any) -> "SentenceEmbedding":
