@@ -17,10 +17,11 @@ from whet import InvalidArtifact
 from whet.evaluation import BenchmarkRow
 from whet.models import exported
 from whet.utils import supports_products
+from whet.utils.precision import ComputePrecision
 
 FIRST = {"method": "first_token"}
 IN_INT8 = {"runtime": "onnxruntime", "precision": "int8"}
-FASTEST = "bf16" if supports_products("bf16") else "fp32"
+FASTEST: ComputePrecision = "bf16" if supports_products("bf16") else "fp32"
 """The precision in which this processor trains fastest."""
 RECOVERY = {"method": "recovery.distillation", "epochs": 3, "learning_rate": 1e-4, "precision": FASTEST}
 WHOLE: dict[str, list[dict[str, Any]]] = {
