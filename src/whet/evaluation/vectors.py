@@ -6,8 +6,9 @@ import numpy as np
 
 from whet.evaluation.metrics.base import ModelUnderTest
 from whet.evaluation.places import without_place
+from whet.models.sentence import require_vectors
 from whet.numerics.vectors import WHOLE, VectorForm
-from whet.tasks.kinds.base import TaskKind, require_vectors
+from whet.tasks.kinds.base import TaskKind
 from whet.tasks.similarity import unit_vectors
 
 __all__ = ["require_form", "with_form"]

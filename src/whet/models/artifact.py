@@ -18,9 +18,8 @@ from whet.models.inference import kind_of_model
 from whet.models.load import load_tokenizer, load_unverified
 from whet.models.manifest import ExportEntry, Manifest, ShardIndex, file_names, read_manifest, unlisted
 from whet.models.registration import save_as_stored
-from whet.models.sentence import keep_dimensions, sentence_files, without_modules
+from whet.models.sentence import keep_dimensions, require_vectors, sentence_files, without_modules
 from whet.models.surgery import copy_sharing_parameters
-from whet.tasks.kinds.base import require_vectors
 from whet.utils.files import digest, not_written, remove, write_text
 from whet.utils.inputs import require_folder
 from whet.utils.manifests import (

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from whet.errors import InvalidModel
+from whet.errors import InvalidModel, InvalidParameter
 from whet.models.folder import find_file, read_list, read_object
 from whet.numerics.pooling import POOLINGS
 from whet.numerics.vectors import require_dimensions
+from whet.tasks.kinds.base import NO_HEAD, TaskKind
 from whet.tasks.sentences import MODULES, SENTENCES, SETTINGS, TRANSFORMER, SentenceModules
 from whet.utils.inputs import one_line
 
@@ -22,6 +23,7 @@ __all__ = [
     "keep_dimensions",
     "read_modules",
     "read_prompts",
+    "require_vectors",
     "sentence_files",
     "vector_width",
     "without_modules",
@@ -175,6 +177,18 @@ def keep_dimensions(config: Any, dimensions: int) -> None:
     """
     require_dimensions(dimensions, vector_width(config))
     config.update({SENTENCES: {**getattr(config, SENTENCES), "dimensions": dimensions}})
+
+
+def require_vectors(kind: TaskKind, option: str) -> None:
+    """Refuse an option that is one of vectors for models that give none.
+
+    Raises:
+        InvalidParameter: the kind gives something else.
+    """
+    if NO_HEAD not in kind.heads:
+        raise InvalidParameter(
+            f"{option} must go with a model of sentence embeddings, but got {kind.holds}; leave it out"
+        )
 
 
 class _Pooling(NamedTuple):

@@ -37,7 +37,6 @@ __all__ = [
     "kind_of_labels",
     "kind_of_metric",
     "kinds_of_head",
-    "require_vectors",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -389,15 +388,3 @@ def kind_of_metric(metric: str | None) -> TaskKind:
     """Return the kind that alone has a quality metric; classification if no kind has it alone."""
     kinds = all_kinds()
     return next((kind for kind in kinds.values() if metric in kind.metrics), kinds["classification"])
-
-
-def require_vectors(kind: TaskKind, option: str) -> None:
-    """Refuse an option that is one of vectors for models that give none.
-
-    Raises:
-        InvalidParameter: the kind gives something else.
-    """
-    if NO_HEAD not in kind.heads:
-        raise InvalidParameter(
-            f"{option} must go with a model of sentence embeddings, but got {kind.holds}; leave it out"
-        )
