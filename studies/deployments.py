@@ -16,8 +16,7 @@ import whet
 from whet import InvalidArtifact
 from whet.evaluation import BenchmarkRow
 from whet.models import exported
-from whet.utils import supports_products
-from whet.utils.precision import ComputePrecision
+from whet.utils import ComputePrecision, supports_products
 
 FIRST = {"method": "first_token"}
 IN_INT8 = {"runtime": "onnxruntime", "precision": "int8"}
