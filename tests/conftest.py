@@ -1,6 +1,7 @@
 """Set before anything else is imported: no network, one thread. What all tests share is made once."""
 
 import gc
+import math
 import os
 import tempfile
 
@@ -14,12 +15,14 @@ from transformers import PreTrainedTokenizerFast
 
 from exports import exported_once
 from helpers import word_tokenizer
-from whet.evaluation import timing
+from whet.evaluation import slowness, timing
 
 # on two cores, forty times faster for tiny models
 torch.set_num_threads(1)
 # tests wait for nothing that takes times on this machine, and not for each other
 timing.LOCK = Path(tempfile.gettempdir()) / f"whet.test.{os.getpid()}.lock"
+# nor is it told how busy the machine is, which would be among what they read
+slowness.BUSY = math.inf
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from folders import LABELS, classifier, edit_json, save, write_rows
 from helpers import tiny_batches, tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidData, InvalidModel, InvalidParameter, UnknownName
-from whet.evaluation import records
+from whet.evaluation import records, slowness
 from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics.base import ModelUnderTest, Quality, all_metrics, metric_named, quality_named
@@ -174,6 +174,17 @@ def test_conditions_are_recorded(trials):
     assert (conditions["baseline"], conditions["baseline_artifact"]) == ("model", None)
     assert abs(datetime.now(UTC) - datetime.fromisoformat(conditions["measured"])) < timedelta(hours=1)
     assert all(trial.conditions == conditions for trial in trials.values())
+
+
+def test_other_work_beside_times_is_told_and_kept(root, monkeypatch, capsys):
+    monkeypatch.setattr(slowness, "BUSY", 1.25)
+    monkeypatch.setattr(slowness.time, "thread_time", lambda: 0.0)
+    timed = dataclasses.replace(BENCHMARK, metrics=("latency",))
+    [trial] = timed.run([root / "model"], task_of(root))
+    assert trial.conditions["slowness"] > 1.25
+    assert "the machine was busy with other work" in capsys.readouterr().err
+    [trial] = dataclasses.replace(timed, metrics=()).run([root / "model"], task_of(root))
+    assert "slowness" not in trial.conditions and capsys.readouterr().err == ""
 
 
 def test_a_budget_of_tokens_gives_every_model_the_same_batches(root, tokenizer, quick, monkeypatch):

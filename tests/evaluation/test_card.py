@@ -8,6 +8,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from measured import trial as measured_trial
+from whet.evaluation import slowness
 from whet.evaluation.card import CardFacts, Form, measured_table, model_card
 from whet.evaluation.description import description, description_of
 from whet.evaluation.formatting import plain_line
@@ -102,6 +103,13 @@ def test_the_code_beside_a_speed_runs_what_was_measured():
             [code] = code_of(text)
             assert call in code, form
         assert card.index("**4.4 times as fast") < card.index("## Load it")
+
+
+def test_a_speed_that_other_work_may_have_changed_is_doubted(monkeypatch):
+    monkeypatch.setattr(slowness, "BUSY", 1.25)
+    idle, busy = (model_card(FACTS, [measured_trial("a", speedup=2.0, slowness=one)]) for one in (1.0, 2.3))
+    doubt = "The machine was busy with other work: what was timed took 2.3 times as long as it computed"
+    assert doubt not in idle and doubt in busy
 
 
 def test_the_code_loads_only_what_whet_loads():

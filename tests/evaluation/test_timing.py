@@ -23,6 +23,7 @@ from whet.evaluation import timing
 from whet.evaluation.metrics.base import ModelUnderTest
 from whet.evaluation.metrics.latency import Latency
 from whet.evaluation.significance import paired_ratio, speedup
+from whet.evaluation.slowness import Stopwatch
 from whet.evaluation.timing import (
     RuntimeTimer,
     layer_latencies,
@@ -107,6 +108,13 @@ def test_an_accelerator_is_waited_for_before_and_after_each_call(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", events.append)
     time_interleaved([lambda: events.append("call")], rounds=1, device="cuda:1")
     assert events == ["cuda:1", "call", "cuda:1"] * (1 + timing.WARM_UP)
+
+
+def test_what_counts_is_watched_for_other_work():
+    watch, seen = Stopwatch(), list[float]()
+    seconds = time_batches([[lambda: seen.append(watch.seconds)]], rounds=3, stopwatch=watch)
+    assert watch.seconds >= seconds.sum()
+    assert seen[: timing.WARM_UP + 1] == [0.0] * (timing.WARM_UP + 1) and seen == sorted(seen) and seen[-1] > 0
 
 
 # speedup
@@ -333,7 +341,8 @@ STEPS = {
     "cli/demo.py": "how long each step of the demo took",
     "evaluation/timing.py": "the clock itself",
     "methods/recipe.py": "how long each step of a recipe took",
-    "searching/baseline.py": "how long the original took for the selection slice, by which a search is planned",
+    "evaluation/slowness.py": "how much longer timed work took than it computed",
+    "searching/baseline.py": "how long the original took to load, by which a search is planned",
     "searching/search.py": "when a search began",
     "searching/stages.py": "how long each structure of a search took",
     "searching/worker.py": "how much of the time of a search has gone",

@@ -5,6 +5,7 @@ import pytest
 
 from measured import trial
 from whet.errors import InvalidData
+from whet.evaluation import slowness
 from whet.evaluation.measurement import Measurement
 from whet.report.collect import Confirmation, Result
 from whet.report.view import (
@@ -161,6 +162,13 @@ def test_a_reader_is_warned_of_several_runs_and_of_a_missing_baseline():
     assert "dense, is not shown" in missing
     assert "several runs" in runs
     assert reader_notes(view_of(trial("dense", measured="a"), one)) == []
+
+
+def test_a_reader_is_warned_once_of_times_beside_other_work(monkeypatch):
+    monkeypatch.setattr(slowness, "BUSY", 1.25)
+    trials = [trial("dense", slowness=2.3), trial("one", speedup=2.0, slowness=2.3)]
+    [busy] = reader_notes(view_of(*trials))
+    assert busy.startswith("The machine was busy with other work: what was timed took 2.3 times as long")
 
 
 def test_recipes_are_grouped():

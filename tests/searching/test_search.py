@@ -31,7 +31,7 @@ from whet.errors import (
     UnknownName,
     WhetError,
 )
-from whet.evaluation import records
+from whet.evaluation import records, slowness
 from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.trial import Trial
 from whet.models import artifact
@@ -414,6 +414,18 @@ def test_it_warns_once_where_intervals_are_too_wide(run_search, monkeypatch):
     needed = math.ceil(63 * (0.005 / 0.002) ** 2)
     assert len(told) == 2 and not result.accepted
     assert f"down to -5.3 cannot be ruled out; about {needed} examples would be needed" in told[1]
+
+
+def test_it_warns_of_other_work_on_the_machine(run_search, evaluated, monkeypatch):
+    stop_after(monkeypatch, 1)
+    monkeypatch.setattr(slowness, "BUSY", 1.25)
+    load, told = search.Baseline.of, list[str]()
+    monkeypatch.setattr(
+        search.Baseline, "of", lambda *args, **rest: dataclasses.replace(load(*args, **rest), slowness=2.3)
+    )
+    result = run_search(warn=told.append)
+    assert "the machine was busy with other work: what was timed took 2.3 times" in told[1]
+    assert result.candidates[0].conditions["slowness"] == 2.3
 
 
 # bad input, refused before work

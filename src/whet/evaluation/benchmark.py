@@ -24,6 +24,7 @@ from whet.evaluation.rows import (
     where_kept,
     with_data,
 )
+from whet.evaluation.slowness import busy_advice
 from whet.evaluation.trial import Trial
 from whet.evaluation.vectors import require_form, with_form
 from whet.models import artifact
@@ -46,7 +47,7 @@ from whet.utils.lookup import choose
 from whet.utils.manifests import is_artifact
 from whet.utils.parameters import check
 from whet.utils.precision import FP32, VectorType
-from whet.utils.progress import track
+from whet.utils.progress import note, track
 from whet.utils.ranges import BatchSize, Device, MaxLength, Seed
 
 __all__ = ["Benchmark", "MeasuredRow", "require_dev"]
@@ -189,7 +190,15 @@ class Benchmark:
         baseline = {"baseline": subjects[0].name, "baseline_artifact": artifacts[subjects[0].source].digest}
         sizes = [one.value for one in measured[0] if one.metric == "disk"]
         baseline |= {"baseline_disk": sizes[0]} if sizes else {}
-        conditions = {**self._conditions(task, dev), **_scored_class(task, qualities), **baseline, "measured": now}
+        conditions = {
+            **self._conditions(task, dev),
+            **_scored_class(task, qualities),
+            **baseline,
+            **subjects[0].stopwatch.conditions,
+            "measured": now,
+        }
+        if busy := busy_advice(conditions):
+            note(busy)
         return [
             MeasuredRow(
                 row,

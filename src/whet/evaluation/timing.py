@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from whet.errors import OutputNotWritten
+from whet.evaluation.slowness import Stopwatch
 from whet.models.inference import model_inputs
 from whet.models.layers.low_rank import LowRank
 from whet.runtimes.base import runtime_named
@@ -128,6 +129,7 @@ def time_batches(
     budget: float = math.inf,
     seed: int = 0,
     label: str | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Array:
     """Return (rounds, batches, candidates) seconds; on every batch the candidates take turns in a random order.
 
@@ -140,8 +142,9 @@ def time_batches(
         budget: seconds after which no more rounds begin; at least 3 always run.
         seed: of the order.
         label: description of a progress bar; without one there is no bar.
+        stopwatch: runs while times are taken that count.
     """
-    return from_first_process(lambda: _time_rounds(calls, rounds, device, budget, seed, label))
+    return from_first_process(lambda: _time_rounds(calls, rounds, device, budget, seed, label, stopwatch))
 
 
 def time_interleaved(
@@ -271,10 +274,16 @@ def representative_batches(batches: Batches, *, batch_size: int = 32, count: int
 
 
 def _time_rounds(
-    calls: Sequence[Sequence[Call]], rounds: int, device: str, budget: float, seed: int, label: str | None
+    calls: Sequence[Sequence[Call]],
+    rounds: int,
+    device: str,
+    budget: float,
+    seed: int,
+    label: str | None,
+    stopwatch: Stopwatch | None = None,
 ) -> Array:
     """The only loop that takes times."""
-    generator, counted = np.random.default_rng(seed), list[Array]()
+    generator, counted, watch = np.random.default_rng(seed), list[Array](), stopwatch or Stopwatch()
     with (
         torch.inference_mode(),
         machine_lock(),
@@ -283,7 +292,8 @@ def _time_rounds(
         for _ in range(WARM_UP):
             _time_round(calls, device, generator)
         while len(counted) < rounds and (len(counted) < LEAST or float(np.sum(counted)) <= budget):
-            counted.append(_time_round(calls, device, generator))
+            with watch.running():
+                counted.append(_time_round(calls, device, generator))
             progress.advance()
     return np.stack(counted)
 

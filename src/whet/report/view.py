@@ -24,6 +24,7 @@ from whet.evaluation.headline import (
     quality_difference,
 )
 from whet.evaluation.measurement import Measurement
+from whet.evaluation.slowness import busy_sentence
 from whet.evaluation.trial import Trial
 from whet.evaluation.words import metric_in_words
 from whet.methods.base import all_methods
@@ -266,6 +267,8 @@ def reader_notes(view: ReportView) -> list[str]:
             "These models were measured in several runs, and the speed of a machine varies over time. Speedups, which "
             "come from a single run each, are more reliable than times."
         )
+    busy = [busy_sentence(trial.conditions) for trial in view.trials]
+    warnings += dict.fromkeys(filter(None, busy))
     versions = [key for key in view.differing if key.startswith("versions.")]
     if versions:
         warnings.append(f"Software versions differ between models: {', '.join(versions)}; see the conditions.")

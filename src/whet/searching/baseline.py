@@ -21,6 +21,7 @@ from whet.evaluation.formatting import gain_unit
 from whet.evaluation.measurement import Comparison, Measurement
 from whet.evaluation.metrics.base import ModelUnderTest, Quality, metric_named, task_qualities
 from whet.evaluation.significance import bootstrap, paired_ratio
+from whet.evaluation.slowness import SLOWNESS, Stopwatch
 from whet.evaluation.timing import time_interleaved
 from whet.evaluation.trial import Trial
 from whet.models import artifact
@@ -112,12 +113,12 @@ class Baseline:
         say_cut(task, task.splits.train, tokenizer, max_length=length)
         ordered = shortest_first(task.splits.validation, tokenizer, max_length=length)
         selection = encode(ordered, tokenizer, max_length=length, batch_size=SELECTION_BATCH_SIZE)
-        start, computing = time.perf_counter(), time.process_time()
-        answers = predict(model, selection, name="the baseline").ordered(classes)
-        spent, computed = time.perf_counter() - start, time.process_time() - computing
+        loading, watch = time.perf_counter() - begun, Stopwatch()
+        with watch.running():
+            answers = predict(model, selection, name="the baseline").ordered(classes)
         return cls(
             str(source), model, tokenizer, task, classes, length, batch_size, seed, selection, answers,
-            seconds=spent / len(ordered), loading=start - begun, slowness=max(1.0, spent / max(computed, 1e-3)),
+            seconds=watch.seconds / len(ordered), loading=loading, slowness=watch.slowness,
         )  # fmt: skip
 
     @property
@@ -159,6 +160,7 @@ class Baseline:
             "max_length": self.max_length,
             "padding": "to the longest of a batch, sorted by length",
             "baseline": self.name,
+            SLOWNESS: round(self.slowness, 2),
             "versions": artifact.versions(),
         }
 

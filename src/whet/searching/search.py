@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from whet.errors import InvalidParameter
+from whet.evaluation.slowness import busy_advice
 from whet.models import artifact
 from whet.models.load import weight_files
 from whet.models.recognition import recognized
@@ -101,6 +102,8 @@ def search(
                 "is told once it is measured"
             )
             baseline = Baseline.of(model, split, max_length=max_length, batch_size=batch_size, seed=seed)
+            if busy := busy_advice(baseline.conditions):
+                warn(busy)
             return Worker(storage, baseline, goal, wanted, budget, report, warn, bar).run()
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from torch import nn
 
 from whet.evaluation.measurement import Better, Comparison, Measurement
 from whet.evaluation.significance import bootstrap, paired_bootstrap, paired_factor
+from whet.evaluation.slowness import Stopwatch
 from whet.numerics.vectors import WHOLE, VectorForm
 from whet.tasks.base import Task
 from whet.tasks.data import Batches
@@ -70,6 +71,8 @@ class ModelUnderTest:
     """The files that the runtime reads; empty means the weight files of `source`."""
     vectors: VectorForm = WHOLE
     """What an index keeps of an embedder's vectors, which `answers` are read from."""
+    stopwatch: Stopwatch = field(default_factory=Stopwatch, compare=False)
+    """Runs while times are taken; that of the first model counts."""
 
     @cached_property
     def predictions(self) -> Array:

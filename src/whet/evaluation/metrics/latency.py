@@ -93,7 +93,7 @@ class Latency(Metric):
 
 
 def _time(subjects: Sequence[ModelUnderTest], batches: Sequence[Sequence[Batch]], what: str) -> Array:
-    """Return (subjects, rounds, batches) seconds; the rounds, device and seed of the first subject hold for all.
+    """Return (subjects, rounds, batches) seconds; the rounds, device, seed and stopwatch of the first hold for all.
 
     Args:
         subjects: the models.
@@ -108,7 +108,14 @@ def _time(subjects: Sequence[ModelUnderTest], batches: Sequence[Sequence[Batch]]
         ]
         for same_examples in zip(*batches, strict=True)
     ]
-    seconds = time_batches(calls, rounds=first.rounds, device=first.device, seed=first.seed, label=f"timing {what}")
+    seconds = time_batches(
+        calls,
+        rounds=first.rounds,
+        device=first.device,
+        seed=first.seed,
+        label=f"timing {what}",
+        stopwatch=first.stopwatch if first.device == "cpu" else None,  # on others it is waited for without computing
+    )
     return seconds.transpose(2, 0, 1)
 
 
