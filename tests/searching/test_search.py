@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import whet
@@ -471,6 +472,30 @@ def test_too_short_a_time_is_told_what_it_needs(run_search, evaluated, monkeypat
     # what is there already is returned, however short the time
     clock.now = 0
     assert run_search(seconds=1.0).candidates and len(evaluated) == 1
+
+
+def test_too_short_a_time_is_told_what_leads_on(run_search, monkeypatch):
+    load = search.Baseline.of
+    changes = {"seconds": 1.0, "slowness": 1.0}
+
+    def made_slow(*args, **rest):
+        return dataclasses.replace(load(*args, **rest), **changes)
+
+    def advice(**words) -> str:
+        with pytest.raises(InvalidParameter, match="enough for one candidate") as refused:
+            run_search(seconds=1.0, **words)
+        return str(refused.value)
+
+    monkeypatch.setattr(search.Baseline, "of", made_slow)
+    alone = advice()
+    needed = float(re.search(r"about (\d+) s", alone)[1])
+    assert alone.endswith(f"give --time {math.ceil(1.5 * needed / 60)}m")
+    both = advice(runtimes=["pytorch", "onnxruntime"])
+    assert both.endswith("m, or --runtime pytorch instead of pytorch, onnxruntime")
+    monkeypatch.setattr(slowness, "BUSY", 1.25)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    changes["slowness"] = 2.3
+    assert advice().endswith("m, or --threads 1 instead of 2, since others use the machine too")
 
 
 def test_it_ends_in_time(run_search, monkeypatch):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from whet.calibration.resources import Resources, prepare_resources
 from whet.errors import InvalidParameter
 from whet.evaluation.headline import POINTS, quality_difference
+from whet.evaluation.slowness import busy_sentence
 from whet.evaluation.trial import Trial
 from whet.searching.baseline import Baseline
 from whet.searching.costs import SAMPLE, confirmation_seconds, structure_seconds
@@ -23,6 +24,7 @@ from whet.searching.storage import FAILED, FINISHED, Proposal, SearchStorage, Se
 from whet.searching.targets import Target
 from whet.searching.winner import confirm, keep_best
 from whet.utils.interruption import TimeIsOver, within
+from whet.utils.precision import PYTORCH
 from whet.utils.progress import ProgressBar
 
 __all__ = ["TimeBudget", "Worker"]
@@ -31,6 +33,8 @@ RECOVERY_TIME = 0.1
 """Share of the time that one recovery may take."""
 LEAST_RECOVERY = 0.05
 """Share of the training text below which there is no recovery."""
+SPARE = 1.5
+"""Times the time that is needed now, which is enough if the machine becomes slower until the next try."""
 STEP = 4.0
 """Forward passes that take as long as a step of distillation: two models run, and one of them also backwards."""
 
@@ -176,8 +180,19 @@ class Worker:
         if needed > self.budget.seconds:
             raise InvalidParameter(
                 f"the time must be enough for one candidate, about {math.ceil(needed)} s here, but got "
-                f"{self.budget.seconds:g} s; give more"
+                f"{self.budget.seconds:g} s; {self._advice(needed)}"
             )
+
+    def _advice(self, needed: float) -> str:
+        """What gives a search enough time, where it needs so many seconds now."""
+        ways = [f"give --time {math.ceil(SPARE * needed / 60)}m"]
+        if any(target.exported for target in self.targets):
+            runtimes = ", ".join(dict.fromkeys(target.runtime for target in self.targets))
+            ways.append(f"--runtime {PYTORCH} instead of {runtimes}")
+        threads = self.baseline.conditions["threads"]
+        if threads > 1 and busy_sentence(self.baseline.conditions):
+            ways.append(f"--threads 1 instead of {threads}, since others use the machine too")
+        return ", or ".join(ways)
 
     def _check_bar(self) -> None:
         """Warn if no answers could show that the bar holds."""
