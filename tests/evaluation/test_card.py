@@ -112,6 +112,26 @@ def test_a_speed_that_other_work_may_have_changed_is_doubted(monkeypatch):
     assert doubt not in idle and doubt in busy
 
 
+def test_the_code_beside_a_speed_has_its_threads():
+    facts = FACTS._replace(forms=[Form("pytorch"), INT8], needs_whet=True)
+    trials = [
+        measured_trial("small", speedup=2.0, threads=3),
+        measured_trial("small", speedup=4.0, threads=3, runtime="onnxruntime", precision="int8"),
+    ]
+    export, pytorch = code_of(model_card(facts, trials))
+    assert 'whet.load("small", runtime="onnxruntime", precision="int8", threads=3)' in export
+    assert pytorch.splitlines()[1:6] == [
+        "import torch",
+        "from transformers import pipeline",
+        "",
+        "torch.set_num_threads(3)",
+        'classify = pipeline("text-classification", model="small")',
+    ]
+    baseline = measured_trial("small", threads=3)
+    for measured in ([], [baseline]):
+        assert "threads" not in "".join(code_of(model_card(facts, measured)))
+
+
 def test_the_code_loads_only_what_whet_loads():
     card = model_card(FACTS._replace(forms=[Form("of_another_package")]), [])
     assert code_of(card) == [] and "The package that brought this runtime says how" in card

@@ -23,7 +23,7 @@ from whet.evaluation.formatting import (
     ratio,
     with_unit,
 )
-from whet.evaluation.headline import headline, least_speedup
+from whet.evaluation.headline import SPEEDS, headline, least_speedup
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics.base import Quality, all_metrics
 from whet.evaluation.slowness import busy_sentence
@@ -186,15 +186,19 @@ def _where(facts: CardFacts) -> str:
 def _loading(form: Form, facts: CardFacts, trial: Trial | None) -> list[str]:
     """Return how to load one form, after what was measured of it."""
     told = [f"### In {markdown_text(str(form))}", "", _speed(form, facts, trial), ""]
+    threads = _threads(trial)
     if form.runtime == PYTORCH:
-        return [*told, *(_install(form) if facts.needs_whet else []), "```python", *_in_pytorch(facts), "```"]
+        lines = _in_pytorch(facts, threads)
+        return [*told, *(_install(form) if facts.needs_whet else []), "```python", *lines, "```"]
     if form.runtime not in PACKAGES:
         return [*told, "The package that brought this runtime says how to load it."]
     name = _literal(facts.name)
+    how = {"runtime": _literal(form.runtime), "precision": _literal(form.precision), "threads": threads}
+    options = "".join(f", {key}={value}" for key, value in how.items() if value is not None)
     code = [
         "import whet",
         "",
-        f"predictor = whet.load({name}, runtime={_literal(form.runtime)}, precision={_literal(form.precision)})",
+        f"predictor = whet.load({name}{options})",
         f"print({predictor_named(facts.kind).call})",
     ]
     note = ["", _BATCHES] if form.precision == INT8 else []
@@ -216,6 +220,13 @@ def _speed(form: Form, facts: CardFacts, trial: Trial | None) -> str:
     return f"Its speed is not measured yet: {_measure_it(facts, form)} measures it."
 
 
+def _threads(trial: Trial | None) -> int | None:
+    """Return with how many threads the speed beside a code was measured; None where there is none."""
+    compared = trial is not None and any(one.metric in SPEEDS and one.versus for one in trial.measurements)
+    threads = (trial.conditions or {}).get("threads") if trial is not None and compared else None
+    return threads if isinstance(threads, int) else None
+
+
 def _measure_it(facts: CardFacts, form: Form) -> str:
     where = "" if form.runtime == PYTORCH else f" --runtime {form.runtime} --precision {form.precision}"
     return markdown_code(f"whet measure ORIGINAL {facts.name} --task TASK{where}")
@@ -225,9 +236,12 @@ def _install(form: Form) -> list[str]:
     return ["```bash", f"pip install {PACKAGES[form.runtime]}", "```", ""]
 
 
-def _in_pytorch(facts: CardFacts) -> list[str]:
+def _in_pytorch(facts: CardFacts, threads: int | None) -> list[str]:
     tag = kind_named(facts.kind).pipeline_tag
     lines = predictor_named(facts.kind).in_pytorch(_literal(facts.name), tag)
+    if threads is not None:
+        imports = lines.index("") + 1 if "" in lines else 0
+        lines = ["import torch", *lines[:imports], f"torch.set_num_threads({threads})", *lines[imports:]]
     structure = ["import whet  # makes the structure known to transformers"]
     return [*structure, *lines] if facts.needs_whet and "import whet" not in lines else lines
 
