@@ -1,8 +1,9 @@
 """What the studies of whole deployments share: models made by recipes, measured in every runtime in one run."""
 
 import argparse
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,24 @@ def named(row: dict[str, Any]) -> tuple[str, str]:
 def known(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return a row's measurements by name; the task's own metric, which is the first, as `quality` too."""
     return {"quality": row["measurements"][0], **{one["metric"]: one for one in row["measurements"]}}
+
+
+def write(results: Path, found: dict[str, Rows], *others: Callable[[str, Rows], str]) -> None:
+    """Write what was measured, and the tables and the picture that follow from it.
+
+    Args:
+        results: file of the measurements; tables and picture lie beside it.
+        found: the rows of each task; if there are none, nothing is written.
+        others: make further tables of a task.
+    """
+    if not found:
+        return
+    results.write_text(json.dumps(found, separators=(",", ":")) + "\n")
+    tables = by_place(found)
+    for name, rows in found.items():
+        tables += [make(name, rows) for make in (sizes, *others)]
+    results.with_suffix(".md").write_text("\n".join(tables))
+    picture(found).savefig(results.with_suffix(".png"), dpi=110, metadata={"Software": "whet"})
 
 
 def by_place(tasks: dict[str, Rows]) -> list[str]:

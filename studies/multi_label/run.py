@@ -54,7 +54,7 @@ def main() -> None:
         folders = models(task, options.base, options.runs)
         if not options.make_only:
             found[name] = deployments.in_runtimes(folders, task, options.rounds)
-    write(results, found)
+    deployments.write(results, found, others)
 
 
 def models(task: whet.Task, base: str, runs: Path) -> list[Path]:
@@ -68,17 +68,6 @@ def models(task: whet.Task, base: str, runs: Path) -> list[Path]:
     folders += [deployments.made(task, student, runs / name, steps) for name, steps in STUDENTS.items()]
     deployments.export_all(folders, task)
     return folders
-
-
-def write(results: Path, found: dict[str, deployments.Rows]) -> None:
-    """Write what was measured, and the tables and the picture that follow from it."""
-    if not found:
-        return
-    results.write_text(json.dumps(found, separators=(",", ":")) + "\n")
-    tables = [*deployments.by_place(found), *(deployments.sizes(name, rows) for name, rows in found.items())]
-    tables += [others(name, rows) for name, rows in found.items()]
-    results.with_suffix(".md").write_text("\n".join(tables))
-    deployments.picture(found).savefig(results.with_suffix(".png"), dpi=110, metadata={"Software": "whet"})
 
 
 def others(name: str, rows: deployments.Rows) -> str:

@@ -45,9 +45,9 @@ def main() -> None:
         folders = made(task, glue.fine_tuned(options.base, task, options.runs / name), options.runs / name)
         if not options.make_only:
             found[name] = deployments.in_runtimes(folders, task, options.rounds)
-            write(results, found)
+            deployments.write(results, found, by_type)
     if not options.tasks:
-        write(results, found)
+        deployments.write(results, found, by_type)
 
 
 def made(task: whet.Task, dense: Path, runs: Path) -> list[Path]:
@@ -56,16 +56,6 @@ def made(task: whet.Task, dense: Path, runs: Path) -> list[Path]:
     folders = [dense, *(deployments.made(task, dense, runs / label, one) for label, one in steps.items())]
     deployments.export_all(folders, task)
     return folders
-
-
-def write(results: Path, found: dict[str, deployments.Rows]) -> None:
-    """Write what was measured, and the tables and the picture that follow from it."""
-    results.write_text(json.dumps(found, separators=(",", ":")) + "\n")
-    tables = deployments.by_place(found)
-    for name, rows in found.items():
-        tables += [deployments.sizes(name, rows), by_type(name, rows)]
-    results.with_suffix(".md").write_text("\n".join(tables))
-    deployments.picture(found).savefig(results.with_suffix(".png"), dpi=110, metadata={"Software": "whet"})
 
 
 def by_type(name: str, rows: deployments.Rows) -> str:

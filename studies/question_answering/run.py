@@ -49,15 +49,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     results = HERE / "results.json"
-    if not options.write_only:
-        task = questions(options.data_dir, options.runs)
-        folders = models(options.base, task, options.runs)
-        if options.make_only:
-            return
-        deployments.export_all(folders, task, calibration=CALIBRATION)
+    if options.write_only:
+        deployments.write(results, json.loads(results.read_text()))
+        return
+    task = questions(options.data_dir, options.runs)
+    folders = models(options.base, task, options.runs)
+    if not options.make_only:
         rows = deployments.in_runtimes(folders, task, options.rounds, max_length=MAX_LENGTH)
-        results.write_text(json.dumps({NAME: rows}, separators=(",", ":")) + "\n")
-    write(results)
+        deployments.write(results, {NAME: rows})
 
 
 def questions(data_dir: Path | None, runs: Path) -> whet.Task:
@@ -82,21 +81,15 @@ def lines(examples: whet.Examples) -> Iterable[dict[str, Any]]:
 
 
 def models(base: str, task: whet.Task, runs: Path) -> list[Path]:
-    """Return the folders of all models, the fine-tuned one's first, made where they are missing."""
+    """Return the folders of all models, exported, the fine-tuned one's first; what is missing is made."""
     dense = runs / "fine-tuned"
     if not dense.is_dir():
         whet.finetune(base, task, dense, settings=SETTINGS)
-    return [
+    folders = [
         deployments.made(task, dense, runs / label, steps, calibration=CALIBRATION) for label, steps in RECIPES.items()
     ]
-
-
-def write(results: Path) -> None:
-    """Write the tables and the picture of what was measured."""
-    found: dict[str, deployments.Rows] = json.loads(results.read_text())
-    tables = [*deployments.by_place(found), *(deployments.sizes(name, rows) for name, rows in found.items())]
-    results.with_suffix(".md").write_text("\n".join(tables))
-    deployments.picture(found).savefig(results.with_suffix(".png"), dpi=110, metadata={"Software": "whet"})
+    deployments.export_all(folders, task, calibration=CALIBRATION)
+    return folders
 
 
 if __name__ == "__main__":
