@@ -21,6 +21,7 @@ from whet.calibration.resources import Calibration, Resources, prepare_resources
 from whet.evaluation import significance
 from whet.models.artifact import load_with_tokenizer
 from whet.models.inference import kind_of_model, predict
+from whet.models.recognition import recognized
 from whet.runtimes.base import runtime_named
 from whet.searching import baseline as baseline_module
 from whet.searching import winner
@@ -120,6 +121,14 @@ def refilled(batches: Batches) -> Batches:
 
 def test_every_kind_has_a_row():
     assert set(ROWS) == set(all_kinds())
+
+
+@every_kind
+def test_own_data_are_read_as_the_model_answers_where_nobody_says_more(name, kind, made, tmp_path):
+    options = {option: value for option, value in ROWS[name](tmp_path).items() if option not in ("kind", "metric")}
+    task = recognized(made.folder, whet.load_task(**options)).task
+    assert task.kind.name() == kind.name() and task.splits.dev.digest() == made.task.splits.dev.digest()
+    assert len(recognized(made.folder, task, labels="unread").task.unlabeled().splits.train)
 
 
 def is_of(model: nn.Module, kind: TaskKind) -> bool:

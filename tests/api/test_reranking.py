@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import whet
 from folders import edit_json, save
@@ -123,3 +124,13 @@ def test_a_cross_encoder_of_sentence_transformers_is_recognised(tmp_path, tokeni
     config = json.loads((tmp_path / "small" / "config.json").read_text())
     assert config["sentence_transformers"]["activation_fn"] == IDENTITY
     assert len(scores_of(tmp_path / "small", task))
+
+
+def test_no_relevance_is_asked_for_to_calibrate(tmp_path, dense):
+    rows = [{"query": f"w{5 + i // 4} w8", "text": f"w{9 + i} w7"} for i in range(64)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for name, options in (("said", {"kind": "reranking"}), ("told", {})):
+        task = whet.load_task(train_file=tmp_path / "rows.jsonl", **options)
+        whet.compress(dense, whet.Recipe.from_list(RECIPES["by its own noise"]), tmp_path / name, task=task)
+    said, told = (whet.load_model(tmp_path / name).state_dict() for name in ("said", "told"))
+    assert all(torch.equal(weight, told[name]) for name, weight in said.items())

@@ -881,7 +881,7 @@ BAD = {
     "a regression model on classes": (
         _regression,
         MEASURE,
-        r"the model must be a text classifier, as your data ask, but it is a regressor; give another model",
+        r"scores in train.csv must be finite numbers, but got '\w+' in row 1; correct the row, or give the name",
     ),
     "a classifier on scores": (
         _rows("dev.csv", b"text,label\nw5,1\nw6,2\n"),

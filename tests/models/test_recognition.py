@@ -105,7 +105,7 @@ def test_data_that_serve_the_kind_of_the_model_are_read_for_it(folders, monkeypa
 
 def test_what_cannot_be_told_apart_is_asked_for_and_kept(folders, tmp_path):
     model = folders["regression"]
-    message = "may be a regressor or a reranker; say which: --kind regression or --kind reranking"
+    message = "may be a regressor or a reranker; say which: --kind regression or --kind reranking .in Python kind='regr"
     for call in (
         lambda: api.load_model(model),
         lambda: inspect(model),

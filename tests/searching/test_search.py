@@ -20,7 +20,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import whet
 from folders import classifier, save, tree, write_rows
 from interruptible import stop_at
+from retrieval_data import write_retrieval
 from searches import candidate, drop_of, made_up, stop_after, write_model_and_data
+from sentences import sentence_folder
 from whet.cli import app
 from whet.cli.options import seconds_in
 from whet.errors import (
@@ -568,6 +570,16 @@ def test_a_task_without_training_data_is_refused(model_and_data, tmp_path, rows)
     task = task_from_files(tmp_path / "few.csv", model_and_data / "dev.csv", text="text")
     with pytest.raises(InvalidData, match=rf"examples each to choose by and to train on, but got {rows} examples"):
         whet.search(model_and_data / "model", task, tmp_path / "out", **MADE_UP)
+    assert not (tmp_path / "out").exists()
+
+
+def test_queries_without_judgments_cannot_choose(tmp_path, tokenizer):
+    """The documents that stand for them are texts to calibrate by, of which nothing is the answer."""
+    folder = write_retrieval(tmp_path / "data")
+    (folder / "qrels" / "train.tsv").unlink()
+    embedder = sentence_folder(tmp_path / "model", tokenizer)
+    with pytest.raises(InvalidData, match="must choose by training queries with judgments, but retrieval has none"):
+        whet.search(embedder, whet.load_task("retrieval", data_dir=folder), tmp_path / "out", seconds=3600)
     assert not (tmp_path / "out").exists()
 
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import whet
-from whet.errors import InvalidParameter, UnknownName
+from whet.errors import InvalidData, InvalidParameter, UnknownName
+from whet.tasks.kinds.base import kind_named
 
 ABSENT = Path("nowhere")
 
@@ -59,6 +60,19 @@ def test_files_metric_and_user_tell_the_kind(file, options, kind):
 def test_what_contradicts_the_kind_is_refused(file, options, refusal):
     with pytest.raises(InvalidParameter, match=re.escape(refusal)):
         whet.load_task(train_file=ABSENT / file, **options)
+
+
+def test_the_model_says_the_kind_of_data_where_nothing_else_does():
+    """With the columns that the user names; and not against what the user, an ending or a metric says."""
+    embedding = kind_named("embedding")
+    found = whet.load_task(train_file=ABSENT / "a.csv", text="first", text_pair="second").for_kind(embedding)
+    assert (found.kind.name(), found.text, found.text_pair) == ("embedding", "first", "second")
+    for file, options in (("a.csv", {"kind": "classification"}), ("a.csv", {"metric": "f1"}), ("a.conll", {})):
+        task = whet.load_task(train_file=ABSENT / file, **options)
+        with pytest.raises(InvalidData, match="as your data ask, but it is a model of sentence embeddings"):
+            task.for_kind(embedding)
+    with pytest.raises(InvalidData, match="as your data ask, but it is a text classifier"):
+        found.for_kind(kind_named("classification"))
 
 
 def test_names_of_kinds_are_checked():

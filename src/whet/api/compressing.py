@@ -68,11 +68,12 @@ def compress(
     """
     folder = Path(out)
     steps = recipe.to_list()  # a step that cannot be recorded is refused before it costs anything
-    texts = None if task is None else task.unlabeled()  # no method reads labels
-    if texts is None:
+    texts = None
+    if task is None:
         recipe.check(Resources(seed=seed))
     else:
-        kind, texts = recognized(model, texts, kind, labels="unread")
+        kind, read = recognized(model, task, kind, labels="unread")
+        texts = read.unlabeled()  # no method reads labels
         _ = texts.splits  # bad data are refused before anything is loaded
     original, tokenizer = load_with_tokenizer(model, device=device, kind=kind, dimensions=dimensions)
     resources = Resources(seed=seed)

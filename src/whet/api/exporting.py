@@ -72,9 +72,10 @@ def export(
     """
     exporters = {exporter.name(): exporter for exporter in map(exporter_named, runtimes)}
     chosen = [(one, precision) for one in exporters.values() for precision in one.supported(precisions)]
-    texts = None if task is None else task.unlabeled()
-    if texts is not None:
-        kind, texts = recognized(model, texts, kind, labels="unread")
+    texts = None
+    if task is not None:
+        kind, read = recognized(model, task, kind, labels="unread")
+        texts = read.unlabeled()
     settings = ExportSettings(
         task=texts,
         kind=kind,

@@ -99,7 +99,7 @@ class Checkpoint(ModelFiles):
             ways = " or ".join(f"--kind {kind.name()}" for kind in found)
             raise InvalidModel(
                 f"the kind of a model must be known, but {self.source} holds {self.holds()}, which may be "
-                f"{_one_of(found)}; say which: {ways}"
+                f"{_one_of(found)}; say which: {ways} (in Python kind={found[0].name()!r}, ...)"
             )
         return found[0]
 

@@ -41,7 +41,8 @@ def recognized(
         source: folder or hub name.
         task: the data.
         said: name of the kind that the user says.
-        labels: whether labels are read; of a user's own texts alone, nothing is asked.
+        labels: whether labels are read; where they are not, data of a user's own that are said to be of another kind
+            serve as texts.
 
     Raises:
         InvalidModel: the kind is not known; see `Checkpoint.kind`.
@@ -51,5 +52,5 @@ def recognized(
     fitting = [kind.name() for kind in whole.kinds(said)]
     wanted = next((name for name in (task.kind.name(), *task.serves) if name in fitting), None)
     kind = whole.kind(wanted or said)
-    asked = labels == "read" or task.names
+    asked = labels == "read" or task.names or task.read_as
     return Recognized(kind.name(), task.for_kind(kind) if asked else task)

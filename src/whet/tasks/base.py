@@ -5,8 +5,8 @@ every later choice agree on the examples that were never trained on. `dev` serve
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -76,6 +76,9 @@ class Task(ABC):
     read_for: str | None = None
     """Name of the kind that data are read for, where they serve several and the user or the model says which."""
 
+    read_as: Callable[..., "Task"] | None = field(default=None, compare=False, repr=False)
+    """Reads own data again for another `kind`, where neither the user nor a file says theirs: the model does."""
+
     names: ClassVar[tuple[str, ...]]
     """Names of the tasks that this class serves."""
     file_kinds: ClassVar[tuple[str, ...]] = ()
@@ -117,6 +120,8 @@ class Task(ABC):
         """
         if self.kind.name() == kind.name():
             return self
+        if self.read_as is not None:
+            return self.read_as(kind=kind.name())
         if kind.name() in self.serves:
             return replace(self, read_for=kind.name())
         asks = f"{self.name} asks" if self.names else "your data ask"

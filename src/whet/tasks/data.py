@@ -63,6 +63,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def judged(self) -> bool:
+        """Whether labels tell good answers from others."""
+        return True
+
     def take(self, indices: Sequence[int] | Array) -> Self:
         """Return the examples at `indices`, in their order."""
         return replace(

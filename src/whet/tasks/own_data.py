@@ -5,6 +5,7 @@ A class of `whet.tasks.datasets`, or of an installed package, names the kinds wh
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def task_from_files(
         train_file: examples for training: a file in any format that the kind reads, or a table in memory, a
             pandas.DataFrame or a datasets.Dataset; measuring alone needs none.
         dev_file: examples for the final measurement, with the same columns; without them, nothing can be measured.
-        kind: name of the kind; if None, files of words tell it by their endings, and else the metric does.
+        kind: name of the kind; if None, files of words tell it by their endings, and else the metric does; if
+            nothing does, the model, see `Task.for_kind`.
         text: name of the column of the sentences.
         text_pair: name of the column of the second sentences, or None.
         label: name of the column of the labels; or of a column of 0 and 1 for each of several labels.
@@ -59,7 +61,8 @@ def task_from_files(
     train = None if train_file is None else source_of(train_file, "train_file")
     dev = None if dev_file is None else source_of(dev_file, "dev_file")
     readers = {name: task for task in members(PACKAGE, Task, group="whet.datasets") for name in task.file_kinds}
-    told = kind or _told_by_ending([train, dev], readers) or kind_of_metric(metric).name()
+    said = kind or _told_by_ending([train, dev], readers)
+    told = said or kind_of_metric(metric).name()
     _require_own_metric(kind_named(told).name(), metric)
     if told not in readers:
         raise InvalidParameter(f"own data must be of the kind {listed(list(readers))}, but got {told}; give one")
@@ -80,6 +83,10 @@ def task_from_files(
             f"--{foreign[0].replace('_', '-')} must go with another kind of data, but got it with {told}; leave it out"
         )
     where = columns if len(columns) > 1 else columns[0]
+    if said is None and metric is None:
+        own = partial(task_from_files, train_file, dev_file, text=text, text_pair=text_pair, label=label)
+        others = {"label_separator": label_separator, "stride": stride, "label_map": label_map, "positive": positive}
+        given["read_as"] = partial(own, **others)
     return _made(readers[told], train_file=train, dev_file=dev, text=text, label=where, read_for=kind, **given)
 
 

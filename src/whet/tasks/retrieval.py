@@ -79,6 +79,11 @@ class Retrieval(Embedded):
     whole: bool = True
     """Whether inputs are all documents, or the first relevant one of each query alone."""
 
+    @property
+    def judged(self) -> bool:
+        """See `Examples.judged`; documents that stand for queries have no judgments."""
+        return any(self.labels)
+
     def encode(self, tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> Encoded:
         """See `Examples.encode`; in rising order of lengths. A note is the document's number, or -1 for a query."""
         owners, notes = list(range(len(self))), [_QUERY] * len(self)

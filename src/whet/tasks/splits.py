@@ -191,6 +191,11 @@ def with_selection_split(task: Task) -> ResplitTask:
     """
     train, held_out, dev = task.splits
     examples = held_out.joined(train)
+    if not examples.judged:
+        raise InvalidData(
+            f"a search must choose by training queries with judgments, but {task.name} has none; add qrels/train.tsv, "
+            "or compress by a recipe, which needs texts alone"
+        )
     words = _words(examples)
     contained = overlaps(words)
     parts = set().union(*contained.values())

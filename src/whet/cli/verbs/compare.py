@@ -76,7 +76,7 @@ def compare(
         trials = [trial.to_dict() for trial in found.trials]
         print_json({"trials": trials, "failures": found.failures, "report": str(found.page)})
     else:
-        print_trials(found.trials, f"{task.name}, {len(task.splits.dev)} dev examples")
+        print_trials(found.trials, f"{task.name}, {found.trials[0].measurements[0].n} dev examples")
         for name, reason in found.failures.items():
             show(f"{name}: not in the table: {reason}")
         show(f"see {found.page}")

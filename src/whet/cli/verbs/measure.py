@@ -89,7 +89,7 @@ def measure(
         if as_json:
             print_json([trial.to_dict() for trial in trials])
         else:
-            print_trials(trials, f"{task.name}, {len(task.splits.dev)} dev examples")
+            print_trials(trials, f"{task.name}, {trials[0].measurements[0].n} dev examples")
 
     trials = api.measure(
         [baseline, *models], task, benchmark=benchmark, out=out, overwrite=overwrite, report=print_measured

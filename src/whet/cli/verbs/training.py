@@ -94,8 +94,9 @@ def distill(
     from whet.training.students.base import student_from
 
     given = {} if alpha is None else {"alpha": alpha}
+    task = recognized(teacher, task).task
     objective = replace(
-        Objective.for_kind(recognized(teacher, task).task.kind),
+        Objective.for_kind(task.kind),
         temperature=temperature,
         hidden_states=hidden_states,
         cosine=cosine,

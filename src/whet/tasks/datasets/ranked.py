@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from whet.errors import InvalidParameter
+from whet.tasks.base import Task, split_official
 from whet.tasks.data import Examples
 from whet.tasks.files import listed
 from whet.tasks.frames import Source
 from whet.tasks.kinds.base import TaskKind, kind_named
 from whet.tasks.own_files import OwnFiles, read_source
 from whet.tasks.retrieval import Candidates, grouped
+from whet.tasks.splits import ResplitTask
 
 __all__ = ["RankedTexts"]
 
@@ -63,11 +65,20 @@ class RankedTexts(OwnFiles):
         """See `Task.read`."""
         return self._read(self.train_file), self._read(self.dev_file)
 
+    def unlabeled(self) -> Task:
+        """See `Task.unlabeled`; no text is relevant."""
+        queries, texts = read_source(self.for_training, self._text_columns).values()
+        train = grouped(queries, texts, [0.0] * len(queries), source=str(self.for_training))
+        return ResplitTask(name=self.name, whole=self, own=split_official(train, Candidates([], [], [])))
+
+    @property
+    def _text_columns(self) -> list[str]:
+        return ["query", self.text] if self.text_pair is None else [self.text, self.text_pair]
+
     def _read(self, source: Source | None) -> Candidates:
         if source is None:
             return Candidates([], [], [])
-        columns = ("query", self.text) if self.text_pair is None else (self.text, self.text_pair)
-        names = [*columns, self.label]
+        names = [*self._text_columns, self.label]
         table = read_source(source, names)
         queries, texts, labels = (table[name] for name in names)
         return grouped(queries, texts, self.kind.read_labels(labels, None, source=str(source)), source=str(source))
