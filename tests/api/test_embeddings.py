@@ -179,3 +179,17 @@ def test_vectors_are_measured_as_an_index_keeps_them(folder, pairs, texts, tmp_p
 def test_dimensions_that_all_models_have_are_asked_for(folder, pairs):
     with pytest.raises(InvalidParameter, match="1 <= dimensions <= 32 must hold, but got dimensions=64"):
         whet.measure([folder], pairs, benchmark=whet.Benchmark(dimensions=64, **QUICK))
+
+
+def test_it_is_said_that_vectors_moved(folder, task, texts, tmp_path, capsys):
+    whet.compress(folder, SVD, tmp_path / "small", task=task)
+    told = capsys.readouterr().err
+    held_out = pd.DataFrame({"text": task.splits.validation.texts})
+    before, after = (vectors_of(path, held_out) for path in (folder, tmp_path / "small"))
+    cosine = (before * after).sum(1).mean()
+    assert f"vectors moved: their mean cosine with those of the original is {cosine:.3f} on held-out text" in told
+    whet.compress(folder, SVD, tmp_path / "blind")
+    assert "vectors moved; make every index of them anew" in capsys.readouterr().err
+    save(classifier(), word_tokenizer(), tmp_path / "classifier")
+    whet.compress(tmp_path / "classifier", SVD, tmp_path / "other")
+    assert "vectors" not in capsys.readouterr().err

@@ -8,15 +8,20 @@ from torch import nn
 
 from whet.calibration.resources import Calibration, Resources, prepare_resources
 from whet.evaluation import records
+from whet.evaluation.formatting import number
+from whet.evaluation.vectors import cosine_with
 from whet.methods.recipe import Recipe, Step
-from whet.models.artifact import load_with_tokenizer
-from whet.models.load import check_head
+from whet.models.artifact import LoadedModel, load_with_tokenizer
+from whet.models.inference import kind_of_model
+from whet.models.load import check_head, common_max_length
 from whet.models.recognition import recognized
 from whet.models.weights import check_finite
 from whet.tasks.base import Task
+from whet.tasks.kinds.base import NO_HEAD
 from whet.utils.calls import checked
-from whet.utils.distributed import from_first_process
+from whet.utils.distributed import from_first_process, is_first
 from whet.utils.outputs import holding_output
+from whet.utils.progress import note
 from whet.utils.ranges import Device, Seed
 
 __all__ = ["Compressed", "compress"]
@@ -84,16 +89,28 @@ def compress(
         )
     done: list[Step] = []
 
-    def note(step: Step) -> None:
+    def finished(step: Step) -> None:
         done.append(step)
         report(step)
 
-    compressed = recipe.apply(original, resources, report=note)
-    check_finite(compressed)
-    tokenizer = recipe.tokenizer(tokenizer, resources)
+    made = LoadedModel(recipe.apply(original, resources, report=finished), recipe.tokenizer(tokenizer, resources))
+    check_finite(made.model)
     from_first_process(
-        lambda: records.save_model(
-            compressed, tokenizer, folder, recipe=steps, origin=str(model), seed=seed, overwrite=overwrite
-        )
+        lambda: records.save_model(*made, folder, recipe=steps, origin=str(model), seed=seed, overwrite=overwrite)
     )
-    return Compressed(compressed, done)
+    if is_first() and NO_HEAD in kind_of_model(made.model).heads:
+        _say_moved(LoadedModel(original, tokenizer), made, texts, calibration or Calibration())
+    return Compressed(made.model, done)
+
+
+def _say_moved(original: LoadedModel, made: LoadedModel, task: Task | None, calibration: Calibration) -> None:
+    """Say of an embedder that no index of the original's vectors fits it, and how far they moved."""
+    told = "vectors moved"
+    if task is not None:
+        where, texts = "held-out", task.splits.validation
+        if not len(texts):
+            where, texts = "training", task.splits.train
+        length = common_max_length(calibration.max_length, original.model)
+        cosine = cosine_with(original, made, texts, max_length=length)
+        told += f": their mean cosine with those of the original is {number(cosine, places=3)} on {where} text"
+    note(f"{told}; make every index of them anew")
