@@ -75,6 +75,11 @@ def test_the_model_says_the_kind_of_data_where_nothing_else_does():
         found.for_kind(kind_named("classification"))
 
 
+@pytest.mark.parametrize("name", ["sick-relatedness", "glue/stsb"])
+def test_pairs_with_scores_serve_embedders_too(name):
+    assert whet.load_task(name, data_dir=ABSENT, kind="embedding").kind.name() == "embedding"
+
+
 def test_names_of_kinds_are_checked():
     with pytest.raises(UnknownName, match="did you mean token_classification"):
         whet.load_task(train_file=ABSENT / "a.csv", kind="token_clasification")

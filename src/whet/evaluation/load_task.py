@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from whet.errors import InvalidParameter
+from whet.errors import InvalidData, InvalidParameter
 from whet.evaluation.metrics.base import quality_named
 from whet.tasks.base import Task, task_named
 from whet.tasks.frames import OwnData
@@ -95,13 +95,14 @@ def load_task(
 
 def _of_kind(task: Task, kind: TaskKind) -> Task:
     """The task as models of a kind answer it, which its data must serve."""
-    served = (task.kind.name(), *task.serves)
-    if kind.name() not in served:
+    try:
+        return task.for_kind(kind)
+    except InvalidData as error:
+        served = (task.kind.name(), *task.serves)
         raise InvalidParameter(
             f"--kind must be that of the task, but got {kind.name()} for {task.name}, which serves "
             f"{' and '.join(served)}; leave it out"
-        )
-    return task.for_kind(kind)
+        ) from error
 
 
 def _with_positive(task: Task) -> Task:
