@@ -288,6 +288,16 @@ def test_what_is_no_sentence_is_named(made, sentence):
         whet.load(made("token_classification")[0])(["w5", sentence])
 
 
+@pytest.mark.parametrize("kind", all_kinds())
+@pytest.mark.parametrize("inputs", [5, None, 1.5, print])
+def test_what_is_neither_one_input_nor_several_is_a_sentence(kind, inputs):
+    about = About(source="", target="", labels=("a",), max_length=None, batch_size=3, config={})
+    predictor = predictor_named(kind)(Echo(), Encoded(left=False), about)
+    for ask in (predictor, predictor.predict):
+        with pytest.raises(InvalidParameter, match=r"must be one, or a list of several, but got \w+=.*; correct it"):
+            ask(inputs)
+
+
 # answers
 
 
@@ -374,6 +384,7 @@ def test_prompts_go_before_texts(tmp_path):
     [
         ({"dimensions": 33}, "1 <= dimensions <= 32 must hold, but got dimensions=33"),
         ({"dimensions": 0}, "1 <= dimensions <= 32 must hold"),
+        ({"dimensions": "8"}, "1 <= dimensions <= 32 must hold, but got dimensions='8'"),
         ({"vectors": "int4"}, "vectors must be one of float32, int8, binary, but got vectors='int4'"),
     ],
 )
@@ -407,8 +418,11 @@ def test_documents_are_ranked_by_the_score_of_the_model(tmp_path, activation, sq
         InvalidParameter, match=r"pairs must be tuples of a query and a document, but got pairs\[0\]='w5'"
     ):
         predictor("w5")
-    with pytest.raises(InvalidParameter, match="rank must get a query and a list of documents"):
-        predictor.rank("w5", "w6")
+    for wrong in ("w6", 5, None):
+        with pytest.raises(InvalidParameter, match="rank must get a query and a list of documents"):
+            predictor.rank("w5", wrong)
+    with pytest.raises(InvalidParameter, match="1 <= top must hold, but got top='2'"):
+        predictor.rank("w5", documents, top="2")
 
 
 # language models

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from whet.errors import InvalidParameter
+from whet.utils.inputs import one_line
 from whet.utils.precision import VectorType
 
 __all__ = ["WHOLE", "VectorForm", "require_dimensions"]
@@ -73,5 +74,6 @@ def require_dimensions(dimensions: int, width: int) -> None:
     Raises:
         InvalidParameter: that is asked for.
     """
-    if not 1 <= dimensions <= width:
-        raise InvalidParameter(f"1 <= dimensions <= {width} must hold, but got dimensions={dimensions}; correct it")
+    if not (isinstance(dimensions, int) and 1 <= dimensions <= width):
+        got = one_line(repr(dimensions), 40)
+        raise InvalidParameter(f"1 <= dimensions <= {width} must hold, but got dimensions={got}; correct it")

@@ -23,7 +23,16 @@ from whet.utils.precision import PYTORCH
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["TRANSFORMERS", "About", "Predictor", "all_predictors", "checked_texts", "is_text", "predictor_named"]
+__all__ = [
+    "TRANSFORMERS",
+    "About",
+    "Predictor",
+    "all_predictors",
+    "as_list",
+    "checked_texts",
+    "is_text",
+    "predictor_named",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -167,6 +176,25 @@ class Predictor(ABC):
                 )
 
 
+def as_list(inputs: Any, *, name: str) -> list[Any]:
+    """Return what is to be answered as a list.
+
+    Args:
+        inputs: one as text or tuple, or an iterable of several.
+        name: what they are, such as texts.
+
+    Raises:
+        InvalidParameter: it is neither.
+    """
+    if isinstance(inputs, str | tuple):
+        return [inputs]
+    if not isinstance(inputs, Iterable):
+        raise InvalidParameter(
+            f"{name} must be one, or a list of several, but got {name}={one_line(repr(inputs), 60)}; correct it"
+        )
+    return list(inputs)
+
+
 def checked_texts(texts: Any, *, pairs: bool = True) -> list[Any]:
     """Return inputs as a list of texts, and of pairs as tuples.
 
@@ -177,7 +205,7 @@ def checked_texts(texts: Any, *, pairs: bool = True) -> list[Any]:
     Raises:
         InvalidParameter: something is neither.
     """
-    listed: list[Any] = [texts] if isinstance(texts, str | tuple) else list(texts)
+    listed = as_list(texts, name="texts")
     for i, text in enumerate(listed):
         parts = text if pairs and isinstance(text, tuple) and len(text) == 2 else (text,)
         if not all(map(is_text, parts)):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from whet.errors import InvalidParameter
-from whet.run.kinds.base import Predictor, is_text
+from whet.run.kinds.base import Predictor, as_list, is_text
 from whet.tasks.spans import WindowLogits, best_span
 from whet.utils.inputs import one_line
 
@@ -93,7 +93,7 @@ def _answer(context: str, start: int, end: int, score: float) -> Answer:
 
 
 def _checked(questions: Any) -> list[Question]:
-    listed: list[Any] = [questions] if isinstance(questions, str | tuple) else list(questions)
+    listed = as_list(questions, name="questions")
     for i, question in enumerate(listed):
         if not (isinstance(question, tuple) and len(question) == 2 and all(map(is_text, question))):
             raise InvalidParameter(

@@ -88,13 +88,13 @@ class Reranker(TextPredictor):
             documents: what may answer it.
             top: how many are returned; all if None.
         """
-        if not is_text(query) or isinstance(documents, str):
+        if not is_text(query) or isinstance(documents, str) or not isinstance(documents, Iterable):
             raise InvalidParameter(
                 "rank must get a query and a list of documents, but got "
                 f"query={one_line(repr(query), 40)}, documents={one_line(repr(documents), 40)}; correct them"
             )
-        if top is not None and top < 1:
-            raise InvalidParameter(f"1 <= top must hold, but got top={top}; give more")
+        if top is not None and not (isinstance(top, int) and top >= 1):
+            raise InvalidParameter(f"1 <= top must hold, but got top={one_line(repr(top), 40)}; give more")
         listed = list(documents)
         scores = self.predict([(query, document) for document in listed])
         order = sorted(range(len(listed)), key=lambda i: -scores[i])

@@ -9,7 +9,7 @@ import numpy as np
 from whet.errors import InvalidParameter
 from whet.run.entities import Entity, entities_in
 from whet.run.kinds._texts import pipeline_code
-from whet.run.kinds.base import Predictor, is_text
+from whet.run.kinds.base import Predictor, as_list, is_text
 from whet.tasks.tags import OUTSIDE, first_pieces, joined_words, word_bounds
 from whet.utils.inputs import one_line
 
@@ -57,7 +57,7 @@ class Tagger(Predictor):
                 words. Places in a sentence of words count a space between any two.
         """
         found: list[list[Entity]] = []
-        for _, part in self._chunks([_words(i, one) for i, one in enumerate(_listed(sentences))]):
+        for _, part in self._chunks([_words(i, one) for i, one in enumerate(as_list(sentences, name="sentences"))]):
             located = self._encoder.located([words.text for words in part])
             entities: dict[int, list[Entity]] = {}
             for i, outputs in self._token_outputs([one.row for one in located]):
@@ -77,10 +77,6 @@ class Tagger(Predictor):
             best = int(row.argmax())
             tags[word], scores[word] = self.labels[best], float(1 / np.exp(row - row[best]).sum())
         return entities_in(words.text, words.bounds, tags, scores)
-
-
-def _listed(sentences: Any) -> list[Any]:
-    return [sentences] if isinstance(sentences, str | tuple) else list(sentences)
 
 
 def _words(index: int, sentence: Any) -> _Words:
