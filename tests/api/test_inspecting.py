@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from filelock import FileLock
 from transformers import AutoModelForTokenClassification
 
 import whet
@@ -10,7 +11,7 @@ from helpers import FAMILIES, tiny_model
 from whet.api.inspecting import inspect
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
-from whet.evaluation import records
+from whet.evaluation import records, timing
 from whet.methods.base import all_methods
 from whet.methods.recipe import Recipe
 from whet.numerics.low_rank import break_even
@@ -40,6 +41,16 @@ def test_break_evens_cover_every_shape_of_the_blocks(tmp_path, tokenizer):
     # each shape is spoken of, and so are threads
     assert all(any(row.shape in line for line in found.advice) for row in found.break_evens)
     assert "cores are used" in found.advice[-1]
+
+
+def test_without_times_nothing_is_waited_for(tmp_path, tokenizer):
+    """What else takes times on this machine does not hold it up."""
+    with FileLock(timing.LOCK).acquire(timeout=0):
+        found = inspect(save(tiny_model("bert"), tokenizer, tmp_path / "model"), untimed=True)
+    assert all(row.milliseconds is None and row.time_share is None for row in found.modules)
+    assert all(row.by_parameters and row.by_time is None and row.best_speedup is None for row in found.break_evens)
+    assert sum(row.share for row in found.modules) == pytest.approx(1)
+    assert "low rank saves bytes of 2 layers of 64x32 below rank 21" in found.advice
 
 
 def test_an_inspection_is_json(tmp_path, tokenizer):

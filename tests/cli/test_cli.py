@@ -24,7 +24,7 @@ from whet import api
 from whet.api import training
 from whet.cli.options import label_map_in
 from whet.errors import InvalidParameter, OutputNotWritten
-from whet.evaluation import records
+from whet.evaluation import records, timing
 from whet.methods.base import Stage, all_methods
 from whet.methods.recipe import Recipe
 from whet.models import artifact
@@ -502,6 +502,19 @@ def test_inspect(place, run):
     assert (done.code, done.err) == (0, "")
     assert "2 sentences of 40 tokens" in done.out, "the model cannot read the 64 that were asked for"
     assert json.loads(run(*words, "--json").out)["modules"]
+
+
+def test_times_may_be_left_out(place, run, no_memory, monkeypatch):
+    """Whatever would take one fails."""
+    monkeypatch.setattr(timing, "_time_rounds", None)
+    done = run("inspect", "small", "--untimed")
+    assert (done.code, done.err) == (0, "") and " ms" not in done.out and "below rank" in done.out
+    done = run("measure", "model", "small", *OWN, "--untimed")
+    assert (done.code, done.err) == (0, "")
+    assert "accuracy" in done.out and "one text" not in done.out and "faster" not in done.out
+    done = run("compare", "model", "--out", "out", *OWN, "--untimed", *BLIND, "--json")
+    measured = {row["metric"] for trial in json.loads(done.out)["trials"] for row in trial["measurements"]}
+    assert done.code == 0 and measured >= {"accuracy", "kl", "disk"} and not measured & {"throughput", "latency_median"}
 
 
 def test_methods(run):

@@ -20,6 +20,7 @@ def inspect(
     kind: str | None = None,
     batch: tuple[int, int] = (32, 64),
     rounds: Annotated[int, Interval(ge=1, le=10_000)] = 15,
+    untimed: bool = False,
 ) -> Inspection:
     """Return what a model answers, where its parameters and its time are, and what can help.
 
@@ -28,6 +29,7 @@ def inspect(
         kind: of the model's answers, such as embedding, where the folder does not tell.
         batch: sentences and tokens a sentence to time it with; fewer tokens if the model cannot read as many.
         rounds: forward passes that are timed.
+        untimed: whether no times are taken, for which nothing else should use the machine.
 
     Raises:
         InvalidModel, InvalidArtifact: the model cannot be loaded or was altered.
@@ -35,4 +37,4 @@ def inspect(
     """
     require_batch(batch)
     loaded, tokenizer = load_with_tokenizer(model, kind=kind)
-    return inspected(loaded, batch=batch, rounds=rounds, methods=refusals(loaded, tokenizer))
+    return inspected(loaded, batch=batch, rounds=0 if untimed else rounds, methods=refusals(loaded, tokenizer))

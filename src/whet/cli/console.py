@@ -247,17 +247,24 @@ def print_inspection(found: Inspection) -> None:
         TableColumn("shape", [row.shape for row in rows], "word"),
         TableColumn("parameters", [number(row.parameters) for row in rows]),
         TableColumn("share", [percent(row.share) for row in rows]),
-        TableColumn("ms", [number(row.milliseconds, places=2) for row in rows]),
-        TableColumn("time", [percent(row.time_share) for row in rows]),
+        TableColumn("ms", [number(row.milliseconds, places=2) for row in rows if row.milliseconds is not None]),
+        TableColumn("time", [percent(row.time_share) for row in rows if row.time_share is not None]),
         TableColumn("kind", [row.kind for row in rows], "word"),
     ]
     products = [
         TableColumn("shape", [even.shape for even in evens], "word"),
         TableColumn("layers", [str(even.layers) for even in evens]),
         TableColumn("fewer parameters\nbelow rank", [str(even.by_parameters) for even in evens]),
-        TableColumn("faster up\nto rank", [str(even.by_time or "none") for even in evens]),
-        TableColumn("speedup of the\nsmallest rank", [number(even.best_speedup, places=2) for even in evens]),
+        TableColumn("faster up\nto rank", [str(even.by_time or "none") for even in evens if even.by_time is not None]),
+        TableColumn(
+            "speedup of the\nsmallest rank",
+            [number(even.best_speedup, places=2) for even in evens if even.best_speedup is not None],
+        ),
     ]
+    # without times, their columns have no cells
+    modules, products = (
+        [column for column in table if len(column.cells) == len(table[0].cells)] for table in (modules, products)
+    )
     width = table_width()
     suited = [name for name, reason in found.methods.items() if not reason]
     show(

@@ -38,6 +38,7 @@ __all__ = [
     "Texts",
     "ThreadOptions",
     "TrainingOptions",
+    "Untimed",
     "conditions_in",
     "given_words",
     "in_words",
@@ -55,6 +56,7 @@ Json = Annotated[Flag, Parameter(name="--json", help="Print JSON instead of tabl
 MAX_LENGTH = 128
 """Tokens of the longest input, if nothing else is asked for."""
 InputLength = Annotated[int, Parameter(help="Longer inputs are cut to this many tokens.")]
+Untimed = Annotated[Flag, Parameter(help="Take no times, for which nothing else should use the machine.")]
 Precisions = Annotated[
     str,
     Parameter(help="Precisions of other runtimes than pytorch, separated by commas: fp32, bf16, int8, ..."),

@@ -35,10 +35,10 @@ class ModuleRow(NamedTuple):
     parameters: int
     share: float
     """Of the model's parameters."""
-    milliseconds: float
-    """Median time that it takes in one forward pass of the model."""
-    time_share: float
-    """Of the model's time."""
+    milliseconds: float | None = None
+    """Median time that it takes in one forward pass of the model; None if no times were taken."""
+    time_share: float | None = None
+    """Of the model's time, likewise."""
 
 
 class BreakEven(NamedTuple):
@@ -49,10 +49,10 @@ class BreakEven(NamedTuple):
     """Layers of this shape."""
     by_parameters: int
     """Rank from which two factors hold as much as the dense weight."""
-    by_time: int
-    """Largest rank timed that is faster than the dense product here; 0 where none is."""
-    best_speedup: float
-    """Of the smallest rank timed."""
+    by_time: int | None = None
+    """Largest rank timed that is faster than the dense product here; 0 where none is, None if no times were taken."""
+    best_speedup: float | None = None
+    """Of the smallest rank timed, likewise."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def inspected(loaded: PreTrainedModel, *, batch: tuple[int, int], rounds: int, m
     Args:
         loaded: the model, in eval mode.
         batch: sentences and tokens a sentence to time it with; fewer tokens if the model cannot read as many.
-        rounds: forward passes that are timed.
+        rounds: forward passes that are timed; with 0, no times are taken.
         methods: why each method refuses the model, by its name; empty for those that can work on it.
     """
     size, length = batch[0], common_max_length(batch[1], loaded)
@@ -115,7 +115,7 @@ def inspected(loaded: PreTrainedModel, *, batch: tuple[int, int], rounds: int, m
     ids = torch.randint(vocabulary // 2, vocabulary, (size, length), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     rows = _modules(loaded, inputs, rounds)
-    evens = _break_evens(loaded, inputs)
+    evens = _break_evens(loaded, inputs if rounds else None)
     here = current_machine()
     kind, reads = kind_of_model(loaded).name(), _tokens_read(loaded)
     return Inspection(here, (size, length), rows, evens, _advice(here, evens), kind, reads, methods)
@@ -152,20 +152,18 @@ def _modules(model: nn.Module, inputs: dict[str, Tensor], rounds: int) -> list[M
         for name, module in model.named_modules()
         if not any(module.children()) and any(True for _ in module.parameters())
     }
-    times = time_modules(model, leaves, inputs, rounds=rounds, label="timing modules")
+    times = time_modules(model, leaves, inputs, rounds=rounds, label="timing modules") if rounds else None
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rows = []
     for name, module in leaves.items():
         own = sum(parameter.numel() for parameter in module.parameters())
-        seconds = times.modules[name]
         shape = "x".join(str(size) for size in max(module.parameters(), key=torch.numel).shape)
-        rows.append(
-            ModuleRow(name, type(module).__name__, shape, own, own / parameters, seconds * 1e3, seconds / times.whole)
-        )
+        taken = () if times is None else (times.modules[name] * 1e3, times.modules[name] / times.whole)
+        rows.append(ModuleRow(name, type(module).__name__, shape, own, own / parameters, *taken))
     return rows
 
 
-def _break_evens(model: nn.Module, batch: Batch) -> list[BreakEven]:
+def _break_evens(model: nn.Module, batch: Batch | None) -> list[BreakEven]:
     weights = [dense_weight(model.get_submodule(name)) for name in Architecture.of(model).linears]
     shapes = {tuple(weight.shape): weight for weight in weights}
     return [
@@ -174,19 +172,23 @@ def _break_evens(model: nn.Module, batch: Batch) -> list[BreakEven]:
     ]
 
 
-def _break_even(weight: Tensor, layers: int, batch: Batch) -> BreakEven:
-    limit = break_even(weight)
+def _break_even(weight: Tensor, layers: int, batch: Batch | None) -> BreakEven:
+    """Where a shape of layer breaks even, by time too if there is a batch to time it with."""
+    limit, shape = break_even(weight), "x".join(map(str, weight.shape))
+    if batch is None:
+        return BreakEven(shape, layers, limit)
     ranks = sorted({max(1, round(limit * share)) for share in SHARES})
     table = layer_latencies(weight, ranks, [batch])
     faster = [rank for rank, seconds in table.factored.items() if seconds < table.dense]
-    shape = "x".join(map(str, weight.shape))
     return BreakEven(shape, layers, limit, max(faster, default=0), table.dense / table.factored[ranks[0]])
 
 
 def _advice(here: Machine, evens: list[BreakEven]) -> list[str]:
     lines = []
     for row in evens:
-        if row.by_time:
+        if row.by_time is None:
+            lines.append(f"low rank saves bytes of {row.layers} layers of {row.shape} below rank {row.by_parameters}")
+        elif row.by_time:
             lines.append(f"low rank can help the {row.layers} layers of {row.shape}: faster up to rank {row.by_time}")
         else:
             lines.append(f"low rank cannot help the {row.layers} layers of {row.shape}: no rank is faster here")

@@ -8,6 +8,7 @@ from whet.cli.options import (
     OutputOptions,
     Precisions,
     TaskOptions,
+    Untimed,
     names_in,
 )
 from whet.cli.recipes import RecipesOptions
@@ -28,6 +29,7 @@ def compare(
     batch_size: int = 32,
     max_length: InputLength = MAX_LENGTH,
     rounds: int = 10,
+    untimed: Untimed = False,
     calibration: int = 512,
     machine: MachineOptions = MachineOptions(),
 ) -> int:
@@ -51,11 +53,13 @@ def compare(
     from whet import api
     from whet.calibration.resources import Calibration
     from whet.evaluation.benchmark import Benchmark
+    from whet.evaluation.metrics.base import untimed_metrics
 
     benchmark = Benchmark(
         batch_size=batch_size,
         max_length=max_length,
         rounds=rounds,
+        metrics=untimed_metrics() if untimed else None,
         seed=machine.seed,
         device=device,
         runtimes=names_in(runtime),

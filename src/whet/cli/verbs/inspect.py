@@ -1,7 +1,7 @@
 """`inspect` and `methods`: the verbs that change nothing."""
 
 from whet.cli.console import print_inspection, print_json, print_methods
-from whet.cli.options import Json, ThreadOptions
+from whet.cli.options import Json, ThreadOptions, Untimed
 
 
 def inspect(
@@ -11,6 +11,7 @@ def inspect(
     kind: str | None = None,
     batch_size: int = 32,
     length: int = 64,
+    untimed: Untimed = False,
     machine: ThreadOptions = ThreadOptions(),
     as_json: Json = False,
 ) -> None:
@@ -25,7 +26,7 @@ def inspect(
     from whet import api
 
     machine.use_cpu()
-    inspection = api.inspect(model, kind=kind, batch=(batch_size, length))
+    inspection = api.inspect(model, kind=kind, batch=(batch_size, length), untimed=untimed)
     if as_json:
         print_json(inspection.to_dict())
     else:

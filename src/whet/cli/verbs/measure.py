@@ -13,6 +13,7 @@ from whet.cli.options import (
     MachineOptions,
     Precisions,
     TaskOptions,
+    Untimed,
     names_in,
 )
 from whet.utils.precision import VectorType
@@ -30,6 +31,7 @@ def measure(
     batch_tokens: int | None = None,
     max_length: InputLength = MAX_LENGTH,
     rounds: int = 10,
+    untimed: Untimed = False,
     runtime: str | None = None,
     precision: Precisions | None = None,
     cache: Path | None = None,
@@ -67,6 +69,7 @@ def measure(
     device = machine.use(processes="one")
     from whet import api
     from whet.evaluation.benchmark import Benchmark
+    from whet.evaluation.metrics.base import untimed_metrics
     from whet.report.pictures import check_picture, draw
 
     benchmark = Benchmark(
@@ -74,6 +77,7 @@ def measure(
         batch_tokens=batch_tokens,
         max_length=max_length,
         rounds=rounds,
+        metrics=untimed_metrics() if untimed else None,
         seed=machine.seed,
         device=device,
         runtimes=None if runtime is None else names_in(runtime),

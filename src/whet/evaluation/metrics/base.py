@@ -32,6 +32,7 @@ __all__ = [
     "metric_named",
     "quality_named",
     "task_qualities",
+    "untimed_metrics",
 ]
 
 
@@ -87,6 +88,8 @@ class Metric(ABC):
     """Name of the metric in tasks and tables."""
     universal: ClassVar[bool] = True
     """Whether the metric applies to every task; other metrics are named by the task."""
+    timed: ClassVar[bool] = False
+    """Whether it takes times, for which nothing else should use the machine."""
 
     @abstractmethod
     def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
@@ -200,6 +203,11 @@ class SummedQuality(Quality):
 def all_metrics() -> dict[str, type[Metric]]:
     """Return every metric by name."""
     return {metric.name: metric for metric in members("whet.evaluation.metrics", Metric)}
+
+
+def untimed_metrics() -> tuple[str, ...]:
+    """Return the names of the metrics of every task that take no times."""
+    return tuple(name for name, metric in all_metrics().items() if metric.universal and not metric.timed)
 
 
 def metric_named(name: str) -> Metric:

@@ -31,6 +31,7 @@ class Latency(Metric):
     """Median and 95th percentile for single examples, throughput in batches, and medians at fixed shapes."""
 
     name: ClassVar[str] = "latency"
+    timed: ClassVar[bool] = True
 
     def measure(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
         """See `Metric.measure`."""
