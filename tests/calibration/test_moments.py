@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from families import tiny
 from helpers import FAMILIES, Family, noise_of, padded, sentences_of, tiny_batches, tiny_model
 from whet.calibration.gradients import fisher_noise, noise_generator
 from whet.calibration.moments import collect_moments
@@ -157,6 +158,37 @@ def test_padding_on_the_left_is_left_out_too():
     for name in layers:
         torch.testing.assert_close(after[name].mean, before[name].mean, rtol=0, atol=1e-5)
         torch.testing.assert_close(after[name].second, before[name].second, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["albert", "deberta-v2"])
+def test_layers_that_run_several_times_sum_over_their_uses(family: str):
+    """ALBERT has one block for all; DeBERTa's queries and keys read relative positions too, its values do not."""
+    model = tiny(family)
+    layers = tuple(
+        name for name in Architecture.of(model).linears if name.endswith(("query", "query_proj", "value_proj"))
+    )
+    seen: dict[str, list[Tensor]] = {name: [] for name in layers}
+    backward: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def keep(name: str) -> Any:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+            seen[name].append(inputs[0].detach().flatten(0, -2))
+            out.register_hook(lambda gradient: backward[name].append((gradient @ dense_weight(layer)).flatten(0, -2)))
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
+    batches = tiny_batches(count=2, ragged=False)
+    for i, batch in enumerate(batches):
+        logits = model(**batch).logits
+        logits.backward(noise_of(logits.detach(), 5, 4 * i))
+    for handle in handles:
+        handle.remove()
+    found = collect_moments(model, batches, layers, seed=5)
+    for name in layers:
+        z, h = torch.cat(seen[name]).double(), torch.cat(backward[name]).double()
+        assert len(z) > 8 * 8 or "value" in name, "the layer runs on more than the tokens"
+        assert_close(found[name], Moments(z.mean(0), z.T @ z / len(z), h.T @ h / 8), rtol=1e-4)
 
 
 def test_layers_that_read_the_same_tensor_share_their_moment():

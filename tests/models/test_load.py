@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
+from families import tiny
 from folders import classifier, edit_json, save
 from helpers import FAMILIES, PAD, VOCAB, tiny_batches, tiny_model
 from whet.errors import InvalidModel
@@ -275,3 +276,11 @@ def test_models_that_do_not_say_have_no_limit():
 def test_weight_files_are_those_of_the_weights(tmp_path, tokenizer):
     save(tiny_model("bert"), tokenizer, tmp_path / "model")
     assert weight_files(tmp_path / "model") == [tmp_path / "model" / "model.safetensors"]
+
+
+@pytest.mark.parametrize(("family", "longest"), [("mpnet", 38), ("roberta", 39), ("bert", 40), ("xlnet", None)])
+def test_positions_that_count_from_the_padding_token_leave_fewer(family, longest):
+    """MPNet counts from 1 whatever its padding token; XLNet has no limit, which its configuration calls -1."""
+    model = tiny(family)
+    assert max_positions(model) == longest
+    assert model(torch.full((1, longest or 50), 7)).logits.isfinite().all()

@@ -112,7 +112,9 @@ def _add(total: Tensor, part: Tensor) -> None:
 def _by_example(tensor: Tensor, mask: Tensor, name: str) -> Tensor:
     """Return the tensor as (examples, tokens, features) in float32, also where the model flattens tokens into rows."""
     if tensor.numel() != mask.numel() * tensor.shape[-1]:
-        raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; exclude this layer")
+        raise InvalidModel(
+            f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out with include"
+        )
     return tensor.reshape(*mask.shape[:2], -1).float()
 
 

@@ -8,7 +8,9 @@ layers that read the same tensor (query, key, value) share the first. Methods th
 Gradients are those of `fisher_noise`, so that E[h hᵀ] is the curvature of KL in z.
 
 A layer may see (batch, length, in) in one call, or, like the recurrent layers of an LSTM, some time steps of every
-example in each of several calls; together, the calls must cover all tokens of the batch.
+example in each of several calls; together, the calls must cover all tokens of the batch. A layer that runs several
+times, as ALBERT's one block does, sums over its uses; so does one that also reads what all examples share, as
+DeBERTa's keys read relative positions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -69,20 +71,66 @@ class _Sum:
 
     def add(self, rows: Tensor) -> None:
         rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
-        product, total = rows.T @ rows, rows.sum(0)
-        if self.first is None or self.second is None:
-            self.first, self.second = total.double(), product.double()
-        else:
-            self.first += total
-            self.second += product
-        self.count += len(rows)
+        self._add(len(rows), rows.sum(0), rows.T @ rows)
 
-    def means(self) -> tuple[Tensor, Tensor]:
+    def merge(self, other: "_Sum") -> None:
+        if other.first is not None and other.second is not None:
+            self._add(other.count, other.first, other.second)
+
+    def _add(self, count: int, first: Tensor, second: Tensor) -> None:
         if self.first is None or self.second is None:
-            raise InvalidModel("every layer must run on the calibration data, but one did not; exclude this layer")
+            self.first, self.second = (total.to(torch.float64, copy=True) for total in (first, second))
+        else:
+            self.first += first
+            self.second += second
+        self.count += count
+
+    def means(self, name: str) -> tuple[Tensor, Tensor]:
+        if self.first is None or self.second is None:
+            raise InvalidModel(
+                f"every layer must run on the calibration data, but {name} did not; leave it out with include"
+            )
         count = int(sum_over_processes(torch.tensor(self.count)))
         # in place, since a second set of all moments would double the memory
         return sum_over_processes(self.first).div_(count), sum_over_processes(self.second).div_(count)
+
+
+class _Activations:
+    """Sums of what layers see; layers that read the same tensors, such as query, key and value, share theirs."""
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[str, ...], _Sum] = {}
+        self.tensor: Tensor | None = None
+        self.readers: list[str] = []
+        self.seen = _Sum()
+
+    def add(self, name: str, tensor: Tensor, real: Tensor) -> None:
+        """Add the real rows of what a layer reads; which others read it too shows in the calls that follow."""
+        if self.tensor is tensor and name not in self.readers:
+            self.readers.append(name)
+            return
+        self.flush()
+        self.tensor, self.readers, self.seen = tensor, [name], _Sum()
+        self.seen.add(_rows(tensor.detach(), real))
+
+    def flush(self) -> None:
+        """Put away the sums of the tensor that was read last."""
+        if self.readers:
+            self.sums.setdefault(tuple(self.readers), _Sum()).merge(self.seen)
+        self.tensor, self.readers = None, []
+
+    def parts_of(self, name: str) -> tuple[tuple[str, ...], ...]:
+        """Return the keys of `sums` that make up what a layer saw."""
+        return tuple(sorted(readers for readers in self.sums if name in readers))
+
+    def whole(self, parts: tuple[tuple[str, ...], ...]) -> _Sum:
+        """Return the sum of some of `sums`."""
+        if len(parts) == 1:
+            return self.sums[parts[0]]
+        total = _Sum()
+        for part in parts:
+            total.merge(self.sums[part])
+        return total
 
 
 class _Collector:
@@ -104,13 +152,12 @@ class _Collector:
         self.sides = {**{name: narrower_side(dense_weight(layer)) for name, layer in others.items()}, **sides}
         self.seed = seed
         self.temperature = temperature
-        self.activations = {name: _Sum() for name in layers}
+        self.activations = _Activations()
         self.backward = {name: _Sum() for name in layers}
         self.examples = 0
         self.mask = torch.empty(0, 0, dtype=torch.bool)
         self.first_alone = first_token_layers(model)
         self.steps = dict.fromkeys(layers, 0)
-        self.last_input: tuple[Tensor, str] | None = None
         self.real: dict[str, Tensor] = {}
 
     def run(self, batch: Batch, indices: range) -> None:
@@ -124,11 +171,11 @@ class _Collector:
             if 0 < steps < rows_read(name, mask, self.first_alone).shape[1]:
                 raise InvalidModel(
                     f"{name} must see one row per token, but got {steps} of the {mask.shape[1]} of each example; "
-                    "exclude this layer"
+                    "leave it out with include"
                 )
         if self.seed is not None:
             backward_fisher_noise(self.kind, rows, seed=self.seed, indices=indices, temperature=self.temperature)
-        self.last_input = None
+        self.activations.flush()
 
     def handles(self) -> list[RemovableHandle]:
         """Register the hooks of every layer and return their handles."""
@@ -144,14 +191,16 @@ class _Collector:
 
     def moments(self) -> dict[str, Moments]:
         """Return the moments by layer name."""
-        shared: dict[int, tuple[Tensor, Tensor]] = {}
+        parts = {name: self.activations.parts_of(name) for name in self.layers}
+        # sums of several parts first, since a part becomes its own mean in place
+        means: dict[tuple[tuple[str, ...], ...], tuple[Tensor, Tensor]] = {}
+        for name, own in sorted(parts.items(), key=lambda pair: -len(pair[1])):
+            if own not in means:
+                means[own] = self.activations.whole(own).means(name)
         examples = int(sum_over_processes(torch.tensor(self.examples)))
         moments = {}
         for name in self.layers:
-            total = self.activations[name]
-            if id(total) not in shared:
-                shared[id(total)] = total.means()
-            mean, second = shared[id(total)]
+            mean, second = means[parts[name]]
             gradient = self.backward[name].second
             moments[name] = Moments(
                 mean, second, None if gradient is None else sum_over_processes(gradient).div_(examples)
@@ -162,11 +211,7 @@ class _Collector:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
             tensor = inputs[0]
             real = self._real(tensor, name)
-            if self.last_input is not None and self.last_input[0] is tensor:
-                self.activations[name] = self.activations[self.last_input[1]]
-            else:
-                self.activations[name].add(_rows(tensor.detach(), real))
-                self.last_input = (tensor, name)
+            self.activations.add(name, tensor, real)
             self.real[name] = real
             if self.seed is None or self.sides[name] is Side.BOTH:
                 return None
@@ -181,8 +226,7 @@ class _Collector:
     def _output_hook(self, name: str, bias: Tensor | None) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], out: Tensor) -> None:
             real = self._real(out, name)
-            rows = _rows(out.detach(), real)
-            self.activations[name].add(rows if bias is None else rows - bias)
+            self.activations.add(name, out.detach() if bias is None else out.detach() - bias, real)
             if self.seed is not None:
                 self._add_gradient_hook(out, name, real)
 
@@ -203,12 +247,22 @@ class _Collector:
         """Return the indices of real tokens among the rows of a layer's call, which holds the next time steps."""
         mask = rows_read(name, self.mask, self.first_alone)
         examples, length = mask.shape
-        steps, rest = divmod(tensor[..., 0].numel(), examples)
-        start = self.steps[name]
+        rows = tensor[..., 0].numel()
+        if self._is_common(tensor, examples) or (examples == 1 and rows > length):
+            return torch.arange(rows, device=mask.device)
+        steps, rest = divmod(rows, examples)
+        start = self.steps[name] % length  # a layer that has seen all tokens runs once more
         self.steps[name] = end = start + steps
         if rest or end > length:
-            raise InvalidModel(f"{name} must see one row per token, but got {tuple(tensor.shape)}; exclude this layer")
+            raise InvalidModel(
+                f"{name} must see one row per token, but got {tuple(tensor.shape)}; leave it out with include"
+            )
         return mask[:, start:end].reshape(-1).nonzero().squeeze(-1)
+
+    @staticmethod
+    def _is_common(tensor: Tensor, examples: int) -> bool:
+        """Return whether all examples share what a layer reads, (1, rows, in), such as relative positions."""
+        return tensor.dim() == 3 and tensor.shape[0] == 1 < examples
 
 
 def _rows(tensor: Tensor, real: Tensor) -> Tensor:

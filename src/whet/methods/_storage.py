@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from whet.errors import InvalidModel, NothingToCompress
 from whet.models.architecture import Architecture, dense_bias, dense_weight
+from whet.models.direct_reads import read_without_a_call
 from whet.models.layers.base import LayerShape, ReplacesDense, WrapsLinear
 from whet.models.layers.masked import MaskedEmbedding
 
@@ -29,7 +30,8 @@ def stored_weights(
 ) -> dict[str, str]:
     """Return the names of ordinary layers, by the name of the module to replace.
 
-    That module is the layer itself, or a layer that wraps it alone.
+    That module is the layer itself, or a layer that wraps it alone. Layers that never run, because other modules read
+    their weights directly, stay as they are.
 
     Args:
         model: the model.
@@ -49,8 +51,12 @@ def stored_weights(
                 f"layers must hold ordinary weights, but {name} is {type(module).kind()} already; take the model that "
                 "it was made from, or leave it out with include"
             )
+    layers = (*(architecture.embeddings if embeddings else ()), *architecture.linears, *architecture.inner)
+    left_alone = read_without_a_call(model, layers)
     names = {}
-    for name in (*(architecture.embeddings if embeddings else ()), *architecture.linears, *architecture.inner):
+    for name in layers:
+        if name in left_alone:
+            continue
         outer = name.rpartition(".")[0]
         module = model.get_submodule(outer)
         if not _compressed(module, again):

@@ -18,6 +18,7 @@ from whet.models.inference import kind_of_model
 from whet.models.load import load_tokenizer, load_unverified
 from whet.models.manifest import ExportEntry, Manifest, ShardIndex, file_names, read_manifest, unlisted
 from whet.models.registration import save_as_stored
+from whet.models.reloading import check_reloaded
 from whet.models.sentence import keep_dimensions, require_vectors, sentence_files, without_modules
 from whet.models.surgery import copy_sharing_parameters
 from whet.utils.files import digest, not_written, remove, write_text
@@ -81,6 +82,8 @@ def save_files(
 ) -> None:
     """Write a model and the files that describe it; the folder appears whole or not at all.
 
+    What was written is loaded again before it gets its name, and must answer as the model does.
+
     Args:
         model: dense or compressed.
         tokenizer: saved beside it.
@@ -91,6 +94,7 @@ def save_files(
 
     Raises:
         OutputExists, OutputNotWritten: the folder exists or cannot be written.
+        InvalidModel: the written model cannot be loaded, or gives other answers.
     """
     saved = copy_sharing_parameters(model)  # saving writes to the configuration
     save_as_stored(saved)
@@ -102,6 +106,7 @@ def save_files(
         for name, content in whole.items():
             (draft / name).parent.mkdir(exist_ok=True)
             (draft / name).write_bytes(content)
+        check_reloaded(model, draft)
         known = {"kind": kind_of_model(model).name(), **about}
         manifest = Manifest(files=_digests(draft), versions=versions(), **known)
         (draft / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")

@@ -211,7 +211,7 @@ def example_batch(model: nn.Module, names: Sequence[str], size: int, length: int
         length: in tokens.
     """
     random = torch.Generator().manual_seed(size * length)
-    words = len(word_vectors(model))
+    words = _words(model)
     pad = int(model.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]
     ids = torch.randint(1, words, (size, length), generator=random)
     ids[ids == pad] = (pad + 1) % words
@@ -220,3 +220,11 @@ def example_batch(model: nn.Module, names: Sequence[str], size: int, length: int
     ids = ids.masked_fill(mask == 0, pad)
     known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
     return {name: known[name] for name in names}
+
+
+def _words(model: nn.Module) -> int:
+    """How many tokens a model knows; CANINE, which hashes characters, has no table of them."""
+    try:
+        return len(word_vectors(model))
+    except NotImplementedError:
+        return int(getattr(model.config, "vocab_size", None) or 2)

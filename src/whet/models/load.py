@@ -249,8 +249,22 @@ def common_max_length(wanted: int, *models: "PreTrainedModel") -> int:
 
 
 def max_positions(model: "PreTrainedModel") -> int | None:
-    """Return the largest number of tokens that the model can read, or None if its configuration does not say."""
-    return longest_input(model.config.to_dict())
+    """Return the largest number of tokens that the model can read, or None if nothing says."""
+    limits = (longest_input(model.config.to_dict()), _positions_after_padding(model))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _positions_after_padding(model: "PreTrainedModel") -> int | None:
+    """Positions that are left in a table which counts from the padding token's id + 1, as RoBERTa's; None without."""
+    config = model.config
+    rows = getattr(config, "max_position_embeddings", None)
+    if rows is None or rows == getattr(config, "vocab_size", None):
+        return None
+    for module in model.modules():
+        padding, weight = getattr(module, "padding_idx", None), getattr(module, "weight", None)
+        if padding is not None and isinstance(weight, torch.Tensor) and len(weight) == rows:
+            return int(rows) - int(padding) - 1
+    return None
 
 
 def weight_files(source: str | Path) -> list[Path]:

@@ -57,6 +57,8 @@ class WhetQuantizer(HfQuantizer):
         config: Any = model.config
         if structure:
             config.quantization_config = self.quantization_config = WhetConfig(structure)
+            # transformers would fuse the weights of some families, such as query, key and value, whose shapes differ
+            model._weight_conversions = []  # type: ignore[assignment]
         elif hasattr(config, "quantization_config"):
             del config.quantization_config
         weights = stored.state_dict()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["SAFE", "Loaded", "check_finite", "check_run", "load_checkpoint"]
 
 SAFE: dict[str, Any] = {"trust_remote_code": False}
+TOKENS = 4
+"""Tokens of the input that a model is tried on; Funnel pools fewer away."""
 _UNUSED = re.compile(
     r"""(^|\.)(
     position_ids | token_type_ids | inv_freq | masked_bias  # buffers that older versions saved
@@ -133,7 +135,7 @@ def check_finite(model: nn.Module) -> None:
 
 
 def check_run(model: "PreTrainedModel", source: str) -> None:
-    """Check that the model answers two tokens; values in a configuration may fail only then.
+    """Check that the model answers a few tokens; values in a configuration may fail only then.
 
     It reads each weight once, which costs about as much as to look whether all are finite.
 
@@ -143,7 +145,9 @@ def check_run(model: "PreTrainedModel", source: str) -> None:
     config: Mapping[str, Any] = model.config.to_dict()
     words = int(config.get("vocab_size") or 2)
     end = config.get("eos_token_id")  # an encoder-decoder's head reads the last of these
-    ids = torch.tensor([[words // 2, end if isinstance(end, int) and 0 <= end < words else words - 1]])
+    ids = torch.tensor(
+        [[words // 2] * (TOKENS - 1) + [end if isinstance(end, int) and 0 <= end < words else words - 1]]
+    )
     kind = kind_of_model(model)
     with reading(source), torch.inference_mode():
         logits = answers(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, kind).logits
@@ -152,5 +156,5 @@ def check_run(model: "PreTrainedModel", source: str) -> None:
     if not right or not logits.isfinite().all():
         raise InvalidModel(
             f"the model must give one row of finite logits {'a text' if kind.one_row else 'a token'}, but {source} "
-            f"gives {logits.tolist()!s:.60} for two tokens; correct its config.json, or train it again"
+            f"gives {logits.tolist()!s:.60} for {TOKENS} tokens; correct its config.json, or train it again"
         )

@@ -5,7 +5,10 @@ from typing import Any
 
 __all__ = ["longest_input"]
 
-_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")
+_AFTER_PADDING = (
+    *("camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm"),
+    *("xlm-roberta", "xlm-roberta-xl", "xmod"),
+)
 """Families that number positions from the padding token's id + 1, so that as many positions are never used."""
 
 
@@ -16,4 +19,5 @@ def longest_input(config: Mapping[str, Any]) -> int | None:
     offset = config.get("model_type") in _AFTER_PADDING and isinstance(padding, int)
     limit = positions - padding - 1 if positions and offset else positions
     said = (config.get("whet_sentences") or {}).get("max_length")  # of a sentence embedder in memory
-    return min([length for length in (limit, said) if length], default=None)
+    # XLNet, which has no limit, says -1
+    return min([length for length in (limit, said) if length and length > 0], default=None)
