@@ -40,8 +40,8 @@ def read_without_a_call(model: nn.Module, names: Iterable[str]) -> frozenset[str
 
 def _answers(model: nn.Module, batch: dict[str, Tensor], lost: Iterable[str]) -> Tensor:
     """The answers to a batch of a model in which the weights of some layers are NaN."""
-    weights = {f"{name}.weight": model.get_submodule(name).weight for name in lost}
+    weights: dict[str, Any] = {f"{name}.weight": model.get_submodule(name).weight for name in lost}
     given = {name: value.to(next(model.parameters()).device) for name, value in batch.items()}
-    changed: dict[str, Any] = {name: torch.full_like(weight, torch.nan) for name, weight in weights.items()}
+    changed = {name: torch.full_like(weight, torch.nan) for name, weight in weights.items()}
     outputs = functional_call(model, changed, (), given)
     return kind_of_model(model).rows(outputs, given).logits

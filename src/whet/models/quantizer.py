@@ -58,7 +58,7 @@ class WhetQuantizer(HfQuantizer):
         if structure:
             config.quantization_config = self.quantization_config = WhetConfig(structure)
             # transformers would fuse the weights of some families, such as query, key and value, whose shapes differ
-            model._weight_conversions = []  # type: ignore[assignment]
+            model._weight_conversions = []
         elif hasattr(config, "quantization_config"):
             del config.quantization_config
         weights = stored.state_dict()
