@@ -6,6 +6,7 @@ from filelock import FileLock
 from transformers import AutoModelForTokenClassification
 
 import whet
+from families import tiny
 from folders import classifier, save
 from helpers import FAMILIES, tiny_model
 from whet.api.inspecting import inspect
@@ -127,3 +128,11 @@ def test_methods_that_refuse_say_why_in_a_few_words(tmp_path, tokenizer):
     assert (found.kind, found.reads) == ("token_classification", "each token by itself")
     assert found.methods["lossless.first_token"] == "the head must read the first token of the last block alone"
     assert found.methods["pruning.neurons"] == ""
+
+
+def test_it_names_the_family_and_what_no_method_reaches(tmp_path, tokenizer):
+    found = inspect(save(tiny("squeezebert"), tokenizer, tmp_path / "model"), batch=(2, 6), rounds=2)
+    assert found.family == "squeezebert" and found.blocks.startswith("3 blocks at transformer.encoder.layers with 0")
+    assert found.unreached.share > 0.5 and found.unreached.kinds == ("Conv1d",)
+    reached = inspect(save(tiny_model("bert"), tokenizer, tmp_path / "bert"), batch=(2, 6), rounds=2).unreached
+    assert reached.share < 0.2 and reached.kinds == ()

@@ -3,11 +3,12 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from families import tiny
 from helpers import FAMILIES, Family, tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, NothingToCompress
 from whet.methods.factorization.svd import Svd
-from whet.models.architecture import Architecture, dense_bias, dense_weight, is_dense
+from whet.models.architecture import Architecture, dense_bias, dense_weight, is_dense, reach_of
 from whet.models.layers.low_rank import LowRank
 from whet.models.surgery import replace_module
 
@@ -147,16 +148,44 @@ def test_blocks_without_linear_layers_have_nothing_to_match():
         Architecture.of(nn.Sequential(nn.ModuleList([nn.ReLU(), nn.ReLU()]))).matching("*")
 
 
-def test_subclasses_of_linear_are_not_ordinary():
-    class Special(nn.Linear):
-        pass
+def test_subclasses_of_linear_are_ordinary_if_they_compute_the_same():
+    class Same(nn.Linear):
+        def forward(self, rows):
+            return rows @ self.weight.T + self.bias
+
+    class Doubled(nn.Linear):
+        def forward(self, rows):
+            return 2 * super().forward(rows)
 
     assert is_dense(nn.Linear(2, 2))
     assert is_dense(Conv1D(2, 2))
-    assert not is_dense(Special(2, 2))
+    assert is_dense(Same(2, 2))
+    assert not is_dense(Doubled(2, 2))
+    assert not is_dense(nn.MultiheadAttention(2, 1).out_proj), "its weights are read without a call"
     assert not is_dense(nn.Embedding(2, 2))
 
 
 def test_a_compressed_layer_has_no_dense_weight_to_give():
     with pytest.raises(TypeError, match="must have one dense weight, but got LowRank; take the layer inside it"):
         dense_weight(LowRank(4, 4, 2, bias=True))
+
+
+@pytest.mark.parametrize(
+    ("family", "share", "others"),
+    [
+        ("bert", 0.9, ()),
+        ("xlm", 0.9, ()),
+        ("falcon", 0.9, ()),
+        ("squeezebert", 0.0, ("Conv1d",)),
+        ("mixtral", 0.1, ("MixtralExperts", "MixtralTopKRouter")),
+    ],
+)
+def test_the_share_of_weights_that_methods_reach(family, share, others):
+    """XLM's blocks lie in lists beside each other, Falcon's layers are a class of its own that computes the same."""
+    found = reach_of(tiny(family))
+    assert found.share == pytest.approx(share, abs=0.1) and found.others == others
+
+
+def test_without_linear_layers_the_refusal_says_where_the_weights_are():
+    with pytest.raises(NothingToCompress, match="there is none: weights are in Conv1d, which no method changes yet"):
+        Architecture.of(tiny("squeezebert")).matching("*")

@@ -7,10 +7,12 @@ from typing import NamedTuple
 from torch import nn
 
 from whet.calibration.resources import Calibration, Resources, prepare_resources
+from whet.errors import InvalidModel
 from whet.evaluation import records
 from whet.evaluation.formatting import number
 from whet.evaluation.vectors import cosine_with
 from whet.methods.recipe import Recipe, Step
+from whet.models.architecture import reach_of
 from whet.models.artifact import LoadedModel, load_with_tokenizer
 from whet.models.inference import kind_of_model
 from whet.models.load import check_head, common_max_length
@@ -25,6 +27,9 @@ from whet.utils.progress import note
 from whet.utils.ranges import Device, Seed
 
 __all__ = ["Compressed", "compress"]
+
+HALF = 0.5
+"""Share of the weights below which it is said that methods reach no more."""
 
 
 class Compressed(NamedTuple):
@@ -81,6 +86,8 @@ def compress(
         texts = read.unlabeled()  # no method reads labels
         _ = texts.splits  # bad data are refused before anything is loaded
     original, tokenizer = load_with_tokenizer(model, device=device, kind=kind, dimensions=dimensions)
+    if recipe.methods:
+        _say_reach(original)
     resources = Resources(seed=seed)
     if texts is not None:
         check_head(original, texts)
@@ -114,3 +121,17 @@ def _say_moved(original: LoadedModel, made: LoadedModel, task: Task | None, cali
         cosine = cosine_with(original, made, texts, max_length=length)
         told += f": their mean cosine with those of the original is {number(cosine, places=3)} on {where} text"
     note(f"{told}; make every index of them anew")
+
+
+def _say_reach(model: nn.Module) -> None:
+    """Say so where methods can change less than half of a model's weights, embeddings aside."""
+    try:
+        reach = reach_of(model)
+    except InvalidModel:  # it has no blocks, and methods that need some say so
+        return
+    if reach.share < HALF and is_first():
+        where = f"; others are in {', '.join(reach.others[:3])}" if reach.others else ""
+        note(
+            f"methods for linear layers reach {reach.share:.0%} of the weights outside the embeddings of this "
+            f"{type(model).__name__}{where}: a keep of .5 keeps more of the model than half"
+        )

@@ -11,6 +11,7 @@ Differs: random signs with the exact covariance replace sampled labels, which a 
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,17 +33,30 @@ def activation_gradients(model: nn.Module) -> Iterator[None]:
         model: its input embeddings start the graph; every parameter gets back its `requires_grad` afterwards.
     """
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    embeddings = model.get_input_embeddings()  # type: ignore[operator]
-    handle = embeddings.register_forward_hook(lambda _module, _inputs, out: out.requires_grad_())
+    # a clone, since CTRL scales its embeddings in place, which no start of a graph allows
+    handles = [
+        table.register_forward_hook(lambda _module, _inputs, out: out.requires_grad_().clone())
+        for table in _input_embeddings(model)
+    ]
     try:
         for parameter in required:
             parameter.requires_grad_(False)
         with torch.enable_grad():
             yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         for parameter, value in required.items():
             parameter.requires_grad_(value)
+
+
+def _input_embeddings(model: nn.Module) -> list[nn.Module]:
+    """The embeddings of tokens; all embeddings of a model with several, such as CANINE, which hashes characters."""
+    transformer: Any = model
+    try:
+        return [transformer.get_input_embeddings()]
+    except NotImplementedError:
+        return [module for module in model.modules() if isinstance(module, nn.Embedding)]
 
 
 def noise_generator(seed: int, index: int) -> torch.Generator:

@@ -29,6 +29,9 @@ from whet.utils.distributed import sum_over_processes
 
 __all__ = ["collect_moments"]
 
+TINY = 1e-12
+"""Gradient moment, summed over the data, of each output that no answer depends on."""
+
 
 def collect_moments(
     model: nn.Module,
@@ -202,10 +205,21 @@ class _Collector:
         for name in self.layers:
             mean, second = means[parts[name]]
             gradient = self.backward[name].second
+            if gradient is None and self.seed is not None:
+                gradient = self._no_curvature(name, second)
             moments[name] = Moments(
                 mean, second, None if gradient is None else sum_over_processes(gradient).div_(examples)
             )
         return moments
+
+    def _no_curvature(self, name: str, activations: Tensor) -> Tensor:
+        """The gradient moment of a layer on which no answer depends, such as the last of a stream that ends.
+
+        It is not zero, so that it has an inverse, but any loss in the layer costs next to nothing.
+        """
+        both = self.sides[name] is Side.BOTH
+        width = len(dense_weight(self.layers[name])) if both else len(activations)
+        return TINY * torch.eye(width, dtype=activations.dtype, device=activations.device)
 
     def _input_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

@@ -268,7 +268,10 @@ def print_inspection(found: Inspection) -> None:
     width = table_width()
     suited = [name for name, reason in found.methods.items() if not reason]
     show(
+        f"family: {found.family}, {found.blocks}",
         f"kind: {found.kind.replace('_', ' ')}; its head reads {found.reads}",
+        f"no method reaches {percent(found.unreached.share)} of its parameters and "
+        f"{percent(found.unreached.time_share)} of the time of its modules{_mostly(found.unreached.kinds)}",
         f"methods that can work on it: {', '.join(suited)}",
         *(f"not {name}: {reason}" for name, reason in found.methods.items() if reason),
         "",
@@ -278,6 +281,10 @@ def print_inspection(found: Inspection) -> None:
         "",
         *(f"• {line}" for line in found.advice),
     )
+
+
+def _mostly(kinds: Sequence[str]) -> str:
+    return f", such as {', '.join(kinds[:3])}" if kinds else ""
 
 
 def print_json(value: Any) -> None:

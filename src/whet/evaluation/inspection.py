@@ -18,7 +18,7 @@ from whet.numerics.low_rank import break_even
 from whet.tasks.data import Batch
 from whet.utils.hardware import INSTRUCTION_SETS, Machine, current_machine
 
-__all__ = ["BreakEven", "Inspection", "ModuleRow", "inspected", "require_batch"]
+__all__ = ["BreakEven", "Inspection", "ModuleRow", "Unreached", "inspected", "require_batch"]
 
 LARGEST_BATCH = 2**20
 """Tokens of the largest batch that is timed; one layer's outputs take gigabytes for it."""
@@ -55,6 +55,17 @@ class BreakEven(NamedTuple):
     """Of the smallest rank timed, likewise."""
 
 
+class Unreached(NamedTuple):
+    """What is neither a linear layer of a block nor an embedding, so that no method changes it."""
+
+    share: float
+    """Of the model's parameters."""
+    time_share: float
+    """Of the time of all modules."""
+    kinds: tuple[str, ...]
+    """The classes of such modules in the blocks that hold matrices, most weights first."""
+
+
 @dataclass(frozen=True)
 class Inspection:
     """What `inspect` found."""
@@ -75,12 +86,19 @@ class Inspection:
     """What its head reads of the last block: the first token, the last token, each token by itself, or all tokens."""
     methods: dict[str, str]
     """Why each method refuses the model, by its name; empty for those that can work on it."""
+    family: str
+    """Which family the model is of, by its configuration, such as modernbert."""
+    blocks: str
+    """What was found of its blocks, in words."""
+    unreached: Unreached
+    """What no method can change."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the inspection as JSON values."""
         rows = {
             "modules": [row._asdict() for row in self.modules],
             "break_evens": [row._asdict() for row in self.break_evens],
+            "unreached": self.unreached._asdict(),
         }
         return asdict(self) | rows
 
@@ -111,14 +129,49 @@ def inspected(loaded: PreTrainedModel, *, batch: tuple[int, int], rounds: int, m
         methods: why each method refuses the model, by its name; empty for those that can work on it.
     """
     size, length = batch[0], common_max_length(batch[1], loaded)
-    vocabulary = int(loaded.config.vocab_size)
+    vocabulary = int(getattr(loaded.config, "vocab_size", None) or 2)
     ids = torch.randint(vocabulary // 2, vocabulary, (size, length), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     rows = _modules(loaded, inputs, rounds)
     evens = _break_evens(loaded, inputs if rounds else None)
     here = current_machine()
-    kind, reads = kind_of_model(loaded).name(), _tokens_read(loaded)
-    return Inspection(here, (size, length), rows, evens, _advice(here, evens), kind, reads, methods)
+    return Inspection(
+        machine=here,
+        batch=(size, length),
+        modules=rows,
+        break_evens=evens,
+        advice=_advice(here, evens),
+        kind=kind_of_model(loaded).name(),
+        reads=_tokens_read(loaded),
+        methods=methods,
+        family=str(loaded.config.model_type),
+        blocks=_blocks(loaded),
+        unreached=_unreached(loaded, rows),
+    )
+
+
+def _blocks(model: PreTrainedModel) -> str:
+    found = Architecture.of(model)
+    compressed = f", {len(found.compressed)} compressed layers" if found.compressed else ""
+    place = found.blocks[0].rpartition(".")[0]
+    return f"{len(found.blocks)} blocks at {place} with {len(found.linears)} linear layers{compressed}"
+
+
+def _unreached(model: PreTrainedModel, rows: list[ModuleRow]) -> Unreached:
+    """What methods cannot change, of the rows of an inspection and of parameters that no row has."""
+    architecture = Architecture.of(model)
+    inside = tuple(f"{name}." for name, _ in architecture.compressed)
+    linears = {*architecture.linears, *architecture.shared}
+
+    def reached(row: ModuleRow) -> bool:
+        module = model.get_submodule(row.name)
+        return row.name in linears or f"{row.name}.".startswith(inside) or isinstance(module, nn.Embedding)
+
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    share = sum(row.parameters for row in rows if reached(row)) / parameters
+    times = sum(row.milliseconds for row in rows)
+    time_share = sum(row.milliseconds for row in rows if not reached(row)) / times if times else 0.0
+    return Unreached(max(0.0, 1 - share), time_share, architecture.others)
 
 
 def _tokens_read(model: PreTrainedModel) -> str:

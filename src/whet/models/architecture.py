@@ -9,10 +9,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Self
+from functools import cache
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from whet.errors import InvalidModel, NothingToCompress
 from whet.models.layers.attention import CompressedAttention
@@ -23,11 +26,13 @@ from whet.models.layers.low_rank_embedding import LowRankEmbedding
 
 __all__ = [
     "Architecture",
+    "Reach",
     "dense_bias",
     "dense_layers_in_blocks",
     "dense_weight",
     "first_token_layers",
     "is_dense",
+    "reach_of",
     "refuse_compressed",
     "rows_read",
     "word_vectors",
@@ -50,6 +55,10 @@ class Architecture:
     """The name and kind of each compressed layer in place of a linear one, such as low_rank."""
     embeddings: tuple[str, ...] = ()
     """The ordinary embeddings of the whole model that share their weights with no other module."""
+    others: tuple[str, ...] = ()
+    """The classes of the other modules that hold matrices in the blocks, such as Conv1d, most weights first."""
+    lists: int = 1
+    """In how many lists, beside each other, the parts of the blocks lie."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Self:
@@ -68,11 +77,17 @@ class Architecture:
         # of equally long lists the outermost comes first
         name, blocks = max(lists, key=lambda pair: len(pair[1]))
         names = tuple(f"{name}.{i}" for i in range(len(blocks)))
+        outer = name.rpartition(".")[0]
+        # XLM's attentions and feed-forward parts lie in lists beside each other
+        beside = [
+            other for other, modules in lists if other.rpartition(".")[0] == outer and len(modules) == len(blocks)
+        ]
         named: tuple[str, ...] = getattr(model, "linears_after_blocks", ())
         users = _users(model)
-        parts = (*names, *named)
+        parts = (*(f"{other}.{i}" for i in range(len(blocks)) for other in beside), *named)
         linears, shared, inner = _dense_below(model, parts, users)
-        return cls(names, linears, shared, inner, _compressed_below(model, parts), _embeddings(model, users))
+        compressed, others = _compressed_below(model, parts), _others_below(model, parts)
+        return cls(names, linears, shared, inner, compressed, _embeddings(model, users), others, len(beside))
 
     def matching(self, include: str) -> tuple[str, ...]:
         """Return the names of the linear layers that the wildcard `include` matches.
@@ -84,9 +99,14 @@ class Architecture:
         if not matching:
             self.refuse_shared(include)
             refuse_compressed(include, [pair for pair in self.compressed if fnmatchcase(pair[0], include)])
-            here = f"the linear layers here are {', '.join(self.linears[:6])}, ..." if self.linears else "there is none"
-            raise NothingToCompress(f"no linear layer matches {include!r}; {here}")
+            here = f"the linear layers here are {', '.join(self.linears[:6])}, ..."
+            raise NothingToCompress(f"no linear layer matches {include!r}; {here if self.linears else self._none()}")
         return matching
+
+    def _none(self) -> str:
+        """Say where the weights are in a model without linear layers."""
+        others = ", ".join(self.others[:3])
+        return f"there is none: weights are in {others}, which no method changes yet" if others else "there is none"
 
     def refuse_shared(self, pattern: str) -> None:
         """Check that the wildcard does not match layers with shared weights alone.
@@ -100,6 +120,35 @@ class Architecture:
                 f"layers must have weights of their own, but {pattern!r} matches only {', '.join(shared[:4])}, whose "
                 "weights other modules use too; leave them out"
             )
+
+
+class Reach(NamedTuple):
+    """How much of a model methods for linear layers can change."""
+
+    share: float
+    """Of the weights outside of embeddings, those in linear layers of the blocks."""
+    others: tuple[str, ...]
+    """The classes of modules in the blocks that hold the rest, most weights first."""
+
+
+def reach_of(model: nn.Module) -> Reach:
+    """Return how much of a model methods for linear layers can change; compressed layers count as linear.
+
+    Raises:
+        InvalidModel: the model has no list of equal blocks.
+    """
+    architecture = Architecture.of(model)
+    layers = (*architecture.linears, *architecture.shared, *(name for name, _ in architecture.compressed))
+    reached = {id(weight) for name in layers for weight in model.get_submodule(name).parameters()}
+    sizes = {
+        id(weight): weight.numel()
+        for module in model.modules()
+        if not isinstance(module, nn.Embedding)
+        for weight in module.parameters(recurse=False)
+        if weight.dim() > 1
+    }
+    whole = sum(sizes.values())
+    return Reach(sum(sizes.get(weight, 0) for weight in reached) / whole if whole else 0.0, architecture.others)
 
 
 def refuse_compressed(include: str, layers: Sequence[tuple[str, str]]) -> None:
@@ -148,8 +197,24 @@ def rows_read(name: str, mask: Tensor, first_alone: frozenset[str]) -> Tensor:
 
 
 def is_dense(module: nn.Module) -> bool:
-    """Return whether the module is an ordinary linear layer or GPT-2's transposed `Conv1D`."""
-    return type(module) is nn.Linear or _is_transposed(module)
+    """Return whether the module computes what an ordinary linear layer does, or is GPT-2's transposed `Conv1D`."""
+    kind: Any = type(module)
+    return _is_transposed(module) or (issubclass(kind, nn.Linear) and _computes_a_product(kind))
+
+
+@cache
+def _computes_a_product(kind: type[nn.Linear]) -> bool:
+    """Whether a small layer of this class computes Wx + b; Falcon's does, others may do more."""
+    if kind is nn.Linear:
+        return True
+    if kind is NonDynamicallyQuantizableLinear:  # `nn.MultiheadAttention` reads its weights without calling it
+        return False
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            layer, rows = kind(3, 2), torch.randn(4, 3)
+            return torch.allclose(layer(rows), functional.linear(rows, layer.weight, layer.bias))
+        except Exception:  # it takes other arguments
+            return False
 
 
 def _is_transposed(module: nn.Module) -> bool:
@@ -220,6 +285,19 @@ def _dense_below(model: nn.Module, parts: tuple[str, ...], users: dict[int, int]
                 else:
                     (unshared if users[id(module.weight)] == 1 else shared).append(name)
     return tuple(unshared), tuple(shared), tuple(inner)
+
+
+def _others_below(model: nn.Module, parts: tuple[str, ...]) -> tuple[str, ...]:
+    sizes: dict[str, int] = {}
+    for part in parts:
+        compressed: tuple[str, ...] = ()
+        for name, module in model.get_submodule(part).named_modules(prefix=part):
+            if isinstance(module, CompressedLayer):
+                compressed += (f"{name}.",)
+            elif not is_dense(module) and not isinstance(module, nn.Embedding) and not name.startswith(compressed):
+                size = sum(weight.numel() for weight in module.parameters(recurse=False) if weight.dim() > 1)
+                sizes[type(module).__name__] = sizes.get(type(module).__name__, 0) + size
+    return tuple(name for name in sorted(sizes, key=lambda name: -sizes[name]) if sizes[name])
 
 
 def _compressed_below(model: nn.Module, parts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

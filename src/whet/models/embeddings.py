@@ -7,7 +7,7 @@ from torch import nn
 from whet.errors import NothingToCompress
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
 
-__all__ = ["TokenTable", "token_table"]
+__all__ = ["TokenTable", "input_embeddings", "token_table"]
 
 
 class TokenTable(NamedTuple):
@@ -21,14 +21,29 @@ class TokenTable(NamedTuple):
     """Module name of the whole embedding: the table itself, or the low-rank layer that contains it."""
 
 
+def input_embeddings(model: nn.Module) -> nn.Module:
+    """Return the embeddings of tokens.
+
+    Raises:
+        NothingToCompress: the model has no table of them, as CANINE, which hashes characters.
+    """
+    transformer: Any = model
+    try:
+        embeddings: nn.Module = transformer.get_input_embeddings()
+    except NotImplementedError as error:
+        raise NothingToCompress(
+            f"token embeddings must be an ordinary table, but {type(model).__name__} has none; leave embeddings out"
+        ) from error
+    return embeddings
+
+
 def token_table(model: nn.Module) -> TokenTable:
     """Return the table of token embeddings; of low-rank embeddings, the factor with a row per token.
 
     Raises:
         NothingToCompress: the embedding is not an ordinary table, or shares its weights with other modules.
     """
-    transformer: Any = model
-    embeddings = transformer.get_input_embeddings()
+    embeddings = input_embeddings(model)
     factored = isinstance(embeddings, LowRankEmbedding)
     table = embeddings.embedding if factored else embeddings
     if type(table) is not nn.Embedding:

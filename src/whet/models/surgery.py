@@ -10,6 +10,7 @@ from torch import nn
 
 from whet.errors import InvalidArtifact, InvalidModel, NothingToCompress
 from whet.models.architecture import Architecture
+from whet.models.embeddings import input_embeddings
 from whet.models.layers.base import CompressedLayer, SavedLayer, empty_layer
 from whet.models.layers.first_token_norm import FirstTokenNorm
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 Model = TypeVar("Model", bound=nn.Module)
+_PER_BLOCK = ("layer_types", "mlp_layer_types", "attention_layers", "attention_window", "no_rope_layers")
+"""The entries of configurations that say something of each block."""
 
 
 def copy_sharing_parameters(model: Model) -> Model:
@@ -102,22 +105,43 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
             token.
     """
     require_all_tokens(model)
-    names = Architecture.of(model).blocks
+    architecture = Architecture.of(model)
+    names = architecture.blocks
     config: Any = model.config
-    if getattr(config, "num_hidden_layers", None) != len(names):
+    place = names[0].rpartition(".")[0]
+    if getattr(config, "num_hidden_layers", None) != len(names) or architecture.lists > 1:
         raise InvalidModel(
-            f"the configuration must say how many blocks there are, num_hidden_layers={len(names)}, but "
-            f"{type(config).__name__} does not; only such models can lose blocks"
+            f"each of the layers that the configuration counts must be one block, but {type(model).__name__} has "
+            f"num_hidden_layers={getattr(config, 'num_hidden_layers', None)} and {len(names)} at {place}, where blocks "
+            "run several times or lie in several lists; take another student, such as transformer"
         )
+    _count_blocks(config, kept)
     blocks = nn.ModuleList(model.get_submodule(names[i]) for i in kept)
     for index, block in enumerate(blocks):
         for module in block.modules():
             if hasattr(module, "layer_idx"):  # a decoder's index into its cache
                 module.layer_idx = index  # type: ignore[assignment]
-    replace_module(model, names[0].rpartition(".")[0], blocks)
-    config.num_hidden_layers = len(kept)
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[i] for i in kept]
+    replace_module(model, place, blocks)
+
+
+def _count_blocks(config: Any, kept: Sequence[int]) -> None:
+    """Let a configuration say which blocks are left, also where it says something of each.
+
+    Raises:
+        InvalidModel: its number of blocks cannot be set.
+    """
+    try:
+        config.num_hidden_layers = len(kept)
+    except NotImplementedError as error:
+        raise InvalidModel(
+            f"the number of blocks must be one number, but {type(config).__name__} refuses another: {error}; take "
+            "another student, such as transformer"
+        ) from error
+    for name in _PER_BLOCK:
+        if isinstance(entries := getattr(config, name, None), list):
+            setattr(config, name, [entries[i] for i in kept])
+    if getattr(config, "attention_types", None):  # GPT-Neo counts runs of blocks of one kind
+        config.attention_types = [[[kind], 1] for kind in config.attention_layers]
 
 
 def keep_words(model: nn.Module, kept: Sequence[int]) -> None:
@@ -133,7 +157,7 @@ def keep_words(model: nn.Module, kept: Sequence[int]) -> None:
             counted from it.
     """
     transformer: Any = model
-    layers: list[Any] = [transformer.get_input_embeddings()]
+    layers: list[Any] = [input_embeddings(model)]
     while isinstance(layers[-1], LowRankEmbedding | MaskedEmbedding):
         layers.append(layers[-1].embedding)
     *wrappers, table = layers
@@ -156,8 +180,19 @@ def keep_words(model: nn.Module, kept: Sequence[int]) -> None:
     for name, value in config.to_dict().items():
         if name.endswith("_token_id") and isinstance(value, list):
             setattr(config, name, [new_ids[token] for token in value if token in new_ids])
-        elif name.endswith("_token_id") and value is not None:
-            setattr(config, name, new_ids.get(value))
+        elif name.endswith("_token_id") and value is not None and value < table.num_embeddings:
+            _set_token(config, name, new_ids.get(value), value)
+
+
+def _set_token(config: Any, name: str, new: int | None, old: int) -> None:
+    """Renumber a token of a configuration; some do not allow that there is none."""
+    try:
+        setattr(config, name, new)
+    except Exception as error:  # huggingface_hub's own, of strict configurations
+        raise InvalidModel(
+            f"every token that the configuration needs must stay, but {name}={old} of {type(config).__name__} would be "
+            f"removed; keep it: keep_first={old + 1}"
+        ) from error
 
 
 def _require_words(model: nn.Module, table: nn.Module, kept: Sequence[int]) -> None:
