@@ -100,7 +100,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "ibert": {},
     "jina_embeddings_v3": {},
     "layoutlm": {"max_2d_position_embeddings": 32},
-    "lilt": {"max_2d_position_embeddings": 32},
+    "lilt": {"hidden_size": 48, "max_2d_position_embeddings": 32},
     "llama": {"num_key_value_heads": 2},
     "longformer": {"attention_window": [4, 4, 4]},
     "luke": {"entity_vocab_size": 8, "entity_emb_size": 8},

@@ -119,8 +119,9 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
     blocks = nn.ModuleList(model.get_submodule(names[i]) for i in kept)
     for index, block in enumerate(blocks):
         for module in block.modules():
-            if hasattr(module, "layer_idx"):  # a decoder's index into its cache
-                module.layer_idx = index  # type: ignore[assignment]
+            for name in ("layer_idx", "layer_id"):  # a decoder's index into its cache
+                if hasattr(module, name):
+                    setattr(module, name, index)
     replace_module(model, place, blocks)
 
 
