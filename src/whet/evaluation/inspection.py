@@ -169,8 +169,8 @@ def _unreached(model: PreTrainedModel, rows: list[ModuleRow]) -> Unreached:
 
     parameters = sum(parameter.numel() for parameter in model.parameters())
     share = sum(row.parameters for row in rows if reached(row)) / parameters
-    times = sum(row.milliseconds for row in rows)
-    time_share = sum(row.milliseconds for row in rows if not reached(row)) / times if times else 0.0
+    times = sum(row.milliseconds or 0.0 for row in rows)
+    time_share = sum(row.milliseconds or 0.0 for row in rows if not reached(row)) / times if times else 0.0
     return Unreached(max(0.0, 1 - share), time_share, architecture.others)
 
 
