@@ -23,7 +23,7 @@ from whet.utils.progress import aside, quiet
 from whet.utils.streams import console
 
 if TYPE_CHECKING:
-    from whet.evaluation.inspection import Inspection
+    from whet.evaluation.inspection import Inspection, Unreached
     from whet.evaluation.trial import Trial
     from whet.methods.base import Method
     from whet.methods.recipe import Step
@@ -270,8 +270,7 @@ def print_inspection(found: Inspection) -> None:
     show(
         f"family: {found.family}, {found.blocks}",
         f"kind: {found.kind.replace('_', ' ')}; its head reads {found.reads}",
-        f"no method reaches {percent(found.unreached.share)} of its parameters and "
-        f"{percent(found.unreached.time_share)} of the time of its modules{_mostly(found.unreached.kinds)}",
+        f"no method reaches {_shares(found.unreached)}",
         f"methods that can work on it: {', '.join(suited)}",
         *(f"not {name}: {reason}" for name, reason in found.methods.items() if reason),
         "",
@@ -283,8 +282,12 @@ def print_inspection(found: Inspection) -> None:
     )
 
 
-def _mostly(kinds: Sequence[str]) -> str:
-    return f", such as {', '.join(kinds[:3])}" if kinds else ""
+def _shares(unreached: Unreached) -> str:
+    """How much of a model no method reaches, in words."""
+    time = unreached.time_share
+    of_time = "" if time is None else f" and {percent(time)} of the time of its modules"
+    such = f", such as {', '.join(unreached.kinds[:3])}" if unreached.kinds else ""
+    return f"{percent(unreached.share)} of its parameters{of_time}{such}"
 
 
 def print_json(value: Any) -> None:

@@ -60,8 +60,8 @@ class Unreached(NamedTuple):
 
     share: float
     """Of the model's parameters."""
-    time_share: float
-    """Of the time of all modules."""
+    time_share: float | None
+    """Of the time of all modules; None if no times were taken."""
     kinds: tuple[str, ...]
     """The classes of such modules in the blocks that hold matrices, most weights first."""
 
@@ -170,8 +170,8 @@ def _unreached(model: PreTrainedModel, rows: list[ModuleRow]) -> Unreached:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     share = sum(row.parameters for row in rows if reached(row)) / parameters
     times = sum(row.milliseconds or 0.0 for row in rows)
-    time_share = sum(row.milliseconds or 0.0 for row in rows if not reached(row)) / times if times else 0.0
-    return Unreached(max(0.0, 1 - share), time_share, architecture.others)
+    out_of_reach = sum(row.milliseconds or 0.0 for row in rows if not reached(row))
+    return Unreached(max(0.0, 1 - share), out_of_reach / times if times else None, architecture.others)
 
 
 def _tokens_read(model: PreTrainedModel) -> str:
