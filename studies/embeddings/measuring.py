@@ -72,6 +72,18 @@ def predictions(encode: Encoder, data: Data, *, as_query: Encoder | None = None)
     return Predictions((first * second).sum(1), rankings)
 
 
+def kept(path: Path, predict: Callable[[], Predictions]) -> Predictions:
+    """Return predictions from a file if they were made before; else make them, and keep them there."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cosines, rankings = predict()
+        draft = path.with_suffix(".draft.npz")
+        np.savez(draft, cosines=cosines, rankings=np.stack(list(rankings)))
+        draft.rename(path)
+    with np.load(path, allow_pickle=False) as found:
+        return Predictions(found["cosines"], _objects(list(found["rankings"])))
+
+
 def qualities(data: Data, own: Predictions, baseline: Predictions | None, *, seed: int = 0) -> list[dict[str, Any]]:
     """Return the measurements of both tasks, with their intervals, paired with a baseline where there is one."""
     labels = {STS: data.sts.labels, RETRIEVAL: data.scifact.labels}

@@ -67,7 +67,7 @@ def main() -> None:
     names = [*RECIPES, STUDENT] if options.only is None else options.only
     folders = models(names, options.base, options.data_dir, options.runs) if names else []
     if folders and not options.make_only:
-        measure(encoders(folders, options.threads), measuring.Data.read(options.data_dir), found, results)
+        measure(encoders(folders, options.threads), measuring.Data.read(options.data_dir), found, options.runs)
     if found:
         write(found, results)
 
@@ -128,16 +128,14 @@ def vectors(predictor: Any, texts: Sequence[str]) -> np.ndarray[Any, Any]:
 
 
 def measure(
-    encoders: dict[str, tuple[measuring.Encoder, float]], data: measuring.Data, found: Found, results: Path
+    encoders: dict[str, tuple[measuring.Encoder, float]], data: measuring.Data, found: Found, runs: Path
 ) -> None:
-    """Measure what each encoder is worth where that is not known, and then the speed of all, the first the baseline."""
+    """Measure what each encoder is worth, and the speed of all, the first the baseline; predictions are kept."""
     baseline = None
     for name, (encode, mebibytes) in encoders.items():
-        if baseline is None or name not in found:
-            own = measuring.predictions(encode, data)
-            found[name] = {"qualities": measuring.qualities(data, own, baseline), "mebibytes": mebibytes}
-            baseline = baseline or own
-            results.write_text(json.dumps(found) + "\n")
+        own = measuring.kept(runs / "predictions" / f"{name}.npz", partial(measuring.predictions, encode, data))
+        found[name] = {"qualities": measuring.qualities(data, own, baseline), "mebibytes": mebibytes}
+        baseline = baseline or own
     speeds = measuring.speeds({name: encode for name, (encode, _) in encoders.items()}, data.sentences())
     for name, speed in speeds.items():
         found[name] |= speed
