@@ -35,7 +35,6 @@ REFUSED: dict[str, tuple[Family, ...]] = {
     "factorization.attention": ("gpt2", "llama"),
     "factorization.shared_qkv": ("gpt2", "llama"),
     "lossless.first_token": ("gpt2", "llama"),
-    "pruning.heads": ("gpt2", "llama"),
 }
 """The families that a method has a reason to refuse, which its own test checks."""
 

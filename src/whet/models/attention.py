@@ -3,24 +3,30 @@
 A head computes scores qᵀk and mixes values v by them. No function stands between query and key, or between value and
 output, so that a projection P Q of rank k merges into the weights on both sides: qᵀ P Q k = (Pᵀq)ᵀ(Q k), and
 W_o P Q v = (W_o P)(Q v). Query, key and value read the same x, so that one projection Q x serves all three.
+
+Attentions are found by the names of their parts, and rebuilt at full width in a copy of the model before any is used:
+one that computes anything else, such as rotary positions, changes the logits and is refused.
 """
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidModel, NothingToCompress
 from whet.models.architecture import refuse_compressed
+from whet.models.inference import answers, example_batch, kind_of_model
 from whet.models.layers.attention import CompressedAttention
 from whet.models.layers.base import CompressedLayer
+from whet.models.layers.fewer_heads import FewerHeads
 from whet.models.layers.first_token_attention import FirstTokenAttention
 from whet.models.layers.first_token_norm import FirstTokenNorm
 from whet.models.layers.low_rank import LowRank
 from whet.models.layers.resized import Resized
-from whet.models.surgery import replace_module
+from whet.models.proof import close
+from whet.models.surgery import copy_sharing_parameters, replace_module
 from whet.numerics.low_rank import Spectrum
 
 __all__ = [
@@ -31,7 +37,9 @@ __all__ = [
     "attention_at_widths",
     "attention_with_heads",
     "attention_with_shared_input",
+    "compressed_attentions",
     "last_attention_projections",
+    "matching_attentions",
     "restrict_to_first_token",
     "stack_projections",
 ]
@@ -41,8 +49,22 @@ LAYOUTS: dict[frozenset[str], tuple[str, str, str, str]] = {
     frozenset({"q_lin", "k_lin", "v_lin", "out_lin", "dropout"}): ("q_lin", "k_lin", "v_lin", "out_lin"),
 }
 """Names of query, key, value and output by the names of an attention's children: BERT's family, and DistilBERT."""
+INPUTS = ("input_ids", "attention_mask")
+EXAMPLES, TOKENS = 2, 9
+"""Sizes of the batch on which rebuilt attentions are compared."""
 NORMS = ("output.LayerNorm", "sa_layer_norm")
 """Names of the layer norm of x + attention(x) beside the attention, in the same families."""
+
+
+class HasName(Protocol):
+    """Anything with the name of a module."""
+
+    @property
+    def name(self) -> str:
+        """Name of the module."""
+
+
+Named = TypeVar("Named", bound=HasName)
 
 
 class HeadWidths(NamedTuple):
@@ -78,16 +100,21 @@ class SelfAttention(NamedTuple):
         Raises:
             NothingToCompress: the model has no dense attention of a supported layout, or the wildcard matches none.
         """
+        attentions = cls.found(model)
+        if attentions:
+            return matching_attentions(attentions, include)
+        refuse_compressed(include, compressed_attentions(model))
+        raise NothingToCompress(
+            f"{_unsupported(model)}; factorise the projections with --method kfac, or remove whole heads with "
+            "--method heads"
+        )
+
+    @classmethod
+    def found(cls, model: nn.Module) -> list[Self]:
+        """Return all dense attentions of a supported layout; none, if they do not compute what their layout says."""
         candidates = (cls._of(model, name, module) for name, module in model.named_modules())
         attentions = [attention for attention in candidates if attention is not None]
-        matching = [attention for attention in attentions if fnmatchcase(attention.name, include)]
-        if matching:
-            return matching
-        if attentions:
-            names = ", ".join(attention.name for attention in attentions[:6])
-            raise NothingToCompress(f"no attention matches {include!r}; the attentions here are {names}, ...")
-        refuse_compressed(include, _compressed_projections(model))
-        raise NothingToCompress(f"{_unsupported(model)}; factorise the projections instead, with --method kfac")
+        return attentions if attentions and _equal_when_rebuilt(model, attentions) else []
 
     @classmethod
     def _of(cls, model: nn.Module, name: str, module: nn.Module) -> Self | None:
@@ -99,8 +126,17 @@ class SelfAttention(NamedTuple):
         )
         if not all(type(model.get_submodule(part)) is nn.Linear for part in (query, key, value, output)):
             return None
-        width: Any = module.attention_head_size
+        width: Any = getattr(module, "attention_head_size", 0)
+        if not width or model.get_submodule(query).out_features % width:
+            return None
         return cls(name, query, key, value, output, width)
+
+    def keep(self, model: nn.Module, kept: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        """See `Removable.keep`."""
+        heads = [KeptHead.whole(head, self.width) for head in kept.tolist()]
+        attention_with_heads(model, self, heads, weight, weight.new_zeros(len(weight)) if bias is None else bias).put(
+            model, self
+        )
 
     @property
     def inputs(self) -> tuple[str, str, str]:
@@ -205,7 +241,9 @@ def restrict_to_first_token(model: nn.Module, block: str) -> None:
         if name in candidates and type(module) in (nn.LayerNorm, FirstTokenNorm)
     ]
     if len(attentions) != 1 or len(norms) != 1:
-        raise NothingToCompress(f"{_unsupported(model)} and a layer norm after it; leave lossless.first_token out")
+        raise NothingToCompress(
+            f"{_unsupported(model)}, or without a layer norm after it; leave lossless.first_token out"
+        )
     [(name, attention)], [(norm_name, norm)] = attentions, norms
     if isinstance(attention, CompressedAttention):
         attention.queries = "first"
@@ -217,6 +255,19 @@ def restrict_to_first_token(model: nn.Module, block: str) -> None:
         replace_module(model, norm_name, FirstTokenNorm.in_place_of(norm, {}))
 
 
+def matching_attentions(attentions: Sequence[Named], include: str) -> list[Named]:
+    """Return the attentions whose name the wildcard matches.
+
+    Raises:
+        NothingToCompress: it matches none.
+    """
+    matching = [attention for attention in attentions if fnmatchcase(attention.name, include)]
+    if not matching:
+        names = ", ".join(attention.name for attention in attentions[:6])
+        raise NothingToCompress(f"no attention matches {include!r}; the attentions here are {names}, ...")
+    return matching
+
+
 def _parts(module: nn.Module) -> frozenset[str]:
     return frozenset(child for child, _ in module.named_children())
 
@@ -226,27 +277,47 @@ def _is_encoders(module: nn.Module) -> bool:
     return _parts(module) in LAYOUTS and not causal
 
 
-def _compressed_projections(model: nn.Module) -> list[tuple[str, str]]:
+def compressed_attentions(model: nn.Module) -> list[tuple[str, str]]:
     """Return the name and kind of every compressed attention, and of every compressed projection in an ordinary one."""
     return [
         (name, module.kind())
         for name, module in model.named_modules()
-        if isinstance(module, CompressedLayer)
-        and (isinstance(module, CompressedAttention) or _is_encoders(model.get_submodule(name.rpartition(".")[0])))
+        if isinstance(module, CompressedAttention | FewerHeads)
+        or (isinstance(module, CompressedLayer) and _is_encoders(model.get_submodule(name.rpartition(".")[0])))
     ]
 
 
 def _unsupported(model: nn.Module) -> str:
     message = (
-        "attention must be an encoder's, with separate linear layers for query, key, value and output, as in BERT, "
-        f"RoBERTa and DistilBERT, but got {type(model).__name__}"
+        "attention must be like BERT's, with layers of its own for query, key, value and output, a query that sees all "
+        f"tokens, and nothing between queries and keys, but got {type(model).__name__}"
     )
-    if any("rotary" in name.lower() for name, _ in model.named_modules()):
-        message += (
-            " with rotary positions: they rotate queries and keys between projections and scores, so that heads "
-            "cannot be made narrower"
-        )
-    return message
+    rotary = any("rotary" in name.lower() for name, _ in model.named_modules())
+    return f"{message}, which rotates them by their positions" if rotary else message
+
+
+def _equal_when_rebuilt(model: nn.Module, attentions: Sequence[SelfAttention]) -> bool:
+    """Whether the logits stay the same when all attentions are rebuilt at full width."""
+    copied = copy_sharing_parameters(model)
+    for attention in attentions:
+        rebuilt = _empty(model, attention, HeadWidths(attention.width, attention.width))
+        for name, layer in zip(attention.inputs, (rebuilt.query, rebuilt.key, rebuilt.value), strict=True):
+            layer.load_state_dict(_linear(model, name).state_dict())
+        if rebuilt.output is not None:
+            _copy_output(_linear(model, attention.output), rebuilt.output)
+        replace_module(copied, attention.name, rebuilt)
+    batch, kind = example_batch(model, INPUTS, EXAMPLES, TOKENS), kind_of_model(model)
+    try:
+        with torch.inference_mode():
+            before, after = (answers(one, batch, kind).logits for one in (model, copied))
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        return False
+    return close(before, after)
+
+
+def _copy_output(dense: nn.Linear, rebuilt: nn.Linear) -> None:
+    rebuilt.weight.data.copy_(dense.weight.detach())
+    rebuilt.bias.data.copy_(0 if dense.bias is None else dense.bias.detach())  # type: ignore[arg-type]
 
 
 def attention_at_widths(
@@ -349,7 +420,8 @@ def _empty(
         heads=heads or query.out_features // attention.width,
         query_key_width=widths.scores,
         value_width=widths.values,
-        scaling=dense.scaling,
+        # attentions that do not say so divide by the root of the width, which `_equal_when_rebuilt` checks
+        scaling=getattr(dense, "scaling", attention.width**-0.5),
         dropout=dense.dropout.p,
         bias=rank is not None or query.bias is not None,
         output=attention.inside,

@@ -1,11 +1,12 @@
 """The feed-forward neurons of a model: hidden features that an elementwise function computes and one layer reads.
 
 A set of neurons is h = f(W₁x), or h = f(W₁x, W₂x) with a gate, where neuron j depends only on row j of the weights, and
-y = W₃h is the only reader of h. The search uses no module names. In each block, layers with as many outputs as a later
-layer has inputs are candidates, and an experiment decides: it adds noise to half of the entries of W₁x and W₂x while W₃
-still reads the h without noise. The candidate is confirmed if h changes only in the noisy half, so that neurons are
-independent, and the logits do not change, so that nothing else reads h. An attention fails, since it mixes values over
-tokens.
+y = W₃h is the only reader of h. W₁ and W₂ may be one layer, with first the rows of one and then those of the other. The
+search uses no module names. In each block, layers with as many outputs as a later layer has inputs, or twice as many,
+are candidates, and an experiment decides: it adds noise to half of the entries of W₁x and W₂x while W₃ still reads the
+h without noise. The candidate is confirmed if h changes only in the noisy half, so that neurons are independent, and
+the logits do not change, so that nothing else reads h. An attention fails, since it mixes values over tokens. At last
+some neurons are taken out, and the family's own code must compute the others as before (see `whet.models.proof`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,23 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import NothingToCompress
-from whet.models.architecture import Architecture, dense_weight
+from whet.models.architecture import Architecture, dense_bias, dense_weight
 from whet.models.inference import answers, kind_of_model, removing_hooks
+from whet.models.layers.resized import Resized
+from whet.models.proof import close, example_of, proven
+from whet.models.surgery import replace_module
 from whet.tasks.data import Batch, Batches
 
 __all__ = ["FeedForward"]
 
 FeedForwardLayers = TypeVar("FeedForwardLayers", bound="FeedForward")
 
-EXAMPLES = 4
-"""Examples in the batch of the experiment."""
-
 
 class FeedForward(NamedTuple):
     """The linear layers around one set of neurons, by module name."""
 
     inputs: tuple[str, ...]
-    """The layers whose rows are the neurons: one, or two if one is a gate."""
+    """The layers whose rows are the neurons: one, or two if one is a gate, or one that holds both."""
     output: str
     """The layer whose columns are the neurons."""
     width: int = 1
@@ -50,7 +51,7 @@ class FeedForward(NamedTuple):
         Raises:
             NothingToCompress: the model has no such neurons, or none that matches.
         """
-        parts = cls._find(model, _example_batch(batches))
+        parts = cls._find(model, example_of(batches))
         if not parts:
             raise NothingToCompress(
                 f"blocks must have neurons between linear layers, which one linear layer reads, but "
@@ -90,28 +91,34 @@ class FeedForward(NamedTuple):
                 first -= 1
             for start in range(first, index):
                 yield cls(tuple(names[start:index]), name)
+            # one layer holds the gate too
+            for fused in (place for place in (index - 1, index + 1) if 0 <= place < len(names)):
+                if shapes[fused] == (2 * shapes[index][1], shapes[index][0]):
+                    yield cls((names[fused],), name)
 
-
-def _example_batch(batches: Batches) -> Batch:
-    """Return a few examples of medium length."""
-    middle = batches.batches[len(batches) // 2]
-    return {key: value[:EXAMPLES] for key, value in middle.items()}
+    def keep(self, model: nn.Module, kept: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        """See `Removable.keep`."""
+        neurons = dense_weight(model.get_submodule(self.output)).shape[1]
+        for name in self.inputs:
+            layer = model.get_submodule(name)
+            rows = (torch.arange(0, len(dense_weight(layer)), neurons).to(kept)[:, None] + kept).flatten()
+            layer_bias = dense_bias(layer)
+            narrow = Resized.of(dense_weight(layer)[rows], None if layer_bias is None else layer_bias[rows])
+            replace_module(model, name, narrow)
+        replace_module(model, self.output, Resized.of(weight, bias))
 
 
 def _confirmed(model: nn.Module, parts: Sequence[FeedForwardLayers], batch: Batch) -> list[FeedForwardLayers]:
-    """Return the candidates whose neurons are independent and have one reader."""
+    """Return the candidates whose neurons are independent, have one reader and can leave."""
     if not parts:
         return []
     experiment = _NoiseExperiment(model, parts)
     before, after = experiment.logits(batch, noise=False), experiment.logits(batch, noise=True)
-    if _close(before, after):
-        return [part for part in parts if part.output in experiment.independent]
+    independent = [part for part in parts if part.output in experiment.independent]
+    if close(before, after) and (not independent or proven(model, independent, batch)):
+        return independent
     # another module reads the neurons of a candidate and spreads its noise to the others: test each one alone
     return [] if len(parts) == 1 else [part for single in parts for part in _confirmed(model, [single], batch)]
-
-
-def _close(before: Tensor, after: Tensor) -> bool:
-    return torch.allclose(before, after, rtol=1e-4, atol=1e-6)
 
 
 class _NoiseExperiment:
@@ -121,13 +128,19 @@ class _NoiseExperiment:
         self.model = model
         self.parts = parts
         self.noise = False
-        self.clean: dict[str, Tensor] = {}
-        self.noisy: dict[str, Tensor] = {}
-        self.independent: set[str] = set()
+        self.clean: dict[str, list[Tensor]] = {part.output: [] for part in parts}
+        self.calls: dict[str, int] = {}
+        self.dependent: set[str] = set()
+
+    @property
+    def independent(self) -> set[str]:
+        """The layers that read independent neurons, in every call."""
+        return {name for name, clean in self.clean.items() if clean} - self.dependent
 
     def logits(self, batch: Batch, *, noise: bool) -> Tensor:
         """Return the logits; the pass without noise comes first."""
         self.noise = noise
+        self.calls = dict.fromkeys(self.clean, 0)
         handles = []
         for part in self.parts:
             for name in part.inputs:
@@ -141,16 +154,26 @@ class _NoiseExperiment:
     def _add_noise(self, out: Tensor, name: str) -> Tensor:
         if not self.noise:
             return out
-        if name not in self.noisy:
-            generator = torch.Generator().manual_seed(0)
-            self.noisy[name] = (torch.rand(out.shape, generator=generator) < 0.5).to(out.device)
-        return torch.where(self.noisy[name], out + 3 * (1 + out.std()), out)
+        width = self.clean[name][0].shape[-1] if self.clean[name] else out.shape[-1]
+        gates = out.shape[-1] // width
+        noisy = _noisy(out.shape[:-1], width).repeat(*(1 for _ in out.shape[:-1]), gates).to(out.device)
+        return torch.where(noisy, out + 3 * (1 + out.std()), out)
 
     def _compare(self, neurons: Tensor, name: str) -> tuple[Tensor]:
         if not self.noise:
-            self.clean[name] = neurons
-        elif name in self.noisy and self.noisy[name].shape == neurons.shape == self.clean[name].shape:
-            others = ~self.noisy[name]
-            if _close(self.clean[name][others], neurons[others]):
-                self.independent.add(name)
-        return (self.clean[name],)
+            self.clean[name].append(neurons)
+            return (neurons,)
+        if self.calls[name] == len(self.clean[name]):
+            self.dependent.add(name)
+            return (neurons,)
+        clean = self.clean[name][self.calls[name]]
+        self.calls[name] += 1
+        others = ~_noisy(neurons.shape[:-1], neurons.shape[-1]).to(neurons.device)
+        if neurons.shape != clean.shape or not close(clean[others], neurons[others]):
+            self.dependent.add(name)
+        return (clean,)
+
+
+def _noisy(rows: Sequence[int], width: int) -> Tensor:
+    """Return (*rows, width) which entries get noise, the same ones for the same shape."""
+    return torch.rand((*rows, width), generator=torch.Generator().manual_seed(0)) < 0.5

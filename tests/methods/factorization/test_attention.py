@@ -156,7 +156,7 @@ def test_bad_input_is_refused():
         NarrowAttention(keep=0)
     with pytest.raises(InvalidParameter, match="must be given keep"):
         whet.Recipe.from_list([{"method": "factorization.attention"}])
-    with pytest.raises(NothingToCompress, match="rotary"):
+    with pytest.raises(NothingToCompress, match="rotates them by their positions"):
         narrowed(tiny_model("llama"), keep=0.5)
     few = Batches([{name: value[:1, :3] for name, value in tiny_batches().batches[0].items()}], np.zeros(1))
     with pytest.raises(InvalidData, match="as many tokens as a head has features, 8, but got"):

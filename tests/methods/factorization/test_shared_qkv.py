@@ -140,7 +140,7 @@ def test_survives_save_and_load_and_leaves_the_rest_to_other_methods(tmp_path, t
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(NothingToCompress, match=r"must be an encoder's.*but got LlamaFor.*rotary"):
+    with pytest.raises(NothingToCompress, match=r"must be like BERT's.*but got LlamaFor.*rotates them"):
         compressed(tiny_model("llama"), keep=0.5)
     few = Batches([{name: value[:1, :3] for name, value in tiny_batches().batches[0].items()}], np.zeros(1))
     with pytest.raises(InvalidData, match=r"as many tokens as the largest rank, \d+, but got 2 tokens"):

@@ -276,11 +276,13 @@ def test_a_head_that_reads_a_little_of_another_token_is_refused():
 def test_blocks_of_another_kind_are_refused():
     model = tiny_model("bert")
     model.bert.encoder.layer[1].attention.output.LayerNorm = nn.Identity()
-    with pytest.raises(NothingToCompress, match=r"attention must be an encoder's, .* and a layer norm after it; leave"):
+    with pytest.raises(
+        NothingToCompress, match=r"attention must be like BERT's, .* without a layer norm after it; leave"
+    ):
         applied(model)
     causal = tiny_model("bert")
     causal.bert.encoder.layer[1].attention.self.is_decoder = True
-    with pytest.raises(NothingToCompress, match="attention must be an encoder's"):
+    with pytest.raises(NothingToCompress, match="attention must be like BERT's"):
         applied(causal)
 
 

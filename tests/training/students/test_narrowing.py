@@ -108,7 +108,7 @@ def test_a_width_that_splits_heads_is_refused(width):
 def test_a_compressed_model_is_refused():
     small = Recipe((Svd(keep=0.5, include="*.output.dense"),)).apply(tiny_model("bert"), Resources())
     feed_forward = Recipe((Svd(keep=0.5, include="*.intermediate.dense"),)).apply(tiny_model("bert"), Resources())
-    with pytest.raises(NothingToCompress, match="attention must be an encoder's"):
+    with pytest.raises(NothingToCompress, match="attention must be like BERT's"):
         narrowed_student(small, 16, tiny_batches())
     with pytest.raises(
         InvalidModel, match=r"must be dense to be narrowed, but this one has no .*intermediate.*; narrow"
@@ -117,7 +117,7 @@ def test_a_compressed_model_is_refused():
 
 
 def test_decoders_are_refused():
-    with pytest.raises(NothingToCompress, match="attention must be an encoder's"):
+    with pytest.raises(NothingToCompress, match="attention must be like BERT's"):
         narrowed_student(tiny_model("gpt2"), 16, tiny_batches())
 
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from whet.calibration.moments import collect_moments
 from whet.errors import NothingToCompress
 from whet.methods._candidates import Candidate
-from whet.methods.pruning._parts import AttentionPart, BlockPart, FeedForwardPart, ReadFeatures
+from whet.methods.pruning._parts import AttentionPart, BlockPart, FeedForwardPart, HeadGroupsPart, ReadFeatures
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.attention import SelfAttention
 from whet.models.feed_forward import FeedForward
+from whet.models.head_groups import HeadGroups, attentions_with_heads
 from whet.numerics.linalg import diagonal_blocks
 from whet.numerics.low_rank import covariance_of, kfac_svd, svd_of_kl
 from whet.numerics.moments import Moments, Side, moments_at, narrower_side
@@ -23,7 +24,7 @@ from whet.utils.progress import track
 
 __all__ = ["PartLocation", "dissect", "part_locations"]
 
-PartLocation = SelfAttention | FeedForward | str
+PartLocation = SelfAttention | HeadGroups | FeedForward | str
 """The layers of a part: those of an attention, those around neurons, or the name of a layer that belongs to neither."""
 
 
@@ -87,7 +88,7 @@ def _all_locations(model: nn.Module, batches: Batches, *, factored: bool) -> dic
     locations: dict[str, PartLocation] = {}
     errors = []
     try:
-        locations |= {location.name: location for location in SelfAttention.all_of(model, "*")}
+        locations |= {location.name: location for location in attentions_with_heads(model, "*", batches)}
     except NothingToCompress as error:
         errors.append(error)
     try:
@@ -134,6 +135,9 @@ class _PartBuilder:
             part = BlockPart(name, layers, candidates)
         elif isinstance(location, FeedForward):
             part = FeedForwardPart(name, layers, candidates, self._reader(location.output), location)
+        elif isinstance(location, HeadGroups):
+            reader = self._reader(location.output, width=location.width)
+            part = HeadGroupsPart(name, layers, candidates, reader, location)
         else:
             part = self._attention(name, location, layers, candidates)
         for layer in layers:

@@ -8,7 +8,7 @@ budget can be spread over all parts and all kinds of parts.
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ from whet.methods._candidates import Candidate
 from whet.models.architecture import dense_bias, dense_weight, first_token_layers
 from whet.models.attention import HeadWidths, KeptHead, SelfAttention, attention_with_heads
 from whet.models.feed_forward import FeedForward
+from whet.models.head_groups import HeadGroups
 from whet.models.layers.constant import Constant
 from whet.models.layers.first_token_attention import FirstTokenAttention
 from whet.models.layers.passing import PassThrough
-from whet.models.layers.resized import Resized
 from whet.models.surgery import replace_module
 from whet.numerics.allocation import minimise_loss
 from whet.numerics.low_rank import Spectrum, covariance_of
@@ -34,7 +34,7 @@ from whet.numerics.optimal_brain_surgeon import (
     removal_order,
 )
 
-__all__ = ["DENSE", "AttentionPart", "BlockPart", "FeedForwardPart", "PartConfig", "ReadFeatures", "keep_neurons"]
+__all__ = ["DENSE", "AttentionPart", "BlockPart", "FeedForwardPart", "HeadGroupsPart", "PartConfig", "ReadFeatures"]
 
 RANK_BUDGETS = np.linspace(0.04, 0.96, 24)
 """Fractions of a part's parameters at which factors are offered."""
@@ -220,52 +220,105 @@ class _FeaturePart(BlockPart):
 
 
 @dataclass(frozen=True, eq=False)
-class FeedForwardPart(_FeaturePart):
-    """The layers around the neurons of a feed-forward part."""
+class _GroupsPart(_FeaturePart):
+    """A part whose features leave in groups, of which only the number is chosen."""
 
-    location: FeedForward
+    structure: ClassVar[str]
+    """What a group is called."""
+
+    location: FeedForward | HeadGroups
     """Names of the layers."""
 
     @property
-    def neurons(self) -> int:
-        """Return the number of neurons."""
-        return len(self.reader.mean)
+    def groups(self) -> int:
+        """Return the number of groups."""
+        return len(self.reader.removal.order)
 
     def probes(self, structures: Iterable[str]) -> list[PartConfig]:
         """See `BlockPart.probes`."""
-        counts = [max(1, int(share * self.neurons)) for share in TIMED_NEURONS] if "neurons" in structures else []
-        return [*super().probes(structures), *(PartConfig("neurons", (count,)) for count in dict.fromkeys(counts))]
+        counts = self._timed() if self.structure in structures else []
+        return [*super().probes(structures), *(PartConfig(self.structure, (count,)) for count in dict.fromkeys(counts))]
 
     def parameters(self, config: PartConfig) -> float:
         """See `BlockPart.parameters`."""
         whole = super().parameters(config)
-        return whole * config.sizes[0] / self.neurons if config.structure == "neurons" else whole
+        return whole * config.sizes[0] / self.groups if config.structure == self.structure else whole
 
     def saved(self, config: PartConfig, timed: Mapping[PartConfig, float]) -> float:
         """See `BlockPart.saved`."""
-        if config.structure != "neurons":
+        if config.structure != self.structure:
             return super().saved(config, timed)
-        by_count = {probe.sizes[0]: seconds for probe, seconds in timed.items() if probe.structure == "neurons"}
-        by_count[self.neurons] = 0.0
-        return float(np.interp(config.sizes[0], list(by_count), list(by_count.values())))
+        by_count = {probe.sizes[0]: seconds for probe, seconds in timed.items() if probe.structure == self.structure}
+        by_count[self.groups] = 0.0
+        counts = sorted(by_count)
+        return float(np.interp(config.sizes[0], counts, [by_count[count] for count in counts]))
 
     def put(self, model: nn.Module, config: PartConfig) -> None:
         """See `BlockPart.put`."""
-        if config == DROP:
-            for name in self.location.inputs:
-                replace_module(model, name, PassThrough())
-            replace_module(model, self.location.output, Constant.of(self.reader.constant()))
-        elif config.structure == "neurons":
-            keep_neurons(model, self.location, self.reader, self.reader.removal.kept(config.sizes[0]))
-        else:
+        if config.structure != self.structure:
             super().put(model, config)
+            return
+        kept, width = self.reader.removal.kept(config.sizes[0]), self.location.width
+        features = (kept[:, None] * width + torch.arange(width, device=kept.device)).flatten()
+        self.location.keep(model, kept, *self.reader.fitted(features))
+
+    @abstractmethod
+    def _timed(self) -> list[int]:
+        """Return the numbers of groups that are timed."""
+
+    @abstractmethod
+    def _counts(self) -> Iterable[int]:
+        """Return the numbers of groups that may remain, without all of them."""
 
     def _narrower(self, structures: Iterable[str]) -> dict[PartConfig, float]:
-        if "neurons" not in structures:
+        if self.structure not in structures:
             return {}
-        step = min(NEURON_STEP, max(1, self.neurons // NEURON_STEP))
         losses = self.reader.removal.losses.tolist()
-        return {PartConfig("neurons", (count,)): losses[count] for count in range(step, self.neurons, step)}
+        return {PartConfig(self.structure, (count,)): losses[count] for count in self._counts()}
+
+
+@dataclass(frozen=True, eq=False)
+class FeedForwardPart(_GroupsPart):
+    """The layers around the neurons of a feed-forward part."""
+
+    structure: ClassVar[str] = "neurons"
+
+    def put(self, model: nn.Module, config: PartConfig) -> None:
+        """See `BlockPart.put`."""
+        if config != DROP:
+            super().put(model, config)
+            return
+        for name in self.location.inputs:
+            replace_module(model, name, PassThrough())
+        replace_module(model, self.location.output, Constant.of(self.reader.constant()))
+
+    def _timed(self) -> list[int]:
+        return [max(1, int(share * self.groups)) for share in TIMED_NEURONS]
+
+    def _counts(self) -> Iterable[int]:
+        step = min(NEURON_STEP, max(1, self.groups // NEURON_STEP))
+        return range(step, self.groups, step)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadGroupsPart(_GroupsPart):
+    """The projections of a self-attention of any family, from which whole heads can leave."""
+
+    structure: ClassVar[str] = "heads"
+
+    def choices(self, structures: Iterable[str]) -> dict[PartConfig, float]:
+        """See `BlockPart.choices`; the attention stays, with one group of heads at least."""
+        return super().choices([name for name in structures if name != "drop"])
+
+    def probes(self, structures: Iterable[str]) -> list[PartConfig]:
+        """See `BlockPart.probes`."""
+        return super().probes([name for name in structures if name != "drop"])
+
+    def _timed(self) -> list[int]:
+        return [count for count in (max(1, self.groups // 2), 1) if count < self.groups]
+
+    def _counts(self) -> Iterable[int]:
+        return range(1, self.groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,23 +422,6 @@ class AttentionPart(_FeaturePart):
                 if (count, score_width, value_width) != (heads, width, width)
             }
         return losses
-
-
-def keep_neurons(model: nn.Module, location: FeedForward, reader: ReadFeatures, kept: Tensor) -> None:
-    """Remove all neurons but those at the indices `kept`, in place.
-
-    Args:
-        model: the model, whose layers are replaced.
-        location: the layers around the neurons.
-        reader: the layer that reads the neurons, with their statistics.
-        kept: (kept,) indices of the remaining neurons.
-    """
-    weight, output_bias = reader.fitted(kept)
-    for name in location.inputs:
-        layer = model.get_submodule(name)
-        bias = dense_bias(layer)
-        replace_module(model, name, Resized.of(dense_weight(layer)[kept], None if bias is None else bias[kept]))
-    replace_module(model, location.output, Resized.of(weight, output_bias))
 
 
 def _features(config: PartConfig) -> int:

@@ -61,12 +61,11 @@ class FeatureGroup(NamedTuple):
     def options(self, model: nn.Module, grid: Sequence[int]) -> LayerOptions:
         """Return the parameters and losses at the numbers of groups in `grid`, which ends with all groups."""
         out = len(self.reader.weight)
-        per_feature = out + sum(dense_weight(model.get_submodule(name)).shape[1] for name in self.location.inputs)
+        inputs = sum(dense_weight(model.get_submodule(name)).numel() for name in self.location.inputs)
+        per_group = out * self.location.width + inputs / self.groups
         # correcting the mean adds a bias to a layer that has none
         added_bias = 0 if self.reader.bias is not None else out
-        costs = [
-            count * self.location.width * per_feature + (added_bias if count < self.groups else 0) for count in grid
-        ]
+        costs = [count * per_group + (added_bias if count < self.groups else 0) for count in grid]
         return LayerOptions(np.asarray(costs, dtype=float), self.reader.removal.losses[list(grid)].cpu().numpy())
 
 

@@ -20,7 +20,6 @@ from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.calibration.resources import Resources, require_calibration
-from whet.methods.pruning._parts import keep_neurons
 from whet.methods.pruning._structured import FeatureGroup, StructuredPruning
 from whet.models.feed_forward import FeedForward
 
@@ -45,4 +44,4 @@ class Neurons(StructuredPruning):
     def shrink(self, model: nn.Module, part: FeatureGroup, kept: Tensor) -> None:
         """See `StructuredPruning.shrink`."""
         assert isinstance(part.location, FeedForward)
-        keep_neurons(model, part.location, part.reader, kept)
+        part.location.keep(model, kept, *part.reader.fitted(kept))
