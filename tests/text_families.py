@@ -36,6 +36,7 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "deberta": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
     "gptj": {"rotary_dim": 4},
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "phi3", "olmo2"), GROUPED),
     "gemma2": {**GROUPED, "query_pre_attn_scalar": 8},
     "gemma3_text": {**GROUPED, "query_pre_attn_scalar": 8},
