@@ -127,7 +127,7 @@ class SelfAttention(NamedTuple):
         if not all(type(model.get_submodule(part)) is nn.Linear for part in (query, key, value, output)):
             return None
         width: Any = getattr(module, "attention_head_size", 0)
-        if not width or model.get_submodule(query).out_features % width:
+        if not width or _linear(model, query).out_features % width:
             return None
         return cls(name, query, key, value, output, width)
 
@@ -317,7 +317,9 @@ def _equal_when_rebuilt(model: nn.Module, attentions: Sequence[SelfAttention]) -
 
 def _copy_output(dense: nn.Linear, rebuilt: nn.Linear) -> None:
     rebuilt.weight.data.copy_(dense.weight.detach())
-    rebuilt.bias.data.copy_(0 if dense.bias is None else dense.bias.detach())  # type: ignore[arg-type]
+    rebuilt.bias.data.zero_()
+    if dense.bias is not None:
+        rebuilt.bias.data.copy_(dense.bias.detach())
 
 
 def attention_at_widths(

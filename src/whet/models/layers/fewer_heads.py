@@ -110,7 +110,7 @@ class FewerHeads(SavedLayer):
         """Return the entries of a parameter for the remaining heads; all, if it has nothing for every head."""
         for axis, size in enumerate(parameter.shape):
             if size in (self.heads, self.features):
-                by_group = parameter.unflatten(axis, (self.groups, -1))
+                by_group: Tensor = parameter.unflatten(axis, (self.groups, -1))
                 kept = by_group.index_select(axis, torch.tensor(self.kept, device=parameter.device))
                 return kept.flatten(axis, axis + 1).contiguous()
         return parameter
