@@ -12,6 +12,7 @@ from covering import covering
 from exported import assert_exports
 from folders import classifier
 from helpers import Family, padded, tiny_batches, tiny_model, tokens_seen
+from text_families import tiny_of
 from whet.api.exporting import export
 from whet.calibration.resources import Resources
 from whet.errors import InvalidArtifact, InvalidModel, NothingToCompress
@@ -358,3 +359,10 @@ def test_a_copy_stays_narrow():
     for other in (copy_sharing_parameters(narrow), copy.deepcopy(narrow)):
         assert describe(other) == describe(narrow)
         assert_same(other, narrow)
+
+
+def test_an_attention_with_bert_s_names_is_rebuilt_only_if_it_computes_the_same():
+    model = tiny_of("rembert")
+    assert_same(applied(model), model)
+    with pytest.raises(InvalidModel, match=r"logits must stay the same .* RoFormerForSequenceClassification differ by"):
+        applied(tiny_of("roformer"))

@@ -43,7 +43,7 @@ class FirstTokenAttention(SavedLayer, nn.ModuleDict):
         self.scaling = scaling
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **others: object
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: object, **others: object
     ) -> tuple[Tensor, None]:
         """Return (batch, 1, width of all heads), or (batch, 1, hidden) after an output projection; and None.
 
@@ -91,7 +91,8 @@ class FirstTokenAttention(SavedLayer, nn.ModuleDict):
             {role: structure[role] for role in ("query", "key", "value", "output")},
             heads=_heads(full),
             attention_head_size=full.attention_head_size,
-            scaling=full.scaling,
+            # those that do not say so divide by the root of the width; first_token compares the logits
+            scaling=getattr(full, "scaling", full.attention_head_size**-0.5),
         )
         return layer.train(replaced.training)
 
