@@ -15,14 +15,13 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from whet.errors import InvalidModel, NothingToCompress
+from whet.errors import NothingToCompress
 from whet.models.architecture import refuse_compressed
 from whet.models.inference import answers, example_batch, kind_of_model
 from whet.models.layers.attention import CompressedAttention
 from whet.models.layers.base import CompressedLayer
 from whet.models.layers.fewer_heads import FewerHeads
 from whet.models.layers.first_token_attention import FirstTokenAttention
-from whet.models.layers.first_token_norm import FirstTokenNorm
 from whet.models.layers.low_rank import LowRank
 from whet.models.layers.resized import Resized
 from whet.models.proof import close
@@ -30,6 +29,7 @@ from whet.models.surgery import copy_sharing_parameters, replace_module
 from whet.numerics.low_rank import Spectrum
 
 __all__ = [
+    "LAYOUTS",
     "HeadWidths",
     "KeptHead",
     "ReducedAttention",
@@ -37,11 +37,12 @@ __all__ = [
     "attention_at_widths",
     "attention_with_heads",
     "attention_with_shared_input",
+    "child_names",
     "compressed_attentions",
-    "last_attention_projections",
+    "is_encoders",
     "matching_attentions",
-    "restrict_to_first_token",
     "stack_projections",
+    "unsupported_attention",
 ]
 
 LAYOUTS: dict[frozenset[str], tuple[str, str, str, str]] = {
@@ -52,8 +53,6 @@ LAYOUTS: dict[frozenset[str], tuple[str, str, str, str]] = {
 INPUTS = ("input_ids", "attention_mask")
 EXAMPLES, TOKENS = 2, 9
 """Sizes of the batch on which rebuilt attentions are compared."""
-NORMS = ("output.LayerNorm", "sa_layer_norm")
-"""Names of the layer norm of x + attention(x) beside the attention, in the same families."""
 
 
 class HasName(Protocol):
@@ -105,7 +104,7 @@ class SelfAttention(NamedTuple):
             return matching_attentions(attentions, include)
         refuse_compressed(include, compressed_attentions(model))
         raise NothingToCompress(
-            f"{_unsupported(model)}; factorise the projections with --method kfac, or remove whole heads with "
+            f"{unsupported_attention(model)}; factorise the projections with --method kfac, or remove whole heads with "
             "--method heads"
         )
 
@@ -118,11 +117,12 @@ class SelfAttention(NamedTuple):
 
     @classmethod
     def _of(cls, model: nn.Module, name: str, module: nn.Module) -> Self | None:
-        if not _is_encoders(module):
+        if not is_encoders(module):
             return None
         parent = name.rpartition(".")[0]
         query, key, value, output = (
-            f"{parent}.{part[2:]}" if part.startswith("..") else f"{name}.{part}" for part in LAYOUTS[_parts(module)]
+            f"{parent}.{part[2:]}" if part.startswith("..") else f"{name}.{part}"
+            for part in LAYOUTS[child_names(module)]
         )
         if not all(type(model.get_submodule(part)) is nn.Linear for part in (query, key, value, output)):
             return None
@@ -195,66 +195,6 @@ class ReducedAttention(NamedTuple):
             replace_module(model, attention.output, self.output)
 
 
-def last_attention_projections(model: nn.Module) -> tuple[tuple[str, str, str], int]:
-    """Return the names of query, key and value of the last self-attention, dense or compressed, and its heads.
-
-    Raises:
-        InvalidModel: the model has no attention of a supported layout, or the last one has only one query.
-    """
-    for name, module in reversed(list(model.named_modules())):
-        if isinstance(module, FirstTokenAttention) or (
-            isinstance(module, CompressedAttention) and module.queries == "first"
-        ):
-            raise InvalidModel(
-                f"relations need the queries of all tokens, but in {name} only the first has one; give relations=0"
-            )
-        if isinstance(module, CompressedAttention):
-            return (f"{name}.query", f"{name}.key", f"{name}.value"), module.heads
-        layout = LAYOUTS.get(_parts(module))
-        if layout is not None:
-            heads: Any = getattr(module, "num_attention_heads", None) or module.n_heads
-            return (f"{name}.{layout[0]}", f"{name}.{layout[1]}", f"{name}.{layout[2]}"), heads
-    raise InvalidModel(
-        f"relations need an encoder's attention, with separate query, key and value layers, as in BERT, RoBERTa and "
-        f"DistilBERT, but got {type(model).__name__}; give relations=0"
-    )
-
-
-def restrict_to_first_token(model: nn.Module, block: str) -> None:
-    """Compute only the first token in the last block, in place: one query, and everything after the attention.
-
-    Args:
-        model: the model to change; a block that is already restricted stays unchanged.
-        block: name of the last block, which applies layer norm after attention; nothing may read its other tokens.
-
-    Raises:
-        NothingToCompress: the block does not have one supported attention with a layer norm after it.
-    """
-    inside = [(name, module) for name, module in model.named_modules() if name.startswith(f"{block}.")]
-    attentions = [
-        (name, module) for name, module in inside if isinstance(module, CompressedAttention) or _is_encoders(module)
-    ]
-    candidates = [f"{name.rpartition('.')[0]}.{norm}" for name, _ in attentions for norm in NORMS]
-    norms = [
-        (name, module)
-        for name, module in inside
-        if name in candidates and type(module) in (nn.LayerNorm, FirstTokenNorm)
-    ]
-    if len(attentions) != 1 or len(norms) != 1:
-        raise NothingToCompress(
-            f"{_unsupported(model)}, or without a layer norm after it; leave lossless.first_token out"
-        )
-    [(name, attention)], [(norm_name, norm)] = attentions, norms
-    if isinstance(attention, CompressedAttention):
-        attention.queries = "first"
-    elif not isinstance(attention, FirstTokenAttention):
-        query, key, value, output = LAYOUTS[_parts(attention)]
-        names = {"query": query, "key": key, "value": value, "output": None if output.startswith("..") else output}
-        replace_module(model, name, FirstTokenAttention.in_place_of(attention, names))
-    if not isinstance(norm, FirstTokenNorm):
-        replace_module(model, norm_name, FirstTokenNorm.in_place_of(norm, {}))
-
-
 def matching_attentions(attentions: Sequence[Named], include: str) -> list[Named]:
     """Return the attentions whose name the wildcard matches.
 
@@ -268,13 +208,15 @@ def matching_attentions(attentions: Sequence[Named], include: str) -> list[Named
     return matching
 
 
-def _parts(module: nn.Module) -> frozenset[str]:
+def child_names(module: nn.Module) -> frozenset[str]:
+    """Return the names of the children of a module."""
     return frozenset(child for child, _ in module.named_children())
 
 
-def _is_encoders(module: nn.Module) -> bool:
+def is_encoders(module: nn.Module) -> bool:
+    """Return whether a module has the parts of an attention of BERT's kind, whose queries see all tokens."""
     causal = getattr(module, "is_decoder", False) or getattr(module, "is_causal", False)
-    return _parts(module) in LAYOUTS and not causal
+    return child_names(module) in LAYOUTS and not causal
 
 
 def compressed_attentions(model: nn.Module) -> list[tuple[str, str]]:
@@ -283,11 +225,12 @@ def compressed_attentions(model: nn.Module) -> list[tuple[str, str]]:
         (name, module.kind())
         for name, module in model.named_modules()
         if isinstance(module, CompressedAttention | FewerHeads)
-        or (isinstance(module, CompressedLayer) and _is_encoders(model.get_submodule(name.rpartition(".")[0])))
+        or (isinstance(module, CompressedLayer) and is_encoders(model.get_submodule(name.rpartition(".")[0])))
     ]
 
 
-def _unsupported(model: nn.Module) -> str:
+def unsupported_attention(model: nn.Module) -> str:
+    """Return what an attention must be like, and what the model is instead."""
     message = (
         "attention must be like BERT's, with layers of its own for query, key, value and output, a query that sees all "
         f"tokens, and nothing between queries and keys, but got {type(model).__name__}"

@@ -16,8 +16,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
 from whet.errors import InvalidModel
-from whet.models.attention import last_attention_projections
 from whet.models.inference import kind_of_model, model_inputs, outputs_with_loss, removing_hooks
+from whet.models.last_attention import last_attention_projections
 from whet.models.surgery import temporary_submodule
 from whet.tasks.data import UNREAD
 from whet.tasks.encoding import LABELS

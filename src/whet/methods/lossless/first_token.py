@@ -22,8 +22,8 @@ from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, NothingToCompress
 from whet.methods.base import Method, Stage
 from whet.models.architecture import Architecture
-from whet.models.attention import restrict_to_first_token
 from whet.models.inference import example_batch, predict_logits, removing_hooks
+from whet.models.last_attention import restrict_to_first_token
 from whet.tasks.data import Batch
 
 __all__ = ["FirstToken"]

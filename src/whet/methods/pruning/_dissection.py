@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from whet.calibration.moments import collect_moments
 from whet.errors import NothingToCompress
 from whet.methods._candidates import Candidate
-from whet.methods.pruning._parts import AttentionPart, BlockPart, FeedForwardPart, HeadGroupsPart, ReadFeatures
+from whet.methods.pruning._attention_part import AttentionPart
+from whet.methods.pruning._parts import BlockPart, FeedForwardPart, HeadGroupsPart, ReadFeatures
 from whet.models.architecture import Architecture, dense_weight
 from whet.models.attention import SelfAttention
 from whet.models.feed_forward import FeedForward

@@ -96,14 +96,15 @@ class FewerHeads(SavedLayer):
         layer.kept, layer.numbers = tuple(structure["kept"]), tuple(structure["numbers"])
         layer.groups, layer.heads, layer.features = (structure[name] for name in ("groups", "heads", "features"))
         for name, number in structure["numbers"].items():
-            if type(getattr(layer, name)) is not int:
+            if type(getattr(layer, name)) is not int or type(number) is not int:
                 raise TypeError(f"{name} must be a whole number of the attention")
-            setattr(layer, name, number)
+        vars(layer).update(structure["numbers"])
         layer.heads_in_config = structure["heads_in_config"]
         if layer.heads_in_config:
             layer.config = _ConfigOfOne(layer.config, len(layer._heads))
         for name, parameter in list(layer.named_parameters(recurse=False)):
-            setattr(layer, name, nn.Parameter(layer._rows(parameter.detach()), parameter.requires_grad))
+            kept = nn.Parameter(layer._rows(parameter.detach()), parameter.requires_grad)
+            layer.register_parameter(name, kept)
         return layer  # type: ignore[no-any-return]
 
     def _rows(self, parameter: Tensor) -> Tensor:
