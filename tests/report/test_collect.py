@@ -94,6 +94,18 @@ def test_equal_names_become_unique(tmp_path, tokenizer, above):
     assert names(collect_results([tmp_path])) == ["dense", *expected]
 
 
+def test_a_search_is_kept_apart_from_what_was_measured_on_dev(tmp_path):
+    """Other data too, but their digests would tell nobody what is wrong."""
+    chosen_by = {"split": "selection slice", "data_sha256": "other"}
+    keep(tmp_path / "search", trial("dense", **chosen_by), trial("found", speedup=2.0, **chosen_by))
+    keep(tmp_path / "measured", trial("dense"), trial("small", speedup=3.0))
+    told = r"got split=dev \(dense, small\) and split=selection slice \(dense, found\); choose one, such as"
+    with pytest.raises(InvalidData, match=told):
+        collect_results([tmp_path])
+    assert names(collect_results([tmp_path], only={"split": "dev"})) == ["dense", "small"]
+    assert names(collect_results([tmp_path], only={"split": "selection slice"})) == ["dense", "found"]
+
+
 @pytest.mark.parametrize(
     "key",
     [

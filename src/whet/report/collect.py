@@ -19,6 +19,7 @@ __all__ = ["SHARED_CONDITIONS", "Confirmation", "Result", "collect_results", "fi
 
 SHARED_CONDITIONS = (
     "task",
+    "split",
     "data_sha256",
     "cpu",
     "instruction_sets",
@@ -38,6 +39,8 @@ SHARED_CONDITIONS = (
 THROUGHPUT = "throughput"
 _NONE = "none"
 """Value that is shown for a condition that a trial lacks."""
+_DEV = {"split": "dev"}
+"""Where a trial names no split, it was measured on the dev split."""
 
 
 class Result(NamedTuple):
@@ -295,7 +298,7 @@ def _speed(trial: Trial) -> float:
 
 
 def _condition(trial: Trial, key: str) -> str:
-    return flat_conditions(trial.conditions or {}).get(key, _NONE)
+    return flat_conditions(trial.conditions or {}).get(key, _DEV.get(key, _NONE))
 
 
 def _listed(names: Sequence[str], limit: int = 3) -> str:
