@@ -142,6 +142,8 @@ def test_the_form_that_a_model_was_made_for_comes_first():
     assert [("pipeline" in code) for code in code_of(model_card(facts, []))] == [False, True]
     unmeasured = model_card(facts, [])
     assert "`whet measure ORIGINAL small --task TASK --runtime onnxruntime --precision int8`" in unmeasured
+    named = model_card(facts._replace(name="small one"), [])
+    assert "`whet measure ORIGINAL 'small one' --task TASK --runtime" in named
     assert "**" not in unmeasured
 
 

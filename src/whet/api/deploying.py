@@ -20,6 +20,7 @@ from whet.run.text import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, TokenEnco
 from whet.tasks.kinds.base import kind_named
 from whet.tasks.sentences import MODULES, SETTINGS, TRANSFORMER
 from whet.utils.calls import checked
+from whet.utils.commands import export_command
 from whet.utils.files import digest
 from whet.utils.lengths import longest_input
 from whet.utils.manifests import CARD, CONFIG, MANIFEST, MEASUREMENTS, MODULE_FOLDERS
@@ -104,8 +105,8 @@ def deploy(
     target = choose_target(source, runtime, precision)
     if target[0] == PYTORCH:
         raise InvalidParameter(
-            f"a deployment must hold an export, but {model} runs in PyTorch; whet export {model} --to onnxruntime "
-            f"--deploy {out}"
+            f"a deployment must hold an export, but {model} runs in PyTorch; "
+            f"first {export_command(model, 'onnxruntime')}"
         )
     entry = source.manifest["exports"][" ".join(target)]
     TokenEncoder(source, None)  # a tokenizer that only transformers can read is refused here

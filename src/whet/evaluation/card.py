@@ -7,6 +7,7 @@ its last name, since a card travels with its folder; no path of a machine is in 
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -229,7 +230,8 @@ def _threads(trial: Trial | None) -> int | None:
 
 def _measure_it(facts: CardFacts, form: Form) -> str:
     where = "" if form.runtime == PYTORCH else f" --runtime {form.runtime} --precision {form.precision}"
-    return markdown_code(f"whet measure ORIGINAL {facts.name} --task TASK{where}")
+    command = f"whet measure ORIGINAL {shlex.quote(facts.name)} --task TASK{where}"
+    return f"{markdown_code(command)}, or with `--dev-file FILE` for rows of your own,"
 
 
 def _install(form: Form) -> list[str]:

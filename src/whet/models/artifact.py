@@ -21,6 +21,7 @@ from whet.models.registration import save_as_stored
 from whet.models.reloading import check_reloaded
 from whet.models.sentence import keep_dimensions, require_vectors, sentence_files, without_modules
 from whet.models.surgery import copy_sharing_parameters
+from whet.utils.commands import export_command
 from whet.utils.files import digest, not_written, remove, write_text
 from whet.utils.inputs import require_folder
 from whet.utils.manifests import (
@@ -355,13 +356,12 @@ def exported(folder: Path, runtime: str, precision: str = FP32) -> ExportEntry:
     Raises:
         InvalidArtifact: there is none, it was altered, or the weights are others than it was made from.
     """
-    asked = "" if precision == FP32 else f" --precision {precision}"
-    remedy = f"whet export {folder} --to {runtime}{asked}"
+    remedy = export_command(folder, runtime, precision)
     require_folder(folder, what="the model", error=InvalidModel)
     if not is_artifact(folder):
         raise InvalidArtifact(
             f"a model that runs in {runtime} must be a folder that whet wrote, but got {folder}; fine-tune, distil or "
-            f"compress it first, then whet export OUT --to {runtime}{asked}"
+            f"compress it first, then {export_command('OUT', runtime, precision)}"
         )
     manifest = read_manifest(folder)
     entry = manifest.exports.get(f"{runtime} {precision}")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.tasks.sentences import MODULES, SETTINGS, TRANSFORMER, SentenceModules
+from whet.utils.commands import export_command
 from whet.utils.inputs import exists, one_line, require_folder
 from whet.utils.lengths import longest_input
 from whet.utils.manifests import (
@@ -152,7 +153,7 @@ class ModelFolder:
         if not own:
             raise InvalidArtifact(
                 f"an export must belong to the model beside it, but the one for {runtime} {precision} in {self.path} "
-                f"was made from another; whet export {self.path} --to {runtime} --precision {precision}"
+                f"was made from another; {export_command(self.path, runtime, precision)}"
             )
         return [self._checked(name, known) for name, known in entry["files"].items()]
 

@@ -22,6 +22,7 @@ from whet.run.sessions import ONNX_FILES, OPENVINO_FILES, OnnxSession, OpenVinoS
 from whet.run.target import ONNX_RUNTIME, OPENVINO, choose_target, missing_packages, target_name
 from whet.run.text import TokenEncoder
 from whet.utils.calls import checked
+from whet.utils.commands import export_command
 from whet.utils.inputs import exists, one_line, require_folder
 from whet.utils.precision import BF16, FP32, PYTORCH
 
@@ -128,7 +129,7 @@ def _opened(files: ModelFolder, target: tuple[str, str], threads: int) -> Sessio
     if name not in [path.name for path in paths]:
         raise InvalidArtifact(
             f"an export for {runtime} {precision} must have a file {name}, but the manifest of {files.path} lists "
-            f"none; whet export {files.path} --to {runtime} --precision {precision}"
+            f"none; {export_command(files.path, runtime, precision)}"
         )
     if target == (OPENVINO, BF16):
         require_bf16()

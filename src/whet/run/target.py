@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 from whet.errors import InvalidParameter
 from whet.run.folder import ModelFolder
+from whet.utils.commands import export_command
 from whet.utils.inputs import one_line
 from whet.utils.precision import FP32, PYTORCH
 
@@ -45,8 +46,8 @@ def choose_target(folder: ModelFolder, runtime: str | None = None, precision: st
         wanted = " ".join(word for word in (asked, precision) if word)
         raise InvalidParameter(
             f"the model must be exported for what it is to run in, but {folder.path} has no {wanted or 'form'}; it has "
-            f"{', '.join(map(target_name, forms)) or 'none that can run'}; whet export {folder.path} --to "
-            f"{asked or ONNX_RUNTIME} --precision {precision or FP32}"
+            f"{', '.join(map(target_name, forms)) or 'none that can run'}; "
+            f"{export_command(folder.path, asked or ONNX_RUNTIME, precision or FP32)}"
         )
     made_for = folder.target
     if made_for in fitting and asked is None and precision is None:

@@ -23,6 +23,7 @@ from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter, WhetErr
 from whet.models import artifact
 from whet.models.inference import example_batch, kind_of_model, predict
 from whet.run.sessions import Session
+from whet.utils.commands import export_command
 from whet.utils.inputs import one_line
 from whet.utils.lookup import by_name, choose, member_name, members
 from whet.utils.precision import FP32, PYTORCH
@@ -212,7 +213,7 @@ class ExportRuntime(Runtime):
         except Exception as error:
             raise InvalidArtifact(
                 f"{self.name()} must be able to open its export, but for {folder} it says: {one_line(error, 200)}; "
-                f"whet export {folder} --to {self.name()}"
+                + export_command(folder, self.name(), precision)
             ) from error
         return ExportedModel(model, session)
 
@@ -222,7 +223,8 @@ class ExportRuntime(Runtime):
         if strangers := sorted(self.all_read(folder, precision) - checked.keys()):
             raise InvalidArtifact(
                 f"an export must read only files of its own, but the one for {self.name()} in {folder} reads "
-                f"{strangers[0]!r}, which the manifest does not list; whet export {folder} --to {self.name()}"
+                f"{strangers[0]!r}, which the manifest does not list; "
+                f"{export_command(folder, self.name(), precision)}"
             )
         return [folder / name for name in checked]
 
