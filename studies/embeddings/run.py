@@ -60,6 +60,7 @@ def main() -> None:
     """Make, export and measure."""
     parser = deployments.parser(__doc__, "runs/embeddings")
     parser.add_argument("--only", nargs="*", choices=[*RECIPES, STUDENT], help="names of models; all if not given")
+    parser.add_argument("--runtimes", nargs="*", choices=deployments.RUNTIMES, help="besides PyTorch; all if not given")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     results = HERE / "results.json"
@@ -67,7 +68,10 @@ def main() -> None:
     names = [*RECIPES, STUDENT] if options.only is None else options.only
     folders = models(names, options.base, options.data_dir, options.runs) if names else []
     if folders and not options.make_only:
-        measure(encoders(folders, options.threads), measuring.Data.read(options.data_dir), found, options.runs)
+        runtimes = deployments.RUNTIMES if options.runtimes is None else options.runtimes
+        places = [PYTORCH, *(place for place in deployments.HERE_TOO if place[0] in runtimes)]
+        data = measuring.Data.read(options.data_dir)
+        measure(encoders(folders, places, options.threads), data, found, options.runs)
     if found:
         write(found, results)
 
@@ -109,10 +113,12 @@ def folder_of(name: str, dense: str, task: whet.Task, runs: Path) -> Path:
     return folder
 
 
-def encoders(folders: Sequence[Path], threads: int) -> dict[str, tuple[measuring.Encoder, float]]:
+def encoders(
+    folders: Sequence[Path], places: Sequence[tuple[str, str]], threads: int
+) -> dict[str, tuple[measuring.Encoder, float]]:
     """Return what makes vectors of texts, and the MiB that it reads, by model and place; all of PyTorch first."""
     known: dict[str, tuple[measuring.Encoder, float]] = {}
-    for place in [PYTORCH, *deployments.HERE_TOO]:
+    for place in places:
         for folder in folders:
             loaded = whet.load(folder, runtime=place[0], precision=place[1], threads=threads, max_length=MAX_LENGTH)
             files = ["model.safetensors"] if place == PYTORCH else exported(folder, *place).files

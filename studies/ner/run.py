@@ -10,6 +10,7 @@ without any writes the tables and the picture anew, and `--make-only` leaves mea
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,18 @@ def main() -> None:
     """Run every task that was asked for, and write what all runs so far gave."""
     parser = deployments.parser(__doc__, "runs/ner")
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
+    parser.add_argument(
+        "--only", nargs="*", choices=[*RECIPES], help="recipes besides the dense model; all if not given"
+    )
     options = parser.parse_args()
+    names = list(RECIPES) if options.only is None else options.only
     torch.set_num_threads(options.threads)
     results = HERE / "results.json"
     found: dict[str, deployments.Rows] = json.loads(results.read_text()) if results.is_file() else {}
     for name in options.tasks:
         task = whet.load_task(name, data_dir=options.data_dir)
-        folders = made(task, glue.fine_tuned(options.base, task, options.runs / name), options.runs / name)
+        dense = glue.fine_tuned(options.base, task, options.runs / name)
+        folders = made(task, dense, options.runs / name, names)
         if not options.make_only:
             found[name] = deployments.in_runtimes(folders, task, options.rounds)
             deployments.write(results, found, by_type)
@@ -50,10 +56,9 @@ def main() -> None:
         deployments.write(results, found, by_type)
 
 
-def made(task: whet.Task, dense: Path, runs: Path) -> list[Path]:
-    """Return the folders of all models of a task, exported, the dense one's first."""
-    steps = {label: steps for label, steps in RECIPES.items() if steps}
-    folders = [dense, *(deployments.made(task, dense, runs / label, one) for label, one in steps.items())]
+def made(task: whet.Task, dense: Path, runs: Path, names: Sequence[str]) -> list[Path]:
+    """Return the folders of the dense model and those of recipes, exported; what is missing is made."""
+    folders = [dense, *(deployments.made(task, dense, runs / name, RECIPES[name]) for name in names if RECIPES[name])]
     deployments.export_all(folders, task)
     return folders
 
