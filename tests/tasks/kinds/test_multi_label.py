@@ -92,7 +92,7 @@ def test_labels_of_another_kind_than_the_model_s_are_refused_before_work(tmp_pat
     for name in (model, data):
         (tmp_path / name).mkdir()
     ROWS[model](tmp_path / model)
-    task = whet.load_task(**ROWS[data](tmp_path / data))
+    task = whet.load_task(**{**ROWS[data](tmp_path / data), "kind": data})
     monkeypatch.setattr("whet.models.inference.predict", lambda *_, **__: pytest.fail("work had begun"))
     with pytest.raises(InvalidData, match=f"^the model must be a {message}"):
         whet.measure([tmp_path / model / "model"], task)
