@@ -5,8 +5,8 @@
     python tests/families.py --again                                              # all cells
 
 A cell is OK, REFUSED with the sentence of the error, TRACEBACK with what a library raised, or TIMEOUT. Cells are kept
-in docs/families.csv one by one, so that a run can be stopped and continued; `python docs/families_page.py` shows them.
-A family runs in a process of its own, which is ended where a cell takes too long. A new family adds a line to FAMILIES.
+in docs/families.csv one by one, so that a run can be stopped and continued. A family runs in a process of its
+own, which is ended where a cell takes too long. A new family adds a line to FAMILIES.
 """
 
 import argparse
