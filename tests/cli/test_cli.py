@@ -130,6 +130,7 @@ def test_export_says_how_near_it_is_and_the_model_still_loads(place, run):
     assert (done.code, done.err) == (0, "")
     assert re.search(r"onnxruntime .* fp32 .* 100% .* \d(\.\d)?e-0\d .* fp32", done.out)
     assert Path("small/model.onnx").is_file() and artifact.load_verified(Path("small"))
+    assert re.search(r"^onnxruntime in fp32: model\.onnx in small, 0?\.\d+ MiB$", done.out, re.MULTILINE)
     assert artifact.exported(Path("small"), "onnxruntime").largest_difference < 1e-4
 
 

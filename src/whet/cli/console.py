@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "print_agreements",
     "print_curve",
+    "print_exports",
     "print_inspection",
     "print_json",
     "print_search_result",
@@ -159,6 +160,16 @@ def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
         TableColumn("layers\nin fp32", [number(len(row.in_fp32)) for row in rows]),
     ]
     show(fitted_table(columns, title="against PyTorch", width=table_width()))
+
+
+def print_exports(folder: Path, targets: Iterable[tuple[str, str]]) -> None:
+    """Print which files of a folder each export reads, and their size."""
+    from whet.models import exported
+
+    for runtime, precision in targets:
+        names = list(exported(folder, runtime, precision).files)
+        size = sum((folder / name).stat().st_size for name in names) / _MIB
+        show(f"{runtime} in {precision}: {', '.join(names)} in {folder}, {number(size)} MiB")
 
 
 def print_search_trial(trial: SearchTrial) -> None:

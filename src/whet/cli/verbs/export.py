@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
-from whet.cli.console import print_agreements, print_json, show, tell
+from whet.cli.console import print_agreements, print_exports, print_json, show, tell
 from whet.cli.options import (
     MAX_LENGTH,
     Flag,
@@ -99,6 +99,7 @@ def export(
         print_json({" ".join(target): agreement._asdict() for target, agreement in agreements.items()})
         return
     print_agreements(agreements)
+    print_exports(out or Path(model), agreements)
     if out is not None:
         show(f"saved to {out}")
         tell(f"measure it: {in_words('whet', 'measure', model, out, *data.words(max_length=max_length))}")
