@@ -212,7 +212,7 @@ def example_batch(model: nn.Module, names: Sequence[str], size: int, length: int
     """
     random = torch.Generator().manual_seed(size * length)
     words = _words(model)
-    pad = int(getattr(model.config, "pad_token_id", None) or 0)  # type: ignore[union-attr, arg-type]
+    pad = int(getattr(model.config, "pad_token_id", None) or 0)
     ids = torch.randint(1, words, (size, length), generator=random)
     ids[ids == pad] = (pad + 1) % words
     mask = torch.ones_like(ids)
