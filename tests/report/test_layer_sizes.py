@@ -72,14 +72,14 @@ def test_a_module_that_replaces_several_layers_shares_its_size(tmp_path, tokeniz
     model = copy_sharing_parameters(classifier())
     name = "bert.encoder.layer.0.attention.self"
     thin = CompressedAttention(
-        32, heads=4, query_key_width=4, value_width=4, scaling=1.0, dropout=0.0, bias=True, output=False, rank=8
+        32, heads=4, query_key_width=4, value_width=8, scaling=1.0, dropout=0.0, bias=True, output=False, rank=8
     )
     replace_module(model, name, thin)
     records.save_model(model, tokenizer, tmp_path / "thin", recipe=[], origin="base", seed=0)
     kept = model_sizes(tmp_path / "thin")
     expected = sum(weight.numel() for weight in thin.parameters()) / (3 * (32 * 32 + 32))
     assert [share.share for share in kept.blocks[0][:3]] == pytest.approx([expected] * 3)
-    assert kept.blocks[0][0].form == "attention: rank 8, heads 4, query key width 4, value width 4"
+    assert kept.blocks[0][0].form == "attention: rank 8, heads 4, query key width 4, value width 8"
     assert kept.blocks[0][3].share == kept.blocks[1][0].share == 1
 
 
