@@ -43,7 +43,7 @@ def test_what_a_family_can_lose(family, monkeypatch):
     encoder = family not in ("gpt2", "llama")
     for bytes_count in (False, True):
         space = Space.of(tiny_model(family), resources, recovery=0.0, bytes_count=bytes_count)
-        assert space == Space(heads=encoder, table=bytes_count, first_token=encoder)
+        assert space == Space(heads=True, table=bytes_count, first_token=encoder)
         assert space.most == Structure(len(LESS) - 1, (len(TABLES) - 1) * bytes_count)
 
 
