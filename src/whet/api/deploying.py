@@ -1,6 +1,7 @@
 """Deployments: a folder with the one file that runs, its tokenizer and labels, and all that serving it needs."""
 
 import json
+import shlex
 import shutil
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -106,7 +107,7 @@ def deploy(
     if target[0] == PYTORCH:
         raise InvalidParameter(
             f"a deployment must hold an export, but {model} runs in PyTorch; "
-            f"first {export_command(model, 'onnxruntime')}"
+            f"{export_command(model, 'onnxruntime')} --deploy {shlex.quote(str(out))}"
         )
     entry = source.manifest["exports"][" ".join(target)]
     TokenEncoder(source, None)  # a tokenizer that only transformers can read is refused here
