@@ -18,6 +18,7 @@ from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark
 from whet.models import artifact
 from whet.tasks.own_data import task_from_files
+from whet.utils.hardware import supports_products
 
 FOLDER = Path(__file__).parent / "fixtures" / "written_by_0_1_0"
 WRITTEN = json.loads((FOLDER / "logits.json").read_text())
@@ -27,6 +28,8 @@ ROUNDED_ON_THE_WAY = {"int8": 0.05}
 
 @pytest.mark.parametrize("name", sorted(WRITTEN["logits"]))
 def test_a_model_gives_the_logits_that_it_gave(name):
+    if name == "int8" and not supports_products("int8"):
+        pytest.skip("without instructions for int8, PyTorch computes it in 7 bits")
     artifact.verify(FOLDER / name)
     load = AutoModelForCausalLM.from_pretrained if name == "language_model" else artifact.load_verified
     model = load(FOLDER / name).eval()

@@ -34,6 +34,7 @@ from whet.models.architecture import Architecture
 from whet.models.layers.base import CompressedLayer, SavedLayer
 from whet.models.surgery import describe
 from whet.tasks.data import Batches, TrainingText
+from whet.utils.hardware import supports_products
 
 METHODS = sorted(all_methods().values(), key=lambda method: method.name())
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name())
@@ -170,6 +171,8 @@ def test_a_model_in_training_mode_gives_the_same(method):
 
 @every_method_in_turn(0)
 def test_mildest_is_within_five_percent(method, family):
+    if method.name() == "quantization.dynamic_int8" and not supports_products("int8"):
+        pytest.skip("without instructions for int8, PyTorch computes it in 7 bits")
     own = dataclasses.replace(everything(family), teacher=tiny_model(family))
     original, mild = logits(tiny_model(family)), logits(run(method(**method.mildest), family, own))
     assert (mild - original).norm() <= 0.05 * original.norm()

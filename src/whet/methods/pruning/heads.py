@@ -15,6 +15,7 @@ least one head.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ __all__ = ["Heads"]
 @dataclass(frozen=True, kw_only=True)
 class Heads(StructuredPruning):
     """Remove attention heads."""
+
+    # of heads that share keys, half may be the fewest
+    example: ClassVar[dict[str, Any]] = {"keep": 0.6}
 
     def locations(self, model: nn.Module, resources: Resources) -> Sequence[SelfAttention] | Sequence[HeadGroups]:
         """See `KeepsShare.locations`."""
