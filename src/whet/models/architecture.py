@@ -249,7 +249,8 @@ def word_vectors(model: nn.Module) -> Tensor:
     module: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
     table = next(child for child in module.modules() if isinstance(child, nn.Embedding))
     rows = table.weight.detach()
-    return rows @ module.projection.weight.detach().T if isinstance(module, LowRankEmbedding) else rows
+    # the projection may be a layer of another method by now
+    return module.projection(rows).detach() if isinstance(module, LowRankEmbedding) else rows
 
 
 def _users(model: nn.Module) -> dict[int, int]:
