@@ -3,7 +3,7 @@
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ PLACES = {
     ("openvino", "int8"): "OpenVINO int8 (NNCF)",
 }
 """Where models run besides PyTorch, and what tables call it."""
+MARKS = dict(zip(["PyTorch", *PLACES.values()], "osD^", strict=True))
+"""How pictures mark where a model ran."""
 HERE_TOO = [(runtime, precision) for runtime, precision in PLACES if precision != "bf16" or supports_products("bf16")]
 """Those that this processor has instructions for."""
 RUNTIMES, PRECISIONS = (list(dict.fromkeys(names)) for names in zip(*HERE_TOO, strict=True))
@@ -71,6 +73,48 @@ def parser(description: str | None, runs: str) -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=int, default=8)
     made.add_argument("--make-only", action="store_true", help="measure another time")
     return made
+
+
+def one_task(
+    description: str | None,
+    results: Path,
+    runs: str,
+    name: str,
+    task_of: Callable[[argparse.Namespace], whet.Task],
+    recipes: Mapping[str, list[dict[str, Any]]],
+    *,
+    settings: whet.TrainingSettings,
+    calibration: whet.Calibration,
+) -> None:
+    """Run a study of one task: make what is missing, measure all models in one run, and write what was measured.
+
+    Args:
+        description: what the study is.
+        results: file of the measurements.
+        runs: where it keeps its models, if nothing else is asked for.
+        name: of the task in tables.
+        task_of: reads the task, by the options.
+        recipes: by the names of the models, the dense one's first.
+        settings: of the fine-tuning.
+        calibration: of recipes and exports; its inputs are as long as those that are timed.
+    """
+    known = parser(description, runs)
+    known.add_argument("--write-only", action="store_true", help="write tables and picture anew")
+    options = known.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.write_only:
+        write(results, json.loads(results.read_text()))
+        return
+    task, dense = task_of(options), options.runs / "fine-tuned"
+    if not dense.is_dir():
+        whet.finetune(options.base, task, dense, settings=settings)
+    folders = [
+        made(task, dense, options.runs / label, steps, calibration=calibration) for label, steps in recipes.items()
+    ]
+    export_all(folders, task, calibration=calibration)
+    if not options.make_only:
+        rows = in_runtimes(folders, task, options.rounds, max_length=calibration.max_length)
+        write(results, {name: rows})
 
 
 def made(
@@ -201,7 +245,6 @@ def sizes(name: str, rows: Rows) -> str:
 def picture(tasks: dict[str, Rows]) -> Figure:
     """Return quality over speed, one panel a task: a colour for every model, a mark for every place."""
     models = list(dict.fromkeys(named(row)[0] for rows in tasks.values() for row in rows))
-    marks = dict(zip(["PyTorch", *PLACES.values()], "osD^", strict=False))
     figure = Figure(figsize=(13, 9) if len(tasks) > 1 else (8, 6), layout="constrained")
     panels = figure.subplots(min(2, len(tasks)), math.ceil(len(tasks) / 2), squeeze=False).flat
     for panel, (task, rows) in zip(panels, tasks.items(), strict=False):
@@ -215,16 +258,25 @@ def picture(tasks: dict[str, Rows]) -> Figure:
                 quality["value"],
                 xerr=[[speed["value"] - speed["low"]], [speed["high"] - speed["value"]]],
                 yerr=[[quality["value"] - quality["low"]], [quality["high"] - quality["value"]]],
-                marker=marks[place],
+                marker=MARKS[place],
                 color=f"C{models.index(model)}",
                 elinewidth=0.6,
             )
         panel.set(title=task, xlabel="sentences/s, times dense PyTorch", ylabel=dense["metric"])
-    shown = [Line2D([], [], color=f"C{i}", linewidth=3, label=model) for i, model in enumerate(models)]
-    shown += [Line2D([], [], color="0.4", linestyle="", marker=mark, label=name) for name, mark in marks.items()]
+    places = {named(row)[1] for rows in tasks.values() for row in rows}
     figure.legend(
-        handles=[*shown, Patch(color="0.92", label="dense PyTorch, 95 % interval")],
+        handles=[*legend(models, places), Patch(color="0.92", label="dense PyTorch, 95 % interval")],
         loc="outside lower center",
         ncols=min(5, 2 * len(tasks) + 1),
     )
     return figure
+
+
+def legend(models: Sequence[str], places: Collection[str]) -> list[Line2D]:
+    """Return the legend of a picture: a colour for every model, a mark for every place where one ran."""
+    shown = [Line2D([], [], color=f"C{i}", linewidth=3, label=model) for i, model in enumerate(models)]
+    return shown + [
+        Line2D([], [], color="0.4", linestyle="", marker=mark, label=name)
+        for name, mark in MARKS.items()
+        if name in places
+    ]

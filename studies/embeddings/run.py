@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 import whet
 from whet.models import exported
@@ -178,7 +177,6 @@ def quality(one: dict[str, Any]) -> str:
 def picture(found: Found) -> Figure:
     """Return what each model loses over its speed, a panel for each first metric; a mark for every place."""
     models = list(dict.fromkeys(deployments.named({"name": name})[0] for name in found))
-    marks = dict(zip(["PyTorch", *deployments.PLACES.values()], "osD^", strict=False))
     figure = Figure(figsize=(13, 5.5), layout="constrained")
     for panel, metric in zip(figure.subplots(1, 2), ("sts_average", "ndcg@10"), strict=True):
         panel.axhline(-1, color="C3", linestyle="--", linewidth=0.8)
@@ -191,14 +189,13 @@ def picture(found: Found) -> Figure:
                 points["value"],
                 xerr=[[speed["value"] - speed["low"]], [speed["high"] - speed["value"]]],
                 yerr=[[points["value"] - points["low"]], [points["high"] - points["value"]]],
-                marker=marks[place],
+                marker=deployments.MARKS[place],
                 color=f"C{models.index(model)}",
                 elinewidth=0.6,
             )
         panel.set(title=TITLES[metric], xlabel="texts/s, times dense PyTorch", ylabel="points against dense PyTorch")
-    shown = [Line2D([], [], color=f"C{i}", linewidth=3, label=model) for i, model in enumerate(models)]
-    shown += [Line2D([], [], color="0.4", linestyle="", marker=mark, label=name) for name, mark in marks.items()]
-    figure.legend(handles=shown, loc="outside lower center", ncols=4)
+    places = {deployments.named({"name": name})[1] for name in found}
+    figure.legend(handles=deployments.legend(models, places), loc="outside lower center", ncols=4)
     return figure
 
 

@@ -14,8 +14,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import whet
 
 HERE = Path(__file__).parent
@@ -44,19 +42,16 @@ NAME = "SQuAD, 16 articles"
 
 def main() -> None:
     """Make every model that is missing, measure all of them, and write what was measured."""
-    parser = deployments.parser(__doc__, "runs/question_answering")
-    parser.add_argument("--write-only", action="store_true", help="write tables and picture anew")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    results = HERE / "results.json"
-    if options.write_only:
-        deployments.write(results, json.loads(results.read_text()))
-        return
-    task = questions(options.data_dir, options.runs)
-    folders = models(options.base, task, options.runs)
-    if not options.make_only:
-        rows = deployments.in_runtimes(folders, task, options.rounds, max_length=MAX_LENGTH)
-        deployments.write(results, {NAME: rows})
+    deployments.one_task(
+        __doc__,
+        HERE / "results.json",
+        "runs/question_answering",
+        NAME,
+        lambda options: questions(options.data_dir, options.runs),
+        RECIPES,
+        settings=SETTINGS,
+        calibration=CALIBRATION,
+    )
 
 
 def questions(data_dir: Path | None, runs: Path) -> whet.Task:
@@ -78,18 +73,6 @@ def lines(examples: whet.Examples) -> Iterable[dict[str, Any]]:
     for question, context, answers in zip(examples.texts, examples.pairs or (), examples.labels, strict=True):
         accepted = [{"text": text, "answer_start": start} for text, start in answers]
         yield {"question": question, "context": context, "answers": accepted}
-
-
-def models(base: str, task: whet.Task, runs: Path) -> list[Path]:
-    """Return the folders of all models, exported, the fine-tuned one's first; what is missing is made."""
-    dense = runs / "fine-tuned"
-    if not dense.is_dir():
-        whet.finetune(base, task, dense, settings=SETTINGS)
-    folders = [
-        deployments.made(task, dense, runs / label, steps, calibration=CALIBRATION) for label, steps in RECIPES.items()
-    ]
-    deployments.export_all(folders, task, calibration=CALIBRATION)
-    return folders
 
 
 if __name__ == "__main__":

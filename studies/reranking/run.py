@@ -8,11 +8,8 @@ and a picture beside this file. Models stay under runs/, which git ignores; a se
 `--make-only` leaves measuring to another time, and `--write-only` writes the tables and the picture anew.
 """
 
-import json
 import sys
 from pathlib import Path
-
-import torch
 
 import whet
 
@@ -37,19 +34,16 @@ RECIPES = {
 
 def main() -> None:
     """Make every model that is missing, measure all of them, and write what was measured."""
-    parser = deployments.parser(__doc__, "runs/reranking")
-    parser.add_argument("--write-only", action="store_true", help="write tables and picture anew")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    results = HERE / "results.json"
-    if options.write_only:
-        deployments.write(results, json.loads(results.read_text()))
-        return
-    task = candidates(options.base, options.data_dir, options.runs)
-    folders = models(options.base, task, options.runs)
-    if not options.make_only:
-        rows = deployments.in_runtimes(folders, task, options.rounds, max_length=MAX_LENGTH)
-        deployments.write(results, {NAME: rows})
+    deployments.one_task(
+        __doc__,
+        HERE / "results.json",
+        "runs/reranking",
+        NAME,
+        lambda options: candidates(options.base, options.data_dir, options.runs),
+        RECIPES,
+        settings=SETTINGS,
+        calibration=CALIBRATION,
+    )
 
 
 def candidates(embedder: str, data_dir: Path, runs: Path) -> whet.Task:
@@ -58,19 +52,6 @@ def candidates(embedder: str, data_dir: Path, runs: Path) -> whet.Task:
     if not found.is_dir():
         whet.make_candidates(embedder, data_dir / "scifact_beir", found, count=COUNT, max_length=MAX_LENGTH)
     return whet.load_task("retrieval", data_dir=found, kind="reranking")
-
-
-def models(base: str, task: whet.Task, runs: Path) -> list[Path]:
-    """Return the folders of all models, exported, the fine-tuned one's first; what is missing is made."""
-    fine_tuned = runs / "fine-tuned"
-    if not fine_tuned.is_dir():
-        whet.finetune(base, task, fine_tuned, settings=SETTINGS)
-    folders = [
-        deployments.made(task, fine_tuned, runs / label, steps, calibration=CALIBRATION)
-        for label, steps in RECIPES.items()
-    ]
-    deployments.export_all(folders, task, calibration=CALIBRATION)
-    return folders
 
 
 if __name__ == "__main__":

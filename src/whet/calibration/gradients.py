@@ -11,12 +11,13 @@ Differs: random signs with the exact covariance replace sampled labels, which a 
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whet.errors import NothingToCompress
+from whet.models.embeddings import input_embeddings
 from whet.tasks.data import Batch, Batches
 from whet.tasks.kinds.base import LogitRows, TaskKind
 from whet.utils.distributed import items_of_process, process_count
@@ -52,10 +53,9 @@ def activation_gradients(model: nn.Module) -> Iterator[None]:
 
 def _input_embeddings(model: nn.Module) -> list[nn.Module]:
     """The embeddings of tokens; all embeddings of a model with several, such as CANINE, which hashes characters."""
-    transformer: Any = model
     try:
-        return [transformer.get_input_embeddings()]
-    except NotImplementedError:
+        return [input_embeddings(model)]
+    except NothingToCompress:
         return [module for module in model.modules() if isinstance(module, nn.Embedding)]
 
 

@@ -164,10 +164,11 @@ def print_agreements(found: Mapping[tuple[str, str], Agreement]) -> None:
 
 def print_exports(folder: Path, targets: Iterable[tuple[str, str]]) -> None:
     """Print which files of a folder each export reads, and their size."""
-    from whet.models import exported
+    from whet.models.manifest import read_manifest
 
+    exports = read_manifest(folder).exports
     for runtime, precision in targets:
-        names = list(exported(folder, runtime, precision).files)
+        names = list(exports[f"{runtime} {precision}"].files)
         size = sum((folder / name).stat().st_size for name in names) / _MIB
         show(f"{runtime} in {precision}: {', '.join(names)} in {folder}, {number(size)} MiB")
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from whet.errors import InvalidModel
-from whet.models.architecture import word_vectors
+from whet.errors import InvalidModel, NothingToCompress
 from whet.models.checkpoint import said_kind
+from whet.models.embeddings import input_embeddings
 from whet.models.surgery import without_pooler
 from whet.numerics.stacking import stacked
 from whet.tasks.data import ANSWERED, UNREAD, Batch
@@ -223,8 +223,9 @@ def example_batch(model: nn.Module, names: Sequence[str], size: int, length: int
 
 
 def _words(model: nn.Module) -> int:
-    """How many tokens a model knows; CANINE, which hashes characters, has no table of them."""
+    """How many tokens a model knows, also one without a table of them."""
     try:
-        return len(word_vectors(model))
-    except NotImplementedError:
+        embeddings = input_embeddings(model)
+    except NothingToCompress:
         return int(getattr(model.config, "vocab_size", None) or 2)
+    return next(len(child.weight) for child in embeddings.modules() if isinstance(child, nn.Embedding))
