@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from folders import classifier, edit_json, save, tree, write_rows
 from helpers import tiny_model
+from sentences import sentence_folder
 from whet import api
 from whet.api import training
 from whet.cli.options import label_map_in
@@ -551,6 +552,12 @@ def test_the_hint_has_the_users_own_data(place, run, asked, given, hint):
     assert done.out == f"saved to new: weights of 1 MiB instead of 1\nmeasure it: whet measure 'the model' new {hint}\n"
 
 
+def test_the_hint_asks_for_pairs_where_the_model_is_an_embedder(place, run, tokenizer):
+    sentence_folder(place / "embedder", tokenizer)
+    done = run("compress", "embedder", "--out", "new", *BLIND, "--train-file", "train.csv")
+    assert done.out.endswith("new --train-file train.csv --text-pair SECOND_TEXT --label SCORE --dev-file DEV_FILE\n")
+
+
 def test_version(run):
     assert run("--version") == (0, f"whet {importlib.metadata.version('whet')}\n", "")
 
@@ -650,8 +657,12 @@ BAD = {
         r'invalid value for --keep: unable to convert "abc" into float',
     ),
     "an option without value": (nothing, [*COMPRESS, "--method"], r"got: nothing for --method"),
-    "a negative seed": (nothing, [*COMPRESS, *BLIND, "--seed", "-1"], r"invalid value .* for --seed\. Must be >= 0"),
-    "a huge seed": (nothing, [*FINETUNE, "--seed", str(2**32)], r"invalid value .* for --seed\. Must be <= 4294967295"),
+    "a negative seed": (
+        nothing,
+        [*COMPRESS, *BLIND, "--seed", "-1"],
+        r"0 <= seed < 4294967296 must hold, but got seed=-1",
+    ),
+    "a huge seed": (nothing, [*FINETUNE, "--seed", str(2**32)], r"must hold, but got seed=4294967296"),
     **{
         f"{option} twice": (
             nothing,
@@ -850,7 +861,7 @@ BAD = {
     "no threads": (
         nothing,
         [*COMPRESS, *BLIND, "--threads", "0"],
-        r"1 <= threads <= 1024 must hold, but got threads=0; leave it out to use all cores",
+        r"1 <= threads <= 1024 must hold, but got threads=0; see whet compress --help",
     ),
     **{
         f"device {device}": (
@@ -864,12 +875,12 @@ BAD = {
     "no tokens": (
         nothing,
         ["inspect", "model", "--length", "0"],
-        r"a batch must have from 1 to .*, but got 32 sentences of 0; ",
+        r"1 <= length <= 1000000 must hold, but got length=0; give one such as length=64",
     ),
     "no sentences": (
         nothing,
         ["inspect", "model", "--batch-size", "-1"],
-        r"but got -1 sentences of 64; give a batch such as",
+        r"1 <= batch_size <= 1000000 must hold, but got batch_size=-1; give one such",
     ),
     # models
     "weights that are NaN": (
@@ -1094,7 +1105,7 @@ BAD = {
     "no calibration": (
         nothing,
         [*COMPRESS, *DATA, *OWN, "--calibration", "0"],
-        r"1 <= examples <= 100000000 must hold, but got examples=0; ",
+        r"1 <= calibration <= 100000000 must hold, but got calibration=0; ",
     ),
     # recipes
     "no recipe": (nothing, COMPRESS, r"one of --recipe and --method must be given, but got both or none; give one"),
@@ -1118,7 +1129,7 @@ BAD = {
     "a share of all the time": (
         nothing,
         [*COMPRESS, "--keep-time", "1"],
-        r"0 < keep_time < 1 must hold, but got keep_time=1.0; give one such as 0.5",
+        r"0 < keep_time < 1 must hold, but got keep_time=1.0; see whet compress --help",
     ),
     "a share alone, without data": (
         nothing,

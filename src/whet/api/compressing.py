@@ -24,7 +24,7 @@ from whet.utils.calls import checked
 from whet.utils.distributed import from_first_process, is_first
 from whet.utils.outputs import holding_output
 from whet.utils.progress import note
-from whet.utils.ranges import Device, Seed
+from whet.utils.ranges import Device, Dimensions, Seed
 
 __all__ = ["Compressed", "compress"]
 
@@ -51,7 +51,7 @@ def compress(
     task: Task | None = None,
     calibration: Calibration | None = None,
     kind: str | None = None,
-    dimensions: int | None = None,
+    dimensions: Dimensions | None = None,
     seed: Seed = 0,
     device: Device = "cpu",
     overwrite: bool = False,

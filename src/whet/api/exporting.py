@@ -19,7 +19,7 @@ from whet.utils.manifests import is_artifact
 from whet.utils.outputs import claimed, new_folder
 from whet.utils.precision import FP32
 from whet.utils.progress import note
-from whet.utils.ranges import MaxKl, Seed, Threads
+from whet.utils.ranges import Dimensions, MaxKl, Opset, Seed, Threads
 
 __all__ = ["export"]
 
@@ -36,11 +36,11 @@ def export(
     task: Task | None = None,
     calibration: Calibration | None = None,
     kind: str | None = None,
-    dimensions: int | None = None,
+    dimensions: Dimensions | None = None,
     seed: Seed = 0,
     max_kl: MaxKl | None = None,
     threads: Threads | None = None,
-    opset: int | None = None,
+    opset: Opset | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[tuple[str, str], Agreement]:

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from whet.errors import InvalidData, InvalidParameter
 from whet.utils.inputs import require_file
 from whet.utils.parameters import require
-from whet.utils.ranges import Device, Duration, Threads
+from whet.utils.ranges import BatchSize, Device, Duration, Epochs, LearningRate, MaxLength, Seed, Threads
 
 if TYPE_CHECKING:
     from whet.tasks.base import Task
@@ -55,13 +54,12 @@ Texts = Annotated[tuple[str, ...], Parameter(show_default=False)]
 Json = Annotated[Flag, Parameter(name="--json", help="Print JSON instead of tables.")]
 MAX_LENGTH = 128
 """Tokens of the longest input, if nothing else is asked for."""
-InputLength = Annotated[int, Parameter(help="Longer inputs are cut to this many tokens.")]
+InputLength = Annotated[MaxLength, Parameter(help="Longer inputs are cut to this many tokens.")]
 Untimed = Annotated[Flag, Parameter(help="Take no times, for which nothing else should use the machine.")]
 Precisions = Annotated[
     str,
     Parameter(help="Precisions of other runtimes than pytorch, separated by commas: fp32, bf16, int8, ..."),
 ]
-_Seed = Annotated[int, Parameter(validator=Number(gte=0, lte=2**32 - 1))]
 
 
 @Parameter(name="*", group="Data: a known task, or your own files")
@@ -135,15 +133,19 @@ class TaskOptions:
         data = [field for field in fields(self) if field.name != "kind"]
         return None if all(getattr(self, field.name) == field.default for field in data) else self.load()
 
-    def words(self, *, max_length: int) -> list[str]:
+    def words(self, *, max_length: int, pairs: bool = False) -> list[str]:
         """Return the words that name the same data for `measure`, with a placeholder where some are missing.
 
         Args:
             max_length: longest input in tokens, which is named unless it is the usual one.
+            pairs: whether the data for the final measurement are pairs of texts with a score, as embedders need them.
         """
         given = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         words = given_words({**given, "max_length": (max_length, MAX_LENGTH)})
-        return words if self.task is not None or self.dev_file is not None else [*words, "--dev-file", "DEV_FILE"]
+        if self.task is not None or self.dev_file is not None:
+            return words
+        missing = ["--text-pair", "SECOND_TEXT", "--label", "SCORE"] if pairs and self.text_pair is None else []
+        return [*words, *missing, "--dev-file", "DEV_FILE"]
 
     def more_text(self, path: Path, task: "Task") -> "Examples":
         """Return the texts of a file in the form of the task's; see `Task.more_text`."""
@@ -155,15 +157,15 @@ class TaskOptions:
 class TrainingOptions:
     """How a model is trained."""
 
-    epochs: float = 5
+    epochs: Epochs = 5
     """Passes over the training data."""
-    learning_rate: float = 5e-5
+    learning_rate: LearningRate = 5e-5
     """Peak of the learning rate."""
-    batch_size: int = 32
+    batch_size: BatchSize = 32
     """Examples in one step."""
     precision: str = "fp32"
     """Precision of products: fp32, or bf16, which is about twice as fast on processors with AMX."""
-    max_length: int = MAX_LENGTH
+    max_length: InputLength = MAX_LENGTH
     """Longer inputs are cut to this many tokens."""
     report_to: Texts = ()
     """Tracker, e.g. tensorboard (its files go to OUT.logs) or mlflow; repeatable."""
@@ -255,7 +257,7 @@ class OutputOptions:
 class ThreadOptions:
     """What a verb that runs on the processor may use."""
 
-    threads: int | None = None
+    threads: Threads | None = None
     """Threads of the processor; all cores if not given."""
 
     def use_cpu(self) -> None:
@@ -272,7 +274,7 @@ class ThreadOptions:
 class SeedOptions(ThreadOptions):
     """The same, for a verb with random choices."""
 
-    seed: _Seed = 0
+    seed: Seed = 0
     """Seed of every random choice."""
 
 
@@ -311,7 +313,6 @@ def _use(device: str, threads: int | None, *, processes: Literal["one", "several
 
     silence_transformers()
     if threads is not None:
-        require(threads, Threads, name="threads", advice="leave it out to use all cores")
         torch.set_num_threads(threads)
     require(device, Device, name="device", advice="try cpu")
     joined = distributed.join_processes(device)

@@ -12,7 +12,8 @@ from cyclopts import Parameter
 from whet.cli.options import Texts
 from whet.errors import InvalidParameter, InvalidRecipe
 from whet.utils.inputs import one_line
-from whet.utils.parameters import parameters, require, shown
+from whet.utils.parameters import parameters, shown
+from whet.utils.ranges import Keep, Speedup
 
 if TYPE_CHECKING:
     from whet.methods.recipe import Recipe
@@ -33,11 +34,11 @@ class RecipeOptions:
     method: str | None = None
     """One method instead; `whet methods` lists them. Without it, --keep asks for kfac, and --speedup and --keep-time
     ask for structure."""
-    keep: float | None = None
+    keep: Keep | None = None
     """Fraction of parameters to keep, e.g. 0.4."""
-    speedup: float | None = None
+    speedup: Speedup | None = None
     """How many times as fast the model must become on this machine, e.g. 2; instead of --keep."""
-    keep_time: float | None = None
+    keep_time: Annotated[float | None, Interval(gt=0, lt=1)] = None
     """Fraction of its time that the model may still take on this machine, e.g. 0.5; instead of --speedup."""
     settings: Annotated[Texts, Parameter(name="--set")] = ()
     """Another parameter of the method, as NAME=VALUE, with lists and mappings as JSON; repeatable."""
@@ -73,7 +74,6 @@ class RecipeOptions:
     def _wanted_speedup(self) -> float | None:
         if self.keep_time is None:
             return self.speedup
-        require(self.keep_time, Annotated[float, Interval(gt=0, lt=1)], name="keep_time", advice="give one such as 0.5")
         return 1 / self.keep_time
 
     def _of_one(self, name: str, speedup: float | None) -> "Recipe":

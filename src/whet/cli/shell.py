@@ -144,7 +144,7 @@ def _told(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
     if isinstance(error, WhetError):
         return REFUSED, f"{type(error).__name__}: {_NEW_LINE.sub(' ', str(error))}"
     if isinstance(error, CycloptsError):
-        return REFUSED, _usage(error)
+        return REFUSED, _out_of_range(error) or _usage(error)
     if _is_lack_of_memory(error):
         return REFUSED, (
             f"OutOfMemory: {_command(words)} must fit into memory, but there was too little ({_in_line(error)}); give "
@@ -158,9 +158,29 @@ def _told(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
     )
 
 
+def _out_of_range(error: "CycloptsError") -> str | None:
+    """Return what is told of a value outside the bounds of its annotation, as Python is told; None for other errors."""
+    from cyclopts import ValidationError
+
+    from whet.utils.parameters import parameter_of, shown
+
+    argument = error.argument
+    if not isinstance(error, ValidationError) or argument is None or not argument.field_info:
+        return None
+    field = argument.field_info
+    parameter = parameter_of(field.name, field.annotation, field.default)
+    broken, told = parameter.broken(argument.value), f"{parameter.name}={shown(argument.value)}"
+    advice = parameter.advice if isinstance(parameter.default, int | float) else f"see {_command_of(error)} --help"
+    return broken and f"{InvalidParameter.__name__}: {broken}, but got {told}; {advice}"
+
+
 def _usage(error: "CycloptsError") -> str:
-    command = " ".join(["whet", *(error.command_chain or ())])
-    return f"UsageError: the command line must be one that whet knows, but got: {_problem(error)}; see {command} --help"
+    told = f"the command line must be one that whet knows, but got: {_problem(error)}"
+    return f"UsageError: {told}; see {_command_of(error)} --help"
+
+
+def _command_of(error: "CycloptsError") -> str:
+    return " ".join(["whet", *(error.command_chain or ())])
 
 
 def _problem(error: "CycloptsError") -> str:

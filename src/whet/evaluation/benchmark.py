@@ -48,7 +48,7 @@ from whet.utils.manifests import is_artifact
 from whet.utils.parameters import check
 from whet.utils.precision import FP32, VectorType
 from whet.utils.progress import note, track
-from whet.utils.ranges import BatchSize, Device, MaxLength, Seed
+from whet.utils.ranges import BatchSize, BatchTokens, Device, Dimensions, MaxLength, Rounds, Seed
 
 __all__ = ["Benchmark", "MeasuredRow", "require_dev"]
 
@@ -76,12 +76,12 @@ class Benchmark:
 
     batch_size: BatchSize | None = None
     """Examples a batch; 32, if nothing else is given."""
-    batch_tokens: Annotated[int | None, Interval(ge=1, le=100_000_000)] = None
+    batch_tokens: BatchTokens | None = None
     """Instead, tokens a batch with padding: as many examples as fit, one at least. The first model's tokens count, so
     that the batches of all hold the same examples."""
     max_length: MaxLength = 128
     """Longer inputs are cut, in tokens."""
-    rounds: Annotated[int, Interval(ge=6, le=10_000)] = 10
+    rounds: Rounds = 10
     """Interleaved rounds of timing; fewer than 6 cannot show a difference at p < 0.05."""
     singles: Annotated[int, Interval(ge=2, le=1_000_000)] = 50
     """Dev sentences that are timed one by one."""
@@ -101,7 +101,7 @@ class Benchmark:
     XDG_CACHE_HOME or ~/.cache."""
     metrics: tuple[str, ...] | None = None
     """Names of what is measured besides the task's own metrics, such as fidelity; everything if None."""
-    dimensions: Annotated[int | None, Interval(ge=1, le=1_000_000)] = None
+    dimensions: Dimensions | None = None
     """Leading dimensions of an embedder's vectors that an index keeps; all if None."""
     vectors: VectorType = "float32"
     """How an index keeps each number of them. With a choice here or in `dimensions`, the baseline has a further row

@@ -4,9 +4,8 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.resources import Resources
@@ -17,7 +16,7 @@ from whet.methods._share import KeepsShare
 from whet.numerics.allocation import LayerOptions, minimise_loss
 from whet.tasks.data import Batch
 from whet.utils.parameters import require_one
-from whet.utils.ranges import Damping, Speedup, Temperature
+from whet.utils.ranges import Damping, Keep, Speedup, Temperature
 
 __all__ = ["Budgeted", "Ranks", "at_budget", "at_speed"]
 
@@ -26,7 +25,7 @@ __all__ = ["Budgeted", "Ranks", "at_budget", "at_speed"]
 class Budgeted(KeepsShare):
     """A method that first learns the loss of every size of a model's parts, and then chooses sizes for a budget."""
 
-    keep: Annotated[float | None, Interval(gt=0, le=1)] = None
+    keep: Keep | None = None
     """Fraction of the weights of the matched parts of blocks to keep, e.g. 0.5."""
     speedup: Speedup | None = None
     """Wanted speedup in sentences per second on this machine, e.g. 1.5; instead of keep."""

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-
-from annotated_types import Interval
+from typing import Any, NamedTuple
 
 from whet.errors import InvalidParameter, OutputExists
-from whet.evaluation.headline import POINTS, headline, holds_bar
+from whet.evaluation.headline import headline, holds_bar
 from whet.report.collect import Result, collect_results, find_confirmations
 from whet.report.html import html_page
 from whet.report.markdown import markdown_page
@@ -18,13 +16,13 @@ from whet.utils.calls import checked
 from whet.utils.files import litter, write_files
 from whet.utils.manifests import is_artifact
 from whet.utils.outputs import REPORT_FILES, adding_to, check_files, files_of_others
+from whet.utils.ranges import MaxDrop
 
 __all__ = ["PAGE", "Report", "make_report", "save_report", "write_report"]
 
 PAGE, PICTURE, DRAWING, MARKDOWN = REPORT_FILES
 MARK = "whet report"
 """Text near the start of every file, by which the next report recognises files that it may replace."""
-MaxDrop = Annotated[float, Interval(gt=0, le=POINTS)]
 """Points of quality."""
 PANELS = 2
 """Number of panels in the picture, one per cost."""

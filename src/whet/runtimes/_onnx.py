@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = [
-    "check_opset",
     "external_files",
     "flat_attention",
     "is_large",
@@ -41,8 +40,6 @@ __all__ = [
 
 OPSET, WITHOUT_ROTARY = 23, 20
 """23 is the first with an attention operator; with rotary positions ONNX Runtime runs that for one example only."""
-OPSETS = range(18, 24)
-"""Those that torch's exporter writes."""
 LARGE = 2**31 - 2**20
 """Bytes of weights that fit into one file."""
 EXAMPLE = (2, 6)
@@ -63,18 +60,6 @@ class _Outputs(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return tuple(exported_outputs(self.model, dict(zip(self.names, inputs, strict=True))).values())
-
-
-def check_opset(opset: int | None) -> None:
-    """Check a version of ONNX's operators before any work.
-
-    Raises:
-        InvalidParameter: it is not one of those that can be written.
-    """
-    if opset is not None and opset not in OPSETS:
-        raise InvalidParameter(
-            f"{OPSETS[0]} <= opset <= {OPSETS[-1]} must hold, but got opset={opset}; leave it out for the fastest"
-        )
 
 
 def to_onnx(model: nn.Module, names: Sequence[str], path: Path, *, opset: int | None = None) -> None:

@@ -16,13 +16,13 @@ from torch import nn
 
 from whet.calibration.resources import Calibration, prepare_resources, require_calibration
 from whet.calibration.sensitivity import choose_fp32_layers, equalize_low_rank_layers, quantization_sensitivity
-from whet.errors import InvalidModel, InvalidParameter, MissingResource, WhetError
+from whet.errors import InvalidModel, MissingResource, WhetError
 from whet.models import artifact
 from whet.models.architecture import dense_layers_in_blocks
 from whet.models.inference import input_names, model_inputs, predict
 from whet.models.load import check_head
 from whet.run.sessions import Session
-from whet.runtimes._onnx import check_opset, to_onnx
+from whet.runtimes._onnx import to_onnx
 from whet.runtimes.base import (
     TOLERANCE,
     Agreement,
@@ -39,8 +39,10 @@ from whet.utils.files import not_written, remove
 from whet.utils.inputs import require_folder
 from whet.utils.locks import EXPORT_DRAFT
 from whet.utils.outputs import adding_to, set_rights
+from whet.utils.parameters import check
 from whet.utils.precision import FP32
 from whet.utils.progress import track
+from whet.utils.ranges import MaxKl, Opset, Seed, Threads
 from whet.utils.scratch import temporary_folder
 
 __all__ = ["CALIBRATION", "ExportSettings", "MadeExport", "export_to", "load_unsaved", "made_exports"]
@@ -59,28 +61,28 @@ class ExportSettings:
     """The name of the kind of the model's answers, where its folder does not tell."""
     calibration: Calibration = CALIBRATION
     """The sample that ranges are taken from."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the sample."""
-    max_kl: float | None = None
+    max_kl: MaxKl | None = None
     """Largest mean KL on the held-out data, in nats."""
-    threads: int | None = None
+    threads: Threads | None = None
     """Of the comparison; as many as torch uses, if None."""
-    opset: int | None = None
+    opset: Opset | None = None
     """Version of ONNX's operators; the one that runs fastest, if None."""
     held_out: bool = True
     """Whether logits are compared on the held-out data too, where there is a task."""
 
+    def __post_init__(self) -> None:
+        """Raises InvalidParameter for a value outside its range."""
+        check(self)
+
     def check(self, chosen: Sequence[tuple[ExportRuntime, str]]) -> None:
-        """Check all that can be checked before any work.
+        """Check what the chosen precisions need, before any work.
 
         Raises:
-            InvalidParameter: a value is out of range.
             MissingResource: a precision or `max_kl` needs data, and there is no task.
             InvalidData: the task's data cannot be used.
         """
-        check_opset(self.opset)
-        if self.max_kl is not None and not 0 < self.max_kl < math.inf:
-            raise InvalidParameter(f"0 < max_kl must hold, but got max_kl={self.max_kl}; give nats, such as 0.01")
         if self.task is not None:
             _ = self.task.splits  # bad data are refused before anything is loaded
             return
@@ -262,7 +264,7 @@ def _source(model: str | Path, onnx: Path, settings: ExportSettings) -> _Source:
 
 
 def _verified(
-    runtime: ExportRuntime, precision: str, source: _Source, place: Path, max_kl: float | None, threads: int
+    runtime: ExportRuntime, precision: str, source: _Source, place: Path, max_kl: MaxKl | None, threads: int
 ) -> Agreement:
     """Write one runtime's files, with as few layers in fp32 as `max_kl` allows."""
     layers, held_out = dense_layers_in_blocks(source.model), source.held_out

@@ -7,14 +7,13 @@ A candidate holds the bar if the lower end of the paired 95 % interval of its di
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from annotated_types import Interval
+from typing import Literal
 
 from whet.evaluation.frontier import Frontier
 from whet.evaluation.headline import MAX_DROP, POINTS, holds_bar, quality_difference
 from whet.evaluation.trial import Trial
 from whet.utils.parameters import check
+from whet.utils.ranges import MaxDrop, MaxSize
 
 __all__ = ["Goal"]
 
@@ -26,9 +25,9 @@ RULE_OF_THREE = 3
 class Goal:
     """The bar, and what counts above it."""
 
-    max_drop: Annotated[float, Interval(gt=0, le=POINTS)] = MAX_DROP
+    max_drop: MaxDrop = MAX_DROP
     """Points of the task's first metric, hundredths, that a candidate may lose against the baseline."""
-    max_size: Annotated[float | None, Interval(gt=0, le=1_000_000_000)] = None
+    max_size: MaxSize | None = None
     """Largest size on disk of the files that the runtime reads, in MiB; no limit if None."""
     best: Literal["latency", "size", "both"] = "latency"
     """What counts: the speedup, the compression ratio, or the product of both."""

@@ -11,10 +11,9 @@ model; padding is left out.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
-from annotated_types import Interval
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, kl_div
 
@@ -22,7 +21,7 @@ from whet.errors import InvalidModel, InvalidParameter
 from whet.tasks.data import Batch
 from whet.tasks.kinds.base import TaskKind
 from whet.utils.parameters import check
-from whet.utils.ranges import Temperature, Weight
+from whet.utils.ranges import Alpha, Temperature, Weight
 
 __all__ = [
     "AttentionProjections",
@@ -53,7 +52,7 @@ class AttentionProjections(NamedTuple):
 class Objective:
     """The loss that a student minimises, a weighted sum over the labels and the outputs of its teacher."""
 
-    alpha: Annotated[float, Interval(ge=0, le=1)] = 0.5
+    alpha: Alpha = 0.5
     """Weight of the teacher's predictions, e.g. 0.5; the labels have the weight 1 − alpha."""
     temperature: Temperature = 2.0
     """Temperature that divides the logits of both models, e.g. 2."""

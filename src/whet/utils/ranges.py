@@ -11,14 +11,22 @@ from annotated_types import Interval
 from whet.utils.parameters import Must
 
 __all__ = [
+    "Alpha",
     "BatchSize",
+    "BatchTokens",
     "Damping",
     "Device",
+    "Dimensions",
     "Duration",
     "Epochs",
+    "Keep",
     "LearningRate",
+    "MaxDrop",
     "MaxKl",
     "MaxLength",
+    "MaxSize",
+    "Opset",
+    "Rounds",
     "Rows",
     "Seed",
     "Speedup",
@@ -47,8 +55,22 @@ Rows = Annotated[int, Interval(ge=1, le=100_000_000)]
 """Examples of a data set."""
 BatchSize = Annotated[int, Interval(ge=1, le=1_000_000)]
 """Examples in a batch; there are never more than the data have."""
+BatchTokens = Annotated[int, Interval(ge=1, le=100_000_000)]
+"""Tokens in a batch, padding included."""
+Dimensions = Annotated[int, Interval(ge=1, le=1_000_000)]
+"""Leading dimensions that a vector keeps; never more than it has."""
 MaxLength = Annotated[int, Interval(ge=2, le=1_000_000)]
 """Tokens of an input; there are never more than the model can read."""
+MaxDrop = Annotated[float, Interval(gt=0, le=100)]
+"""Points of a metric that a model may lose."""
+MaxSize = Annotated[float, Interval(gt=0, le=1_000_000_000)]
+"""MiB that a model may take on disk."""
+Keep = Annotated[float, Interval(gt=0, le=1)]
+"""Fraction of parameters to keep."""
+Rounds = Annotated[int, Interval(ge=6, le=10_000)]
+"""Interleaved rounds of timing; fewer than 6 cannot show a difference at p < 0.05."""
+Opset = Annotated[int, Interval(ge=18, le=23)]
+"""Version of ONNX's operators; torch's exporter writes these."""
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 """What numpy takes as a seed."""
 Threads = Annotated[int, Interval(ge=1, le=1024)]
@@ -57,6 +79,8 @@ Epochs = Annotated[float, Interval(gt=0, le=10_000)]
 """Passes over the training data."""
 LearningRate = Annotated[float, Interval(gt=0, le=1e38)]
 """Peak learning rate of AdamW; one that is far too large ends a training at its first loss that is not finite."""
+Alpha = Annotated[float, Interval(ge=0, le=1)]
+"""Weight of the teacher's predictions; the labels get the rest."""
 Temperature = Annotated[float, Interval(gt=0, le=1000)]
 """What logits are divided by."""
 Weight = Annotated[float, Interval(ge=0, le=1_000_000)]

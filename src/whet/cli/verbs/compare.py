@@ -12,6 +12,7 @@ from whet.cli.options import (
     names_in,
 )
 from whet.cli.recipes import RecipesOptions
+from whet.utils.ranges import BatchSize, Rounds, Rows
 
 FAILED = 2
 """Exit code where a recipe failed, after the others were measured."""
@@ -26,11 +27,11 @@ def compare(
     data: TaskOptions = TaskOptions(),
     runtime: str = "pytorch",
     precision: Precisions = "fp32",
-    batch_size: int = 32,
+    batch_size: BatchSize = 32,
     max_length: InputLength = MAX_LENGTH,
-    rounds: int = 10,
+    rounds: Rounds = 10,
     untimed: Untimed = False,
-    calibration: int = 512,
+    calibration: Rows = 512,
     machine: MachineOptions = MachineOptions(),
 ) -> int:
     """Make a model by several recipes, measure all of them beside it, and write one table and one report.

@@ -3,6 +3,7 @@
 from whet.cli.console import print_json, print_step, show, tell, weights_in_mib
 from whet.cli.options import MAX_LENGTH, InputLength, MachineOptions, OutputOptions, TaskOptions, in_words
 from whet.cli.recipes import RecipeOptions
+from whet.utils.ranges import BatchSize, Dimensions, Rows
 
 
 def compress(
@@ -12,10 +13,10 @@ def compress(
     output: OutputOptions,
     steps: RecipeOptions = RecipeOptions(),
     data: TaskOptions = TaskOptions(),
-    calibration: int = 512,
-    batch_size: int = 4,
+    calibration: Rows = 512,
+    batch_size: BatchSize = 4,
     max_length: InputLength = MAX_LENGTH,
-    dimensions: int | None = None,
+    dimensions: Dimensions | None = None,
     machine: MachineOptions = MachineOptions(),
 ) -> None:
     """Make a model smaller by a recipe or by one method, and save it.
@@ -34,6 +35,8 @@ def compress(
     device = machine.use()  # what is wrong so far is said before what is slow to import
     from whet import api
     from whet.calibration.resources import Calibration
+    from whet.models.inference import kind_of_model
+    from whet.tasks.kinds.base import NO_HEAD
 
     done = api.compress(
         model,
@@ -53,4 +56,5 @@ def compress(
     else:
         sizes = [weights_in_mib(source) for source in (model, output.out)]
         show(f"saved to {output.out}: weights of {sizes[1]} MiB instead of {sizes[0]}")
-        tell(f"measure it: {in_words('whet', 'measure', model, output.out, *data.words(max_length=max_length))}")
+        words = data.words(max_length=max_length, pairs=NO_HEAD in kind_of_model(done.model).heads)
+        tell(f"measure it: {in_words('whet', 'measure', model, output.out, *words)}")

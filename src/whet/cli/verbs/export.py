@@ -20,6 +20,7 @@ from whet.cli.options import (
 )
 from whet.errors import InvalidArtifact, InvalidParameter
 from whet.utils.manifests import is_artifact
+from whet.utils.ranges import Dimensions, MaxKl, Opset
 
 
 def export(
@@ -28,10 +29,10 @@ def export(
     *,
     to: str | None = None,
     precision: Precisions = "fp32",
-    max_kl: float | None = None,
-    opset: int | None = None,
+    max_kl: MaxKl | None = None,
+    opset: Opset | None = None,
     max_length: InputLength = MAX_LENGTH,
-    dimensions: int | None = None,
+    dimensions: Dimensions | None = None,
     data: TaskOptions = TaskOptions(),
     machine: SeedOptions = SeedOptions(),
     out: Path | None = None,

@@ -1,7 +1,12 @@
 """`inspect` and `methods`: the verbs that change nothing."""
 
+from typing import Annotated
+
+from annotated_types import Interval
+
 from whet.cli.console import print_inspection, print_json, print_methods
 from whet.cli.options import Json, ThreadOptions, Untimed
+from whet.utils.ranges import BatchSize
 
 
 def inspect(
@@ -9,8 +14,8 @@ def inspect(
     /,
     *,
     kind: str | None = None,
-    batch_size: int = 32,
-    length: int = 64,
+    batch_size: BatchSize = 32,
+    length: Annotated[int, Interval(ge=1, le=1_000_000)] = 64,
     untimed: Untimed = False,
     machine: ThreadOptions = ThreadOptions(),
     as_json: Json = False,

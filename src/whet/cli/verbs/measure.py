@@ -17,6 +17,7 @@ from whet.cli.options import (
     names_in,
 )
 from whet.utils.precision import VectorType
+from whet.utils.ranges import BatchSize, BatchTokens, Dimensions, Rounds
 
 if TYPE_CHECKING:
     from whet.evaluation.trial import Trial
@@ -27,15 +28,15 @@ def measure(
     /,
     *models: str,
     data: TaskOptions = TaskOptions(),
-    batch_size: int | None = None,
-    batch_tokens: int | None = None,
+    batch_size: BatchSize | None = None,
+    batch_tokens: BatchTokens | None = None,
     max_length: InputLength = MAX_LENGTH,
-    rounds: int = 10,
+    rounds: Rounds = 10,
     untimed: Untimed = False,
     runtime: str | None = None,
     precision: Precisions | None = None,
     cache: Path | None = None,
-    dimensions: int | None = None,
+    dimensions: Dimensions | None = None,
     vectors: VectorType = "float32",
     picture: Path | None = None,
     out: Path | None = None,

@@ -7,6 +7,7 @@ from whet.cli.options import Flag, Json, Texts, conditions_in, silence_transform
 from whet.errors import InvalidParameter
 from whet.utils.inputs import require_folder
 from whet.utils.progress import note
+from whet.utils.ranges import MaxDrop
 
 
 def report(
@@ -15,7 +16,7 @@ def report(
     *folders: Path,
     out: Path | None = None,
     only: Texts = (),
-    max_drop: float | None = None,
+    max_drop: MaxDrop | None = None,
     overwrite: Flag = False,
     as_json: Json = False,
 ) -> None:

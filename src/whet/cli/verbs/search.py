@@ -14,6 +14,7 @@ from whet.cli.options import (
     seconds_in,
 )
 from whet.utils.progress import note
+from whet.utils.ranges import BatchSize, MaxDrop, MaxSize
 
 if TYPE_CHECKING:
     from whet.searching.result import SearchResult
@@ -29,13 +30,13 @@ def search(
     *,
     output: OutputOptions,
     data: TaskOptions = TaskOptions(),
-    max_drop: float = 1.0,
-    max_size: float | None = None,
+    max_drop: MaxDrop = 1.0,
+    max_size: MaxSize | None = None,
     time: str = "30m",
     goal: str = "latency",
     runtime: str | None = None,
     precision: str | None = None,
-    batch_size: int = 32,
+    batch_size: BatchSize = 32,
     max_length: InputLength = MAX_LENGTH,
     join: Flag = False,
     machine: SeedOptions = SeedOptions(),

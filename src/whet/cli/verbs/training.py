@@ -5,6 +5,7 @@ from pathlib import Path
 
 from whet.cli.console import print_curve, show, tell
 from whet.cli.options import LoraOptions, MachineOptions, OutputOptions, TaskOptions, TrainingOptions, in_words
+from whet.utils.ranges import Alpha, Temperature, Weight
 
 
 def finetune(
@@ -57,12 +58,12 @@ def distill(
     student: str,
     output: OutputOptions,
     data: TaskOptions = TaskOptions(),
-    alpha: float | None = None,
-    temperature: float = 2,
-    hidden_states: float = 0,
-    cosine: float = 0,
-    relations: float = 0,
-    similarities: float = 0,
+    alpha: Alpha | None = None,
+    temperature: Temperature = 2,
+    hidden_states: Weight = 0,
+    cosine: Weight = 0,
+    relations: Weight = 0,
+    similarities: Weight = 0,
     unlabeled: Path | None = None,
     cache: Path | None = None,
     training: TrainingOptions = TrainingOptions(),

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.moments import collect_moments
@@ -12,7 +11,7 @@ from whet.calibration.resources import Resources, require_calibration
 from whet.methods._share import KeepsShare
 from whet.models.attention import SelfAttention
 from whet.numerics.moments import Moments, Side
-from whet.utils.ranges import Temperature
+from whet.utils.ranges import Keep, Temperature
 
 __all__ = ["AttentionMethod"]
 
@@ -21,7 +20,7 @@ __all__ = ["AttentionMethod"]
 class AttentionMethod(KeepsShare):
     """A method that changes the structure of every self-attention of an encoder."""
 
-    keep: Annotated[float, Interval(gt=0, le=1)]
+    keep: Keep
     """Fraction of the weights of the matched attentions to keep, e.g. 0.5."""
     allocation: Literal["uniform", "by_loss"] = "by_loss"
     """How to share the budget: uniform keeps the same fraction in every attention, by_loss minimises the summed

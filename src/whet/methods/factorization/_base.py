@@ -7,9 +7,8 @@ chooses the ranks from the budget, in the same way for all methods.
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from annotated_types import Interval
 from torch import nn
 
 from whet.calibration.resources import Resources, require_calibration, require_tokens
@@ -25,7 +24,7 @@ from whet.models.surgery import copy_sharing_parameters, replace_module
 from whet.numerics.allocation import allocate
 from whet.numerics.low_rank import Spectrum
 from whet.utils.progress import track
-from whet.utils.ranges import MaxKl, Speedup
+from whet.utils.ranges import Keep, MaxKl, Speedup
 
 __all__ = ["Allocation", "Factorization", "largest_rank"]
 
@@ -50,7 +49,7 @@ def largest_rank(ranks: Iterable[int | None]) -> int:
 class Factorization(KeepsShare):
     """A low-rank method; a subclass computes the spectra, this class chooses ranks and replaces layers."""
 
-    keep: Annotated[float | None, Interval(gt=0, le=1)] = None
+    keep: Keep | None = None
     """Fraction of the weights of the matched linear layers to keep, e.g. 0.4; for the allocations uniform and
     by_loss."""
     allocation: Allocation = "uniform"

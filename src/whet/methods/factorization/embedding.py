@@ -31,7 +31,7 @@ from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.surgery import replace_module
 from whet.numerics.linalg import RootAndInverse, eigh_descending, root_and_inverse
 from whet.numerics.moments import Side
-from whet.utils.ranges import Damping
+from whet.utils.ranges import Damping, Keep
 
 __all__ = ["Embedding", "weighted_factors"]
 
@@ -75,7 +75,7 @@ def weighted_factors(vectors: Tensor, weights: Tensor, metric: RootAndInverse, r
 class Embedding(KeepsShare):
     """Factorise the word embeddings, weighted by token frequency and by the gradient of the predictions."""
 
-    keep: Annotated[float, Interval(gt=0, le=1)]
+    keep: Keep
     """Fraction of the weights of the word embeddings to keep, e.g. 0.25."""
     smoothing: Annotated[float, Interval(ge=0, le=1_000_000_000)] = 1.0
     """Number added to the count of each token in the training text; a larger number makes tokens count more equally."""

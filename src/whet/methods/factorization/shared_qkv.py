@@ -12,10 +12,9 @@ Differs: the gradient moments of the three are summed, so that each counts by th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from annotated_types import Interval
 from torch import Tensor, nn
 
 from whet.calibration.resources import Resources, require_calibration, require_tokens
@@ -27,6 +26,7 @@ from whet.models.surgery import replace_module
 from whet.numerics.allocation import allocate
 from whet.numerics.low_rank import Spectrum, covariance_of, output_pca, svd_of_kl
 from whet.numerics.moments import Moments, Side
+from whet.utils.ranges import Keep
 
 __all__ = ["SharedQkv", "stacked_spectrum"]
 
@@ -35,7 +35,7 @@ __all__ = ["SharedQkv", "stacked_spectrum"]
 class SharedQkv(AttentionMethod):
     """Factorise the query, key and value of every attention with one shared thin layer."""
 
-    keep: Annotated[float, Interval(gt=0, le=1)]
+    keep: Keep
     """Fraction of the weights of query, key and value to keep in the matched attentions, e.g. 0.5."""
 
     def compress(self, model: nn.Module, locations: Sequence[SelfAttention], resources: Resources) -> nn.Module:
