@@ -1,6 +1,7 @@
 """The commands that a report gives to make a model again are ones that whet takes."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -46,3 +47,13 @@ def test_seeds_and_lengths_are_told_where_they_are_unusual():
     [compress, measure] = commands(trial("a", speedup=2.0, recipe=KFAC, max_length=64), max_length=64)
     assert compress[-2:] == measure[-2:] == ["--max-length", "64"]
     assert "--seed" not in compress
+
+
+def test_what_was_not_timed_is_measured_without_times_again():
+    def without_times(one):
+        return replace(one, measurements=[row for row in one.measurements if row.metric in ("accuracy", "disk")])
+
+    dense, small = (without_times(one) for one in (trial("dense"), trial("small", speedup=2.0, recipe=KFAC)))
+    view = report_view([Result(dense), Result(small)])
+    assert commands_again(view, [small]).endswith(" --untimed")
+    assert "--untimed" not in commands(trial("small", speedup=2.0, recipe=KFAC))[-1]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from whet.evaluation.places import place_of, without_place
 from whet.evaluation.trial import Trial
 from whet.models.lineage import public_name
-from whet.report.view import ReportView
+from whet.report.view import SPEED_OF, ReportView, find_measurement
 from whet.tasks.base import task_names
 from whet.utils.precision import FP32, PYTORCH
 
@@ -39,7 +39,8 @@ def commands_again(view: ReportView, trials: Sequence[Trial], *, origin: str | N
     exported = [(runtime, precision) for runtime, precision in places if runtime != PYTORCH]
     lines += [["whet", "export", name, "--to", runtime, "--precision", each, *data] for runtime, each in exported]
     where = [*_unless("--runtime", runtimes, PYTORCH), *_unless("--precision", precisions, FP32)]
-    lines.append(["whet", "measure", baseline, name, *data, *where, *rest])
+    timed = any(find_measurement(trial, metric) for trial in trials for metric in SPEED_OF.values())
+    lines.append(["whet", "measure", baseline, name, *data, *where, *rest, *([] if timed else ["--untimed"])])
     return "\n".join(shlex.join(map(_on_one_line, line)) for line in lines)
 
 
