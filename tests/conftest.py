@@ -4,10 +4,12 @@ import gc
 import math
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from exports import exported_once
 from helpers import word_tokenizer
 from whet.evaluation import slowness, timing
+from whet.evaluation.metrics import memory
 
 # on two cores, forty times faster for tiny models
 torch.set_num_threads(1)
@@ -23,6 +26,16 @@ torch.set_num_threads(1)
 timing.LOCK = Path(tempfile.gettempdir()) / f"whet.test.{os.getpid()}.lock"
 # nor is it told how busy the machine is, which would be among what they read
 slowness.BUSY = math.inf
+# a process that takes the peak memory imports everything once more; `memory_in_processes` asks for one
+IN_PROCESSES = memory.peaks_of
+
+
+def made_up_peaks(jobs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """A MiB for every run."""
+    return [[1.0] * memory.RUNS for _ in jobs]
+
+
+memory.peaks_of = made_up_peaks
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +45,14 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data must lie in {folder.resolve()}, but it does not")
     return folder.resolve()
+
+
+@pytest.fixture(scope="module")
+def memory_in_processes():
+    """Peak memory is taken as users have it taken."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "peaks_of", IN_PROCESSES)
+        yield
 
 
 @pytest.fixture(scope="session")

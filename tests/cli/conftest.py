@@ -11,7 +11,6 @@ from folders import classifier, save, write_rows
 from whet.calibration.resources import Resources
 from whet.cli import app
 from whet.evaluation import records
-from whet.evaluation.metrics.memory import Memory
 from whet.methods.base import all_methods
 from whet.methods.recipe import Recipe
 
@@ -70,4 +69,3 @@ def run(monkeypatch, capsys):
 @pytest.fixture
 def no_memory(monkeypatch):
     """Leaves out the one metric that starts processes."""
-    monkeypatch.setattr(Memory, "measure", lambda self, subjects: [[] for _ in subjects])

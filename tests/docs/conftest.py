@@ -12,7 +12,6 @@ from searches import made_up, stop_after
 from sentences import sentence_folder, write_pairs
 from whet.evaluation import significance
 from whet.evaluation.metrics import latency
-from whet.evaluation.metrics.memory import Memory
 from whet.evaluation.timing import RuntimeTimer
 from whet.searching.stages import StagedEvaluation
 
@@ -48,7 +47,6 @@ def working_folder(named_by_pages, tmp_path, monkeypatch) -> Path:
     shutil.copytree(named_by_pages, tmp_path / "work", ignore=shutil.ignore_patterns("cache"))
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("WHET_CACHE", str(named_by_pages / "cache"))  # pages share what measure exports
-    monkeypatch.setattr(Memory, "measure", lambda self, subjects: [[] for _ in subjects])
     monkeypatch.setattr(significance, "RESAMPLES", 50)
     monkeypatch.setattr(latency, "time_batches", made_up_seconds)
     monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)

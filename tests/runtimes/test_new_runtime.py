@@ -16,7 +16,6 @@ from plugins import CODE, ENTRY_POINTS, install
 from whet.cli import app
 from whet.errors import InvalidArtifact, InvalidParameter, UnknownName
 from whet.evaluation import records
-from whet.evaluation.metrics.memory import Memory
 from whet.methods.pruning.structure import BlockStructure
 from whet.models import artifact
 from whet.models.inference import predict_logits
@@ -58,7 +57,6 @@ def run(monkeypatch, capsys):
 
 def test_an_installed_runtime_is_exported_for_and_measured(toy, run, tmp_path, tokenizer, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Memory, "measure", lambda self, subjects: [[] for _ in subjects])
     records.save_model(classifier(), tokenizer, Path("model"), recipe=[], origin="tiny", seed=0)
     write_rows(tmp_path / "train.csv", 40)
     before = artifact.model_digest(Path("model"))

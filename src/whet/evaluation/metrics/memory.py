@@ -1,15 +1,18 @@
 """The peak memory that a fresh process needs to load a model and run its longest batch.
 
 One helper process imports everything once and forks a child for every run. The peak of a child, minus its memory before
-loading, is due to the model. Forking keeps imports out of the peak and out of the running time.
+loading, is due to the model. Forking keeps imports out of the peak and out of the running time: a first child, which is
+not measured, loads all models and tells what that imports.
 """
 
+import contextlib
+import importlib
 import json
 import os
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,10 +22,14 @@ from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics.base import Metric, ModelUnderTest
 from whet.utils.precision import PYTORCH
 
-__all__ = ["Memory"]
+__all__ = ["RUNS", "Memory", "peaks_of"]
 
 RUNS = 3
 """Child processes per model; their range is the interval."""
+
+
+class _NotRunError(Exception):
+    """A model that cannot be loaded or run."""
 
 
 class Memory(Metric):
@@ -43,21 +50,29 @@ class Memory(Metric):
             }
             for subject in asked
         ]
-        helper = subprocess.run(
-            [sys.executable, "-m", __name__], input=json.dumps(jobs), capture_output=True, text=True, check=False
-        )
-        if helper.returncode != 0:
-            reason = helper.stderr.strip().rpartition("\n")[2]
-            raise InvalidModel(f"every model must run in a fresh process, but got {reason}; try it alone")
-        peaks = zip(json.loads(helper.stdout), jobs, strict=True)
-        found = {
-            id(subject): _measurement(runs, job["shape"]) for subject, (runs, job) in zip(asked, peaks, strict=True)
-        }
+        runs = zip(asked, peaks_of(jobs), jobs, strict=True)
+        found = {id(subject): _measurement(peaks, job["shape"]) for subject, peaks, job in runs}
         return [[found[id(subject)]] if id(subject) in found else [] for subject in subjects]
 
 
 def _in_plain_pytorch(subject: ModelUnderTest) -> bool:
     return subject.device == "cpu" and subject.runtime == PYTORCH
+
+
+def peaks_of(jobs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """Return the peaks of all runs of each job, in MiB.
+
+    Raises:
+        InvalidModel: a model does not run in a fresh process.
+    """
+    helper = subprocess.run(
+        [sys.executable, "-m", __name__], input=json.dumps(jobs), capture_output=True, text=True, check=False
+    )
+    if helper.returncode != 0:
+        reason = helper.stderr.strip().rpartition("\n")[2]
+        raise InvalidModel(f"every model must run in a fresh process, but got {reason}; try it alone")
+    peaks: list[list[float]] = json.loads(helper.stdout)
+    return peaks
 
 
 def _measurement(runs: list[float], shape: list[int]) -> Measurement:
@@ -73,42 +88,66 @@ def _measurement(runs: list[float], shape: list[int]) -> Measurement:
     )
 
 
-def _in_child(source: str, kind: str, shape: list[int]) -> float:
-    """Return the peak memory of a forked child in MiB, beyond the memory with which it starts."""
+def _in_child(work: Callable[..., Any], *given: Any) -> Any:
+    """Return what a function gives in a forked child, as JSON; where it fails, end with the reason."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.write(writer, json.dumps(_peak(source, kind, shape)).encode())
-        except Exception as error:
-            os.write(writer, json.dumps(f"{type(error).__name__} for {source}: {error}").encode())
+            with os.fdopen(writer, "w") as pipe:
+                json.dump(_reply(work, *given), pipe)
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        reply = pipe.read()
+        reply = json.loads(pipe.read() or "{}")
     _, status = os.waitpid(child, 0)
-    result = json.loads(reply) if reply else f"exit status {os.waitstatus_to_exitcode(status)} for {source}"
-    if isinstance(result, str):
-        sys.exit(" ".join(result.split()))
-    return float(result)
+    if "done" not in reply:
+        sys.exit(" ".join(reply.get("failed", f"exit status {os.waitstatus_to_exitcode(status)}").split()))
+    return reply["done"]
 
 
-def _peak(source: str, kind: str, shape: list[int]) -> float:
+def _reply(work: Callable[..., Any], *given: Any) -> dict[str, Any]:
+    try:
+        return {"done": work(*given)}
+    except _NotRunError as error:
+        return {"failed": str(error)}
+
+
+def _peak(job: Mapping[str, Any]) -> float:
+    """Return the peak memory of this process in MiB, beyond the memory with which it starts."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _run(**job)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+def _run(source: str, kind: str, shape: Sequence[int]) -> None:
+    """Load a model and run its longest batch."""
     import torch
 
     from whet.models.load import load_unverified
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    model = load_unverified(source, kind=kind)
-    ids = torch.ones(shape, dtype=torch.long)
-    with torch.inference_mode():
-        model(input_ids=ids, attention_mask=torch.ones_like(ids))
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    try:
+        model = load_unverified(source, kind=kind)
+        ids = torch.ones(shape, dtype=torch.long)
+        with torch.inference_mode():
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except Exception as error:
+        raise _NotRunError(f"{type(error).__name__} for {source}: {error}") from error
 
 
-def _serve(jobs: list[dict[str, Any]]) -> list[list[float]]:
-    return [[_in_child(**job) for _ in range(RUNS)] for job in jobs]
+def _imported(jobs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the modules that are imported where all models have run."""
+    for job in jobs:
+        _run(**job)
+    return list(sys.modules)
+
+
+def _serve(jobs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    for name in _in_child(_imported, jobs):
+        with contextlib.suppress(ImportError):  # some are made while others are imported
+            importlib.import_module(name)
+    return [[_in_child(_peak, job) for _ in range(RUNS)] for job in jobs]
 
 
 if __name__ == "__main__":
