@@ -10,6 +10,7 @@ import pytest
 STUDIES = Path(__file__).parents[2] / "studies"
 WITHOUT_MEASURING = {
     "drone_glue": "--tasks",
+    "embeddings": "--only",
     "frontier": "--tasks",
     "lora_and_rnn_cola": "--parts",
     "student_initialization": "--settings",
