@@ -861,7 +861,7 @@ BAD = {
     "no threads": (
         nothing,
         [*COMPRESS, *BLIND, "--threads", "0"],
-        r"1 <= threads <= 1024 must hold, but got threads=0; see whet compress --help",
+        r"1 <= threads <= 1024 must hold, but got threads=0; leave it out, or correct it",
     ),
     **{
         f"device {device}": (
@@ -1129,7 +1129,7 @@ BAD = {
     "a share of all the time": (
         nothing,
         [*COMPRESS, "--keep-time", "1"],
-        r"0 < keep_time < 1 must hold, but got keep_time=1.0; see whet compress --help",
+        r"0 < keep_time < 1 must hold, but got keep_time=1.0; give one such as keep_time=0.5",
     ),
     "a share alone, without data": (
         nothing,

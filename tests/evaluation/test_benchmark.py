@@ -1,7 +1,9 @@
 import dataclasses
 import gzip
 import json
+import os
 import shutil
+import signal
 import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +24,7 @@ from whet.errors import InvalidData, InvalidModel, InvalidParameter, UnknownName
 from whet.evaluation import records, slowness
 from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.measurement import Measurement
+from whet.evaluation.metrics import memory
 from whet.evaluation.metrics.base import ModelUnderTest, Quality, all_metrics, metric_named, quality_named
 from whet.evaluation.metrics.latency import Latency
 from whet.evaluation.metrics.memory import Memory
@@ -575,6 +578,14 @@ def test_memory_of_a_model_that_cannot_be_loaded_is_one_sentence(tmp_path, memor
         InvalidModel, match=r"^every model must .* but got InvalidModel for .*nowhere: [^\n]*; try it alone$"
     ):
         Memory().measure([subject(tiny_model("bert"), tmp_path / "nowhere")])
+
+
+def test_a_run_that_is_killed_for_its_memory_names_the_model():
+    def killed(jobs):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(SystemExit, match="exit status -9 for big"):
+        memory._in_child(killed, [{"source": "big"}])
 
 
 def test_memory_is_measured_on_processors_only():

@@ -168,10 +168,15 @@ def _out_of_range(error: "CycloptsError") -> str | None:
     if not isinstance(error, ValidationError) or argument is None or not argument.field_info:
         return None
     field = argument.field_info
-    parameter = parameter_of(field.name, field.annotation, field.default)
+    parameter = parameter_of(field.name, field.annotation, field.default, _meaning(error, argument.name))
     broken, told = parameter.broken(argument.value), f"{parameter.name}={shown(argument.value)}"
-    advice = parameter.advice if isinstance(parameter.default, int | float) else f"see {_command_of(error)} --help"
-    return broken and f"{InvalidParameter.__name__}: {broken}, but got {told}; {advice}"
+    return broken and f"{InvalidParameter.__name__}: {broken}, but got {told}; {parameter.advice}"
+
+
+def _meaning(error: "CycloptsError", option: str) -> str:
+    """Return what the help says of an option; cyclopts reads docstrings for its help alone."""
+    known = error.app.assemble_argument_collection(parse_docstring=True) if error.app else ()
+    return next((str(one.parameter.help or "") for one in known if one.name == option), "")
 
 
 def _usage(error: "CycloptsError") -> str:

@@ -133,7 +133,7 @@ def _count_blocks(config: Any, kept: Sequence[int]) -> None:
     """
     try:
         config.num_hidden_layers = len(kept)
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # of Funnel, which has blocks of several sizes
         raise InvalidModel(
             f"the number of blocks must be one number, but {type(config).__name__} refuses another: {error}; take "
             "another student, such as transformer"

@@ -23,7 +23,6 @@ __all__ = ["PAGE", "Report", "make_report", "save_report", "write_report"]
 PAGE, PICTURE, DRAWING, MARKDOWN = REPORT_FILES
 MARK = "whet report"
 """Text near the start of every file, by which the next report recognises files that it may replace."""
-"""Points of quality."""
 PANELS = 2
 """Number of panels in the picture, one per cost."""
 

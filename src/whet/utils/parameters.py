@@ -98,7 +98,9 @@ class Parameter(NamedTuple):
             return "choose one of these"
         named = re.search(r"e\.g\. (\{[^}]*\}|[-\w.*/]*\w)", self.meaning)
         example = self.default if self.default is not None else named and named[1]
-        return "correct it" if example in (None, "") else f"give one such as {self.name}={example}"
+        if example in (None, ""):
+            return "leave it out, or correct it" if self.optional else "correct it"
+        return f"give one such as {self.name}={example}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what people want to know of it, as JSON values."""

@@ -26,6 +26,8 @@ __all__ = ["RUNS", "Memory", "peaks_of"]
 
 RUNS = 3
 """Child processes per model; their range is the interval."""
+Job = Mapping[str, Any]
+"""The arguments of `_run` by name."""
 
 
 class _NotRunError(Exception):
@@ -59,7 +61,7 @@ def _in_plain_pytorch(subject: ModelUnderTest) -> bool:
     return subject.device == "cpu" and subject.runtime == PYTORCH
 
 
-def peaks_of(jobs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+def peaks_of(jobs: Sequence[Job]) -> list[list[float]]:
     """Return the peaks of all runs of each job, in MiB.
 
     Raises:
@@ -88,36 +90,40 @@ def _measurement(runs: list[float], shape: list[int]) -> Measurement:
     )
 
 
-def _in_child(work: Callable[..., Any], *given: Any) -> Any:
+def _in_child(work: Callable[[Sequence[Job]], Any], jobs: Sequence[Job]) -> Any:
     """Return what a function gives in a forked child, as JSON; where it fails, end with the reason."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             with os.fdopen(writer, "w") as pipe:
-                json.dump(_reply(work, *given), pipe)
+                json.dump(_reply(work, jobs), pipe)
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        reply = json.loads(pipe.read() or "{}")
+        text = pipe.read()
     _, status = os.waitpid(child, 0)
-    if "done" not in reply:
-        sys.exit(" ".join(reply.get("failed", f"exit status {os.waitstatus_to_exitcode(status)}").split()))
+    if status or not text:  # such as one that was killed for its memory
+        sys.exit(f"exit status {os.waitstatus_to_exitcode(status)} for {', '.join(job['source'] for job in jobs)}")
+    reply = json.loads(text)
+    if "failed" in reply:
+        sys.exit(" ".join(reply["failed"].split()))
     return reply["done"]
 
 
-def _reply(work: Callable[..., Any], *given: Any) -> dict[str, Any]:
+def _reply(work: Callable[[Sequence[Job]], Any], jobs: Sequence[Job]) -> dict[str, Any]:
     try:
-        return {"done": work(*given)}
+        return {"done": work(jobs)}
     except _NotRunError as error:
         return {"failed": str(error)}
 
 
-def _peak(job: Mapping[str, Any]) -> float:
+def _peak(jobs: Sequence[Job]) -> float:
     """Return the peak memory of this process in MiB, beyond the memory with which it starts."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _run(**job)
+    for job in jobs:
+        _run(**job)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
 
 
@@ -136,18 +142,18 @@ def _run(source: str, kind: str, shape: Sequence[int]) -> None:
         raise _NotRunError(f"{type(error).__name__} for {source}: {error}") from error
 
 
-def _imported(jobs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _imported(jobs: Sequence[Job]) -> list[str]:
     """Return the modules that are imported where all models have run."""
     for job in jobs:
         _run(**job)
     return list(sys.modules)
 
 
-def _serve(jobs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+def _serve(jobs: Sequence[Job]) -> list[list[float]]:
     for name in _in_child(_imported, jobs):
         with contextlib.suppress(ImportError):  # some are made while others are imported
             importlib.import_module(name)
-    return [[_in_child(_peak, job) for _ in range(RUNS)] for job in jobs]
+    return [[_in_child(_peak, [job]) for _ in range(RUNS)] for job in jobs]
 
 
 if __name__ == "__main__":
