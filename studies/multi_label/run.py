@@ -5,12 +5,13 @@
 fine-tunes MiniLM-L6 where `runs/multi_label/fine_tuned/dense` is missing, makes what a user would take from it, with
 and without recovery, measures all of them in every runtime beside what these make of the dense model by themselves, in
 one run, and writes results.json, results.md and a picture beside this file. Models stay under runs/, which git ignores;
-a second run goes on from what is there. `--make-only` leaves measuring to another time, and `--tasks` without any
-writes the tables and the picture anew.
+a second run goes on from what is there. `--only` names models, `--make-only` leaves measuring to another time, and
+`--tasks` without any writes the tables and the picture anew.
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,29 +46,42 @@ def main() -> None:
     """Make and measure what was asked for, and write what is known."""
     parser = deployments.parser(__doc__, "runs/multi_label")
     parser.add_argument("--tasks", nargs="*", default=[TASK], choices=[TASK])
+    parser.add_argument(
+        "--only", nargs="*", choices=[*RECIPES, *STUDENTS], help="models besides the dense one; all if not given"
+    )
     options = parser.parse_args()
+    names = [*RECIPES, *STUDENTS] if options.only is None else options.only
     torch.set_num_threads(options.threads)
     results = HERE / "results.json"
     found: dict[str, deployments.Rows] = json.loads(results.read_text()) if results.is_file() else {}
     for name in options.tasks:
         task = whet.load_task(name, data_dir=options.data_dir)
-        folders = models(task, options.base, options.runs)
+        folders = models(task, options.base, options.runs, names)
         if not options.make_only:
             found[name] = deployments.in_runtimes(folders, task, options.rounds)
     deployments.write(results, found, others)
 
 
-def models(task: whet.Task, base: str, runs: Path) -> list[Path]:
-    """Return the folders of all models, exported, the dense one first; what is missing is made."""
+def models(task: whet.Task, base: str, runs: Path, names: Sequence[str]) -> list[Path]:
+    """Return the folders of the dense model and of those named, exported; what is missing is made."""
     dense = glue.fine_tuned(base, task, runs / "fine_tuned")
-    folders = [deployments.made(task, dense, runs / name, steps) for name, steps in RECIPES.items()]
+    folders = [deployments.made(task, dense, runs / "dense", [])]
+    for name in names:
+        if name in STUDENTS:
+            folders.append(deployments.made(task, taught(task, dense, runs), runs / name, STUDENTS[name]))
+        elif RECIPES[name]:
+            folders.append(deployments.made(task, dense, runs / name, RECIPES[name]))
+    deployments.export_all(folders, task)
+    return folders
+
+
+def taught(task: whet.Task, dense: Path, runs: Path) -> Path:
+    """Return the folder of the student, distilled where it is missing."""
     student = runs / "student"
     if not student.is_dir():
         settings = whet.TrainingSettings(**PACE)
         whet.distill(dense, whet.student_from(STUDENT), task, student, settings=settings, objective=OBJECTIVE)
-    folders += [deployments.made(task, student, runs / name, steps) for name, steps in STUDENTS.items()]
-    deployments.export_all(folders, task)
-    return folders
+    return student
 
 
 def others(name: str, rows: deployments.Rows) -> str:
