@@ -134,6 +134,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3_moe": EXPERTS,
     "qwen3_next": {
         **EXPERTS,
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
         "shared_expert_intermediate_size": 16,
         "linear_key_head_dim": 8,
         "linear_value_head_dim": 8,
@@ -250,7 +251,8 @@ ACTIONS: dict[str, Callable[[Place], object]] = {
     "reload": Place.compress,
     "full_rank": _method("svd", keep=1.0),
     **{name: _method(name, keep=0.5) for name in ("svd", "drone", "kfac", "attention", "shared_qkv")},
-    **{name: _method(name, keep=0.5) for name in ("neurons", "heads", "structure")},
+    **{name: _method(name, keep=0.5) for name in ("neurons", "structure")},
+    "heads": _method("heads", keep=0.6),  # one of two groups, beside a router
     "neurons_mild": _method("neurons", keep=0.97),
     "first_token": _method("first_token"),
     "embedding": _method("embedding", keep=0.5),

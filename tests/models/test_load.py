@@ -284,3 +284,13 @@ def test_positions_that_count_from_the_padding_token_leave_fewer(family, longest
     model = tiny(family)
     assert max_positions(model) == longest
     assert model(torch.full((1, longest or 50), 7)).logits.isfinite().all()
+
+
+def test_sparse_attention_of_long_texts_is_loaded_as_the_full_one_of_short_texts(tmp_path, tokenizer):
+    """transformers would replace it at the first short text, and what was compressed in it with it."""
+    plain = tiny("big_bird")
+    assert plain.config.attention_type == "block_sparse"
+    loaded = load_unverified(save(plain, tokenizer, tmp_path / "model"))
+    attentions = [type(module).__name__ for module in loaded.modules() if hasattr(module, "query")]
+    assert loaded.config.attention_type == "original_full" and set(attentions) == {"BigBirdSelfAttention"}
+    assert torch.equal(logits(loaded), logits(plain))

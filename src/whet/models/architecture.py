@@ -22,7 +22,6 @@ from whet.models.layers.attention import CompressedAttention
 from whet.models.layers.base import CompressedLayer
 from whet.models.layers.first_token_attention import FirstTokenAttention
 from whet.models.layers.first_token_norm import FirstTokenNorm
-from whet.models.layers.low_rank_embedding import LowRankEmbedding
 
 __all__ = [
     "Architecture",
@@ -32,10 +31,10 @@ __all__ = [
     "dense_weight",
     "first_token_layers",
     "is_dense",
+    "pads_itself",
     "reach_of",
     "refuse_compressed",
     "rows_read",
-    "word_vectors",
 ]
 
 
@@ -184,16 +183,24 @@ def first_token_layers(model: nn.Module) -> frozenset[str]:
     return frozenset(name for name in modules if name.startswith(block) and not f"{name}.".startswith(reads_all))
 
 
-def rows_read(name: str, mask: Tensor, first_alone: frozenset[str]) -> Tensor:
+def rows_read(name: str, mask: Tensor, first_alone: frozenset[str], *, rows: int = 0) -> Tensor:
     """Return the mask of the rows that a module reads, (examples, rows, ...): real tokens, or the first token alone.
 
     Args:
         name: name of the module.
         mask: (examples, tokens, ...) mask of real tokens.
         first_alone: names of the modules that read only the first token; see `first_token_layers`.
+        rows: of each example; those after its tokens are padding that the model adds; see `pads_itself`.
     """
-    # ones, since the head reads the first token even if it is padding
-    return torch.ones_like(mask[:, :1]) if name in first_alone else mask
+    if name in first_alone:
+        return torch.ones_like(mask[:, :1])  # the head reads the first token even if it is padding
+    added = max(0, rows - mask.shape[1])
+    return torch.cat([mask, mask.new_zeros(len(mask), added, *mask.shape[2:])], dim=1) if added else mask
+
+
+def pads_itself(model: nn.Module) -> bool:
+    """Return whether a model adds padding to its texts, up to a multiple of its window, as Longformer does."""
+    return hasattr(getattr(model, "config", None), "attention_window")
 
 
 def is_dense(module: nn.Module) -> bool:
@@ -242,15 +249,6 @@ def dense_bias(module: nn.Module) -> Tensor | None:
     """Return the detached bias of a dense layer, (out,), or None; embeddings have no bias."""
     bias = getattr(module, "bias", None)
     return bias.detach() if isinstance(bias, Tensor) else None
-
-
-def word_vectors(model: nn.Module) -> Tensor:
-    """Return the input embedding of every token, (tokens, features), also of low-rank embeddings."""
-    module: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
-    table = next(child for child in module.modules() if isinstance(child, nn.Embedding))
-    rows = table.weight.detach()
-    # the projection may be a layer of another method by now
-    return module.projection(rows).detach() if isinstance(module, LowRankEmbedding) else rows
 
 
 def _users(model: nn.Module) -> dict[int, int]:

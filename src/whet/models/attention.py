@@ -126,6 +126,8 @@ class SelfAttention(NamedTuple):
         )
         if not all(type(model.get_submodule(part)) is nn.Linear for part in (query, key, value, output)):
             return None
+        if len({_linear(model, part).in_features for part in (query, key, value)}) > 1:
+            return None  # MobileBERT's values read more features than its queries
         width: Any = getattr(module, "attention_head_size", 0)
         if not width or _linear(model, query).out_features % width:
             return None

@@ -125,7 +125,8 @@ class HeadGroups(NamedTuple):
     def _around(cls, model: nn.Module, inputs: Sequence[str], output: str, heads: int, keys: int) -> Iterator[Self]:
         """Yield the ways in which layers may compute the heads that another layer reads."""
         weights = [dense_weight(model.get_submodule(name)) for name in inputs]
-        if len({weight.shape[1] for weight in weights}) != 1:
+        beside = len({name.rpartition(".")[0] for name in inputs}) == 1  # MobileBERT's values read another vector
+        if not weights or (len({weight.shape[1] for weight in weights}) > 1 and not beside):
             return
         parent, features = _common_parent(inputs), dense_weight(model.get_submodule(output)).shape[1]
         configured = hasattr(getattr(model.get_submodule(parent), "config", None), "num_attention_heads")

@@ -225,7 +225,7 @@ def example_batch(model: nn.Module, names: Sequence[str], size: int, length: int
 def _words(model: nn.Module) -> int:
     """How many tokens a model knows, also one without a table of them."""
     try:
-        embeddings = input_embeddings(model)
+        tables = [child for child in input_embeddings(model).modules() if isinstance(child, nn.Embedding)]
     except NothingToCompress:
-        return int(getattr(model.config, "vocab_size", None) or 2)
-    return next(len(child.weight) for child in embeddings.modules() if isinstance(child, nn.Embedding))
+        tables = []
+    return len(tables[0].weight) if tables else int(getattr(model.config, "vocab_size", None) or 2)

@@ -10,7 +10,7 @@ from torch import nn
 
 from whet.errors import InvalidArtifact, InvalidModel, NothingToCompress
 from whet.models.architecture import Architecture
-from whet.models.embeddings import input_embeddings
+from whet.models.embeddings import input_embeddings, row_scale
 from whet.models.layers.base import CompressedLayer, SavedLayer, empty_layer
 from whet.models.layers.first_token_norm import FirstTokenNorm
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
@@ -18,6 +18,7 @@ from whet.models.layers.masked import MaskedEmbedding
 from whet.models.registration import save_as_stored
 
 __all__ = [
+    "block_count",
     "copy_sharing_parameters",
     "describe",
     "from_storage",
@@ -93,8 +94,18 @@ def temporary_submodule(model: nn.Module, name: str, layer: nn.Module) -> Iterat
         delattr(model, name)
 
 
+def block_count(model: nn.Module) -> int:
+    """Return how many blocks run after one another: a block that all layers share, as ALBERT's, counts as often."""
+    config: Any = model.config
+    return int(config.num_hidden_layers) if _shares_block(config) else len(Architecture.of(model).blocks)
+
+
+def _shares_block(config: Any) -> bool:
+    return getattr(config, "num_hidden_groups", None) == 1
+
+
 def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
-    """Remove all blocks except `kept`, in place, and update the configuration.
+    """Remove all blocks except `kept`, in place, and update the configuration; a shared block runs less often.
 
     Args:
         model: the model to change.
@@ -105,9 +116,12 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
             token.
     """
     require_all_tokens(model)
+    config: Any = model.config
+    if _shares_block(config):
+        config.num_hidden_layers = len(kept)
+        return
     architecture = Architecture.of(model)
     names = architecture.blocks
-    config: Any = model.config
     place = names[0].rpartition(".")[0]
     if getattr(config, "num_hidden_layers", None) != len(names) or architecture.lists > 1:
         raise InvalidModel(
@@ -171,8 +185,9 @@ def keep_words(model: nn.Module, kept: Sequence[int]) -> None:
             f"the padding id must not change, since positions are counted from it, but {table.padding_idx} becomes "
             f"{padding}; keep all tokens before it: keep_first={table.padding_idx}"
         )
-    smaller = nn.Embedding(len(kept), table.embedding_dim, padding).to(table.weight)
-    smaller.weight.data.copy_(table.weight.detach()[torch.tensor(kept, device=table.weight.device)])
+    rows = nn.Parameter(table.weight.detach()[torch.tensor(kept, device=table.weight.device)])
+    smaller = copy.deepcopy(table, {id(table.weight): rows})
+    smaller.num_embeddings, smaller.padding_idx = len(kept), padding
     replace_module(model, next(name for name, module in model.named_modules() if module is table), smaller)
     for wrapper in wrappers:
         wrapper.tokens, wrapper.padding_idx = len(kept), padding
@@ -196,9 +211,9 @@ def _set_token(config: Any, name: str, new: int | None, old: int) -> None:
         ) from error
 
 
-def _require_words(model: nn.Module, table: nn.Module, kept: Sequence[int]) -> None:
+def _require_words(model: nn.Module, table: Any, kept: Sequence[int]) -> None:
     transformer: Any = model
-    if type(table) is not nn.Embedding:
+    if row_scale(table) is None:
         raise NothingToCompress(
             f"token embeddings must be an ordinary table, but {type(model).__name__} has {type(table).__name__}; use "
             "the model before its embeddings were compressed"

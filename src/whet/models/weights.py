@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["SAFE", "Loaded", "check_finite", "check_run", "load_checkpoint"]
 
 SAFE: dict[str, Any] = {"trust_remote_code": False}
-TOKENS = 4
-"""Tokens of the input that a model is tried on; Funnel pools fewer away."""
+SPARSE = "block_sparse"
+"""What BigBird's configuration calls attention that is sparse for long texts."""
+TOKENS = 8
+"""Tokens of the input that a model is tried on; Funnel and CANINE pool a few away."""
 _UNUSED = re.compile(
     r"""(^|\.)(
     position_ids | token_type_ids | inv_freq | masked_bias  # buffers that older versions saved
@@ -81,7 +83,20 @@ def load_checkpoint(
             f"every weight must be used, but {checkpoint.source} holds {_listed(left)}, for which its "
             f"{type(model).__name__} has no place; correct its config.json, or copy it again"
         )
-    return Loaded(model.eval(), missing)
+    return Loaded(_with_full_attention(model.eval()), missing)
+
+
+def _with_full_attention(model: "PreTrainedModel") -> "PreTrainedModel":
+    """Return the model with full attention from the start, where it is sparse for long texts alone, as BigBird's.
+
+    transformers replaces sparse attention by full attention for good at the first short text. A compressed attention
+    would be lost there.
+    """
+    switch = getattr(model.base_model, "set_attention_type", None)
+    if switch is not None and getattr(model.config, "attention_type", None) == SPARSE:
+        switch("original_full")
+        model.config.attention_type = "original_full"
+    return model
 
 
 def _refuse_other_shapes(checkpoint: Checkpoint, mismatched: Iterable[tuple[Any, ...]]) -> None:

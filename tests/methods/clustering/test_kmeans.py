@@ -14,7 +14,8 @@ from whet.methods.clustering.kmeans import KMeans
 from whet.methods.factorization.svd import Svd
 from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.recipe import Recipe
-from whet.models.architecture import Architecture, dense_weight, word_vectors
+from whet.models.architecture import Architecture, dense_weight
+from whet.models.embeddings import word_vectors
 from whet.models.layers.codebook import Clustered, Codebook, CodebookSpec
 from whet.models.layers.masked import Masked
 from whet.numerics.moments import Side

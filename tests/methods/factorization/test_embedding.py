@@ -21,7 +21,7 @@ from whet.methods.pruning.magnitude import Magnitude
 from whet.methods.quantization.weight_only import WeightOnly
 from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
-from whet.models.architecture import word_vectors
+from whet.models.embeddings import word_vectors
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.layers.masked import MaskedEmbedding
 from whet.models.layers.quantized import Quantized

@@ -16,7 +16,7 @@ from whet.methods.pruning.sparsegpt import SparseGpt
 from whet.methods.recipe import Recipe
 from whet.methods.recovery.distillation import Distillation
 from whet.models import artifact
-from whet.models.architecture import word_vectors
+from whet.models.embeddings import word_vectors
 from whet.models.layers.masked import MaskedEmbedding, PackedSparseEmbedding
 from whet.models.lstm import LstmConfig, LstmForCausalLM
 from whet.models.surgery import to_storage

@@ -13,7 +13,7 @@ from whet.api.exporting import export
 from whet.calibration.resources import Calibration, Resources
 from whet.errors import InvalidModel, InvalidRecipe, MissingResource, NothingToCompress
 from whet.methods.pruning.vocabulary import Vocabulary
-from whet.models.architecture import word_vectors
+from whet.models.embeddings import word_vectors
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.layers.masked import MaskedEmbedding
 from whet.models.lstm import LstmConfig, LstmForCausalLM

@@ -25,8 +25,7 @@ from whet.calibration.moments import collect_moments
 from whet.calibration.resources import Resources, require_calibration
 from whet.errors import InvalidParameter, MissingResource
 from whet.methods._share import KeepsShare
-from whet.models.architecture import word_vectors
-from whet.models.embeddings import TokenTable, token_table
+from whet.models.embeddings import TokenTable, token_table, word_vectors
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.surgery import replace_module
 from whet.numerics.linalg import RootAndInverse, eigh_descending, root_and_inverse

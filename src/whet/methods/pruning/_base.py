@@ -199,7 +199,7 @@ def _prune_embeddings(model: nn.Module, sparsity: float, resources: Resources) -
     if resources.train is None:
         raise MissingResource("training data must be given, but got none; give --task")
     table = token_table(model)
-    weight = table.embedding.weight.detach()
+    weight = table.scale * table.embedding.weight.detach()
     # add-one smoothing: a token that the training text lacks must still have a weight
     counts = token_counts(resources.train, len(weight)).to(weight.device) + 1
     mask = _mask_at_sparsity(sparsity, weight.abs() * counts[:, None].sqrt())

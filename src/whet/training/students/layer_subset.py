@@ -12,6 +12,7 @@ Differs: the influence leaves padding out; the KL is measured again after each r
 """
 
 import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -26,7 +27,7 @@ from whet.calibration.resources import Resources, require_calibration
 from whet.errors import InvalidParameter, MissingResource
 from whet.models.architecture import Architecture
 from whet.models.inference import model_inputs, predict, removing_hooks
-from whet.models.surgery import copy_sharing_parameters, keep_blocks, require_all_tokens
+from whet.models.surgery import block_count, copy_sharing_parameters, keep_blocks, require_all_tokens
 from whet.tasks.data import Batches
 from whet.training.students._narrowing import narrowed_student
 from whet.training.students.base import BuiltStudent, Student
@@ -94,7 +95,7 @@ class LayerSubset(Student):
     def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
         """See `Student.build`."""
         require_all_tokens(teacher)
-        blocks = len(Architecture.of(teacher).blocks)
+        blocks = block_count(teacher)
         chosen = self._chosen(teacher, blocks, resources)
         if len(set(chosen)) < len(chosen) or not all(0 <= i < blocks for i in chosen):
             raise InvalidParameter(
@@ -156,19 +157,16 @@ def _title(chosen: Sequence[int], blocks: int, width: int | None) -> str:
 def block_influences(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]:
     """Return the influence of every block, (blocks,): 1 − cos(input, output), averaged over tokens without padding."""
     blocks = [model.get_submodule(name) for name in Architecture.of(model).blocks]
-    sums, tokens = np.zeros(len(blocks)), 0
+    sums, tokens = np.zeros(block_count(model)), 0
+    turns = itertools.cycle(range(len(sums)))
     mask = torch.empty(0)
 
-    def add_to_sum(i: int, before: Tensor, after: Tensor) -> None:
-        cosine = nn.functional.cosine_similarity(before.float(), after.float(), dim=-1)
-        sums[i] += float((1 - cosine)[mask].sum())
+    def add_to_sum(_block: nn.Module, inputs: tuple[Tensor, ...], out: Any) -> None:
+        after = out if isinstance(out, Tensor) else out[0]
+        cosine = nn.functional.cosine_similarity(inputs[0].float(), after.float(), dim=-1)
+        sums[next(turns)] += float((1 - cosine)[mask].sum())
 
-    handles = [
-        block.register_forward_hook(
-            lambda _module, inputs, out, i=i: add_to_sum(i, inputs[0], out if isinstance(out, Tensor) else out[0])
-        )
-        for i, block in enumerate(blocks)
-    ]
+    handles = [block.register_forward_hook(add_to_sum) for block in blocks]
     with removing_hooks(handles), torch.inference_mode():
         for batch in batches:
             inputs = model_inputs(batch, model)
@@ -185,7 +183,7 @@ def _by_influence(teacher: nn.Module, count: int, batches: Batches) -> list[int]
 
 def _by_kl(teacher: nn.Module, count: int, batches: Batches) -> list[int]:
     reference = predict(teacher, batches)
-    remaining = list(range(len(Architecture.of(teacher).blocks)))
+    remaining = list(range(block_count(teacher)))
     for _ in track(range(len(remaining) - count), "dropping blocks"):
         losses = {}
         for i in remaining:

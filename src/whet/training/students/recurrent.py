@@ -17,9 +17,9 @@ from transformers import PreTrainedModel
 
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
-from whet.models.architecture import word_vectors
 from whet.models.checkpoint import KIND, said_kind
 from whet.models.configs import Cell, Pooling, RecurrentConfig
+from whet.models.embeddings import word_vectors
 from whet.models.inference import kind_of_model
 from whet.models.recurrent import RecurrentForSequenceClassification
 from whet.numerics.linalg import eigh_descending

@@ -20,8 +20,8 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
-from whet.models.architecture import word_vectors
 from whet.models.checkpoint import KIND
+from whet.models.embeddings import word_vectors
 from whet.models.inference import kind_of_model, new_model
 from whet.models.lineage import public_name
 from whet.models.load import load_tokenizer, load_with_new_head
