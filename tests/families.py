@@ -25,6 +25,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 import whet
+from exports import exported_once
 from helpers import VOCAB, made_awkward, word_tokenizer
 from whet.errors import WhetError
 from whet.evaluation import timing
@@ -65,7 +66,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bloom": {},
     "camembert": {},
     "canine": {"num_hash_buckets": 64},
-    "cohere_compass_text": {**GROUPED, "rope_parameters": {"full_attention": {"rope_type": "default"}}},
+    "cohere_compass_text": {
+        **GROUPED,
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}},
+    },
     "convbert": {"embedding_size": 32},
     "ctrl": {"dff": 64},
     "data2vec-text": {},
@@ -325,6 +329,7 @@ def _try_all(pipe: Connection, family: str, actions: Sequence[str]) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as root:
         timing.LOCK = Path(root) / "lock"  # figures do not matter here
+        torch.onnx.export = exported_once(torch.onnx.export, Path(root))
         place = Place(Path(root), family)
         for action in actions:
             pipe.send(tuple(tried(place, family, action)))

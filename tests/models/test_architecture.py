@@ -4,11 +4,13 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from families import tiny
-from helpers import FAMILIES, Family, tiny_model
+from helpers import FAMILIES, Family, tiny_batches, tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, NothingToCompress
 from whet.methods.factorization.svd import Svd
-from whet.models.architecture import Architecture, dense_bias, dense_weight, is_dense, reach_of
+from whet.methods.pruning.neurons import Neurons
+from whet.methods.recipe import Recipe
+from whet.models.architecture import Architecture, dense_bias, dense_weight, is_dense, reach_of, rows_read
 from whet.models.layers.low_rank import LowRank
 from whet.models.surgery import replace_module
 
@@ -189,3 +191,21 @@ def test_the_share_of_weights_that_methods_reach(family, share, others):
 def test_without_linear_layers_the_refusal_says_where_the_weights_are():
     with pytest.raises(NothingToCompress, match="there is none: weights are in Conv1d, which no method changes yet"):
         Architecture.of(tiny("squeezebert")).matching("*")
+
+
+def test_a_row_of_several_tokens_is_real_if_all_near_it_are():
+    """CANINE and Funnel pool tokens; the rows of padding that Longformer adds are none."""
+    mask = torch.tensor([[1] * 8 + [0] * 4, [0] * 2 + [1] * 10])
+    pooled = rows_read("layer", mask, frozenset(), rows=6)
+    assert pooled.tolist() == [[1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]]
+    longer = rows_read("layer", mask[..., None].float(), frozenset(), rows=14)[..., 0]
+    assert longer.tolist() == [[1] * 8 + [0] * 6, [0] * 2 + [1] * 10 + [0] * 2]
+    assert rows_read("layer", mask, frozenset(), rows=12) is mask
+
+
+@pytest.mark.parametrize("family", ["canine", "funnel", "longformer"])
+def test_neurons_leave_families_that_change_the_number_of_rows(family):
+    model = tiny(family)
+    resources = Resources(calibration=tiny_batches(ragged=False), teacher=model)
+    small = Recipe((Neurons(keep=0.5),)).apply(model, resources)
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from whet.calibration.gradients import activation_gradients, backward_fisher_noise, batches_of_process
 from whet.errors import InvalidModel
-from whet.models.architecture import dense_weight, first_token_layers, pads_itself, rows_read
+from whet.models.architecture import changes_length, dense_weight, first_token_layers, rows_read
 from whet.models.inference import answers, kind_of_model, model_inputs, removing_hooks
 from whet.tasks.data import Batches
 from whet.utils.distributed import sum_over_processes
@@ -36,12 +36,12 @@ def activation_magnitudes(model: nn.Module, batches: Batches, layers: Sequence[s
         InvalidModel: a layer does not see one row per token.
     """
     sums, counts = _zeros(model, layers), dict.fromkeys(layers, 0.0)
-    first_alone, padded = first_token_layers(model), pads_itself(model)
+    first_alone, changes = first_token_layers(model), changes_length(model)
     mask = torch.empty(0)
 
     def add(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            layer_mask = rows_read(name, mask, first_alone, rows=_rows(inputs[0], mask) if padded else 0)
+            layer_mask = rows_read(name, mask, first_alone, rows=_rows(inputs[0], mask) if changes else 0)
             counts[name] += float(layer_mask.sum())
             _add(sums[name], (_by_example(inputs[0], layer_mask, name).abs() * layer_mask).sum((0, 1)))
 
@@ -75,12 +75,12 @@ def fisher_importance(model: nn.Module, batches: Batches, layers: Sequence[str],
         InvalidModel: a layer does not see one row per token.
     """
     sums = _zeros(model, layers)
-    first_alone, padded = first_token_layers(model), pads_itself(model)
+    first_alone, changes = first_token_layers(model), changes_length(model)
     mask = torch.empty(0)
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-            layer_mask = rows_read(name, mask, first_alone, rows=_rows(inputs[0], mask) if padded else 0)
+            layer_mask = rows_read(name, mask, first_alone, rows=_rows(inputs[0], mask) if changes else 0)
             rows = _by_example(inputs[0].detach(), layer_mask, name) * layer_mask
 
             def square(gradient: Tensor) -> None:

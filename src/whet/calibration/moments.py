@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from whet.calibration.gradients import activation_gradients, backward_fisher_noise, batches_of_process
 from whet.errors import InvalidModel
-from whet.models.architecture import dense_bias, dense_weight, first_token_layers, pads_itself, rows_read
+from whet.models.architecture import changes_length, dense_bias, dense_weight, first_token_layers, rows_read
 from whet.models.inference import answers, kind_of_model, removing_hooks
 from whet.numerics.moments import Moments, Side, narrower_side
 from whet.tasks.data import Batch, Batches
@@ -159,7 +159,7 @@ class _Collector:
         self.backward = {name: _Sum() for name in layers}
         self.examples = 0
         self.mask = torch.empty(0, 0, dtype=torch.bool)
-        self.first_alone, self.pads_itself = first_token_layers(model), pads_itself(model)
+        self.first_alone, self.changes_length = first_token_layers(model), changes_length(model)
         self.steps = dict.fromkeys(layers, 0)
         self.real: dict[str, Tensor] = {}
 
@@ -262,12 +262,12 @@ class _Collector:
         mask = rows_read(name, self.mask, self.first_alone)
         examples, length = mask.shape
         rows = tensor[..., 0].numel()
-        if self._is_common(tensor, examples) or (examples == 1 and rows > length):
-            return torch.arange(rows, device=mask.device)
         steps, rest = divmod(rows, examples)
-        if self.pads_itself and steps > length and not rest:
+        if self.changes_length and not rest:
             self.steps[name] = length
             return rows_read(name, self.mask, self.first_alone, rows=steps).reshape(-1).nonzero().squeeze(-1)
+        if self._is_common(tensor, examples) or (examples == 1 and rows > length):
+            return torch.arange(rows, device=mask.device)
         start = self.steps[name] % length  # a layer that has seen all tokens runs once more
         self.steps[name] = end = start + steps
         if rest or end > length:

@@ -73,7 +73,7 @@ def _small(model: "PreTrainedModel") -> "PreTrainedModel":
         try:
             config = resized_config(model.config, layers=BLOCKS, width=WIDTH, heads=HEADS)
             small = new_model(model, config).eval()
-            small(**example_batch(small, ["input_ids", "attention_mask"], 1, 4))
+            small(**example_batch(small, ["input_ids", "attention_mask"], 1, 8))
             return small
         except Exception:  # sizes of some families do not go together in this way
             return _with_few_blocks(model)

@@ -5,6 +5,7 @@ and Llama, and leaves out embeddings, poolers and heads. A model whose head shou
 layers in an attribute `linears_after_blocks`, a tuple of module names.
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +27,12 @@ from whet.models.layers.first_token_norm import FirstTokenNorm
 __all__ = [
     "Architecture",
     "Reach",
+    "changes_length",
     "dense_bias",
     "dense_layers_in_blocks",
     "dense_weight",
     "first_token_layers",
     "is_dense",
-    "pads_itself",
     "reach_of",
     "refuse_compressed",
     "rows_read",
@@ -190,17 +191,24 @@ def rows_read(name: str, mask: Tensor, first_alone: frozenset[str], *, rows: int
         name: name of the module.
         mask: (examples, tokens, ...) mask of real tokens.
         first_alone: names of the modules that read only the first token; see `first_token_layers`.
-        rows: of each example; those after its tokens are padding that the model adds; see `pads_itself`.
+        rows: of each example, where the model changes their number; see `changes_length`. Rows after the tokens are
+            padding. One of fewer rows is real if all tokens near it are.
     """
     if name in first_alone:
         return torch.ones_like(mask[:, :1])  # the head reads the first token even if it is padding
-    added = max(0, rows - mask.shape[1])
-    return torch.cat([mask, mask.new_zeros(len(mask), added, *mask.shape[2:])], dim=1) if added else mask
+    length = mask.shape[1]
+    if rows > length:
+        return torch.cat([mask, mask.new_zeros(len(mask), rows - length, *mask.shape[2:])], dim=1)
+    if not rows or rows == length:
+        return mask
+    near = ((max(0, (row - 1) * length // rows), math.ceil((row + 1) * length / rows)) for row in range(rows))
+    return torch.stack([mask[:, start:end].amin(1) for start, end in near], dim=1)
 
 
-def pads_itself(model: nn.Module) -> bool:
-    """Return whether a model adds padding to its texts, up to a multiple of its window, as Longformer does."""
-    return hasattr(getattr(model, "config", None), "attention_window")
+def changes_length(model: nn.Module) -> bool:
+    """Return whether layers see more or fewer rows than tokens: Longformer adds padding, Funnel and CANINE pool."""
+    config = getattr(model, "config", None)
+    return any(hasattr(config, name) for name in ("attention_window", "pooling_type", "downsampling_rate"))
 
 
 def is_dense(module: nn.Module) -> bool:

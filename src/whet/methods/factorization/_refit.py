@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidModel
-from whet.models.architecture import first_token_layers, rows_read
+from whet.models.architecture import changes_length, first_token_layers, rows_read
 from whet.models.inference import model_inputs, removing_hooks
 from whet.models.layers.low_rank import LowRank
 from whet.numerics.reduced_rank import outer_factor, reduced_rank_regression
@@ -128,8 +128,11 @@ def _joint(model: nn.Module, original: nn.Module, batches: Batches, group: Seque
             inputs = model_inputs(batch, model)
             model(**inputs)
             original(**inputs)
-            is_token = rows_read(group[0], inputs["attention_mask"].bool(), first_alone).reshape(-1)
-            if seen["x"][..., 0].numel() != len(is_token):
+            mask = inputs["attention_mask"].bool()
+            rows = seen["x"][..., 0].numel()
+            per_example = rows // len(mask) if changes_length(model) else 0
+            is_token = rows_read(group[0], mask, first_alone, rows=per_example).reshape(-1)
+            if rows != len(is_token):
                 raise InvalidModel(
                     f"{group[0]} must see one row per token in one call, but got inputs of {tuple(seen['x'].shape)}; "
                     "give calibration=one_shot, or leave the layer out with include"
