@@ -1,9 +1,10 @@
 """Say which families of models take which methods and verbs, from docs/families.csv.
 
     python tests/families.py       # tries what docs/families.csv lacks
-    python docs/families_page.py   # writes docs/reference/families.md and a sentence of README.md
+    python docs/generate.py        # writes docs/reference/families.md, beside the other pages
+    python docs/families_page.py   # writes the sentence of README.md, between two comments
 
-The sentence lies between two comments of README.md; a test compares both pages with docs/families.csv.
+A test compares both with docs/families.csv.
 """
 
 import csv
@@ -15,9 +16,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "families.csv"
-PAGE = ROOT / "docs" / "reference" / "families.md"
 HOME = ROOT / "README.md"
-START, END = "<!-- families: made by docs/families_page.py -->\n", "<!-- end of families -->\n"
+START, END = "<!-- families -->\n", "<!-- end of families -->\n"
 ENCODER_DECODERS = "the model must be an encoder or a decoder"
 """How the refusal of every verb begins for families that are out of scope."""
 
@@ -91,7 +91,7 @@ def page(families: Mapping[str, Family]) -> str:
         "and compared with the one in memory; an export is compared with PyTorch. Everything that is not listed as",
         "refused works. The numbers say why; the reasons are below the table.",
         "",
-        "`python tests/families.py` makes `docs/families.csv`, and `python docs/families_page.py` makes this page.",
+        "`python tests/families.py` makes `docs/families.csv`, and `python docs/generate.py` makes this page.",
         "",
         "| family | works | refused |",
         "|---|---|---|",
@@ -133,10 +133,8 @@ def with_sentence(text: str, made: str) -> str:
 
 
 def main() -> None:
-    """Write the page and the sentence."""
-    families = read()
-    PAGE.write_text(page(families), encoding="utf-8")
-    HOME.write_text(with_sentence(HOME.read_text(encoding="utf-8"), sentence(families)), encoding="utf-8")
+    """Write the sentence."""
+    HOME.write_text(with_sentence(HOME.read_text(encoding="utf-8"), sentence(read())), encoding="utf-8")
 
 
 if __name__ == "__main__":

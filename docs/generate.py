@@ -1,4 +1,4 @@
-"""Write the reference pages from the code: commands, methods, recipes and the Python API.
+"""Write the reference pages from the code: commands, methods, recipes and the Python API; and of families.
 
     python docs/generate.py
 
@@ -15,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from unittest import mock
 
+import families_page
 from whet.cli.verbs import app
 from whet.methods.base import Method, all_methods
 from whet.utils.parameters import parameters
@@ -44,6 +45,7 @@ def pages() -> dict[str, str]:
         **{f"methods/{family}.md": family_page(family, found) for family, found in families.items()},
         "recipes.md": recipes(),
         "api.md": api(),
+        "families.md": families_page.page(families_page.read()),
     }
 
 

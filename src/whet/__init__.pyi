@@ -1,6 +1,8 @@
 """The public names, which `__init__.py` imports when they are first used."""
 
 from .api.candidates import make_candidates as make_candidates
+from .api.cascading import Cascade as Cascade
+from .api.cascading import cascade as cascade
 from .api.comparing import Compared as Compared
 from .api.comparing import compare as compare
 from .api.compressing import Compressed as Compressed
@@ -42,6 +44,8 @@ from .methods.base import all_methods as all_methods
 from .methods.base import method_named as method_named
 from .methods.recipe import Recipe as Recipe
 from .methods.recipe import Step as Step
+from .models.cascade import CascadeForSequenceClassification as CascadeForSequenceClassification
+from .models.configs import CascadeConfig as CascadeConfig
 from .models.configs import LstmConfig as LstmConfig
 from .models.configs import RecurrentConfig as RecurrentConfig
 from .models.lstm import LstmForCausalLM as LstmForCausalLM

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import families_page
 import kinds_table
 import picture
 import whet
@@ -90,6 +91,13 @@ def test_the_table_of_kinds_says_what_tests_showed():
     for page in kinds_table.PAGES:
         text = page.read_text(encoding="utf-8")
         assert kinds_table.START in text and kinds_table.with_table(text, kinds_table.table(shown)) == text
+
+
+def test_the_sentence_of_readme_on_families_says_what_was_tried():
+    families = families_page.read()
+    home = HOME.read_text(encoding="utf-8")
+    assert families_page.START in home
+    assert families_page.with_sentence(home, families_page.sentence(families)) == home
 
 
 def test_verbs_of_the_table_of_kinds_have_tests():

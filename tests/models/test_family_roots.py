@@ -1,16 +1,20 @@
 """What families do in their own way, and methods must stand: the roots of refusals and tracebacks of the matrix."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from families import tiny
 from helpers import PAD, VOCAB, tiny_batches
-from whet.calibration.importance import fisher_importance
+from whet.calibration.importance import activation_magnitudes, fisher_importance
 from whet.calibration.moments import collect_moments
 from whet.errors import InvalidModel, NothingToCompress
 from whet.methods.factorization.embedding import weighted_factors
+from whet.methods.suitability import refusals
 from whet.models.architecture import Architecture
 from whet.models.embeddings import row_scale, token_table, word_vectors
+from whet.models.feed_forward import FeedForward
 from whet.models.head_groups import attentions_with_heads
 from whet.models.layers.low_rank_embedding import LowRankEmbedding
 from whet.models.surgery import block_count, copy_sharing_parameters, keep_blocks, keep_words, replace_module
@@ -98,6 +102,25 @@ def test_padding_that_a_model_adds_is_no_text(family):
     for name in layers:
         torch.testing.assert_close(found[name].second, expected[name].second, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(weighed[name], wanted[name], rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(("family", "parts"), [("falcon", 3), ("xlm", 3), ("flaubert", 3)])
+def test_neurons_are_found_behind_sums_in_place_and_in_lists_beside_the_attentions(family, parts):
+    """Falcon adds its attention to what the feed-forward part gave, in place."""
+    found = FeedForward.all_of(tiny(family), "*", tiny_batches())
+    assert len(found) == parts and all(len(part.inputs) == 1 for part in found)
+
+
+def test_statistics_of_a_model_that_reads_no_mask():
+    model, batches = tiny("fnet"), tiny_batches(count=1)
+    layers = Architecture.of(model).linears[-2:]
+    for measure in (activation_magnitudes, partial(fisher_importance, seed=0)):
+        found = measure(model, batches, layers)
+        assert all(values.isfinite().all() and values.sum() > 0 for values in found.values())
+
+
+def test_a_model_whose_blocks_cannot_be_counted_anew_is_inspected(tokenizer):
+    assert refusals(tiny("funnel"), tokenizer)["pruning.structure"] == ""
 
 
 def test_values_that_read_more_than_queries_leave_with_their_heads():

@@ -1,5 +1,7 @@
 """The verbs, each imported when it is first used."""
 
+from .cascading import Cascade as Cascade
+from .cascading import cascade as cascade
 from .comparing import Compared as Compared
 from .comparing import compare as compare
 from .compressing import Compressed as Compressed

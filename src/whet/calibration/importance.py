@@ -18,7 +18,7 @@ from whet.calibration.gradients import activation_gradients, backward_fisher_noi
 from whet.errors import InvalidModel
 from whet.models.architecture import changes_length, dense_weight, first_token_layers, rows_read
 from whet.models.inference import answers, kind_of_model, model_inputs, removing_hooks
-from whet.tasks.data import Batches
+from whet.tasks.data import Batch, Batches
 from whet.utils.distributed import sum_over_processes
 
 __all__ = ["activation_magnitudes", "clamp_importance", "fisher_importance", "token_counts"]
@@ -51,7 +51,7 @@ def activation_magnitudes(model: nn.Module, batches: Batches, layers: Sequence[s
     with removing_hooks(handles), torch.inference_mode():
         for _, batch in batches_of_process(batches):
             inputs = model_inputs(batch, model)
-            mask = inputs["attention_mask"][..., None].float()
+            mask = _mask(batch, model)
             model(**inputs)
     return {
         name: sum_over_processes(total) / float(sum_over_processes(torch.tensor(counts[name])))
@@ -95,7 +95,7 @@ def fisher_importance(model: nn.Module, batches: Batches, layers: Sequence[str],
     kind = kind_of_model(model)
     with removing_hooks(handles), activation_gradients(model):
         for indices, batch in batches_of_process(batches):
-            mask = model_inputs(batch, model)["attention_mask"][..., None].float()
+            mask = _mask(batch, model)
             backward_fisher_noise(kind, answers(model, batch, kind), seed=seed, indices=indices)
     return {name: sum_over_processes(total) / batches.inputs for name, total in sums.items()}
 
@@ -107,6 +107,11 @@ def _zeros(model: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:
 
 def _add(total: Tensor, part: Tensor) -> None:
     total += part
+
+
+def _mask(batch: Batch, model: nn.Module) -> Tensor:
+    """The mask of real tokens, (examples, tokens, 1), also for a model that reads none, such as FNet."""
+    return batch["attention_mask"][..., None].float().to(next(model.parameters()).device)
 
 
 def _rows(tensor: Tensor, mask: Tensor) -> int:

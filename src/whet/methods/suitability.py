@@ -4,6 +4,7 @@ A method knows best what it needs of a model, and says so when it is applied. Me
 model can be trained, and training takes long.
 """
 
+import contextlib
 import copy
 import math
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from whet.calibration.resources import Resources
-from whet.errors import WhetError
+from whet.errors import InvalidModel, WhetError
 from whet.methods.base import Method, Stage, all_methods
 from whet.models.architecture import Architecture
 from whet.models.inference import example_batch, input_names, new_model
@@ -84,7 +85,8 @@ def _with_few_blocks(model: "PreTrainedModel") -> "PreTrainedModel":
     small = copy.deepcopy(model)
     blocks = len(Architecture.of(small).blocks)
     if blocks > BLOCKS:
-        keep_blocks(small, list(range(BLOCKS)))
+        with contextlib.suppress(InvalidModel):  # Funnel's blocks are of several sizes
+            keep_blocks(small, list(range(BLOCKS)))
     return small
 
 

@@ -57,16 +57,26 @@ class Architecture:
     """The ordinary embeddings of the whole model that share their weights with no other module."""
     others: tuple[str, ...] = ()
     """The classes of the other modules that hold matrices in the blocks, such as Conv1d, most weights first."""
-    lists: int = 1
-    """In how many lists, beside each other, the parts of the blocks lie."""
+    parts: tuple[str, ...] = ()
+    """The blocks, or their parts where these lie in several lists beside each other."""
+
+    @property
+    def lies_in_several_lists(self) -> bool:
+        """Whether the parts of a block lie in lists beside each other, as XLM's attentions and feed-forward parts."""
+        return len(self.parts) > len(self.blocks)
 
     @classmethod
     def of(cls, model: nn.Module) -> Self:
         """Return the parts of `model`.
 
         Raises:
-            InvalidModel: the model has no list of equal blocks.
+            InvalidModel: the model has no list of equal blocks, or is a cascade.
         """
+        if getattr(model, "is_cascade", False):
+            raise InvalidModel(
+                "the model must be one model, but got a cascade of several; compress these, and make a cascade of what "
+                "comes out"
+            )
         lists = [
             (name, module)
             for name, module in model.named_modules()
@@ -84,10 +94,11 @@ class Architecture:
         ]
         named: tuple[str, ...] = getattr(model, "linears_after_blocks", ())
         users = _users(model)
-        parts = (*(f"{other}.{i}" for i in range(len(blocks)) for other in beside), *named)
+        within = tuple(f"{other}.{i}" for i in range(len(blocks)) for other in beside)
+        parts = (*within, *named)
         linears, shared, inner = _dense_below(model, parts, users)
         compressed, others = _compressed_below(model, parts), _others_below(model, parts)
-        return cls(names, linears, shared, inner, compressed, _embeddings(model, users), others, len(beside))
+        return cls(names, linears, shared, inner, compressed, _embeddings(model, users), others, within)
 
     def matching(self, include: str) -> tuple[str, ...]:
         """Return the names of the linear layers that the wildcard `include` matches.
@@ -321,6 +332,9 @@ def dense_layers_in_blocks(model: nn.Module) -> tuple[str, ...]:
 
     The factors of compressed layers are included. Embeddings, poolers and heads lie outside the blocks.
     """
+    if getattr(model, "is_cascade", False):
+        stages: Any = model.get_submodule("stages")
+        return tuple(f"stages.{i}.{name}" for i, stage in enumerate(stages) for name in dense_layers_in_blocks(stage))
     try:
         blocks = Architecture.of(model).blocks
     except InvalidModel:

@@ -1,4 +1,4 @@
-"""The configurations of the recurrent models, in a module that is cheap to import.
+"""The configurations of the models that transformers does not have, in a module that is cheap to import.
 
 The first instance of a configuration imports its model, which registers itself with the auto classes of transformers.
 That happens before any auto class can look for the model.
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from transformers.configuration_utils import PreTrainedConfig
 
-__all__ = ["Cell", "LstmConfig", "Pooling", "RecurrentConfig"]
+__all__ = ["CascadeConfig", "Cell", "LstmConfig", "Pooling", "RecurrentConfig"]
 
 Cell = Literal["rnn", "lstm"]
 Pooling = Literal["last", "mean"]
@@ -58,3 +58,22 @@ class RecurrentConfig(PreTrainedConfig):
         """Import the model, which registers itself."""
         super().__post_init__(**others)
         importlib.import_module("whet.models.recurrent")
+
+
+class CascadeConfig(PreTrainedConfig):
+    """Several classifiers, the fastest first: each answers where it is sure, the last one always."""
+
+    model_type = "whet_cascade"
+
+    stages: list[dict[str, Any]] | None = None
+    """The configuration of every model."""
+    thresholds: list[float] | None = None
+    """The least confidence with which a model answers, of all but the last."""
+    shown: dict[str, float] | None = None
+    """What held-out data showed when the thresholds were chosen; see `whet.cascade`."""
+    pad_token_id: int | None = 0
+
+    def __post_init__(self, **others: Any) -> None:
+        """Import the model, which registers itself."""
+        super().__post_init__(**others)
+        importlib.import_module("whet.models.cascade")

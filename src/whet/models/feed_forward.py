@@ -71,7 +71,7 @@ class FeedForward(NamedTuple):
         architecture = Architecture.of(model)
         candidates = [
             list(cls._candidates(model, [name for name in architecture.linears if name.startswith(f"{block}.")]))
-            for block in architecture.blocks
+            for block in architecture.parts
         ]
         confirmed: list[Self] = []
         for i in range(max(map(len, candidates), default=0)):

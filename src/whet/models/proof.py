@@ -72,8 +72,9 @@ def proven(model: nn.Module, parts: Sequence[Part], batch: Batch) -> bool:
 
     def write_down(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-            reads[name].append(inputs[0])
-            gives[name].append(out)
+            # copies, since Falcon adds to what its layers gave in place
+            reads[name].append(inputs[0].clone())
+            gives[name].append(out.clone())
 
         return hook
 
@@ -109,7 +110,7 @@ def _same_without(
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> Tensor:
             read, given = next(calls)
             same.append(close(read[..., features], inputs[0]))
-            return given
+            return given.clone()
 
         return hook
 

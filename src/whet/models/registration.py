@@ -1,4 +1,4 @@
-"""Register compressed models and the recurrent models with transformers, without importing transformers.
+"""Register compressed models and the models of whet with transformers, without importing transformers.
 
 transformers keeps tables of the quantizers and configurations that it can load. Their modules take seconds to import.
 A finder on `sys.meta_path` therefore waits until another module imports them, and extends each table right after its
@@ -52,7 +52,7 @@ def _add_quantizer(auto: ModuleType) -> None:
 
 def _add_configs(auto: ModuleType) -> None:
     configs = importlib.import_module("whet.models.configs")
-    for config in (configs.LstmConfig, configs.RecurrentConfig):
+    for config in (configs.CascadeConfig, configs.LstmConfig, configs.RecurrentConfig):
         auto.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 

@@ -123,7 +123,7 @@ def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
     architecture = Architecture.of(model)
     names = architecture.blocks
     place = names[0].rpartition(".")[0]
-    if getattr(config, "num_hidden_layers", None) != len(names) or architecture.lists > 1:
+    if getattr(config, "num_hidden_layers", None) != len(names) or architecture.lies_in_several_lists:
         raise InvalidModel(
             f"each of the layers that the configuration counts must be one block, but {type(model).__name__} has "
             f"num_hidden_layers={getattr(config, 'num_hidden_layers', None)} and {len(names)} at {place}, where blocks "

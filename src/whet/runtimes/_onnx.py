@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "external_files",
     "flat_attention",
+    "has_branches",
     "is_large",
     "nodes_of",
     "opset_of",
@@ -141,13 +142,34 @@ def _drop_notes(path: Path) -> None:
 
 
 def nodes_of(model: "onnx.ModelProto", modules: Collection[str]) -> list[str]:
-    """Return the names of the nodes that were exported from these modules or their submodules."""
-    names = []
+    """Return the names of the nodes that were exported from these modules or their submodules.
+
+    Within a branch, as a cascade has, torch names no modules. There, products of three dimensions with a weight count,
+    which are those of blocks: heads read one row of each example, and become another operator.
+    """
+    names = _products_in_branches(model.graph)
     for node in model.graph.node:
         scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
         if any(scope.removeprefix(PREFIX) in modules for scope in ast.literal_eval(scopes)):
             names.append(node.name)
     return names
+
+
+def has_branches(model: "onnx.ModelProto") -> bool:
+    """Return whether parts of a graph run only if a condition holds."""
+    return any(node.op_type == "If" for node in model.graph.node)
+
+
+def _products_in_branches(graph: Any) -> list[str]:
+    weights = {table.name for table in graph.initializer}
+    return [
+        inner.name
+        for node in graph.node
+        if node.op_type == "If"
+        for attribute in node.attribute
+        for inner in attribute.g.node
+        if inner.op_type == "MatMul" and inner.input[1] in weights | {table.name for table in attribute.g.initializer}
+    ]
 
 
 def flat_attention(path: Path) -> "onnx.ModelProto":

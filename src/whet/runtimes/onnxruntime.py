@@ -17,6 +17,7 @@ from whet.run.sessions import ONNX_FILES, OnnxSession, Session
 from whet.runtimes._onnx import (
     external_files,
     flat_attention,
+    has_branches,
     is_large,
     nodes_of,
     opset_of,
@@ -94,6 +95,7 @@ def _quantize(model: Any, path: Path, conversion: Conversion) -> None:
         "reduce_range": not supports_products("int8"),
         "weight_type": QuantType.QInt8,
         "use_external_data_format": is_large(model),
+        "extra_options": {"EnableSubgraph": has_branches(model)},
     }
     if conversion.precision == INT8:
         quantize_dynamic(model, path, **options)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from safetensors import SafetensorError
 
@@ -171,7 +171,8 @@ def holding_output(*sources: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Make a function hold its folder `out` from the check to the end; `overwrite` says whether it may be replaced.
 
     Args:
-        sources: names of the function's arguments that it reads and must not replace: paths, or objects with `files`.
+        sources: names of the function's arguments that it reads and must not replace: paths, several of them, or
+            objects with `files`.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -181,13 +182,20 @@ def holding_output(*sources: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
             given = signature.bind(*args, **kwargs).arguments
             read = [given[name] for name in sources if given.get(name) is not None]
-            inputs = [Path(path) for source in read for path in getattr(source, "files", (source,))]
+            inputs = [Path(path) for source in read for path in _paths_of(source)]
             with claimed(Path(given["out"]), overwrite=given.get("overwrite", False), inputs=inputs):
                 return function(*args, **kwargs)
 
         return wrapped
 
     return decorate
+
+
+def _paths_of(source: object) -> Iterable[str | Path]:
+    if isinstance(source, list | tuple):
+        return source
+    paths: Any = getattr(source, "files", (source,))
+    return list(paths)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ __all__ = [
     "Epochs",
     "Keep",
     "LearningRate",
+    "MaxDisagreement",
     "MaxDrop",
     "MaxKl",
     "MaxLength",
@@ -57,6 +58,8 @@ BatchSize = Annotated[int, Interval(ge=1, le=1_000_000)]
 """Examples in a batch; there are never more than the data have."""
 BatchTokens = Annotated[int, Interval(ge=1, le=100_000_000)]
 """Tokens in a batch, padding included."""
+MaxDisagreement = Annotated[float, Interval(gt=0, le=50)]
+"""Percent of answers that may differ."""
 Dimensions = Annotated[int, Interval(ge=1, le=1_000_000)]
 """Leading dimensions that a vector keeps; never more than it has."""
 MaxLength = Annotated[int, Interval(ge=2, le=1_000_000)]

@@ -8,6 +8,7 @@ import importlib.metadata
 from cyclopts import App, Parameter
 
 from whet.cli.shell import GLOBAL_OPTIONS
+from whet.cli.verbs.cascade import cascade
 from whet.cli.verbs.compare import compare
 from whet.cli.verbs.completion import completion_of
 from whet.cli.verbs.compress import compress
@@ -34,6 +35,6 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-for verb in (finetune, distill, compress, compare, measure, report, export, search, inspect, methods, demo):
+for verb in (finetune, distill, compress, cascade, compare, measure, report, export, search, inspect, methods, demo):
     app.command(verb)
 app.command(completion_of(app), name="--install-completion")

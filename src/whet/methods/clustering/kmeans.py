@@ -143,7 +143,7 @@ def _row_counts(model: nn.Module, names: list[str], batches: Batches) -> dict[st
     with removing_hooks(handles), torch.inference_mode():
         for batch in batches:
             inputs = model_inputs(batch, model)
-            is_token = inputs["attention_mask"].bool()
+            is_token = batch["attention_mask"].bool().to(inputs["input_ids"].device)
             model(**inputs)
     return {
         name: row_counts[:, None].to(weights_of(model.get_submodule(name)).weight.device)

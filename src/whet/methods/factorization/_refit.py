@@ -128,7 +128,7 @@ def _joint(model: nn.Module, original: nn.Module, batches: Batches, group: Seque
             inputs = model_inputs(batch, model)
             model(**inputs)
             original(**inputs)
-            mask = inputs["attention_mask"].bool()
+            mask = batch["attention_mask"].bool().to(seen["x"].device)
             rows = seen["x"][..., 0].numel()
             per_example = rows // len(mask) if changes_length(model) else 0
             is_token = rows_read(group[0], mask, first_alone, rows=per_example).reshape(-1)

@@ -170,7 +170,7 @@ def block_influences(model: nn.Module, batches: Batches) -> np.ndarray[Any, Any]
     with removing_hooks(handles), torch.inference_mode():
         for batch in batches:
             inputs = model_inputs(batch, model)
-            mask = inputs["attention_mask"].bool()
+            mask = batch["attention_mask"].bool().to(inputs["input_ids"].device)
             model(**inputs)
             tokens += int(mask.sum())
     return sums / tokens

@@ -1,0 +1,173 @@
+"""Cascades from Python."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Interval
+
+from whet.calibration.resources import require_held_out
+from whet.errors import InvalidData, InvalidModel, InvalidParameter
+from whet.evaluation import records
+from whet.models.artifact import LoadedModel, load_with_tokenizer
+from whet.models.cascade import CascadeForSequenceClassification, confidences
+from whet.models.inference import predict
+from whet.models.load import check_head, common_max_length, max_positions
+from whet.models.recognition import recognized
+from whet.numerics.thresholds import examples_needed, most_permissive, upper_bound
+from whet.tasks.base import Task
+from whet.tasks.encoding import encode, shortest_first
+from whet.utils.calls import checked
+from whet.utils.outputs import holding_output
+from whet.utils.ranges import MaxDisagreement, MaxLength
+
+__all__ = ["Cascade", "cascade"]
+
+KINDS = ("classification", "multi_label")
+"""Kinds with one score an example, and answers that differ or not."""
+BATCH_SIZE = 32
+Confidence = Annotated[float, Interval(ge=0.5, le=0.9999)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cascade:
+    """What held-out data showed of a cascade."""
+
+    thresholds: tuple[float, ...]
+    """The least confidence with which a model answers, of all but the last."""
+    answered: tuple[float, ...]
+    """The share of the held-out examples that each model answers."""
+    disagreement: float
+    """The share of them that is answered otherwise than by the last model, in percent."""
+    at_most: float
+    """Its exact upper bound, in percent."""
+    examples: int
+    """Held-out examples."""
+
+
+@checked
+@holding_output("models", "task")
+def cascade(
+    models: Sequence[str | Path],
+    task: Task,
+    out: str | Path,
+    *,
+    max_disagreement: MaxDisagreement = 0.5,
+    confidence: Confidence = 0.95,
+    max_length: MaxLength = 128,
+    kind: str | None = None,
+    overwrite: bool = False,
+) -> Cascade:
+    """Save several models as one: each answers where it is sure, and passes the rest on to the next.
+
+    The thresholds come from held-out training data, so that with `confidence` at most `max_disagreement` percent of the
+    answers differ from those of the last model. Where there are three or more models, each may use an equal part.
+
+    Args:
+        models: folders or hub names of classifiers with the same classes and tokens, the fastest first.
+        task: gives the held-out data, of which only texts are read.
+        out: folder of the cascade.
+        max_disagreement: percent of answers that may differ.
+        confidence: with which that must hold.
+        max_length: tokens of the longest text.
+        kind: of the models' answers, where neither folders nor task tell.
+        overwrite: whether `out` may be replaced.
+
+    Raises:
+        InvalidParameter: there is only one model, or models have other classes or tokens.
+        InvalidModel: the models are of another kind.
+        InvalidData: the held-out data cannot show what was asked; the message says how many examples could.
+        WhetError: anything wrong with a model, the data or the place.
+    """
+    if len(models) < 2:
+        raise InvalidParameter(
+            f"a cascade must have two or more models, the fastest first, but got {len(models)}; name the original last"
+        )
+    kind, read = recognized(models[-1], task, kind, labels="unread")
+    if read.kind.name() not in KINDS:
+        raise InvalidModel(
+            f"a cascade must be of classifiers, of one label or of several, but {models[-1]} holds {read.kind.holds}; "
+            "give classifiers"
+        )
+    texts = read.unlabeled()
+    require_held_out(texts)
+    least = examples_needed(max_disagreement / 100 / (len(models) - 1), confidence=_each(confidence, len(models)))
+    held_out = texts.splits.validation
+    if len(held_out) < least:
+        raise InvalidData(
+            f"held-out data must show that at most {max_disagreement:g} % of the answers differ, which takes {least} "
+            f"examples, but got {len(held_out)}; give more training data, or a larger max_disagreement"
+        )
+    loaded = [load_with_tokenizer(source, kind=kind) for source in models]
+    _require_alike(models, loaded)
+    check_head(loaded[-1].model, texts)
+    length = common_max_length(max_length, *(one.model for one in loaded))
+    tokenizer = loaded[-1].tokenizer
+    batches = encode(
+        shortest_first(held_out, tokenizer, max_length=length), tokenizer, max_length=length, batch_size=BATCH_SIZE
+    )
+    answers = [predict(one.model, batches, name=str(source)) for one, source in zip(loaded, models, strict=True)]
+    chosen = _chosen(models, answers, share=max_disagreement / 100, confidence=confidence)
+    made = CascadeForSequenceClassification.of(
+        [one.model for one in loaded],
+        chosen.thresholds,
+        longest=min((n for one in loaded if (n := max_positions(one.model))), default=None),
+        shown={"max_disagreement": max_disagreement, "confidence": confidence, "at_most": chosen.at_most},
+    )
+    records.save_model(made, tokenizer, Path(out), recipe=[], origin=str(models[-1]), seed=0, overwrite=overwrite)
+    return chosen
+
+
+def _each(confidence: float, models: int) -> float:
+    """The confidence of each test, so that all of them hold with `confidence`."""
+    return 1 - (1 - confidence) / (models - 1)
+
+
+def _require_alike(models: Sequence[str | Path], loaded: Sequence[LoadedModel]) -> None:
+    *others, last = loaded
+    words, config = last.tokenizer.get_vocab(), last.model.config
+    for source, (model, tokenizer) in zip(models, others, strict=False):
+        if model.config.id2label != config.id2label:
+            raise InvalidParameter(
+                f"models of a cascade must have the same classes in the same order, but {source} has "
+                f"{_few(model.config.id2label)} and {models[-1]} {_few(config.id2label)}; give models of one task"
+            )
+        if tokenizer.get_vocab() != words:
+            raise InvalidParameter(
+                f"models of a cascade must read the same tokens, but {source} has another vocabulary than "
+                f"{models[-1]}; make it from a model with that vocabulary"
+            )
+
+
+def _few(names: dict[int, str]) -> str:
+    return ", ".join(list(names.values())[:4])
+
+
+def _chosen(models: Sequence[str | Path], answers: Sequence[Any], *, share: float, confidence: float) -> Cascade:
+    fast, last = answers[:-1], answers[-1]
+    part, each = share / len(fast), _each(confidence, len(answers))
+    left, wrong = np.ones(len(last), bool), np.zeros(len(last), bool)
+    thresholds, answered = [], []
+    for source, own in zip(models, fast, strict=False):
+        sure, differs = confidences(own), last.disagreements(own) > 0
+        threshold = most_permissive(sure, differs, share=part, confidence=each)
+        if threshold is None:
+            raise InvalidData(
+                f"a model of a cascade must agree with the last one where it is sure, but {source} differs from "
+                f"{models[-1]} too often even where its confidence is .9999; give a better model, or a larger "
+                "max_disagreement"
+            )
+        mine = left & (sure >= threshold)
+        wrong |= mine & differs
+        answered.append(float(mine.mean()))
+        left &= ~mine
+        thresholds.append(threshold)
+    return Cascade(
+        thresholds=tuple(thresholds),
+        answered=(*answered, float(left.mean())),
+        disagreement=100 * float(wrong.mean()),
+        at_most=100 * upper_bound(int(wrong.sum()), len(wrong), confidence=confidence),
+        examples=len(wrong),
+    )

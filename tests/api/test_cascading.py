@@ -1,0 +1,140 @@
+"""`whet.cascade`: what held-out data must show, and everything that cannot be a cascade."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import whet
+from folders import edit_json, save
+from helpers import tiny_model
+from kinds import ROWS
+from whet.api import cascading
+from whet.cli.verbs import app
+from whet.errors import InvalidData, InvalidModel, InvalidParameter
+from whet.models.inference import predict
+
+WORDS = ("no", "maybe", "yes")
+
+
+@pytest.fixture
+def place(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    rows = [
+        {"text": " ".join(f"w{word}" for word in random.integers(5, 60, size=1 + i % 6)), "label": WORDS[i % 3]}
+        for i in range(400)
+    ]
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    for name, seed, blocks in (("fast", 0, 1), ("other", 5, 1), ("whole", 0, 2)):
+        model = tiny_model("bert", blocks=blocks, seed=seed)
+        model.config.id2label, model.config.label2id = dict(enumerate(WORDS)), {w: i for i, w in enumerate(WORDS)}
+        save(model, tokenizer, tmp_path / name)
+    return tmp_path
+
+
+def task():
+    return whet.load_task(train_file="train.jsonl", dev_file="dev.jsonl", kind="classification")
+
+
+def test_a_cascade_keeps_what_was_asked(place):
+    shutil.copytree("whole", "same")
+    found = whet.cascade(["same", "whole"], task(), "out", max_disagreement=20)
+    assert found.thresholds == (0.5,) and found.disagreement == 0 and 0 < found.answered[0] < 1
+    assert sum(found.answered) == pytest.approx(1) and 0 < found.at_most <= 20
+    assert found.examples == len(task().splits.validation)
+    config = json.loads((place / "out" / "config.json").read_text())
+    assert config["shown"] == {"max_disagreement": 20, "confidence": 0.95, "at_most": found.at_most}
+    _, made = whet.measure(["whole", "out"], task(), benchmark=whet.Benchmark(metrics=("fidelity",)))
+    assert made.get("disagreement").value == 0
+
+
+def test_answers_that_differ_raise_the_threshold(place, monkeypatch):
+    """With confidences that are made up, so that they tell which answers are wrong."""
+
+    def told(answers):
+        differs = reference.disagreements(answers) > 0
+        return np.where(differs, 0.8, 0.99)
+
+    kept, reference = [], None
+
+    def noting(model, batches, *, name):
+        nonlocal reference
+        kept.append(predict(model, batches))
+        reference = kept[-1]
+        return kept[-1]
+
+    monkeypatch.setattr(cascading, "predict", noting)
+    monkeypatch.setattr(cascading, "confidences", told)
+    found = whet.cascade(["other", "whole"], task(), "out", max_disagreement=20)
+    wrong = (kept[1].disagreements(kept[0]) > 0).mean()
+    assert wrong > 0.1
+    assert 0.8 < found.thresholds[0] < 0.99 and found.disagreement == 0
+    assert found.answered[1] == pytest.approx(wrong)
+
+
+def test_each_of_several_models_has_a_part_of_what_may_differ(place):
+    shutil.copytree("whole", "same")
+    found = whet.cascade(["same", "same", "whole"], task(), "out", max_disagreement=40)
+    assert len(found.thresholds) == 2 and len(found.answered) == 3 and found.answered[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "message"),
+    [
+        (["whole"], {}, r"two or more models, the fastest first, but got 1"),
+        (
+            ["fast", "whole"],
+            {"max_disagreement": 0.5},
+            r"0.5 % of the answers differ, which takes 598 examples",
+        ),
+        (["other", "whole"], {"max_disagreement": 20}, r"other differs from whole too often even where its confidence"),
+        (["fast", "whole"], {"max_disagreement": 0}, r"max_disagreement"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(place, models, options, message, monkeypatch):
+    monkeypatch.setattr(cascading, "confidences", lambda answers: np.ones(len(answers)))
+    with pytest.raises((InvalidData, InvalidParameter), match=message):
+        whet.cascade(models, task(), "out", **options)
+    assert not (place / "out").exists()
+
+
+def test_models_of_other_classes_or_tokens_are_refused(place, tokenizer):
+    shutil.copytree("fast", "turned")
+    edit_json(place / "turned" / "config.json", id2label={"0": "yes", "1": "maybe", "2": "no"})
+    with pytest.raises(InvalidParameter, match="same classes in the same order, but turned has yes, maybe, no and"):
+        whet.cascade(["turned", "whole"], task(), "out", max_disagreement=20)
+    vocab = tokenizer.get_vocab()
+    other = type(tokenizer)(
+        tokenizer_object=tokenizer.backend_tokenizer.__class__.from_str(
+            tokenizer.backend_tokenizer.to_str().replace('"w7"', '"x7"')
+        ),
+        **tokenizer.special_tokens_map,
+    )
+    assert other.get_vocab() != vocab
+    shutil.copytree("fast", "words")
+    other.save_pretrained(place / "words")
+    with pytest.raises(InvalidParameter, match="must read the same tokens, but words has another vocabulary"):
+        whet.cascade(["words", "whole"], task(), "out", max_disagreement=20)
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path):
+    task = whet.load_task(**ROWS["regression"](tmp_path))
+    models = [tmp_path / "model"] * 2
+    with pytest.raises(InvalidModel, match=r"must be of classifiers, of one label or of several, but .* holds a regr"):
+        whet.cascade(models, task, tmp_path / "out", max_disagreement=40)
+
+
+def test_the_command_says_what_each_model_answers(place, capsys):
+    shutil.copytree("whole", "same")
+    words = ["cascade", "same", "whole", "--train-file", "train.jsonl", "--dev-file", "dev.jsonl", "--out", "out"]
+    app([*words, "--max-disagreement", "20"], exit_on_error=False, result_action="return_value")
+    told = capsys.readouterr()
+    assert "saved to out; of " in told.out and "same " in told.out and "with 95 % confidence at most" in told.out
+    assert "whet measure whole out --train-file train.jsonl" in told.err + told.out
+    app(
+        [*words, "--max-disagreement", "20", "--overwrite", "--json"], exit_on_error=False, result_action="return_value"
+    )
+    assert json.loads(capsys.readouterr().out)["thresholds"] == [0.5]
