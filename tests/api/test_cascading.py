@@ -75,10 +75,18 @@ def test_answers_that_differ_raise_the_threshold(place, monkeypatch):
     assert found.answered[1] == pytest.approx(wrong)
 
 
-def test_each_of_several_models_has_a_part_of_what_may_differ(place):
+def test_each_of_several_models_answers_what_those_before_it_pass_on(place, monkeypatch):
     shutil.copytree("whole", "same")
+    sure = iter([np.tile([0.9, 0.4], 10), np.tile([0.9, 0.9, 0.9, 0.4], 5)])
+    monkeypatch.setattr(cascading, "confidences", lambda answers: next(sure))
     found = whet.cascade(["same", "same", "whole"], task(), "out", max_disagreement=40)
-    assert len(found.thresholds) == 2 and len(found.answered) == 3 and found.answered[1] == 0
+    assert found.thresholds == (0.5, 0.5) and found.answered == (0.5, 0.25, 0.25)
+
+
+def test_a_model_that_would_answer_nothing_is_refused(place):
+    shutil.copytree("whole", "same")
+    with pytest.raises(InvalidData, match=r"must answer some of the texts, but same would answer none of 20: where"):
+        whet.cascade(["same", "same", "whole"], task(), "out", max_disagreement=40)
 
 
 @pytest.mark.parametrize(

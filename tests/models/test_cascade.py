@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 import whet
 from covering import covering
 from families import tiny
+from folders import write_rows
 from helpers import PAD, VOCAB, tiny_batches, tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
@@ -20,6 +21,8 @@ from whet.models import artifact
 from whet.models.cascade import CascadeForSequenceClassification, confidence
 from whet.models.configs import CascadeConfig
 from whet.runtimes.base import runtime_named
+from whet.searching.baseline import Baseline
+from whet.tasks.splits import with_selection_split
 
 LENGTH = 8
 
@@ -93,7 +96,8 @@ CASES = [(precision, at) for precision in ("fp32", "int8") for at in (0, 0.5, 1)
 
 @pytest.mark.parametrize(("precision", "at"), covering(CASES, lambda case: case[1] != 0))
 def test_one_onnx_file_answers_batches_of_which_none_some_or_all_are_passed_on(precision, at, tmp_path, tokenizer):
-    cascade = cascade_of(fast(), tiny_model("bert", blocks=1, seed=1), at=at)
+    # both have the same tables and heads, as after a compression without training; exporters merge equal weights
+    cascade = cascade_of(fast(), tiny_model("bert", blocks=1), at=at)
     folder = save(cascade, tokenizer, tmp_path / "cascade")
     whet.export(folder, ["onnxruntime"], precisions=[precision])
     session = runtime_named("onnxruntime").open(folder, precision=precision, threads=1)
@@ -104,9 +108,10 @@ def test_one_onnx_file_answers_batches_of_which_none_some_or_all_are_passed_on(p
     if precision == "fp32":
         torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(expected), rtol=1e-3, atol=1e-4)
     else:
+        assert (found.argmax(-1) == expected.argmax(-1)).mean() > 0.8
         [branch] = [node for node in onnx.load(folder / "model_quantized.onnx").graph.node if node.op_type == "If"]
         kinds = Counter(node.op_type for attribute in branch.attribute for node in attribute.g.node)
-        assert kinds["MatMulInteger"] == 6 and kinds["MatMul"] == 0 < kinds["Gemm"]
+        assert kinds["MatMulInteger"] == 6 and kinds["MatMul"] + kinds["Gemm"] == 2  # pooler and head
     for size in (1, 3):
         assert session({name: value[:size] for name, value in texts().items()})["logits"].shape == (size, 3)
 
@@ -117,8 +122,21 @@ def test_models_of_two_families_may_follow_each_other():
 
 
 def test_methods_refuse_a_cascade():
-    with pytest.raises(InvalidModel, match="must be one model, but got a cascade of several; compress these"):
+    with pytest.raises(InvalidModel, match="must be one model, but got a cascade of several; work on these"):
         Recipe((Svd(keep=0.5),)).apply(cascade_of(fast(), tiny_model("bert")), Resources(calibration=tiny_batches()))
+
+
+def test_verbs_that_train_or_search_refuse_a_cascade(tmp_path, tokenizer):
+    folder = save(cascade_of(fast(), tiny_model("bert")), tokenizer, tmp_path / "cascade")
+    task = whet.load_task(train_file=write_rows(tmp_path / "train.csv", 60), text="text")
+    for verb in (
+        lambda: whet.finetune(folder, task, tmp_path / "out", settings=whet.TrainingSettings(epochs=1)),
+        lambda: whet.compress(folder, whet.Recipe.from_list([{"method": "half"}]), tmp_path / "out"),
+        lambda: Baseline.of(folder, with_selection_split(task), max_length=8, batch_size=8, seed=0),
+    ):
+        with pytest.raises(InvalidModel, match="must be one model, but got a cascade"):
+            verb()
+    assert not (tmp_path / "out").exists()
 
 
 def test_thresholds_must_fit_the_models():

@@ -12,7 +12,7 @@ from whet.evaluation import records
 from whet.evaluation.formatting import number
 from whet.evaluation.vectors import cosine_with
 from whet.methods.recipe import Recipe, Step
-from whet.models.architecture import reach_of
+from whet.models.architecture import reach_of, refuse_cascade
 from whet.models.artifact import LoadedModel, load_with_tokenizer
 from whet.models.inference import kind_of_model
 from whet.models.load import check_head, common_max_length
@@ -86,6 +86,7 @@ def compress(
         texts = read.unlabeled()  # no method reads labels
         _ = texts.splits  # bad data are refused before anything is loaded
     original, tokenizer = load_with_tokenizer(model, device=device, kind=kind, dimensions=dimensions)
+    refuse_cascade(original)
     if recipe.methods:
         _say_reach(original)
     resources = Resources(seed=seed)

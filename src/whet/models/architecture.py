@@ -34,6 +34,7 @@ __all__ = [
     "first_token_layers",
     "is_dense",
     "reach_of",
+    "refuse_cascade",
     "refuse_compressed",
     "rows_read",
 ]
@@ -72,11 +73,7 @@ class Architecture:
         Raises:
             InvalidModel: the model has no list of equal blocks, or is a cascade.
         """
-        if getattr(model, "is_cascade", False):
-            raise InvalidModel(
-                "the model must be one model, but got a cascade of several; compress these, and make a cascade of what "
-                "comes out"
-            )
+        refuse_cascade(model)
         lists = [
             (name, module)
             for name, module in model.named_modules()
@@ -220,6 +217,19 @@ def changes_length(model: nn.Module) -> bool:
     """Return whether layers see more or fewer rows than tokens: Longformer adds padding, Funnel and CANINE pool."""
     config = getattr(model, "config", None)
     return any(hasattr(config, name) for name in ("attention_window", "pooling_type", "downsampling_rate"))
+
+
+def refuse_cascade(model: nn.Module) -> None:
+    """Refuse a cascade where one model is changed.
+
+    Raises:
+        InvalidModel: the model is one.
+    """
+    if getattr(model, "is_cascade", False):
+        raise InvalidModel(
+            "the model must be one model, but got a cascade of several; work on these, and make a cascade of what "
+            "comes out"
+        )
 
 
 def is_dense(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 
 from whet.errors import InvalidModel
 from whet.models.adapter import base_of, load_merged
+from whet.models.architecture import refuse_cascade
 from whet.models.checkpoint import KIND, Checkpoint
 from whet.models.folder import find_file, is_folder, reading, weight_names
 from whet.models.inference import kind_of_model, kinds_of_model
@@ -229,6 +230,7 @@ def load_with_new_head(
     config.pad_token_id = tokenizer.pad_token_id
     with compared_already():
         model = load_checkpoint(checkpoint, kind, head="new", config=config).model
+    refuse_cascade(model)
     _say_kind(model, kind)
     kind.mark(model.config)
     check_finite(model)

@@ -36,6 +36,7 @@ __all__ = [
     "opset_of",
     "quantize_embeddings",
     "save_graph",
+    "separate_weights",
     "to_onnx",
 ]
 
@@ -157,19 +158,37 @@ def nodes_of(model: "onnx.ModelProto", modules: Collection[str]) -> list[str]:
 
 def has_branches(model: "onnx.ModelProto") -> bool:
     """Return whether parts of a graph run only if a condition holds."""
-    return any(node.op_type == "If" for node in model.graph.node)
+    return bool(_branches(model.graph))
 
 
 def _products_in_branches(graph: Any) -> list[str]:
     weights = {table.name for table in graph.initializer}
     return [
-        inner.name
-        for node in graph.node
-        if node.op_type == "If"
-        for attribute in node.attribute
-        for inner in attribute.g.node
-        if inner.op_type == "MatMul" and inner.input[1] in weights | {table.name for table in attribute.g.initializer}
+        node.name
+        for branch in _branches(graph)
+        for node in branch.node
+        if node.op_type == "MatMul" and node.input[1] in weights | {table.name for table in branch.initializer}
     ]
+
+
+def separate_weights(model: "onnx.ModelProto") -> None:
+    """Give products in branches weights of their own, in place, where equal ones were merged with others'.
+
+    ONNX Runtime transposes the weight of each `Gemm` when it quantizes, which must not happen twice to one of them.
+    """
+    weights = {table.name: table for table in model.graph.initializer}
+    for branch in _branches(model.graph):
+        for node in branch.node:
+            if node.op_type == "Gemm" and node.input[1] in weights:
+                own = model.graph.initializer.add()
+                own.CopyFrom(weights[node.input[1]])
+                own.name = node.input[1] = f"{node.input[1]}_{node.name}"
+    _drop_unread(model.graph)
+
+
+def _branches(graph: Any) -> list[Any]:
+    """The graphs of which a condition chooses one."""
+    return [attribute.g for node in graph.node if node.op_type == "If" for attribute in node.attribute]
 
 
 def flat_attention(path: Path) -> "onnx.ModelProto":
@@ -215,11 +234,14 @@ def quantize_embeddings(model: "onnx.ModelProto") -> None:
     from onnx import numpy_helper
 
     graph = model.graph
-    readers = _readers(graph)
+    readers: Mapping[str, list[tuple[Any, Any]]] = defaultdict(list)
+    for part in (graph, *_branches(graph)):
+        for read, nodes in _readers(part).items():
+            readers[read] += [(part, node) for node in nodes]
     for table in list(graph.initializer):
         name = table.name
         is_matrix = len(table.dims) == 2 and table.data_type == onnx.TensorProto.FLOAT
-        if not is_matrix or not readers[name] or not all(_looks_up(node, name) for node in readers[name]):
+        if not is_matrix or not readers[name] or not all(_looks_up(node, name) for _, node in readers[name]):
             continue
         values = numpy_helper.to_array(table)
         steps = np.abs(values).max(axis=1, keepdims=True) / 127
@@ -227,8 +249,8 @@ def quantize_embeddings(model: "onnx.ModelProto") -> None:
         parts = {f"{name}_codes": codes, f"{name}_steps": steps.astype(np.float32)}
         graph.initializer.remove(table)
         graph.initializer.extend(numpy_helper.from_array(array, part) for part, array in parts.items())
-        for node in readers[name]:
-            _look_up_codes(graph, node, list(parts))
+        for part, node in readers[name]:
+            _look_up_codes(part, node, list(parts))
 
 
 def is_large(model: "onnx.ModelProto") -> bool:

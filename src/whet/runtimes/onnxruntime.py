@@ -23,6 +23,7 @@ from whet.runtimes._onnx import (
     opset_of,
     quantize_embeddings,
     save_graph,
+    separate_weights,
 )
 from whet.runtimes.base import Conversion, ExportRuntime
 from whet.utils.hardware import supports_products
@@ -52,6 +53,7 @@ class OnnxRuntime(ExportRuntime):
             save_graph(flat, path)
             return
         quantize_embeddings(flat)
+        separate_weights(flat)
         with _quiet():
             _quantize(flat, path, conversion)
 

@@ -25,6 +25,7 @@ from whet.evaluation.slowness import SLOWNESS, Stopwatch
 from whet.evaluation.timing import time_interleaved
 from whet.evaluation.trial import Trial
 from whet.models import artifact
+from whet.models.architecture import refuse_cascade
 from whet.models.artifact import load_with_tokenizer
 from whet.models.inference import model_inputs, predict
 from whet.models.load import class_order, common_max_length
@@ -109,6 +110,7 @@ class Baseline:
         """
         begun = time.perf_counter()
         model, tokenizer = load_with_tokenizer(source, kind=task.kind.name())
+        refuse_cascade(model)
         classes, length = class_order(model, task), common_max_length(max_length, model)
         say_cut(task, task.splits.train, tokenizer, max_length=length)
         ordered = shortest_first(task.splits.validation, tokenizer, max_length=length)
