@@ -25,6 +25,7 @@ from whet.searching.baseline import Baseline
 from whet.tasks.splits import with_selection_split
 
 LENGTH = 8
+LABELS = ("LABEL_0", "LABEL_1", "LABEL_2")
 
 
 def texts(count=24):
@@ -128,7 +129,7 @@ def test_methods_refuse_a_cascade():
 
 def test_verbs_that_train_or_search_refuse_a_cascade(tmp_path, tokenizer):
     folder = save(cascade_of(fast(), tiny_model("bert")), tokenizer, tmp_path / "cascade")
-    task = whet.load_task(train_file=write_rows(tmp_path / "train.csv", 60), text="text")
+    task = whet.load_task(train_file=write_rows(tmp_path / "train.csv", 60, labels=LABELS), text="text")
     for verb in (
         lambda: whet.finetune(folder, task, tmp_path / "out", settings=whet.TrainingSettings(epochs=1)),
         lambda: whet.compress(folder, whet.Recipe.from_list([{"method": "half"}]), tmp_path / "out"),
