@@ -129,7 +129,8 @@ def test_methods_refuse_a_cascade():
 
 def test_verbs_that_train_or_search_refuse_a_cascade(tmp_path, tokenizer):
     folder = save(cascade_of(fast(), tiny_model("bert")), tokenizer, tmp_path / "cascade")
-    task = whet.load_task(train_file=write_rows(tmp_path / "train.csv", 60, labels=LABELS), text="text")
+    files = {f"{name}_file": write_rows(tmp_path / f"{name}.csv", 60, labels=LABELS) for name in ("train", "dev")}
+    task = whet.load_task(**files, text="text")
     for verb in (
         lambda: whet.finetune(folder, task, tmp_path / "out", settings=whet.TrainingSettings(epochs=1)),
         lambda: whet.compress(folder, whet.Recipe.from_list([{"method": "half"}]), tmp_path / "out"),
