@@ -47,6 +47,7 @@ def test_a_cascade_keeps_what_was_asked(place):
     assert found.examples == len(task().splits.validation)
     config = json.loads((place / "out" / "config.json").read_text())
     assert config["shown"] == {"max_disagreement": 20, "confidence": 0.95, "at_most": found.at_most}
+    assert "cascade: same where it is sure, then whole" in (place / "out" / "README.md").read_text()
     _, made = whet.measure(["whole", "out"], task(), benchmark=whet.Benchmark(metrics=("fidelity",)))
     assert made.get("disagreement").value == 0
 

@@ -14,7 +14,9 @@ from whet.evaluation import records
 from whet.models.artifact import LoadedModel, load_with_tokenizer
 from whet.models.cascade import CascadeForSequenceClassification, confidences
 from whet.models.inference import predict
+from whet.models.lineage import public_name
 from whet.models.load import check_head, common_max_length, max_positions
+from whet.models.manifest import CASCADE, Made
 from whet.models.recognition import recognized
 from whet.numerics.thresholds import examples_needed, most_permissive, upper_bound
 from whet.tasks.base import Task
@@ -116,7 +118,17 @@ def cascade(
         longest=min((n for one in loaded if (n := max_positions(one.model))), default=None),
         shown={"max_disagreement": max_disagreement, "confidence": confidence, "at_most": chosen.at_most},
     )
-    records.save_model(made, tokenizer, Path(out), recipe=[], origin=str(models[-1]), seed=0, overwrite=overwrite)
+    names = ", ".join(public_name(str(source)) for source in models[:-1])
+    records.save_model(
+        made,
+        tokenizer,
+        Path(out),
+        recipe=[],
+        origin=str(models[-1]),
+        seed=0,
+        made=Made(how=CASCADE, task=task.name, student=names),
+        overwrite=overwrite,
+    )
     return chosen
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from whet.evaluation.trial import Trial
-from whet.models.manifest import DISTILLED, Made
+from whet.models.manifest import CASCADE, DISTILLED, Made
 
 __all__ = ["Steps", "description", "description_of"]
 
@@ -40,6 +40,8 @@ def description(
     """
     if made is not None and made.how == DISTILLED:
         return f"{made.student or 'student'} of {origin or 'a teacher'}"
+    if made is not None and made.how == CASCADE:
+        return f"cascade: {made.student or 'a fast model'} where it is sure, then {origin or 'the original'}"
     if made is not None:
         return f"{made.how} from {origin or 'a base model'}"
     if recipe:

@@ -19,7 +19,7 @@ from whet.models import artifact
 from whet.models.checkpoint import Checkpoint
 from whet.models.inference import kind_of_model
 from whet.models.lineage import FINETUNE, QUANTIZED, lineage_from, public_name
-from whet.models.manifest import DISTILLED, Lineage, Made, Manifest, read_manifest
+from whet.models.manifest import CASCADE, DISTILLED, Lineage, Made, Manifest, read_manifest
 from whet.models.surgery import describe
 from whet.tasks.base import hub_dataset
 from whet.tasks.kinds.base import kind_of_head
@@ -317,7 +317,8 @@ def _lineage(origin: str, recipe: Steps, made: Made | None) -> Lineage:
     relation = FINETUNE if made is not None else QUANTIZED if quantized else None
     data = None if made is None or made.task is None else hub_dataset(made.task)
     lineage = lineage_from(origin, relation=relation, datasets=[data] if data else [])
-    if made is not None and made.how == DISTILLED:  # a student need not have the weights of the base
+    # a student need not have the weights of the base, and a cascade has those of others too
+    if made is not None and made.how in (DISTILLED, CASCADE):
         return lineage.model_copy(update={"base_model_relation": None})
     return lineage
 

@@ -26,6 +26,7 @@ from whet.utils.manifests import (
 from whet.utils.schema import from_json
 
 __all__ = [
+    "CASCADE",
     "DISTILLED",
     "FINE_TUNED",
     "ExportEntry",
@@ -38,8 +39,8 @@ __all__ = [
     "unlisted",
 ]
 
-FINE_TUNED, DISTILLED = "fine-tuned", "distilled"
-"""How whet trains models: on labels, or from a teacher."""
+FINE_TUNED, DISTILLED, CASCADE = "fine-tuned", "distilled", "cascade"
+"""How whet makes models: on labels, from a teacher, or as several of which the first that is sure answers."""
 
 FileName = Annotated[str, AfterValidator(file_name)]
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
@@ -67,16 +68,17 @@ class ExportEntry(BaseModel):
 
 
 class Made(BaseModel):
-    """How whet trained a model."""
+    """How whet made a model that no recipe makes."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     how: str
-    """FINE_TUNED or DISTILLED."""
+    """FINE_TUNED, DISTILLED or CASCADE."""
     task: str | None = None
     """Name of the task whose data it was trained on."""
     student: str | None = None
-    """What a distilled model is, such as `DistilBERT-like student: layers 1, 3, 5`; see `BuiltStudent.title`."""
+    """What a distilled model is, such as `DistilBERT-like student: layers 1, 3, 5`; see `BuiltStudent.title`. Of a
+    cascade, the names of its fast models."""
 
 
 class Lineage(BaseModel):
