@@ -119,6 +119,15 @@ def test_statistics_of_a_model_that_reads_no_mask():
         assert all(values.isfinite().all() and values.sum() > 0 for values in found.values())
 
 
+def test_a_layer_on_which_no_answer_depends_has_no_importance():
+    model, batches = tiny("lilt"), tiny_batches(count=1)
+    layers = [name for name in Architecture.of(model).linears if "layer.2" in name and "output" in name]
+    found = fisher_importance(model, batches, layers, seed=0)
+    nothing = {name for name, values in found.items() if not values.any()}
+    assert nothing and all("layout" in name for name in nothing)
+    assert all(values.isfinite().all() for values in found.values()) and nothing < set(layers)
+
+
 def test_a_model_whose_blocks_cannot_be_counted_anew_is_inspected(tokenizer):
     assert refusals(tiny("funnel"), tokenizer)["pruning.structure"] == ""
 

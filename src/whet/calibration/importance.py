@@ -87,7 +87,8 @@ def fisher_importance(model: nn.Module, batches: Batches, layers: Sequence[str],
                 weight_gradient = _by_example(gradient, layer_mask, name).transpose(1, 2) @ rows
                 _add(sums[name], weight_gradient.square().sum((0, 1)))
 
-            out.register_hook(square)
+            if out.requires_grad:  # no answer depends on LiLT's last layout layers
+                out.register_hook(square)
 
         return hook
 
