@@ -174,9 +174,9 @@ def _chosen(models: Sequence[str | Path], answers: Sequence[Any], *, share: floa
         mine = left & (sure >= threshold)
         if not mine.any():
             raise InvalidData(
-                f"a model of a cascade must answer some of the texts, but {source} would answer none of {len(wrong)}: "
-                f"where it is surer than {threshold:.4f}, there are none; give a better model, more training data, or "
-                "a larger max_disagreement"
+                f"a model of a cascade must answer some of the texts, but {source} would answer none of {len(wrong)}, "
+                f"after the models before it and with a confidence of {threshold:.4f} or more; leave it out, or give "
+                "more training data, or a larger max_disagreement"
             )
         wrong |= mine & differs
         answered.append(float(mine.mean()))

@@ -17,8 +17,8 @@ import numpy as np
 __all__ = ["SEQUENCE", "examples_needed", "most_permissive", "upper_bound"]
 
 Array = np.ndarray[Any, Any]
-SEQUENCE = tuple(1 - 0.5 * 0.9**step for step in range(80, -1, -1))
-"""The thresholds that are tested, from .9999 to .5."""
+SEQUENCE = (*(1 - 0.5 * 0.9**step for step in range(80, -1, -1)), *(step / 20 for step in range(9, -1, -1)))
+"""The thresholds that are tested, from .9999 down to 0; of many classes, the likeliest may have less than .5."""
 
 
 def upper_bound(errors: int, examples: int, *, confidence: float) -> float:
