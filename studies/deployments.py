@@ -148,6 +148,7 @@ def in_runtimes(
     rounds: int,
     *,
     in_pytorch_alone: Sequence[Path] = (),
+    cascades: Sequence[Path] = (),
     max_length: int = 128,
 ) -> Rows:
     """Return the rows of all models in PyTorch, dense first, and then of those that are exported in every other place.
@@ -157,6 +158,7 @@ def in_runtimes(
         task: what they are for.
         rounds: how often each timed batch runs.
         in_pytorch_alone: folders of models that are not exported.
+        cascades: folders of those, which NNCF cannot quantize.
         max_length: of inputs, in tokens.
     """
     benchmark = whet.Benchmark(
@@ -167,8 +169,10 @@ def in_runtimes(
         singles=10,
         metrics=("fidelity", "latency", "size"),
     )
-    rows = [BenchmarkRow(folder) for folder in (*folders, *in_pytorch_alone)]
-    rows += [BenchmarkRow(folder, *place) for place in HERE_TOO for folder in folders]
+    rows = [BenchmarkRow(folder) for folder in (*folders, *in_pytorch_alone, *cascades)]
+    for place in HERE_TOO:
+        here = [*folders, *(cascades if place == ("onnxruntime", "int8") else ())]
+        rows += [BenchmarkRow(folder, *place) for folder in here]
     return [trial.to_dict() for trial in benchmark.compare(rows, task)]
 
 

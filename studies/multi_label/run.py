@@ -40,6 +40,8 @@ STUDENTS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 """What is made of the student."""
+CASCADES = {"cascade, .5 %": ("structure 3, recovered", 0.5), "cascade, 1 %": ("structure 3, recovered", 1.0)}
+"""The fast model before the dense one, and the percent of texts whose labels may differ, with 95 % confidence."""
 
 
 def main() -> None:
@@ -47,32 +49,46 @@ def main() -> None:
     parser = deployments.parser(__doc__, "runs/multi_label")
     parser.add_argument("--tasks", nargs="*", default=[TASK], choices=[TASK])
     parser.add_argument(
-        "--only", nargs="*", choices=[*RECIPES, *STUDENTS], help="models besides the dense one; all if not given"
+        "--only",
+        nargs="*",
+        choices=[*RECIPES, *STUDENTS, *CASCADES],
+        help="models besides the dense one; all if not given",
     )
     options = parser.parse_args()
-    names = [*RECIPES, *STUDENTS] if options.only is None else options.only
+    names = [*RECIPES, *STUDENTS, *CASCADES] if options.only is None else options.only
     torch.set_num_threads(options.threads)
     results = HERE / "results.json"
     found: dict[str, deployments.Rows] = json.loads(results.read_text()) if results.is_file() else {}
     for name in options.tasks:
         task = whet.load_task(name, data_dir=options.data_dir)
         folders = models(task, options.base, options.runs, names)
+        cascades = [cascaded(task, folders[0], options.runs, one) for one in names if one in CASCADES]
         if not options.make_only:
-            found[name] = deployments.in_runtimes(folders, task, options.rounds)
+            found[name] = deployments.in_runtimes(folders, task, options.rounds, cascades=cascades)
     deployments.write(results, found, others)
 
 
 def models(task: whet.Task, base: str, runs: Path, names: Sequence[str]) -> list[Path]:
-    """Return the folders of the dense model and of those named, exported; what is missing is made."""
+    """Return the folders of the dense model and of those named but cascades, exported; what is missing is made."""
     dense = glue.fine_tuned(base, task, runs / "fine_tuned")
     folders = [deployments.made(task, dense, runs / "dense", [])]
     for name in names:
         if name in STUDENTS:
             folders.append(deployments.made(task, taught(task, dense, runs), runs / name, STUDENTS[name]))
-        elif RECIPES[name]:
+        elif RECIPES.get(name):
             folders.append(deployments.made(task, dense, runs / name, RECIPES[name]))
     deployments.export_all(folders, task)
     return folders
+
+
+def cascaded(task: whet.Task, dense: Path, runs: Path, name: str) -> Path:
+    """Return the folder of a cascade, made and exported where it is missing."""
+    (fast, most), out = CASCADES[name], runs / name
+    if not out.is_dir():
+        before = deployments.made(task, dense, runs / fast, RECIPES[fast])
+        whet.cascade([before, dense], task, out, max_disagreement=most)
+        whet.export(out, ["onnxruntime"], precisions=["int8"], task=task)
+    return out
 
 
 def taught(task: whet.Task, dense: Path, runs: Path) -> Path:

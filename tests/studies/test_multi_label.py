@@ -15,7 +15,12 @@ LOW_RANK = [{"method": "svd", "keep": 0.5}]
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    changed = {"STUDENT": "layer_subset:odd", "STUDENTS": {"student": LOW_RANK}, "PACE": {"epochs": 1}}
+    changed = {
+        "STUDENT": "layer_subset:odd",
+        "STUDENTS": {"student": LOW_RANK},
+        "PACE": {"epochs": 1},
+        "CASCADES": {"cascade": ("dense", 45.0)},
+    }
     module = small_study("multi_label", tmp_path, monkeypatch, **changed)
     monkeypatch.setattr(module.glue, "FINE_TUNING", {"goemotions": [{"epochs": 1}]})
     monkeypatch.setattr(module.glue, "CURVES", tmp_path / "fine_tuning.json")
@@ -30,7 +35,7 @@ def test_a_study_of_tiny_data(study, tmp_path, tokenizer, monkeypatch):
     run = runner(study, tmp_path, monkeypatch)
     run()
     [rows] = json.loads((tmp_path / "results.json").read_text()).values()
-    models = ["dense", "svd", "student"]
+    models = ["dense", "svd", "student", "cascade"]
     assert [row["name"] for row in rows] == [*models, *(f"{name} (onnxruntime int8)" for name in models)]
     assert rows[0]["measurements"][0]["metric"] == "micro_f1" and rows[0]["measurements"][0]["n"] == 12
     table = (tmp_path / "results.md").read_text()

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from whet.errors import InvalidModel
 from whet.run.sessions import OPENVINO_FILES, OpenVinoSession, Session, require_bf16
-from whet.runtimes._onnx import external_files, nodes_of, quantize_embeddings, save_graph
+from whet.runtimes._onnx import external_files, has_branches, nodes_of, quantize_embeddings, save_graph
 from whet.runtimes.base import Conversion, ExportRuntime
 from whet.utils.precision import BF16, FP32, INT8
 
@@ -75,6 +76,11 @@ def _quantized(conversion: Conversion) -> Any:
     import onnx
 
     graph = onnx.load(conversion.onnx)
+    if has_branches(graph):
+        raise InvalidModel(
+            "NNCF must be able to quantize all parts of the model, but got a cascade, whose branches it cannot; export "
+            "it to OpenVINO in fp32, or to onnxruntime"
+        )
     quantize_embeddings(graph)
     small = conversion.onnx.with_name("quantized_embeddings.onnx")
     save_graph(graph, small)
