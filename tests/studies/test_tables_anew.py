@@ -13,6 +13,7 @@ WITHOUT_MEASURING = {
     "embeddings": "--only",
     "frontier": "--tasks",
     "lora_and_rnn_cola": "--parts",
+    "multi_label": "--tasks",
     "student_initialization": "--settings",
 }
 
