@@ -128,8 +128,10 @@ def test_a_layer_on_which_no_answer_depends_has_no_importance():
     assert all(values.isfinite().all() for values in found.values()) and nothing < set(layers)
 
 
-def test_a_model_whose_blocks_cannot_be_counted_anew_is_inspected(tokenizer):
-    assert refusals(tiny("funnel"), tokenizer)["pruning.structure"] == ""
+@pytest.mark.parametrize("family", ["funnel", "fnet", "olmo2"])
+def test_every_method_is_asked(family, tokenizer):
+    """Funnel does not count its blocks, FNet reads no mask, and OLMo's neurons pass for heads when small."""
+    assert refusals(tiny(family), tokenizer)["pruning.structure"] == ""
 
 
 def test_values_that_read_more_than_queries_leave_with_their_heads():

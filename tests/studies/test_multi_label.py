@@ -29,7 +29,7 @@ def study(tmp_path, monkeypatch):
 
 def test_a_study_of_tiny_data(study, tmp_path, tokenizer, monkeypatch):
     save(tiny_model("bert").base_model, tokenizer, tmp_path / "base")
-    for seed, (split, count) in enumerate((("train", 60), ("test", 12))):
+    for seed, (split, count) in enumerate((("train", 120), ("test", 12))):
         lines = (f"{text}\t{i % 28},{(i + 1) % 28}\tid" for i, text in enumerate(sentences(count, seed=seed)))
         (tmp_path / f"{split}.tsv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     run = runner(study, tmp_path, monkeypatch)

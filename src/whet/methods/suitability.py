@@ -7,7 +7,6 @@ model can be trained, and training takes long.
 import contextlib
 import copy
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,7 +91,8 @@ def _with_few_blocks(model: "PreTrainedModel") -> "PreTrainedModel":
 
 def _resources(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Resources:
     """Random tokens in all the forms that methods read; enough of them for any rank."""
-    names: Sequence[str] = input_names(model, tokenizer.model_input_names)
+    # every batch has a mask, also of a model that reads none, such as FNet
+    names = list(dict.fromkeys([*input_names(model, tokenizer.model_input_names), "attention_mask"]))
     size, length = SHAPE
     count = math.ceil(2 * int(model.config.hidden_size) / (size * length)) + 1
     batches = Batches([example_batch(model, names, size, length)] * count, np.zeros(size * count))

@@ -96,6 +96,11 @@ def _all_locations(model: nn.Module, batches: Batches, *, factored: bool) -> dic
         locations |= {location.output: location for location in FeedForward.all_of(model, "*", batches)}
     except NothingToCompress as error:
         errors.append(error)
+    # where sizes coincide, neurons pass the test for heads too; neurons leave one by one
+    neurons = {name for one in locations.values() if isinstance(one, FeedForward) for name in _layers(one)}
+    locations = {
+        name: one for name, one in locations.items() if isinstance(one, FeedForward) or neurons.isdisjoint(_layers(one))
+    }
     linears = Architecture.of(model).linears
     if factored:
         part_layers = {name for location in locations.values() for name in _layers(location)}
