@@ -42,10 +42,10 @@ def task():
 def test_a_cascade_keeps_what_was_asked(place):
     shutil.copytree("whole", "same")
     found = whet.cascade(["same", "whole"], task(), "out", max_disagreement=20)
-    assert found.thresholds == (0,) and found.answered == (1, 0) and found.disagreement == 0 < found.at_most <= 20
+    assert found.thresholds == (0,) and found.answered == (1, 0) and found.disagreement == 0
     assert found.examples == len(task().splits.validation)
     config = json.loads((place / "out" / "config.json").read_text())
-    assert config["shown"] == {"max_disagreement": 20, "confidence": 0.95, "at_most": found.at_most}
+    assert config["shown"] == {"max_disagreement": 20, "confidence": 0.95, "examples": found.examples}
     assert "cascade: same where it is sure, then whole" in (place / "out" / "README.md").read_text()
     _, made = whet.measure(["whole", "out"], task(), benchmark=whet.Benchmark(metrics=("fidelity",)))
     assert made.get("disagreement").value == 0
@@ -142,7 +142,8 @@ def test_the_command_says_what_each_model_answers(place, capsys):
     words = ["cascade", "same", "whole", "--train-file", "train.jsonl", "--dev-file", "dev.jsonl", "--out", "out"]
     app([*words, "--max-disagreement", "20"], exit_on_error=False, result_action="return_value")
     told = capsys.readouterr()
-    assert "saved to out; of " in told.out and "same " in told.out and "with 95 % confidence at most" in told.out
+    assert "saved to out; of " in told.out and "same " in told.out
+    assert "with 95 % confidence at most 20 % of all do" in told.out
     assert "whet measure whole out --train-file train.jsonl" in told.err + told.out
     app(
         [*words, "--max-disagreement", "20", "--overwrite", "--json"], exit_on_error=False, result_action="return_value"

@@ -18,7 +18,7 @@ from whet.models.lineage import public_name
 from whet.models.load import check_head, common_max_length, max_positions
 from whet.models.manifest import CASCADE, Made
 from whet.models.recognition import recognized
-from whet.numerics.thresholds import examples_needed, most_permissive, upper_bound
+from whet.numerics.thresholds import examples_needed, most_permissive
 from whet.tasks.base import Task
 from whet.tasks.encoding import encode, shortest_first
 from whet.utils.calls import checked
@@ -42,9 +42,8 @@ class Cascade:
     answered: tuple[float, ...]
     """The share of the held-out examples that each model answers."""
     disagreement: float
-    """The share of them that is answered otherwise than by the last model, in percent."""
-    at_most: float
-    """Its exact upper bound, in percent."""
+    """The share of them that is answered otherwise than by the last model, in percent. What was asked is what holds
+    with confidence: this share is from the data that chose the thresholds."""
     examples: int
     """Held-out examples."""
 
@@ -116,7 +115,7 @@ def cascade(
         [one.model for one in loaded],
         chosen.thresholds,
         longest=min((n for one in loaded if (n := max_positions(one.model))), default=None),
-        shown={"max_disagreement": max_disagreement, "confidence": confidence, "at_most": chosen.at_most},
+        shown={"max_disagreement": max_disagreement, "confidence": confidence, "examples": chosen.examples},
     )
     names = ", ".join(public_name(str(source)) for source in models[:-1])
     records.save_model(
@@ -186,6 +185,5 @@ def _chosen(models: Sequence[str | Path], answers: Sequence[Any], *, share: floa
         thresholds=tuple(thresholds),
         answered=(*answered, float(left.mean())),
         disagreement=100 * float(wrong.mean()),
-        at_most=100 * upper_bound(int(wrong.sum()), len(wrong), confidence=confidence),
         examples=len(wrong),
     )

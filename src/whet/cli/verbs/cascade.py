@@ -51,7 +51,7 @@ def cascade(
     shares = ", ".join(f"{source} {share:.1%}" for source, share in zip(sources, found.answered, strict=True))
     show(f"saved to {output.out}; of {found.examples} held-out texts, each model answers: {shares}")
     show(
-        f"{found.disagreement:.2g} % of the answers differ from those of {sources[-1]}; with 95 % confidence at most "
-        f"{found.at_most:.2g} %"
+        f"{found.disagreement:.2g} % of these answers differ from those of {sources[-1]}; with 95 % confidence at most "
+        f"{max_disagreement:g} % of all do"
     )
     tell(f"measure it: {in_words('whet', 'measure', sources[-1], output.out, *data.words(max_length=max_length))}")
