@@ -33,6 +33,7 @@ def named_by_pages(tmp_path_factory, tokenizer) -> Path:
     write_tagged(root / "train.conll", 120)
     write_tagged(root / "dev.conll", 12, seed=1)
     write_rows(root / "more.csv", 40, seed=2, labels=LABELS)
+    write_rows(root / "many.csv", 12_000, seed=3, labels=LABELS)
     return root
 
 
