@@ -15,9 +15,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from whet.errors import InvalidParameter
+from whet.models.config_checks import MULTI_LABEL
 from whet.models.configs import CascadeConfig
 from whet.tasks.kinds.base import Answers
-from whet.tasks.kinds.multi_label import MultiLabel
 
 __all__ = ["CascadeForSequenceClassification", "confidence", "confidences"]
 
@@ -32,7 +32,7 @@ def confidence(logits: Tensor, problem_type: str | None) -> Tensor:
         problem_type: as in the model's configuration. Of several labels, the least sure one counts; of one class, its
             probability.
     """
-    if problem_type == MultiLabel.problem_type:
+    if problem_type == MULTI_LABEL:
         given = logits.sigmoid()
         return torch.maximum(given, 1 - given).amin(-1)
     return logits.softmax(-1).amax(-1)
