@@ -100,6 +100,7 @@ def one_task(
     """
     known = parser(description, runs)
     known.add_argument("--write-only", action="store_true", help="write tables and picture anew")
+    known.add_argument("--only", nargs="*", choices=[*recipes], help="recipes besides the dense model; all if not given")
     options = known.parse_args()
     torch.set_num_threads(options.threads)
     if options.write_only:
@@ -108,9 +109,8 @@ def one_task(
     task, dense = task_of(options), options.runs / "fine-tuned"
     if not dense.is_dir():
         whet.finetune(options.base, task, dense, settings=settings)
-    folders = [
-        made(task, dense, options.runs / label, steps, calibration=calibration) for label, steps in recipes.items()
-    ]
+    chosen = [label for label, steps in recipes.items() if not steps or options.only is None or label in options.only]
+    folders = [made(task, dense, options.runs / label, recipes[label], calibration=calibration) for label in chosen]
     export_all(folders, task, calibration=calibration)
     if not options.make_only:
         rows = in_runtimes(folders, task, options.rounds, max_length=calibration.max_length)

@@ -44,8 +44,13 @@ def test_what_other_threads_compute_does_not_hide_waiting():
 
 
 def test_a_little_slowness_is_no_news():
-    for conditions in (None, {}, {"slowness": 1.1, "threads": 2}, {"slowness": "much"}):
+    for conditions in (None, {}, {"slowness": 1.1, "threads": 1}, {"slowness": "much"}):
         assert busy_sentence(conditions) == "" == busy_advice(conditions or {})
+
+
+def test_several_threads_wait_for_each_other_on_an_idle_machine_too():
+    assert busy_sentence({"slowness": 1.3, "threads": 2}) == ""
+    assert busy_sentence({"slowness": 1.3, "threads": 1}) and busy_sentence({"slowness": 1.6, "threads": 2})
 
 
 def test_a_busy_machine_is_told_with_what_to_do():

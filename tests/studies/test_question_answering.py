@@ -54,3 +54,6 @@ def test_a_study_of_tiny_data(study, tmp_path, tokenizer, monkeypatch):
     forbid_making(monkeypatch)
     run("--make-only")
     run("--write-only")
+    run("--only")
+    [rows] = json.loads((tmp_path / "results.json").read_text()).values()
+    assert [row["name"].partition(" ")[0] for row in rows] == ["dense"] * len(rows)

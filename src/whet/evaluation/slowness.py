@@ -17,7 +17,9 @@ __all__ = ["SLOWNESS", "Stopwatch", "busy_advice", "busy_sentence"]
 SLOWNESS = "slowness"
 """The condition of a trial that keeps it."""
 BUSY = 1.25
-"""Slowness from which figures may be wrong; a machine of its own stays below it."""
+"""Slowness from which figures may be wrong; one thread on a machine of its own stays below it."""
+WAITING = 0.25
+"""Added to it for several threads: the one that asks waits for the slowest, 1.3 on a machine of its own."""
 _LEAST = 1e-3
 """Seconds of the processor below which nothing can be told."""
 
@@ -68,8 +70,8 @@ def busy_advice(conditions: Mapping[str, Any]) -> str:
 
 
 def _busy(conditions: Mapping[str, Any]) -> str:
-    slowness = conditions.get(SLOWNESS)
-    if not isinstance(slowness, int | float) or slowness < BUSY:
+    slowness, threads = conditions.get(SLOWNESS), conditions.get("threads", 1)
+    if not isinstance(slowness, int | float) or slowness < BUSY + (WAITING if threads > 1 else 0):
         return ""
     took = f"{number(slowness, places=1)} times as long as it computed"
     return f"the machine was busy with other work: what was timed took {took}, so that times and speedups may be wrong"

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from whet.cli.console import print_agreements, print_exports, print_json, show, tell
 from whet.cli.options import (
@@ -27,7 +30,7 @@ def export(
     model: str,
     /,
     *,
-    to: str | None = None,
+    to: Annotated[str | None, Parameter(alias="--runtime")] = None,
     precision: Precisions = "fp32",
     max_kl: MaxKl | None = None,
     opset: Opset | None = None,
