@@ -100,7 +100,9 @@ def one_task(
     """
     known = parser(description, runs)
     known.add_argument("--write-only", action="store_true", help="write tables and picture anew")
-    known.add_argument("--only", nargs="*", choices=[*recipes], help="recipes besides the dense model; all if not given")
+    known.add_argument(
+        "--only", nargs="*", choices=[*recipes], help="recipes besides the dense model; all if not given"
+    )
     options = known.parse_args()
     torch.set_num_threads(options.threads)
     if options.write_only:

@@ -133,7 +133,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
     "phi": {},
     "phi3": {"num_key_value_heads": 2},
-    "qwen2": {"num_key_value_heads": 2},
+    "qwen2": {"num_key_value_heads": 2, "vocab_size": VOCAB + 1},  # its tokenizer adds a token
     "qwen3": GROUPED,
     "qwen3_moe": EXPERTS,
     "qwen3_next": {

@@ -108,6 +108,7 @@ def test_a_compressed_model_loads_right_after_the_import(compressed_folder, befo
     [
         ("AutoModelForCausalLM", "LstmConfig", "LstmForCausalLM"),
         ("AutoModelForSequenceClassification", "RecurrentConfig", "RecurrentForSequenceClassification"),
+        ("AutoModelForSequenceClassification", "ShallowConfig", "ShallowForSequenceClassification"),
     ],
 )
 def test_own_models_load_right_after_the_import(tmp_path, before, auto, config, model):

@@ -48,8 +48,10 @@ from .models.cascade import CascadeForSequenceClassification as CascadeForSequen
 from .models.configs import CascadeConfig as CascadeConfig
 from .models.configs import LstmConfig as LstmConfig
 from .models.configs import RecurrentConfig as RecurrentConfig
+from .models.configs import ShallowConfig as ShallowConfig
 from .models.lstm import LstmForCausalLM as LstmForCausalLM
 from .models.recurrent import RecurrentForSequenceClassification as RecurrentForSequenceClassification
+from .models.shallow import ShallowForSequenceClassification as ShallowForSequenceClassification
 from .report.pictures import draw as draw
 from .report.write import write_report as write_report
 from .run.entities import Entity as Entity

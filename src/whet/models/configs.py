@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from transformers.configuration_utils import PreTrainedConfig
 
-__all__ = ["CascadeConfig", "Cell", "LstmConfig", "Pooling", "RecurrentConfig"]
+__all__ = ["CascadeConfig", "Cell", "LstmConfig", "Pooling", "Reader", "RecurrentConfig", "ShallowConfig"]
 
 Cell = Literal["rnn", "lstm"]
 Pooling = Literal["last", "mean"]
+Reader = Literal["static", "cnn"]
 
 
 class LstmConfig(PreTrainedConfig):
@@ -77,3 +78,24 @@ class CascadeConfig(PreTrainedConfig):
         """Import the model, which registers itself."""
         super().__post_init__(**others)
         importlib.import_module("whet.models.cascade")
+
+
+class ShallowConfig(PreTrainedConfig):
+    """The sizes of a classifier without blocks."""
+
+    model_type = "whet_shallow"
+
+    vocab_size: int = 30522
+    embedding_size: int = 256
+    reader: Reader = "static"
+    """What reads the words: their weighted mean (static), or one layer over every three of them (cnn)."""
+    hidden_size: int = 256
+    """Features of the head's hidden layer, and of a cnn's outputs."""
+    dropout: float = 0.2
+    """Dropout of the embeddings and of the head's hidden layer."""
+    pad_token_id: int | None = 0
+
+    def __post_init__(self, **others: Any) -> None:
+        """Import the model, which registers itself."""
+        super().__post_init__(**others)
+        importlib.import_module("whet.models.shallow")

@@ -52,7 +52,7 @@ def _add_quantizer(auto: ModuleType) -> None:
 
 def _add_configs(auto: ModuleType) -> None:
     configs = importlib.import_module("whet.models.configs")
-    for config in (configs.CascadeConfig, configs.LstmConfig, configs.RecurrentConfig):
+    for config in (configs.CascadeConfig, configs.LstmConfig, configs.RecurrentConfig, configs.ShallowConfig):
         auto.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 

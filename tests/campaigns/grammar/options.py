@@ -91,6 +91,8 @@ STUDENTS = (
     "recurrent:lstm:1000000000",
     "recurrent:lstm:0",
     "recurrent:gru:8",
+    "static:0",
+    "cnn:wide",
     "transformer:layers=2,layers=3",
     "transformer:layers=0",
     "transformer:width=7",

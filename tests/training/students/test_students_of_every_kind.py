@@ -45,11 +45,13 @@ def test_a_student_is_of_its_teachers_kind(kind, text, teacher):
         assert getattr(student, "pooler", None) is None  # a new one would stay random
 
 
+@pytest.mark.parametrize("text", ["recurrent:lstm:8", "static:8", "cnn:8"])
 @pytest.mark.parametrize("kind", sorted(all_kinds()))
-def test_a_recurrent_student_answers_whole_texts_alone(kind, teacher):
-    student = student_from("recurrent:lstm:8")
+def test_students_without_blocks_answer_whole_texts_alone(kind, text, teacher):
+    student = student_from(text)
     if TEXT_HEAD in kind_named(kind).heads:
         assert kind_of_model(student.build(teacher, Resources()).model).name() == kind
     else:
-        with pytest.raises(InvalidModel, match="a recurrent student must answer whole texts, but the teacher is a"):
+        word = text.partition(":")[0]
+        with pytest.raises(InvalidModel, match=f"a {word} student must answer whole texts, but the teacher is a"):
             student.build(teacher, Resources())

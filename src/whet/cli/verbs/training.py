@@ -74,7 +74,8 @@ def distill(
     Args:
         teacher: Folder or hub name of a fine-tuned model.
         student: What to train: layer_subset:odd, :even, :top:3, :bottom:3, :evenly_spaced:3, :influence:3, :kl:3 or
-            :0,2,4; recurrent:lstm:256, :bilstm:256:2 or :rnn:128:own; transformer:layers=2,width=128 or :NAME.
+            :0,2,4; recurrent:lstm:256, :bilstm:256:2 or :rnn:128:own; transformer:layers=2,width=128 or :NAME;
+            static:256 or cnn:256.
         alpha: Weight of the teacher's predictions; the labels get the rest. 0.5 if not given, and 1 for embeddings.
         temperature: Divides the logits of both models.
         hidden_states: Weight of the hidden states' error.

@@ -16,14 +16,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from whet.calibration.resources import Resources
-from whet.errors import InvalidModel, InvalidParameter
-from whet.models.checkpoint import KIND, said_kind
+from whet.errors import InvalidParameter
 from whet.models.configs import Cell, Pooling, RecurrentConfig
 from whet.models.embeddings import word_vectors
-from whet.models.inference import kind_of_model
 from whet.models.recurrent import RecurrentForSequenceClassification
-from whet.numerics.linalg import eigh_descending
-from whet.tasks.kinds.base import TEXT_HEAD
+from whet.training.students._words import head_of, principal_components, require_text_head
 from whet.training.students.base import BuiltStudent, Student, require_size
 from whet.utils.parameters import whole_number_in
 
@@ -77,12 +74,7 @@ class Recurrent(Student):
     def build(self, teacher: nn.Module, resources: Resources) -> BuiltStudent:
         """See `Student.build`; weights are drawn with the seed of the resources."""
         assert isinstance(teacher, PreTrainedModel)
-        kind = kind_of_model(teacher)
-        if TEXT_HEAD not in kind.heads:
-            raise InvalidModel(
-                f"a recurrent student must answer whole texts, but the teacher is {kind.holds}; give a student such as "
-                "layer_subset:odd"
-            )
+        require_text_head(teacher, "a recurrent student")
         words = word_vectors(teacher)
         width = min(self.hidden_size, words.shape[1])
         config = RecurrentConfig(
@@ -93,18 +85,14 @@ class Recurrent(Student):
             cell=self.cell,
             bidirectional=self.bidirectional,
             pooling=self.pooling,
-            id2label=teacher.config.id2label,
-            label2id=teacher.config.label2id,
-            problem_type=teacher.config.problem_type,
-            pad_token_id=teacher.config.pad_token_id,
-            **({KIND: said} if (said := said_kind(vars(teacher.config))) else {}),
+            **head_of(teacher),
         )
         require_size(lambda: RecurrentForSequenceClassification(config), teacher)
         with torch.random.fork_rng():
             torch.manual_seed(resources.seed)
             student = RecurrentForSequenceClassification(config)
         if self.embeddings == "teacher":
-            student.embed_tokens.weight.data.copy_(_principal_components(words, width))
+            student.embed_tokens.weight.data.copy_(principal_components(words, width))
         student.name_or_path = teacher.name_or_path
         directions = "both directions" if self.bidirectional else "one direction"
         sizes = f"{self.layers} {self.cell} of width {self.hidden_size} in {directions}"
@@ -112,11 +100,3 @@ class Recurrent(Student):
         name = f"{'Bi' if self.bidirectional else ''}{self.cell.upper()}"
         title = f"{name} student ({self.layers} {'layer' if self.layers == 1 else 'layers'}, width {self.hidden_size})"
         return BuiltStudent(student.to(words.device).eval(), plan, title)
-
-
-def _principal_components(words: torch.Tensor, width: int) -> torch.Tensor:
-    """Return the leading principal components of the words, (words, width), scaled to the mean square 1 of new ones."""
-    exact = words.double()
-    _, vectors = eigh_descending(exact.T @ exact)
-    components = exact @ vectors[:, :width]
-    return (components / components.square().mean().sqrt()).to(words)
