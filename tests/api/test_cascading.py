@@ -1,5 +1,6 @@
 """`whet.cascade`: what held-out data must show, and everything that cannot be a cascade."""
 
+import itertools
 import json
 import shutil
 
@@ -32,6 +33,8 @@ def place(tmp_path, tokenizer, monkeypatch):
         model = tiny_model("bert", blocks=blocks, seed=seed)
         model.config.id2label, model.config.label2id = dict(enumerate(WORDS)), {w: i for i, w in enumerate(WORDS)}
         save(model, tokenizer, tmp_path / name)
+    clock = itertools.accumulate(itertools.count())  # each model takes longer than the one before
+    monkeypatch.setattr(cascading.time, "process_time", lambda: float(next(clock)))
     return tmp_path
 
 
@@ -82,6 +85,23 @@ def test_each_of_several_models_answers_what_those_before_it_pass_on(place, monk
     monkeypatch.setattr(cascading, "most_permissive", lambda *_, **__: 0.5)
     found = whet.cascade(["same", "same", "whole"], task(), "out", max_disagreement=40)
     assert found.thresholds == (0.5, 0.5) and found.answered == (0.5, 0.25, 0.25)
+
+
+def test_the_speed_is_that_of_the_models_that_are_reached():
+    found = cascading.Cascade(
+        thresholds=(0.9, 0.9), answered=(0.5, 0.3, 0.2), disagreement=0, examples=10, seconds=(1, 5, 20)
+    )
+    assert found.expected_speedup == pytest.approx(20 / (1 + 0.5 * 5 + 0.2 * 20))
+
+
+def test_a_model_that_is_slower_than_the_next_is_refused(place, monkeypatch):
+    times = iter([0, 2, 2, 3])
+    monkeypatch.setattr(cascading.time, "process_time", lambda: float(next(times)))
+    with pytest.raises(
+        InvalidParameter, match=r"fast takes 100 ms for a text in PyTorch, and whole takes 50; leave fast out"
+    ):
+        whet.cascade(["fast", "whole"], task(), "out", max_disagreement=20)
+    assert not (place / "out").exists()
 
 
 def test_a_model_that_would_answer_nothing_is_refused(place):

@@ -1,7 +1,9 @@
 """Cascades from Python."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +48,14 @@ class Cascade:
     with confidence: this share is from the data that chose the thresholds."""
     examples: int
     """Held-out examples."""
+    seconds: tuple[float, ...]
+    """Time of the processor that each model took for an example, in PyTorch."""
+
+    @property
+    def expected_speedup(self) -> float:
+        """Times the last model: what is expected in PyTorch of texts like these, from `seconds` and `answered`."""
+        reached = 1 - np.cumsum([0.0, *self.answered[:-1]])
+        return float(self.seconds[-1] / np.dot(reached, self.seconds))
 
 
 @checked
@@ -77,7 +87,7 @@ def cascade(
         overwrite: whether `out` may be replaced.
 
     Raises:
-        InvalidParameter: there is only one model, or models have other classes or tokens.
+        InvalidParameter: there is only one model, models have other classes or tokens, or one is slower than the next.
         InvalidModel: the models are of another kind.
         InvalidData: the held-out data cannot show what was asked; the message says how many examples could.
         WhetError: anything wrong with a model, the data or the place.
@@ -109,8 +119,13 @@ def cascade(
     batches = encode(
         shortest_first(held_out, tokenizer, max_length=length), tokenizer, max_length=length, batch_size=BATCH_SIZE
     )
-    answers = [predict(one.model, batches, name=str(source)) for one, source in zip(loaded, models, strict=True)]
-    chosen = _chosen(models, answers, share=max_disagreement / 100, confidence=confidence)
+    answers, seconds = [], []
+    for source, (model, _) in zip(models, loaded, strict=True):
+        begun = time.process_time()  # not by the clock, which other work disturbs
+        answers.append(predict(model, batches, name=str(source)))
+        seconds.append((time.process_time() - begun) / len(held_out))
+    _require_faster_first(models, seconds)
+    chosen = _chosen(models, answers, seconds, share=max_disagreement / 100, confidence=confidence)
     made = CascadeForSequenceClassification.of(
         [one.model for one in loaded],
         chosen.thresholds,
@@ -152,11 +167,27 @@ def _require_alike(models: Sequence[str | Path], loaded: Sequence[LoadedModel]) 
             )
 
 
+def _require_faster_first(models: Sequence[str | Path], seconds: Sequence[float]) -> None:
+    for (source, own), (following, other) in pairwise(zip(models, seconds, strict=True)):
+        if own >= other:
+            raise InvalidParameter(
+                f"each model of a cascade must be faster than the next, but {source} takes {1000 * own:.3g} ms for a "
+                f"text in PyTorch, and {following} takes {1000 * other:.3g}; leave {source} out, or make it smaller"
+            )
+
+
 def _few(names: dict[int, str]) -> str:
     return ", ".join(list(names.values())[:4])
 
 
-def _chosen(models: Sequence[str | Path], answers: Sequence[Any], *, share: float, confidence: float) -> Cascade:
+def _chosen(
+    models: Sequence[str | Path],
+    answers: Sequence[Any],
+    seconds: Sequence[float],
+    *,
+    share: float,
+    confidence: float,
+) -> Cascade:
     fast, last = answers[:-1], answers[-1]
     part, each = share / len(fast), _each(confidence, len(answers))
     left, wrong = np.ones(len(last), bool), np.zeros(len(last), bool)
@@ -186,4 +217,5 @@ def _chosen(models: Sequence[str | Path], answers: Sequence[Any], *, share: floa
         answered=(*answered, float(left.mean())),
         disagreement=100 * float(wrong.mean()),
         examples=len(wrong),
+        seconds=tuple(seconds),
     )

@@ -46,7 +46,7 @@ def cascade(
         overwrite=output.overwrite,
     )
     if output.as_json:
-        print_json(asdict(found))
+        print_json({**asdict(found), "expected_speedup": found.expected_speedup})
         return
     shares = ", ".join(f"{source} {share:.1%}" for source, share in zip(sources, found.answered, strict=True))
     show(f"saved to {output.out}; of {found.examples} held-out texts, each model answers: {shares}")
@@ -54,4 +54,5 @@ def cascade(
         f"{found.disagreement:.2g} % of these answers differ from those of {sources[-1]}; with 95 % confidence at most "
         f"{max_disagreement:g} % of all do"
     )
+    show(f"expected in PyTorch: {found.expected_speedup:.2g} times the speed of {sources[-1]}")
     tell(f"measure it: {in_words('whet', 'measure', sources[-1], output.out, *data.words(max_length=max_length))}")
