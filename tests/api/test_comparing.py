@@ -35,6 +35,25 @@ class Failing(whet.Method):
         raise RuntimeError("out of\nluck")
 
 
+def own_recipe(*, edited: bool) -> whet.Recipe:
+    """A method of one name, before or after its code was edited, as in a notebook's cell."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Own(Failing):
+        """Turns the head.
+
+        Source: none.
+        """
+
+        def apply(self, model, resources):
+            model.classifier.weight.data.neg_()
+            return model
+
+    if edited:
+        Own.apply = lambda self, model, resources: model.half().float()
+    return whet.Recipe((Own(),))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, tokenizer):
     """A model and data, and what comparing two recipes in two runtimes gave in `out`; never changed."""
@@ -130,7 +149,7 @@ def test_a_model_made_in_another_way_is_refused_and_made_again_only_on_demand(
 def test_a_recipe_that_fails_loses_no_other(root, task, tmp_path):
     recipes = {"unlucky": whet.Recipe((Failing(),)), **RECIPES}
     found = compared(root, task, tmp_path / "out", recipes)
-    assert found.failures == {"unlucky": "out of luck"}
+    assert found.failures == {"unlucky": "RuntimeError: out of luck"}
     assert [trial.name for trial in found.trials] == ["dense", *RECIPES]
     assert not (tmp_path / "out" / "unlucky").exists()
 
@@ -205,3 +224,17 @@ def test_a_stop_between_two_models_is_gone_on_from(root, task, tmp_path, monkeyp
     monkeypatch.setattr(comparing, "compress", noting)
     compared(root, task, tmp_path / "out")
     assert made == ["svd", "drone"]
+
+
+def test_a_method_whose_code_was_edited_is_not_the_one_that_made_a_model(root, task, tmp_path, made):
+    compared(root, task, tmp_path / "out", {"own": own_recipe(edited=False)})
+    compared(root, task, tmp_path / "out", {"own": own_recipe(edited=False)})
+    assert made == ["own"]
+    with pytest.raises(whet.OutputExists, match=r"out.own has another code of its methods; name another folder, or gi"):
+        compared(root, task, tmp_path / "out", {"own": own_recipe(edited=True)})
+
+
+def test_what_no_report_could_show_is_refused_before_work(root, task, tmp_path):
+    with pytest.raises(whet.InvalidParameter, match=r"must take latency or size, but got metrics=\('fidelity',\); add"):
+        compared(root, task, tmp_path / "out", benchmark=whet.Benchmark(metrics=("fidelity",)))
+    assert not (tmp_path / "out").exists()

@@ -74,6 +74,11 @@ def test_a_model_card_shows_what_was_measured_last():
     assert "Not yet: `whet measure" in model_card(FACTS, [])
 
 
+def test_a_measurement_without_times_does_not_hide_those_of_an_earlier_one():
+    untimed = dataclasses.replace(TRIAL, measurements=[one for one in TRIAL.measurements if one.metric == "accuracy"])
+    assert model_card(FACTS, [TRIAL, untimed]) == model_card(FACTS, [TRIAL])
+
+
 def test_the_first_line_says_in_words_what_was_won():
     lines = model_card(FACTS, [TRIAL]).splitlines()
     title = lines.index("# small")

@@ -99,6 +99,14 @@ def test_a_cell_is_found_by_name_and_runs_again(root, tmp_path, cell):
     assert recipe == "- method: small_rows\n  keep: 0.9\n"
 
 
+def test_a_method_that_returns_no_model_is_named(root, tmp_path, cell):
+    assert "return model" in CELL
+    step = cell(CELL.replace("return model", "return None"))["SmallRows"]()
+    with pytest.raises(whet.InvalidRecipe, match="must return a model, but small_rows returned None; correct it"):
+        whet.compress(root / "dense", whet.Recipe((step,)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_numbers_of_numpy_are_recorded_as_numbers(cell):
     method = cell(CELL)["SmallRows"](keep=np.float64(0.25))
     assert json.dumps(method.to_dict()) == '{"method": "small_rows", "keep": 0.25}'

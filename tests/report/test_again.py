@@ -57,3 +57,22 @@ def test_what_was_not_timed_is_measured_without_times_again():
     view = report_view([Result(dense), Result(small)])
     assert commands_again(view, [small]).endswith(" --untimed")
     assert "--untimed" not in commands(trial("small", speedup=2.0, recipe=KFAC))[-1]
+
+
+def test_the_calibration_is_that_of_the_model():
+    row = trial("small", speedup=2.0, recipe=KFAC, max_length=64)
+    view = report_view([Result(trial("dense", max_length=64)), Result(row)])
+    calibration = {"examples": 256, "batch_size": 8, "max_length": 32}
+    compress, measure = commands_again(view, [row], calibration=calibration).splitlines()
+    assert compress.endswith("--calibration 256 --batch-size 8 --max-length 32")
+    assert measure.endswith("--max-length 64")
+    usual = {"examples": 512, "batch_size": 4, "max_length": 128}
+    assert commands_again(view, [row], calibration=usual).splitlines()[0].endswith("--out small")
+
+
+def test_a_method_that_no_command_knows_is_run_in_python():
+    row = trial("small", speedup=2.0, recipe=[{"method": "my_own"}])
+    about, call, measure = commands_again(report_view([Result(trial("dense")), Result(row)]), [row]).splitlines()
+    assert about.startswith("# not a command, since my_own is no method of whet's")
+    assert call == "# whet.compress('dense', whet.Recipe.read('recipe.yaml'), 'small', task=task)"
+    assert measure.startswith("whet measure dense small")

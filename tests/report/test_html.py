@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
@@ -76,6 +77,11 @@ def test_the_page_begins_with_what_was_won_or_that_nothing_was():
     assert heading_of(lost) == "No faster model is shown to lose less than 1 point of accuracy."
     assert "small may lose 2.2 points on the 408 examples measured" in lost
     assert "measurably" not in gained + lost and "significantly" not in gained + lost
+    untimed = [
+        replace(one, measurements=[row for row in one.measurements if row.metric in ("accuracy", "disk")])
+        for one in (trial("dense"), trial("small", speedup=2.0, mib=40))
+    ]
+    assert heading_of(page_of(*untimed)) == "Accuracy of 2 models and runtimes; no speed was measured"
     assert heading_of(page_of(trial("dense"))).startswith("dense: accuracy 0.800, 20.0 ms for a single text")
 
 

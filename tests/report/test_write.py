@@ -161,6 +161,8 @@ def test_without_times_the_picture_shows_sizes(tmp_path):
     small = [one for one in SMALL.measurements if one.metric in ("accuracy", "disk")]
     save_report([Result(type(SMALL)("small", [], 0, small, None, SMALL.conditions))], tmp_path)
     assert sorted(tree(tmp_path)) == FILES
+    text = (tmp_path / "report.md").read_text()
+    assert ": accuracy against size\n" in text and "speed" not in text.partition("|")[0]
 
 
 def test_a_report_as_json_has_what_the_page_says(run):

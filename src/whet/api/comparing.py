@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 from whet.api.compressing import compress
 from whet.api.exporting import export
 from whet.calibration.resources import Calibration, require_held_out
-from whet.errors import InvalidArtifact, InvalidParameter, OutputExists, OutputNotWritten
+from whet.errors import InvalidArtifact, InvalidParameter, OutputExists, OutputNotWritten, WhetError
 from whet.evaluation import records
 from whet.evaluation.benchmark import Benchmark, require_dev
 from whet.evaluation.rows import BenchmarkRow, usable_targets
 from whet.evaluation.trial import Trials
+from whet.methods.own_code import own_code
 from whet.methods.recipe import Recipe
 from whet.models import artifact
 from whet.models.recognition import recognized
@@ -40,6 +41,8 @@ from whet.utils.schema import from_json
 
 __all__ = ["Compared", "compare"]
 
+COSTS = ("latency", "size")
+"""Metrics of which a report must have one."""
 COMPARISON = "comparison.json"
 """Says how each model of the folder is made, and tells that the folder is a comparison."""
 Target = tuple[str, str]
@@ -94,6 +97,11 @@ def compare(
     folder, how = Path(out), benchmark or Benchmark()
     name = Path(model).resolve().name if exists(Path(model)) else Path(model).name
     _check_names([name, *recipes])
+    if how.metrics is not None and not {*COSTS} & {*how.metrics}:
+        raise InvalidParameter(
+            f"a comparison must take {' or '.join(COSTS)}, but got metrics={how.metrics}; add one, or measure the "
+            "models by whet.measure"
+        )
     if how.vector_form != WHOLE:
         raise InvalidParameter(
             f"vectors must be compared as models give them, but got dimensions={how.dimensions} and "
@@ -141,7 +149,7 @@ class _Making:
             "calibration": asdict(self.calibration),
             "seed": self.seed,
         }
-        wanted = {name: {**same, "recipe": recipe.to_list()} for name, recipe in recipes.items()}
+        wanted = {name: {**same, **_recipe_entry(recipe)} for name, recipe in recipes.items()}
         exported = [target for target in targets if isinstance(runtime_named(target[0]), ExportRuntime)]
         if exported:
             wanted[self.name] = {**same, "recipe": []}
@@ -208,7 +216,8 @@ class _Making:
         except OutputNotWritten:
             raise
         except Exception as error:
-            failures[name] = one_line(error) or type(error).__name__
+            kind = "" if isinstance(error, WhetError) else f"{type(error).__name__}: "
+            failures[name] = f"{kind}{one_line(error)}".removesuffix(": ")
             self.report(f"{name}: failed: {failures[name]}")
 
 
@@ -241,6 +250,12 @@ def _check_names(names: Sequence[str]) -> None:
             raise InvalidParameter(f"a model must have a name that can be a folder's, but got {name!r}; give another")
         if name in names[:i]:
             raise InvalidParameter(f"every model must have a name of its own, but got {name} twice; rename one recipe")
+
+
+def _recipe_entry(recipe: Recipe) -> dict[str, Any]:
+    """What makes one recipe's model another than that of the same name before."""
+    code = own_code(recipe.methods)
+    return {"recipe": recipe.to_list(), **({} if code is None else {"code of its methods": code})}
 
 
 def _note(folder: Path, wanted: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Compressing from Python."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,12 +90,10 @@ def compress(
     refuse_cascade(original)
     if recipe.methods:
         _say_reach(original)
-    resources = Resources(seed=seed)
+    resources, sample = Resources(seed=seed), calibration or Calibration()
     if texts is not None:
         check_head(original, texts)
-        resources = prepare_resources(
-            original, tokenizer, texts, calibration or Calibration(), seed=seed, device=device, needs=recipe.needs
-        )
+        resources = prepare_resources(original, tokenizer, texts, sample, seed=seed, device=device, needs=recipe.needs)
     done: list[Step] = []
 
     def finished(step: Step) -> None:
@@ -104,10 +103,18 @@ def compress(
     made = LoadedModel(recipe.apply(original, resources, report=finished), recipe.tokenizer(tokenizer, resources))
     check_finite(made.model)
     from_first_process(
-        lambda: records.save_model(*made, folder, recipe=steps, origin=str(model), seed=seed, overwrite=overwrite)
+        lambda: records.save_model(
+            *made,
+            folder,
+            recipe=steps,
+            origin=str(model),
+            seed=seed,
+            calibration=asdict(sample) if recipe.needs else None,
+            overwrite=overwrite,
+        )
     )
     if is_first() and NO_HEAD in kind_of_model(made.model).heads:
-        _say_moved(LoadedModel(original, tokenizer), made, texts, calibration or Calibration())
+        _say_moved(LoadedModel(original, tokenizer), made, texts, sample)
     return Compressed(made.model, done)
 
 

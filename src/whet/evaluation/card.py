@@ -103,7 +103,7 @@ def model_card(facts: CardFacts, measured: Sequence[Trial]) -> str:
 
     Args:
         facts: what is known of the model.
-        measured: what was measured of it, oldest first; of each form, the newest counts.
+        measured: what was measured of it, oldest first; of each form, the newest with times counts.
     """
     newest = _newest(measured)
     forms = sorted(facts.forms, key=lambda form: _rank(form, facts.target, newest.get(form)))
@@ -148,7 +148,8 @@ def measured_table(trial: Trial) -> list[str]:
 
 
 def _newest(measured: Sequence[Trial]) -> dict[Form, Trial]:
-    return {_form_of(trial): trial for trial in measured}
+    """The newest trial of each form; one with times is preferred to one without, as in a report."""
+    return {_form_of(trial): trial for trial in sorted(measured, key=lambda trial: least_speedup(trial) is not None)}
 
 
 def _form_of(trial: Trial) -> Form:

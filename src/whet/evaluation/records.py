@@ -59,6 +59,7 @@ def save_model(
     origin: str,
     seed: int,
     made: Made | None = None,
+    calibration: Mapping[str, int] | None = None,
     overwrite: bool = False,
     extras: Mapping[str, bytes] | None = None,
 ) -> None:
@@ -72,6 +73,7 @@ def save_model(
         origin: folder or hub name of the model that it was made from.
         seed: the seed of every random choice.
         made: how it was trained, if it was.
+        calibration: how much text the steps looked at, if they did.
         overwrite: whether an existing folder may be replaced.
         extras: contents of more files, by name.
 
@@ -87,6 +89,7 @@ def save_model(
     files = {**(extras or {}), **{name: text.encode() for name, text in notes.items()}}
     about: dict[str, Any] = {"origin": name, "seed": seed}
     about |= {} if made is None else {"made": made}
+    about |= {} if calibration is None else {"calibration": dict(calibration)}
     about |= {} if lineage == Lineage() else {"lineage": lineage}
     artifact.save_files(model, tokenizer, folder, about=about, files=files, overwrite=overwrite)
 

@@ -211,14 +211,19 @@ class Recipe:
             readable = resources.only(method.reads)
             try:
                 if run is None:
-                    compressed = method.apply(compressed, readable).eval()
+                    made = method.apply(compressed, readable)
                 else:
-                    compressed = run(self.methods[:i], method, compressed, readable).eval()
+                    made = run(self.methods[:i], method, compressed, readable)
             except NothingToCompress as error:
                 if not method.lossless or len(self.methods) == 1:
                     raise
                 _say_left_out(method, error)
                 continue
+            if not isinstance(made, nn.Module):
+                raise InvalidRecipe(
+                    f"a method must return a model, but {method.name()} returned {shown(made)}; correct it"
+                )
+            compressed = made.eval()
             changed = sum(known.get(name) != entry for name, entry in describe(compressed).items())
             seconds, after = time.perf_counter() - start, count_weights(compressed)
             report(Step(method, changed, before, after, seconds, stored, stored_bytes(compressed, bits=bits)))

@@ -116,6 +116,8 @@ class Manifest(BaseModel):
     """Name of the kind of its answers; None if version 0.1.0 wrote it."""
     seed: int | None = None
     """Of every random choice."""
+    calibration: dict[str, int] | None = None
+    """How much text the methods looked at: examples, batch_size and max_length; None if none did."""
     versions: dict[str, str] = {}
     """What results depend on."""
     exports: dict[str, ExportEntry] = {}

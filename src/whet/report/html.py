@@ -163,8 +163,10 @@ def _summary(view: ReportView) -> dict[str, Any]:
     """Return what the top of the page says: the sentence, what it is about, and the figures behind it."""
     verdict, measured = view.verdict, view.evidence
     if verdict is None or measured is None:
+        words, untimed = words_of(view, view.quality), "" if view.timed else "; no speed was measured"
+        several = f"{words[0].upper()}{words[1:]} of {len(view.trials)} models and runtimes{untimed}"
         alone = f"{view.trials[0].name}: {_in_a_line(view)}"
-        return {"sentence": alone if len(view.trials) == 1 else view.task, "detail": "", "won": None, "tiles": []}
+        return {"sentence": alone if len(view.trials) == 1 else several, "detail": "", "won": None, "tiles": []}
     return {
         "sentence": verdict.sentence,
         "detail": verdict.detail,
@@ -271,8 +273,11 @@ def _again(view: ReportView, models: Mapping[str, Path]) -> list[dict[str, Any]]
     made = []
     for text, names in names_by_recipe(view).items():
         trials = [trial for trial in view.trials if trial.name in names]
-        origin = next((read_manifest(models[name]).origin for name in names if name in models), None)
-        commands = commands_again(view, trials, origin=origin) if trials[0].recipe else ""
+        manifest = next((read_manifest(models[name]) for name in names if name in models), None)
+        origin, calibration = (None, None) if manifest is None else (manifest.origin, manifest.calibration)
+        commands = ""
+        if trials[0].recipe:
+            commands = commands_again(view, trials, origin=origin, calibration=calibration)
         made.append({"names": names, "text": text, "commands": commands, "open": best in names})
     return [one for one in made if one["commands"]]
 

@@ -23,15 +23,16 @@ def markdown_page(view: ReportView, *, mark: str, picture: str) -> str:
     words = words_of(view, view.quality)
     metrics = [*view.columns[1:], *(name for name in TABLE_METRICS if name in view.others)]
     heads = ["model", f"{words} (95 %)", "against the baseline", *(_head(view, name) for name in metrics)]
+    cost = "speed and size" if view.timed else "size"
     conditions = "; ".join(f"{key}: {value}" for key, value in view.common.items())
     return "\n".join(
         [
             f"<!-- {mark} -->",
             "",
-            f"# {markdown_text(view.task)}: {markdown_text(words)} against speed and size",
+            f"# {markdown_text(view.task)}: {markdown_text(words)} against {cost}",
             "",
             *([] if view.verdict is None else [markdown_text(str(view.verdict)), ""]),
-            f"![{markdown_text(words)} against speed, with 95 % intervals]({picture})",
+            f"![{markdown_text(words)} against {cost}, with 95 % intervals]({picture})",
             "",
             _line(heads),
             f"|{'---|' * len(heads)}",

@@ -114,6 +114,11 @@ class ReportView:
         return self.trials[0].name if self.baseline else self.common.get("baseline", "the baseline")
 
     @property
+    def timed(self) -> bool:
+        """Whether speed was measured."""
+        return any(metric in (*SPEED_OF, *SPEED_OF.values()) for metric in self.columns)
+
+    @property
     def best(self) -> int | None:
         """Index of the trial that wins; None if none does."""
         verdict = self.verdict
