@@ -100,7 +100,8 @@ class Benchmark:
     """Folder that keeps the exports of models that have none; if None, the one that WHET_CACHE names, or whet below
     XDG_CACHE_HOME or ~/.cache."""
     metrics: tuple[str, ...] | None = None
-    """Names of what is measured besides the task's own metrics, such as fidelity; everything if None."""
+    """Names of what is measured besides the task's own metrics, which always are: fidelity (KL and disagreement), latency
+    (throughput too), size and memory; everything if None."""
     dimensions: Dimensions | None = None
     """Leading dimensions of an embedder's vectors that an index keeps; all if None."""
     vectors: VectorType = "float32"
@@ -278,7 +279,8 @@ class Benchmark:
         """What is measured besides the task's own metrics."""
         own = {quality_named(name).name for name in task.metrics}
         others = {name: metric for name, metric in all_metrics().items() if metric.universal}
-        wanted = others if self.metrics is None else {choose(name, others, what="the metric") for name in self.metrics}
+        known = {*others, *own, *task.metrics}
+        wanted = others if self.metrics is None else {choose(name, known, what="the metric") for name in self.metrics}
         return [metric() for name, metric in others.items() if name in wanted and name not in own]
 
     def _part(self, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> "_Part":
