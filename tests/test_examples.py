@@ -57,6 +57,14 @@ def test_a_deployment_has_what_it_needs_and_no_weights(deployed):
     np.testing.assert_allclose(predictor.scores(TEXTS), whet.load(model).scores(TEXTS), atol=0.1)
     with pytest.raises(InvalidArtifact, match=r"is a deployment, which whet.load runs"):
         whet.load_model(out)
+    task = whet.load_task(train_file=[{"text": text, "label": "no"} for text in TEXTS])
+    with pytest.raises(InvalidArtifact, match=r"is a deployment, which whet.load runs; give the model that it was mad"):
+        whet.measure([model, out], task)
+    for asked in ({"runtime": "openvino"}, {"precision": "int7"}):
+        with pytest.raises(
+            InvalidParameter, match=r"it has onnxruntime int8; deploy the model that it was made from an"
+        ):
+            whet.load(out, **asked)
 
 
 def test_the_card_of_a_deployment_runs(deployed, monkeypatch, capsys):
@@ -96,9 +104,13 @@ def test_an_altered_deployment_is_refused(deployed, tmp_path):
 def test_the_target_of_a_search_is_deployed(tmp_path, tokenizer, capsys):
     best = tmp_path / "best"
     records.save_model(tiny_model("bert", blocks=1), tokenizer, best, recipe=[], origin="tiny", seed=0)
-    with pytest.raises(InvalidParameter, match=r"must hold an export, but .* runs in PyTorch; whet export .* --deploy"):
+    with pytest.raises(InvalidParameter, match=r"must hold an export, but .* has none; whet export .* --deploy"):
         whet.deploy(best, tmp_path / "out")
-    whet.export(best, ["onnxruntime"], precisions=["fp32", "int8"])
+    whet.export(best, ["onnxruntime"], precisions=["int8"])
+    assert whet.deploy(best, tmp_path / "only").target == "onnxruntime int8"  # though the weights would run in fp32
+    with pytest.raises(InvalidParameter, match=r"must hold an export, but .* runs in PyTorch; whet export .* --deploy"):
+        whet.deploy(best, tmp_path / "out", runtime="pytorch")
+    whet.export(best, ["onnxruntime"], precisions=["fp32"])
     manifest = json.loads((best / "manifest.json").read_text())
     manifest["target"] = {"runtime": "onnxruntime", "precision": "int8"}
     (best / "manifest.json").write_text(json.dumps(manifest))
@@ -130,6 +142,8 @@ def test_a_model_is_served(deployed, file, monkeypatch):
     assert answer.status_code == 200 and [one["label"] for one in answer.json()] == [one.label for one in wanted]
     np.testing.assert_allclose([one["score"] for one in answer.json()], [one.score for one in wanted], atol=0.1)
     assert client.TestClient(served.app).post("/predict", json={"texts": [3]}).status_code == 422
+    if file == "serve.py":
+        assert client.TestClient(served.app).get("/health").json() == {"status": "ok"}
 
 
 def test_a_pipeline_of_transformers_runs_it(deployed, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -100,6 +101,18 @@ def test_a_compressed_model_loads_right_after_the_import(compressed_folder, befo
         compressed_folder,
     )
     assert printed.split() == ["LowRank"]
+
+
+def test_nothing_is_reported_home(tmp_path, monkeypatch):
+    """ONNX Runtime writes an id for its telemetry there, unless it is told not to before its import."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    python("import whet, onnxruntime")
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_the_version_is_known():
+    assert python("import whet; print(whet.__version__)").split() == [version("whet")]
 
 
 @pytest.mark.parametrize("before", ["", "import transformers; transformers.PreTrainedModel"])

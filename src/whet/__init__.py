@@ -6,6 +6,7 @@ Importing it makes the saved structure of compressed models known to transformer
 """
 
 import importlib
+import os
 import warnings
 from typing import Any
 
@@ -14,6 +15,8 @@ import lazy_loader
 from whet import errors as errors
 from whet.models.registration import register
 
+# ONNX Runtime 1.31 sends usage data from its import on, and writes an id to the home; a choice of the user's stays
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 _FORMER = {"task_named": "load_task(name)", "task_from_files": "load_task(train_file=...)"}
@@ -23,6 +26,8 @@ _WHERE = {"task_named": "whet.tasks.base", "task_from_files": "whet.tasks.own_da
 
 def __getattr__(name: str) -> Any:
     """Return a public name, imported from where the stub says, or a former one with a warning."""
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("whet")
     if name not in _FORMER:
         try:
             return _public(name)

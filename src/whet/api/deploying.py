@@ -103,12 +103,12 @@ def deploy(
             f"a deployment must hold what runs without torch, but {model} is {kind_named(source.kind).holds}, which "
             "runs in PyTorch alone; copy its folder"
         )
-    target = choose_target(source, runtime, precision)
-    if target[0] == PYTORCH:
+    if not source.exports or runtime == PYTORCH:
         raise InvalidParameter(
-            f"a deployment must hold an export, but {model} runs in PyTorch; "
+            f"a deployment must hold an export, but {model} {'has none' if runtime is None else 'runs in PyTorch'}; "
             f"{export_command(model, 'onnxruntime')} --deploy {shlex.quote(str(out))}"
         )
+    target = choose_target(source, runtime, precision, exported=True)
     entry = source.manifest["exports"][" ".join(target)]
     TokenEncoder(source, None)  # a tokenizer that only transformers can read is refused here
     listed = [name for name in source.manifest["files"] if name in _COPIED or fnmatchcase(name, _OF_MODULES)]

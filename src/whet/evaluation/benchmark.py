@@ -100,8 +100,8 @@ class Benchmark:
     """Folder that keeps the exports of models that have none; if None, the one that WHET_CACHE names, or whet below
     XDG_CACHE_HOME or ~/.cache."""
     metrics: tuple[str, ...] | None = None
-    """Names of what is measured besides the task's own metrics, which always are: fidelity (KL and disagreement), latency
-    (throughput too), size and memory; everything if None."""
+    """Names of what is measured besides the task's own metrics, which always are: fidelity (KL and disagreement),
+    latency (throughput too), size and memory; everything if None."""
     dimensions: Dimensions | None = None
     """Leading dimensions of an embedder's vectors that an index keeps; all if None."""
     vectors: VectorType = "float32"

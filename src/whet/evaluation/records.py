@@ -132,7 +132,7 @@ def recordable(models: Sequence[str | Path]) -> list[Path]:
     """
     folders = [Path(model) for model in models if is_artifact(model)]
     for folder in folders:
-        read_manifest(folder)
+        artifact.refuse_deployment(folder, read_manifest(folder))
         read_steps(folder)
         trials(folder)
     return folders

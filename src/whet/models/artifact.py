@@ -55,6 +55,7 @@ __all__ = [
     "load_verified",
     "load_with_tokenizer",
     "model_digest",
+    "refuse_deployment",
     "save_files",
     "verify",
     "versions",
@@ -174,6 +175,19 @@ def check_source(source: str | Path) -> str | Path:
     return source
 
 
+def refuse_deployment(folder: Path, manifest: Manifest) -> None:
+    """Refuse a folder that holds an export without the model's weights.
+
+    Raises:
+        InvalidArtifact: it is one.
+    """
+    if "deployed_from" in (manifest.model_extra or {}):
+        raise InvalidArtifact(
+            f"the model must have its weights, but {folder} is a deployment, which whet.load runs; give the model "
+            "that it was made from"
+        )
+
+
 def verify(folder: Path) -> None:
     """Check that loading an artifact reads the files that were saved, and no others.
 
@@ -185,12 +199,8 @@ def verify(folder: Path) -> None:
             the manifest cannot be read.
     """
     manifest = read_manifest(folder)
+    refuse_deployment(folder, manifest)
     for pattern in (CONFIG, WEIGHTS):
-        if "deployed_from" in (manifest.model_extra or {}):
-            raise InvalidArtifact(
-                f"the model must have its weights, but {folder} is a deployment, which whet.load runs; give the model "
-                "that it was made from"
-            )
         if not any(fnmatchcase(name, pattern) for name in manifest.files):
             raise InvalidArtifact(
                 f"{folder / MANIFEST} must list the model's files, but it lists no {pattern}; copy it again"

@@ -72,6 +72,11 @@ class ModelFolder:
         return [(key[0], key[1]) for key in known if len(key) == 2]
 
     @property
+    def is_deployment(self) -> bool:
+        """Whether it was written to run an export, without the model's weights."""
+        return "deployed_from" in self.manifest
+
+    @property
     def target(self) -> tuple[str, str] | None:
         """The runtime and precision that it was made for; None if the manifest names none."""
         target = self.manifest.get("target")

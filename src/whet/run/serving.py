@@ -28,7 +28,7 @@ LARGEST_REQUEST = 1_000
 
 
 def server(model: str | Path | Predictor, *, largest: int = LARGEST_REQUEST) -> "FastAPI":
-    """Return a server that answers at /predict.
+    """Return a server that answers at /predict, and at /health while it runs.
 
     What a request must hold and what comes back is JSON of the kind of the model: for classifiers
     `{"texts": ["..."]}`, and a list of objects with label, score and scores.
@@ -58,6 +58,10 @@ def server(model: str | Path | Predictor, *, largest: int = LARGEST_REQUEST) -> 
             return predictor.answer(request)
         except (InvalidParameter, InvalidData) as error:
             raise HTTPException(422, str(error)) from error
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
 
     return app
 

@@ -6,7 +6,7 @@ from whet.errors import InvalidParameter
 from whet.run.folder import ModelFolder
 from whet.utils.commands import export_command
 from whet.utils.inputs import one_line
-from whet.utils.precision import FP32, PYTORCH
+from whet.utils.precision import BF16, FP32, INT8, PYTORCH, STATIC_INT8
 
 __all__ = ["ONNX_RUNTIME", "OPENVINO", "PACKAGES", "choose_target", "missing_packages", "target_name"]
 
@@ -18,19 +18,29 @@ PACKAGES = {ONNX_RUNTIME: "'whet[run]'", OPENVINO: "'whet[run]' openvino", PYTOR
 _FORMATS = {"onnx": ONNX_RUNTIME}
 """Other names of runtimes."""
 
+_PRECISIONS = (FP32, BF16, INT8, STATIC_INT8)
+
 Target = tuple[str, str]
 
 
-def choose_target(folder: ModelFolder, runtime: str | None = None, precision: str | None = None) -> Target:
+def choose_target(
+    folder: ModelFolder, runtime: str | None = None, precision: str | None = None, *, exported: bool = False
+) -> Target:
     """Return the runtime and precision to run a model in.
 
     In this order: what is asked for; the target that the folder was made for; the fastest for single texts among those
     that were measured; fp32; any other export. The last three count as far as their packages are installed.
 
+    Args:
+        folder: what the folder holds.
+        runtime: what is asked for; None for any.
+        precision: the same.
+        exported: whether only exports count, and not the weights.
+
     Raises:
         InvalidParameter: the folder has no such form, or its package is not installed.
     """
-    forms = _forms(folder)
+    forms = [one for one in _forms(folder) if not exported or one[0] != PYTORCH]
     asked = None if runtime is None else _FORMATS.get(runtime, runtime)
     if asked is not None and asked not in _NEEDED:
         raise InvalidParameter(
@@ -44,10 +54,12 @@ def choose_target(folder: ModelFolder, runtime: str | None = None, precision: st
         )
     if not fitting:
         wanted = " ".join(word for word in (asked, precision) if word)
+        known = precision if precision in _PRECISIONS else FP32
+        command = export_command(folder.path, asked or ONNX_RUNTIME, known)
         raise InvalidParameter(
             f"the model must be exported for what it is to run in, but {folder.path} has no {wanted or 'form'}; it has "
             f"{', '.join(map(target_name, forms)) or 'none that can run'}; "
-            f"{export_command(folder.path, asked or ONNX_RUNTIME, precision or FP32)}"
+            f"{'deploy the model that it was made from anew' if folder.is_deployment else command}"
         )
     made_for = folder.target
     if made_for in fitting and asked is None and precision is None:
