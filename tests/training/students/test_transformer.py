@@ -87,7 +87,7 @@ def test_invalid_texts_are_refused(text: str):
     ("text", "message"),
     [
         ("width=65536,heads=1", r"a student must have at most 1,073,741,824 parameters, but got \d+,"),
-        ("width=7", "sizes must make a model|^"),
+        ("width=7", "sizes and blocks must make a model|^"),
         ("layers=1001", "1 <= layers <= 1000 must hold, but got layers=1001"),
     ],
 )

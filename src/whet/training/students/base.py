@@ -106,12 +106,12 @@ def require_size(make: Callable[[], nn.Module], teacher: nn.Module) -> None:
 
 
 def require_runs(student: nn.Module) -> None:
-    """Check that a student gives an answer: not all sizes that make a model make one that runs.
+    """Check that a student gives an answer: not all sizes, and not all blocks, make a model that runs.
 
     Raises:
         InvalidParameter: it does not.
     """
-    ids = torch.ones(1, 2, dtype=torch.int64)
+    ids = torch.ones(1, 2, dtype=torch.int64, device=next(student.parameters()).device)
     try:
         with torch.inference_mode():
             student(input_ids=ids, attention_mask=torch.ones_like(ids))
@@ -121,8 +121,8 @@ def require_runs(student: nn.Module) -> None:
 
 def _no_model(error: Exception) -> InvalidParameter:
     return InvalidParameter(
-        f"the student's sizes must make a model, but got {type(error).__name__}: {one_line(error)}; give others, such "
-        "as half of the teacher's"
+        f"the student's sizes and blocks must make a model, but got {type(error).__name__}: {one_line(error)}; give "
+        "others, such as half of the teacher's"
     )
 
 
