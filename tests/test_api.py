@@ -11,6 +11,7 @@ import torch
 import whet
 from folders import classifier, save, write_rows
 from helpers import tiny_model
+from whet.calibration.resources import Resources
 from whet.utils.outputs import claimed
 
 
@@ -53,6 +54,21 @@ def test_what_cannot_be_recorded_is_noticed_before_a_measurement(root, tmp_path,
     monkeypatch.setattr(whet.Benchmark, "run", lambda *_: pytest.fail("work had begun"))
     with pytest.raises(whet.InvalidArtifact, match=name):
         whet.measure([root / "dense", tmp_path], own_task(root))
+
+
+def test_a_student_that_gives_no_answer_is_refused_before_it_is_trained(root, tmp_path, monkeypatch):
+    """Such as blocks of linear attention alone, which some families do not run."""
+
+    def broken(*_, **__):
+        raise ValueError("no attention layer")
+
+    student = whet.student_from("layer_subset:odd")
+    built = student.build(whet.load_model(root / "dense"), Resources())
+    monkeypatch.setattr(type(built.model.bert), "forward", broken)
+    monkeypatch.setattr(type(student), "build", lambda *_: built)
+    settings = whet.TrainingSettings(epochs=1, learning_rate=1e-3)
+    with pytest.raises(whet.InvalidParameter, match="sizes and blocks must make a model, but got ValueError: no attention layer; give"):
+        whet.distill(root / "dense", student, own_task(root), tmp_path / "out", settings=settings)
 
 
 def test_load_reads_a_folder_that_whet_did_not_write(root):

@@ -30,7 +30,7 @@ from whet.training.distiller import Teacher
 from whet.training.lora import TrainableCount, attach_lora, merge_lora, trainable_count
 from whet.training.objective import Objective
 from whet.training.settings import LoraSettings, TrainingSettings
-from whet.training.students.base import BuiltStudent, Student
+from whet.training.students.base import BuiltStudent, Student, require_runs
 from whet.training.teacher_cache import cached_logits, teacher_logits
 from whet.training.trainer import Scorer, train
 from whet.utils.calls import checked
@@ -174,6 +174,7 @@ def distill(
             source, tokenizer, task, sample, seed=settings.seed, device=device, needs=student.reads
         )
     built = student.build(source, resources)
+    require_runs(built.model)
     report(built)
     place = _Place(folder, str(teacher), device, overwrite, report_to)
     fitting = replace(settings, max_length=common_max_length(settings.max_length, source, built.model))

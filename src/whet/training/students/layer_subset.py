@@ -30,7 +30,7 @@ from whet.models.inference import model_inputs, predict, removing_hooks
 from whet.models.surgery import block_count, copy_sharing_parameters, keep_blocks, require_all_tokens
 from whet.tasks.data import Batches
 from whet.training.students._narrowing import narrowed_student
-from whet.training.students.base import BuiltStudent, Student, require_runs
+from whet.training.students.base import BuiltStudent, Student
 from whet.utils.parameters import shown, whole_number_in
 from whet.utils.progress import track
 
@@ -104,7 +104,6 @@ class LayerSubset(Student):
             )
         student = copy.deepcopy(teacher).eval()
         keep_blocks(student, chosen)
-        require_runs(student)
         numbers = ", ".join(map(str, chosen))
         plan = f"blocks {numbers} of 0 to {blocks - 1} ({self.pattern or 'as listed'})"
         title = _title(chosen, blocks, self.width)
