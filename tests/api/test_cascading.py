@@ -118,7 +118,7 @@ def test_a_model_that_would_answer_nothing_is_refused(place):
         (
             ["fast", "whole"],
             {"max_disagreement": 0.5},
-            r"0.5 % of the answers differ, which takes 598 examples",
+            r"0.5 % of the answers differ, which takes 598 examples, but got 20; give about 12,000 rows of tr",
         ),
         (["other", "whole"], {"max_disagreement": 20}, r"other differs from whole too often even where its confidence"),
         (["fast", "whole"], {"max_disagreement": 0}, r"max_disagreement"),

@@ -141,7 +141,8 @@ def test_a_best_is_there_before_anything_was_tried(run_search, monkeypatch, tmp_
 
     monkeypatch.setattr(StagedEvaluation, "run", run)
     result = run_search()
-    assert result.best == result.baseline and not result.accepted and not result.candidates
+    assert result.best == result.baseline and not result.accepted and not result.candidates and result.stopped
+    assert result.notes[-1] == "no structure was measured yet, and best is the baseline"
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -155,7 +156,7 @@ def test_ctrl_c_ends_with_the_best_so_far(run_search, monkeypatch, tmp_path, hel
 
     monkeypatch.setattr(StagedEvaluation, "run", stopped)
     result = run_search()
-    assert len(result.candidates) == 3 and result.accepted is held
+    assert len(result.candidates) == 3 and result.accepted is held and result.stopped
     assert result.best == Goal().winner(result.candidates, result.baseline)
     assert records.trials(tmp_path / "out" / "best") == [result.best]
     assert not result.confirmation and "the same command goes on" in result.notes[-1]

@@ -109,7 +109,8 @@ def cascade(
     if len(held_out) < least:
         raise InvalidData(
             f"held-out data must show that at most {max_disagreement:g} % of the answers differ, which takes {least} "
-            f"examples, but got {len(held_out)}; give more training data, or a larger max_disagreement"
+            f"examples, but got {len(held_out)}; give about {_rows_needed(texts, least):,} rows of training data, or a "
+            "larger max_disagreement"
         )
     loaded = [load_with_tokenizer(source, kind=kind) for source in models]
     _require_alike(models, loaded)
@@ -144,6 +145,13 @@ def cascade(
         overwrite=overwrite,
     )
     return chosen
+
+
+def _rows_needed(texts: Task, held_out: int) -> int:
+    """Rows of which as many are held out, where the share stays that of these data; to two digits, rounded up."""
+    rows = held_out * (len(texts.splits.train) + len(texts.splits.validation)) / max(1, len(texts.splits.validation))
+    unit = 10 ** max(0, len(str(int(rows))) - 2)
+    return int(-(-rows // unit) * unit)
 
 
 def _each(confidence: float, models: int) -> float:

@@ -198,6 +198,8 @@ def print_search_result(result: SearchResult, out: Path) -> None:
         )
     for note in result.notes:
         show(f"note: {note}")
+    if not result.candidates and result.stopped:
+        return  # there is nothing to load yet
     target, best = result.best.conditions or {}, out / BEST
     verdict = "" if result.accepted else "nothing that is better than the baseline holds the bar; the nearest is "
     needed, stored = (

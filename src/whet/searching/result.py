@@ -38,6 +38,8 @@ class SearchResult(NamedTuple):
     """The baseline and the best on the dev split; empty if the search was stopped first, or other workers go on."""
     notes: list[str]
     """Sentences on what a reader should know."""
+    stopped: bool = False
+    """Whether somebody pressed Ctrl-C."""
 
     @property
     def original(self) -> Trial:
@@ -67,6 +69,7 @@ def result_of(
     *,
     confirmation: list[Trial],
     notes: Sequence[str],
+    stopped: bool = False,
 ) -> SearchResult:
     """Return the result of a search from what was recorded.
 
@@ -76,20 +79,17 @@ def result_of(
         goal: what was searched for.
         confirmation: the baseline and the best on the dev split, or nothing.
         notes: what is known about the end of the search.
+        stopped: whether somebody pressed Ctrl-C.
     """
     candidates = [candidate for trial in search_trials for candidate in trial.candidates]
     best = goal.winner(candidates, baseline)
     frontier = goal.frontier([baseline, *candidates])
     accepted = bool(candidates) and goal.accepts(best, baseline)
-    notes = [*notes, *_notes(candidates, confirmation, goal)]
-    return SearchResult(best, accepted, baseline, candidates, frontier, search_trials, confirmation, notes)
-
-
-def _notes(candidates: Sequence[Trial], confirmation: Sequence[Trial], goal: Goal) -> list[str]:
-    notes = []
+    notes = [*notes, *(_on_dev(confirmation[1], goal) if confirmation else ())]
     if not candidates:
-        notes.append(f"every candidate failed or was given up, and {BEST} is the baseline")
-    return [*notes, *(_on_dev(confirmation[1], goal) if confirmation else ())]
+        what = "every candidate failed or was given up" if search_trials else "no structure was measured yet"
+        notes.append(f"{what}, and {BEST} is the baseline")
+    return SearchResult(best, accepted, baseline, candidates, frontier, search_trials, confirmation, notes, stopped)
 
 
 def _on_dev(best: Trial, goal: Goal) -> list[str]:

@@ -93,6 +93,7 @@ class Worker:
         keep_best(self.storage, self.baseline, baseline_trial, self.goal)
         notes: list[str] = []
         confirmation: list[Trial] | None = []
+        stopped = False
         try:
             notes += self._explore(evaluation)
             self._do("measuring the best on the dev split")
@@ -100,8 +101,16 @@ class Worker:
             if confirmation is None:
                 notes.append("others are still at work: the last of them confirms the best on the dev split")
         except KeyboardInterrupt:
+            stopped = True
             notes.append("stopped: the same command goes on, and confirms the best on the dev split")
-        return result_of(self.storage.trials(), baseline_trial, self.goal, confirmation=confirmation or [], notes=notes)
+        return result_of(
+            self.storage.trials(),
+            baseline_trial,
+            self.goal,
+            confirmation=confirmation or [],
+            notes=notes,
+            stopped=stopped,
+        )
 
     def _explore(self, evaluation: StagedEvaluation) -> list[str]:
         """Try structures; return notes on why that ended."""

@@ -86,6 +86,8 @@ def search(
         print_json(_as_json(result))
     else:
         print_search_result(result, output.out)
+    if result.stopped and not result.accepted:
+        raise KeyboardInterrupt  # what was found so far is printed; the exit code is that of the signal
     return 0 if result.accepted else NOTHING_HOLDS
 
 
