@@ -254,7 +254,7 @@ def row(name: str, model: nn.Module, test: Split, baseline: np.ndarray[Any, Any]
         n=len(own),
         better="higher",
         conditions={"split": "test reviews"},
-        versus=None if baseline is None else mcnemar(own, baseline, seed=0),
+        versus=None if baseline is None else mcnemar(own, baseline),
     )
     sizes = {coding: stored_bytes(model, coding) for coding in CODINGS}
     print(f"{name}: {accuracy.value:.4f} ({accuracy.low:.4f} to {accuracy.high:.4f}), bytes {sizes}", flush=True)

@@ -139,7 +139,9 @@ def test_a_model_made_in_another_way_is_refused_and_made_again_only_on_demand(
     model = (tmp_path if what == "baseline" else root) / given.pop("model")
     other = whet.load_task(train_file=root / given.pop("train"), dev_file=root / "dev.csv")
     call = {"benchmark": QUICK, "calibration": FEW} | {key: value for key, value in given.items() if key != "recipes"}
-    with pytest.raises(whet.OutputExists, match=f"must be made as before, but .*svd has another {what}; name another"):
+    with pytest.raises(
+        whet.OutputExists, match=f"must be made as before, but .*svd has (another|other) {what}; name another"
+    ):
         whet.compare(model, given["recipes"], other, out, **call)
     assert tree(out) == before and made == ["svd"]
     whet.compare(model, given["recipes"], other, out, **call, overwrite=True)

@@ -55,7 +55,7 @@ def test_several_threads_wait_for_each_other_on_an_idle_machine_too():
 
 def test_a_busy_machine_is_told_with_what_to_do():
     told = (
-        "the machine was busy with other work: what was timed took 2.3 times as long as it computed, so that times and "
+        "the machine was busy with other work: what was timed waited 57 % of the time, so that times and "
         "speedups may be wrong"
     )
     assert busy_sentence(BUSY) == f"{told[0].upper()}{told[1:]}."

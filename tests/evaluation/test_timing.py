@@ -234,7 +234,10 @@ def test_the_user_is_told_what_is_waited_for(monkeypatch, capsys):
     program.join()
     err = capsys.readouterr().err
     by = f"process {os.getpid()}" if Path("/proc/locks").exists() else "another program"
-    assert err.count(f"waiting for {by}, which takes times on this machine") == 1 and err.count("\n") == 1
+    assert (
+        err.count(f"waiting for {by}, another run of whet that takes times on this machine") == 1
+        and err.count("\n") == 1
+    )
 
 
 def test_nobody_is_told_of_no_waiting(capsys):

@@ -81,7 +81,7 @@ def test_the_page_begins_with_what_was_won_or_that_nothing_was():
         replace(one, measurements=[row for row in one.measurements if row.metric in ("accuracy", "disk")])
         for one in (trial("dense"), trial("small", speedup=2.0, mib=40))
     ]
-    assert heading_of(page_of(*untimed)) == "Accuracy of 2 models and runtimes; no speed was measured"
+    assert heading_of(page_of(*untimed)) == "Accuracy of 2 models and runtimes; not all of their speeds were measured"
     assert heading_of(page_of(trial("dense"))).startswith("dense: accuracy 0.800, 20.0 ms for a single text")
 
 

@@ -168,7 +168,7 @@ def test_a_reader_is_warned_once_of_times_beside_other_work(monkeypatch):
     monkeypatch.setattr(slowness, "BUSY", 1.25)
     trials = [trial("dense", slowness=2.3), trial("one", speedup=2.0, slowness=2.3)]
     [busy] = reader_notes(view_of(*trials))
-    assert busy.startswith("The machine was busy with other work: what was timed took 2.3 times as long")
+    assert busy.startswith("The machine was busy with other work: what was timed waited 57 % of the time")
 
 
 def test_recipes_are_grouped():

@@ -273,11 +273,15 @@ def _note(folder: Path, wanted: Mapping[str, Any]) -> None:
         changed = [key for key in entry if name in made and made[name].get(key) != entry[key]]
         if changed and exists(folder / name):
             raise OutputExists(
-                f"a model that is kept must be made as before, but {folder / name} has another {changed[0]}; name "
+                f"a model that is kept must be made as before, but {folder / name} has {_other(changed[0])}; name "
                 "another folder, or give --overwrite, which makes all models again"
             )
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({"files": {**made, **wanted}}, indent=1) + "\n")
+
+
+def _other(what: str) -> str:
+    return f"other {what}" if what == "data" else f"another {what}"
 
 
 def _row_name(name: str, target: Target) -> str:

@@ -100,6 +100,8 @@ def require_held_out(task: Task) -> None:
     Raises:
         InvalidData: the task has too little training data to hold some out.
     """
+    if not len(task.splits.train) + len(task.splits.validation):
+        raise InvalidData("training data must be given, but got dev data alone; give --train-file, or a known --task")
     if not len(task.splits.validation):
         raise InvalidData(
             f"{task.name} must have training data to hold out, but got {len(task.splits.train)} examples in all; "

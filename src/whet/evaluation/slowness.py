@@ -73,5 +73,7 @@ def _busy(conditions: Mapping[str, Any]) -> str:
     slowness, threads = conditions.get(SLOWNESS), conditions.get("threads", 1)
     if not isinstance(slowness, int | float) or slowness < BUSY + (WAITING if threads > 1 else 0):
         return ""
-    took = f"{number(slowness, places=1)} times as long as it computed"
-    return f"the machine was busy with other work: what was timed took {took}, so that times and speedups may be wrong"
+    waited = f"{number(100 * (1 - 1 / slowness), places=0)} % of the time"
+    return (
+        f"the machine was busy with other work: what was timed waited {waited}, so that times and speedups may be wrong"
+    )

@@ -84,7 +84,10 @@ def machine_lock() -> Iterator[None]:
     except Timeout:
         holder = _holder(LOCK)
         by = "another program" if holder is None else f"process {holder}"
-        note(f"waiting for {by}, which takes times on this machine; times that are taken together would be wrong")
+        note(
+            f"waiting for {by}, another run of whet that takes times on this machine, and going on after it: times "
+            "that are taken together would be wrong"
+        )
         lock.acquire()
     except OSError as error:
         raise OutputNotWritten(

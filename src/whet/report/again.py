@@ -43,7 +43,10 @@ def commands_again(
     )
     data, places = _data_words(view), dict.fromkeys(place_of(trial.conditions) for trial in trials)
     rest = [*_unless("--max-length", conditions.get("max_length"), _LENGTH), *_unless("--seed", first.seed, _SEED)]
-    runtimes, precisions = (",".join(dict.fromkeys(column)) for column in zip(*places, strict=True))
+    if view.baseline:  # the baseline's own place too, which speeds are compared with
+        places = dict.fromkeys((place_of(view.trials[0].conditions), *places))
+    runtimes = ",".join(dict.fromkeys(runtime for runtime, _ in places))
+    precisions = ",".join(dict.fromkeys(each for runtime, each in places if runtime != PYTORCH)) or FP32
     source = baseline if origin is None else _operand(public_name(origin))
     sample = [
         *_unless("--calibration", (calibration or {}).get("examples"), _CALIBRATION),

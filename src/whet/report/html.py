@@ -163,7 +163,7 @@ def _summary(view: ReportView) -> dict[str, Any]:
     """Return what the top of the page says: the sentence, what it is about, and the figures behind it."""
     verdict, measured = view.verdict, view.evidence
     if verdict is None or measured is None:
-        words, untimed = words_of(view, view.quality), "" if view.timed else "; no speed was measured"
+        words, untimed = words_of(view, view.quality), "" if view.timed else "; not all of their speeds were measured"
         several = f"{words[0].upper()}{words[1:]} of {len(view.trials)} models and runtimes{untimed}"
         alone = f"{view.trials[0].name}: {_in_a_line(view)}"
         return {"sentence": alone if len(view.trials) == 1 else several, "detail": "", "won": None, "tiles": []}

@@ -115,8 +115,8 @@ class ReportView:
 
     @property
     def timed(self) -> bool:
-        """Whether speed was measured."""
-        return any(metric in (*SPEED_OF, *SPEED_OF.values()) for metric in self.columns)
+        """Whether the speed of every trial was measured."""
+        return any(axis.metric in (*SPEED_OF, *SPEED_OF.values()) for axis in self.axes)
 
     @property
     def best(self) -> int | None:
@@ -272,7 +272,8 @@ def reader_notes(view: ReportView) -> list[str]:
             "These models were measured in several runs, and the speed of a machine varies over time. Speedups, which "
             "come from a single run each, are more reliable than times."
         )
-    busy = [busy_sentence(trial.conditions) for trial in view.trials]
+    told = [*view.trials, *(one.trial for one in view.confirmations)]
+    busy = [busy_sentence(trial.conditions) for trial in told]
     warnings += dict.fromkeys(filter(None, busy))
     versions = [key for key in view.differing if key.startswith("versions.")]
     if versions:

@@ -35,7 +35,7 @@ class Accuracy(Quality):
 
     def compare(self, labels: Array, model: Array, baseline: Array, *, seed: int) -> Comparison:
         """See `Quality.compare`."""
-        return mcnemar(model == labels, baseline == labels, seed=seed)
+        return mcnemar(model == labels, baseline == labels)
 
 
 class _FromConfusion(Quality):
