@@ -86,6 +86,11 @@ def evaluated(monkeypatch) -> list[Structure]:
     return count_evaluated(monkeypatch, made_up())
 
 
+def notes_of(result) -> list[str]:
+    """What a search says at its end, but for what so few dev examples cannot show."""
+    return [note for note in result.notes if "24 dev examples do not show" not in note]
+
+
 def count_evaluated(monkeypatch, evaluate) -> list[Structure]:
     tried: list[Structure] = []
 
@@ -428,7 +433,7 @@ def test_it_warns_of_other_work_on_the_machine(run_search, evaluated, monkeypatc
         search.Baseline, "of", lambda *args, **rest: dataclasses.replace(load(*args, **rest), slowness=2.3)
     )
     result = run_search(warn=told.append)
-    assert "the machine was busy with other work: what was timed took 2.3 times" in told[1]
+    assert "the machine was busy with other work: what was timed waited 57 % of" in told[1]
     assert result.candidates[0].conditions["slowness"] == 2.3
 
 
@@ -511,7 +516,7 @@ def test_it_ends_in_time(run_search, monkeypatch):
     tried = count_evaluated(monkeypatch, minute)
     monkeypatch.setattr(worker, "confirmation_seconds", lambda baseline: 30.0)
     result = run_search(seconds=600.0)
-    assert len(tried) == 9 and clock.now <= 600 and result.confirmation and not result.notes
+    assert len(tried) == 9 and clock.now <= 600 and result.confirmation and not notes_of(result)
 
 
 def test_a_first_structure_that_did_not_fit_is_told(run_search, monkeypatch):
@@ -524,7 +529,7 @@ def test_a_first_structure_that_did_not_fit_is_told(run_search, monkeypatch):
     count_evaluated(monkeypatch, hour)
     result = run_search(seconds=600.0)
     assert len(result.candidates) == 1
-    [note] = result.notes
+    [note] = notes_of(result)
     assert note.startswith(
         "the first structure alone did not fit into 600 s: with loading it took 3600 s; the least time"
     )
@@ -551,7 +556,7 @@ def test_a_structure_that_does_not_end_in_time_is_given_back(run_search, monkeyp
     result = run_search(seconds=230.0)
     assert limits == [math.inf, 230 - 60 - 30, 230 - 120 - 30], "the first one may be late: without it there is nothing"
     assert len(result.candidates) == 2 and result.confirmation
-    assert result.notes == ["the time ended within structure 2; the same command with more time tries it"]
+    assert notes_of(result) == ["the time ended within structure 2; the same command with more time tries it"]
     assert not (tmp_path / "out" / "models" / "0002").exists()
     count_evaluated(monkeypatch, evaluate)
     stop_after(monkeypatch, 3)
@@ -562,7 +567,7 @@ def test_a_small_space_is_searched_to_its_end(run_search, evaluated, monkeypatch
     few = Space(first_token=False)
     monkeypatch.setattr(worker.Space, "of", lambda *args, **rest: few)
     result = run_search()
-    assert sorted(evaluated) == sorted(few.every()) and result.notes == ["every structure of the space was tried"]
+    assert sorted(evaluated) == sorted(few.every()) and notes_of(result) == ["every structure of the space was tried"]
 
 
 @pytest.mark.parametrize("rows", [2, 30])
