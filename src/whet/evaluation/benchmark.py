@@ -97,11 +97,9 @@ class Benchmark:
     precisions: tuple[str, ...] | None = None
     """In which of its precisions each of the runtimes but pytorch runs it; fp32 if None."""
     cache: str | Path | None = None
-    """Folder that keeps the exports of models that have none; if None, the one that WHET_CACHE names, or whet below
-    XDG_CACHE_HOME or ~/.cache."""
+    """Folder of the exports of models that have none; if None, WHET_CACHE, or whet below XDG_CACHE_HOME or ~/.cache."""
     metrics: tuple[str, ...] | None = None
-    """Names of what is measured besides the task's own metrics, which always are: fidelity (KL and disagreement),
-    latency (throughput too), size and memory; everything if None."""
+    """What is measured besides the task's own metrics: fidelity, latency, size, memory; everything if None."""
     dimensions: Dimensions | None = None
     """Leading dimensions of an embedder's vectors that an index keeps; all if None."""
     vectors: VectorType = "float32"

@@ -19,7 +19,7 @@ from whet.models import artifact
 from whet.models.checkpoint import Checkpoint
 from whet.models.inference import kind_of_model
 from whet.models.lineage import FINETUNE, QUANTIZED, lineage_from, public_name
-from whet.models.manifest import CASCADE, DISTILLED, Lineage, Made, Manifest, read_manifest
+from whet.models.manifest import CASCADE, DISTILLED, Lineage, Made, Manifest, read_manifest, refuse_deployment
 from whet.models.surgery import describe
 from whet.tasks.base import hub_dataset
 from whet.tasks.kinds.base import kind_of_head
@@ -132,7 +132,7 @@ def recordable(models: Sequence[str | Path]) -> list[Path]:
     """
     folders = [Path(model) for model in models if is_artifact(model)]
     for folder in folders:
-        artifact.refuse_deployment(folder, read_manifest(folder))
+        refuse_deployment(folder, read_manifest(folder))
         read_steps(folder)
         trials(folder)
     return folders

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from whet.errors import InvalidArtifact, InvalidModel
 from whet.models.inference import kind_of_model
 from whet.models.load import load_tokenizer, load_unverified
-from whet.models.manifest import ExportEntry, Manifest, ShardIndex, file_names, read_manifest, unlisted
+from whet.models.manifest import (
+    ExportEntry,
+    Manifest,
+    ShardIndex,
+    file_names,
+    read_manifest,
+    refuse_deployment,
+    unlisted,
+)
 from whet.models.registration import save_as_stored
 from whet.models.reloading import check_reloaded
 from whet.models.sentence import keep_dimensions, require_vectors, sentence_files, without_modules
@@ -55,7 +63,6 @@ __all__ = [
     "load_verified",
     "load_with_tokenizer",
     "model_digest",
-    "refuse_deployment",
     "save_files",
     "verify",
     "versions",
@@ -173,19 +180,6 @@ def check_source(source: str | Path) -> str | Path:
     if is_artifact(source):
         verify(Path(source))
     return source
-
-
-def refuse_deployment(folder: Path, manifest: Manifest) -> None:
-    """Refuse a folder that holds an export without the model's weights.
-
-    Raises:
-        InvalidArtifact: it is one.
-    """
-    if "deployed_from" in (manifest.model_extra or {}):
-        raise InvalidArtifact(
-            f"the model must have its weights, but {folder} is a deployment, which whet.load runs; give the model "
-            "that it was made from"
-        )
 
 
 def verify(folder: Path) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "ShardIndex",
     "file_names",
     "read_manifest",
+    "refuse_deployment",
     "unlisted",
 ]
 
@@ -192,3 +193,16 @@ def file_names(folder: Path) -> list[str]:
     modules = (path for path in folder.iterdir() if path.is_dir() and fnmatchcase(path.name, MODULE_FOLDERS))
     paths = (path for place in (folder, *modules) for path in place.iterdir() if not path.is_dir())
     return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def refuse_deployment(folder: Path, manifest: Manifest) -> None:
+    """Refuse a folder that holds an export without the model's weights.
+
+    Raises:
+        InvalidArtifact: it is one.
+    """
+    if "deployed_from" in (manifest.model_extra or {}):
+        raise InvalidArtifact(
+            f"the model must have its weights, but {folder} is a deployment, which whet.load runs; give the model "
+            "that it was made from"
+        )
