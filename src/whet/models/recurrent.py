@@ -12,23 +12,21 @@ memory", Neural Computation 9, 1997; Schuster, Paliwal, "Bidirectional recurrent
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers import AutoModelForSequenceClassification
 
 from whet.errors import InvalidParameter
+from whet.models._from_words import FromWords
 from whet.models.configs import RecurrentConfig
-from whet.models.inference import kind_of_model
 
 __all__ = ["RecurrentForSequenceClassification"]
 
 KINDS: dict[str, type[nn.RNN | nn.LSTM]] = {"rnn": nn.RNN, "lstm": nn.LSTM}
 
 
-class RecurrentForSequenceClassification(PreTrainedModel):
+class RecurrentForSequenceClassification(FromWords):
     """Embeddings, recurrent layers and a linear head."""
 
     config_class = RecurrentConfig
-    main_input_name = "input_ids"
 
     def __init__(self, config: RecurrentConfig) -> None:
         if config.cell not in KINDS or min(config.embedding_size, config.hidden_size, config.num_hidden_layers) < 1:
@@ -51,28 +49,12 @@ class RecurrentForSequenceClassification(PreTrainedModel):
         self.classifier = nn.Linear(across, config.num_labels)
         self.post_init()
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        **_: object,
-    ) -> SequenceClassifierOutput:
-        """Return the logits, (batch, labels), and the loss if labels are given.
-
-        Args:
-            input_ids: (batch, length) int64.
-            attention_mask: (batch, length), 0 at padding on either side; None without padding.
-            labels: (batch,) classes, or scores if the head has one output.
-        """
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        real = mask.unsqueeze(-1).to(self.embed_tokens.weight.dtype)
-        states = self.embed_tokens(input_ids)
+    def read(self, input_ids: Tensor, words: Tensor, real: Tensor) -> Tensor:
+        """See `FromWords.read`."""
+        states = words
         for layer in self.layers:
             states, _last = layer(torch.cat([self.dropout(states) * real, real], -1))
-        logits = self.classifier(self.dropout(self._pooled(states, real)))
-        loss = None if labels is None else kind_of_model(self).loss(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return self._pooled(states, real)
 
     def _pooled(self, states: Tensor, real: Tensor) -> Tensor:
         if self.config.pooling == "mean":

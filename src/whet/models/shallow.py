@@ -12,12 +12,11 @@ Differs: weights are learned, not computed from frequencies; filters of one widt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers import AutoModelForSequenceClassification
 
 from whet.errors import InvalidParameter
+from whet.models._from_words import FromWords
 from whet.models.configs import ShallowConfig
-from whet.models.inference import kind_of_model
 
 __all__ = ["ShallowForSequenceClassification"]
 
@@ -55,11 +54,10 @@ class Convolution(nn.Module):
 READERS: dict[str, type[WeightedMean | Convolution]] = {"static": WeightedMean, "cnn": Convolution}
 
 
-class ShallowForSequenceClassification(PreTrainedModel):
+class ShallowForSequenceClassification(FromWords):
     """Embeddings, a reader, and a head with one hidden layer."""
 
     config_class = ShallowConfig
-    main_input_name = "input_ids"
 
     def __init__(self, config: ShallowConfig) -> None:
         if config.reader not in READERS or min(config.embedding_size, config.hidden_size) < 1:
@@ -75,26 +73,10 @@ class ShallowForSequenceClassification(PreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        **_: object,
-    ) -> SequenceClassifierOutput:
-        """Return the logits, (batch, labels), and the loss if labels are given.
-
-        Args:
-            input_ids: (batch, length) int64.
-            attention_mask: (batch, length), 0 at padding on either side; None without padding.
-            labels: (batch,) classes, or scores if the head has one output.
-        """
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        real = mask.unsqueeze(-1).to(self.embed_tokens.weight.dtype)
-        features = self.reader(input_ids, self.dropout(self.embed_tokens(input_ids)), real)
-        logits = self.classifier(self.dropout(self.dense(features).relu()))
-        loss = None if labels is None else kind_of_model(self).loss(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+    def read(self, input_ids: Tensor, words: Tensor, real: Tensor) -> Tensor:
+        """See `FromWords.read`."""
+        hidden: Tensor = self.dense(self.reader(input_ids, self.dropout(words), real))
+        return hidden.relu()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Self
 
-import torch
 from annotated_types import Interval
 from torch import nn
 from transformers import PreTrainedModel
@@ -13,8 +12,8 @@ from whet.errors import InvalidParameter
 from whet.models.configs import Reader, ShallowConfig
 from whet.models.embeddings import word_vectors
 from whet.models.shallow import ShallowForSequenceClassification
-from whet.training.students._words import head_of, principal_components, require_text_head
-from whet.training.students.base import BuiltStudent, Student, require_size
+from whet.training.students._words import drawn, head_of, require_text_head
+from whet.training.students.base import BuiltStudent, Student
 from whet.utils.parameters import whole_number_in
 
 __all__ = ["Shallow"]
@@ -52,11 +51,6 @@ class Shallow(Student):
             hidden_size=self.width,
             **head_of(teacher),
         )
-        require_size(lambda: ShallowForSequenceClassification(config), teacher)
-        with torch.random.fork_rng():
-            torch.manual_seed(resources.seed)
-            student = ShallowForSequenceClassification(config)
-        student.embed_tokens.weight.data.copy_(principal_components(words, width))
-        student.name_or_path = teacher.name_or_path
+        student = drawn(lambda: ShallowForSequenceClassification(config), teacher, words, seed=resources.seed)
         plan = f"{self.reader}, embeddings of {width} from the teacher, hidden layer of {self.width}"
-        return BuiltStudent(student.to(words.device).eval(), plan, f"{self.reader} student (width {self.width})")
+        return BuiltStudent(student, plan, f"{self.reader} student (width {self.width})")

@@ -1,17 +1,21 @@
 """What students share that answer whole texts, and start from the teacher's words."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from whet.errors import InvalidModel
+from whet.models._from_words import FromWords
 from whet.models.checkpoint import KIND, said_kind
 from whet.models.inference import kind_of_model
 from whet.numerics.linalg import eigh_descending
 from whet.tasks.kinds.base import TEXT_HEAD
+from whet.training.students.base import require_size
 
-__all__ = ["head_of", "principal_components", "require_text_head"]
+__all__ = ["drawn", "head_of", "principal_components", "require_text_head"]
 
 
 def require_text_head(teacher: PreTrainedModel, student: str) -> None:
@@ -39,7 +43,30 @@ def head_of(teacher: PreTrainedModel) -> dict[str, Any]:
     return {**head, KIND: said} if said else head
 
 
-def principal_components(words: torch.Tensor, width: int) -> torch.Tensor:
+def drawn(make: Callable[[], FromWords], teacher: PreTrainedModel, words: Tensor | None, *, seed: int) -> FromWords:
+    """Return a student with weights drawn by a seed.
+
+    Args:
+        make: makes it.
+        teacher: whose place and name it takes.
+        words: (words, width) of the teacher, from which its embeddings start; None if they are drawn too.
+        seed: of the weights.
+
+    Raises:
+        InvalidParameter: it is absurdly large; see `require_size`.
+    """
+    require_size(make, teacher)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        student = make()
+    if words is not None:
+        student.embed_tokens.weight.data.copy_(principal_components(words, student.embed_tokens.embedding_dim))
+    student.name_or_path = teacher.name_or_path
+    student.to(teacher.device).eval()
+    return student
+
+
+def principal_components(words: Tensor, width: int) -> Tensor:
     """Return the leading principal components of the words, (words, width), scaled to the mean square 1 of new ones."""
     exact = words.double()
     _, vectors = eigh_descending(exact.T @ exact)

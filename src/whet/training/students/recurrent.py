@@ -10,7 +10,6 @@ Differs: the student uses the teacher's tokens and embeddings instead of word ve
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self, cast
 
-import torch
 from annotated_types import Interval
 from torch import nn
 from transformers import PreTrainedModel
@@ -20,8 +19,8 @@ from whet.errors import InvalidParameter
 from whet.models.configs import Cell, Pooling, RecurrentConfig
 from whet.models.embeddings import word_vectors
 from whet.models.recurrent import RecurrentForSequenceClassification
-from whet.training.students._words import head_of, principal_components, require_text_head
-from whet.training.students.base import BuiltStudent, Student, require_size
+from whet.training.students._words import drawn, head_of, require_text_head
+from whet.training.students.base import BuiltStudent, Student
 from whet.utils.parameters import whole_number_in
 
 __all__ = ["Recurrent"]
@@ -87,16 +86,11 @@ class Recurrent(Student):
             pooling=self.pooling,
             **head_of(teacher),
         )
-        require_size(lambda: RecurrentForSequenceClassification(config), teacher)
-        with torch.random.fork_rng():
-            torch.manual_seed(resources.seed)
-            student = RecurrentForSequenceClassification(config)
-        if self.embeddings == "teacher":
-            student.embed_tokens.weight.data.copy_(principal_components(words, width))
-        student.name_or_path = teacher.name_or_path
+        start = words if self.embeddings == "teacher" else None
+        student = drawn(lambda: RecurrentForSequenceClassification(config), teacher, start, seed=resources.seed)
         directions = "both directions" if self.bidirectional else "one direction"
         sizes = f"{self.layers} {self.cell} of width {self.hidden_size} in {directions}"
         plan = f"{sizes}, {self.embeddings} embeddings of {width}"
         name = f"{'Bi' if self.bidirectional else ''}{self.cell.upper()}"
         title = f"{name} student ({self.layers} {'layer' if self.layers == 1 else 'layers'}, width {self.hidden_size})"
-        return BuiltStudent(student.to(words.device).eval(), plan, title)
+        return BuiltStudent(student, plan, title)
