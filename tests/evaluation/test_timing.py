@@ -19,7 +19,7 @@ import whet
 from helpers import tiny_batches, tiny_model
 from whet.api.inspecting import inspect
 from whet.errors import OutputNotWritten
-from whet.evaluation import timing
+from whet.evaluation import slowness, timing
 from whet.evaluation.metrics.base import ModelUnderTest
 from whet.evaluation.metrics.latency import Latency
 from whet.evaluation.significance import paired_ratio, speedup
@@ -186,7 +186,7 @@ def test_whatever_takes_times_holds_the_lock(taker: str, monkeypatch):
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from whet.evaluation import timing
+from whet.evaluation import slowness, timing
 timing.LOCK = Path(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -340,6 +340,7 @@ def test_representative_batches_are_full_and_spread_over_the_lengths():
 
 CLOCKS = {"perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time", "thread_time", "timeit"}
 STEPS = {
+    "api/cascading.py": "what each model of a cascade computes; the faster must stand before the slower",
     "api/comparing.py": "how long each model of a comparison took to make",
     "cli/demo.py": "how long each step of the demo took",
     "evaluation/timing.py": "the clock itself",
@@ -351,7 +352,8 @@ STEPS = {
     "searching/worker.py": "how much of the time of a search has gone",
     "utils/progress.py": "how far a job is, for lines of progress",
 }
-"""Modules that read a clock, and what of: all but the first report whole steps, and compare no models by them."""
+"""Modules that read a clock, and what of: all but the clock itself look at whole steps, and tell no speed by them but a
+cascade's, which it calls expected."""
 
 
 def reads_a_clock(source: str) -> bool:
@@ -374,3 +376,15 @@ def test_models_are_timed_by_one_clock_alone():
 )
 def test_a_second_clock_is_found(fault: str):
     assert reads_a_clock(fault)
+
+
+def test_whoever_compresses_beside_other_work_is_told_once(monkeypatch, capsys):
+    """Structures that were chosen on a busy machine lost three times as much as those from an idle one."""
+    timing._say_that_choices_may_be_poor.cache_clear()
+    model, batches = tiny_model("bert", blocks=1), tiny_batches().batches[:1]
+    time_models([model], batches)
+    assert "busy" not in capsys.readouterr().err
+    monkeypatch.setattr(slowness, "BUSY", 0)
+    for _ in range(2):
+        time_models([model], batches)
+    assert capsys.readouterr().err.count("the machine is busy with other work: times by which methods choose") == 1

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from whet.errors import OutputNotWritten
-from whet.evaluation.slowness import Stopwatch
+from whet.evaluation.slowness import Stopwatch, busy_sentence
 from whet.models.inference import model_inputs
 from whet.models.layers.low_rank import LowRank
 from whet.runtimes.base import runtime_named
@@ -319,10 +319,23 @@ def _now(device: str) -> float:
 
 
 def _time_passes(runs: Sequence[Run], batches: Sequence[Batch], device: str, seed: int) -> Array:
-    """(rounds, runs) seconds of passes over all the batches."""
-    calls = [[partial(run, batch) for run in runs] for batch in batches]
-    seconds: Array = time_batches(calls, rounds=ROUNDS, device=device, budget=BUDGET * len(batches), seed=seed).sum(1)
+    """(rounds, runs) seconds of passes over all the batches, by which methods choose what they remove."""
+    calls, watch = [[partial(run, batch) for run in runs] for batch in batches], Stopwatch()
+    seconds: Array = time_batches(
+        calls, rounds=ROUNDS, device=device, budget=BUDGET * len(batches), seed=seed, stopwatch=watch
+    ).sum(1)
+    if busy_sentence({**watch.conditions, "threads": torch.get_num_threads()}):
+        _say_that_choices_may_be_poor()
     return seconds
+
+
+@cache
+def _say_that_choices_may_be_poor() -> None:
+    """Say it once: a method takes times again and again."""
+    note(
+        "the machine is busy with other work: times by which methods choose what they remove may be wrong, and the "
+        "model worse than it could be; compress it again when the machine is idle"
+    )
 
 
 def _run(model: nn.Module) -> Run:
