@@ -62,9 +62,10 @@ def main() -> None:
     parser = deployments.parser(__doc__, "runs/embeddings")
     parser.add_argument("--only", nargs="*", choices=[*RECIPES, STUDENT], help="names of models; all if not given")
     parser.add_argument("--runtimes", nargs="*", choices=deployments.RUNTIMES, help="besides PyTorch; all if not given")
+    parser.add_argument("--results", default="results", help="name of what is written beside this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    results = HERE / "results.json"
+    results = HERE / f"{options.results}.json"
     found: Found = json.loads(results.read_text()) if results.is_file() else {}
     names = [*RECIPES, STUDENT] if options.only is None else options.only
     folders = models(names, options.base, options.data_dir, options.runs) if names else []
