@@ -1,4 +1,4 @@
-"""A student that reads a text as the weighted mean of its words, whose weights it learns; a hundred times as fast.
+"""A student that reads a text as the weighted mean of its words, whose weights it learns; some hundred times as fast.
 
 The order of words is lost, so that it fits tasks that words decide. It is the floor of what speed costs, and the first
 stage of a cascade.
