@@ -1,4 +1,4 @@
-"""Classifiers without blocks, 40 to 400 times as fast as a small Transformer: words, one step over them, and a small head.
+"""Classifiers without blocks, 40 to 400 times as fast as a small Transformer: words, one step, and a small head.
 
 `static` reads a text as the weighted mean of its words' vectors, with a weight for each word that is learned; `cnn`
 reads every three neighbouring words by one linear layer, and takes the largest and the mean of what it finds. Both
