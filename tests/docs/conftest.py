@@ -10,6 +10,7 @@ from folders import classifier, save, write_rows, write_tagged
 from helpers import linears, tiny_model
 from searches import made_up, stop_after
 from sentences import sentence_folder, write_pairs
+from whet.api import cascading
 from whet.evaluation import significance
 from whet.evaluation.metrics import latency
 from whet.evaluation.timing import RuntimeTimer
@@ -53,5 +54,6 @@ def working_folder(named_by_pages, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(RuntimeTimer, "opened", lambda _, model: model)
     monkeypatch.setattr(RuntimeTimer, "time", lambda _, models: np.array([[linears(one) for one in models]]))
     monkeypatch.setattr(StagedEvaluation, "run", made_up())
+    monkeypatch.setattr(cascading, "_require_faster_first", lambda *_: None)  # all models are tiny
     stop_after(monkeypatch, 4)
     return tmp_path / "work"

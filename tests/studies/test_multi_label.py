@@ -9,6 +9,7 @@ from folders import save
 from helpers import tiny_model
 from kinds import sentences
 from studied import forbid_making, runner, small_study
+from whet.api import cascading
 
 LOW_RANK = [{"method": "svd", "keep": 0.5}]
 
@@ -22,6 +23,7 @@ def study(tmp_path, monkeypatch):
         "CASCADES": {"cascade": ("dense", 45.0)},
     }
     module = small_study("multi_label", tmp_path, monkeypatch, **changed)
+    monkeypatch.setattr(cascading, "_require_faster_first", lambda *_: None)  # it is the dense model twice
     monkeypatch.setattr(module.glue, "FINE_TUNING", {"goemotions": [{"epochs": 1}]})
     monkeypatch.setattr(module.glue, "CURVES", tmp_path / "fine_tuning.json")
     return module

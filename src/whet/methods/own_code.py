@@ -1,11 +1,11 @@
 """What methods from elsewhere do, as a digest: a class that was edited makes other models under the same name."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import Any
 
 from whet.methods.base import Method
+from whet.utils.files import digest
 
 __all__ = ["own_code"]
 
@@ -21,7 +21,7 @@ def own_code(methods: Iterable[Method]) -> str | None:
     outside of the classes.
     """
     parts = [part for method in methods for part in _class_parts(type(method))]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest() if parts else None
+    return digest("\n".join(parts).encode()) if parts else None
 
 
 def _class_parts(method: type[Method]) -> Iterator[str]:
