@@ -188,3 +188,10 @@ def test_a_step_shows_the_parameters_that_are_not_defaults():
 def test_metrics_have_their_unit():
     view = view_of(DENSE, GOOD)
     assert unit_of(view, "disk") == "MiB" and find_measurement(DENSE, "f1") is None
+
+
+def test_a_reader_is_warned_of_the_times_that_confirm_a_search(monkeypatch):
+    monkeypatch.setattr(slowness, "BUSY", 1.25)
+    confirmed = Confirmation(trial("best", speedup=2.0, slowness=3.4), "small")
+    view = report_view([Result(DENSE), Result(GOOD)], confirmations=[confirmed])
+    assert any("waited 71 % of the time" in note for note in reader_notes(view))
