@@ -219,3 +219,12 @@ def block_weights(model: nn.Module) -> int:
 def linears(model: nn.Module) -> float:
     """Seconds on a machine on which every weight of a block takes as long as any other."""
     return 3000.0 + block_weights(model)
+
+
+def padded_on(side: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return ids (4, 6), and the same with other tokens as padding on a side, (4, 11), with the mask of that."""
+    ids = torch.randint(1, VOCAB, (4, 6), generator=torch.Generator().manual_seed(1))
+    junk = torch.randint(1, VOCAB, (4, 5), generator=torch.Generator().manual_seed(2))
+    parts = [(ids, torch.ones_like(ids)), (junk, torch.zeros_like(junk))]
+    padded, mask = (torch.cat(tensors, 1) for tensors in zip(*(parts if side == "right" else parts[::-1]), strict=True))
+    return ids, padded, mask

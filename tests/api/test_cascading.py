@@ -14,6 +14,7 @@ from kinds import ROWS
 from whet.api import cascading
 from whet.cli.verbs import app
 from whet.errors import InvalidData, InvalidModel, InvalidParameter
+from whet.evaluation import slowness
 from whet.models.inference import predict
 
 WORDS = ("no", "maybe", "yes")
@@ -34,7 +35,7 @@ def place(tmp_path, tokenizer, monkeypatch):
         model.config.id2label, model.config.label2id = dict(enumerate(WORDS)), {w: i for i, w in enumerate(WORDS)}
         save(model, tokenizer, tmp_path / name)
     clock = itertools.accumulate(itertools.count())  # each model takes longer than the one before
-    monkeypatch.setattr(cascading.time, "process_time", lambda: float(next(clock)))
+    monkeypatch.setattr(slowness.time, "thread_time", lambda: float(next(clock)))
     return tmp_path
 
 
@@ -96,7 +97,7 @@ def test_the_speed_is_that_of_the_models_that_are_reached():
 
 def test_a_model_that_is_slower_than_the_next_is_refused(place, monkeypatch):
     times = iter([0, 2, 2, 3])
-    monkeypatch.setattr(cascading.time, "process_time", lambda: float(next(times)))
+    monkeypatch.setattr(slowness.time, "thread_time", lambda: float(next(times)))
     with pytest.raises(
         InvalidParameter, match=r"fast takes 100 ms for a text in PyTorch, and whole takes 50; leave fast out"
     ):

@@ -340,7 +340,6 @@ def test_representative_batches_are_full_and_spread_over_the_lengths():
 
 CLOCKS = {"perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time", "thread_time", "timeit"}
 STEPS = {
-    "api/cascading.py": "what each model of a cascade computes; the faster must stand before the slower",
     "api/comparing.py": "how long each model of a comparison took to make",
     "cli/demo.py": "how long each step of the demo took",
     "evaluation/timing.py": "the clock itself",
@@ -352,8 +351,7 @@ STEPS = {
     "searching/worker.py": "how much of the time of a search has gone",
     "utils/progress.py": "how far a job is, for lines of progress",
 }
-"""Modules that read a clock, and what of: all but the clock itself look at whole steps, and tell no speed by them but a
-cascade's, which it calls expected."""
+"""Modules that read a clock, and what of: all but the first report whole steps, and compare no models by them."""
 
 
 def reads_a_clock(source: str) -> bool:

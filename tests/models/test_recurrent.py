@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from exported import assert_exports
-from helpers import tiny_batches
+from helpers import padded_on, tiny_batches
 from whet.errors import InvalidParameter
 from whet.evaluation import records
 from whet.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
@@ -66,11 +66,7 @@ def test_it_is_the_recurrence_as_written_down(cell, bidirectional, pooling):
 @torch.no_grad()
 def test_padding_is_never_read(cell, bidirectional, pooling, side):
     network = model(cell, bidirectional, pooling)
-    ids = torch.randint(1, 99, (4, 6), generator=torch.Generator().manual_seed(1))
-    junk = torch.randint(1, 99, (4, 5), generator=torch.Generator().manual_seed(2))
-    ones, zeros = torch.ones_like(ids), torch.zeros_like(junk)
-    parts = [(ids, ones), (junk, zeros)] if side == "right" else [(junk, zeros), (ids, ones)]
-    padded, mask = (torch.cat([part[i] for part in parts], 1) for i in (0, 1))
+    ids, padded, mask = padded_on(side)
     torch.testing.assert_close(network(padded, mask).logits, network(ids).logits)
 
 

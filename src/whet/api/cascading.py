@@ -1,6 +1,5 @@
 """Cascades from Python."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +13,7 @@ from annotated_types import Interval
 from whet.calibration.resources import require_held_out
 from whet.errors import InvalidData, InvalidModel, InvalidParameter
 from whet.evaluation import records
+from whet.evaluation.slowness import Stopwatch
 from whet.models.artifact import LoadedModel, load_with_tokenizer
 from whet.models.cascade import CascadeForSequenceClassification, confidences
 from whet.models.inference import model_inputs, predict
@@ -50,7 +50,7 @@ class Cascade:
     examples: int
     """Held-out examples."""
     seconds: tuple[float, ...]
-    """Time of the processor that each model took for an example, in PyTorch."""
+    """What each model computed for an example, in PyTorch: the time on a processor of the thread that asks."""
 
     @property
     def expected_speedup(self) -> float:
@@ -125,9 +125,10 @@ def cascade(
     for source, (model, _) in zip(models, loaded, strict=True):
         with torch.inference_mode():  # what the first call prepares is not the model's own time
             model(**model_inputs(batches.batches[0], model))
-        begun = time.process_time()  # not by the clock, which other work disturbs
-        answers.append(predict(model, batches, name=str(source)))
-        seconds.append((time.process_time() - begun) / len(held_out))
+        watch = Stopwatch()
+        with watch.running():
+            answers.append(predict(model, batches, name=str(source)))
+        seconds.append(watch.computing / len(held_out))  # not by the clock, which other work disturbs
     _require_faster_first(models, seconds)
     chosen = _chosen(models, answers, seconds, share=max_disagreement / 100, confidence=confidence)
     made = CascadeForSequenceClassification.of(

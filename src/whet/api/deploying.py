@@ -105,7 +105,7 @@ def deploy(
         )
     if not source.exports or runtime == PYTORCH:
         raise InvalidParameter(
-            f"a deployment must hold an export, but {model} {'has none' if runtime is None else 'runs in PyTorch'}; "
+            f"a deployment must hold an export, but {model} {'runs in PyTorch' if runtime == PYTORCH else 'has none'}; "
             f"{export_command(model, 'onnxruntime')} --deploy {shlex.quote(str(out))}"
         )
     target = choose_target(source, runtime, precision, exported=True)

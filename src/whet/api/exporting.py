@@ -9,6 +9,7 @@ from whet.errors import InvalidArtifact, InvalidParameter
 from whet.evaluation import records
 from whet.models import artifact
 from whet.models.checkpoint import Checkpoint
+from whet.models.manifest import read_manifest
 from whet.models.recognition import recognized
 from whet.runtimes.base import Agreement, ExportRuntime, exporter_named
 from whet.runtimes.export import CALIBRATION, ExportSettings, export_to
@@ -132,7 +133,8 @@ def _copy(model: str | Path, out: Path, kind: str | None, dimensions: int | None
         else:
             loaded, tokenizer = artifact.load_with_tokenizer(model, kind=kind, dimensions=dimensions)
             steps = records.read_steps(Path(model)) if is_artifact(model) else []
-            records.save_model(loaded, tokenizer, copy, recipe=steps, origin=str(model), seed=0)
+            sample = read_manifest(Path(model)).calibration if is_artifact(model) else None
+            records.save_model(loaded, tokenizer, copy, recipe=steps, origin=str(model), seed=0, calibration=sample)
         yield copy
         for path in copy.iterdir():
             path.rename(draft / path.name)
