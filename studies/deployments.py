@@ -49,7 +49,9 @@ PLACES = {
     ("openvino", "int8"): "OpenVINO int8 (NNCF)",
 }
 """Where models run besides PyTorch, and what tables call it."""
-MARKS = dict(zip(["PyTorch", *PLACES.values()], "osD^", strict=True))
+STATIC = "static vectors"
+"""Where a model of one vector a token runs: in numpy, with no layer."""
+MARKS = dict(zip(["PyTorch", *PLACES.values(), STATIC], "osD^*", strict=True))
 """How pictures mark where a model ran."""
 HERE_TOO = [(runtime, precision) for runtime, precision in PLACES if precision != "bf16" or supports_products("bf16")]
 """Those that this processor has instructions for."""
@@ -181,7 +183,7 @@ def in_runtimes(
 def named(row: dict[str, Any]) -> tuple[str, str]:
     """Return a row's model, and where it ran."""
     model, _, place = row["name"].partition(" (")
-    places = {" ".join(key): said for key, said in PLACES.items()}
+    places = {STATIC: STATIC, **{" ".join(key): said for key, said in PLACES.items()}}
     return model, places[place.rstrip(")")] if place else "PyTorch"
 
 

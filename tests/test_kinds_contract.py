@@ -22,6 +22,7 @@ from whet.evaluation import significance
 from whet.models.artifact import load_with_tokenizer
 from whet.models.inference import kind_of_model, predict
 from whet.models.recognition import recognized
+from whet.run.kinds.base import predictor_named
 from whet.runtimes.base import runtime_named
 from whet.searching import baseline as baseline_module
 from whet.searching import winner
@@ -214,6 +215,10 @@ def test_it_is_exported(kind, made, tmp_path):
     expected = predict(model, made.dev)
     assert exported.kind == expected.kind and np.array_equal(exported.inputs, expected.inputs)
     assert exported.divergences(expected).max() < 1e-6
+    places = ["pytorch", *(["onnxruntime"] if predictor_named(made.task.kind.name()).runs_exports else [])]
+    trials = whet.measure([folder], made.task, benchmark=replace(BENCHMARK, from_text=True))
+    assert [trial.conditions["runtime"] for trial in trials] == places
+    assert all(trial.get("latency_median").value > 0 and trial.conditions["timed_from"] == "text" for trial in trials)
 
 
 @every_kind

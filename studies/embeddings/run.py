@@ -62,6 +62,7 @@ def main() -> None:
     parser = deployments.parser(__doc__, "runs/embeddings")
     parser.add_argument("--only", nargs="*", choices=[*RECIPES, STUDENT], help="names of models; all if not given")
     parser.add_argument("--runtimes", nargs="*", choices=deployments.RUNTIMES, help="besides PyTorch; all if not given")
+    parser.add_argument("--static", type=Path, help="folder of static vectors by model2vec, which has to be installed")
     parser.add_argument("--results", default="results", help="name of what is written beside this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -73,7 +74,10 @@ def main() -> None:
         runtimes = deployments.RUNTIMES if options.runtimes is None else options.runtimes
         places = [PYTORCH, *(place for place in deployments.HERE_TOO if place[0] in runtimes)]
         data = measuring.Data.read(options.data_dir)
-        measure(encoders(folders, places, options.threads), data, found, options.runs)
+        known = encoders(folders, places, options.threads)
+        if options.static is not None:
+            known[f"{options.static.name} ({deployments.STATIC})"] = static(options.static)
+        measure(known, data, found, options.runs)
     if found:
         write(found, results)
 
@@ -127,6 +131,14 @@ def encoders(
             name = folder.name if place == PYTORCH else f"{folder.name} ({' '.join(place)})"
             known[name] = (partial(vectors, loaded), measuring.mebibytes([folder / file for file in files]))
     return known
+
+
+def static(folder: Path) -> tuple[measuring.Encoder, float]:
+    """Return what makes vectors of texts from a folder that model2vec wrote, in one process, and the MiB of it."""
+    from model2vec import StaticModel
+
+    encode = partial(StaticModel.from_pretrained(folder).encode, max_length=MAX_LENGTH, use_multiprocessing=False)
+    return encode, measuring.mebibytes([folder / "model.safetensors"])
 
 
 def vectors(predictor: Any, texts: Sequence[str]) -> np.ndarray[Any, Any]:

@@ -21,7 +21,7 @@ from folders import LABELS, classifier, edit_json, save, write_rows
 from helpers import tiny_batches, tiny_model
 from whet.calibration.resources import Resources
 from whet.errors import InvalidData, InvalidModel, InvalidParameter, UnknownName
-from whet.evaluation import records, slowness
+from whet.evaluation import records, slowness, timing
 from whet.evaluation.benchmark import Benchmark
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics import memory
@@ -37,7 +37,8 @@ from whet.models.inference import predict, predict_logits
 from whet.models.load import class_order
 from whet.numerics.divergence import categorical_kl, gaussian_kl
 from whet.tasks.base import Task
-from whet.tasks.data import Batches
+from whet.tasks.data import Batches, Examples
+from whet.tasks.encoding import encode
 from whet.tasks.kinds.base import Answers, kind_named
 from whet.tasks.own_data import task_from_files
 
@@ -556,6 +557,33 @@ def test_the_disk_size_is_that_of_all_shards(tmp_path):
 
 def names(rows: list[Measurement]) -> set[str]:
     return {row.metric for row in rows}
+
+
+class Asked:
+    """A predictor that keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[list] = []
+
+    def inputs(self, rows):
+        return [row[0] for row in rows]
+
+    def predict(self, inputs):
+        self.calls.append(inputs)
+
+
+def test_times_from_texts_are_those_of_the_predictor(monkeypatch, tokenizer):
+    """Each text alone and then all in batches, as often as there are rounds; the model itself is not run."""
+    texts = [f"w{i} w{i + 1}" for i in range(9)]
+    timed = encode(Examples(texts, [0] * 9), tokenizer, max_length=8, batch_size=4)
+    found = subject(tiny_model("bert"), timed=timed, singles=timed, max_length=512, tokenizer=tokenizer)
+    asked = Asked()
+    monkeypatch.setattr(ModelUnderTest, "predictor", asked)
+    monkeypatch.setattr(found.model, "forward", None)
+    assert names(Latency().measure([found])[0]) == {"latency_median", "latency_p95", "throughput"}
+    singles, batches = [[text] for text in texts], [texts[:4], texts[4:8], texts[8:]]
+    rounds = found.rounds + timing.WARM_UP
+    assert asked.calls == singles * rounds + batches * rounds
 
 
 def test_fixed_shapes_need_a_model_that_reads_them():

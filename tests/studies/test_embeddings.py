@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import whet
@@ -47,3 +48,15 @@ def test_a_study_of_tiny_data(study, tmp_path, tokenizer, monkeypatch):
     (tmp_path / "results.md").unlink()
     run("--only")
     assert (tmp_path / "results.md").read_text() == table
+
+
+def test_static_vectors_are_one_more_row(study, tmp_path, tokenizer, monkeypatch):
+    """model2vec is in no extra, so that a function takes the place of what it loads."""
+    sentence_folder(tmp_path / "base", tokenizer)
+    monkeypatch.setattr(
+        study, "static", lambda folder: (lambda texts: np.array([[len(t), t.count(" ")] for t in texts]), 0.5)
+    )
+    run = runner(study, tmp_path, monkeypatch)
+    run("--only", "dense", "--static", str(tmp_path / "words"), "--results", "static")
+    table = (tmp_path / "static.md").read_text()
+    assert "| words | static vectors | " in table and (tmp_path / "static.png").is_file()

@@ -13,10 +13,13 @@ from transformers import PreTrainedTokenizerBase
 
 from whet.errors import InvalidData, InvalidParameter
 from whet.evaluation import records
+from whet.evaluation.comparable import check_same_classes
 from whet.evaluation.metrics.base import Metric, ModelUnderTest, Quality, all_metrics, quality_named, task_qualities
+from whet.evaluation.places import TIMED_FROM
 from whet.evaluation.rows import (
     BenchmarkRow,
     LeftOut,
+    answering_texts,
     kept_files,
     rows_of,
     say_left_out,
@@ -40,8 +43,6 @@ from whet.runtimes.export_cache import ExportCache, export_cache
 from whet.tasks.base import Task
 from whet.tasks.data import Examples
 from whet.tasks.encoding import encode, fitting_batch_sizes, say_cut, shortest_first
-from whet.tasks.files import listed
-from whet.tasks.pairing import folded
 from whet.utils.hardware import current_machine
 from whet.utils.lookup import choose
 from whet.utils.manifests import is_artifact
@@ -100,6 +101,8 @@ class Benchmark:
     """Folder of the exports of models that have none; if None, WHET_CACHE, or whet below XDG_CACHE_HOME or ~/.cache."""
     metrics: tuple[str, ...] | None = None
     """What is measured besides the task's own metrics: fidelity, latency, size, memory; everything if None."""
+    from_text: bool = False
+    """Whether times are from texts, as `whet.load` answers them, and not from token ids; fixed shapes are left out."""
     dimensions: Dimensions | None = None
     """Leading dimensions of an embedder's vectors that an index keeps; all if None."""
     vectors: VectorType = "float32"
@@ -118,6 +121,11 @@ class Benchmark:
             raise InvalidParameter(
                 f"one of batch_size and batch_tokens must be given, but got batch_size={self.batch_size} and "
                 f"batch_tokens={self.batch_tokens}; leave one out"
+            )
+        if self.from_text and (self.batch_tokens is not None or self.device != "cpu"):
+            raise InvalidParameter(
+                "times from texts must be taken on the CPU in batches of a fixed size, but got "
+                f"device={self.device}, batch_tokens={self.batch_tokens}; leave out from_text, or the other"
             )
 
     @property
@@ -170,6 +178,8 @@ class Benchmark:
         dev = task.splits.dev
         require_dev(task)
         rows = with_data(rows, files, task, left_out)
+        if self.from_text:
+            rows = answering_texts(rows, task, left_out)
         sources = list(dict.fromkeys(str(row.source) for row in rows))
         artifacts = {source: _saved(source) for source in sources}  # they may be replaced meanwhile
         with export_cache(self.cache) as cache:
@@ -177,7 +187,7 @@ class Benchmark:
             exports = self._exported([row for row in rows if files[row] is None], task, cache, left_out)
             rows = [row for row in rows if files[row] is not None or row in exports]
             subjects = [self._placed(plain[str(row.source)], row, files[row] or (), exports.get(row)) for row in rows]
-            _check_same_classes(subjects, task)
+            check_same_classes(subjects, task)
             if self.vector_form != WHOLE:
                 rows = [rows[0], *rows]
                 subjects = [subjects[0], *(with_form(subject, self.vector_form) for subject in subjects)]
@@ -315,6 +325,7 @@ class Benchmark:
             rounds=self.rounds,
             seed=self.seed,
             order=tuple(order),
+            tokenizer=tokenizer if self.from_text else None,
         )
 
     def _conditions(self, task: Task, dev: Examples) -> dict[str, Any]:
@@ -330,6 +341,7 @@ class Benchmark:
             "max_length": self.max_length,
             "padding": "to the longest of a batch, sorted by length",
             "rounds": self.rounds,
+            **({TIMED_FROM: "text"} if self.from_text else {}),
             "versions": artifact.versions(),
         }
 
@@ -349,34 +361,6 @@ def _scored_class(task: Task, qualities: Sequence[Quality]) -> dict[str, Any]:
     if task.ordered and task.positive is None:
         return {}
     return next(({"positive": one.conditions["class"]} for one in qualities if one.of_one_class), {})
-
-
-def _check_same_classes(subjects: Sequence[ModelUnderTest], task: Task) -> None:
-    """Refuse models that have different classes besides the task's, or tokens, as their answers cannot be compared.
-
-    Raises:
-        InvalidData: a model has other classes or tokens than the first.
-    """
-
-    def others(subject: ModelUnderTest) -> list[str]:
-        config: Any = subject.model.config
-        return [
-            folded(str(config.id2label[index])) for index in subject.order[len(task.label_names or subject.order) :]
-        ]
-
-    for subject in subjects[1:]:
-        shapes = [one.answers.logits.shape for one in (subjects[0], subject)]
-        if task.kind.pretrained and shapes[0] != shapes[1]:
-            raise InvalidData(
-                "models must have the same tokens for their answers to be compared, but got other ones of "
-                f"{subject.name} than of {subjects[0].name}; measure them on their own, and compare bits_per_byte"
-            )
-        if others(subject) != others(subjects[0]):
-            got = [f"{listed(others(one)) or 'none'} ({one.name})" for one in (subjects[0], subject)]
-            raise InvalidData(
-                f"models must have the same classes besides those of the data, but got {' and '.join(got)}; "
-                "measure them on their own"
-            )
 
 
 def _spread(examples: Examples, count: int) -> Examples:

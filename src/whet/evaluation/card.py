@@ -27,6 +27,7 @@ from whet.evaluation.formatting import (
 from whet.evaluation.headline import SPEEDS, headline, least_speedup
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics.base import Quality, all_metrics
+from whet.evaluation.places import tokenizer_in_words
 from whet.evaluation.slowness import busy_sentence
 from whet.evaluation.trial import Trial
 from whet.evaluation.words import metric_in_words
@@ -216,7 +217,8 @@ def _speed(form: Form, facts: CardFacts, trial: Trial | None) -> str:
     told = [f"{ratio(versus)} {places[metric]}" for metric in places if (versus := timed.get(metric))]
     if told:
         baseline = markdown_code(str(conditions.get("baseline", "the baseline")))
-        return f"Speed, as a multiple of that of {baseline}: {', '.join(told)}. {busy_sentence(conditions)}".rstrip()
+        said = f"Speed, as a multiple of that of {baseline}: {', '.join(told)}; {tokenizer_in_words(conditions)}."
+        return f"{said} {busy_sentence(conditions)}".rstrip()
     if any(metric in timed for metric in places):
         return "Other models were measured against this one."
     return f"Its speed is not measured yet: {_measure_it(facts, form)} measures it."

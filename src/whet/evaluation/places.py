@@ -5,10 +5,26 @@ from typing import Any
 
 from whet.utils.precision import FP32, PYTORCH
 
-__all__ = ["place_of", "short_name", "short_place", "short_places_in_words", "without_place"]
+__all__ = [
+    "TIMED_FROM",
+    "place_of",
+    "short_name",
+    "short_place",
+    "short_places_in_words",
+    "tokenizer_in_words",
+    "without_place",
+]
 
 _SHORT = {"onnxruntime": ("ORT", "ONNX Runtime"), "openvino": ("OV", "OpenVINO"), PYTORCH: ("PyTorch", "")}
 """The usual short form of a runtime's name, and what that stands for where it must be said."""
+
+TIMED_FROM = "timed_from"
+"""The condition of a trial that says what its times start from: text; or token ids, if it is missing."""
+
+
+def tokenizer_in_words(conditions: Mapping[str, Any] | None) -> str:
+    """Return whether times hold the tokenizer, in words."""
+    return f"times are with{'' if (conditions or {}).get(TIMED_FROM) == 'text' else 'out'} the tokenizer"
 
 
 def place_of(conditions: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from whet.errors import InvalidParameter, MissingResource, OutputNotWritten, WhetError
 from whet.models.artifact import has_export
 from whet.run.folder import ModelFolder
+from whet.run.kinds.base import predictor_named
 from whet.runtimes.base import ExportRuntime, Runtime, require_known_precisions, runtime_named
 from whet.runtimes.export import CALIBRATION, ExportSettings
 from whet.runtimes.export_cache import ExportCache
@@ -20,6 +21,7 @@ from whet.utils.progress import note
 __all__ = [
     "BenchmarkRow",
     "LeftOut",
+    "answering_texts",
     "deployments",
     "kept_files",
     "require_calibration_data",
@@ -192,6 +194,19 @@ def with_data(
         else:
             kept.append(row)
     return kept
+
+
+def answering_texts(rows: Sequence[BenchmarkRow], task: Task, left_out: LeftOut) -> list[BenchmarkRow]:
+    """Return the rows in which `whet.load` answers texts: models of a few kinds do it in PyTorch alone."""
+    if predictor_named(task.kind.name()).runs_exports:
+        return list(rows)
+    refusal = InvalidParameter(
+        f"a model for {task.kind.name().replace('_', ' ')} must run in pytorch to answer texts; time it without them"
+    )
+    for row in rows:
+        if row.runtime != PYTORCH:
+            left_out(row, refusal)
+    return [row for row in rows if row.runtime == PYTORCH]
 
 
 def require_calibration_data(row: BenchmarkRow, task: Task) -> None:

@@ -35,6 +35,7 @@ from whet.utils.precision import FP32, PYTORCH
 from whet.utils.progress import note, progress_bar
 
 __all__ = [
+    "Call",
     "Latencies",
     "ModuleTimes",
     "Run",

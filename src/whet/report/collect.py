@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from whet.errors import InvalidArtifact, InvalidData, InvalidParameter, WhetError
 from whet.evaluation import records
+from whet.evaluation.places import TIMED_FROM
 from whet.evaluation.trial import Trial, current_names
 from whet.models import artifact
 from whet.utils.inputs import require_folder
@@ -31,6 +32,7 @@ SHARED_CONDITIONS = (
     "batch_size",
     "batch_tokens",
     "padding",
+    TIMED_FROM,
     "positive",
     "baseline",
     "baseline_artifact",

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from whet.evaluation.formatting import gain_unit, points_with_arm, times, with_arm
 from whet.evaluation.headline import MAX_DROP, SPEEDS, fastest_that_holds
-from whet.evaluation.places import short_place, short_places_in_words, without_place
+from whet.evaluation.places import short_place, short_places_in_words, tokenizer_in_words, without_place
 from whet.evaluation.trial import Trial
 from whet.evaluation.words import metric_in_words
 
@@ -168,6 +168,8 @@ def trial_table(trials: Sequence[Trial], *, title: str, width: int | None = WIDT
     if len(trials) > 1 and any(one.metric in SPEEDS for one in trials[0].measurements):
         legend += f"; ◀ the fastest {bar}" if best is not trials[0] else f"; no faster model is {bar}"
     marks = [" ◀" if trial is best and trial is not trials[0] else "" for trial in trials]
+    if any(one.metric in SPEEDS for one in trials[0].measurements):
+        legend += f"; {tokenizer_in_words(trials[0].conditions)}"
     caption = "; ".join([legend, *short_places_in_words(trial.conditions for trial in trials)])
     return fitted_table(_columns(trials, marks), title=title, caption=caption, width=width)
 

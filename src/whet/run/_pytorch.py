@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from whet.tasks.questions import Questions
 from whet.tasks.sentences import SentenceModules
 from whet.utils.precision import FP32, PYTORCH
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 __all__ = ["TorchSession", "token_losses"]
 
 _NO_LIMIT = 100_000
@@ -34,10 +37,8 @@ class TorchSession(Session):
 
     precision = FP32
 
-    def __init__(self, source: str | Path, kind: str | None, max_length: int | None, threads: int | None) -> None:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.model, self.tokenizer = load_with_tokenizer(source, kind=kind)
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", max_length: int | None) -> None:
+        self.model, self.tokenizer = model, tokenizer
         self.kind = kind_of_model(self.model).name()
         """The name of the kind of its answers."""
         self._names = input_names(self.model, self.tokenizer.model_input_names)
@@ -51,6 +52,15 @@ class TorchSession(Session):
             left=self.tokenizer.padding_side == "left",
         )
         self._lock = Lock()
+
+    @classmethod
+    def opened(
+        cls, source: str | Path, kind: str | None, max_length: int | None, threads: int | None
+    ) -> "TorchSession":
+        """Return the model of a folder or hub name; see `whet.load`."""
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return cls(*load_with_tokenizer(source, kind=kind), max_length)
 
     def about(self, source: str, batch_size: int) -> About:
         """Return what a predictor knows of the model."""

@@ -13,20 +13,25 @@ to a text depends a little on the texts beside it; with `batch_size=1` it does n
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from whet.errors import InvalidArtifact, InvalidModel, InvalidParameter
 from whet.run.folder import ModelFolder
 from whet.run.kinds.base import About, Predictor, predictor_named
 from whet.run.sessions import ONNX_FILES, OPENVINO_FILES, OnnxSession, OpenVinoSession, Session, require_bf16
-from whet.run.target import ONNX_RUNTIME, OPENVINO, choose_target, missing_packages, target_name
-from whet.run.text import TokenEncoder
+from whet.run.target import ONNX_RUNTIME, OPENVINO, Target, choose_target, missing_packages, target_name
+from whet.run.text import TOKENIZER, Encoder, TokenEncoder
 from whet.utils.calls import checked
 from whet.utils.commands import export_command
 from whet.utils.inputs import exists, one_line, require_folder
 from whet.utils.precision import BF16, FP32, PYTORCH
 
-__all__ = ["load", "usable_cores"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["in_texts", "load", "usable_cores"]
 
 _FIRST_FILES = {precision: names[0] for precision, names in OPENVINO_FILES.items()}
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -103,6 +108,43 @@ def load(
     return answering(_opened(files, target, threads or usable_cores()), encoder, about)
 
 
+def in_texts(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    source: str,
+    max_length: int,
+    batch_size: int,
+    target: Target = (PYTORCH, FP32),
+    exported: Session | None = None,
+) -> Predictor:
+    """Return a predictor for a model in memory, which answers as that of `load` does.
+
+    Args:
+        model: in PyTorch.
+        tokenizer: of the model.
+        source: its folder or hub name; a tokenizer.json there is used as `load` does it where the model is exported.
+        max_length: longest input in tokens; what is longer is cut.
+        batch_size: inputs that run together.
+        target: runtime and precision.
+        exported: the model's export, opened; the model itself runs if None.
+
+    Raises:
+        UnknownName: there is no predictor for models of the kind.
+    """
+    from whet.run._pytorch import TorchSession
+
+    whole = TorchSession(model, tokenizer, max_length)
+    answering, about = predictor_named(whole.kind), whole.about(source, batch_size)
+    if exported is None:
+        return answering(whole, whole, replace(about, target=target_name(target)))
+    files = ModelFolder(Path(source)) if exists(Path(source)) else None
+    encoder: Encoder = whole
+    if files is not None and files.lists(TOKENIZER):
+        encoder = TokenEncoder(files, about.max_length, in_windows=answering.in_windows)
+    return answering(exported, encoder, replace(about, target=target_name(target)))
+
+
 def _required_pytorch(files: ModelFolder, runtime: str | None) -> str:
     """Return PyTorch, where alone models of the folder's kind run."""
     if runtime not in (None, PYTORCH):
@@ -118,7 +160,7 @@ def _in_pytorch(
 ) -> Predictor:
     from whet.run._pytorch import TorchSession
 
-    session = TorchSession(source, kind, max_length, threads)
+    session = TorchSession.opened(source, kind, max_length, threads)
     return predictor_named(session.kind)(session, session, session.about(source, batch_size))
 
 

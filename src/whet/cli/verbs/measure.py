@@ -32,6 +32,7 @@ def measure(
     batch_tokens: BatchTokens | None = None,
     max_length: InputLength = MAX_LENGTH,
     rounds: Rounds = 10,
+    from_text: Flag = False,
     untimed: Untimed = False,
     runtime: str | None = None,
     precision: Precisions | None = None,
@@ -52,6 +53,7 @@ def measure(
         batch_size: Examples in one batch; 32 if not given.
         batch_tokens: Tokens in one batch, padding included, instead of --batch-size.
         rounds: Interleaved rounds of timing.
+        from_text: Time the tokenizer too, as users wait for it, and not the model alone.
         runtime: Where the models run, separated by commas: pytorch, onnxruntime, openvino. Models without an export
             are exported into the cache. If not given: pytorch, and what each folder was exported for.
         cache: Folder that keeps such exports; if not given, the one that WHET_CACHE names, or ~/.cache/whet.
@@ -78,6 +80,7 @@ def measure(
         batch_tokens=batch_tokens,
         max_length=max_length,
         rounds=rounds,
+        from_text=from_text,
         metrics=untimed_metrics() if untimed else None,
         seed=machine.seed,
         device=device,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from torch import nn
@@ -14,12 +14,18 @@ from whet.evaluation.measurement import Better, Comparison, Measurement
 from whet.evaluation.significance import bootstrap, paired_bootstrap, paired_factor
 from whet.evaluation.slowness import Stopwatch
 from whet.numerics.vectors import WHOLE, VectorForm
+from whet.run.kinds.base import Predictor
+from whet.run.predictor import in_texts
+from whet.runtimes.base import ExportedModel
 from whet.tasks.base import Task
 from whet.tasks.data import Batches
 from whet.tasks.kinds.base import Answers
 from whet.tasks.pairing import PositiveClass
 from whet.utils.lookup import choose, members
 from whet.utils.precision import FP32, PYTORCH
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Array = np.ndarray[Any, Any]
 
@@ -72,6 +78,8 @@ class ModelUnderTest:
     """The files that the runtime reads; empty means the weight files of `source`."""
     vectors: VectorForm = WHOLE
     """What an index keeps of an embedder's vectors, which `answers` are read from."""
+    tokenizer: "PreTrainedTokenizerBase | None" = None
+    """Of the model, where times are from texts; None where they are from token ids."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch, compare=False)
     """Runs while times are taken; that of the first model counts."""
 
@@ -79,6 +87,22 @@ class ModelUnderTest:
     def predictions(self) -> Array:
         """(examples,) predictions for the dev examples; see `TaskKind.predictions`."""
         return self.answers.kind.predictions(self.answers, self.dev)
+
+    @cached_property
+    def predictor(self) -> Predictor | None:
+        """What answers texts where times are from texts, as `whet.load` does it."""
+        if self.tokenizer is None:
+            return None
+        exported = self.model if isinstance(self.model, ExportedModel) else None
+        return in_texts(
+            cast("PreTrainedModel", self.model if exported is None else exported.model),
+            self.tokenizer,
+            source=self.source,
+            max_length=self.max_length,
+            batch_size=len(self.timed.batches[0]["input_ids"]),
+            target=(self.runtime, self.precision),
+            exported=None if exported is None else exported.session,
+        )
 
 
 class Metric(ABC):

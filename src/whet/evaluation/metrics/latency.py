@@ -1,4 +1,4 @@
-"""Latency and throughput, on inputs of the task's own lengths and at fixed shapes.
+"""Latency and throughput, on inputs of the task's own lengths and at fixed shapes, from token ids or from texts.
 
 All models run each batch in turn, in a random order drawn anew each time, so that other load on the machine affects all
 of them alike. A speedup is the median over rounds of the ratio of times within a round.
@@ -10,14 +10,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from whet.evaluation.measurement import Better, Comparison, Measurement
 from whet.evaluation.metrics.base import Metric, ModelUnderTest
 from whet.evaluation.significance import bootstrap, paired_ratio
-from whet.evaluation.timing import time_batches
+from whet.evaluation.timing import Call, time_batches
 from whet.models.inference import model_inputs
-from whet.tasks.data import Batch
+from whet.tasks.data import Batch, Batches
 
 __all__ = ["FIXED_SHAPES", "Latency"]
 
@@ -39,7 +38,8 @@ class Latency(Metric):
         return [[measurement for part in parts for measurement in part[i]] for i in range(len(subjects))]
 
     def _singles(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
-        times = _time(subjects, [subject.singles.batches for subject in subjects], "single sentences") * 1e3
+        times = _time(subjects, _calls([(subject, subject.singles) for subject in subjects], 1), "single sentences")
+        times *= 1e3
         rows = []
         for i, subject in enumerate(subjects):
             medians = np.median(times[i], axis=0)  # over rounds, for each example
@@ -50,7 +50,8 @@ class Latency(Metric):
         return [rows[2 * i : 2 * i + 2] for i in range(len(subjects))]
 
     def _batched(self, subjects: Sequence[ModelUnderTest]) -> list[list[Measurement]]:
-        times = _time(subjects, [subject.timed.batches for subject in subjects], "batches")
+        size = len(subjects[0].timed.batches[0]["input_ids"])
+        times = _time(subjects, _calls([(subject, subject.timed) for subject in subjects], size), "batches")
         count = len(subjects[0].timed.labels)
         return [
             [
@@ -70,10 +71,10 @@ class Latency(Metric):
     def _fixed(self, subjects: Sequence[ModelUnderTest]) -> list[list[list[Measurement]]]:
         by_shape = []
         for size, length in FIXED_SHAPES:
-            if length > min(subject.max_length for subject in subjects):
+            if length > min(subject.max_length for subject in subjects) or subjects[0].predictor is not None:
                 continue
-            batches = [[_full_batch(subject, size, length)] for subject in subjects]
-            times = _time(subjects, batches, f"{size} × {length} tokens") * 1e3
+            calls = [[_call(subject, _full_batch(subject, size, length)) for subject in subjects]]
+            times = _time(subjects, calls, f"{size} × {length} tokens") * 1e3
             by_shape.append(
                 [
                     [
@@ -93,22 +94,38 @@ class Latency(Metric):
         return by_shape
 
 
-def _time(subjects: Sequence[ModelUnderTest], batches: Sequence[Sequence[Batch]], what: str) -> Array:
+def _calls(parts: Sequence[tuple[ModelUnderTest, Batches]], size: int) -> Sequence[Sequence[Call]]:
+    """Return, for each batch, what runs it in each model.
+
+    Args:
+        parts: each model with its batches.
+        size: inputs of a batch that is given as texts.
+    """
+    first, batches = parts[0]
+    if first.predictor is None:
+        return list(zip(*([_call(subject, batch) for batch in part] for subject, part in parts), strict=True))
+    assert batches.source is not None
+    inputs = first.predictor.inputs(batches.source.plain())
+    return [
+        [partial(subject.predictor.predict, inputs[start : start + size]) for subject, _ in parts if subject.predictor]
+        for start in range(0, len(inputs), size)
+    ]
+
+
+def _call(subject: ModelUnderTest, batch: Batch) -> Call:
+    inputs = model_inputs(batch, subject.model)
+    return lambda: subject.model(**inputs)
+
+
+def _time(subjects: Sequence[ModelUnderTest], calls: Sequence[Sequence[Call]], what: str) -> Array:
     """Return (subjects, rounds, batches) seconds; the rounds, device, seed and stopwatch of the first hold for all.
 
     Args:
         subjects: the models.
-        batches: the batches of each subject, equally many.
+        calls: for each batch, what runs it in each model.
         what: what is timed, for the progress bar.
     """
     first = subjects[0]
-    calls = [
-        [
-            partial(_run, subject.model, model_inputs(batch, subject.model))
-            for subject, batch in zip(subjects, same_examples, strict=True)
-        ]
-        for same_examples in zip(*batches, strict=True)
-    ]
     seconds = time_batches(
         calls,
         rounds=first.rounds,
@@ -118,10 +135,6 @@ def _time(subjects: Sequence[ModelUnderTest], batches: Sequence[Sequence[Batch]]
         stopwatch=first.stopwatch if first.device == "cpu" else None,  # on others it is waited for without computing
     )
     return seconds.transpose(2, 0, 1)
-
-
-def _run(model: nn.Module, batch: Batch) -> None:
-    model(**batch)
 
 
 def _full_batch(subject: ModelUnderTest, size: int, length: int) -> Batch:

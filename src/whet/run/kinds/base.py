@@ -123,6 +123,11 @@ class Predictor(ABC):
             )
         return model
 
+    @classmethod
+    def inputs(cls, rows: Iterable[tuple[str, ...]]) -> list[Any]:
+        """Return what `predict` reads of examples, each given by its texts; see `Examples.plain`."""
+        return [row[0] if len(row) == 1 else row for row in rows]
+
     def __call__(self, inputs: Any, /) -> Any:
         """Return the answer to one input, or the answers to several.
 

@@ -51,6 +51,11 @@ class Embedder(Predictor):
             'print(model.encode(["The text to embed.", "Another text."]))',
         ]
 
+    @classmethod
+    def inputs(cls, rows: Iterable[tuple[str, ...]]) -> list[Any]:
+        """See `Predictor.inputs`; each text of a pair is one."""
+        return [text for row in rows for text in row]
+
     @property
     def prompts(self) -> dict[str, str]:
         """What may stand before a text, by name."""

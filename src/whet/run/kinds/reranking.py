@@ -60,6 +60,11 @@ class Reranker(TextPredictor):
             f'print(reranker.rank("{_QUERY}", ["{_DOCUMENTS[0]}", "{_DOCUMENTS[1]}"]))',
         ]
 
+    @classmethod
+    def inputs(cls, rows: Iterable[tuple[str, ...]]) -> list[Any]:
+        """See `Predictor.inputs`; each candidate of a query is one."""
+        return [(query, document) for query, *documents in rows for document in documents]
+
     def predict(self, pairs: tuple[str, str] | Iterable[tuple[str, str]]) -> list[float]:
         """Return the score of each pair of a query and a document, in order.
 
