@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from whet.calibration.gradients import activation_gradients, backward_fisher_noise, batches_of_process
 from whet.errors import InvalidModel
-from whet.models.architecture import changes_length, dense_weight, first_token_layers, rows_read
+from whet.models.architecture import changes_length, dense_weight, rows_read
+from whet.models.first_token import first_token_layers
 from whet.models.inference import answers, kind_of_model, model_inputs, removing_hooks
 from whet.tasks.data import Batch, Batches
 from whet.utils.distributed import sum_over_processes

@@ -21,7 +21,8 @@ from torch.utils.hooks import RemovableHandle
 
 from whet.calibration.gradients import activation_gradients, backward_fisher_noise, batches_of_process
 from whet.errors import InvalidModel
-from whet.models.architecture import changes_length, dense_bias, dense_weight, first_token_layers, rows_read
+from whet.models.architecture import changes_length, dense_bias, dense_weight, rows_read
+from whet.models.first_token import first_token_layers
 from whet.models.inference import answers, kind_of_model, removing_hooks
 from whet.numerics.moments import Moments, Side, narrower_side
 from whet.tasks.data import Batch, Batches

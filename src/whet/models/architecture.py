@@ -19,10 +19,7 @@ from torch.nn import functional
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from whet.errors import InvalidModel, NothingToCompress
-from whet.models.layers.attention import CompressedAttention
 from whet.models.layers.base import CompressedLayer
-from whet.models.layers.first_token_attention import FirstTokenAttention
-from whet.models.layers.first_token_norm import FirstTokenNorm
 
 __all__ = [
     "Architecture",
@@ -31,7 +28,6 @@ __all__ = [
     "dense_bias",
     "dense_layers_in_blocks",
     "dense_weight",
-    "first_token_layers",
     "is_dense",
     "reach_of",
     "refuse_cascade",
@@ -172,24 +168,6 @@ def refuse_compressed(include: str, layers: Sequence[tuple[str, str]]) -> None:
             f"{kinds}); apply a method of a later stage, such as quantization, or compress the model that this one was "
             "made from"
         )
-
-
-def first_token_layers(model: nn.Module) -> frozenset[str]:
-    """Return the names of all modules that read only the first token; empty without a `FirstTokenNorm`.
-
-    Such modules lie in the last block, except for the keys and values of its attention, which read all tokens.
-    """
-    modules = dict(model.named_modules())
-    if not any(isinstance(module, FirstTokenNorm) for module in modules.values()):
-        return frozenset()
-    block = f"{Architecture.of(model).blocks[-1]}."
-    reads_all = tuple(
-        f"{name}.{child}."
-        for name, module in modules.items()
-        if isinstance(module, CompressedAttention | FirstTokenAttention)
-        for child in module.reads_all
-    )
-    return frozenset(name for name in modules if name.startswith(block) and not f"{name}.".startswith(reads_all))
 
 
 def rows_read(name: str, mask: Tensor, first_alone: frozenset[str], *, rows: int = 0) -> Tensor:

@@ -16,6 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
 from whet.errors import InvalidModel
+from whet.models.first_token import computes_first_alone
 from whet.models.inference import kind_of_model, model_inputs, outputs_with_loss, removing_hooks
 from whet.models.last_attention import last_attention_projections
 from whet.models.surgery import temporary_submodule
@@ -50,14 +51,15 @@ class Teacher(NamedTuple):
         if self.objective.reads_hidden_states:
             inputs["output_hidden_states"] = True
         targets = self._outputs(batch, inputs)
-        return self.objective.loss(outputs_with_loss(student, inputs), targets, batch, kind=kind_of_model(student))
+        found = _without_unfinished(student, outputs_with_loss(student, inputs))
+        return self.objective.loss(found, targets, batch, kind=kind_of_model(student))
 
     def _outputs(self, batch: Mapping[str, Tensor], inputs: Mapping[str, Any]) -> ModelOutput:
         if self.teacher is None:
             return SequenceClassifierOutput(logits=batch[TEACHER_LOGITS])
         with torch.no_grad():
             outputs: ModelOutput = self.teacher(**{key: value for key, value in inputs.items() if key not in LABELS})
-        return outputs
+        return _without_unfinished(self.teacher, outputs)
 
     @contextmanager
     def attached(self, student: nn.Module, batch: Mapping[str, Tensor]) -> Iterator[None]:
@@ -84,6 +86,14 @@ class Teacher(NamedTuple):
                         stack.enter_context(_projecting(student, self.teacher, trial_batch))
                 self.loss(student, trial_batch)
             yield
+
+
+def _without_unfinished(model: nn.Module, outputs: Any) -> Any:
+    """Leave out what a last block that computes only the first token gives for the others."""
+    if getattr(outputs, "hidden_states", None) is not None and computes_first_alone(model):
+        *states, last = outputs.hidden_states
+        outputs["hidden_states"] = (*states, last[:, :1])
+    return outputs
 
 
 @contextmanager

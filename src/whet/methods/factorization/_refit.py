@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import InvalidModel
-from whet.models.architecture import changes_length, first_token_layers, rows_read
+from whet.models.architecture import changes_length, rows_read
+from whet.models.first_token import first_token_layers
 from whet.models.inference import model_inputs, removing_hooks
 from whet.models.layers.low_rank import LowRank
 from whet.numerics.reduced_rank import outer_factor, reduced_rank_regression

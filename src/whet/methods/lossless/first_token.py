@@ -2,8 +2,10 @@
 
 The head of a BERT-like classifier reads only the first token. In the last block, h_0 = norm(x_0 + attention(x)_0) needs
 the keys and values of all tokens, but the queries, the attention's output, the feed-forward part and the layer norms of
-the first token alone. The method tests that the head reads nothing else: it sets all other outputs of the last block to
-NaN and requires bit-identical logits. The weights stay the same.
+the first token alone. In attention of another kind than BERT's the queries stay, and the rest goes.
+
+The method tests that the head reads nothing else: it sets all other outputs of the last block to NaN and requires
+bit-identical logits. The weights stay the same.
 
 Source: Goyal, Choudhury, Raje, Chakaravarthy, Sabharwal, Verma, "PoWER-BERT: Accelerating BERT Inference via
 Progressive Word-vector Elimination", ICML 2020, arXiv 2001.08950, for tokens that later blocks need not compute.
@@ -11,7 +13,7 @@ Differs: only outputs of the last block that nothing reads are left out, so that
 is trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from whet.calibration.resources import Resources
-from whet.errors import InvalidModel, NothingToCompress
+from whet.errors import NothingToCompress
 from whet.methods.base import Method, Stage
-from whet.models.architecture import Architecture
-from whet.models.attention import unsupported_attention
+from whet.models.architecture import Architecture, is_dense
+from whet.models.first_token import INPUTS, computes_first_alone, cuts, first_token_layers
 from whet.models.inference import example_batch, predict_logits, removing_hooks
-from whet.models.last_attention import restrict_to_first_token
+from whet.models.layers.base import CompressedLayer
+from whet.models.surgery import copy_sharing_parameters
 from whet.tasks.data import Batch
 
 __all__ = ["FirstToken"]
@@ -34,7 +37,6 @@ COMPARED_SHAPES = ((1, 5), (4, 8), (3, 13))
 reads no fewer."""
 LOGIT_TOLERANCE = 1e-5
 """Largest difference of logits; relative to the largest logit if that is above 1."""
-INPUTS = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +53,10 @@ class FirstToken(Method):
         """See `Method.apply`; a model to which it was applied before stays unchanged.
 
         Raises:
-            NothingToCompress: the head reads other tokens too, or the last block is not built like BERT's.
-            InvalidModel: the logits would change.
+            NothingToCompress: the head reads other tokens too, or no layer norm of the last block can be cut.
         """
+        if computes_first_alone(model):
+            return model
         block = Architecture.of(model).blocks[-1]
         batches = [example_batch(model, INPUTS, *shape) for shape in COMPARED_SHAPES]
         expected = _logits(model, batches)
@@ -64,19 +67,33 @@ class FirstToken(Method):
                 "the head must read the first token of the last block alone, but the logits of "
                 f"{type(model).__name__} change with the other tokens; leave {self.name()} out"
             )
-        restrict_to_first_token(model, block)
-        try:
-            found = _logits(model, batches)
-        except (LookupError, RuntimeError, TypeError, ValueError) as failure:
-            raise NothingToCompress(f"{unsupported_attention(model)}; leave {self.name()} out") from failure
-        for before, after in zip(expected, found, strict=True):
-            error = float((before - after).abs().max())
-            if not error <= LOGIT_TOLERANCE * max(1.0, float(before.abs().max())):
-                raise InvalidModel(
-                    f"logits must stay the same to {LOGIT_TOLERANCE:g}, but those of {type(model).__name__} differ by "
-                    f"{error:.2g}; leave {self.name()} out"
-                )
+        cut = next((cut for cut in cuts(model, block) if _pays(model, block, cut, batches, expected)), None)
+        if cut is None:
+            raise NothingToCompress(
+                "a layer norm between the attention and the feed-forward part of the last block must be able to pass "
+                f"the first token on alone, but {type(model).__name__} has none; leave {self.name()} out"
+            )
+        cut(model)
         return model
+
+
+def _pays(
+    model: nn.Module, block: str, cut: Callable[[nn.Module], None], batches: Sequence[Batch], expected: Sequence[Tensor]
+) -> bool:
+    """Whether a cut leaves work of a block out, and the logits as they are."""
+    copied = copy_sharing_parameters(model)
+    cut(copied)
+    try:
+        found = _logits(copied, batches)
+        alone = [copied.get_submodule(name) for name in first_token_layers(copied) if name.startswith(f"{block}.")]
+        if not any(isinstance(layer, CompressedLayer) or is_dense(layer) for layer in alone):
+            return False
+    except (LookupError, RuntimeError, TypeError, ValueError):  # the family's own code cannot run with one token
+        return False
+    return all(
+        float((before - after).abs().max()) <= LOGIT_TOLERANCE * max(1.0, float(before.abs().max()))
+        for before, after in zip(expected, found, strict=True)
+    )
 
 
 def _logits(model: nn.Module, batches: Sequence[Batch]) -> list[Tensor]:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from whet.methods._candidates import Candidate
-from whet.models.architecture import dense_bias, dense_weight, first_token_layers
+from whet.models.architecture import dense_bias, dense_weight
 from whet.models.feed_forward import FeedForward
+from whet.models.first_token import first_token_layers
 from whet.models.head_groups import HeadGroups
 from whet.models.layers.constant import Constant
 from whet.models.layers.passing import PassThrough

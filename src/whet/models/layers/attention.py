@@ -91,11 +91,6 @@ class CompressedAttention(CompressedLayer):
         """See `SavedLayer.hides_attentions`."""
         return True
 
-    @property
-    def reads_all(self) -> tuple[str, ...]:
-        """Names of the children that read all tokens, even if only the first token has a query."""
-        return "key", "value", "shared"
-
     def structure(self) -> dict[str, Any]:
         """See `CompressedLayer.structure`."""
         return {

@@ -70,11 +70,6 @@ class FirstTokenAttention(SavedLayer, nn.ModuleDict):
         """See `SavedLayer.hides_attentions`."""
         return True
 
-    @property
-    def reads_all(self) -> tuple[str, ...]:
-        """Names of the children that read all tokens."""
-        return str(self.names["key"]), str(self.names["value"])
-
     def _part(self, role: str) -> nn.Module:
         return self[str(self.names[role])]
 
