@@ -102,6 +102,7 @@ def one_task(
     """
     known = parser(description, runs)
     known.add_argument("--write-only", action="store_true", help="write tables and picture anew")
+    known.add_argument("--runtimes", nargs="*", choices=RUNTIMES, help="besides PyTorch; all if not given")
     known.add_argument(
         "--only", nargs="*", choices=[*recipes], help="recipes besides the dense model; all if not given"
     )
@@ -117,7 +118,8 @@ def one_task(
     folders = [made(task, dense, options.runs / label, recipes[label], calibration=calibration) for label in chosen]
     export_all(folders, task, calibration=calibration)
     if not options.make_only:
-        rows = in_runtimes(folders, task, options.rounds, max_length=calibration.max_length)
+        places = [place for place in HERE_TOO if options.runtimes is None or place[0] in options.runtimes]
+        rows = in_runtimes(folders, task, options.rounds, max_length=calibration.max_length, places=places)
         write(results, {name: rows})
 
 
@@ -154,6 +156,7 @@ def in_runtimes(
     in_pytorch_alone: Sequence[Path] = (),
     cascades: Sequence[Path] = (),
     max_length: int = 128,
+    places: Sequence[tuple[str, str]] | None = None,
 ) -> Rows:
     """Return the rows of all models in PyTorch, dense first, and then of those that are exported in every other place.
 
@@ -164,6 +167,7 @@ def in_runtimes(
         in_pytorch_alone: folders of models that are not exported.
         cascades: folders of those, which NNCF cannot quantize.
         max_length: of inputs, in tokens.
+        places: where models run besides PyTorch; everywhere if None.
     """
     benchmark = whet.Benchmark(
         batch_size=8,
@@ -174,7 +178,7 @@ def in_runtimes(
         metrics=("fidelity", "latency", "size"),
     )
     rows = [BenchmarkRow(folder) for folder in (*folders, *in_pytorch_alone, *cascades)]
-    for place in HERE_TOO:
+    for place in HERE_TOO if places is None else places:
         here = [*folders, *(cascades if place == ("onnxruntime", "int8") else ())]
         rows += [BenchmarkRow(folder, *place) for folder in here]
     return [trial.to_dict() for trial in benchmark.compare(rows, task)]

@@ -13,6 +13,7 @@ def test_a_study_of_tiny_data(tmp_path, tokenizer, monkeypatch):
     write_retrieval(tmp_path / "scifact_beir")
     changed = {
         "COUNT": 5,
+        "CLAIMS": 12,
         "SETTINGS": whet.TrainingSettings(epochs=1, batch_size=4, max_length=24),
         "CALIBRATION": whet.Calibration(examples=8, batch_size=4, max_length=24),
     }
@@ -20,7 +21,7 @@ def test_a_study_of_tiny_data(tmp_path, tokenizer, monkeypatch):
     run()
     [rows] = json.loads((tmp_path / "results.json").read_text()).values()
     assert [row["name"] for row in rows] == ROWS
-    assert rows[0]["measurements"][0]["metric"] == "ndcg@10" and rows[0]["measurements"][0]["n"] == 20
+    assert rows[0]["measurements"][0]["metric"] == "ndcg@10" and rows[0]["measurements"][0]["n"] == 12
     forbid_making(monkeypatch)
     run("--make-only")
     run("--write-only")
