@@ -135,7 +135,7 @@ def encoders(
 
 def static(folder: Path) -> tuple[measuring.Encoder, float]:
     """Return what makes vectors of texts from a folder that model2vec wrote, in one process, and the MiB of it."""
-    from model2vec import StaticModel
+    from model2vec import StaticModel  # type: ignore[import-not-found]  # in no extra: only this option needs it
 
     encode = partial(StaticModel.from_pretrained(folder).encode, max_length=MAX_LENGTH, use_multiprocessing=False)
     return encode, measuring.mebibytes([folder / "model.safetensors"])
