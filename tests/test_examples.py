@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoModelForCausalLM
 
 import whet
 from folders import classifier, edit_json, save
@@ -37,6 +38,15 @@ def run(*words: object) -> None:
         patch.setattr(sys, "argv", ["whet", *map(str, words)])
         main()
     assert end.value.code == 0
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """Run the command line, which must refuse, and return what it says."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", ["whet", *map(str, words)])
+        main()
+    assert end.value.code == 2
+    return capsys.readouterr().err
 
 
 def imported(path: Path) -> object:
@@ -99,6 +109,17 @@ def test_an_altered_deployment_is_refused(deployed, tmp_path):
         whet.load(out)
     whet.deploy(deployed[1], out, overwrite=True)
     assert whet.load(out).predict(TEXTS) == whet.load(deployed[1]).predict(TEXTS)
+
+
+def test_a_deployment_that_cannot_be_as_asked_is_refused_before_work_starts(tmp_path, tokenizer, capsys):
+    model = tmp_path / "model"
+    records.save_model(classifier(blocks=1), tokenizer, model, recipe=[], origin="tiny", seed=0)
+    said = refused(capsys, "export", model, "--precision", "int8", "--opset", "20", "--deploy", tmp_path / "out")
+    assert "--deploy must stand alone" in said and "but got --precision int8 --opset 20; add --to onnxruntime" in said
+    writer = save(AutoModelForCausalLM.from_config(tiny_model("llama").config), tokenizer, tmp_path / "writer")
+    said = refused(capsys, "export", writer, "--to", "onnx", "--deploy", tmp_path / "out")
+    assert "a deployment must hold what runs without torch" in said
+    assert not (tmp_path / "out").exists() and not list(writer.glob("*.onnx"))
 
 
 def test_the_target_of_a_search_is_deployed(tmp_path, tokenizer, capsys):

@@ -9,6 +9,7 @@ import whet
 from families import tiny
 from folders import classifier, save
 from helpers import FAMILIES, tiny_model
+from sentences import sentence_folder
 from whet.api.inspecting import inspect
 from whet.calibration.resources import Resources
 from whet.errors import InvalidModel, InvalidParameter
@@ -120,6 +121,15 @@ def test_it_says_what_the_head_reads_and_asks_every_method(family, reads, tmp_pa
     assert found.methods.keys() == all_methods().keys()
     assert found.methods["factorization.svd"] == found.methods["quantization.weight_only"] == ""
     assert (found.methods["lossless.first_token"] == "") == (family == "bert")
+
+
+@pytest.mark.parametrize(
+    ("pooling", "reads"), [("cls", "the first token"), ("mean", "all tokens"), ("lasttoken", "the last token")]
+)
+def test_what_an_embedder_reads_follows_from_its_pooling(pooling, reads, tmp_path, tokenizer):
+    found = inspect(sentence_folder(tmp_path / "model", tokenizer, pooling=pooling), batch=(1, 4), rounds=2)
+    assert (found.kind, found.reads) == ("embedding", reads)
+    assert (found.methods["lossless.first_token"] == "") == (pooling == "cls")
 
 
 def test_methods_that_refuse_say_why_in_a_few_words(tmp_path, tokenizer):

@@ -13,6 +13,7 @@ from helpers import tiny_model
 from whet import api
 from whet.api.inspecting import inspect
 from whet.errors import InvalidData, InvalidModel, UnknownName
+from whet.evaluation.load_task import load_task
 from whet.methods.recipe import Recipe
 from whet.models.checkpoint import Checkpoint
 from whet.models.inference import kind_of_model
@@ -94,6 +95,22 @@ def test_a_kind_that_contradicts_the_folder_is_refused(folders, tmp_path):
             call()
     with pytest.raises(UnknownName, match=r"the kind .*token_clasification"):
         api.load_model(model, kind="token_clasification")
+
+
+def test_a_kind_that_a_known_task_is_read_for_must_be_the_models(folders, tmp_path, monkeypatch):
+    """It is what --kind says beside --task; the model's own kind would serve the data too."""
+    monkeypatch.setattr(Unread, "serves", ("token_classification",))
+    model, task = folders["token_classification"], Unread(read_for="classification")
+    student, settings = student_from("layer_subset:top:1"), TrainingSettings()
+    for call in (
+        lambda: api.distill(model, student, task, tmp_path / "out", settings=settings),
+        lambda: api.measure([model], task),
+        lambda: api.compare(model, {"a": Recipe(())}, task, tmp_path / "out"),
+        lambda: search(model, task, tmp_path / "out"),
+    ):
+        with pytest.raises(InvalidModel, match=r"the kind must be that of the model, but got classification for"):
+            call()
+    assert load_task("glue/stsb", kind="regression").read_for == "regression"
 
 
 def test_data_that_serve_the_kind_of_the_model_are_read_for_it(folders, monkeypatch):

@@ -121,6 +121,8 @@ def test_what_cannot_be_read_is_refused_before_work_starts():
         running_text("", reading="causal", split="train", source="my.txt")
     with pytest.raises(InvalidParameter, match=r"1 <= stride <= 19 must hold.* but got stride=20"):
         text_of(stride=20).encode(TOKENIZER, max_length=20)
+    with pytest.raises(InvalidParameter, match=r"must go with a model that reads from left to right, .* stride=5"):
+        text_of(stride=5, reading="masked").encode(TOKENIZER, max_length=20)
     nothing = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()))
     with pytest.raises(InvalidData, match=r"the text must have tokens to predict, but .* makes none of it; give more"):
         documents(["w5 w6"], reading="causal", split="dev").encode(nothing, max_length=20)

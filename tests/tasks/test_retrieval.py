@@ -60,6 +60,7 @@ def test_title_and_text_are_joined(tmp_path):
         ({"judged": [("q9", "a", "1")]}, "each query-id in .*test.tsv must be in queries.jsonl, but got q9"),
         ({"judged": [("q1", "z", "1")]}, "each corpus-id in .*test.tsv must be in corpus.jsonl, but got z"),
         ({"judged": [("q1", "a", "much")]}, "must be finite numbers, but got 'much' in row 1"),
+        ({"judged": [("q1", "a", "0"), ("q2", "b", "0")]}, "a relevant document must have a score above 0, but .*tsv"),
         ({"documents": {"a": "x", "": "y"}}, "every document must have an id, but row 2 of .* has none"),
         ({"queries": {"q1": "w10", "q2": " "}}, "every query must have a text, but .* has none for q2"),
     ],

@@ -16,6 +16,7 @@ from whet.models.inference import example_batch, kind_of_model, predict_logits, 
 from whet.models.load import common_max_length
 from whet.numerics.low_rank import break_even
 from whet.tasks.data import Batch
+from whet.tasks.kinds.base import NO_HEAD
 from whet.utils.hardware import INSTRUCTION_SETS, Machine, current_machine
 
 __all__ = ["BreakEven", "Inspection", "ModuleRow", "Unreached", "inspected", "require_batch"]
@@ -176,7 +177,8 @@ def _unreached(model: PreTrainedModel, rows: list[ModuleRow]) -> Unreached:
 
 def _tokens_read(model: PreTrainedModel) -> str:
     """What the head reads of the last block's output, found by setting some tokens to NaN."""
-    if not kind_of_model(model).one_row:
+    kind = kind_of_model(model)
+    if not kind.one_row and NO_HEAD not in kind.heads:  # an embedder pools tokens
         return "each token by itself"
     block = model.get_submodule(Architecture.of(model).blocks[-1])
     batch = example_batch(model, ["input_ids", "attention_mask"], 1, 8)

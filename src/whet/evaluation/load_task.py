@@ -1,6 +1,7 @@
 """A known task or one of the user's own data, after a check that what is given goes together."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from whet.errors import InvalidData, InvalidParameter
@@ -96,7 +97,7 @@ def load_task(
 def _of_kind(task: Task, kind: TaskKind) -> Task:
     """The task as models of a kind answer it, which its data must serve."""
     try:
-        return task.for_kind(kind)
+        return replace(task.for_kind(kind), read_for=kind.name())
     except InvalidData as error:
         served = (task.kind.name(), *task.serves)
         raise InvalidParameter(

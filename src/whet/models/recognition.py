@@ -40,7 +40,7 @@ def recognized(
     Args:
         source: folder or hub name.
         task: the data.
-        said: name of the kind that the user says.
+        said: name of the kind that the user says; that which the data are read for, if None and labels are read.
         labels: whether labels are read; where they are not, data of a user's own that are said to be of another kind
             serve as texts.
 
@@ -48,6 +48,8 @@ def recognized(
         InvalidModel: the kind is not known; see `Checkpoint.kind`.
         InvalidData: the task is one for models of another kind.
     """
+    if labels == "read":
+        said = said or task.read_for
     whole = whole_of(Checkpoint.of(source))
     fitting = [kind.name() for kind in whole.kinds(said)]
     wanted = next((name for name in (task.kind.name(), *task.serves) if name in fitting), None)

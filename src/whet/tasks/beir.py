@@ -148,11 +148,21 @@ class BeirFolder:
         pairs = self._numbered(table, path)
         for (query, document), score in zip(pairs, scores, strict=True):
             found.setdefault(query, {})[document] = score
-        return {name: found[name] for name in self.queries if name in found}
+        judged = {name: found[name] for name in self.queries if name in found}
+        if judged and not any(score > 0 for scores in judged.values() for score in scores.values()):
+            raise InvalidData(
+                f"a relevant document must have a score above 0, but {one_line(path)} has none; give at least one"
+            )
+        return judged
 
     def _candidates(self, split: str) -> dict[str, list[int]]:
         """The candidates of each query, the best first."""
-        path = _require(self.candidates or self.folder / CANDIDATES, f"{split}.tsv")
+        path = _found(folder := self.candidates or self.folder / CANDIDATES, f"{split}.tsv")
+        if path is None:
+            raise InvalidData(
+                f"a reranker's queries must have candidates, but {one_line(folder)} holds no {split}.tsv; let an "
+                "embedder find them: whet.make_candidates(EMBEDDER, FOLDER, OUT) in Python"
+            )
         found: dict[str, list[int]] = {}
         for query, document in self._numbered(read_table(path, _JUDGED[:2]), path):
             found.setdefault(query, []).append(document)

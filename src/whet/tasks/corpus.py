@@ -152,6 +152,11 @@ class Passages(Examples):
     def _stride(self, size: int, max_length: int) -> int:
         if size < 2:
             raise InvalidParameter(f"a window must hold 2 tokens of text, but got max_length={max_length}; raise it")
+        if self.reading == "masked" and self.stride is not None:
+            raise InvalidParameter(
+                f"a stride must go with a model that reads from left to right, but got stride={self.stride} with a "
+                "masked one, which reads each window once; leave it out"
+            )
         if self.windows == "adjacent" or self.reading == "masked":
             return size
         stride = size // 2 if self.stride is None else self.stride

@@ -29,6 +29,8 @@ T = TypeVar("T")
 def members(package: str, base: type[T], *, group: str | None = None) -> tuple[type[T], ...]:
     """Return the concrete subclasses of `base` defined below `package`, in module order, and those of entry points.
 
+    Modules whose names begin with an underscore hold what several members share, and no member.
+
     Args:
         package: full name of a package.
         base: the class that all members derive from.
@@ -40,6 +42,8 @@ def members(package: str, base: type[T], *, group: str | None = None) -> tuple[t
     root = importlib.import_module(package)
     classes: list[type[T]] = []
     for info in pkgutil.walk_packages(root.__path__, prefix=f"{package}."):
+        if info.name.rpartition(".")[2].startswith("_"):
+            continue
         module = importlib.import_module(info.name)
         classes += [
             member

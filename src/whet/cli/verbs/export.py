@@ -57,22 +57,23 @@ def export(
         deploy: Folder to write: all that runs the model without torch, with a small server.
         overwrite: Replace the output folder.
     """
+    options = {
+        "precision": (precision, "fp32"),
+        "max_kl": (max_kl, None),
+        "opset": (opset, None),
+        "max_length": (max_length, MAX_LENGTH),
+        "dimensions": (dimensions, None),
+        **{one.name: (getattr(group, one.name), one.default) for group in (data, machine) for one in fields(group)},
+    }
     if deploy is not None:
-        _check_deployment(deploy, model, names_in(to or ""), names_in(precision), overwrite=overwrite)
+        _check_deployment(deploy, model, names_in(to or ""), names_in(precision), kind=data.kind, overwrite=overwrite)
     elif to is None:
         raise InvalidParameter("--to must name a runtime, but got nothing; --to onnxruntime exports the model")
     if to is None:
+        _refuse_settings(given_words({**options, "out": (out, None)}))
         _deployed(model, deploy, overwrite=overwrite, as_json=as_json)
         return
     if out is None and deploy is None and (dimensions is not None or not is_artifact(model)):
-        options = {
-            "precision": (precision, "fp32"),
-            "max_kl": (max_kl, None),
-            "opset": (opset, None),
-            "max_length": (max_length, MAX_LENGTH),
-            "dimensions": (dimensions, None),
-            **{one.name: (getattr(group, one.name), one.default) for group in (data, machine) for one in fields(group)},
-        }
         _require_out(model, ["--to", to, *given_words(options)])
     from dataclasses import replace
 
@@ -106,21 +107,57 @@ def export(
     print_exports(out or Path(model), agreements)
     if out is not None:
         show(f"saved to {out}")
-        tell(f"measure it: {in_words('whet', 'measure', model, out, *data.words(max_length=max_length))}")
+        words = data.words(max_length=max_length, pairs=_embeds(out))
+        tell(f"measure it: {in_words('whet', 'measure', model, out, *words)}")
 
 
 def _check_deployment(
-    folder: Path, model: str, runtimes: Sequence[str], precisions: Sequence[str], *, overwrite: bool
+    folder: Path,
+    model: str,
+    runtimes: Sequence[str],
+    precisions: Sequence[str],
+    *,
+    kind: str | None,
+    overwrite: bool,
 ) -> None:
     """Refuse what cannot become a deployment before anything is exported."""
+    from whet.models.checkpoint import Checkpoint
+    from whet.run.kinds.base import predictor_named
     from whet.utils.outputs import check_output
 
+    for known in Checkpoint.of(model).kinds(kind) if runtimes else ():
+        if not predictor_named(known.name()).runs_exports:
+            raise InvalidParameter(
+                f"a deployment must hold what runs without torch, but {model} is {known.holds}, which runs in PyTorch "
+                "alone; copy its folder"
+            )
     if len(runtimes) > 1 or len(precisions) > 1:
         raise InvalidParameter(
             f"--deploy must go with one runtime and precision, but got {', '.join(runtimes)} in "
             f"{', '.join(precisions)}; name one of each"
         )
     check_output(folder, overwrite=overwrite, inputs=[Path(model)])
+
+
+def _embeds(folder: Path) -> bool:
+    """Return whether a folder that whet wrote holds an embedder, which pairs of texts measure."""
+    from whet.run.folder import ModelFolder
+    from whet.tasks.kinds.base import NO_HEAD, kind_named
+
+    return NO_HEAD in kind_named(ModelFolder(folder).kind).heads
+
+
+def _refuse_settings(words: Sequence[str]) -> None:
+    """Refuse settings of an export where none is made.
+
+    Raises:
+        InvalidParameter: there are some.
+    """
+    if words:
+        raise InvalidParameter(
+            f"--deploy must stand alone where it takes an export that is there, but got {' '.join(words)}; add --to "
+            "onnxruntime to make one, or leave them out"
+        )
 
 
 @contextmanager
