@@ -15,6 +15,7 @@ WITHOUT_MEASURING = [
     ("frontier", "results", "--tasks"),
     ("lora_and_rnn_cola", "results", "--parts"),
     ("multi_label", "results", "--tasks"),
+    ("reranking", "results", "--write-only"),
     ("student_initialization", "results", "--settings"),
 ]
 
