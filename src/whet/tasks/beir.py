@@ -148,7 +148,7 @@ class BeirFolder:
         pairs = self._numbered(table, path)
         for (query, document), score in zip(pairs, scores, strict=True):
             found.setdefault(query, {})[document] = score
-        judged = {name: found[name] for name in self.queries if name in found}
+        judged: dict[str, Judgments] = {name: found[name] for name in self.queries if name in found}
         if judged and not any(score > 0 for scores in judged.values() for score in scores.values()):
             raise InvalidData(
                 f"a relevant document must have a score above 0, but {one_line(path)} has none; give at least one"
