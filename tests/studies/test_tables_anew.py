@@ -15,6 +15,7 @@ WITHOUT_MEASURING = [
     ("frontier", "results", "--tasks"),
     ("lora_and_rnn_cola", "results", "--parts"),
     ("multi_label", "results", "--tasks"),
+    ("question_answering", "results", "--write-only"),
     ("reranking", "results", "--write-only"),
     ("student_initialization", "results", "--settings"),
 ]
