@@ -48,7 +48,7 @@ def recognized(
         InvalidModel: the kind is not known; see `Checkpoint.kind`.
         InvalidData: the task is one for models of another kind.
     """
-    if labels == "read":
+    if labels == "read" and task.names:  # own data that do not fit are told by `for_kind`
         said = said or task.read_for
     whole = whole_of(Checkpoint.of(source))
     fitting = [kind.name() for kind in whole.kinds(said)]
