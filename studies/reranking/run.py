@@ -23,7 +23,7 @@ import deployments  # noqa: E402  (beside this folder)
 NAME = "SciFact, 120 claims, 20 candidates each"
 COUNT = 20
 CLAIMS = 120
-"""Test claims that are measured, of 300: all of them take a slow core an hour for each three models."""
+"""Test claims that are measured, of 300, so that a slow core has a result within half an hour."""
 MAX_LENGTH = 192
 """Tokens of a claim and an abstract; longer abstracts are cut."""
 READ = 256

@@ -28,7 +28,7 @@ from whet.utils.manifests import CARD, CONFIG, MANIFEST, MEASUREMENTS, MODULE_FO
 from whet.utils.outputs import holding_output, new_folder
 from whet.utils.precision import PYTORCH
 
-__all__ = ["Deployment", "deploy"]
+__all__ = ["Deployment", "deploy", "require_exports"]
 
 SERVER, REQUIREMENTS = "serve.py", "requirements.txt"
 _COPIED = (CONFIG, TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, MODULES, SETTINGS, TRANSFORMER)
@@ -71,6 +71,23 @@ class Deployment(NamedTuple):
     """Bytes of all its files."""
 
 
+def require_exports(kind: str, model: str | Path) -> None:
+    """Refuse a model of a kind that runs in PyTorch alone.
+
+    Args:
+        kind: its name.
+        model: folder or hub name, for the message.
+
+    Raises:
+        InvalidParameter: the kind is such.
+    """
+    if not predictor_named(kind).runs_exports:
+        raise InvalidParameter(
+            f"a deployment must hold what runs without torch, but {model} is {kind_named(kind).holds}, which runs in "
+            "PyTorch alone; copy its folder"
+        )
+
+
 @checked
 @holding_output("model")
 def deploy(
@@ -98,11 +115,8 @@ def deploy(
         OutputExists, OutputNotWritten: `out` exists or cannot be written.
     """
     source = ModelFolder(Path(model))
-    if source.is_own and not predictor_named(source.kind).runs_exports:
-        raise InvalidParameter(
-            f"a deployment must hold what runs without torch, but {model} is {kind_named(source.kind).holds}, which "
-            "runs in PyTorch alone; copy its folder"
-        )
+    if source.is_own:
+        require_exports(source.kind, model)
     if not source.exports or runtime == PYTORCH:
         raise InvalidParameter(
             f"a deployment must hold an export, but {model} {'runs in PyTorch' if runtime == PYTORCH else 'has none'}; "

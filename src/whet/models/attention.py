@@ -29,6 +29,7 @@ from whet.models.surgery import copy_sharing_parameters, replace_module
 from whet.numerics.low_rank import Spectrum
 
 __all__ = [
+    "INPUTS",
     "LAYOUTS",
     "HeadWidths",
     "KeptHead",
@@ -51,6 +52,7 @@ LAYOUTS: dict[frozenset[str], tuple[str, str, str, str]] = {
 }
 """Names of query, key, value and output by the names of an attention's children: BERT's family, and DistilBERT."""
 INPUTS = ("input_ids", "attention_mask")
+"""What models are tried with."""
 EXAMPLES, TOKENS = 2, 9
 """Sizes of the batch on which rebuilt attentions are compared."""
 

@@ -36,7 +36,7 @@ def input_embeddings(model: nn.Module) -> nn.Module:
     transformer: Any = model
     try:
         embeddings: nn.Module = transformer.get_input_embeddings()
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # of CANINE, which hashes characters
         raise NothingToCompress(
             f"token embeddings must be an ordinary table, but {type(model).__name__} has none; leave embeddings out"
         ) from error

@@ -12,19 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whet.models.attention import LAYOUTS, child_names, is_encoders
+from whet.models.attention import INPUTS, LAYOUTS, child_names, is_encoders
 from whet.models.inference import example_batch, model_inputs, removing_hooks
 from whet.models.layers.attention import CompressedAttention
 from whet.models.layers.first_token_attention import FirstTokenAttention
 from whet.models.layers.first_token_norm import FirstTokenNorm
 from whet.models.surgery import replace_module
 
-__all__ = ["INPUTS", "computes_first_alone", "cuts", "first_token_layers"]
+__all__ = ["computes_first_alone", "cuts", "first_token_layers"]
 
 Cut = Callable[[nn.Module], None]
 """Changes a model in place."""
 
-INPUTS = ("input_ids", "attention_mask")
 EXAMPLES, TOKENS = 2, 8
 """Sizes of the batch that shows what layers see."""
 NORMS = ("output.LayerNorm", "sa_layer_norm")

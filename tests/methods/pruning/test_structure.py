@@ -25,6 +25,7 @@ from whet.methods.recipe import Recipe
 from whet.models.architecture import Architecture
 from whet.models.attention import SelfAttention
 from whet.models.feed_forward import FeedForward
+from whet.models.first_token import first_token_layers
 from whet.models.layers.constant import Constant
 from whet.models.layers.passing import PassThrough
 from whet.models.layers.resized import Resized
@@ -186,11 +187,12 @@ def test_time_is_not_saved_where_the_first_token_alone_is_computed(monkeypatch: 
     length = 9.0
     first = Recipe((FirstToken(),)).apply(model, Resources())
     parts = taken_apart(first)
+    alone = first_token_layers(first)
     last, before = list(parts.values())[-1], list(parts.values())[-3]
-    assert last.share(first, length) == pytest.approx(1 / length)
-    assert before.share(first, length) == 1
+    assert last.share(alone, length) == pytest.approx(1 / length)
+    assert before.share(alone, length) == 1
     attention = list(parts.values())[-2]
-    assert attention.share(first, length) == pytest.approx((2 + 2 / length) / 4)
+    assert attention.share(alone, length) == pytest.approx((2 + 2 / length) / 4)
 
 
 @encoders

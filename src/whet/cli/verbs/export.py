@@ -121,16 +121,12 @@ def _check_deployment(
     overwrite: bool,
 ) -> None:
     """Refuse what cannot become a deployment before anything is exported."""
+    from whet.api.deploying import require_exports
     from whet.models.checkpoint import Checkpoint
-    from whet.run.kinds.base import predictor_named
     from whet.utils.outputs import check_output
 
     for known in Checkpoint.of(model).kinds(kind) if runtimes else ():
-        if not predictor_named(known.name()).runs_exports:
-            raise InvalidParameter(
-                f"a deployment must hold what runs without torch, but {model} is {known.holds}, which runs in PyTorch "
-                "alone; copy its folder"
-            )
+        require_exports(known.name(), model)
     if len(runtimes) > 1 or len(precisions) > 1:
         raise InvalidParameter(
             f"--deploy must go with one runtime and precision, but got {', '.join(runtimes)} in "

@@ -24,7 +24,8 @@ from whet.calibration.resources import Resources
 from whet.errors import NothingToCompress
 from whet.methods.base import Method, Stage
 from whet.models.architecture import Architecture, is_dense
-from whet.models.first_token import INPUTS, computes_first_alone, cuts, first_token_layers
+from whet.models.attention import INPUTS
+from whet.models.first_token import computes_first_alone, cuts, first_token_layers
 from whet.models.inference import example_batch, predict_logits, removing_hooks
 from whet.models.layers.base import CompressedLayer
 from whet.models.surgery import copy_sharing_parameters

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from whet.methods._candidates import Candidate
 from whet.models.architecture import dense_bias, dense_weight
 from whet.models.feed_forward import FeedForward
-from whet.models.first_token import first_token_layers
 from whet.models.head_groups import HeadGroups
 from whet.models.layers.constant import Constant
 from whet.models.layers.passing import PassThrough
@@ -119,16 +118,15 @@ class BlockPart:
         """Return a key that is equal for parts which take the same time in every configuration."""
         return (type(self), *(tuple(weight.shape) for weight in self.layers.values()))
 
-    def share(self, model: nn.Module, length: float) -> float:
+    def share(self, first_alone: frozenset[str], length: float) -> float:
         """Return the time of this part as a fraction of the time of a part that sees all tokens.
 
         Args:
-            model: the model, in which some layers may see only the first token.
+            first_alone: names of the layers that see only the first token; see `first_token_layers`.
             length: mean number of tokens that the other layers see.
         """
-        first_token = first_token_layers(model)
         sizes = {name: weight.numel() for name, weight in self.layers.items()}
-        work = sum(size / length if name in first_token else size for name, size in sizes.items())
+        work = sum(size / length if name in first_alone else size for name, size in sizes.items())
         return work / sum(sizes.values())
 
     def choices(self, structures: Iterable[str]) -> dict[PartConfig, float]:

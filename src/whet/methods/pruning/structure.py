@@ -27,6 +27,7 @@ from whet.evaluation.timing import Run, RuntimeTimer
 from whet.methods._budget import Budgeted, at_budget
 from whet.methods.pruning._dissection import PartLocation, dissect, part_locations
 from whet.methods.pruning._parts import DENSE, BlockPart, PartConfig
+from whet.models.first_token import first_token_layers
 from whet.models.surgery import copy_sharing_parameters
 from whet.numerics.allocation import LayerOptions, minimise_loss
 from whet.runtimes.base import search_runtimes
@@ -202,7 +203,8 @@ class _Times:
 def _times(model: nn.Module, parts: Mapping[str, BlockPart], timer: RuntimeTimer, structures: Sequence[str]) -> _Times:
     """Return the times, measured on models in which all parts of one kind have the same configuration."""
     length = float(np.mean([batch["input_ids"].shape[1] for batch in timer.batches.batches]))
-    shares = {name: part.share(model, length) for name, part in parts.items()}
+    first_alone = first_token_layers(model)
+    shares = {name: part.share(first_alone, length) for name, part in parts.items()}
     kinds: dict[tuple[object, ...], list[str]] = {}
     for name, part in parts.items():
         kinds.setdefault(part.kind, []).append(name)
