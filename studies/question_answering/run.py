@@ -35,7 +35,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     **{f"structure {speed:g}": [{"method": "structure", "speedup": speed, **IN_INT8}] for speed in (1.5, 2.0)},
     **{
         f"structure {speed:g}, recovered": [{"method": "structure", "speedup": speed, **IN_INT8}, RECOVERED]
-        for speed in (2.0, 3.0)
+        for speed in (2.0, 2.6)
     },
 }
 """The speed of low rank counts in PyTorch, that of structure in ONNX Runtime int8."""
