@@ -47,7 +47,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
             {"method": "structure", "speedup": speed, **deployments.IN_INT8},
             RECOVERED,
         ]
-        for speed in (2.0, 3.0)
+        for speed in (2.0, 2.6)
     },
 }
 
