@@ -1,14 +1,17 @@
 """Does sentence-transformers read what whet exports? Its OpenVINO backend and whet, on the same sentences.
 
-    whet export DENSE --to openvino --precision fp32,int8 --task glue/stsb --kind embedding --data-dir ../shared/data
-    python studies/embeddings/backends.py FOLDER
+    whet compress ../shared/models/all-MiniLM-L6-v2 --method neurons --keep 0.5 --calibration 32 --out half \
+        --task glue/stsb --kind embedding --data-dir ../shared/data
+    whet export half --to openvino --precision fp32,int8 --task glue/stsb --kind embedding --data-dir ../shared/data
+    python studies/embeddings/backends.py half
 
-writes whet's own vectors of a few sentences into the folder. Then, in an environment of its own, with no whet in it
-(`pip install 'sentence-transformers[openvino]==6.2.0'`, which needs another version of transformers than whet):
+writes whet's own vectors of a few sentences into the folder, which may be any number of folders. Then, in an
+environment of its own, with no whet in it (`pip install 'sentence-transformers[openvino]==6.2.0'`, which needs another
+version of transformers than whet):
 
-    python studies/embeddings/backends.py FOLDER --sentence-transformers
+    python studies/embeddings/backends.py half --sentence-transformers
 
-loads the folder by its OpenVINO backend, compares, and writes backends.json beside this file.
+loads the folder by sentence-transformers' OpenVINO backend, compares, and writes backends.json beside this file.
 """
 
 import argparse
@@ -32,13 +35,14 @@ SENTENCES = [
 def main() -> None:
     """Write vectors, or compare with them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of an embedder with exports for OpenVINO")
+    parser.add_argument("folders", type=Path, nargs="+", help="of embedders with exports for OpenVINO")
     parser.add_argument("--sentence-transformers", action="store_true", help="load the folder by it, and compare")
     options = parser.parse_args()
     if not options.sentence_transformers:
-        write_vectors(options.folder)
+        for folder in options.folders:
+            write_vectors(folder)
         return
-    found = {precision: compared(options.folder, precision) for precision in FILES}
+    found = {folder.name: {file: compared(folder, file) for file in FILES} for folder in options.folders}
     versions = {name: version(name) for name in ("sentence-transformers", "transformers", "optimum-intel", "openvino")}
     (HERE / "backends.json").write_text(json.dumps({"versions": versions, "least_cosine": found}, indent=1) + "\n")
     print(found)
@@ -55,7 +59,7 @@ def write_vectors(folder: Path) -> None:
 
 def compared(folder: Path, precision: str) -> float:
     """Return the least cosine between a sentence's vector by sentence-transformers and that by whet."""
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import SentenceTransformer  # type: ignore[import-not-found]  # not in this environment
 
     model = SentenceTransformer(
         str(folder),

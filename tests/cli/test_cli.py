@@ -1095,12 +1095,12 @@ BAD = {
     "calibration smaller than a batch": (
         nothing,
         [*COMPRESS, *DATA, *OWN, "--calibration", "4", "--batch-size", "16"],
-        r"calibration must fill one batch of 16, but got 4 of 76 training examples; give more examples or a smaller",
+        r"calibration must fill one batch of 16, but got 4 training examples; give more examples or a smaller",
     ),
     "training data smaller than a batch": (
         _rows("train.csv", b"text,label\n" + b"w5,yes\nw6,no\n" * 5),
         [*COMPRESS, *DATA, *OWN, "--calibration", "512", "--batch-size", "16"],
-        r"calibration must fill one batch of 16, but got 512 of 10 training examples; give more",
+        r"calibration must fill one batch of 16, but got 10 training examples; give more",
     ),
     "no calibration": (
         nothing,

@@ -75,6 +75,14 @@ def test_the_model_says_the_kind_of_data_where_nothing_else_does():
         found.for_kind(kind_named("classification"))
 
 
+@pytest.mark.parametrize("options", [{}, {"kind": "embedding"}])
+def test_an_embedder_is_scored_by_the_metric_that_was_asked_for(options):
+    task = whet.load_task(train_file=ABSENT / "a.csv", text_pair="second", metric="pearson", **options)
+    assert task.for_kind(kind_named("embedding")).metrics == ("pearson", "spearman")
+    with pytest.raises(InvalidParameter, match="must score embedding, but got f1; give spearman, pearson"):
+        whet.load_task(train_file=ABSENT / "a.csv", text_pair="second", metric="f1", kind="embedding")
+
+
 @pytest.mark.parametrize("name", ["sick-relatedness", "glue/stsb"])
 def test_pairs_with_scores_serve_embedders_too(name):
     assert whet.load_task(name, data_dir=ABSENT, kind="embedding").kind.name() == "embedding"

@@ -127,6 +127,4 @@ def test_tags_become_iob2_where_the_names_are(tmp_path):
 def test_tags_that_open_nothing_are_said(tmp_path):
     path = tmp_path / "data.conll"
     path.write_text("Ann B-PER\nLee I-PER\nin O\nRome I-LOC\n\nBob B-PER\n")
-    assert re.fullmatch(
-        r"1 entities in .* start with a tag that opens none, such .*", said_of(read_columns(path), path)
-    )
+    assert re.fullmatch(r"tags that open no entity, such as .*conll: 1; they are .*", said_of(read_columns(path), path))

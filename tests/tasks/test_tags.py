@@ -64,6 +64,7 @@ def test_tags_without_a_prefix_are_no_entities():
         ([["I-PER", "I-PER", "O", "I-LOC"], ["I-PER", "B-PER"]], 0),  # IOB1
         ([["B-PER", "I-PER", "O", "B-LOC"], ["B-PER", "B-PER"]], 0),  # IOB2
         ([["B-PER", "O", "I-PER", "I-PER"], ["B-PER", "I-LOC"]], 2),  # IOB2 with faults
+        ([["B-PER", "O", "I-PER", "O"], ["I-LOC"]], 2),  # one entity in three starts with a B that IOB1 does not need
         ([["O", "O"]], 0),
     ],
 )

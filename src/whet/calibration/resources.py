@@ -136,10 +136,11 @@ def prepare_resources(
     train, validation = task.splits.train, task.splits.validation
     if "validation" in needs:
         require_held_out(task)
-    if min(len(train), calibration.examples) < calibration.batch_size:
+    available = min(len(train), calibration.examples)
+    if available < calibration.batch_size:
         raise InvalidData(
-            f"calibration must fill one batch of {calibration.batch_size}, but got {calibration.examples} of "
-            f"{len(train)} training examples; give more examples or a smaller batch size"
+            f"calibration must fill one batch of {calibration.batch_size}, but got {available} training examples; "
+            "give more examples or a smaller batch size"
         )
     length = common_max_length(calibration.max_length, model)
     say_cut(task, train, tokenizer, max_length=length)

@@ -83,6 +83,8 @@ class Task(ABC):
     """Names of the tasks that this class serves."""
     file_kinds: ClassVar[tuple[str, ...]] = ()
     """Names of the kinds of which `task_from_files` makes tasks of this class."""
+    own_metrics: ClassVar[tuple[str, ...]] = ()
+    """Of own data, the metrics that a user may ask for, the usual one first; those of the kind if empty."""
     file_endings: ClassVar[tuple[str, ...]] = ()
     """Endings of files that tell these kinds by themselves."""
     group_size: ClassVar[int] = 1

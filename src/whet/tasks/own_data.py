@@ -63,7 +63,8 @@ def task_from_files(
     readers = {name: task for task in members(PACKAGE, Task, group="whet.datasets") for name in task.file_kinds}
     said = kind or _told_by_ending([train, dev], readers)
     told = said or kind_of_metric(metric).name()
-    _require_own_metric(kind_named(told).name(), metric)
+    own = readers[told].own_metrics if told in readers else ()
+    _require_own_metric(kind_named(told), own, metric)
     if told not in readers:
         raise InvalidParameter(f"own data must be of the kind {listed(list(readers))}, but got {told}; give one")
     columns = (label,) if isinstance(label, str) else tuple(label)
@@ -84,9 +85,9 @@ def task_from_files(
         )
     where = columns if len(columns) > 1 else columns[0]
     if said is None and metric is None:
-        own = partial(task_from_files, train_file, dev_file, text=text, text_pair=text_pair, label=label)
+        again = partial(task_from_files, train_file, dev_file, text=text, text_pair=text_pair, label=label)
         others = {"label_separator": label_separator, "stride": stride, "label_map": label_map, "positive": positive}
-        given["read_as"] = partial(own, **others)
+        given["read_as"] = partial(again, **others)
     return _made(readers[told], train_file=train, dev_file=dev, text=text, label=where, read_for=kind, **given)
 
 
@@ -125,9 +126,9 @@ def _require_own_labels(kind: TaskKind, columns: Sequence[str], separator: str |
         )
 
 
-def _require_own_metric(kind: str, metric: str | None) -> None:
-    own = kind_named(kind).metrics
-    foreign = own or [name for known in all_kinds().values() for name in known.metrics]
-    if metric is not None and (metric not in own if own else metric in foreign):
-        remedy = f"give {listed(own)}" if own else "give another, or leave --kind out"
-        raise InvalidParameter(f"--metric must score {kind}, but got {metric}; {remedy}")
+def _require_own_metric(kind: TaskKind, own: Sequence[str], metric: str | None) -> None:
+    known = own or kind.metrics
+    foreign = known or [name for other in all_kinds().values() for name in other.metrics]
+    if metric is not None and (metric not in known if known else metric in foreign):
+        remedy = f"give {listed(known)}" if known else "give another, or leave --kind out"
+        raise InvalidParameter(f"--metric must score {kind.name()}, but got {metric}; {remedy}")

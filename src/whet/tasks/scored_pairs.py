@@ -24,6 +24,8 @@ class SimilarityTask(Task):
 
     whole: Task
     """Gives the pairs, which a regressor reads as one input each."""
+    metric: str | None = None
+    """Name of the metric that counts first; spearman if None, since cosines are on no scale of the data's."""
 
     names: ClassVar[tuple[str, ...]] = ()
 
@@ -39,8 +41,8 @@ class SimilarityTask(Task):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """See `Task.metrics`; ranks count first, since cosines are on no scale of the data's."""
-        return ("spearman", "pearson")
+        """See `Task.metrics`."""
+        return tuple(dict.fromkeys([self.metric or "spearman", "spearman", "pearson"]))
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -77,5 +79,5 @@ class ScoredTexts(Task):
     def for_kind(self, kind: TaskKind) -> Task:
         """See `Task.for_kind`; pairs with scores serve models of sentence embeddings too."""
         if (kind.name(), self.kind.name()) == (_EMBEDDING, _REGRESSION):
-            return SimilarityTask(name=self.name, whole=self)
+            return SimilarityTask(name=self.name, whole=self, metric=getattr(self, "metric", None))  # of own data
         return super().for_kind(kind)

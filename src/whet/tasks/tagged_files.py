@@ -95,8 +95,8 @@ def said_of(sentences: Sentences, source: object) -> str:
     if count == 0:
         return ""
     return (
-        f"{count} entities in {one_line(source)} start with a tag that opens none, such as I-PER after O; they are "
-        "read as entities, as the official scripts do"
+        f"tags that open no entity, such as I-PER after O, in {one_line(source)}: {count}; they are read as if they "
+        "did, as the official scripts do"
     )
 
 
@@ -200,8 +200,8 @@ def _column(columns: Sequence[str], names: Sequence[str], what: str, source: obj
     known = [name for name in names if name in columns]
     if not known:
         raise InvalidData(
-            f"the column of {what} must be {names[0]} or {' or '.join(names[1:])}, but {one_line(source)} has "
-            f"{one_line(listed(columns))}; give its name"
+            f"the column of {what} must be one of {one_line(source)}, which has {one_line(listed(columns))}, but got "
+            f"{names[0]}; give its name"
         )
     return known[0]
 

@@ -66,6 +66,14 @@ def test_the_strict_metric_reads_the_scheme_of_the_tags():
     assert strict.score(indices(TRUE), indices(PREDICTED)) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["strict_entity_f1", "word_accuracy", "entity_f1"])
+def test_a_head_that_speaks_iob1_is_scored_by_its_entities(name):
+    iob2 = [["B-PER", "I-PER", "O", "B-LOC"], ["B-LOC", "B-LOC", "O", "B-PER"], ["O", "B-PER", "I-PER", "O"]]
+    iob1 = [["I-PER", "I-PER", "O", "I-LOC"], ["I-LOC", "B-LOC", "O", "O"], ["O", "I-PER", "I-PER", "O"]]
+    expected = {"strict_entity_f1": 10 / 11, "word_accuracy": 11 / 12, "entity_f1": 10 / 11}
+    assert quality_named(name).for_labels(NAMES).score(indices(iob2), indices(iob1)) == pytest.approx(expected[name])
+
+
 def test_scores_of_types_are_those_of_seqeval():
     report = seqeval.classification_report(TRUE, PREDICTED, output_dict=True)
     counts = entity_counts(TRUE, PREDICTED, TYPES).sum(0)

@@ -14,8 +14,7 @@ import numpy as np
 
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics.base import ModelUnderTest, SummedQuality
-from whet.tasks.tags import OUTSIDE, Scheme, Span, parsed, spans, strict_spans
-from whet.tasks.words import NOT_ANSWERED
+from whet.tasks.tags import OUTSIDE, Scheme, Span, iob2, is_iob1, parsed, spans, strict_spans
 
 __all__ = [
     "EntityF1",
@@ -78,6 +77,16 @@ class _OfTags(SummedQuality):
             tags[index] = tag
         return type(self)(tags)
 
+    @property
+    def scheme(self) -> Scheme:
+        """IOB2, or IOB1 for a head without any B."""
+        return "IOB2" if any(parsed(tag).prefix == "B" for tag in self._tags) else "IOB1"
+
+    def named(self, tagged: Array) -> list[list[str]]:
+        """Return the tags of sentences, O for words without an answer; in IOB2 if the head has B but speaks IOB1."""
+        sentences = [[self._tags[tag] if 0 <= tag < len(self._tags) else OUTSIDE for tag in one] for one in tagged]
+        return [iob2(one) for one in sentences] if self.scheme == "IOB2" and is_iob1(sentences) else sentences
+
 
 class _Entities(_OfTags):
     """A metric of the entities in sentences."""
@@ -93,11 +102,7 @@ class _Entities(_OfTags):
 
     def by_type(self, labels: Array, predictions: Array) -> Array:
         """Return the numbers of right, predicted and true entities, (sentences, types, 3)."""
-        named = [[[self._named(tag) for tag in tags] for tags in sentences] for sentences in (labels, predictions)]
-        return entity_counts(named[0], named[1], self.types, self.read)
-
-    def _named(self, tag: int) -> str:
-        return self._tags[tag] if 0 <= tag < len(self._tags) else OUTSIDE
+        return entity_counts(self.named(labels), self.named(predictions), self.types, self.read)
 
     def counts(self, labels: Array, predictions: Array) -> Array:
         """See `SummedQuality.counts`."""
@@ -145,17 +150,13 @@ class EntityRecall(_Entities):
 
 
 class StrictEntityF1(EntityF1):
-    """F1 of entities that keep the rules of their scheme, as seqeval's strict mode gives it.
-
-    The scheme is IOB2, or that of a head without any B.
-    """
+    """F1 of entities that keep the rules of their scheme, as seqeval's strict mode gives it; see `_OfTags.scheme`."""
 
     name: ClassVar[str] = "strict_entity_f1"
 
     def read(self, tags: Sequence[str]) -> list[Span]:
         """See `_Entities.read`."""
-        scheme: Scheme = "IOB2" if any(parsed(tag).prefix == "B" for tag in self._tags) else "IOB1"
-        return strict_spans(tags, scheme)
+        return strict_spans(tags, self.scheme)
 
 
 class EntityF1ByType(EntityF1):
@@ -191,10 +192,9 @@ class WordAccuracy(_OfTags):
 
     def counts(self, labels: Array, predictions: Array) -> Array:
         """See `SummedQuality.counts`; right words, and all."""
-        outside = self._tags.index(OUTSIDE) if OUTSIDE in self._tags else NOT_ANSWERED
-        answered = [np.where(np.asarray(tags) == NOT_ANSWERED, outside, tags) for tags in predictions]
-        right = [int((np.asarray(true) == tags).sum()) for true, tags in zip(labels, answered, strict=True)]
-        return np.stack([right, [len(tags) for tags in labels]], 1).astype(float)
+        pairs = list(zip(self.named(labels), self.named(predictions), strict=True))
+        right = [sum(one == other for one, other in zip(*tags, strict=True)) for tags in pairs]
+        return np.array([right, [len(tags) for tags, _ in pairs]], float).T
 
     def of(self, totals: Array) -> float:
         """See `SummedQuality.of`."""

@@ -7,10 +7,8 @@ column of queries, and `text_pair` that of texts.
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from whet.errors import InvalidParameter
 from whet.tasks.base import Task, split_official
 from whet.tasks.data import Examples
-from whet.tasks.files import listed
 from whet.tasks.frames import Source
 from whet.tasks.kinds.base import TaskKind, kind_named
 from whet.tasks.own_files import OwnFiles, read_source
@@ -18,8 +16,6 @@ from whet.tasks.retrieval import Candidates, grouped
 from whet.tasks.splits import ResplitTask
 
 __all__ = ["RankedTexts"]
-
-_METRICS = ("ndcg@10", "mrr@10")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +34,7 @@ class RankedTexts(OwnFiles):
     """Name of the metric that counts first; ndcg@10 if None."""
 
     file_kinds: ClassVar[tuple[str, ...]] = ("reranking",)
-
-    def __post_init__(self) -> None:
-        """Raises InvalidParameter for a metric that does not score rankings."""
-        super().__post_init__()
-        if self.metric not in (None, *_METRICS):
-            raise InvalidParameter(f"--metric must score rankings, but got {self.metric}; give {listed(_METRICS)}")
+    own_metrics: ClassVar[tuple[str, ...]] = ("ndcg@10", "mrr@10")
 
     @property
     def label_names(self) -> None:
@@ -58,8 +49,7 @@ class RankedTexts(OwnFiles):
     @property
     def metrics(self) -> tuple[str, ...]:
         """See `Task.metrics`."""
-        first = self.metric or _METRICS[0]
-        return (first, *(name for name in _METRICS if name != first))
+        return tuple(dict.fromkeys([self.metric or self.own_metrics[0], *self.own_metrics]))
 
     def read(self) -> tuple[Examples, Examples]:
         """See `Task.read`."""

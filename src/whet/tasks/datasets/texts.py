@@ -44,8 +44,11 @@ class OwnTexts(OwnFiles):
     """Name of the column of the second sentences; None for texts alone."""
     label: str = "label"
     """Name of the column of scores, any numbers that are higher for sentences that are more alike."""
+    metric: str | None = None
+    """Name of the metric of pairs that counts first; spearman if None."""
 
     file_kinds: ClassVar[tuple[str, ...]] = ("embedding",)
+    own_metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson")
 
     @property
     def label_names(self) -> None:
@@ -60,7 +63,8 @@ class OwnTexts(OwnFiles):
     @property
     def metrics(self) -> tuple[str, ...]:
         """See `Task.metrics`; texts alone have none."""
-        return () if self.text_pair is None else ("spearman", "pearson")
+        own = self.own_metrics
+        return () if self.text_pair is None else tuple(dict.fromkeys([self.metric or own[0], *own]))
 
     def read(self) -> tuple[Examples, Examples]:
         """See `Task.read`.
