@@ -342,6 +342,7 @@ def test_only_models_of_known_kinds_are_compressed(name, tmp_path, tokenizer):
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
 def test_encoder_decoders_are_refused_by_every_verb(name, tmp_path, tokenizer):
     folder = save(ENCODER_DECODERS[name](), tokenizer, tmp_path / "model")
+    plain = save(tiny_model("bert"), tokenizer, tmp_path / "plain")
     task, student, settings = task_named("agreement"), student_from("layer_subset:top:1"), TrainingSettings()
     verbs = {
         "load": lambda: api.load_model(folder),
@@ -351,12 +352,17 @@ def test_encoder_decoders_are_refused_by_every_verb(name, tmp_path, tokenizer):
         "compress": lambda: api.compress(folder, Recipe(()), tmp_path / "out"),
         "measure": lambda: api.measure([folder], task),
         "export": lambda: api.export(folder, ["onnx"], out=tmp_path / "out"),
+        "export alone": lambda: api.export(folder, ["onnx"]),
         "search": lambda: search(folder, task, tmp_path / "out"),
+        "compare": lambda: api.compare(folder, {"small": Recipe(())}, task, tmp_path / "out"),
+        "cascade": lambda: api.cascade([plain, folder], task, tmp_path / "out"),
+        "cascade, first": lambda: api.cascade([folder, plain], task, tmp_path / "out"),
+        "deploy": lambda: api.deploy(folder, tmp_path / "out"),
     }
     for verb, call in verbs.items():
         sentence = refusal(call)
         assert f"holds {name}, of a family with both; whet does not compress these yet" in sentence, verb
-    assert {path.name for path in tmp_path.iterdir()} == {"model"}
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "plain"}
 
 
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)

@@ -53,7 +53,7 @@ def test_files_metric_and_user_tell_the_kind(file, options, kind):
         (
             "a.conll",
             {"text_pair": "other"},
-            "--text-pair must go with another kind of data, but got it with",
+            "--text-pair must go with data of reranking",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from whet.evaluation.card import Form, won_by
 from whet.evaluation.formatting import markdown_text
 from whet.evaluation.records import trials
 from whet.models.artifact import versions
+from whet.models.checkpoint import Checkpoint
 from whet.models.manifest import Manifest
 from whet.run.folder import ModelFolder
 from whet.run.kinds.base import predictor_named
@@ -117,6 +118,8 @@ def deploy(
     source = ModelFolder(Path(model))
     if source.is_own:
         require_exports(source.kind, model)
+    else:
+        Checkpoint.of(model).refuse_encoder_decoder()
     if not source.exports or runtime == PYTORCH:
         raise InvalidParameter(
             f"a deployment must hold an export, but {model} {'runs in PyTorch' if runtime == PYTORCH else 'has none'}; "

@@ -100,7 +100,7 @@ def export(
             f"dimensions={dimensions} alone; give out=FOLDER"
         )
     if not is_artifact(model):
-        Checkpoint.of(model)  # a name that nothing has is told to be one
+        Checkpoint.of(model).refuse_encoder_decoder()  # a name that nothing has is told to be one
         raise InvalidArtifact(
             f"without out, the folder must be one that whet wrote, but got {model}; give out=FOLDER, which gets a copy "
             "of the model with its export"

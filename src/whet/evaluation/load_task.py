@@ -109,7 +109,6 @@ def _of_kind(task: Task, kind: TaskKind) -> Task:
 def _with_positive(task: Task) -> Task:
     """The task, after a check that its metrics score one class if the user names one."""
     if task.positive is not None and not any(quality_named(name).of_one_class for name in task.metrics):
-        raise InvalidParameter(
-            f"--positive must go with a metric of one class, f1, but got {', '.join(task.metrics)}; leave it out"
-        )
+        named = ", ".join(task.metrics) or f"{task.kind.name()} without any"
+        raise InvalidParameter(f"--positive must go with a metric of one class, f1, but got {named}; leave it out")
     return task

@@ -80,8 +80,10 @@ def task_from_files(
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     known = {field.name for field in fields(readers[told])}
     if foreign := [name for name in given if name not in known]:
+        knowing = [name for name, task in readers.items() if foreign[0] in {field.name for field in fields(task)}]
         raise InvalidParameter(
-            f"--{foreign[0].replace('_', '-')} must go with another kind of data, but got it with {told}; leave it out"
+            f"--{foreign[0].replace('_', '-')} must go with data of {listed(knowing)}, but got it with {told}; leave "
+            "it out, or give --kind"
         )
     where = columns if len(columns) > 1 else columns[0]
     if said is None and metric is None:
