@@ -78,6 +78,4 @@ def test_the_stride_is_the_users(tmp_path):
     with pytest.raises(InvalidParameter, match="--stride must go with --train-file, but got 4 with --task"):
         whet.load_task("ptb", stride=4)
     with pytest.raises(InvalidParameter, match="--stride must go with data of language_modeling, masked"):
-        InvalidParameter, match="--stride must go with data of language_modeling, masked_.*, but got it with cla"
-    ):
         whet.load_task(train_file=tmp_path / "a.csv", stride=4)
