@@ -14,6 +14,7 @@ from covering import covering
 from exported import assert_exports
 from folders import classifier
 from helpers import Family, padded, tiny_batches, tiny_model, tokens_seen
+from sentences import sentence_folder
 from text_families import tiny_of
 from whet.api.exporting import export
 from whet.calibration.resources import Resources
@@ -399,3 +400,21 @@ def test_an_attention_with_bert_s_names_loses_its_queries_only_if_it_computes_th
         narrow = applied(model)
         assert_same(narrow, model)
         assert isinstance(narrow.get_submodule(f"{Architecture.of(narrow).blocks[-1]}.attention.self"), kind)
+
+
+def test_an_embedder_that_pools_the_first_token_gives_the_same_vectors(tmp_path, tokenizer):
+    folder = sentence_folder(tmp_path / "model", tokenizer, pooling="cls")
+    whet.compress(folder, Recipe((FirstToken(),)), tmp_path / "narrow")
+    texts = ["one", "two three four", "five six"]
+    before, after = (whet.load(path).predict(texts) for path in (folder, tmp_path / "narrow"))
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-6)
+    narrow, batch = whet.load_model(tmp_path / "narrow"), tiny_batches().batches[-1]
+    assert tokens_seen(narrow, "encoder.layer.1.intermediate.dense", batch) == 1
+
+
+@pytest.mark.parametrize("pooling", ["mean", "lasttoken", ("cls", "mean")], ids=str)
+def test_embedders_that_pool_other_tokens_are_refused(pooling, tmp_path, tokenizer):
+    folder = sentence_folder(tmp_path / "model", tokenizer, pooling=pooling)
+    with pytest.raises(NothingToCompress, match="first token"):
+        whet.compress(folder, Recipe((FirstToken(),)), tmp_path / "narrow")
+    assert not (tmp_path / "narrow").exists()
