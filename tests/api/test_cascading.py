@@ -55,10 +55,18 @@ def test_a_cascade_keeps_what_was_asked(place):
     assert made.get("disagreement").value == 0
 
 
+def test_what_says_how_sure_a_model_is_can_be_chosen(place):
+    """Where all answers are kept, the threshold is 0 by any score; the model keeps its name."""
+    shutil.copytree("whole", "same")
+    whet.cascade(["same", "whole"], task(), "out", max_disagreement=20, score="margin")
+    assert whet.load_model("out").config.score == "margin"
+    assert json.loads((place / "out" / "config.json").read_text())["score"] == "margin"
+
+
 def test_answers_that_differ_raise_the_threshold(place, monkeypatch):
     """With confidences that are made up, so that they tell which answers are wrong."""
 
-    def told(answers):
+    def told(answers, score):
         differs = reference.disagreements(answers) > 0
         return np.where(differs, 0.8, 0.99)
 
@@ -82,7 +90,7 @@ def test_answers_that_differ_raise_the_threshold(place, monkeypatch):
 def test_each_of_several_models_answers_what_those_before_it_pass_on(place, monkeypatch):
     shutil.copytree("whole", "same")
     sure = iter([np.tile([0.9, 0.4], 10), np.tile([0.9, 0.9, 0.9, 0.4], 5)])
-    monkeypatch.setattr(cascading, "confidences", lambda answers: next(sure))
+    monkeypatch.setattr(cascading, "confidences", lambda *_: next(sure))
     monkeypatch.setattr(cascading, "most_permissive", lambda *_, **__: 0.5)
     found = whet.cascade(["same", "same", "whole"], task(), "out", max_disagreement=40)
     assert found.thresholds == (0.5, 0.5) and found.answered == (0.5, 0.25, 0.25)
@@ -123,10 +131,11 @@ def test_a_model_that_would_answer_nothing_is_refused(place):
         ),
         (["other", "whole"], {"max_disagreement": 20}, r"other differs from whole too often even where its confidence"),
         (["fast", "whole"], {"max_disagreement": 0}, r"max_disagreement"),
+        (["fast", "whole"], {"score": "luck"}, r"score"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(place, models, options, message, monkeypatch):
-    monkeypatch.setattr(cascading, "confidences", lambda answers: np.ones(len(answers)))
+    monkeypatch.setattr(cascading, "confidences", lambda answers, score: np.ones(len(answers)))
     with pytest.raises((InvalidData, InvalidParameter), match=message):
         whet.cascade(models, task(), "out", **options)
     assert not (place / "out").exists()

@@ -39,14 +39,14 @@ def fast():
     return Recipe((Svd(keep=0.5),)).apply(tiny_model("bert", blocks=1), Resources()).eval()
 
 
-def cascade_of(*models, at=0.5):
+def cascade_of(*models, at=0.5, score="probability"):
     """A cascade whose first model is as sure as needed of this share of the texts."""
     thresholds = []
     for model in models[:-1]:
         with torch.no_grad():
-            sure = confidence(model(**texts()).logits, model.config.problem_type)
+            sure = confidence(model(**texts()).logits, model.config.problem_type, score)
         thresholds.append(float(sure.quantile(1 - at)) if 0 < at < 1 else (1 - at) * 1.1)
-    return CascadeForSequenceClassification.of(models, thresholds, longest=40, shown={})
+    return CascadeForSequenceClassification.of(models, thresholds, score=score, longest=40, shown={})
 
 
 @torch.no_grad()
@@ -74,6 +74,16 @@ def test_of_several_labels_the_least_sure_counts():
         confidence(logits, "multi_label_classification"), torch.tensor([torch.tensor(3.0).sigmoid(), 0.5])
     )
     torch.testing.assert_close(confidence(logits, None), logits.softmax(-1).amax(-1))
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"), [("probability", [0.5, 1.0]), ("margin", [0.2, 1.0]), ("entropy", [0.0627, 1.0])]
+)
+def test_how_sure_a_model_is_has_three_scores(score, expected):
+    """The entropy of .5, .3 and .2 is 1.0297 nats, of ln 3 = 1.0986 at most."""
+    logits = torch.tensor([[0.5, 0.3, 0.2], [1.0, 1e-30, 1e-30]]).log()
+    torch.testing.assert_close(confidence(logits, None, score), torch.tensor(expected), rtol=0, atol=1e-4)
+    torch.testing.assert_close(confidence(torch.zeros(1, 3), None, score), torch.tensor([1 / 3 * (score[0] == "p")]))
 
 
 def save(cascade, tokenizer, folder):
@@ -115,6 +125,16 @@ def test_one_onnx_file_answers_batches_of_which_none_some_or_all_are_passed_on(p
         assert kinds["MatMulInteger"] == 6 and kinds["MatMul"] + kinds["Gemm"] == 2  # pooler and head
     for size in (1, 3):
         assert session({name: value[:size] for name, value in texts().items()})["logits"].shape == (size, 3)
+
+
+@pytest.mark.parametrize("score", ["margin", "entropy"])
+def test_other_scores_are_exported_too(score, tmp_path, tokenizer):
+    cascade = cascade_of(fast(), tiny_model("bert", blocks=1, seed=1), score=score)
+    folder = save(cascade, tokenizer, tmp_path / "cascade")
+    whet.export(folder, ["onnxruntime"])
+    found = runtime_named("onnxruntime").open(folder, precision="fp32", threads=1)(texts())["logits"]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), cascade(**texts()).logits, rtol=1e-3, atol=1e-4)
 
 
 def test_models_of_two_families_may_follow_each_other():

@@ -16,6 +16,7 @@ from whet.evaluation import records
 from whet.evaluation.slowness import Stopwatch
 from whet.models.artifact import LoadedModel, load_with_tokenizer
 from whet.models.cascade import CascadeForSequenceClassification, confidences
+from whet.models.configs import CascadeScore
 from whet.models.inference import model_inputs, predict
 from whet.models.lineage import public_name
 from whet.models.load import check_head, common_max_length, max_positions
@@ -24,6 +25,7 @@ from whet.models.recognition import recognized
 from whet.numerics.thresholds import examples_needed, most_permissive
 from whet.tasks.base import Task
 from whet.tasks.encoding import encode, shortest_first
+from whet.tasks.kinds.base import Answers
 from whet.utils.calls import checked
 from whet.utils.outputs import holding_output
 from whet.utils.ranges import MaxDisagreement, MaxLength
@@ -68,6 +70,7 @@ def cascade(
     *,
     max_disagreement: MaxDisagreement = 0.5,
     confidence: Confidence = 0.95,
+    score: CascadeScore = "probability",
     max_length: MaxLength = 128,
     kind: str | None = None,
     overwrite: bool = False,
@@ -83,6 +86,8 @@ def cascade(
         out: folder of the cascade.
         max_disagreement: percent of answers that may differ.
         confidence: with which that must hold.
+        score: what says how sure a model is: the probability of its answer, the margin to the next one, or the entropy
+            of all; they differ where there are three classes or more.
         max_length: tokens of the longest text.
         kind: of the models' answers, where neither folders nor task tell.
         overwrite: whether `out` may be replaced.
@@ -130,10 +135,12 @@ def cascade(
             answers.append(predict(model, batches, name=str(source)))
         seconds.append(watch.computing / len(held_out))  # not by the clock, which other work disturbs
     _require_faster_first(models, seconds)
-    chosen = _chosen(models, answers, seconds, share=max_disagreement / 100, confidence=confidence)
+    sure = [confidences(own, score) for own in answers[:-1]]
+    chosen = _chosen(models, answers, sure, seconds, share=max_disagreement / 100, confidence=confidence)
     made = CascadeForSequenceClassification.of(
         [one.model for one in loaded],
         chosen.thresholds,
+        score=score,
         longest=min((n for one in loaded if (n := max_positions(one.model))), default=None),
         shown={"max_disagreement": max_disagreement, "confidence": confidence, "examples": chosen.examples},
     )
@@ -194,7 +201,8 @@ def _few(names: dict[int, str]) -> str:
 
 def _chosen(
     models: Sequence[str | Path],
-    answers: Sequence[Any],
+    answers: Sequence[Answers],
+    sure: Sequence[np.ndarray[Any, Any]],
     seconds: Sequence[float],
     *,
     share: float,
@@ -204,16 +212,18 @@ def _chosen(
     part, each = share / len(fast), _each(confidence, len(answers))
     left, wrong = np.ones(len(last), bool), np.zeros(len(last), bool)
     thresholds, answered = [], []
-    for source, own in zip(models, fast, strict=False):
-        sure, differs = confidences(own), last.disagreements(own) > 0
-        threshold = most_permissive(sure, differs, share=part, confidence=each)
+    for source, own, how_sure in zip(models, fast, sure, strict=False):
+        decided_otherwise = last.disagreements(own)
+        assert decided_otherwise is not None  # both kinds decide
+        differs = decided_otherwise > 0
+        threshold = most_permissive(how_sure, differs, share=part, confidence=each)
         if threshold is None:
             raise InvalidData(
                 f"a model of a cascade must agree with the last one where it is sure, but {source} differs from "
                 f"{models[-1]} too often even where its confidence is .9999; give a better model, or a larger "
                 "max_disagreement"
             )
-        mine = left & (sure >= threshold)
+        mine = left & (how_sure >= threshold)
         if not mine.any():
             raise InvalidData(
                 f"a model of a cascade must answer some of the texts, but {source} would answer none of {len(wrong)}, "

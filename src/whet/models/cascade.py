@@ -5,7 +5,8 @@ needs them, so that a batch of easy texts costs what the fast model costs.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,31 +17,55 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from whet.errors import InvalidParameter
 from whet.models.config_checks import MULTI_LABEL
-from whet.models.configs import CascadeConfig
+from whet.models.configs import CascadeConfig, CascadeScore
 from whet.tasks.kinds.base import Answers
 
-__all__ = ["CascadeForSequenceClassification", "confidence", "confidences"]
+__all__ = ["SCORES", "CascadeForSequenceClassification", "confidence", "confidences"]
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def confidence(logits: Tensor, problem_type: str | None) -> Tensor:
+def confidence(logits: Tensor, problem_type: str | None, score: CascadeScore = "probability") -> Tensor:
     """Return how sure a classifier is of its answers, (examples,), from 0 to 1.
 
     Args:
         logits: (examples, outputs).
-        problem_type: as in the model's configuration. Of several labels, the least sure one counts; of one class, its
-            probability.
+        problem_type: as in the model's configuration. Of several labels, the least sure one counts.
+        score: what says it; see `SCORES`.
     """
     if problem_type == MULTI_LABEL:
         given = logits.sigmoid()
-        return torch.maximum(given, 1 - given).amin(-1)
-    return logits.softmax(-1).amax(-1)
+        return SCORES[score](torch.stack([given, 1 - given], -1)).amin(-1)
+    return SCORES[score](logits.softmax(-1))
 
 
-def confidences(answers: Answers) -> np.ndarray[Any, Any]:
+def _highest(probabilities: Tensor) -> Tensor:
+    return probabilities.amax(-1)
+
+
+def _margin(probabilities: Tensor) -> Tensor:
+    highest = probabilities.topk(2, -1).values
+    return highest[..., 0] - highest[..., 1]
+
+
+def _order(probabilities: Tensor) -> Tensor:
+    entropy = -(probabilities * probabilities.clamp_min(1e-12).log()).sum(-1)
+    return 1 - entropy / math.log(probabilities.shape[-1])
+
+
+SCORES: Mapping[CascadeScore, Callable[[Tensor], Tensor]] = {
+    "probability": _highest,
+    "margin": _margin,
+    "entropy": _order,
+}
+"""What says how sure a model is, from the probabilities of the answers, (..., answers): the highest one, the highest
+less the next, or 1 less the entropy as a share of the most that it can be."""
+
+
+def confidences(answers: Answers, score: CascadeScore = "probability") -> np.ndarray[Any, Any]:
     """Return how sure a classifier was of its answers, (examples,); see `confidence`."""
-    sure: np.ndarray[Any, Any] = confidence(torch.from_numpy(answers.logits), answers.kind.problem_type).numpy()
+    logits, problem_type = torch.from_numpy(answers.logits), answers.kind.problem_type
+    sure: np.ndarray[Any, Any] = confidence(logits, problem_type, score).numpy()
     return sure
 
 
@@ -71,6 +96,7 @@ class CascadeForSequenceClassification(PreTrainedModel):
         models: Sequence[PreTrainedModel],
         thresholds: Sequence[float],
         *,
+        score: CascadeScore = "probability",
         longest: int | None,
         shown: Mapping[str, float],
     ) -> "CascadeForSequenceClassification":
@@ -79,6 +105,7 @@ class CascadeForSequenceClassification(PreTrainedModel):
         Args:
             models: in eval mode, the fastest first.
             thresholds: of all but the last.
+            score: what they are thresholds of.
             longest: most tokens that all of them read; None if nothing limits them.
             shown: what held-out data showed of the thresholds.
         """
@@ -87,6 +114,7 @@ class CascadeForSequenceClassification(PreTrainedModel):
         config = CascadeConfig(
             stages=[_entry(model.config) for model in models],
             thresholds=list(thresholds),
+            score=score,
             shown=dict(shown),
             id2label=last.id2label,
             label2id=last.label2id,
@@ -127,7 +155,7 @@ class CascadeForSequenceClassification(PreTrainedModel):
         logits = _logits(self.stages[0], inputs)
         unsure = torch.ones_like(logits[:, 0], dtype=torch.bool)
         for stage, threshold in zip(list(self.stages)[1:], self.config.thresholds, strict=True):
-            unsure = unsure & (confidence(logits, self.config.problem_type) < threshold)
+            unsure = unsure & (confidence(logits, self.config.problem_type, self.config.score) < threshold)
             logits = _passed_on(stage, logits, unsure, inputs)
         return SequenceClassifierOutput(logits=logits)
 

@@ -9,11 +9,21 @@ from typing import Any, Literal
 
 from transformers.configuration_utils import PreTrainedConfig
 
-__all__ = ["CascadeConfig", "Cell", "LstmConfig", "Pooling", "Reader", "RecurrentConfig", "ShallowConfig"]
+__all__ = [
+    "CascadeConfig",
+    "CascadeScore",
+    "Cell",
+    "LstmConfig",
+    "Pooling",
+    "Reader",
+    "RecurrentConfig",
+    "ShallowConfig",
+]
 
 Cell = Literal["rnn", "lstm"]
 Pooling = Literal["last", "mean"]
 Reader = Literal["static", "cnn"]
+CascadeScore = Literal["probability", "margin", "entropy"]
 
 
 class LstmConfig(PreTrainedConfig):
@@ -70,6 +80,8 @@ class CascadeConfig(PreTrainedConfig):
     """The configuration of every model."""
     thresholds: list[float] | None = None
     """The least confidence with which a model answers, of all but the last."""
+    score: CascadeScore = "probability"
+    """What says how sure a model is; see `whet.models.cascade.SCORES`."""
     shown: dict[str, float] | None = None
     """What held-out data showed when the thresholds were chosen; see `whet.cascade`."""
     pad_token_id: int | None = 0

@@ -14,6 +14,7 @@ def cascade(
     output: OutputOptions,
     data: TaskOptions = TaskOptions(),
     max_disagreement: MaxDisagreement = 0.5,
+    score: str = "probability",
     max_length: InputLength = MAX_LENGTH,
     machine: ThreadOptions = ThreadOptions(),
 ) -> None:
@@ -25,6 +26,8 @@ def cascade(
         fastest: Folder or hub name of the fastest model.
         models: The others, each slower than the one before; the original last.
         max_disagreement: Percent of the answers that may differ from the original's, with 95 % confidence.
+        score: What says how sure a model is of its answer: its probability, the margin to the next one, or the entropy
+            of all.
     """
     from whet.models.model_files import ModelFiles
 
@@ -41,6 +44,7 @@ def cascade(
         task,
         output.out,
         max_disagreement=max_disagreement,
+        score=score,  # type: ignore[arg-type]  # checked there
         max_length=max_length,
         kind=data.kind,
         overwrite=output.overwrite,
