@@ -29,7 +29,7 @@ MAX_LENGTH = 192
 READ = 256
 """Tokens of an abstract that the base reads where it finds candidates."""
 SETTINGS = whet.TrainingSettings(
-    epochs=1, learning_rate=2e-4, batch_size=2, max_length=MAX_LENGTH, precision=deployments.FASTEST
+    epochs=1, learning_rate=5e-5, batch_size=4, max_length=MAX_LENGTH, precision=deployments.FASTEST
 )
 """A batch is of claims, each with its candidates."""
 CALIBRATION = whet.Calibration(examples=128, batch_size=4, max_length=MAX_LENGTH)
