@@ -18,7 +18,7 @@ from whet.evaluation import records
 from whet.methods.factorization.svd import Svd
 from whet.methods.recipe import Recipe
 from whet.models import artifact
-from whet.models.cascade import CascadeForSequenceClassification, confidence
+from whet.models.cascade import SCORES, CascadeForSequenceClassification, confidence
 from whet.models.configs import CascadeConfig
 from whet.runtimes.base import runtime_named
 from whet.searching.baseline import Baseline
@@ -50,11 +50,14 @@ def cascade_of(*models, at=0.5, score="probability"):
 
 
 @torch.no_grad()
-def test_each_row_has_the_answer_of_the_first_model_that_is_sure():
+@pytest.mark.parametrize("score", SCORES)
+def test_each_row_has_the_answer_of_the_first_model_that_is_sure(score):
     models = fast(), tiny_model("bert", blocks=2, seed=1), tiny_model("bert", seed=2)
-    cascade = cascade_of(*models)
+    cascade = cascade_of(*models, score=score)
     found, expected = cascade(**texts()).logits, [model(**texts()).logits for model in models]
-    sure = [confidence(own, None) >= least for own, least in zip(expected, cascade.config.thresholds, strict=False)]
+    sure = [
+        confidence(own, None, score) >= least for own, least in zip(expected, cascade.config.thresholds, strict=False)
+    ]
     wanted = torch.where(sure[0][:, None], expected[0], torch.where(sure[1][:, None], expected[1], expected[2]))
     assert 0 < sure[0].sum() < len(sure[0]) and not (sure[0] | sure[1]).all()
     torch.testing.assert_close(found, wanted)
