@@ -167,3 +167,10 @@ def test_verbs_that_train_or_search_refuse_a_cascade(tmp_path, tokenizer):
 def test_thresholds_must_fit_the_models():
     with pytest.raises(InvalidParameter, match="two or more models and a threshold for each but the last, but got 0"):
         CascadeForSequenceClassification(CascadeConfig())
+
+
+def test_the_score_must_be_known():
+    config = cascade_of(fast(), tiny_model("bert")).config
+    config.score = "luck"
+    with pytest.raises(InvalidParameter, match="must be probability, margin, entropy, but got 'luck'; correct its"):
+        CascadeForSequenceClassification(config)

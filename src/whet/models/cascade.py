@@ -84,6 +84,10 @@ class CascadeForSequenceClassification(PreTrainedModel):
                 "a cascade must have two or more models and a threshold for each but the last, but got "
                 f"{len(stages)} and {len(thresholds)}; correct its config.json"
             )
+        if config.score not in SCORES:
+            raise InvalidParameter(
+                f"a cascade's score must be {', '.join(SCORES)}, but got {config.score!r:.40}; correct its config.json"
+            )
         super().__init__(config)
         self.stages = nn.ModuleList(
             AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**entry)) for entry in stages

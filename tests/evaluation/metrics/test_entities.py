@@ -106,6 +106,13 @@ def test_words_without_an_answer_count_as_outside():
     assert named["word_accuracy"].score(whole, cut) == 1
 
 
+def test_a_tag_that_the_data_lack_is_right_for_no_word():
+    true, predicted = (np.empty(1, dtype=object) for _ in range(2))
+    true[0], predicted[0] = np.array([0, 1, 0]), np.array([0, 1, 3])
+    accuracy = quality_named("word_accuracy").for_labels(("O", "B-PER", "I-PER")).renumbered([0, 1, 2, 3])
+    assert accuracy.score(true, predicted) == pytest.approx(2 / 3)
+
+
 def test_the_order_of_tags_in_a_head_does_not_matter():
     order = [3, 0, 4, 1, 5]  # output 2 is a tag that the data lack
     renumbered = [

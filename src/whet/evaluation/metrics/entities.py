@@ -15,6 +15,7 @@ import numpy as np
 from whet.evaluation.measurement import Measurement
 from whet.evaluation.metrics.base import ModelUnderTest, SummedQuality
 from whet.tasks.tags import OUTSIDE, Scheme, Span, iob2, is_iob1, parsed, spans, strict_spans
+from whet.tasks.words import NOT_ANSWERED
 
 __all__ = [
     "EntityF1",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, Any]
+_UNKNOWN = ""
+"""A tag that a head has and the data lack; it is part of no entity, and right for no word."""
 Reader = Callable[[Sequence[str]], list[Span]]
 """Returns the entities of a sentence from its tags."""
 
@@ -72,7 +75,7 @@ class _OfTags(SummedQuality):
 
     def renumbered(self, order: Sequence[int]) -> Self:
         """See `Quality.renumbered`."""
-        tags = [OUTSIDE] * (max(order, default=-1) + 1)
+        tags = [_UNKNOWN] * (max(order, default=-1) + 1)
         for tag, index in zip(self._tags, order, strict=False):  # a head may have more tags than the data
             tags[index] = tag
         return type(self)(tags)
@@ -84,8 +87,13 @@ class _OfTags(SummedQuality):
 
     def named(self, tagged: Array) -> list[list[str]]:
         """Return the tags of sentences, O for words without an answer; in IOB2 if the head has B but speaks IOB1."""
-        sentences = [[self._tags[tag] if 0 <= tag < len(self._tags) else OUTSIDE for tag in one] for one in tagged]
+        sentences = [[self._name(tag) for tag in one] for one in tagged]
         return [iob2(one) for one in sentences] if self.scheme == "IOB2" and is_iob1(sentences) else sentences
+
+    def _name(self, tag: int) -> str:
+        if tag == NOT_ANSWERED:
+            return OUTSIDE
+        return self._tags[tag] if tag < len(self._tags) else _UNKNOWN
 
 
 class _Entities(_OfTags):
