@@ -43,8 +43,8 @@ WALKS = {
     "question_answering": Walk(("--task", "squad")),
     "embedding": Walk(("--task", "glue/stsb", "--kind", "embedding"), EMBEDDER),
     "reranking": Walk(("--task", "retrieval", "--kind", "reranking")),
-    "language_modeling": Walk(("--task", "stories"), "stories260k"),
-    "masked_language_modeling": Walk(("--task", "stories", "--kind", "masked_language_modeling"), "masked"),
+    "language_modeling": Walk(("--task", "ptb"), "stories260k"),
+    "masked_language_modeling": Walk(("--task", "ptb", "--kind", "masked_language_modeling"), "masked"),
 }
 
 
@@ -87,7 +87,7 @@ def walked(kind: str, root: Path, options: argparse.Namespace) -> dict[str, Any]
         ("measure", dense, root / "small", root / "student", "--out", root / "measured", *data),
         ("export", root / "small", "--to", "onnxruntime", *INT8, *data),
         ("search", dense, *BUDGET, "--runtime", "pytorch,onnxruntime", *INT8, "--out", search, "--json", *data),
-        ("report", root / "measured", search, "--out", root / "report"),
+        ("report", root / "measured", "--out", root / "report"),
     ]
     rows = []
     for command in commands:
@@ -97,8 +97,15 @@ def walked(kind: str, root: Path, options: argparse.Namespace) -> dict[str, Any]
         rows.append({"verb": command[0], "exit": done.returncode, "seconds": round(time.perf_counter() - begun, 1)})
         print(kind, rows[-1], done.stderr[-300:] if done.returncode else "", flush=True)
         if command[0] == "search":
-            rows[-1]["won"] = json.loads(done.stdout) if done.returncode in (0, 3) else done.stderr[-300:]
+            rows[-1]["won"] = won(json.loads(done.stdout)) if done.returncode in (0, 3) else done.stderr[-300:]
     return {"data": " ".join(walk.data), "commands": rows}
+
+
+def won(printed: dict[str, Any]) -> dict[str, Any]:
+    """Return what matters of what a search printed: whether the bar holds, what won, and how it compares."""
+    best = printed["best"]
+    compared = {one["metric"]: one["versus"] for one in best["measurements"] if one["versus"] is not None}
+    return {"accepted": printed["accepted"], "name": best["name"], "recipe": best["recipe"], "versus": compared}
 
 
 def random_base(folder: Path, models: Path, *, masked: bool = False) -> Path:
