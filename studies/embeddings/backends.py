@@ -3,15 +3,17 @@
     whet compress ../shared/models/all-MiniLM-L6-v2 --method neurons --keep 0.5 --calibration 32 --out half \
         --task glue/stsb --kind embedding --data-dir ../shared/data
     whet export half --to openvino --precision fp32,int8 --task glue/stsb --kind embedding --data-dir ../shared/data
-    python studies/embeddings/backends.py half
+    whet export ../shared/models/all-MiniLM-L6-v2 --to openvino --precision fp32,int8 --out dense \
+        --task glue/stsb --kind embedding --data-dir ../shared/data
+    python studies/embeddings/backends.py dense half
 
-writes whet's own vectors of a few sentences into the folder, which may be any number of folders. Then, in an
+writes whet's own vectors of a few sentences into the folders. Then, in an
 environment of its own, with no whet in it (`pip install 'sentence-transformers[openvino]==6.2.0'`, which needs another
 version of transformers than whet):
 
-    python studies/embeddings/backends.py half --sentence-transformers
+    python studies/embeddings/backends.py dense half --sentence-transformers
 
-loads the folder by sentence-transformers' OpenVINO backend, compares, and writes backends.json beside this file.
+loads the folders by sentence-transformers' OpenVINO backend, compares, and writes backends.json beside this file.
 """
 
 import argparse

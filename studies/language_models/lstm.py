@@ -8,7 +8,6 @@ and writes lstm.json, lstm.md and a picture beside this file. Models stay under 
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import whet
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from language_models.run import RECIPES, picture, table  # noqa: E402  (beside this folder)
+from language_models.run import RECIPES, compare  # noqa: E402  (beside this folder)
 
 WINDOW = 128
 RECOVERY = {"method": "recovery.distillation", "epochs": 1, "learning_rate": 3e-3, "hidden_states": 0.0}
@@ -36,24 +35,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of ptb.train.txt, ptb.valid.txt, ptb.test.txt")
     parser.add_argument("--runs", type=Path, default=Path("runs/language_models/of_lstm"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--results", default="lstm", help="name of what is written beside this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     task = whet.load_task("ptb", data_dir=options.data.parent)
     calibration = whet.Calibration(examples=256, batch_size=8, max_length=WINDOW)
     options.runs.mkdir(parents=True, exist_ok=True)
-    folders = [options.model]
-    for name, steps in OF_LSTM.items():
-        folders.append(options.runs / name)
-        if not folders[-1].is_dir():
-            whet.compress(options.model, whet.Recipe.from_list(steps), folders[-1], task=task, calibration=calibration)
-        print(name, flush=True)
-    benchmark = whet.Benchmark(max_length=WINDOW, metrics=("fidelity", "size"))
-    trials = whet.measure(folders, task, benchmark=benchmark)
-    shares = {trial.name: linear_parameters(folder) for trial, folder in zip(trials, folders, strict=True)}
-    rows = [{**trial.to_dict(), "linear_parameters": shares[trial.name]} for trial in trials]
-    (HERE / "lstm.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (HERE / "lstm.md").write_text(table(trials, shares), encoding="utf-8")
-    picture(trials, shares).savefig(HERE / "lstm.png", dpi=130, metadata={"Software": "whet"})
+    compare(
+        options.model, OF_LSTM, task, calibration, options.runs, HERE / f"{options.results}.json", linear_parameters
+    )
 
 
 def linear_parameters(folder: Path) -> int:

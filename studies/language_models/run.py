@@ -8,7 +8,7 @@ stories side by side, and writes results.json, results.md and a picture beside t
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +55,42 @@ def main() -> None:
         kind="language_modeling",
     )
     calibration = whet.Calibration(examples=options.calibration, batch_size=4, max_length=WINDOW)
-    folders = [options.model]
-    for name, steps in RECIPES.items():
-        folders.append(options.runs / name)
-        recipe = whet.Recipe.from_list(steps)
+    compare(options.model, RECIPES, task, calibration, options.runs, HERE / "results.json", linear_parameters)
+
+
+def compare(
+    model: Path,
+    recipes: Mapping[str, list[dict[str, Any]]],
+    task: whet.Task,
+    calibration: whet.Calibration,
+    runs: Path,
+    results: Path,
+    count: Callable[[Path], int],
+) -> None:
+    """Make the models that are missing, measure all side by side, and write measurements, table and picture.
+
+    Args:
+        model: folder of the dense one.
+        recipes: by the names of the models.
+        task: its data.
+        calibration: of the recipes; its inputs are as long as those that are measured.
+        runs: folder of the models.
+        results: file of the measurements; table and picture lie beside it.
+        count: returns the weights of a folder's linear layers.
+    """
+    folders = [model]
+    for name, steps in recipes.items():
+        folders.append(runs / name)
         if not folders[-1].is_dir():
-            whet.compress(options.model, recipe, folders[-1], task=task, calibration=calibration)
+            whet.compress(model, whet.Recipe.from_list(steps), folders[-1], task=task, calibration=calibration)
         print(name, flush=True)
-    benchmark = whet.Benchmark(max_length=WINDOW, metrics=("fidelity", "size"))
+    benchmark = whet.Benchmark(max_length=calibration.max_length, metrics=("fidelity", "size"))
     trials = whet.measure(folders, task, benchmark=benchmark)
-    shares = {trial.name: linear_parameters(folder) for trial, folder in zip(trials, folders, strict=True)}
+    shares = {trial.name: count(folder) for trial, folder in zip(trials, folders, strict=True)}
     rows = [{**trial.to_dict(), "linear_parameters": shares[trial.name]} for trial in trials]
-    (HERE / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (HERE / "results.md").write_text(table(trials, shares), encoding="utf-8")
-    picture(trials, shares).savefig(HERE / "results.png", dpi=130, metadata={"Software": "whet"})
+    results.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    results.with_suffix(".md").write_text(table(trials, shares), encoding="utf-8")
+    picture(trials, shares).savefig(results.with_suffix(".png"), dpi=130, metadata={"Software": "whet"})
 
 
 def written_texts(source: Path, count: int, kept: Path) -> list[dict[str, str]]:

@@ -56,7 +56,7 @@ def test_a_cascade_keeps_what_was_asked(place):
 
 
 def test_what_says_how_sure_a_model_is_can_be_chosen(place):
-    """Where all answers are kept, the threshold is 0 by any score; the model keeps its name."""
+    """The folder says which score its thresholds are of."""
     shutil.copytree("whole", "same")
     whet.cascade(["same", "whole"], task(), "out", max_disagreement=20, score="margin")
     assert whet.load_model("out").config.score == "margin"

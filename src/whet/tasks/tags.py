@@ -142,7 +142,8 @@ def is_iob1(sentences: Sequence[Sequence[str]]) -> bool:
 
 def misplaced(sentences: Sequence[Sequence[str]]) -> int:
     """Return how many tags of IOB2 open nothing, and are read as if they did; 0 if the sentences are in IOB1."""
-    return 0 if is_iob1(sentences) else _starts(sentences)[0]
+    opening, needless = _starts(sentences)
+    return 0 if opening > _IOB1_RATIO * needless else opening
 
 
 def _starts(sentences: Sequence[Sequence[str]]) -> tuple[int, int]:
